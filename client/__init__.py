@@ -1,0 +1,1 @@
+"""The federated client: Flower's ClientApp, the local training loop, fleets and tasks."""

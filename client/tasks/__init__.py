@@ -1,0 +1,1 @@
+"""What a client learns: ``digits`` (embedded) and ``cifar10`` (from a local folder)."""

@@ -1,0 +1,50 @@
+"""The embedded task: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from client.tasks.task import Samples
+
+
+class Digits:
+    """Real images that ship with scikit-learn; every fifth one is kept for the central test."""
+
+    name = "digits"
+
+    def model(self) -> nn.Module:
+        """A small convolutional network (about 19,000 parameters)."""
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32 * 4 * 4, 28),
+            nn.ReLU(),
+            nn.Linear(28, 10),
+        )
+
+    def train_samples(self) -> Samples:
+        """1,437 images."""
+        return self._samples.take(torch.flatten(torch.nonzero(~self._is_test)))
+
+    def test_samples(self) -> Samples:
+        """360 images."""
+        return self._samples.take(torch.flatten(torch.nonzero(self._is_test)))
+
+    @cached_property
+    def _samples(self) -> Samples:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        inputs = torch.from_numpy(digits.images).float()[:, None] / 16
+        return Samples(inputs, torch.from_numpy(digits.target).long())
+
+    @property
+    def _is_test(self) -> torch.Tensor:
+        return torch.arange(len(self._samples)) % 5 == 0

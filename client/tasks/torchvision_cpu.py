@@ -1,0 +1,33 @@
+"""Import torchvision also where its wheel was built for CUDA and torch is a CPU build."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+import torch
+
+
+def import_torchvision() -> ModuleType:
+    """The torchvision module.
+
+    On a CPU build of torch the import of a CUDA wheel fails because the operators of its compiled
+    extension do not exist. Their schemas are all that the import needs, so they are declared and
+    the import is tried again; calling them would fail, but data sets and models do not.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    global _declared  # the library's schemas live only as long as it does
+    _declared = torch.library.Library("torchvision", "DEF")
+    _declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return importlib.import_module("torchvision")
+
+
+_declared: torch.library.Library | None = None

@@ -1,0 +1,184 @@
+"""The board catalogue: axes, presets, rails and hardware constants, read from ``boards/*.toml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from powerctl.bottleneck import Hardware
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.modes import AXES, ModeSpace, PowerMode
+from powerctl.toml_files import catalogue_names, read_toml
+
+_CATALOGUE = resources.files("powerctl") / "boards"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A predefined mode of nvpmodel, resolved to a mode of the board's space."""
+
+    id: int
+    name: str
+    mode: PowerMode
+    is_default: bool
+    tpc_pg_mask: int
+
+
+@dataclass(frozen=True)
+class Rail:
+    """A channel of the power monitor; `in_total` says that the module's power counts it."""
+
+    label: str
+    address: str
+    channel: int
+    shunt_mohm: float | None
+    in_total: bool
+
+
+@dataclass(frozen=True)
+class Board:
+    """A Jetson board under one release of its board support package.
+
+    Attributes
+    ----------
+    name : str
+        Catalogue name, such as ``orin-agx``.
+    l4t : str
+        The L4T release from which on these axes hold; frequency tables change between releases.
+    space : ModeSpace
+        All power modes.
+    presets : tuple of Preset
+        The modes of nvpmodel.
+    rails : tuple of Rail
+        The power monitor's channels.
+    hardware : Hardware
+        Constants of the board's cost model: speeds, bandwidths and power.
+    """
+
+    name: str
+    title: str
+    l4t: str
+    modules: tuple[str, ...]
+    cuda_cores: int
+    cpu_architecture: str
+    space: ModeSpace
+    presets: tuple[Preset, ...]
+    rails: tuple[Rail, ...]
+    hardware: Hardware
+
+    def peak_flops(self, gpu_hz: float | None = None) -> float:
+        """FP32 FLOP/s of the GPU at a clock, by default the highest: 2 per CUDA core and cycle."""
+        return 2.0 * self.cuda_cores * (gpu_hz or self.space.gpu_hz[-1])
+
+    def peak_bandwidth(self, mem_hz: float | None = None) -> float:
+        """Bytes/s of the DRAM at a memory clock, by default the highest."""
+        return self.hardware.bytes_per_mem_cycle * (mem_hz or self.space.mem_hz[-1])
+
+    def preset(self, name: str) -> Preset:
+        """The preset of a name (upper or lower case) or number."""
+        for preset in self.presets:
+            if name.upper() == preset.name.upper() or name == str(preset.id):
+                return preset
+        raise UnknownName(f"preset of {self.name}", name, [p.name for p in self.presets])
+
+
+def board_names() -> list[str]:
+    """Names of all boards of the catalogue."""
+    return catalogue_names(_CATALOGUE)
+
+
+def releases(name: str) -> list[str]:
+    """The L4T releases for which a board has its own axes, oldest first."""
+    return [entry["l4t"] for entry in _read(_canonical(name))["release"]]
+
+
+@lru_cache(maxsize=None)
+def load_board(name: str, l4t: str | None = None) -> Board:
+    """A board of the catalogue.
+
+    Parameters
+    ----------
+    name : str
+        Catalogue name or alias, such as ``orin-agx``.
+    l4t : str, optional
+        L4T release such as ``"35.3.1"``; by default the oldest of the catalogue, which is the one
+        that the published measurements were made with.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such board.
+    InvalidInput
+        If the release is older than the oldest known.
+    """
+    canonical = _canonical(name)
+    data = _read(canonical)
+    release = _release(canonical, data["release"], l4t)
+    space = ModeSpace(
+        *(tuple(release[axis]) for axis in AXES),
+        name=canonical,
+    )
+    total = data["total_power_rails"]
+    return Board(
+        name=canonical,
+        title=data["title"],
+        l4t=release["l4t"],
+        modules=tuple(data["modules"]),
+        cuda_cores=data["cuda_cores"],
+        cpu_architecture=data["cpu_architecture"],
+        space=space,
+        presets=tuple(_preset(space, entry) for entry in release["preset"]),
+        rails=tuple(_rail(entry, total) for entry in data["rail"]),
+        hardware=Hardware(**data["hardware"]),
+    )
+
+
+def _canonical(name: str) -> str:
+    for known in board_names():
+        if name == known or name in _read(known)["aliases"]:
+            return known
+    raise UnknownName("board", name, board_names(), "; see: powerctl boards")
+
+
+@lru_cache(maxsize=None)
+def _read(name: str) -> dict[str, Any]:
+    return read_toml(_CATALOGUE / f"{name}.toml")
+
+
+def _release(name: str, entries: list[dict[str, Any]], l4t: str | None) -> dict[str, Any]:
+    if l4t is None:
+        return entries[0]
+    fitting = [e for e in entries if _version(e["l4t"]) <= _version(l4t)]
+    if not fitting:
+        raise InvalidInput(f"{name} has no axes for L4T {l4t}; the oldest is {entries[0]['l4t']}")
+    return fitting[-1]
+
+
+def _version(l4t: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in l4t.split("."))
+    except ValueError:
+        raise InvalidInput(f"cannot read {l4t!r} as an L4T release such as 35.3.1") from None
+
+
+def _preset(space: ModeSpace, entry: dict[str, Any]) -> Preset:
+    limits = [entry.get(axis) for axis in AXES]
+    return Preset(
+        id=entry["id"],
+        name=entry["name"],
+        mode=space.capped(limits),
+        is_default=entry.get("default", False),
+        tpc_pg_mask=entry.get("tpc_pg_mask", 0),
+    )
+
+
+def _rail(entry: dict[str, Any], total: list[str]) -> Rail:
+    return Rail(
+        label=entry["label"],
+        address=entry["address"],
+        channel=entry["channel"],
+        shunt_mohm=entry.get("shunt_mohm"),
+        in_total=entry["label"] in total,
+    )

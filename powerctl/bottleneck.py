@@ -1,0 +1,253 @@
+"""The cost model: time and power of a minibatch from a board's constants and a workload's signature.
+
+Time is a chain of bottlenecks: the host prepares minibatches on its cores while the GPU computes
+the one before; kernel launches come on top of the GPU's work. Power adds up over domains, with the
+utilisations that the time model gives. The twin runs on it, predictors start from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from powerctl.modes import FloatArray
+
+_CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A board's constants, the same for all workloads.
+
+    Attributes
+    ----------
+    cpu_speed : float
+        Work of a core per cycle; a Cortex-A78AE is 1.
+    flop_per_gpu_cycle : float
+        Peak FP32 FLOP per GPU cycle: 2 per CUDA core.
+    bytes_per_mem_cycle : float
+        Peak DRAM bytes per memory cycle.
+    max_cpu_hz, max_gpu_hz, max_mem_hz : float
+        Highest clocks; powers below are at these.
+    static_w : float
+        Power that no clock changes.
+    mem_w, mem_exponent : float
+        Power of memory and interconnect, and how it grows with the memory clock.
+    byte_j : float
+        Energy of a byte of DRAM traffic.
+    gpu_idle_w, gpu_busy_w : float
+        Dynamic power of the GPU when idle, and what full utilisation adds.
+    core_online_w, core_busy_w, cluster_w : float
+        Dynamic power of a core online, what a busy one adds, and of what the cores share.
+    gpu_voltage_rise, gpu_voltage_knee : float
+        Rise of the GPU's voltage from its floor to the highest clock, as a share of the floor, and
+        the share of the highest clock from which on it rises.
+    cpu_voltage_rise, cpu_voltage_knee : float
+        The same of the CPU.
+    """
+
+    cpu_speed: float
+    flop_per_gpu_cycle: float
+    bytes_per_mem_cycle: float
+    max_cpu_hz: float
+    max_gpu_hz: float
+    max_mem_hz: float
+    static_w: float
+    mem_w: float
+    mem_exponent: float
+    byte_j: float
+    gpu_idle_w: float
+    gpu_busy_w: float
+    core_online_w: float
+    core_busy_w: float
+    cluster_w: float
+    gpu_voltage_rise: float
+    gpu_voltage_knee: float
+    cpu_voltage_rise: float
+    cpu_voltage_knee: float
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a minibatch of a workload needs, independent of the board.
+
+    FLOP and bytes are effective ones: what the minibatch takes, at the board's peak, so that they
+    include how far from the peak its kernels stay.
+
+    Attributes
+    ----------
+    host_cycles, host_cycles_per_sample : float
+        Core cycles (of a Cortex-A78AE) to prepare a minibatch: fixed, and per sample.
+    host_stall_bytes : float
+        Memory traffic that the host waits for, per host cycle.
+    serial_cores : float
+        Cores that are taken up by other things than preparing minibatches.
+    loader_cores : float
+        Cores that preparing minibatches can use at most.
+    flop, flop_per_sample : float
+        Effective FLOP of a minibatch: fixed, and per sample.
+    traffic_bytes, traffic_bytes_per_sample : float
+        Effective DRAM bytes at the highest memory clock: fixed, and per sample.
+    traffic_exponent : float
+        How time in memory grows as the memory clock falls; 1 is inversely proportional.
+    launch_cycles : float
+        Core cycles to launch the minibatch's kernels.
+    launch_stall_bytes : float
+        Memory traffic that launching waits for, per launch cycle.
+    gpu_norm, overlap_norm : float
+        Norms that combine compute with memory, and host with GPU: 1 adds, large takes the maximum.
+    gpu_activity, host_activity : float
+        Dynamic power of the busy GPU and of busy cores, relative to the board's constants.
+    traffic_activity : float
+        DRAM bytes that cost energy, relative to the effective ones.
+    """
+
+    host_cycles: float
+    host_cycles_per_sample: float
+    host_stall_bytes: float
+    serial_cores: float
+    loader_cores: float
+    flop: float
+    flop_per_sample: float
+    traffic_bytes: float
+    traffic_bytes_per_sample: float
+    traffic_exponent: float
+    launch_cycles: float
+    launch_stall_bytes: float
+    gpu_norm: float
+    overlap_norm: float
+    gpu_activity: float
+    host_activity: float
+    traffic_activity: float
+
+
+class Cost(NamedTuple):
+    """Cost of a minibatch per mode: arrays of one shape.
+
+    `host_s`, `gpu_s` and `launch_s` are the stages' own times, which say what bounds a mode;
+    utilisations are shares of the minibatch's time (`busy_cores` in cores).
+    """
+
+    time_s: FloatArray
+    power_w: FloatArray
+    host_s: FloatArray
+    gpu_s: FloatArray
+    launch_s: FloatArray
+    gpu_utilisation: FloatArray
+    busy_cores: FloatArray
+    memory_bytes_per_s: FloatArray
+
+
+def minibatch_cost(
+    hardware: Hardware,
+    signature: Signature,
+    cores: ArrayLike,
+    cpu_khz: ArrayLike,
+    gpu_hz: ArrayLike,
+    mem_hz: ArrayLike,
+    batch_size: ArrayLike,
+) -> Cost:
+    """Time and power of one minibatch in each mode.
+
+    Parameters
+    ----------
+    hardware, signature
+        The board and the workload.
+    cores, cpu_khz, gpu_hz, mem_hz, batch_size : array_like
+        Modes and samples of a minibatch; they broadcast against each other.
+
+    Returns
+    -------
+    Cost
+        Seconds, watts and what they are made of.
+    """
+    c, f, g, m, b = _as_floats(cores, cpu_khz, gpu_hz, mem_hz, batch_size)
+    cycles_per_s = 1e3 * f * hardware.cpu_speed
+    bytes_per_s = m * hardware.bytes_per_mem_cycle
+    host_cycles = signature.host_cycles + signature.host_cycles_per_sample * b
+    flop = signature.flop + signature.flop_per_sample * b
+    traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
+
+    spare = np.maximum(c - signature.serial_cores, 0.2)
+    used = _norm(spare, np.float64(signature.loader_cores), -_CORE_NORM)
+    host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_bytes / bytes_per_s)
+    host_s = host_core_s / used
+    slowing = (hardware.max_mem_hz / m) ** signature.traffic_exponent
+    memory_s = traffic / (hardware.max_mem_hz * hardware.bytes_per_mem_cycle) * slowing
+    compute_s = flop / (g * hardware.flop_per_gpu_cycle)
+    gpu_s = _norm(compute_s, memory_s, signature.gpu_norm)
+    launch_s = signature.launch_cycles * (
+        1 / cycles_per_s + signature.launch_stall_bytes / bytes_per_s
+    )
+    time_s = _norm(host_s, gpu_s + launch_s, signature.overlap_norm)
+
+    gpu_utilisation = gpu_s / time_s
+    busy_cores = (host_core_s + launch_s) / time_s
+    rate = traffic / time_s
+    active_w = (
+        hardware.gpu_busy_w * signature.gpu_activity * gpu_utilisation * _gpu_scale(hardware, g)
+        + hardware.core_busy_w * signature.host_activity * busy_cores * _cpu_scale(hardware, f)
+        + hardware.byte_j * signature.traffic_activity * rate
+    )
+    power_w = idle_power_w(hardware, c, f, g, m) + active_w
+    return Cost(
+        time_s, power_w, host_s, gpu_s, launch_s, gpu_utilisation, busy_cores, rate
+    )
+
+
+def idle_power_w(
+    hardware: Hardware,
+    cores: ArrayLike,
+    cpu_khz: ArrayLike,
+    gpu_hz: ArrayLike,
+    mem_hz: ArrayLike,
+) -> Any:
+    """Module power of each mode with nothing to do; watts, of the arguments' shape."""
+    c, f, g, m = _as_floats(cores, cpu_khz, gpu_hz, mem_hz)
+    return (
+        hardware.static_w
+        + hardware.mem_w * (m / hardware.max_mem_hz) ** hardware.mem_exponent
+        + hardware.gpu_idle_w * _gpu_scale(hardware, g)
+        + (hardware.core_online_w * c + hardware.cluster_w) * _cpu_scale(hardware, f)
+    )
+
+
+def _as_floats(*values: ArrayLike) -> list[FloatArray]:
+    return [np.asarray(value, dtype=np.float64) for value in values]
+
+
+def _norm(a: FloatArray, b: FloatArray, p: float) -> FloatArray:
+    """(a^p + b^p)^(1/p), scaled so that no power overflows; a negative p is a smooth minimum."""
+    top = np.maximum(a, b)
+    ratio = np.minimum(a, b) / top
+    if p > 0:
+        return np.asarray(top * (1 + ratio**p) ** (1 / p))
+    return np.asarray(ratio * top * (1 + ratio**-p) ** (1 / p))
+
+
+def _gpu_scale(hardware: Hardware, gpu_hz: FloatArray) -> FloatArray:
+    share = gpu_hz / hardware.max_gpu_hz
+    return _dynamic_scale(share, hardware.gpu_voltage_rise, hardware.gpu_voltage_knee)
+
+
+def _cpu_scale(hardware: Hardware, cpu_khz: FloatArray) -> FloatArray:
+    share = 1e3 * cpu_khz / hardware.max_cpu_hz
+    return _dynamic_scale(share, hardware.cpu_voltage_rise, hardware.cpu_voltage_knee)
+
+
+def _dynamic_scale(share: FloatArray, rise: float, knee: float) -> FloatArray:
+    """Clock times squared voltage, relative to the highest clock.
+
+    Voltage stays at its floor up to the knee and rises from there (a softplus of width 0.08).
+    """
+    width = 0.08
+
+    def volts(x: FloatArray | float) -> Any:
+        softplus = width * np.logaddexp(0.0, (np.asarray(x) - knee) / width)
+        top = width * np.logaddexp(0.0, (1.0 - knee) / width)
+        return 1 + rise * softplus / top
+
+    return np.asarray(share * (volts(share) / volts(1.0)) ** 2)

@@ -1,0 +1,86 @@
+"""The Device protocol, and how a device is opened by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from powerctl.boards import Board, load_board
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.modes import ModeSpace, PowerMode
+from powerctl.workload import Workload
+
+
+class Device(Protocol):
+    """A board that runs minibatches in power modes.
+
+    On a Jetson the clock is the real one. On the twin and on a table it is virtual: a minibatch
+    runs its step (so that a simulated client really learns) and then advances the clock and the
+    energy counter by what it costs in the mode. The same code drives all of them.
+    """
+
+    board: Board
+    space: ModeSpace
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode, verified; raises `ModeNotInForce` if the device did not take it."""
+
+    def mode(self) -> PowerMode:
+        """The mode in force."""
+        ...
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Run one minibatch; returns its seconds on this device."""
+        ...
+
+    def idle(self, seconds: float) -> None:
+        """Wait, at idle power."""
+
+    def now(self) -> float:
+        """Seconds on the device's clock: real, or virtual."""
+        ...
+
+    def energy_j(self) -> float:
+        """Joules of the module since the device was opened."""
+        ...
+
+    def restore(self) -> None:
+        """Return to the mode found at opening."""
+
+
+def open_device(
+    spec: str, *, board: str = "orin-agx", unit: int = 0, random_state: int = 0
+) -> Device:
+    """Open a device by its specification.
+
+    Parameters
+    ----------
+    spec : str
+        ``"twin:BOARD"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements.
+    board : str
+        For a table, the board that it was measured on.
+    unit, random_state : int
+        For a twin: which piece of silicon it is, and the seed of its noise.
+
+    Raises
+    ------
+    DeviceUnavailable, UnknownName, InvalidTable
+        If there is no such device here, board, or table.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "twin" and name:
+        from powerctl.devices.twin import Twin
+
+        return Twin(load_board(name), unit=unit, random_state=random_state)
+    if kind == "table" and name:
+        from powerctl.devices.table import TableDevice
+        from powerctl.measurement import MeasurementTable
+
+        measured_on = load_board(board)
+        return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
+    if kind == "jetson":
+        raise DeviceUnavailable(
+            "this version drives twins and tables, not yet a Jetson's own clocks; "
+            "use twin:BOARD or table:FILE.csv"
+        )
+    raise InvalidInput(f"cannot read {spec!r} as a device; write twin:BOARD or table:FILE.csv")

@@ -1,0 +1,1 @@
+"""Implementations of the Device protocol: ``twin`` (a simulated board), ``table`` (a replay)."""

@@ -1,0 +1,115 @@
+"""The twin: a simulated board, from the cost model plus what makes real boards differ from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from powerctl.boards import Board
+from powerctl.bottleneck import minibatch_cost
+from powerctl.devices.virtual import VirtualDevice
+from powerctl.errors import InvalidInput
+from powerctl.modes import PowerMode
+from powerctl.workload import Workload
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How a real unit departs from the cost model; all but the times are relative, 0.03 = 3 %.
+
+    Attributes
+    ----------
+    unit_time, unit_power : float
+        Between units of one board (POMACS 2022, section 2.4: time within 1 to 8 %, energy within
+        5.5 to 9 % over five units).
+    mode_time, mode_power : float
+        Between the model and a unit, mode by mode: about the error of the calibrated model.
+    minibatch_time, minibatch_power : float
+        From minibatch to minibatch (PowerTrain logs: median 3 to 5 % in time, tenths of a watt).
+    settling_s : float
+        Time constant of power: 90 % of a step after 1.8 s (PowerTrain logs).
+    switch_s : float
+        Time of a mode change. An assumption: no measurement is published.
+    """
+
+    unit_time: float = 0.02
+    unit_power: float = 0.03
+    mode_time: float = 0.03
+    mode_power: float = 0.015
+    minibatch_time: float = 0.04
+    minibatch_power: float = 0.01
+    settling_s: float = 0.8
+    switch_s: float = 0.2
+
+
+NO_VARIATION = Variation(**dict.fromkeys(Variation.__dataclass_fields__, 0.0))
+
+
+class Twin(VirtualDevice):
+    """A simulated unit of a board.
+
+    Parameters
+    ----------
+    board : Board
+        The board whose cost model it follows.
+    unit : int
+        Which unit it is: the same number is always the same piece of silicon.
+    random_state : int
+        Seed of the noise from minibatch to minibatch.
+    variation : Variation
+        How it departs from the model; `NO_VARIATION` makes it the model itself.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        unit: int = 0,
+        random_state: int = 0,
+        variation: Variation | None = None,
+    ) -> None:
+        self._variation = variation or Variation()
+        self._unit = unit
+        self._rng = np.random.default_rng((random_state, unit))
+        self._steady: dict[tuple[PowerMode, Workload], tuple[float, float]] = {}
+        super().__init__(
+            board,
+            board.space,
+            settling_s=self._variation.settling_s,
+            switch_s=self._variation.switch_s,
+        )
+
+    def steady(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
+        """This unit's mean seconds and watts of a minibatch in a mode, noise left out."""
+        key = (mode, workload)
+        if key not in self._steady:
+            self._steady[key] = self._steady_cost(mode, workload)
+        return self._steady[key]
+
+    def _steady_cost(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
+        if workload.signature is None:
+            raise InvalidInput(
+                f"the twin cannot time {workload.name}: it has no signature; "
+                "fit one with: powerctl twin fit"
+            )
+        cost = minibatch_cost(
+            self.board.hardware, workload.signature, *mode.values, workload.batch_size
+        )
+        spread = self._variation
+        of_unit = np.random.default_rng((self._unit, 1)).standard_normal(2)
+        of_mode = np.random.default_rng((self._unit, 2, *mode.values)).standard_normal(2)
+        time_shift = spread.unit_time * of_unit[0] + spread.mode_time * of_mode[0]
+        power_shift = spread.unit_power * of_unit[1] + spread.mode_power * of_mode[1]
+        return (
+            float(cost.time_s) * float(np.exp(time_shift)),
+            float(cost.power_w) * float(np.exp(power_shift)),
+        )
+
+    def _minibatch(self, workload: Workload) -> tuple[float, float]:
+        time_s, power_w = self.steady(self._mode, workload)
+        noise = self._rng.standard_normal(2)
+        return (
+            time_s * float(np.exp(self._variation.minibatch_time * noise[0])),
+            power_w * float(np.exp(self._variation.minibatch_power * noise[1])),
+        )

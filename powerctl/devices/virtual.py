@@ -1,0 +1,99 @@
+"""The virtual clock and energy meter that the twin and the table device share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from powerctl.boards import Board
+from powerctl.bottleneck import idle_power_w
+from powerctl.errors import InvalidInput
+from powerctl.modes import ModeSpace, PowerMode
+from powerctl.workload import Workload
+
+
+class VirtualDevice(ABC):
+    """A device without hardware: subclasses say what a minibatch costs.
+
+    Parameters
+    ----------
+    board : Board
+        Its hardware constants give the idle power.
+    space : ModeSpace
+        The modes that can be applied.
+    settling_s : float
+        Time constant with which power follows a change of load or mode.
+    switch_s : float
+        Time that a change of mode takes, at the old power.
+    """
+
+    def __init__(
+        self, board: Board, space: ModeSpace, *, settling_s: float = 0.0, switch_s: float = 0.0
+    ) -> None:
+        self.board = board
+        self.space = space
+        self._settling_s = settling_s
+        self._switch_s = switch_s
+        self._now_s = 0.0
+        self._energy_j = 0.0
+        self._found = self._mode = space.maximum
+        self._power_w = self._idle_power_w()
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode of the space; costs the switch time when it differs from the present one."""
+        self.space.check(mode)
+        if mode != self._mode:
+            self._advance(self._switch_s, self._power_w)
+            self._mode = mode
+
+    def mode(self) -> PowerMode:
+        """The mode in force."""
+        return self._mode
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Run the step, then charge the minibatch; returns its virtual seconds."""
+        if step is not None:
+            step()
+        time_s, power_w = self._minibatch(workload)
+        self._advance(time_s, power_w)
+        return time_s
+
+    def idle(self, seconds: float) -> None:
+        """Let virtual time pass at the mode's idle power."""
+        if not seconds >= 0:
+            raise InvalidInput(f"cannot idle for {seconds} s")
+        self._advance(seconds, self._idle_power_w())
+
+    def now(self) -> float:
+        """Virtual seconds since the device was opened."""
+        return self._now_s
+
+    def energy_j(self) -> float:
+        """Joules of the module since the device was opened."""
+        return self._energy_j
+
+    def restore(self) -> None:
+        """Return to the mode found at opening."""
+        self.apply(self._found)
+
+    @abstractmethod
+    def _minibatch(self, workload: Workload) -> tuple[float, float]:
+        """Seconds and watts of the next minibatch in the present mode."""
+
+    def _idle_power_w(self) -> float:
+        return float(idle_power_w(self.board.hardware, *self._mode.values))
+
+    def _advance(self, seconds: float, power_w: float) -> None:
+        """Let time pass while power approaches `power_w` with the settling time constant."""
+        lag_s = 0.0
+        if self._settling_s > 0:
+            lag_s = self._settling_s * -np.expm1(-seconds / self._settling_s)
+        self._now_s += seconds
+        self._energy_j += power_w * seconds + (self._power_w - power_w) * lag_s
+        if self._settling_s > 0:
+            remaining = np.exp(-seconds / self._settling_s)
+            self._power_w = power_w + (self._power_w - power_w) * remaining
+        elif seconds > 0:
+            self._power_w = power_w

@@ -1,0 +1,187 @@
+"""Measured facts: time and power of one minibatch in a power mode, as tables, in and out of CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from powerctl.errors import InvalidInput, InvalidTable, ModeNotInSpace
+from powerctl.modes import AXES, FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one minibatch of a workload took in one mode: seconds, and watts of the module."""
+
+    mode: PowerMode
+    time_s: float
+    power_w: float
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class MeasurementTable:
+    """Measurements of one workload on one board, as columns.
+
+    Attributes
+    ----------
+    modes : ModeArrays
+        Four arrays of shape (n,).
+    batch_size : IntArray or None
+        Shape (n,); None for a table of one batch size that does not name it.
+    time_s, power_w : FloatArray, shape (n,)
+        Seconds per minibatch (fetch stalls included) and module power.
+    source : str
+        File or origin, for messages.
+    """
+
+    modes: ModeArrays
+    batch_size: IntArray | None
+    time_s: FloatArray
+    power_w: FloatArray
+    source: str = "table"
+
+    @classmethod
+    def of(cls, measurements: Iterable[Measurement], source: str = "table") -> MeasurementTable:
+        """The table of some measurements, all with or all without a batch size."""
+        rows = list(measurements)
+        sizes = [m.batch_size for m in rows if m.batch_size is not None]
+        if len(sizes) not in (0, len(rows)):
+            raise InvalidInput("a table needs the batch size on all of its measurements or on none")
+        return cls(
+            modes=ModeArrays.of([m.mode for m in rows]),
+            batch_size=np.array(sizes, dtype=np.int64) if sizes else None,
+            time_s=np.array([m.time_s for m in rows], dtype=np.float64),
+            power_w=np.array([m.power_w for m in rows], dtype=np.float64),
+            source=source,
+        )
+
+    @classmethod
+    def read(cls, path: str | Path, space: ModeSpace | None = None) -> MeasurementTable:
+        """Read a CSV with the columns ``cores,cpu_khz,gpu_hz,mem_hz,[batch_size,]time_ms,power_w``.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        space : ModeSpace, optional
+            If given, every mode must be in it.
+
+        Raises
+        ------
+        InvalidTable
+            Naming file and row: a missing column, a value that is no number, NaN, zero or
+            negative, a mode that stands twice or is outside the space; or an empty table.
+        """
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                table = _parse(csv.reader(file), str(path))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InvalidTable(f"{path}: cannot be read: {error}") from None
+        if space is not None:
+            table.check_space(space)
+        return table
+
+    def write(self, path: str | Path) -> None:
+        """Write the CSV that `read` reads."""
+        columns: list[tuple[str, list[object]]] = [
+            (name, axis.tolist()) for name, axis in zip(AXES, self.modes, strict=True)
+        ]
+        if self.batch_size is not None:
+            columns.append(("batch_size", self.batch_size.tolist()))
+        columns.append(("time_ms", [f"{1e3 * t:.6g}" for t in self.time_s]))
+        columns.append(("power_w", [f"{p:.6g}" for p in self.power_w]))
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(name for name, _ in columns)
+            writer.writerows(zip(*(values for _, values in columns), strict=True))
+
+    def check_space(self, space: ModeSpace) -> None:
+        """Raise `InvalidTable`, naming the row, if a mode is not in the space."""
+        outside = np.flatnonzero(space.indices(self.modes) < 0)
+        if len(outside):
+            row = int(outside[0])
+            mode = self.modes.mode(row)
+            try:
+                space.check(mode)
+            except ModeNotInSpace as error:
+                raise InvalidTable(f"{self.source}, row {row + 2}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    @property
+    def energy_j(self) -> FloatArray:
+        """Energy of one minibatch, shape (n,)."""
+        return self.time_s * self.power_w
+
+    def take(self, rows: IntArray) -> MeasurementTable:
+        """The table of some rows."""
+        return MeasurementTable(
+            modes=self.modes.take(rows),
+            batch_size=None if self.batch_size is None else self.batch_size[rows],
+            time_s=self.time_s[rows],
+            power_w=self.power_w[rows],
+            source=self.source,
+        )
+
+    def __getitem__(self, row: int) -> Measurement:
+        return Measurement(
+            mode=self.modes.mode(row),
+            time_s=float(self.time_s[row]),
+            power_w=float(self.power_w[row]),
+            batch_size=None if self.batch_size is None else int(self.batch_size[row]),
+        )
+
+
+def _parse(rows: Iterable[list[str]], source: str) -> MeasurementTable:
+    lines = iter(rows)
+    header = [name.strip() for name in next(lines, [])]
+    has_batch = "batch_size" in header
+    wanted = [*AXES, *(["batch_size"] if has_batch else []), "time_ms", "power_w"]
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise InvalidTable(f"{source}: no column {', '.join(missing)}; needed: {', '.join(wanted)}")
+    columns = [header.index(name) for name in wanted]
+    values, seen = [], {}
+    for number, line in enumerate(lines, start=2):
+        if not line:
+            continue
+        row = _numbers(line, columns, wanted, f"{source}, row {number}")
+        key = tuple(row[:-2])
+        if key in seen:
+            raise InvalidTable(f"{source}, row {number}: the mode of row {seen[key]} again")
+        seen[key] = number
+        values.append(row)
+    if not values:
+        raise InvalidTable(f"{source}: the table has no rows")
+    table = np.array(values)
+    return MeasurementTable(
+        modes=ModeArrays(*table[:, :4].astype(np.int64).T),
+        batch_size=table[:, 4].astype(np.int64) if has_batch else None,
+        time_s=table[:, -2] / 1e3,
+        power_w=table[:, -1].copy(),
+        source=source,
+    )
+
+
+def _numbers(line: list[str], columns: list[int], names: list[str], where: str) -> list[float]:
+    """The wanted cells of a line as positive finite numbers; all but the last two are whole."""
+    row = []
+    for name, column in zip(names, columns, strict=True):
+        try:
+            value = float(line[column])
+        except (ValueError, IndexError):
+            cell = line[column] if column < len(line) else ""
+            raise InvalidTable(f"{where}: {name} is {cell!r}, not a number") from None
+        whole = name in ("time_ms", "power_w") or value.is_integer()
+        if not math.isfinite(value) or value <= 0 or not whole:
+            kind = "number" if name in ("time_ms", "power_w") else "whole number"
+            raise InvalidTable(f"{where}: {name} is {line[column]}, not a positive {kind}")
+        row.append(value)
+    return row

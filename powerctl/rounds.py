@@ -1,0 +1,348 @@
+"""A federated round on one device: what it offers, is assigned, plans and reports.
+
+The way of a round: a device makes a `RoundOffer`, the server answers with a `RoundAssignment`,
+`plan_round` turns it into a `RoundPlan`, and what really happened is a `RoundReport`. All times
+are seconds on the device's clock, all energies joules of the module.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from powerctl.errors import Infeasible, InvalidInput
+from powerctl.modes import FloatArray, ModeArrays, PowerMode
+from powerctl.pareto import pareto_front, thinned
+from powerctl.powertrain.prediction import Prediction
+
+POWER_POLICIES = ("maxn", "fastest", "slack")
+SAFETY_DEVIATIONS = 3.0
+SWITCH_S = 0.2
+
+
+@dataclass(frozen=True)
+class Front:
+    """A device's choices for one minibatch: modes with their time, energy and power.
+
+    Sorted from the fastest to the one of least energy; arrays of shape (n,).
+    """
+
+    modes: tuple[PowerMode, ...]
+    time_s: FloatArray
+    energy_j: FloatArray
+
+    @property
+    def power_w(self) -> FloatArray:
+        """Mean module power of each choice."""
+        return self.energy_j / self.time_s
+
+    def __len__(self) -> int:
+        return len(self.modes)
+
+    def segment(self, index: int, minibatches: int) -> Segment:
+        """So many minibatches of one of the choices."""
+        time_s, energy_j = float(self.time_s[index]), float(self.energy_j[index])
+        return Segment(self.modes[index], minibatches, time_s, energy_j)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a device may spend on federated training.
+
+    Attributes
+    ----------
+    power_w : float
+        Limit on module power while training.
+    energy_budget_j : float
+        Training energy over the whole run.
+    round_energy_j : float
+        Training energy in any one round.
+    """
+
+    power_w: float = math.inf
+    energy_budget_j: float = math.inf
+    round_energy_j: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name in ("power_w", "energy_budget_j", "round_energy_j"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name} must be positive, got {getattr(self, name):g}")
+
+    def allowance_j(self, spent_j: float) -> float:
+        """Energy that the next round may take after `spent_j` of the budget are gone."""
+        return max(0.0, min(self.round_energy_j, self.energy_budget_j - spent_j))
+
+
+@dataclass(frozen=True)
+class RoundOffer:
+    """What a device can do in the next round.
+
+    Attributes
+    ----------
+    client : int
+        Stable number of the client (its partition).
+    examples, minibatches : int
+        Local training examples, and minibatches of the full local work.
+    loss : float
+        Last training loss; NaN before the first round.
+    front : Front
+        Choices within the power limit; empty if there is none.
+    maxn_time_s, maxn_energy_j : float
+        A minibatch at MAXN, whatever the limits.
+    idle_power_w : float
+        Power while waiting.
+    transfer_s : float
+        Download and upload of the model.
+    allowance_j : float
+        Energy that this round may take.
+    decline : str
+        Why the device cannot take part; empty if it can.
+    """
+
+    client: int
+    examples: int
+    minibatches: int
+    loss: float
+    front: Front
+    maxn_time_s: float
+    maxn_energy_j: float
+    idle_power_w: float
+    transfer_s: float
+    allowance_j: float
+    decline: str = ""
+
+
+@dataclass(frozen=True)
+class RoundAssignment:
+    """What the server wants of a device.
+
+    Attributes
+    ----------
+    client : int
+        Whom it is for.
+    minibatches : int
+        Local work wanted.
+    deadline_s : float
+        Time from the round's start to the end of the upload.
+    energy_cap_j : float
+        The device's own allowance holds as well.
+    power : str
+        ``"slack"``: the least energy that meets the deadline; ``"fastest"``: as fast as the power
+        limit allows; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power
+        awareness).
+    """
+
+    client: int
+    minibatches: int
+    deadline_s: float = math.inf
+    energy_cap_j: float = math.inf
+    power: str = "slack"
+
+    def __post_init__(self) -> None:
+        if self.power not in POWER_POLICIES:
+            raise InvalidInput(f"power policy is one of {POWER_POLICIES}, not {self.power!r}")
+        if self.minibatches < 1 or not self.deadline_s > 0 or not self.energy_cap_j >= 0:
+            raise InvalidInput(f"an assignment of nothing: {self}")
+
+
+class Segment(NamedTuple):
+    """So many minibatches in one mode, and the seconds and joules expected of each."""
+
+    mode: PowerMode
+    minibatches: int
+    time_s: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """Which modes the device trains in, for how many minibatches each, and what that should cost.
+
+    `segments` is empty when the device declines; `decline` then says why.
+    """
+
+    segments: tuple[Segment, ...]
+    decline: str = ""
+
+    @property
+    def minibatches(self) -> int:
+        """Planned local work."""
+        return sum(segment.minibatches for segment in self.segments)
+
+    @property
+    def time_s(self) -> float:
+        """Expected seconds, changes between modes included."""
+        switches_s = SWITCH_S * max(0, len(self.segments) - 1)
+        return switches_s + sum(s.minibatches * s.time_s for s in self.segments)
+
+    @property
+    def energy_j(self) -> float:
+        """Expected joules, changes between modes included (each at the power before it)."""
+        switches_j = sum(SWITCH_S * s.energy_j / s.time_s for s in self.segments[:-1])
+        return switches_j + sum(s.minibatches * s.energy_j for s in self.segments)
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round took on a device, beside what was planned.
+
+    `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top.
+    The work is counted as wanted by the server, planned within the limits, and done.
+    `peak_power_w` is the highest mean over a second. `stopped` is empty, ``"deadline"`` or
+    ``"energy"``: why training ended before the plan did.
+    """
+
+    client: int
+    examples: int
+    minibatches: int
+    time_s: float
+    energy_j: float
+    peak_power_w: float
+    transfer_s: float
+    idle_power_w: float
+    loss: float
+    power_limit_w: float
+    allowance_j: float
+    deadline_s: float
+    wanted_minibatches: int
+    planned_minibatches: int
+    planned_time_s: float
+    planned_energy_j: float
+    modes: tuple[str, ...] = field(default=())
+    stopped: str = ""
+    decline: str = ""
+
+    @property
+    def broke_power_limit(self) -> bool:
+        """Whether power exceeded the device's limit."""
+        return self.peak_power_w > self.power_limit_w
+
+    @property
+    def broke_budget(self) -> bool:
+        """Whether training took more energy than the device allowed."""
+        return self.energy_j > self.allowance_j
+
+
+def front_within(
+    modes: ModeArrays, prediction: Prediction, power_limit_w: float, n: int = 12
+) -> Front:
+    """The time-energy front of the modes that surely stay within a power limit.
+
+    Parameters
+    ----------
+    modes : ModeArrays, shape (n_modes,)
+        The modes predicted.
+    prediction : Prediction
+        Of a minibatch in each.
+    power_limit_w : float
+        A mode counts as within it if `SAFETY_DEVIATIONS` standard deviations above its predicted
+        power still are.
+    n : int
+        Points to thin the front to.
+
+    Returns
+    -------
+    Front
+        Empty if no mode stays within the limit.
+    """
+    within = np.flatnonzero(prediction.power_bound_w(SAFETY_DEVIATIONS) <= power_limit_w)
+    time_s, energy_j = prediction.time_s[within], prediction.energy_j[within]
+    picks = thinned(pareto_front(time_s, energy_j), time_s, n) if len(within) else within
+    chosen = modes.take(within[picks])
+    return Front(
+        modes=tuple(chosen.mode(i) for i in range(len(picks))),
+        time_s=time_s[picks],
+        energy_j=energy_j[picks],
+    )
+
+
+def cheapest(front: Front, minibatches: int, deadline_s: float) -> RoundPlan:
+    """The plan of least energy for so many minibatches within a time.
+
+    One mode, or two: time and energy add up over minibatches, so that the best plan mixes at most
+    two points of the front (BoFL, Middleware 2022, section on exploitation); the switch between
+    them is charged at the faster mode's power.
+
+    Raises
+    ------
+    Infeasible
+        If even the fastest choice takes longer.
+    """
+    if not len(front):
+        raise Infeasible("no mode stays within the power limit")
+    least_s = minibatches * float(front.time_s[0])
+    if least_s > deadline_s:
+        raise Infeasible(
+            f"{minibatches} minibatches take at least {least_s:.3g} s, {deadline_s:.3g} s are left"
+        )
+    single = int(np.flatnonzero(minibatches * front.time_s <= deadline_s)[-1])
+    plans = [RoundPlan((front.segment(single, minibatches),))]
+    for fast, slow in combinations(range(len(front)), 2):
+        spare_s = deadline_s - SWITCH_S - minibatches * float(front.time_s[fast])
+        gap_s = float(front.time_s[slow] - front.time_s[fast])
+        n_slow = int(min(spare_s / gap_s, minibatches))
+        if 0 < n_slow < minibatches:
+            n_fast = minibatches - n_slow
+            plans.append(RoundPlan((front.segment(fast, n_fast), front.segment(slow, n_slow))))
+    return min(plans, key=lambda plan: (plan.energy_j, plan.time_s))
+
+
+def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) -> RoundPlan:
+    """The device's plan for an assignment, never above its limits.
+
+    If the whole work does not fit into deadline and energy, the most work that does; if not even
+    one minibatch fits, a plan of nothing with the reason. The policy ``"maxn"`` is planned at
+    MAXN in any case.
+
+    Parameters
+    ----------
+    offer : RoundOffer
+        The device's offer: its front and allowance.
+    assignment : RoundAssignment
+        What the server wants.
+    maxn : PowerMode
+        The device's MAXN mode.
+    """
+    wanted = assignment.minibatches
+    if assignment.power == "maxn":
+        return RoundPlan((Segment(maxn, wanted, offer.maxn_time_s, offer.maxn_energy_j),))
+    if offer.decline:
+        return RoundPlan((), offer.decline)
+    front = offer.front
+    if assignment.power == "fastest":
+        front = Front(front.modes[:1], front.time_s[:1], front.energy_j[:1])
+    deadline_s = assignment.deadline_s - offer.transfer_s
+    cap_j = min(assignment.energy_cap_j, offer.allowance_j)
+    return _most_work(front, wanted, deadline_s, cap_j)
+
+
+def _most_work(front: Front, wanted: int, deadline_s: float, cap_j: float) -> RoundPlan:
+    """The cheapest plan of the most minibatches, up to those wanted, within time and energy."""
+
+    def attempt(minibatches: int) -> RoundPlan:
+        try:
+            plan = cheapest(front, minibatches, deadline_s)
+        except Infeasible as reason:
+            return RoundPlan((), str(reason))
+        if plan.energy_j > cap_j:
+            need = f"{minibatches} minibatches need {plan.energy_j:.3g} J"
+            return RoundPlan((), f"{need}, {cap_j:.3g} J are left")
+        return plan
+
+    best = attempt(wanted)
+    if not best.decline:
+        return best
+    low, high = 0, wanted  # the cheapest energy rises with the work, so bisection finds the most
+    best = attempt(1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        plan = attempt(middle)
+        if plan.decline:
+            high = middle
+        else:
+            low, best = middle, plan
+    return best

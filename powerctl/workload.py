@@ -1,0 +1,101 @@
+"""Workloads: what runs on a device. One minibatch of a workload is the unit of time everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from powerctl.bottleneck import Signature
+from powerctl.errors import InvalidInput
+from powerctl.toml_files import catalogue_names, find_entry, read_toml
+
+_CATALOGUE = resources.files("powerctl") / "workloads"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training or inference job with a batch size.
+
+    Attributes
+    ----------
+    name, title : str
+        Catalogue name, and the name for people.
+    kind : str
+        ``"train"`` or ``"infer"``.
+    batch_size : int
+        Samples of one minibatch.
+    signature : Signature or None
+        What a minibatch costs, independent of the board; None for a workload that only a real
+        device can time.
+    source : str
+        What the signature comes from, and its error.
+    parameters : int
+        Of the model, for the time of its transfer.
+    """
+
+    name: str
+    kind: str
+    batch_size: int
+    signature: Signature | None = None
+    title: str = ""
+    source: str = ""
+    parameters: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("train", "infer"):
+            raise InvalidInput(f"workload {self.name}: kind is 'train' or 'infer', not {self.kind}")
+        if self.batch_size < 1:
+            raise InvalidInput(f"workload {self.name}: batch size {self.batch_size} is below 1")
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of the model in single precision."""
+        return 4 * self.parameters
+
+    def with_batch_size(self, batch_size: int) -> Workload:
+        """The same workload with another batch size."""
+        return replace(self, batch_size=batch_size)
+
+
+def workload_names() -> list[str]:
+    """Names of all workloads whose signature ships with powerctl."""
+    return catalogue_names(_CATALOGUE)
+
+
+@lru_cache(maxsize=None)
+def load_workload(name: str) -> Workload:
+    """A workload of the catalogue, or of the user's own ``.toml`` file in the same form."""
+    path = find_entry(_CATALOGUE, "workload", name)
+    data = read_toml(path)
+    try:
+        return Workload(
+            name=data.get("name", name),
+            kind=data["kind"],
+            batch_size=data["batch_size"],
+            signature=Signature(**data["signature"]),
+            title=data.get("title", ""),
+            source=data.get("source", ""),
+            parameters=data.get("parameters", 0),
+        )
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"{path}: not a workload: {error}") from None
+
+
+def write_workload(workload: Workload, path: Path) -> None:
+    """Write a workload as the ``.toml`` file that `load_workload` reads, to four digits."""
+    if workload.signature is None:
+        raise InvalidInput(f"{workload.name} has no signature to write")
+    lines = [
+        f'name = "{workload.name}"',
+        f'title = "{workload.title}"',
+        f'kind = "{workload.kind}"',
+        f"batch_size = {workload.batch_size}",
+        f"parameters = {workload.parameters}",
+        f'source = "{workload.source}"',
+        "",
+        "[signature]",
+        *(f"{name} = {value:.4g}" for name, value in asdict(workload.signature).items()),
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,140 @@
+"""The `wattfed` command: simulate a federation over a fleet of Jetsons, and compare."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+
+if TYPE_CHECKING:
+    from server.federation import FederationResult
+    from strategies.run_config import RunConfig
+
+_EXAMPLES = """\b
+Examples:
+  wattfed simulate
+  wattfed simulate --strategy fedcs --power fastest --rounds 30 --seed 1
+  wattfed simulate --against random:maxn --against random:slack --target-accuracy 0.9
+  wattfed simulate --fleet my-fleet.toml --task cifar10 --data-dir ~/data --json
+  wattfed flower --rounds 5
+"""
+
+
+def _run_options(command: Any) -> Any:
+    """One option per field of the run configuration."""
+    from strategies.run_config import RunConfig, flag
+
+    for item in reversed(fields(RunConfig)):
+        command = click.option(
+            f"--{flag(item.name)}",
+            type=type(item.default),
+            default=item.default,
+            show_default=item.default != "",
+            help=item.metadata["about"],
+        )(command)
+    return command
+
+
+@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Federated learning whose clients are power-aware Jetsons."""
+
+
+@cli.command(epilog=_EXAMPLES)
+@_run_options
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="STRATEGY[:POWER]",
+    help="Also run this baseline and compare, e.g. random:maxn; may be given several times.",
+)
+@click.option(
+    "--target-accuracy", type=click.FloatRange(0, 1), default=0.9, show_default=True,
+    help="Accuracy to compare time and energy at.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
+def simulate(
+    against: tuple[str, ...], target_accuracy: float, as_json: bool, **options: Any
+) -> None:
+    """Simulate a federation in this process, on the fleet's virtual clock.
+
+    Every simulated Jetson stays within its power limit and energy budget; time and energy are
+    those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
+    """
+    from server.simulation import simulate as run_simulation
+    from strategies.run_config import RunConfig
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    ours = RunConfig(**options)
+    configs = [ours, *(_baseline(ours, text) for text in against)]
+    results = []
+    for config in configs:
+        results.append(_with_progress(config, run_simulation, quiet=as_json))
+    _finish(results, target_accuracy, as_json)
+
+
+def _baseline(ours: RunConfig, text: str) -> RunConfig:
+    strategy, _, power = text.partition(":")
+    name = f"{ours.run_name}/against-{text.replace(':', '-')}"
+    return replace(ours, strategy=strategy, power=power or ours.power, name=name)
+
+
+def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
+    from server.console import RunProgress
+
+    if quiet:
+        return run(config)
+    title = f"{config.task} with {config.strategy} ({config.power}), charged as {config.workload}"
+    with RunProgress(title, config.rounds) as progress:
+        return run(config, progress.show)
+
+
+def _finish(results: list[FederationResult], target_accuracy: float, as_json: bool) -> None:
+    from rich.console import Console
+
+    from server.console import common_target, comparison, label, summary_table
+    from server.federation import summary
+    from server.plots import plot_accuracy
+
+    folder = results[0].folder
+    plot = folder / "accuracy.png"
+    runs = {label(result): result.rows for result in results}
+    plot_accuracy(runs, results[0].config.workload, plot)
+    if as_json:
+        console.print_json(
+            [{**summary(r.config, list(r.rows), r.ledger), "folder": str(r.folder)} for r in results]
+        )
+        return
+    target = common_target(results, target_accuracy)
+    Console().print(summary_table(results, target))
+    for other in results[1:]:
+        for line in comparison(results[0], other, target):
+            click.echo(line)
+    click.echo(f"results: {folder.resolve()}")
+
+
+@cli.command()
+def strategies() -> None:
+    """List selection policies, aggregation strategies, fleets, tasks and workloads."""
+    from client.fleet import fleet_names
+    from client.tasks.task import TASK_NAMES
+    from powerctl.workload import workload_names
+    from strategies.catalogue import aggregation_names, policy_names
+
+    for what, names in (
+        ("strategies", policy_names()),
+        ("aggregations", aggregation_names()),
+        ("fleets", fleet_names()),
+        ("tasks", TASK_NAMES),
+        ("workloads", workload_names()),
+    ):
+        click.echo(f"{what:>12}: {', '.join(names)}")
+
+
+def main() -> None:
+    """Entry point."""
+    console.run(cli)

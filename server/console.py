@@ -1,0 +1,132 @@
+"""What people see of a run: a bar and a line per round on stderr, a summary table on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from server.federation import FederationResult
+from server.history import RoundRow, Spending, best_accuracy, spending_to
+
+
+def row_line(row: RoundRow) -> str:
+    """One round in one line; time and energy are the fleet's, on its virtual clock."""
+    if row.entry is None:
+        return f"initial model  accuracy {row.accuracy:.3f}"
+    entry = row.entry
+    clients = " ".join(map(str, entry.clients)) or "none"
+    troubles = [
+        (entry.budget_misses, "over limit"),
+        (entry.late, "late"),
+        (entry.partial, "partial"),
+        (entry.declined, "declined"),
+        (entry.failed, "failed"),
+        (entry.rejected, "rejected"),
+    ]
+    notes = "".join(f"  {count} {what}" for count, what in troubles if count)
+    return (
+        f"round {row.round:3d}  accuracy {row.accuracy:.3f}  "
+        f"round {entry.round_time_s:6.1f} s  {entry.energy_j / 1e3:6.2f} kJ  "
+        f"budget misses {entry.budget_misses}  clients {clients}{notes}"
+    )
+
+
+class RunProgress:
+    """A progress bar with the rounds' lines above it; used as a context manager."""
+
+    def __init__(self, title: str, rounds: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._title = title
+        self._task = self._progress.add_task(title, total=rounds)
+
+    def __enter__(self) -> RunProgress:
+        self._progress.console.print(f"[bold]{self._title}[/bold]")
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, row: RoundRow) -> None:
+        """Print a round's line and move the bar."""
+        self._progress.console.print(row_line(row), highlight=False, soft_wrap=True)
+        self._progress.update(self._task, completed=row.round)
+
+
+def label(result: FederationResult) -> str:
+    """How a run is called in tables and plots."""
+    config = result.config
+    return "pace" if config.strategy == "pace" else f"{config.strategy} at {config.power}"
+
+
+def summary_table(results: Sequence[FederationResult], target: float) -> Table:
+    """The runs side by side."""
+    charged = sorted({result.config.workload for result in results})
+    table = Table(
+        title=f"Fleet time and energy on its virtual clock; charged as {', '.join(charged)}",
+        title_justify="left",
+    )
+    table.add_column("run")
+    for header in (
+        "final accuracy",
+        f"rounds to {target:.2f}",
+        f"time to {target:.2f} (s)",
+        f"energy to {target:.2f} (kJ)",
+        "all rounds (s)",
+        "all rounds (kJ)",
+        "waiting (kJ)",
+        "over power limit",
+        "over budget",
+    ):
+        table.add_column(header, justify="right")
+    for result in results:
+        spent = spending_to(result.rows, result.minibatches, target)
+        entries = result.ledger.entries
+        table.add_row(
+            label(result),
+            f"{result.rows[-1].accuracy:.3f}",
+            *(
+                (f"{spent.rounds}", f"{spent.time_s:.3g}", f"{spent.energy_j / 1e3:.3g}")
+                if spent.reached
+                else ("-", "-", "-")
+            ),
+            f"{result.ledger.clock_s:.3g}",
+            f"{result.ledger.energy_j / 1e3:.3g}",
+            f"{sum(entry.wait_energy_j for entry in entries) / 1e3:.3g}",
+            f"{sum(entry.power_violations for entry in entries)}",
+            f"{sum(entry.budget_violations for entry in entries)}",
+        )
+    return table
+
+
+def common_target(results: Sequence[FederationResult], target: float) -> float:
+    """The target, or the accuracy that all runs reached if one of them fell short of it."""
+    return min(target, *(best_accuracy(result.rows) for result in results))
+
+
+def comparison(ours: FederationResult, other: FederationResult, target: float) -> list[str]:
+    """In words: how much less energy at equal accuracy, and the three factors it is made of."""
+    mine, theirs = (spending_to(r.rows, r.minibatches, target) for r in (ours, other))
+    ratio = theirs.energy_j / mine.energy_j
+    return [
+        f"At equal accuracy ({target:.3f}) {label(ours)} used {ratio:.2f} times less energy than "
+        f"{label(other)}: {mine.energy_j / 1e3:.3g} against {theirs.energy_j / 1e3:.3g} kJ, "
+        f"in {mine.time_s:.3g} against {theirs.time_s:.3g} s.",
+        f"  {ratio:.2f} = {_ratio(mine, theirs, 'minibatches'):.2f} (fewer minibatches: who trains"
+        f") x {_ratio(mine, theirs, 'minibatch_j'):.2f} (fewer joules per minibatch: modes and "
+        f"boards) x {_ratio(mine, theirs, 'waiting_factor'):.2f} (less waiting)",
+    ]
+
+
+def _ratio(mine: Spending, theirs: Spending, what: str) -> float:
+    return float(getattr(theirs, what) / getattr(mine, what))

@@ -1,0 +1,88 @@
+"""The history of a run: accuracy beside the ledger of time and energy, and questions on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from strategies.ledger import RoundEntry
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """One round's accuracy, and the fleet's virtual time and energy until its end.
+
+    Round 0 is the initial model; it has no ledger entry.
+    """
+
+    round: int
+    accuracy: float
+    loss: float
+    clock_s: float
+    total_energy_j: float
+    entry: RoundEntry | None = None
+
+    def flat(self) -> dict[str, Any]:
+        """Columns of the results' CSV."""
+        row = {key: value for key, value in asdict(self).items() if key != "entry"}
+        if self.entry is not None:
+            row.update(asdict(self.entry), energy_j=self.entry.energy_j)
+            row["clients"] = " ".join(map(str, self.entry.clients))
+        return row
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a run took until it reached an accuracy (or until its end).
+
+    Its energy is the product of minibatches, joules per trained minibatch, and one plus the share
+    of waiting: so the ratio of two runs' energies splits into three factors exactly.
+    """
+
+    reached: bool
+    rounds: int
+    time_s: float
+    energy_j: float
+    train_energy_j: float
+    minibatches: int
+
+    @property
+    def minibatch_j(self) -> float:
+        """Joules per trained minibatch, waiting left out."""
+        return self.train_energy_j / max(self.minibatches, 1)
+
+    @property
+    def waiting_factor(self) -> float:
+        """All energy over training energy."""
+        return self.energy_j / self.train_energy_j if self.train_energy_j else 1.0
+
+
+def best_accuracy(rows: Sequence[RoundRow]) -> float:
+    """The highest accuracy of a history."""
+    return max(row.accuracy for row in rows)
+
+
+def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], target: float) -> Spending:
+    """What was spent until accuracy first reached a target.
+
+    Parameters
+    ----------
+    rows : sequence of RoundRow
+        A run's history, round 0 first.
+    minibatches : sequence of int
+        Minibatches trained in each of the rounds 1, 2, ...
+    target : float
+        Accuracy; if it was never reached, the whole run is counted.
+    """
+    last = next((row for row in rows if row.accuracy >= target), None)
+    end = last or rows[-1]
+    entries = [row.entry for row in rows if row.entry is not None and row.round <= end.round]
+    return Spending(
+        reached=last is not None,
+        rounds=end.round,
+        time_s=end.clock_s,
+        energy_j=end.total_energy_j,
+        train_energy_j=sum(entry.train_energy_j for entry in entries),
+        minibatches=sum(minibatches[: end.round]),
+    )

@@ -1,0 +1,27 @@
+"""Pictures of runs: accuracy over the fleet's time and over its energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from server.history import RoundRow
+
+
+def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: Path) -> None:
+    """Write a PNG with two panels, a line per run; the axes name the charged workload."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    axes = (("time of the fleet (s)", "clock_s", 1.0), ("energy of the fleet (kJ)", "total_energy_j", 1e3))
+    for panel, (name, column, unit) in zip(panels, axes, strict=True):
+        for run, rows in runs.items():
+            spent = [getattr(row, column) / unit for row in rows]
+            panel.plot(spent, [row.accuracy for row in rows], marker=".", label=run)
+        panel.set_xlabel(name)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy")
+    panels[0].legend()
+    figure.suptitle(f"simulated fleet, virtual clock; minibatches charged as {workload}", fontsize=10)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,29 @@
+"""Everyone who can, in every round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.offers import Offers
+from strategies.policy import assign
+
+
+@dataclass(frozen=True)
+class AllClients:
+    """All able clients, whatever `k` is."""
+
+    power: str = "slack"
+
+    def select(
+        self, offers: Offers, k: int, server_round: int, rng: Generator
+    ) -> list[RoundAssignment]:
+        """Assignments of all able clients."""
+        return assign(offers, offers.candidates(self.power), self.power, np.inf)
+
+    def observe(self, reports: Sequence[RoundReport]) -> None:
+        """Nothing to learn."""

@@ -1,0 +1,119 @@
+"""The ledger: what each round took of time and energy, on the fleet's own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from powerctl.rounds import RoundAssignment, RoundReport
+
+
+@dataclass(frozen=True)
+class RoundEntry:
+    """One round of a federation.
+
+    Times are seconds and energies joules of the devices' clocks and modules, not of the host.
+    `round_time_s` lasts until the last upload (or the deadline, if a client stayed away);
+    `train_energy_j` is the participants' training, `wait_energy_j` their transfer and waiting at
+    idle power until the round's end; those who were not selected are not counted.
+    """
+
+    round: int
+    clients: tuple[int, ...]
+    reported: int
+    declined: int
+    failed: int
+    rejected: int
+    partial: int
+    deadline_s: float
+    round_time_s: float
+    train_energy_j: float
+    wait_energy_j: float
+    power_violations: int
+    budget_violations: int
+    late: int
+    train_loss: float
+    time_error_pct: float
+    energy_error_pct: float
+
+    @property
+    def energy_j(self) -> float:
+        """Training, transfer and waiting."""
+        return self.train_energy_j + self.wait_energy_j
+
+    @property
+    def budget_misses(self) -> int:
+        """Clients that broke a limit: their power limit or their energy allowance."""
+        return self.power_violations + self.budget_violations
+
+
+@dataclass
+class Ledger:
+    """All rounds of a run, and every report in them."""
+
+    entries: list[RoundEntry] = field(default_factory=list)
+    reports: list[tuple[int, RoundReport]] = field(default_factory=list)
+
+    @property
+    def clock_s(self) -> float:
+        """The fleet's virtual time: the sum of the rounds."""
+        return sum(entry.round_time_s for entry in self.entries)
+
+    @property
+    def energy_j(self) -> float:
+        """The fleet's energy in all rounds."""
+        return sum(entry.energy_j for entry in self.entries)
+
+    def reports_of(self, server_round: int) -> list[RoundReport]:
+        """The clients' reports of one round."""
+        return [report for number, report in self.reports if number == server_round]
+
+    def record(
+        self,
+        server_round: int,
+        assignments: Sequence[RoundAssignment],
+        reports: Sequence[RoundReport],
+        rejected: int = 0,
+    ) -> RoundEntry:
+        """Enter a round from what was assigned and what was reported."""
+        self.reports.extend((server_round, report) for report in reports)
+        trained = [report for report in reports if report.minibatches]
+        finish_s = [report.time_s + report.transfer_s for report in trained]
+        deadline_s = max((a.deadline_s for a in assignments), default=float("inf"))
+        failed = len(assignments) - len(reports)
+        round_time_s = max(finish_s, default=0.0)
+        if failed and np.isfinite(deadline_s):
+            round_time_s = max(round_time_s, deadline_s)
+        entry = RoundEntry(
+            round=server_round,
+            clients=tuple(a.client for a in assignments),
+            reported=len(trained),
+            declined=sum(bool(report.decline) for report in reports),
+            failed=failed,
+            rejected=rejected,
+            partial=sum(report.minibatches < report.wanted_minibatches for report in trained),
+            deadline_s=deadline_s,
+            round_time_s=round_time_s,
+            train_energy_j=sum(report.energy_j for report in trained),
+            wait_energy_j=sum(r.idle_power_w * (round_time_s - r.time_s) for r in trained),
+            power_violations=sum(report.broke_power_limit for report in trained),
+            budget_violations=sum(report.broke_budget for report in trained),
+            late=sum(done > deadline_s for done in finish_s),
+            train_loss=_mean([report.loss for report in trained]),
+            time_error_pct=_mean([_error_pct(r.planned_time_s, r.time_s, r) for r in trained]),
+            energy_error_pct=_mean([_error_pct(r.planned_energy_j, r.energy_j, r) for r in trained]),
+        )
+        self.entries.append(entry)
+        return entry
+
+
+def _error_pct(planned: float, measured: float, report: RoundReport) -> float:
+    """Absolute error of a plan in percent, the plan taken for the work that was really done."""
+    expected = planned * report.minibatches / report.planned_minibatches
+    return 100 * abs(expected - measured) / measured
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

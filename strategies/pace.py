@@ -1,0 +1,137 @@
+"""pace: clients, their number, the deadline and everyone's pace, chosen together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.random import Generator
+
+from powerctl.modes import FloatArray, IntArray
+from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.offers import Offers
+from strategies.policy import assign
+
+
+@dataclass
+class Pace:
+    """Participants and deadline of the most learning per joule and second.
+
+    For a deadline T, client i's round costs e_i(T): the least energy on its front that finishes
+    by T, plus waiting at idle power until T. With utilities u_i the policy maximises, over T and
+    sets S of at most k clients,
+
+        gamma log(sum u_i) - log(sum e_i(T) + rho T),
+
+    so that nobody races to wait: whoever is not the slowest gets the time to run in a mode that
+    costs less. For each T the best set of each size is taken greedily by utility per joule.
+    Hard limits come before: only clients whose front has a point within T and within their energy
+    allowance are considered.
+
+    Utility is Oort's (Lai et al., OSDI 2021): examples times the last training loss, with a bonus
+    sqrt(0.1 ln R / L) for a client last heard of in round L; a client never heard of counts as the
+    most useful one known. It is divided by (1 + participations)^fairness.
+
+    Parameters
+    ----------
+    gamma : float
+        Weight of learning against cost; higher takes more clients.
+    rho_w : float
+        Price of a second, in watts.
+    fairness : float
+        How strongly past participation counts against a client.
+    at_least : int
+        Smallest number of participants: aiming at too few ruins the last points of accuracy.
+    n_deadlines : int
+        Candidate deadlines to consider.
+    """
+
+    gamma: float = 0.8
+    rho_w: float = 20.0
+    fairness: float = 0.5
+    at_least: int = 3
+    n_deadlines: int = 48
+    _loss: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
+    _last_round: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
+    _count: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
+    _round: int = 0
+
+    def select(
+        self, offers: Offers, k: int, server_round: int, rng: Generator
+    ) -> list[RoundAssignment]:
+        """Assignments with one common deadline, each of the least energy that meets it."""
+        self._round = server_round
+        self._grow(int(offers.client.max(initial=-1)) + 1)
+        affordable = offers.energy_j <= offers.allowance_j[:, None]
+        time_s = np.where(affordable, offers.time_s, np.inf)
+        rows = np.flatnonzero(offers.able & np.isfinite(time_s).any(axis=1))
+        if not len(rows):
+            return assign(offers, offers.candidates("slack")[:k], "slack", np.inf)
+        round_s = time_s[rows] + offers.transfer_s[rows, None]
+        utility = self._utility(offers, rows, rng)
+        best = (-np.inf, 0.0, rows[:0])
+        for deadline_s in self._deadlines(round_s):
+            cost_j = _cost_by(deadline_s, round_s, offers, rows)
+            order, value = self._best_prefix(utility, cost_j, deadline_s, k)
+            if value > best[0]:
+                best = (value, float(deadline_s), rows[order])
+        return assign(offers, best[2], "slack", best[1])
+
+    def observe(self, reports: Sequence[RoundReport]) -> None:
+        """Remember each participant's loss, and how often and when it took part."""
+        self._grow(max((report.client for report in reports), default=-1) + 1)
+        for report in reports:
+            if report.minibatches:
+                self._loss[report.client] = report.loss
+                self._last_round[report.client] = self._round
+                self._count[report.client] += 1
+
+    def _utility(self, offers: Offers, rows: IntArray, rng: Generator) -> FloatArray:
+        client = offers.client[rows]
+        seen = self._count[client] > 0
+        utility = offers.examples[rows] * np.where(seen, self._loss[client], 0.0)
+        top = utility.max() if seen.any() else 1.0
+        utility = np.where(seen, utility, top * offers.examples[rows] / offers.examples[rows].max())
+        age = np.sqrt(0.1 * np.log(max(self._round, 1)) / np.maximum(self._last_round[client], 1))
+        utility = (utility + top * np.where(seen, age, 0.0)) / (
+            1 + self._count[client]
+        ) ** self.fairness
+        jitter = 1 + 1e-6 * rng.random(len(rows))  # equal clients take turns by chance
+        return np.maximum(utility, 1e-9 * top) * jitter
+
+    def _deadlines(self, round_s: FloatArray) -> FloatArray:
+        """Candidate deadlines: the distinct round times of all fronts, thinned evenly."""
+        times = np.unique(round_s[np.isfinite(round_s)])
+        picks = np.linspace(0, len(times) - 1, min(self.n_deadlines, len(times)))
+        return times[picks.round().astype(int)]
+
+    def _best_prefix(
+        self, utility: FloatArray, cost_j: FloatArray, deadline_s: float, k: int
+    ) -> tuple[IntArray, float]:
+        """The best number of clients in greedy order, and its value; -inf if too few can."""
+        able = np.flatnonzero(np.isfinite(cost_j))
+        order = able[np.argsort(-utility[able] / cost_j[able], kind="stable")][:k]
+        if not len(order):
+            return order, -np.inf
+        gain = self.gamma * np.log(np.cumsum(utility[order]))
+        value = gain - np.log(np.cumsum(cost_j[order]) + self.rho_w * deadline_s)
+        fewest = min(self.at_least, k, len(order))
+        size = fewest + int(value[fewest - 1 :].argmax())
+        missing = min(self.at_least, k) - size
+        return order[:size], float(value[size - 1]) - 1e6 * max(0, missing)
+
+    def _grow(self, n: int) -> None:
+        extra = n - len(self._count)
+        if extra > 0:
+            self._loss = np.pad(self._loss, (0, extra))
+            self._last_round = np.pad(self._last_round, (0, extra))
+            self._count = np.pad(self._count, (0, extra))
+
+
+def _cost_by(deadline_s: float, round_s: FloatArray, offers: Offers, rows: IntArray) -> FloatArray:
+    """Least energy of each client to finish by a deadline and wait until then; inf if it cannot."""
+    in_time = round_s <= deadline_s
+    wait_s = deadline_s + offers.transfer_s[rows, None] - np.where(in_time, round_s, 0.0)
+    total_j = offers.energy_j[rows] + offers.idle_power_w[rows, None] * wait_s
+    return np.where(in_time, total_j, np.inf).min(axis=1)

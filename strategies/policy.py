@@ -1,0 +1,50 @@
+"""The selection-policy protocol, and how power is set for policies that only select."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.random import Generator
+
+from powerctl.modes import IntArray
+from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.offers import Offers
+
+
+class SelectionPolicy(Protocol):
+    """Chooses who trains in a round, by when, and with how much work.
+
+    The same object serves the deployment and every simulation. Its randomness is handed in, its
+    state is arrays that it owns.
+    """
+
+    def select(
+        self, offers: Offers, k: int, server_round: int, rng: Generator
+    ) -> list[RoundAssignment]:
+        """Assignments of at most `k` clients, each among the offers."""
+        ...
+
+    def observe(self, reports: Sequence[RoundReport]) -> None:
+        """Learn from what the round really took."""
+        ...
+
+
+def assign(offers: Offers, rows: IntArray, power: str, deadline_s: float) -> list[RoundAssignment]:
+    """Assignments of the full local work to some rows of the offers, under a power policy.
+
+    With ``"slack"`` and no deadline of the policy's own (infinite), everyone has the time that the
+    slowest of the selected needs at its fastest: slowing down to it costs the round nothing.
+    """
+    if power == "slack" and np.isinf(deadline_s) and len(rows):
+        deadline_s = float(offers.fastest_round_s(power)[rows].max())
+    return [
+        RoundAssignment(
+            client=int(offers.client[row]),
+            minibatches=int(offers.minibatches[row]),
+            deadline_s=deadline_s,
+            power=power,
+        )
+        for row in sorted(rows.tolist())
+    ]

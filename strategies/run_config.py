@@ -1,0 +1,90 @@
+"""The configuration of one run: the same keys in pyproject.toml, on command lines and in results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.rounds import POWER_POLICIES
+
+
+def _option(default: Any, about: str) -> Any:
+    return field(default=default, metadata={"about": about})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A federated run, complete: the same configuration gives the same result.
+
+    Each field's metadata says what it is about; command lines show the same words.
+    """
+
+    task: str = _option("digits", "What the clients learn: digits or cifar10.")
+    workload: str = _option(
+        "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
+    )
+    fleet: str = _option("twenty-jetsons", "Fleet to simulate: a name or a .toml file.")
+    strategy: str = _option("pace", "Client selection: pace, random, all, fedcs.")
+    power: str = _option(
+        "slack",
+        "Power policy of the selected: maxn (blind to limits), fastest within the limits, or "
+        "slack (least energy that meets the deadline; pace always does this).",
+    )
+    aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, fedadam, ...")
+    rounds: int = _option(15, "Federated rounds.")
+    per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
+    deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
+    local_epochs: int = _option(3, "Passes of a client over its data in a round.")
+    learning_rate: float = _option(0.1, "Of the clients' SGD.")
+    dirichlet_alpha: float = _option(0.3, "Evenness of the split of labels over clients.")
+    seed: int = _option(0, "Of every random draw of the run.")
+    data_dir: str = _option("", "Folder of a data set that is not embedded.")
+    out_dir: str = _option("runs", "Where results go.")
+    name: str = _option("", "Folder in there; by default from task, strategy and seed.")
+    min_nodes: int = _option(1, "Nodes to wait for before the first round.")
+    timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
+
+    def __post_init__(self) -> None:
+        for key in ("rounds", "per_round", "local_epochs", "min_nodes"):
+            if getattr(self, key) < 1:
+                raise InvalidInput(f"{flag(key)} must be at least 1, got {getattr(self, key)}")
+        for key in ("learning_rate", "dirichlet_alpha", "timeout_s"):
+            if not getattr(self, key) > 0:
+                raise InvalidInput(f"{flag(key)} must be positive, got {getattr(self, key):g}")
+        for key in ("deadline_s", "seed"):
+            if not getattr(self, key) >= 0:
+                raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
+        if self.power not in POWER_POLICIES:
+            raise UnknownName("power policy", self.power, POWER_POLICIES)
+
+    @classmethod
+    def from_flower(cls, run_config: Mapping[str, Any]) -> RunConfig:
+        """The configuration from Flower's flat run config (keys with hyphens)."""
+        known = {flag(f.name): f for f in fields(cls)}
+        unknown = set(run_config) - set(known)
+        if unknown:
+            raise UnknownName("run-config key", sorted(unknown)[0], known)
+        values = {}
+        for key, value in run_config.items():
+            wanted = type(known[key].default)
+            try:
+                values[known[key].name] = wanted(value)  # Flower keeps `x=8` an int for a float
+            except (TypeError, ValueError):
+                raise InvalidInput(f"{key} must be {wanted.__name__}, got {value!r}") from None
+        return cls(**values)
+
+    def to_flower(self) -> dict[str, Any]:
+        """The flat run config that `from_flower` reads."""
+        return {flag(key): value for key, value in asdict(self).items()}
+
+    @property
+    def run_name(self) -> str:
+        """Name of the results' folder."""
+        return self.name or f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
+
+
+def flag(field_name: str) -> str:
+    """The name of a field on command lines and in Flower's run config."""
+    return field_name.replace("_", "-")
