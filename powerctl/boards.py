@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -94,7 +94,7 @@ def releases(name: str) -> list[str]:
     return [entry["l4t"] for entry in _read(_canonical(name))["release"]]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_board(name: str, l4t: str | None = None) -> Board:
     """A board of the catalogue.
 
@@ -142,7 +142,7 @@ def _canonical(name: str) -> str:
     raise UnknownName("board", name, board_names(), "; see: powerctl boards")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str) -> dict[str, Any]:
     return read_toml(_CATALOGUE / f"{name}.toml")
 

@@ -1,4 +1,4 @@
-"""The cost model: time and power of a minibatch from a board's constants and a workload's signature.
+"""The cost model: time and power of a minibatch from board constants and a workload's signature.
 
 Time is a chain of bottlenecks: the host prepares minibatches on its cores while the GPU computes
 the one before; kernel launches come on top of the GPU's work. Power adds up over domains, with the
@@ -172,7 +172,7 @@ def minibatch_cost(
     traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
 
     spare = np.maximum(c - signature.serial_cores, 0.2)
-    used = _norm(spare, np.float64(signature.loader_cores), -_CORE_NORM)
+    used = _norm(spare, np.asarray(signature.loader_cores), -_CORE_NORM)
     host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_bytes / bytes_per_s)
     host_s = host_core_s / used
     slowing = (hardware.max_mem_hz / m) ** signature.traffic_exponent
@@ -193,9 +193,7 @@ def minibatch_cost(
         + hardware.byte_j * signature.traffic_activity * rate
     )
     power_w = idle_power_w(hardware, c, f, g, m) + active_w
-    return Cost(
-        time_s, power_w, host_s, gpu_s, launch_s, gpu_utilisation, busy_cores, rate
-    )
+    return Cost(time_s, power_w, host_s, gpu_s, launch_s, gpu_utilisation, busy_cores, rate)
 
 
 def idle_power_w(

@@ -280,9 +280,7 @@ def _map_fit(
     return signature(_solve(residuals, x0, low, high))
 
 
-def _solve(
-    residuals: Any, start: FloatArray, low: FloatArray, high: FloatArray
-) -> FloatArray:
+def _solve(residuals: Any, start: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     inside = np.clip(start, low + 1e-3, high - 1e-3)
     solution = least_squares(
         residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=2.0, max_nfev=300

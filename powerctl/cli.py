@@ -22,6 +22,7 @@ Examples:
   powerctl pareto --board orin-agx --workload resnet18-train --plot front.png
   powerctl choose --board orin-nano --workload resnet18-train --power 12
   powerctl twin run --board orin-agx --workload lstm-train --mode 12c/2201/1300/3199
+  powerctl twin fit measured.csv --board orin-agx --name my-net --out my-net.toml
 """
 
 
@@ -62,16 +63,35 @@ def boards(as_json: bool) -> None:
     if as_json:
         console.print_json([_board_json(board) for board in found])
         return
-    header = ("board", "L4T from", "modes", "cores", "CPU MHz", "GPU MHz", "mem MHz", "TFLOP/s",
-              "GB/s", "title")
+    header = (
+        "board",
+        "L4T from",
+        "modes",
+        "cores",
+        "CPU MHz",
+        "GPU MHz",
+        "mem MHz",
+        "TFLOP/s",
+        "GB/s",
+        "title",
+    )
     rows = []
     for board in found:
         top = board.space.maximum
-        rows.append((
-            board.name, board.l4t, len(board.space), top.cores, top.cpu_khz // 1000,
-            top.gpu_hz // 10**6, top.mem_hz // 10**6, board.peak_flops() / 1e12,
-            board.peak_bandwidth() / 1e9, board.title,
-        ))
+        rows.append(
+            (
+                board.name,
+                board.l4t,
+                len(board.space),
+                top.cores,
+                top.cpu_khz // 1000,
+                top.gpu_hz // 10**6,
+                top.mem_hz // 10**6,
+                board.peak_flops() / 1e12,
+                board.peak_bandwidth() / 1e9,
+                board.title,
+            )
+        )
     console.print_table(header, rows)
 
 
@@ -120,8 +140,10 @@ def modes(
         console.print_json({**axes, "mem_hz": space.mem_hz, "n_modes": len(space), "modes": listed})
         return
     for name, values, unit in (
-        ("cores", space.cores, 1), ("CPU MHz", space.cpu_khz, 1e3),
-        ("GPU MHz", space.gpu_hz, 1e6), ("memory MHz", space.mem_hz, 1e6),
+        ("cores", space.cores, 1),
+        ("CPU MHz", space.cpu_khz, 1e3),
+        ("GPU MHz", space.gpu_hz, 1e6),
+        ("memory MHz", space.mem_hz, 1e6),
     ):
         click.echo(f"{name:>10}: {' '.join(f'{value / unit:g}' for value in values)}")
     click.echo(f"{len(space):,} modes; the first {min(limit, len(space))}:")
@@ -138,11 +160,18 @@ def presets(board: str, l4t: str | None, as_json: bool) -> None:
 
     found = load_board(board, l4t).presets
     if as_json:
-        console.print_json([
-            {"id": p.id, "name": p.name, "default": p.is_default, "mode": p.mode.values,
-             "tpc_pg_mask": p.tpc_pg_mask}
-            for p in found
-        ])
+        console.print_json(
+            [
+                {
+                    "id": p.id,
+                    "name": p.name,
+                    "default": p.is_default,
+                    "mode": p.mode.values,
+                    "tpc_pg_mask": p.tpc_pg_mask,
+                }
+                for p in found
+            ]
+        )
         return
     rows = [
         (p.name, p.id, str(p.mode), "default" if p.is_default else "", p.tpc_pg_mask) for p in found
@@ -155,13 +184,25 @@ def presets(board: str, l4t: str | None, as_json: bool) -> None:
 @cli.command()
 @_cost_options
 @click.option("--cost", type=click.Choice(["energy", "power"]), default="energy", show_default=True)
-@click.option("--points", type=click.IntRange(2), default=12, show_default=True,
-              help="Points to thin the front to.")
+@click.option(
+    "--points",
+    type=click.IntRange(2),
+    default=12,
+    show_default=True,
+    help="Points to thin the front to.",
+)
 @click.option("--plot", type=click.Path(), help="Write a PNG of the modes and their front.")
 @_json_option
 def pareto(
-    board: str, l4t: str | None, workload: str, batch: int | None, table: str | None, cost: str,
-    points: int, plot: str | None, as_json: bool,
+    board: str,
+    l4t: str | None,
+    workload: str,
+    batch: int | None,
+    table: str | None,
+    cost: str,
+    points: int,
+    plot: str | None,
+    as_json: bool,
 ) -> None:
     """Show the time-energy or time-power front of a board's modes for a workload."""
     from powerctl.pareto import pareto_front, thinned
@@ -179,7 +220,8 @@ def pareto(
         console.print_json({"origin": origin, "front_size": len(front), "front": rows})
         return
     _print_choices(rows)
-    click.echo(f"{len(shown)} of {len(front)} modes on the front, of {len(costs.time_s):,}; {origin}")
+    among = f"{len(shown)} of {len(front)} modes on the front, of {len(costs.time_s):,}"
+    click.echo(f"{among}; {origin}")
     if plot:
         click.echo(f"plot: {plot}")
 
@@ -191,8 +233,15 @@ def pareto(
 @click.option("--slowdown", type=float, help="Least energy at most so much slower: 0.05 is 5 %.")
 @_json_option
 def choose(
-    board: str, l4t: str | None, workload: str, batch: int | None, table: str | None,
-    power_w: float | None, deadline_s: float | None, slowdown: float | None, as_json: bool,
+    board: str,
+    l4t: str | None,
+    workload: str,
+    batch: int | None,
+    table: str | None,
+    power_w: float | None,
+    deadline_s: float | None,
+    slowdown: float | None,
+    as_json: bool,
 ) -> None:
     """Choose the mode for one minibatch: by power limit, by deadline, or by slow-down."""
     from powerctl import pareto as question
@@ -278,7 +327,13 @@ def twin() -> None:
 @click.option("--seed", type=int, default=0, help="Of the noise.")
 @_json_option
 def twin_run(
-    board: str, l4t: str | None, workload: str, mode: str, minibatches: int, unit: int, seed: int,
+    board: str,
+    l4t: str | None,
+    workload: str,
+    mode: str,
+    minibatches: int,
+    unit: int,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Run minibatches on the twin and show what they took beside what was predicted."""
@@ -296,7 +351,7 @@ def twin_run(
     times = [device.execute(job) for _ in range(minibatches)]
     time_s, energy_j = device.now() - start_s, device.energy_j() - start_j
     predicted = SignaturePredictor(the_board, job).predict(ModeArrays.of([chosen]))
-    result = {
+    result: dict[str, Any] = {
         "mode": str(chosen),
         "minibatches": minibatches,
         "time_s": sum(times) / minibatches,
@@ -313,6 +368,52 @@ def twin_run(
             (f"twin, mean of {minibatches}", 1e3 * result["time_s"], result["power_w"]),
             ("predicted", 1e3 * result["predicted_time_s"], result["predicted_power_w"]),
         ],
+    )
+
+
+@twin.command("fit")
+@_board_options
+@click.argument("table", type=click.Path())
+@click.option("--name", required=True, help="Name of the workload.")
+@click.option("--kind", type=click.Choice(["train", "infer"]), default="train", show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Batch size, where the table does not say.",
+)
+@click.option("--prior", help="A workload to start from; helps when few modes were measured.")
+@click.option("--parameters", type=click.IntRange(0), default=0, help="Of the model.")
+@click.option("--out", type=click.Path(), required=True, help="The workload's .toml to write.")
+def twin_fit(
+    board: str,
+    l4t: str | None,
+    table: str,
+    name: str,
+    kind: str,
+    batch: int,
+    prior: str | None,
+    parameters: int,
+    out: str,
+) -> None:
+    """Fit a workload's signature to a TABLE of measurements, five modes or five thousand."""
+    from powerctl.boards import load_board
+    from powerctl.calibration import errors_pct, fit_signature
+    from powerctl.measurement import MeasurementTable
+    from powerctl.workload import Workload, load_workload, write_workload
+
+    the_board = load_board(board, l4t)
+    measured = MeasurementTable.read(table, the_board.space)
+    start = load_workload(prior).signature if prior else None
+    signature = fit_signature(the_board.hardware, measured, batch, prior=start)
+    time_error, power_error = errors_pct(the_board.hardware, signature, measured, batch)
+    source = f"fitted to {len(measured):,} measurements on {the_board.name} ({Path(table).name})"
+    job = Workload(name, kind, batch, signature, name, source, parameters)
+    write_workload(job, Path(out))
+    click.echo(
+        f"{out}: mean error on the {len(measured):,} measurements "
+        f"{time_error:.1f} % in time, {power_error:.1f} % in power"
     )
 
 

@@ -148,7 +148,8 @@ def _parse(rows: Iterable[list[str]], source: str) -> MeasurementTable:
     if missing:
         raise InvalidTable(f"{source}: no column {', '.join(missing)}; needed: {', '.join(wanted)}")
     columns = [header.index(name) for name in wanted]
-    values, seen = [], {}
+    values: list[list[float]] = []
+    seen: dict[tuple[float, ...], int] = {}
     for number, line in enumerate(lines, start=2):
         if not line:
             continue

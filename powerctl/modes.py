@@ -1,11 +1,12 @@
-"""Power modes and the space of all modes of a board: four axes, their order, neighbours, sub-grids."""
+"""Power modes and the space of all modes of a board: four axes, neighbours, sub-grids."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -87,11 +88,11 @@ class ModeSpace:
     cpu_khz: tuple[int, ...]
     gpu_hz: tuple[int, ...]
     mem_hz: tuple[int, ...]
-    name: str = "this board"
+    name: str = field(default="this board", kw_only=True)
 
     def __post_init__(self) -> None:
         for axis, values in zip(AXES, self.axes, strict=True):
-            if not values or values[0] <= 0 or any(b <= a for a, b in zip(values, values[1:])):
+            if not values or values[0] <= 0 or any(b <= a for a, b in pairwise(values)):
                 raise InvalidInput(
                     f"{self.name}: axis {axis} must be ascending positive values, got {values}"
                 )

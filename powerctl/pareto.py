@@ -24,7 +24,7 @@ def pareto_front(time_s: FloatArray, cost: FloatArray) -> IntArray:
     order = np.lexsort((cost, time_s))
     sorted_cost = cost[order]
     cheapest_before = np.concatenate(([np.inf], np.minimum.accumulate(sorted_cost)[:-1]))
-    return order[sorted_cost < cheapest_before].astype(np.int64)
+    return np.asarray(order[sorted_cost < cheapest_before], dtype=np.int64)
 
 
 def thinned(front: IntArray, time_s: FloatArray, n: int) -> IntArray:

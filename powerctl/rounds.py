@@ -22,6 +22,7 @@ from powerctl.powertrain.prediction import Prediction
 POWER_POLICIES = ("maxn", "fastest", "slack")
 SAFETY_DEVIATIONS = 3.0
 SWITCH_S = 0.2
+TIME_RESERVE = 0.1  # plans end this share of their time before the deadline: predictions err
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) 
     front = offer.front
     if assignment.power == "fastest":
         front = Front(front.modes[:1], front.time_s[:1], front.energy_j[:1])
-    deadline_s = assignment.deadline_s - offer.transfer_s
+    deadline_s = (assignment.deadline_s - offer.transfer_s) * (1 - TIME_RESERVE)
     cap_j = min(assignment.energy_cap_j, offer.allowance_j)
     return _most_work(front, wanted, deadline_s, cap_j)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def workload_names() -> list[str]:
     return catalogue_names(_CATALOGUE)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_workload(name: str) -> Workload:
     """A workload of the catalogue, or of the user's own ``.toml`` file in the same form."""
     path = find_entry(_CATALOGUE, "workload", name)

@@ -53,7 +53,10 @@ def cli() -> None:
     help="Also run this baseline and compare, e.g. random:maxn; may be given several times.",
 )
 @click.option(
-    "--target-accuracy", type=click.FloatRange(0, 1), default=0.9, show_default=True,
+    "--target-accuracy",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
     help="Accuracy to compare time and energy at.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
@@ -106,7 +109,7 @@ def _finish(results: list[FederationResult], target_accuracy: float, as_json: bo
     plot_accuracy(runs, results[0].config.workload, plot)
     if as_json:
         console.print_json(
-            [{**summary(r.config, list(r.rows), r.ledger), "folder": str(r.folder)} for r in results]
+            [{**summary(r.config, r.rows, r.ledger), "folder": str(r.folder)} for r in results]
         )
         return
     target = common_target(results, target_accuracy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def run_federation(
     return FederationResult(config, tuple(rows), ledger, folder.path)
 
 
-def summary(config: RunConfig, rows: list[RoundRow], ledger: Ledger) -> dict[str, object]:
+def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict[str, object]:
     """A run in a few numbers; times and energies are the fleet's own."""
     entries = ledger.entries
     return {

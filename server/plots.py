@@ -14,7 +14,10 @@ def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: P
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    axes = (("time of the fleet (s)", "clock_s", 1.0), ("energy of the fleet (kJ)", "total_energy_j", 1e3))
+    axes = (
+        ("time (s)", "clock_s", 1.0),
+        ("energy (kJ)", "total_energy_j", 1e3),
+    )
     for panel, (name, column, unit) in zip(panels, axes, strict=True):
         for run, rows in runs.items():
             spent = [getattr(row, column) / unit for row in rows]
@@ -23,5 +26,5 @@ def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: P
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy")
     panels[0].legend()
-    figure.suptitle(f"simulated fleet, virtual clock; minibatches charged as {workload}", fontsize=10)
+    figure.suptitle(f"simulated fleet on its virtual clock, charged as {workload}", fontsize=10)
     figure.savefig(path, dpi=120)

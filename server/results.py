@@ -23,7 +23,7 @@ _KEPT_CHECKPOINTS = 3
 
 
 class ResultsFolder:
-    """``config.json``, ``rounds.csv``, ``reports.jsonl``, ``checkpoints/``, ``model.pt``, ``summary.json``.
+    """A folder of ``config.json``, ``rounds.csv``, ``reports.jsonl``, ``summary.json`` and models.
 
     Every file is whole at any time: rounds and reports are rewritten or appended after each round,
     the others are written beside and renamed.

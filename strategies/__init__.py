@@ -1,1 +1,1 @@
-"""Client selection: the policies, the Flower Strategy that carries them, and the exchanged records."""
+"""Client selection: policies, the Flower Strategy that carries them, the exchanged records."""

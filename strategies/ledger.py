@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,20 +90,22 @@ class Ledger:
             round=server_round,
             clients=tuple(a.client for a in assignments),
             reported=len(trained),
-            declined=sum(bool(report.decline) for report in reports),
+            declined=_count(bool(report.decline) for report in reports),
             failed=failed,
             rejected=rejected,
-            partial=sum(report.minibatches < report.wanted_minibatches for report in trained),
+            partial=_count(report.minibatches < report.wanted_minibatches for report in trained),
             deadline_s=deadline_s,
             round_time_s=round_time_s,
             train_energy_j=sum(report.energy_j for report in trained),
             wait_energy_j=sum(r.idle_power_w * (round_time_s - r.time_s) for r in trained),
-            power_violations=sum(report.broke_power_limit for report in trained),
-            budget_violations=sum(report.broke_budget for report in trained),
-            late=sum(done > deadline_s for done in finish_s),
+            power_violations=_count(report.broke_power_limit for report in trained),
+            budget_violations=_count(report.broke_budget for report in trained),
+            late=_count(done > deadline_s for done in finish_s),
             train_loss=_mean([report.loss for report in trained]),
             time_error_pct=_mean([_error_pct(r.planned_time_s, r.time_s, r) for r in trained]),
-            energy_error_pct=_mean([_error_pct(r.planned_energy_j, r.energy_j, r) for r in trained]),
+            energy_error_pct=_mean(
+                [_error_pct(r.planned_energy_j, r.energy_j, r) for r in trained]
+            ),
         )
         self.entries.append(entry)
         return entry
@@ -113,6 +115,10 @@ def _error_pct(planned: float, measured: float, report: RoundReport) -> float:
     """Absolute error of a plan in percent, the plan taken for the work that was really done."""
     expected = planned * report.minibatches / report.planned_minibatches
     return 100 * abs(expected - measured) / measured
+
+
+def _count(conditions: Iterable[bool]) -> int:
+    return sum(map(int, conditions))
 
 
 def _mean(values: Sequence[float]) -> float:

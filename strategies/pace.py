@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from numpy.random import Generator
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
 from strategies.offers import Offers
-from strategies.policy import assign
+from strategies.policy import assign, with_reserve
 
 
 @dataclass
@@ -30,8 +31,8 @@ class Pace:
     allowance are considered.
 
     Utility is Oort's (Lai et al., OSDI 2021): examples times the last training loss, with a bonus
-    sqrt(0.1 ln R / L) for a client last heard of in round L; a client never heard of counts as the
-    most useful one known. It is divided by (1 + participations)^fairness.
+    sqrt(0.1 ln R / L) for a client last heard of in round L; a client never heard of counts with
+    the highest loss known. It is divided by (1 + participations)^fairness.
 
     Parameters
     ----------
@@ -41,16 +42,16 @@ class Pace:
         Price of a second, in watts.
     fairness : float
         How strongly past participation counts against a client.
-    at_least : int
-        Smallest number of participants: aiming at too few ruins the last points of accuracy.
+    at_least : float
+        Smallest share of k to select: aiming at too few ruins the last points of accuracy.
     n_deadlines : int
         Candidate deadlines to consider.
     """
 
-    gamma: float = 0.8
+    gamma: float = 1.0
     rho_w: float = 20.0
-    fairness: float = 0.5
-    at_least: int = 3
+    fairness: float = 0.25
+    at_least: float = 0.8
     n_deadlines: int = 48
     _loss: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
     _last_round: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
@@ -76,7 +77,7 @@ class Pace:
             order, value = self._best_prefix(utility, cost_j, deadline_s, k)
             if value > best[0]:
                 best = (value, float(deadline_s), rows[order])
-        return assign(offers, best[2], "slack", best[1])
+        return assign(offers, best[2], "slack", with_reserve(best[1]))
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
         """Remember each participant's loss, and how often and when it took part."""
@@ -90,15 +91,13 @@ class Pace:
     def _utility(self, offers: Offers, rows: IntArray, rng: Generator) -> FloatArray:
         client = offers.client[rows]
         seen = self._count[client] > 0
-        utility = offers.examples[rows] * np.where(seen, self._loss[client], 0.0)
-        top = utility.max() if seen.any() else 1.0
-        utility = np.where(seen, utility, top * offers.examples[rows] / offers.examples[rows].max())
+        highest = float(self._loss.max(initial=0.0)) or 1.0
+        loss = np.where(seen, self._loss[client], highest)
         age = np.sqrt(0.1 * np.log(max(self._round, 1)) / np.maximum(self._last_round[client], 1))
-        utility = (utility + top * np.where(seen, age, 0.0)) / (
-            1 + self._count[client]
-        ) ** self.fairness
+        loss = loss + highest * np.where(seen, age, 0.0)
+        utility = offers.examples[rows] * loss / (1.0 + self._count[client]) ** self.fairness
         jitter = 1 + 1e-6 * rng.random(len(rows))  # equal clients take turns by chance
-        return np.maximum(utility, 1e-9 * top) * jitter
+        return np.asarray(np.maximum(utility, 1e-9 * highest) * jitter)
 
     def _deadlines(self, round_s: FloatArray) -> FloatArray:
         """Candidate deadlines: the distinct round times of all fronts, thinned evenly."""
@@ -116,10 +115,10 @@ class Pace:
             return order, -np.inf
         gain = self.gamma * np.log(np.cumsum(utility[order]))
         value = gain - np.log(np.cumsum(cost_j[order]) + self.rho_w * deadline_s)
-        fewest = min(self.at_least, k, len(order))
+        wanted = max(1, math.ceil(self.at_least * k))
+        fewest = min(wanted, len(order))
         size = fewest + int(value[fewest - 1 :].argmax())
-        missing = min(self.at_least, k) - size
-        return order[:size], float(value[size - 1]) - 1e6 * max(0, missing)
+        return order[:size], float(value[size - 1]) - 1e6 * max(0, wanted - size)
 
     def _grow(self, n: int) -> None:
         extra = n - len(self._count)
@@ -134,4 +133,4 @@ def _cost_by(deadline_s: float, round_s: FloatArray, offers: Offers, rows: IntAr
     in_time = round_s <= deadline_s
     wait_s = deadline_s + offers.transfer_s[rows, None] - np.where(in_time, round_s, 0.0)
     total_j = offers.energy_j[rows] + offers.idle_power_w[rows, None] * wait_s
-    return np.where(in_time, total_j, np.inf).min(axis=1)
+    return np.asarray(np.where(in_time, total_j, np.inf).min(axis=1))

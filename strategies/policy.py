@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
+from powerctl.rounds import TIME_RESERVE, RoundAssignment, RoundReport
 from strategies.offers import Offers
 
 
@@ -31,6 +31,11 @@ class SelectionPolicy(Protocol):
         ...
 
 
+def with_reserve(finish_s: float) -> float:
+    """The deadline for clients that are to finish at a time: they keep a reserve before it."""
+    return finish_s / (1 - TIME_RESERVE)
+
+
 def assign(offers: Offers, rows: IntArray, power: str, deadline_s: float) -> list[RoundAssignment]:
     """Assignments of the full local work to some rows of the offers, under a power policy.
 
@@ -38,7 +43,7 @@ def assign(offers: Offers, rows: IntArray, power: str, deadline_s: float) -> lis
     slowest of the selected needs at its fastest: slowing down to it costs the round nothing.
     """
     if power == "slack" and np.isinf(deadline_s) and len(rows):
-        deadline_s = float(offers.fastest_round_s(power)[rows].max())
+        deadline_s = with_reserve(float(offers.fastest_round_s(power)[rows].max()))
     return [
         RoundAssignment(
             client=int(offers.client[row]),

@@ -1,4 +1,4 @@
-"""The configuration of one run: the same keys in pyproject.toml, on command lines and in results."""
+"""The configuration of one run: one set of keys for pyproject.toml, commands and results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunConfig:
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
     local_epochs: int = _option(3, "Passes of a client over its data in a round.")
-    learning_rate: float = _option(0.1, "Of the clients' SGD.")
+    learning_rate: float = _option(0.05, "Of the clients' SGD.")
     dirichlet_alpha: float = _option(0.3, "Evenness of the split of labels over clients.")
     seed: int = _option(0, "Of every random draw of the run.")
     data_dir: str = _option("", "Folder of a data set that is not embedded.")
@@ -68,7 +68,7 @@ class RunConfig:
             raise UnknownName("run-config key", sorted(unknown)[0], known)
         values = {}
         for key, value in run_config.items():
-            wanted = type(known[key].default)
+            wanted: type[Any] = type(known[key].default)
             try:
                 values[known[key].name] = wanted(value)  # Flower keeps `x=8` an int for a float
             except (TypeError, ValueError):

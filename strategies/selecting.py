@@ -106,8 +106,11 @@ class SelectingStrategy(Strategy):
                 updates.append((report.client, reply))
             elif report.minibatches:
                 rejected += 1
-                log(WARNING, "round %s: update of client %s rejected: not finite or of a wrong shape",
-                    server_round, report.client)
+                log(
+                    WARNING,
+                    "update of client %s rejected: not finite, or wrong shapes",
+                    report.client,
+                )
         reports.sort(key=lambda report: report.client)
         updates.sort(key=lambda update: update[0])
         self.policy.observe(reports)

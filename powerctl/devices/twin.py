@@ -81,7 +81,7 @@ class Twin(VirtualDevice):
         )
 
     def steady(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
-        """This unit's mean seconds and watts of a minibatch in a mode, noise left out."""
+        """Mean seconds and watts of a minibatch of this unit in a mode, noise left out."""
         key = (mode, workload)
         if key not in self._steady:
             self._steady[key] = self._steady_cost(mode, workload)

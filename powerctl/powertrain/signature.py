@@ -13,7 +13,7 @@ from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import Workload
 
-UNIT_STD = (0.05, 0.05)
+UNIT_STD = (0.05, 0.04)
 MODE_STD = (0.04, 0.025)
 
 
