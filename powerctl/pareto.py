@@ -36,7 +36,7 @@ def thinned(front: IntArray, time_s: FloatArray, n: int) -> IntArray:
     log_time = np.log(time_s[front])
     wanted = np.linspace(log_time[0], log_time[-1], n)
     nearest = np.abs(log_time[None, :] - wanted[:, None]).argmin(axis=1)
-    return front[np.unique(nearest)]
+    return np.asarray(front[np.unique(nearest)], dtype=np.int64)
 
 
 def fastest_within(time_s: FloatArray, power_w: FloatArray, limit_w: float) -> int:

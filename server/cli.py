@@ -97,9 +97,7 @@ def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult
 
 
 def _finish(results: list[FederationResult], target_accuracy: float, as_json: bool) -> None:
-    from rich.console import Console
-
-    from server.console import common_target, comparison, label, summary_table
+    from server.console import SUMMARY_HEADER, common_target, comparison, label, summary_rows
     from server.federation import summary
     from server.plots import plot_accuracy
 
@@ -113,7 +111,11 @@ def _finish(results: list[FederationResult], target_accuracy: float, as_json: bo
         )
         return
     target = common_target(results, target_accuracy)
-    Console().print(summary_table(results, target))
+    console.print_table(SUMMARY_HEADER, summary_rows(results, target))
+    click.echo(
+        f"* until accuracy {target:.3f}; the fleet's time and energy on its virtual clock, "
+        f"minibatches charged as {results[0].config.workload}"
+    )
     for other in results[1:]:
         for line in comparison(results[0], other, target):
             click.echo(line)

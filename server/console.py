@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from server.federation import FederationResult
 from server.history import RoundRow, Spending, best_accuracy, spending_to
@@ -69,44 +68,39 @@ def label(result: FederationResult) -> str:
     return "pace" if config.strategy == "pace" else f"{config.strategy} at {config.power}"
 
 
-def summary_table(results: Sequence[FederationResult], target: float) -> Table:
-    """The runs side by side."""
-    charged = sorted({result.config.workload for result in results})
-    table = Table(
-        title=f"Fleet time and energy on its virtual clock; charged as {', '.join(charged)}",
-        title_justify="left",
+SUMMARY_HEADER = (
+    "run",
+    "accuracy",
+    "rounds*",
+    "time* (s)",
+    "energy* (kJ)",
+    "total (s)",
+    "total (kJ)",
+    "waiting (kJ)",
+    "over power",
+    "over budget",
+)
+
+
+def summary_rows(results: Sequence[FederationResult], target: float) -> list[tuple[object, ...]]:
+    """The runs side by side, in the columns of `SUMMARY_HEADER`; * is until the target accuracy."""
+    return [_summary_row(result, target) for result in results]
+
+
+def _summary_row(result: FederationResult, target: float) -> tuple[object, ...]:
+    spent = spending_to(result.rows, result.minibatches, target)
+    until = (spent.rounds, spent.time_s, spent.energy_j / 1e3) if spent.reached else ("-",) * 3
+    entries = result.ledger.entries
+    return (
+        label(result),
+        result.rows[-1].accuracy,
+        *until,
+        result.ledger.clock_s,
+        result.ledger.energy_j / 1e3,
+        sum(entry.wait_energy_j for entry in entries) / 1e3,
+        sum(entry.power_violations for entry in entries),
+        sum(entry.budget_violations for entry in entries),
     )
-    table.add_column("run")
-    for header in (
-        "final accuracy",
-        f"rounds to {target:.2f}",
-        f"time to {target:.2f} (s)",
-        f"energy to {target:.2f} (kJ)",
-        "all rounds (s)",
-        "all rounds (kJ)",
-        "waiting (kJ)",
-        "over power limit",
-        "over budget",
-    ):
-        table.add_column(header, justify="right")
-    for result in results:
-        spent = spending_to(result.rows, result.minibatches, target)
-        entries = result.ledger.entries
-        table.add_row(
-            label(result),
-            f"{result.rows[-1].accuracy:.3f}",
-            *(
-                (f"{spent.rounds}", f"{spent.time_s:.3g}", f"{spent.energy_j / 1e3:.3g}")
-                if spent.reached
-                else ("-", "-", "-")
-            ),
-            f"{result.ledger.clock_s:.3g}",
-            f"{result.ledger.energy_j / 1e3:.3g}",
-            f"{sum(entry.wait_energy_j for entry in entries) / 1e3:.3g}",
-            f"{sum(entry.power_violations for entry in entries)}",
-            f"{sum(entry.budget_violations for entry in entries)}",
-        )
-    return table
 
 
 def common_target(results: Sequence[FederationResult], target: float) -> float:

@@ -30,9 +30,10 @@ class Pace:
     Hard limits come before: only clients whose front has a point within T and within their energy
     allowance are considered.
 
-    Utility is Oort's (Lai et al., OSDI 2021): examples times the last training loss, with a bonus
-    sqrt(0.1 ln R / L) for a client last heard of in round L; a client never heard of counts with
-    the highest loss known. It is divided by (1 + participations)^fairness.
+    Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last training loss, plus
+    a bonus for what is uncertain, here the highest loss known times sqrt(curiosity ln R / (1 + c))
+    in round R for a client that took part c times, all divided by (1 + c)^fairness. A client
+    never heard of counts with the highest loss known.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class Pace:
         How strongly past participation counts against a client.
     at_least : float
         Smallest share of k to select: aiming at too few ruins the last points of accuracy.
+    curiosity : float
+        Weight of the bonus for clients that are little known.
     n_deadlines : int
         Candidate deadlines to consider.
     """
@@ -52,17 +55,15 @@ class Pace:
     rho_w: float = 20.0
     fairness: float = 0.25
     at_least: float = 0.8
+    curiosity: float = 0.1
     n_deadlines: int = 48
     _loss: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
-    _last_round: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
     _count: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
-    _round: int = 0
 
     def select(
         self, offers: Offers, k: int, server_round: int, rng: Generator
     ) -> list[RoundAssignment]:
         """Assignments with one common deadline, each of the least energy that meets it."""
-        self._round = server_round
         self._grow(int(offers.client.max(initial=-1)) + 1)
         affordable = offers.energy_j <= offers.allowance_j[:, None]
         time_s = np.where(affordable, offers.time_s, np.inf)
@@ -70,7 +71,7 @@ class Pace:
         if not len(rows):
             return assign(offers, offers.candidates("slack")[:k], "slack", np.inf)
         round_s = time_s[rows] + offers.transfer_s[rows, None]
-        utility = self._utility(offers, rows, rng)
+        utility = self._utility(offers, rows, server_round, rng)
         best = (-np.inf, 0.0, rows[:0])
         for deadline_s in self._deadlines(round_s):
             cost_j = _cost_by(deadline_s, round_s, offers, rows)
@@ -80,22 +81,22 @@ class Pace:
         return assign(offers, best[2], "slack", with_reserve(best[1]))
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Remember each participant's loss, and how often and when it took part."""
+        """Remember each participant's loss, and how often it took part."""
         self._grow(max((report.client for report in reports), default=-1) + 1)
         for report in reports:
             if report.minibatches:
                 self._loss[report.client] = report.loss
-                self._last_round[report.client] = self._round
                 self._count[report.client] += 1
 
-    def _utility(self, offers: Offers, rows: IntArray, rng: Generator) -> FloatArray:
+    def _utility(
+        self, offers: Offers, rows: IntArray, server_round: int, rng: Generator
+    ) -> FloatArray:
         client = offers.client[rows]
-        seen = self._count[client] > 0
+        count = self._count[client]
         highest = float(self._loss.max(initial=0.0)) or 1.0
-        loss = np.where(seen, self._loss[client], highest)
-        age = np.sqrt(0.1 * np.log(max(self._round, 1)) / np.maximum(self._last_round[client], 1))
-        loss = loss + highest * np.where(seen, age, 0.0)
-        utility = offers.examples[rows] * loss / (1.0 + self._count[client]) ** self.fairness
+        loss = np.where(count > 0, self._loss[client], highest)
+        bonus = highest * np.sqrt(self.curiosity * np.log(server_round) / (1 + count))
+        utility = offers.examples[rows] * (loss + bonus) / (1.0 + count) ** self.fairness
         jitter = 1 + 1e-6 * rng.random(len(rows))  # equal clients take turns by chance
         return np.asarray(np.maximum(utility, 1e-9 * highest) * jitter)
 
@@ -103,7 +104,7 @@ class Pace:
         """Candidate deadlines: the distinct round times of all fronts, thinned evenly."""
         times = np.unique(round_s[np.isfinite(round_s)])
         picks = np.linspace(0, len(times) - 1, min(self.n_deadlines, len(times)))
-        return times[picks.round().astype(int)]
+        return np.asarray(times[picks.round().astype(int)])
 
     def _best_prefix(
         self, utility: FloatArray, cost_j: FloatArray, deadline_s: float, k: int
@@ -124,7 +125,6 @@ class Pace:
         extra = n - len(self._count)
         if extra > 0:
             self._loss = np.pad(self._loss, (0, extra))
-            self._last_round = np.pad(self._last_round, (0, extra))
             self._count = np.pad(self._count, (0, extra))
 
 

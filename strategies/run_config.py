@@ -36,7 +36,7 @@ class RunConfig:
     rounds: int = _option(15, "Federated rounds.")
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
-    local_epochs: int = _option(3, "Passes of a client over its data in a round.")
+    local_epochs: int = _option(5, "Passes of a client over its data in a round.")
     learning_rate: float = _option(0.05, "Of the clients' SGD.")
     dirichlet_alpha: float = _option(0.3, "Evenness of the split of labels over clients.")
     seed: int = _option(0, "Of every random draw of the run.")

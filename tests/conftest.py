@@ -1,0 +1,49 @@
+"""Where the shared tables are, small real tables, and a deterministic hypothesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from powerctl.boards import load_board
+from powerctl.bottleneck import minibatch_cost
+from powerctl.measurement import MeasurementTable
+from powerctl.workload import load_workload
+
+settings.register_profile("wattfed", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("wattfed")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_table():
+    """Read one of the shared measured tables, or skip."""
+
+    def read(name: str) -> MeasurementTable:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"no measured table {name} here")
+        return MeasurementTable.read(path)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def small_table() -> MeasurementTable:
+    """ResNet-18 training on a sub-grid of the AGX Orin, from the cost model."""
+    board = load_board("orin-agx")
+    modes = board.space.thinned(4).arrays
+    cost = minibatch_cost(board.hardware, load_workload("resnet18-train").signature, *modes, 16)
+    return MeasurementTable(modes, None, np.round(cost.time_s, 6), np.round(cost.power_w, 3))
+
+
+@pytest.fixture
+def small_csv(small_table, tmp_path) -> Path:
+    """The small table on disc."""
+    path = tmp_path / "resnet18.csv"
+    small_table.write(path)
+    return path

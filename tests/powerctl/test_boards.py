@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from powerctl.boards import board_names, load_board, releases
+from powerctl.errors import InvalidInput, UnknownName
+from tests.conftest import SHARED
+
+ALL = [(name, l4t) for name in board_names() for l4t in releases(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "l4t", "n_modes"),
+    [
+        ("orin-agx", None, 18_096),
+        ("orin-agx", "35.3.1", 15_312),
+        ("xavier-agx", None, 29_232),
+        ("orin-nano", None, 1_800),
+    ],
+)
+def test_spaces_have_the_published_sizes(name, l4t, n_modes):
+    assert len(load_board(name, l4t).space) == n_modes
+
+
+@pytest.mark.parametrize(
+    ("name", "l4t", "tflops", "gb_s"),
+    [
+        ("orin-agx", None, 5.33, 204.8),
+        ("orin-agx-32gb", None, 3.34, 204.8),
+        ("orin-nx", None, 1.88, 102.4),
+        ("orin-nx", "36.4", 2.40, 102.4),
+        ("orin-nx-8gb", None, 1.57, 102.4),
+        ("orin-nano", None, 1.28, 68.3),
+        ("orin-nano", "36.4", 2.09, 102.4),
+        ("orin-nano-4gb", None, 0.64, 34.1),
+        ("xavier-agx", None, 1.41, 136.5),
+        ("xavier-nx", None, 0.85, 59.7),
+        ("nano", None, 0.236, 25.6),
+    ],
+)
+def test_peaks_are_the_data_sheets(name, l4t, tflops, gb_s):
+    board = load_board(name, l4t)
+    assert board.peak_flops() / 1e12 == pytest.approx(tflops, rel=0.01)
+    assert board.peak_bandwidth() / 1e9 == pytest.approx(gb_s, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "l4t"), ALL)
+def test_every_board_has_a_default_preset_a_total_rail_and_matching_constants(name, l4t):
+    board = load_board(name, l4t)
+    assert sum(preset.is_default for preset in board.presets) == 1
+    assert any(rail.in_total for rail in board.rails)
+    assert board.hardware.flop_per_gpu_cycle == 2 * board.cuda_cores
+    oldest = load_board(name).space.maximum
+    assert board.hardware.max_gpu_hz == oldest.gpu_hz
+    assert board.hardware.max_mem_hz == oldest.mem_hz
+    assert board.hardware.max_cpu_hz == 1e3 * oldest.cpu_khz
+
+
+CONFS = {
+    "orin-agx": "nvpmodel_p3701_0000.conf",
+    "orin-agx-32gb": "nvpmodel_p3701_0004.conf",
+    "orin-nx": "nvpmodel_p3767_0000.conf",
+    "orin-nx-8gb": "nvpmodel_p3767_0001.conf",
+    "orin-nano": "nvpmodel_p3767_0003.conf",
+    "orin-nano-4gb": "nvpmodel_p3767_0004.conf",
+    "xavier-nx": "nvpmodel_t194_p3668.conf",
+}
+
+
+@pytest.mark.parametrize("name", CONFS)
+def test_presets_are_nvidias(name):
+    path = SHARED / "nvpmodel_modes.csv"
+    if not path.exists():
+        pytest.skip("no table of nvpmodel modes here")
+    with open(path, newline="") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["file"] == CONFS[name] and row["source"] == "L4T-35.3.1"
+        ]
+    board = load_board(name, "35.3.1")
+    assert [row["mode_name"] for row in rows] == [preset.name for preset in board.presets]
+    for row, preset in zip(rows, board.presets, strict=True):
+        cpu_khz = max(int(part.split(":")[1]) for part in row["cpu_max_khz_per_cluster"].split())
+        limits = [int(row["n_cpu_online"]), cpu_khz, int(row["gpu_max_hz"]), int(row["emc_max_hz"])]
+        wanted = board.space.capped([limit if limit > 0 else None for limit in limits])
+        assert preset.mode == wanted, preset.name
+        assert preset.is_default == (row["default"] == "yes")
+        assert preset.tpc_pg_mask == int(row["tpc_pg_mask"] or 0)
+
+
+def test_presets_are_found_by_name_and_number():
+    board = load_board("orin-agx")
+    assert board.preset("mode_30w") is board.preset("2")
+    with pytest.raises(UnknownName, match="MODE_15W"):
+        board.preset("31W")
+
+
+def test_aliases_lead_to_the_same_board():
+    assert load_board("orin-nano-8gb").name == "orin-nano"
+
+
+def test_an_unknown_board_or_an_older_release_is_named():
+    with pytest.raises(UnknownName, match="did you mean 'orin-agx'"):
+        load_board("orin-agz")
+    with pytest.raises(InvalidInput, match=r"L4T 32\.1.*oldest is 34\.1"):
+        load_board("orin-agx", "32.1")
+    with pytest.raises(InvalidInput, match="JP5"):
+        load_board("orin-agx", "JP5")
