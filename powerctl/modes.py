@@ -61,7 +61,7 @@ class ModeArrays(NamedTuple):
 
     def take(self, indices: ArrayLike) -> ModeArrays:
         """The modes at some indices."""
-        at = np.asarray(indices)
+        at = np.asarray(indices, dtype=np.int64)
         return ModeArrays(*(axis[at] for axis in self))
 
     def mode(self, index: int) -> PowerMode:
@@ -187,12 +187,12 @@ class ModeSpace:
         """The highest mode within a limit per axis; None leaves an axis uncapped.
 
         This is how nvpmodel's presets are meant: a limit between two table values means the
-        lower one, unless it is a rounded number (520 for 522.75 MHz), and a limit below the table
-        means its lowest value.
+        lower one, and a limit below the table its lowest value. Limits of the GPU may be rounded
+        numbers (520 for 522.75 MHz on Xavier), so there one per cent above counts as within.
         """
         chosen = []
-        for limit, axis in zip(limits, self.axes, strict=True):
-            within = [v for v in axis if limit is None or v <= 1.01 * limit]
+        for limit, axis, rounded in zip(limits, self.axes, (1, 1, 1.01, 1), strict=True):
+            within = [v for v in axis if limit is None or v <= rounded * limit]
             chosen.append(within[-1] if within else axis[0])
         return PowerMode(*chosen)
 
