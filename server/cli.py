@@ -122,6 +122,30 @@ def _finish(results: list[FederationResult], target_accuracy: float, as_json: bo
     click.echo(f"results: {folder.resolve()}")
 
 
+@cli.command(epilog=_EXAMPLES)
+@_run_options
+def flower(**options: Any) -> None:
+    """Run the same federation on Flower's Simulation Runtime (Ray), from a checkout of wattfed.
+
+    The engine to use on many hosts; on one host `simulate` is faster. The same seed gives the same
+    selections and the same model in both. Needs the extra `sim`.
+    """
+    from pathlib import Path
+
+    from client.fleet import load_fleet
+    from server.federation import check
+    from server.flower_run import run_on_flower
+    from strategies.run_config import RunConfig
+
+    n_clients = len(load_fleet(options["fleet"]))
+    out_dir = str(Path(options["out_dir"]).resolve())
+    config = RunConfig(**{**options, "out_dir": out_dir, "min_nodes": n_clients})
+    check(config)
+    app_dir = Path(__file__).resolve().parents[1]
+    run_on_flower(app_dir, n_clients, config.to_flower())
+    click.echo(f"results: {Path(out_dir) / config.run_name}")
+
+
 @cli.command()
 def strategies() -> None:
     """List selection policies, aggregation strategies, fleets, tasks and workloads."""

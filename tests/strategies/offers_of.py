@@ -1,0 +1,59 @@
+"""Offers for the tests of policies: clients whose costs are easy to see."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from powerctl.boards import load_board
+from powerctl.rounds import Front, RoundOffer, RoundReport
+
+_MODES = tuple(load_board("orin-nano").space.mode(i) for i in range(2))
+
+
+def offer(
+    client: int,
+    *,
+    fast_s: float = 1.0,
+    fast_j: float = 20.0,
+    minibatches: int = 10,
+    allowance_j: float = 1e6,
+    decline: str = "",
+) -> RoundOffer:
+    """A client with two choices a minibatch: fast, and twice as slow for 0.7 of the energy."""
+    front = Front(_MODES, np.array([fast_s, 2 * fast_s]), np.array([fast_j, 0.7 * fast_j]))
+    return RoundOffer(
+        client=client,
+        examples=16 * minibatches,
+        minibatches=minibatches,
+        loss=float("nan"),
+        front=Front((), np.zeros(0), np.zeros(0)) if decline else front,
+        maxn_time_s=0.8 * fast_s,
+        maxn_energy_j=1.5 * fast_j,
+        idle_power_w=2.0,
+        transfer_s=0.5,
+        allowance_j=allowance_j,
+        decline=decline,
+    )
+
+
+def report(client: int, **changes: object) -> RoundReport:
+    """A report of ten minibatches as planned."""
+    values = {
+        "client": client,
+        "examples": 160,
+        "minibatches": 10,
+        "time_s": 10.0,
+        "energy_j": 200.0,
+        "peak_power_w": 20.0,
+        "transfer_s": 0.5,
+        "idle_power_w": 2.0,
+        "loss": 1.0,
+        "power_limit_w": 25.0,
+        "allowance_j": 500.0,
+        "deadline_s": 20.0,
+        "wanted_minibatches": 10,
+        "planned_minibatches": 10,
+        "planned_time_s": 10.0,
+        "planned_energy_j": 200.0,
+    }
+    return RoundReport(**{**values, **changes})

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from powerctl.rounds import RoundAssignment
+from strategies.ledger import Ledger
+from tests.strategies.offers_of import report
+
+
+def test_a_round_lasts_until_the_last_upload_and_waiting_costs_idle_power():
+    ledger = Ledger()
+    asked = [RoundAssignment(0, 10, 20.0), RoundAssignment(1, 10, 20.0)]
+    entry = ledger.record(1, asked, [report(0), report(1, time_s=15.0, energy_j=300.0)])
+    assert entry.round_time_s == 15.5
+    assert entry.train_energy_j == 500
+    assert entry.wait_energy_j == pytest.approx(2.0 * (5.5 + 0.5))
+    assert entry.energy_j == pytest.approx(512) and entry.budget_misses == 0
+    assert (ledger.clock_s, ledger.energy_j) == (15.5, entry.energy_j)
+
+
+def test_a_client_that_stays_away_holds_the_round_up_to_its_deadline():
+    asked = [RoundAssignment(i, 10, 20.0) for i in range(2)]
+    entry = Ledger().record(1, asked, [report(0)])
+    assert (entry.failed, entry.round_time_s) == (1, 20.0)
+    without = Ledger().record(1, [RoundAssignment(i, 10) for i in range(2)], [report(0)])
+    assert without.round_time_s == 10.5
+
+
+def test_broken_limits_lateness_and_partial_work_are_counted():
+    reports = [
+        report(0, peak_power_w=25.1),
+        report(1, energy_j=501.0),
+        report(2, time_s=20.0),
+        report(3, minibatches=4, stopped="energy"),
+        report(4, minibatches=0, planned_minibatches=0, time_s=0.0, energy_j=0.0, decline="empty"),
+    ]
+    entry = Ledger().record(1, [RoundAssignment(i, 10, 20.0) for i in range(5)], reports, rejected=1)
+    assert (entry.power_violations, entry.budget_violations, entry.budget_misses) == (1, 1, 2)
+    assert (entry.late, entry.partial, entry.declined, entry.rejected) == (1, 1, 1, 1)
+    assert entry.reported == 4
+
+
+def test_prediction_errors_compare_the_work_really_done():
+    half = report(0, minibatches=5, time_s=5.5, energy_j=100.0)
+    entry = Ledger().record(1, [RoundAssignment(0, 10)], [half])
+    assert entry.time_error_pct == pytest.approx(100 * 0.5 / 5.5)
+    assert entry.energy_error_pct == 0
+
+
+def test_a_round_of_nobody_takes_nothing():
+    entry = Ledger().record(1, [], [])
+    assert entry.round_time_s == entry.energy_j == 0 and entry.clients == ()

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord
+
+from powerctl.errors import InvalidInput
+from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from strategies.records import decode, encode
+from tests.strategies.offers_of import offer, report
+
+
+def through_the_wire(record):
+    return ConfigRecord(dict(encode(record)))
+
+
+@pytest.mark.parametrize("sent", [offer(3), offer(4, decline="no mode")], ids=["able", "declining"])
+def test_an_offer_arrives_as_it_was_sent(sent):
+    got = decode(RoundOffer, through_the_wire(sent))
+    assert got.front.modes == sent.front.modes
+    np.testing.assert_array_equal(got.front.energy_j, sent.front.energy_j)
+    assert (got.client, got.decline, got.transfer_s) == (sent.client, sent.decline, 0.5)
+    assert math.isnan(got.loss)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        RoundAssignment(2, 7, 3.5, 100.0, "fastest"),
+        RoundAssignment(1, 1),
+        report(5, modes=("6c/1510/624/2133",), stopped="energy"),
+        report(6, power_limit_w=math.inf),
+    ],
+)
+def test_assignments_and_reports_arrive_as_they_were_sent(sent):
+    assert decode(type(sent), through_the_wire(sent)) == sent
+
+
+@pytest.mark.parametrize("kind", [RoundOffer, RoundAssignment, RoundReport])
+def test_what_is_no_such_record_is_refused(kind):
+    with pytest.raises(InvalidInput, match=kind.__name__):
+        decode(kind, ConfigRecord({"client": 1}))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from powerctl.errors import InvalidInput, UnknownName
+from strategies.run_config import RunConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def test_pyproject_has_the_same_defaults():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert tomllib.loads(text)["tool"]["flwr"]["app"]["config"] == RunConfig().to_flower()
+
+
+def test_flower_runs_read_what_was_written_and_numbers_keep_their_kind():
+    config = RunConfig(strategy="fedcs", deadline_s=30.0)
+    assert RunConfig.from_flower(config.to_flower()) == config
+    assert RunConfig.from_flower({"deadline-s": 30}).deadline_s == 30.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"per_round": -1}, "per-round must be at least 1"),
+        ({"learning_rate": 0.0}, "learning-rate must be positive"),
+        ({"deadline_s": -1.0}, "deadline-s cannot be negative"),
+        ({"seed": -1}, "seed cannot be negative"),
+        ({"power": "turbo"}, "unknown power policy 'turbo'"),
+    ],
+)
+def test_values_out_of_range_are_named(values, message):
+    with pytest.raises(InvalidInput if "power" not in values else UnknownName, match=message):
+        RunConfig(**values)
+
+
+def test_foreign_keys_and_kinds_are_named():
+    with pytest.raises(UnknownName, match="run-config key 'round': did you mean 'rounds'"):
+        RunConfig.from_flower({"round": 3})
+    with pytest.raises(InvalidInput, match="rounds must be int"):
+        RunConfig.from_flower({"rounds": "many"})
