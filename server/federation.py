@@ -48,7 +48,7 @@ class FederationResult:
 def check(config: RunConfig) -> None:
     """Raise at once for an unknown strategy, aggregation or task, or missing data."""
     make_policy(config)
-    make_aggregation(config.aggregation)
+    make_aggregation(config)
     load_task(config.task, config.data_dir).test_samples()
 
 
@@ -81,7 +81,7 @@ def run_federation(
     folder.write_config(config)
     strategy = SelectingStrategy(
         make_policy(config),
-        make_aggregation(config.aggregation),
+        make_aggregation(config),
         per_round=config.per_round,
         seed=config.seed,
         timeout_s=config.timeout_s,

@@ -44,6 +44,7 @@ _START_S = 60.0
 _COMMAND_S = 60.0
 _END_S = 8.0
 _POLL_S = 0.1
+_TAIL_LINES = 30
 _SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -289,9 +290,8 @@ class SubmittedRun:
                     log = tail(self._tools.log("superlink"))
                     raise FlowerRunFailed(f"the SuperLink ended during the run:\n{log}")
                 if time.monotonic() > give_up:
-                    raise FlowerRunFailed(
-                        f"the run did not end within {timeout_s:g} s:\n{self.log}"
-                    )
+                    end = "".join(self._lines[-_TAIL_LINES:])
+                    raise FlowerRunFailed(f"the run did not end within {timeout_s:g} s:\n{end}")
                 time.sleep(_POLL_S)
         finally:
             self._process.kill()
@@ -357,17 +357,33 @@ def run_on_flower(
         raise InvalidInput(f"num_supernodes is {num_supernodes}; a run needs at least 1")
     _check_installation()
     folder = Path(tempfile.mkdtemp(prefix="wattfed-", dir=_short_temporary_folder()))
+    try:
+        return _run_in(folder, app_dir, num_supernodes, run_config, relay, timeout_s)
+    except FlowerRunFailed as error:
+        raise FlowerRunFailed(f"{error}\nlogs are in {folder}") from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _run_in(
+    folder: Path,
+    app_dir: Path,
+    num_supernodes: int,
+    run_config: Mapping[str, Any],
+    relay: Callable[[str], None] | None,
+    timeout_s: float | None,
+) -> str:
+    host, port = "127.0.0.1", str(free_port())
+    ray = {} if "RAY_ADDRESS" in os.environ else {"RAY_TMPDIR": str(folder / "ray")}
     with FlowerTools(folder) as tools:
-        address = f"127.0.0.1:{free_port()}"
-        host, _, port = address.partition(":")
-        ray = {} if "RAY_ADDRESS" in os.environ else {"RAY_TMPDIR": str(folder / "ray")}
         superlink = tools.start(
             "superlink",
             *("flower-superlink", "--insecure", "--simulation", "--host", host, "--port", port),
             cwd=app_dir,
             env=ray,
         )
-        tools.await_superlink(superlink, address)
+        tools.await_superlink(superlink, f"{host}:{port}")
         resources = f"num-supernodes={num_supernodes} client-resources-num-cpus=1"
         run = tools.submit(
             app_dir,
@@ -375,12 +391,12 @@ def run_on_flower(
             *("--federation-config", resources),
             relay=relay or (lambda line: click.echo(line, err=True)),
         )
-        status = run.wait(superlink, timeout_s)
-        (folder / "run.log").write_text(run.log)
+        try:
+            status = run.wait(superlink, timeout_s)
+        finally:
+            (folder / "run.log").write_text(run.log)
     if status != COMPLETED:
-        raise FlowerRunFailed(
-            f"the run on Flower is {status}{_reason(run.log)}; logs are in {folder}"
-        )
+        raise FlowerRunFailed(f"the run on Flower is {status}{_reason(run.log)}")
     shutil.rmtree(folder, ignore_errors=True)
     return status
 
@@ -392,7 +408,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def tail(log: Path, n_lines: int = 30) -> str:
+def tail(log: Path, n_lines: int = _TAIL_LINES) -> str:
     """The last lines of a log, under its path."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     return "\n".join([f"{log}:", *lines[-n_lines:]])
@@ -451,12 +467,11 @@ def _short_temporary_folder() -> str | None:
 
 
 def _reason(log: str) -> str:
-    """The last line of the log that names an error."""
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in log.splitlines()]
-    named = [
-        line for line in lines if re.match(r"(ERROR\s*:|\w[\w.]*(Error|Exception)\b.*: )", line)
-    ]
-    return f": {named[-1]}" if named else ""
+    """The last line of the log in which Python, or the app, names an error."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line) for line in log.splitlines()]
+    error = re.compile(r"(?:ERROR *: *)?(wattfed: .+|[\w.]*(?:Error|Exception): .+)")
+    named = [found[1] for line in lines if (found := error.match(line))]
+    return f": {named[-1].removeprefix('wattfed: ')}" if named else ""
 
 
 def _pids_with(mark: str) -> list[int]:
@@ -469,7 +484,7 @@ def _pids_with(mark: str) -> list[int]:
     return pids
 
 
-@click.command()
+@click.command("flower-run")
 @click.option(
     "--app",
     "app_dir",

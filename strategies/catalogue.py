@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
@@ -51,10 +52,12 @@ def make_policy(config: RunConfig) -> SelectionPolicy:
     return _POLICIES[config.strategy](config)
 
 
-def make_aggregation(name: str) -> FedAvg:
+def make_aggregation(config: RunConfig) -> FedAvg:
     """One of Flower's strategies, which aggregates whatever arrives."""
+    name = config.aggregation
     if name not in _AGGREGATIONS:
         raise UnknownName("aggregation", name, _AGGREGATIONS)
+    own: dict[str, Any] = {"proximal_mu": config.proximal_mu} if name == "fedprox" else {}
     return _AGGREGATIONS[name](
-        fraction_train=1.0, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1
+        fraction_train=1.0, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **own
     )

@@ -33,6 +33,7 @@ class RunConfig:
         "slack (least energy that meets the deadline; pace always does this).",
     )
     aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, fedadam, ...")
+    proximal_mu: float = _option(0.1, "Pull of fedprox to the global model.")
     rounds: int = _option(15, "Federated rounds.")
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
@@ -53,7 +54,7 @@ class RunConfig:
         for key in ("learning_rate", "dirichlet_alpha", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise InvalidInput(f"{flag(key)} must be positive, got {getattr(self, key):g}")
-        for key in ("deadline_s", "seed"):
+        for key in ("deadline_s", "proximal_mu", "seed"):
             if not getattr(self, key) >= 0:
                 raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
         if self.power not in POWER_POLICIES:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-
-import numpy as np
 
 from powerctl.boards import Board
 from powerctl.bottleneck import idle_power_w
@@ -89,11 +88,11 @@ class VirtualDevice(ABC):
         """Let time pass while power approaches `power_w` with the settling time constant."""
         lag_s = 0.0
         if self._settling_s > 0:
-            lag_s = self._settling_s * -np.expm1(-seconds / self._settling_s)
+            lag_s = self._settling_s * -math.expm1(-seconds / self._settling_s)
         self._now_s += seconds
         self._energy_j += power_w * seconds + (self._power_w - power_w) * lag_s
         if self._settling_s > 0:
-            remaining = np.exp(-seconds / self._settling_s)
+            remaining = math.exp(-seconds / self._settling_s)
             self._power_w = power_w + (self._power_w - power_w) * remaining
         elif seconds > 0:
             self._power_w = power_w

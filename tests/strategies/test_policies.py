@@ -134,5 +134,5 @@ def test_names_of_policies_and_aggregations_are_checked():
     with pytest.raises(UnknownName, match="did you mean 'fedcs'"):
         make_policy(RunConfig(strategy="fedsc"))
     with pytest.raises(UnknownName, match="fedavg"):
-        make_aggregation("fedmagic")
-    assert [make_aggregation(name) for name in aggregation_names()]
+        make_aggregation(RunConfig(aggregation="fedmagic"))
+    assert [make_aggregation(RunConfig(aggregation=name)) for name in aggregation_names()]

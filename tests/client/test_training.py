@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from client.tasks.task import load_task
+from client.training import LocalTraining, execute_plan
+from powerctl.boards import load_board
+from powerctl.devices.twin import NO_VARIATION, Twin
+from powerctl.rounds import RoundPlan, Segment
+from powerctl.workload import load_workload
+
+BOARD, JOB = load_board("orin-agx"), load_workload("mobilenetv3-train")
+FAST, SLOW = BOARD.space.maximum, BOARD.space.parse("8c/1190/624/2133")
+
+
+def plan(*counts):
+    segments = []
+    for mode, count in counts:
+        time_s, power_w = Twin(BOARD, variation=NO_VARIATION).steady(mode, JOB)
+        segments.append(Segment(mode, count, time_s, time_s * power_w))
+    return RoundPlan(tuple(segments))
+
+
+def counted_steps():
+    done = []
+
+    def steps():
+        while True:
+            yield lambda: done.append(1)
+
+    return done, steps()
+
+
+def test_a_plan_runs_as_planned_and_the_device_is_left_as_found():
+    device = Twin(BOARD)
+    done, steps = counted_steps()
+    wanted = plan((FAST, 30), (SLOW, 40))
+    result = execute_plan(device, JOB, wanted, steps)
+    assert [(s.mode, s.minibatches) for s in result.segments] == [(FAST, 30), (SLOW, 40)]
+    assert len(done) == result.minibatches == 70 and not result.stopped
+    assert result.time_s == pytest.approx(wanted.time_s, rel=0.15)
+    assert result.energy_j == pytest.approx(wanted.energy_j, rel=0.2)
+    assert device.mode() == FAST
+
+
+@pytest.mark.parametrize("unit", range(5))
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_it_never_overruns_time_or_energy(unit, share):
+    wanted = plan((SLOW, 60))
+    for limit, total in (("time_limit_s", wanted.time_s), ("energy_cap_j", wanted.energy_j)):
+        device = Twin(BOARD, unit=unit, random_state=unit)
+        result = execute_plan(device, JOB, wanted, counted_steps()[1], **{limit: share * total})
+        spent = result.time_s if limit == "time_limit_s" else result.energy_j
+        assert spent <= share * total
+        if share < 0.9:
+            assert result.stopped == {"time_limit_s": "deadline", "energy_cap_j": "energy"}[limit]
+            assert result.minibatches > 0.7 * share * 60 - 2
+
+
+def test_a_failing_step_leaves_the_device_as_found():
+    device = Twin(BOARD)
+
+    def steps():
+        yield lambda: None
+        yield lambda: 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        execute_plan(device, JOB, plan((SLOW, 5)), steps())
+    assert device.mode() == FAST
+
+
+def test_power_is_reported_settled_and_at_its_peak():
+    device = Twin(BOARD, unit=3)
+    result = execute_plan(device, JOB, plan((SLOW, 60)), counted_steps()[1])
+    steady_w = device.steady(SLOW, JOB)[1]
+    (segment,) = result.segments
+    assert segment.settled_power_w == pytest.approx(steady_w, rel=0.02)
+    assert steady_w * 0.98 < result.peak_power_w < steady_w * 1.05
+    short = execute_plan(Twin(BOARD), JOB, plan((FAST, 3)), counted_steps()[1])
+    assert math.isnan(short.segments[0].settled_power_w)
+    assert short.peak_power_w == pytest.approx(short.energy_j / short.time_s)
+
+
+def trained(steps, **options):
+    task = load_task("digits")
+    torch.manual_seed(0)
+    samples = task.train_samples().take(torch.arange(70))
+    generator = torch.Generator().manual_seed(1)
+    training = LocalTraining(task.model(), samples, 16, 0.05, generator, **options)
+    iterator = training.steps()
+    for _ in range(steps):
+        next(iterator)()
+    return training
+
+
+def test_training_learns_and_repeats_exactly():
+    one, two = trained(100), trained(100)
+    assert sum(one.losses[-5:]) < 0.5 * sum(one.losses[:5]) and one.losses == two.losses
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_fedprox_keeps_the_model_near_the_global_one():
+    def distance(training):
+        torch.manual_seed(0)
+        start = load_task("digits").model()
+        pairs = zip(training.model.parameters(), start.parameters(), strict=True)
+        return sum(float(((a - b) ** 2).sum().detach()) for a, b in pairs)
+
+    assert distance(trained(20, proximal_mu=5.0)) < 0.5 * distance(trained(20))

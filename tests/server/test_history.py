@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from server.history import RoundRow, best_accuracy, spending_to
+from strategies.ledger import Ledger
+from tests.strategies.offers_of import report
+
+
+def history():
+    ledger, rows = Ledger(), [RoundRow(0, 0.1, 2.3, 0.0, 0.0)]
+    for number, accuracy in enumerate((0.5, 0.92, 0.88), start=1):
+        entry = ledger.record(number, [], [report(0), report(1, time_s=20.0)])
+        rows.append(RoundRow(number, accuracy, 1.0, ledger.clock_s, ledger.energy_j, entry))
+    return rows
+
+
+def test_spending_ends_where_the_target_was_first_reached():
+    spent = spending_to(history(), [20, 20, 20], 0.9)
+    assert spent.reached and spent.rounds == 2
+    assert spent.time_s == 41.0 and spent.minibatches == 40
+
+
+def test_an_energy_is_the_product_of_its_three_factors():
+    spent = spending_to(history(), [20, 20, 20], 0.9)
+    product = spent.minibatches * spent.minibatch_j * spent.waiting_factor
+    assert product == pytest.approx(spent.energy_j)
+
+
+def test_a_target_never_reached_counts_the_whole_run():
+    spent = spending_to(history(), [20, 20, 20], 0.99)
+    assert not spent.reached and spent.rounds == 3
+    assert best_accuracy(history()) == 0.92
