@@ -1,0 +1,91 @@
+"""The same app on Flower's own runtimes: simulated by Ray, and deployed with TLS on loopback."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from client.tasks.evaluation import evaluate
+from client.tasks.task import load_task
+from server.flower_run import FlowerRunFailed, run_on_flower
+from server.simulation import simulate
+from strategies.run_config import RunConfig
+from tests.federation import COMPLETED, Federation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rounds(folder):
+    with open(folder / "rounds.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def reports(folder):
+    return [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
+
+
+def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
+    fleet = tmp_path / "four.toml"
+    fleet.write_text(
+        '[[group]]\nboard = "orin-agx"\ncount = 2\npower_w = [30, 50]\n'
+        '[[group]]\nboard = "orin-nano"\ncount = 2\nround_energy_j = 900\n'
+    )
+    config = RunConfig(
+        fleet=str(fleet), rounds=2, per_round=3, min_nodes=4, out_dir=str(tmp_path), name="ray"
+    )
+    run_on_flower(ROOT, 4, config.to_flower(), relay=lambda line: None, timeout_s=240)
+    here = simulate(RunConfig.from_flower({**config.to_flower(), "name": "here"}))
+    assert rounds(tmp_path / "ray") == rounds(here.folder)
+    assert reports(tmp_path / "ray") == reports(here.folder)
+    ray, own = (torch.load(tmp_path / name / "model.pt") for name in ("ray", "here"))
+    assert all(torch.equal(ray[key], own[key]) for key in own)
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+    config = RunConfig(fleet="none", rounds=1, out_dir=str(tmp_path), timeout_s=20)
+    with pytest.raises(FlowerRunFailed, match="no client took part|NoClients"):
+        run_on_flower(ROOT, 1, config.to_flower(), relay=lambda line: None, timeout_s=120)
+
+
+NODES = [
+    {"partition-id": 0, "num-partitions": 2, "device": "twin:orin-agx", "power-w": 40.0},
+    {
+        "partition-id": 1,
+        "num-partitions": 2,
+        "device": "twin:orin-nano",
+        "power-w": 15.0,
+        "round-energy-j": 300.0,
+    },
+]
+
+
+def test_two_supernodes_train_over_tls_with_node_authentication(tmp_path):
+    config = RunConfig(
+        rounds=2,
+        per_round=2,
+        strategy="all",
+        local_epochs=1,
+        min_nodes=2,
+        dirichlet_alpha=5.0,
+        out_dir=str(tmp_path / "runs"),
+        name="deployed",
+    )
+    with Federation(tmp_path / "federation", NODES) as federation:
+        result = federation.run(ROOT, config.to_flower())
+    assert result.status == COMPLETED, result.log
+    folder = tmp_path / "runs" / "deployed"
+    assert [row["clients"] for row in rounds(folder)[1:]] == ["0 1", "0 1"]
+    told = reports(folder)
+    assert [(r["round"], r["client"]) for r in told] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert all(r["peak_power_w"] <= r["power_limit_w"] for r in told)
+    assert all(r["energy_j"] <= 300 for r in told if r["client"] == 1)
+    assert told[1]["minibatches"] < told[1]["wanted_minibatches"]
+    task = load_task("digits")
+    model = task.model()
+    model.load_state_dict(torch.load(folder / "model.pt"))
+    accuracy = evaluate(model, task.test_samples()).accuracy
+    assert accuracy == float(rounds(folder)[-1]["accuracy"]) > 0.3

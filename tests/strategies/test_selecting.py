@@ -1,0 +1,114 @@
+"""The strategy over a real ClientApp in process: what it does with replies that go wrong."""
+
+from __future__ import annotations
+
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from powerctl.rounds import RoundAssignment
+from server.in_process_grid import InProcessGrid
+from strategies.all_clients import AllClients
+from strategies.catalogue import make_aggregation
+from strategies.records import ASSIGNMENT, OFFER, REPORT, decode, encode
+from strategies.run_config import RunConfig
+from strategies.selecting import SelectingStrategy
+from tests.strategies.offers_of import offer, report
+
+app = ClientApp()
+START = [np.zeros((2, 3), dtype=np.float32), np.ones(4, dtype=np.float32)]
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    client = context.node_config["partition-id"]
+    fault = context.run_config.get(f"fault-{client}", "")
+    if fault == "no-offer":
+        raise RuntimeError("asleep")
+    if fault == "bad-offer":
+        return Message(RecordDict({OFFER: ConfigRecord({"client": client})}), reply_to=message)
+    return Message(RecordDict({OFFER: encode(offer(client))}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    client = context.node_config["partition-id"]
+    fault = context.run_config.get(f"fault-{client}", "")
+    assignment = decode(RoundAssignment, message.content[ASSIGNMENT])
+    assert assignment.client == client
+    if fault == "raise":
+        raise RuntimeError("out of memory")
+    if fault == "no-report":
+        return Message(RecordDict(), reply_to=message)
+    if fault == "decline":
+        declined = report(client, minibatches=0, decline="too hot")
+        return Message(RecordDict({REPORT: encode(declined)}), reply_to=message)
+    arrays = [array + client for array in message.content["arrays"].to_numpy_ndarrays()]
+    if fault == "nan":
+        arrays[0][0, 0] = np.nan
+    if fault == "shape":
+        arrays[1] = arrays[1][:3]
+    content = {
+        "arrays": ArrayRecord(arrays),
+        "metrics": MetricRecord({"num-examples": 1}),
+        REPORT: encode(report(client)),
+    }
+    return Message(RecordDict(content), reply_to=message)
+
+
+def one_round(faults=None, aggregation="fedavg"):
+    run_config = {f"fault-{client}": fault for client, fault in (faults or {}).items()}
+    strategy = SelectingStrategy(
+        AllClients(), make_aggregation(RunConfig(aggregation=aggregation)), per_round=4
+    )
+    grid = InProcessGrid(app, 4, run_config)
+    result = strategy.start(grid, ArrayRecord(START), num_rounds=1)
+    return strategy.ledger.entries[0], result
+
+
+def mean_shift(result):
+    return float(result.arrays.to_numpy_ndarrays()[0][0, 0])
+
+
+def test_a_round_without_faults_averages_all():
+    entry, result = one_round()
+    assert entry.clients == (0, 1, 2, 3) and entry.reported == 4
+    assert mean_shift(result) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "counted"),
+    [
+        ("raise", {"failed": 1, "reported": 3}),
+        ("no-report", {"failed": 1, "reported": 3}),
+        ("decline", {"declined": 1, "reported": 3}),
+        ("nan", {"rejected": 1, "reported": 4}),
+        ("shape", {"rejected": 1, "reported": 4}),
+        ("no-offer", {"clients": (0, 1, 2), "reported": 3}),
+        ("bad-offer", {"clients": (0, 1, 2), "reported": 3}),
+    ],
+)
+def test_a_fault_of_one_client_is_counted_and_the_others_are_averaged(fault, counted):
+    entry, result = one_round({3: fault})
+    assert {key: getattr(entry, key) for key in counted} == counted
+    assert mean_shift(result) == pytest.approx(1.0)
+
+
+def test_a_failure_is_named_by_its_client(caplog):
+    one_round({2: "raise"})
+    assert any("client 2 failed" in record.getMessage() for record in caplog.records)
+
+
+def test_a_round_in_which_all_fail_changes_nothing():
+    entry, result = one_round(dict.fromkeys(range(4), "raise"))
+    assert entry.failed == 4 and len(result.arrays) == 0
+
+
+@pytest.mark.parametrize("aggregation", ["fedprox", "fedmedian", "fedadam"])
+def test_any_aggregation_is_carried(aggregation):
+    entry, result = one_round({3: "nan"}, aggregation)
+    assert entry.rejected == 1 and np.isfinite(mean_shift(result))
+
+

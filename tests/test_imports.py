@@ -1,0 +1,73 @@
+"""Who may import whom, and what a command may load at start-up."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = {"powerctl", "strategies", "client", "server"}
+MAY_IMPORT = {
+    "powerctl": {"powerctl"},
+    "strategies": {"strategies", "powerctl"},
+    "client": {"client", "strategies", "powerctl"},
+    "server": {"server", "client", "strategies", "powerctl"},
+}
+# the server knows the model and its evaluation; only the simulation knows the client
+CLIENT_MODULES = {"client.tasks.task", "client.tasks.evaluation"}
+KNOW_THE_CLIENT = {"server/simulation.py", "server/cli.py"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+MODULES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+    package = path.relative_to(ROOT).parts[0]
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top not in OURS or top in MAY_IMPORT[package], name
+        if package == "powerctl":
+            assert top not in ("flwr", "ray", "torch")
+        if package == "server" and top == "client" and name not in CLIENT_MODULES:
+            assert str(path.relative_to(ROOT)) in KNOW_THE_CLIENT, name
+
+
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_a_package_defines_nothing_in_its_init(package):
+    for path in (ROOT / package).rglob("__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert len(body) == 1 and isinstance(body[0], ast.Expr), path
+
+
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        ("powerctl", {"numpy", "scipy", "torch", "flwr", "matplotlib", "rich"}),
+        ("wattfed", {"scipy", "torch", "flwr", "ray", "matplotlib", "sklearn", "rich"}),
+    ],
+)
+def test_help_loads_nothing_heavy(command, heavy):
+    module = {"powerctl": "powerctl.cli", "wattfed": "server.cli"}[command]
+    code = (
+        f"import sys; sys.argv = ['{command}', '--help']\n"
+        f"from {module} import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout[-300:] + done.stderr
+    assert "Examples:" in done.stdout
