@@ -11,6 +11,7 @@ from client.local import ClientState, LocalClient
 from client.tasks.evaluation import evaluate as evaluate_model
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment
+from strategies.code_version import CODE, check_code_version
 from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, decode, encode
 from strategies.run_config import RunConfig
 
@@ -23,6 +24,7 @@ _THREADS = 1  # the order of summation, and so the model, must not depend on the
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
+    check_code_version(str(message.content.config_records[CONFIG][CODE]))
     offer = _open(context).offer()
     return Message(RecordDict({OFFER: encode(offer)}), reply_to=message)
 

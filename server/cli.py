@@ -68,15 +68,16 @@ def simulate(
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
+    from server.simulation import check_simulation
     from server.simulation import simulate as run_simulation
     from strategies.run_config import RunConfig
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     ours = RunConfig(**options)
     configs = [ours, *(_baseline(ours, text) for text in against)]
-    results = []
     for config in configs:
-        results.append(_with_progress(config, run_simulation, quiet=as_json))
+        check_simulation(config)
+    results = [_with_progress(config, run_simulation, quiet=as_json) for config in configs]
     _finish(results, target_accuracy, as_json)
 
 
@@ -132,17 +133,15 @@ def flower(**options: Any) -> None:
     """
     from pathlib import Path
 
-    from client.fleet import load_fleet
-    from server.federation import check
     from server.flower_run import run_on_flower
+    from server.simulation import check_simulation
     from strategies.run_config import RunConfig
 
-    n_clients = len(load_fleet(options["fleet"]))
-    out_dir = str(Path(options["out_dir"]).resolve())
-    config = RunConfig(**{**options, "out_dir": out_dir, "min_nodes": n_clients})
-    check(config)
+    out_dir = str(Path(options["out_dir"]).resolve())  # the ServerApp runs in another folder
+    config = RunConfig(**{**options, "out_dir": out_dir})
+    n_clients = check_simulation(config)
     app_dir = Path(__file__).resolve().parents[1]
-    run_on_flower(app_dir, n_clients, config.to_flower())
+    run_on_flower(app_dir, n_clients, replace(config, min_nodes=n_clients).to_flower())
     click.echo(f"results: {Path(out_dir) / config.run_name}")
 
 

@@ -14,6 +14,13 @@ from server.in_process_grid import InProcessGrid
 from strategies.run_config import RunConfig
 
 
+def check_simulation(config: RunConfig) -> int:
+    """Raise at once for what cannot be simulated; the number of clients of what can."""
+    check(config)
+    training_workload(config.workload)
+    return len(load_fleet(config.fleet))
+
+
 def simulate(
     config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
 ) -> FederationResult:
@@ -22,9 +29,7 @@ def simulate(
     The same ServerApp code, strategy and ClientApp as on Flower's runtimes: the same seed gives
     the same selections and the same model there.
     """
-    check(config)
-    training_workload(config.workload)
-    n_clients = len(load_fleet(config.fleet))
+    n_clients = check_simulation(config)
     config = replace(config, min_nodes=n_clients)
     grid = InProcessGrid(client_app, n_clients, config.to_flower())
     return run_federation(grid, config, on_row)

@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from strategies.code_version import CODE, code_version
 from strategies.ledger import Ledger, RoundEntry
 from strategies.offers import Offers
 from strategies.policy import SelectionPolicy
@@ -142,7 +143,7 @@ class SelectingStrategy(Strategy):
 
     def _collect_offers(self, grid: Grid, config: ConfigRecord) -> dict[int, RoundOffer]:
         """The offers by node; nodes that fail or stay silent are logged and left out."""
-        content = RecordDict({CONFIG: config})
+        content = RecordDict({CONFIG: ConfigRecord({**config, CODE: code_version()})})
         queries = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
         offers = {}
         for reply in grid.send_and_receive(queries, timeout=self.timeout_s):

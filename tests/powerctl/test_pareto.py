@@ -15,9 +15,9 @@ from powerctl.pareto import (
 )
 
 # few distinct values, so that ties occur
-points = st.lists(
-    st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=40
-).map(lambda pairs: np.array(pairs, dtype=float).T)
+points = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=40).map(
+    lambda pairs: np.array(pairs, dtype=float).T
+)
 
 
 def beats(a, b, i, j):

@@ -124,7 +124,9 @@ def test_the_allowance_is_the_tighter_of_round_and_run():
     assert Limits().allowance_j(1e9) == math.inf
 
 
-@pytest.mark.parametrize("bad", [{"power_w": 0}, {"energy_budget_j": -5}, {"round_energy_j": math.nan}])
+@pytest.mark.parametrize(
+    "bad", [{"power_w": 0}, {"energy_budget_j": -5}, {"round_energy_j": math.nan}]
+)
 def test_limits_must_be_positive(bad):
     with pytest.raises(InvalidInput, match=next(iter(bad))):
         Limits(**bad)

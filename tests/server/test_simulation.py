@@ -91,9 +91,7 @@ def test_rounds_go_on_when_budgets_run_out(tmp_path):
         '[[group]]\nboard = "orin-nano"\ncount = 3\nenergy_budget_j = [400, 5000, 2]\n'
     )
     result = simulate(
-        RunConfig(
-            fleet=str(fleet), out_dir=str(tmp_path), strategy="all", rounds=4, local_epochs=1
-        )
+        RunConfig(fleet=str(fleet), out_dir=str(tmp_path), strategy="all", rounds=4, local_epochs=1)
     )
     clients = [entry.clients for entry in result.ledger.entries]
     assert clients[0] == (0, 1) and clients[-1] == (1,)

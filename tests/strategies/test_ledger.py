@@ -34,7 +34,9 @@ def test_broken_limits_lateness_and_partial_work_are_counted():
         report(3, minibatches=4, stopped="energy"),
         report(4, minibatches=0, planned_minibatches=0, time_s=0.0, energy_j=0.0, decline="empty"),
     ]
-    entry = Ledger().record(1, [RoundAssignment(i, 10, 20.0) for i in range(5)], reports, rejected=1)
+    entry = Ledger().record(
+        1, [RoundAssignment(i, 10, 20.0) for i in range(5)], reports, rejected=1
+    )
     assert (entry.power_violations, entry.budget_violations, entry.budget_misses) == (1, 1, 2)
     assert (entry.late, entry.partial, entry.declined, entry.rejected) == (1, 1, 1, 1)
     assert entry.reported == 4

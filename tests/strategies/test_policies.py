@@ -71,7 +71,9 @@ def test_slack_gives_everyone_the_time_of_the_slowest_selected():
     assignments = RandomSelection("slack").select(mixed_offers(), 4, 1, rng())
     slowest_s = 0.5 + 10 * (1 + max(clients(assignments)) / 4)
     assert {a.deadline_s for a in assignments} == {slowest_s / (1 - TIME_RESERVE)}
-    assert all(np.isinf(a.deadline_s) for a in RandomSelection("maxn").select(mixed_offers(), 4, 1, rng()))
+    assert all(
+        np.isinf(a.deadline_s) for a in RandomSelection("maxn").select(mixed_offers(), 4, 1, rng())
+    )
 
 
 def test_fedcs_takes_the_fastest_that_meet_its_deadline():

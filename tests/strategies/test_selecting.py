@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -110,5 +109,3 @@ def test_a_round_in_which_all_fail_changes_nothing():
 def test_any_aggregation_is_carried(aggregation):
     entry, result = one_round({3: "nan"}, aggregation)
     assert entry.rejected == 1 and np.isfinite(mean_shift(result))
-
-

@@ -1,0 +1,78 @@
+"""The wattfed command as people and scripts call it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def wattfed(*arguments, cwd):
+    code = "import sys; from server.cli import main; sys.argv[0] = 'wattfed'; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def test_a_run_shows_its_rounds_compares_and_says_where_its_results_are(tmp_path):
+    done = wattfed(
+        "simulate", "--rounds", 3, "--against", "random:maxn", "--name", "x", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\nround ") == 6
+    assert "charged as mobilenetv3-train" in done.stdout
+    assert "times less energy than random at maxn" in done.stdout
+    folder = tmp_path / "runs" / "x"
+    assert done.stdout.splitlines()[-1] == f"results: {folder}"
+    assert (folder / "accuracy.png").stat().st_size > 10_000
+    assert (folder / "against-random-maxn" / "summary.json").exists()
+
+
+def test_scripts_get_json_only(tmp_path):
+    done = wattfed("simulate", "--rounds", 1, "--json", cwd=tmp_path)
+    (summary,) = json.loads(done.stdout)
+    assert summary["rounds"] == 1 and summary["power_violations"] == 0
+    assert not done.stderr
+
+
+def test_what_there_is_to_choose_from_is_listed(tmp_path):
+    listed = wattfed("strategies", cwd=tmp_path).stdout
+    for name in ("pace", "fedcs", "fedprox", "twenty-jetsons", "cifar10", "lstm-train"):
+        assert name in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategy", "best"], "unknown strategy 'best'"),
+        (["--task", "mnist"], "unknown task 'mnist'"),
+        (["--fleet", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["--rounds", "0"], "rounds must be at least 1"),
+        (["--rounds", "many"], "not a valid integer"),
+        (["--power", "turbo"], "unknown power policy 'turbo'"),
+        (["--against", "best"], "unknown strategy 'best'"),
+        (["--workload", "resnet50-infer"], "no training workload"),
+        (["--task", "cifar10", "--data-dir", "nowhere"], "cifar-10-python.tar.gz"),
+    ],
+)
+def test_wrong_input_is_one_clear_line_and_exit_code_2(tmp_path, arguments, message):
+    done = wattfed("simulate", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[group]\n", "not readable as TOML"),
+        ("", "no clients"),
+        ('[[group]]\nboard = "orin-agx"\nenergy_budget_j = -10\n', "must be positive, got -10"),
+    ],
+)
+def test_a_bad_fleet_is_named(tmp_path, text, message):
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(text)
+    done = wattfed("simulate", "--fleet", fleet, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "fleet.toml" in done.stderr
