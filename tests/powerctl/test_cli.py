@@ -96,7 +96,8 @@ def test_a_corrupted_table_names_its_row(tmp_path, small_csv):
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
-    code = "import sys; from powerctl.cli import main; sys.argv = ['powerctl', 'modes', '--json']; main()"
+    argv = "sys.argv = ['powerctl', 'modes', '--json']"
+    code = f"import sys; from powerctl.cli import main; {argv}; main()"
     done = subprocess.run(
         f'"{sys.executable}" -c "{code}" | head -1', shell=True, capture_output=True, text=True
     )
