@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from powerctl.modes import FloatArray
 
+_REFERENCE_FLOP_PER_CYCLE = 4096.0  # of the AGX Orin, whose tables most signatures come from
 _CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
 
 
@@ -81,8 +82,9 @@ class Signature:
     ----------
     host_cycles, host_cycles_per_sample : float
         Core cycles (of a Cortex-A78AE) to prepare a minibatch: fixed, and per sample.
-    host_stall_bytes : float
-        Memory traffic that the host waits for, per host cycle.
+    host_stall_clocks : float
+        Memory cycles that the host waits for, per host cycle: latency, so the same on boards with
+        wider and narrower memory.
     serial_cores : float
         Cores that are taken up by other things than preparing minibatches.
     loader_cores : float
@@ -95,10 +97,14 @@ class Signature:
         How time in memory grows as the memory clock falls; 1 is inversely proportional.
     launch_cycles : float
         Core cycles to launch the minibatch's kernels.
-    launch_stall_bytes : float
-        Memory traffic that launching waits for, per launch cycle.
-    gpu_norm, overlap_norm : float
-        Norms that combine compute with memory, and host with GPU: 1 adds, large takes the maximum.
+    launch_stall_clocks : float
+        Memory cycles that launching waits for, per launch cycle.
+    gpu_norm, launch_norm, overlap_norm : float
+        Norms that combine compute with memory, their sum with launches, and host with all of the
+        GPU: 1 adds, large takes the maximum.
+    unscaled_share : float
+        Share of the compute time on an AGX Orin that more or fewer CUDA cores leave as it is:
+        kernels too small to fill them. One board's tables cannot tell it.
     gpu_activity, host_activity : float
         Dynamic power of the busy GPU and of busy cores, relative to the board's constants.
     traffic_activity : float
@@ -107,7 +113,7 @@ class Signature:
 
     host_cycles: float
     host_cycles_per_sample: float
-    host_stall_bytes: float
+    host_stall_clocks: float
     serial_cores: float
     loader_cores: float
     flop: float
@@ -116,12 +122,14 @@ class Signature:
     traffic_bytes_per_sample: float
     traffic_exponent: float
     launch_cycles: float
-    launch_stall_bytes: float
+    launch_stall_clocks: float
     gpu_norm: float
     overlap_norm: float
     gpu_activity: float
     host_activity: float
     traffic_activity: float
+    launch_norm: float = 1.0
+    unscaled_share: float = 0.0
 
 
 class Cost(NamedTuple):
@@ -166,23 +174,21 @@ def minibatch_cost(
     """
     c, f, g, m, b = _as_floats(cores, cpu_khz, gpu_hz, mem_hz, batch_size)
     cycles_per_s = 1e3 * f * hardware.cpu_speed
-    bytes_per_s = m * hardware.bytes_per_mem_cycle
     host_cycles = signature.host_cycles + signature.host_cycles_per_sample * b
     flop = signature.flop + signature.flop_per_sample * b
     traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
 
     spare = np.maximum(c - signature.serial_cores, 0.2)
     used = _norm(spare, np.asarray(signature.loader_cores), -_CORE_NORM)
-    host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_bytes / bytes_per_s)
+    host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_clocks / m)
     host_s = host_core_s / used
     slowing = (hardware.max_mem_hz / m) ** signature.traffic_exponent
     memory_s = traffic / (hardware.max_mem_hz * hardware.bytes_per_mem_cycle) * slowing
-    compute_s = flop / (g * hardware.flop_per_gpu_cycle)
+    compute_s = flop * _core_share(hardware, signature) / (g * hardware.flop_per_gpu_cycle)
     gpu_s = _norm(compute_s, memory_s, signature.gpu_norm)
-    launch_s = signature.launch_cycles * (
-        1 / cycles_per_s + signature.launch_stall_bytes / bytes_per_s
-    )
-    time_s = _norm(host_s, gpu_s + launch_s, signature.overlap_norm)
+    launch_s = signature.launch_cycles * (1 / cycles_per_s + signature.launch_stall_clocks / m)
+    device_s = _norm(gpu_s, launch_s, signature.launch_norm)
+    time_s = _norm(host_s, device_s, signature.overlap_norm)
 
     gpu_utilisation = gpu_s / time_s
     busy_cores = (host_core_s + launch_s) / time_s
@@ -211,6 +217,12 @@ def idle_power_w(
         + hardware.gpu_idle_w * _gpu_scale(hardware, g)
         + (hardware.core_online_w * c + hardware.cluster_w) * _cpu_scale(hardware, f)
     )
+
+
+def _core_share(hardware: Hardware, signature: Signature) -> float:
+    """How much of its compute a workload really needs on a board with fewer CUDA cores."""
+    relative = hardware.flop_per_gpu_cycle / _REFERENCE_FLOP_PER_CYCLE
+    return 1 - signature.unscaled_share + signature.unscaled_share * relative
 
 
 def _as_floats(*values: ArrayLike) -> list[FloatArray]:

@@ -23,13 +23,15 @@ NOISE = 0.05  # relative error of measurement and model together
 ROWS = 700  # of a larger table, so many random rows determine the fit as well
 
 _SIZES = ("host_cycles_per_sample", "flop_per_sample", "traffic_bytes_per_sample", "launch_cycles")
-_FIXED = ("host_cycles", "flop", "traffic_bytes")  # needs measurements at several batch sizes
+# What needs measurements at several batch sizes: only small batches are bound by launches.
+_FIXED = ("host_cycles", "flop", "traffic_bytes")
+_BATCHED = (*_FIXED, "launch_norm")
 _SHAPES = (
-    "host_stall_bytes",
+    "host_stall_clocks",
     "serial_cores",
     "loader_cores",
     "traffic_exponent",
-    "launch_stall_bytes",
+    "launch_stall_clocks",
     "gpu_norm",
     "overlap_norm",
 )
@@ -39,6 +41,7 @@ _BOUNDS = {
     "loader_cores": (0.5, 12.0),
     "traffic_exponent": (0.3, 1.5),
     "gpu_norm": (1.0, 12.0),
+    "launch_norm": (1.0, 12.0),
     "overlap_norm": (1.0, 12.0),
     **dict.fromkeys(_ACTIVITIES, (0.02, 20.0)),
 }
@@ -61,7 +64,7 @@ _POWER_BOUNDS = {
 GENERIC = Signature(
     host_cycles=1e8,
     host_cycles_per_sample=1e7,
-    host_stall_bytes=10.0,
+    host_stall_clocks=0.15,
     serial_cores=0.5,
     loader_cores=4.0,
     flop=1e9,
@@ -70,7 +73,7 @@ GENERIC = Signature(
     traffic_bytes_per_sample=4e8,
     traffic_exponent=1.0,
     launch_cycles=1.5e7,
-    launch_stall_bytes=0.1,
+    launch_stall_clocks=0.002,
     gpu_norm=3.0,
     overlap_norm=6.0,
     gpu_activity=1.0,
@@ -113,9 +116,11 @@ def fit_signature(
     several = len(np.unique(rows["batch_size"])) > 1
     if not several:
         start = replace(start, **dict.fromkeys(_FIXED, 0.0))
-    free = (*_SIZES, *(n for n in _FIXED if several and getattr(start, n)), *_SHAPES)
+    elif prior is None:
+        start = replace(start, launch_norm=2.0)
+    free = (*_SIZES, *(n for n in _BATCHED if several and getattr(start, n)), *_SHAPES)
     width = 0.6 if prior else 1.0
-    shapes = np.array([width if name in _SHAPES else 2 * width for name in free])
+    shapes = np.array([width if name in (*_SHAPES, "launch_norm") else 2 * width for name in free])
 
     def time_misfit(signature: Signature) -> FloatArray:
         return _log(_cost(hardware, signature, rows).time_s / rows["time_s"])

@@ -88,14 +88,14 @@ def test_other_aggregations_carry_the_same_selection(config, aggregation):
 def test_rounds_go_on_when_budgets_run_out(tmp_path):
     fleet = tmp_path / "poor.toml"
     fleet.write_text(
-        '[[group]]\nboard = "orin-nano"\ncount = 3\nenergy_budget_j = [400, 5000, 2]\n'
+        '[[group]]\nboard = "orin-nano"\ncount = 3\nenergy_budget_j = [250, 5000, 2]\n'
     )
     result = simulate(
         RunConfig(fleet=str(fleet), out_dir=str(tmp_path), strategy="all", rounds=4, local_epochs=1)
     )
     clients = [entry.clients for entry in result.ledger.entries]
     assert clients[0] == (0, 1) and clients[-1] == (1,)
-    assert sum(r.energy_j for _, r in result.ledger.reports if r.client == 0) <= 400
+    assert sum(r.energy_j for _, r in result.ledger.reports if r.client == 0) <= 250
 
 
 def test_a_fleet_that_cannot_train_is_said_at_the_end_and_saved(tmp_path):
