@@ -137,12 +137,14 @@ def flower(**options: Any) -> None:
     from server.simulation import check_simulation
     from strategies.run_config import RunConfig
 
-    out_dir = str(Path(options["out_dir"]).resolve())  # the ServerApp runs in another folder
-    config = RunConfig(**{**options, "out_dir": out_dir})
+    for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
+        if key != "fleet" or options[key].endswith(".toml"):
+            options[key] = str(Path(options[key]).resolve())
+    config = RunConfig(**options)
     n_clients = check_simulation(config)
     app_dir = Path(__file__).resolve().parents[1]
     run_on_flower(app_dir, n_clients, replace(config, min_nodes=n_clients).to_flower())
-    click.echo(f"results: {Path(out_dir) / config.run_name}")
+    click.echo(f"results: {Path(config.out_dir) / config.run_name}")
 
 
 @cli.command()

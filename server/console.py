@@ -108,19 +108,24 @@ def common_target(results: Sequence[FederationResult], target: float) -> float:
     return min(target, *(best_accuracy(result.rows) for result in results))
 
 
+def energy_factors(mine: Spending, theirs: Spending) -> dict[str, float]:
+    """What the ratio of their energy to mine is made of; the factors' product is the ratio."""
+    return {
+        "fewer_minibatches": theirs.minibatches / mine.minibatches,
+        "fewer_joules_per_minibatch": theirs.minibatch_j / mine.minibatch_j,
+        "less_waiting": theirs.waiting_factor / mine.waiting_factor,
+    }
+
+
 def comparison(ours: FederationResult, other: FederationResult, target: float) -> list[str]:
-    """In words: how much less energy at equal accuracy, and the three factors it is made of."""
+    """In words: the energy and time of both at equal accuracy, and what the ratio is made of."""
     mine, theirs = (spending_to(r.rows, r.minibatches, target) for r in (ours, other))
     ratio = theirs.energy_j / mine.energy_j
+    work, modes, waiting = energy_factors(mine, theirs).values()
     return [
         f"At equal accuracy ({target:.3f}) {label(ours)} used {ratio:.2f} times less energy than "
         f"{label(other)}: {mine.energy_j / 1e3:.3g} against {theirs.energy_j / 1e3:.3g} kJ, "
         f"in {mine.time_s:.3g} against {theirs.time_s:.3g} s.",
-        f"  {ratio:.2f} = {_ratio(mine, theirs, 'minibatches'):.2f} (fewer minibatches: who trains"
-        f") x {_ratio(mine, theirs, 'minibatch_j'):.2f} (fewer joules per minibatch: modes and "
-        f"boards) x {_ratio(mine, theirs, 'waiting_factor'):.2f} (less waiting)",
+        f"  {ratio:.2f} = {work:.2f} (fewer minibatches) x {modes:.2f} (fewer joules per "
+        f"minibatch: boards and modes) x {waiting:.2f} (less waiting at idle power)",
     ]
-
-
-def _ratio(mine: Spending, theirs: Spending, what: str) -> float:
-    return float(getattr(theirs, what) / getattr(mine, what))

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from server.flower_run import (
+from server.flower_tools import (
     COMPLETED,
     FlowerRunFailed,
     FlowerTools,

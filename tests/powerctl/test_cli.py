@@ -58,6 +58,14 @@ def test_the_twin_runs_and_is_fitted(small_csv, tmp_path):
     assert as_json("choose", "--workload", out, "--power", "20")["power_w"] <= 20
 
 
+def test_a_workload_is_estimated_from_its_counts(tmp_path):
+    out = tmp_path / "guess.toml"
+    counts = ("--flop-per-sample", "2.5e10", "--bytes-per-sample", "7e8")
+    done = powerctl("twin", "estimate", "--name", "guess", *counts, "--out", out)
+    assert done.returncode == 0 and "powerctl twin fit" in done.stdout
+    assert 0.05 < as_json("choose", "--workload", out, "--power", "60")["time_s"] < 1
+
+
 def test_tables_are_aligned_for_people():
     lines = powerctl("presets", "--board", "orin-agx").stdout.splitlines()
     assert lines[0].split()[:3] == ["preset", "id", "mode"]

@@ -11,7 +11,8 @@ import torch
 
 from client.tasks.evaluation import evaluate
 from client.tasks.task import load_task
-from server.flower_run import FlowerRunFailed, run_on_flower
+from server.flower_run import run_on_flower
+from server.flower_tools import FlowerRunFailed
 from server.simulation import simulate
 from strategies.run_config import RunConfig
 from tests.federation import COMPLETED, Federation
