@@ -90,6 +90,10 @@ class LocalClient:
         split = client_indices(self.task, self._n_clients, config.dirichlet_alpha, config.seed)
         return self.task.train_samples().take(torch.from_numpy(split[client]))
 
+    @property
+    def _minibatches_per_epoch(self) -> int:
+        return math.ceil(len(self.samples) / self.workload.batch_size)
+
     def offer(self) -> RoundOffer:
         """What this client can do in the next round, and what it would cost."""
         device = self._open_device(server_round=0)
@@ -106,13 +110,11 @@ class LocalClient:
             decline = f"no mode surely stays within {self.profile.limits.power_w:g} W"
         elif allowance_j < front.energy_j[-1]:
             decline = f"{allowance_j:.3g} J left, a minibatch takes {front.energy_j[-1]:.3g} J"
-        examples = len(self.samples)
-        per_epoch = math.ceil(examples / self.workload.batch_size)
         hardware, resting = device.board.hardware, device.space.minimum
         return RoundOffer(
             client=self.profile.client,
-            examples=examples,
-            minibatches=self.config.local_epochs * per_epoch,
+            examples=len(self.samples),
+            minibatches=self.config.local_epochs * self._minibatches_per_epoch,
             loss=self.state.loss,
             front=front,
             maxn_time_s=float(maxn.time_s[0]),
@@ -181,7 +183,8 @@ class LocalClient:
         self.state.predictor = predictor.state()
         self.state.spent_j += done.energy_j
         if training.losses:
-            self.state.loss = float(np.mean(training.losses))
+            # of the first pass: how the global model fits this client, before it has adapted
+            self.state.loss = float(np.mean(training.losses[: self._minibatches_per_epoch]))
 
     def _report(
         self,

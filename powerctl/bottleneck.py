@@ -86,7 +86,7 @@ class Signature:
         Memory cycles that the host waits for, per host cycle: latency, so the same on boards with
         wider and narrower memory.
     serial_cores : float
-        Cores that are taken up by other things than preparing minibatches.
+        Cores that other things than preparing minibatches take up, at most half of those online.
     loader_cores : float
         Cores that preparing minibatches can use at most.
     flop, flop_per_sample : float
@@ -178,7 +178,7 @@ def minibatch_cost(
     flop = signature.flop + signature.flop_per_sample * b
     traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
 
-    spare = np.maximum(c - signature.serial_cores, 0.2)
+    spare = np.maximum(c - signature.serial_cores, c / 2)  # few cores are shared fairly
     used = _norm(spare, np.asarray(signature.loader_cores), -_CORE_NORM)
     host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_clocks / m)
     host_s = host_core_s / used

@@ -18,6 +18,7 @@ def plot_front(costs: Prediction, front: IntArray, cost: str, title: str, path: 
     axes.scatter(1e3 * costs.time_s, values, s=2, color="0.75", label=f"{len(values):,} modes")
     axes.plot(1e3 * costs.time_s[front], values[front], ".-", label=f"front, {len(front)} modes")
     axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.set_xlabel("time of a minibatch (ms)")
     axes.set_ylabel("energy of a minibatch (J)" if cost == "energy" else "module power (W)")
     axes.set_title(title, fontsize=10)

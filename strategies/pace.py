@@ -52,7 +52,7 @@ class Pace:
     """
 
     gamma: float = 1.0
-    rho_w: float = 20.0
+    rho_w: float = 50.0
     fairness: float = 0.25
     at_least: float = 0.8
     curiosity: float = 0.1
