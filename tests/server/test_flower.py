@@ -59,7 +59,7 @@ NODES = [
         "num-partitions": 2,
         "device": "twin:orin-nano",
         "power-w": 15.0,
-        "round-energy-j": 300.0,
+        "round-energy-j": 150.0,
     },
 ]
 
@@ -83,7 +83,7 @@ def test_two_supernodes_train_over_tls_with_node_authentication(tmp_path):
     told = reports(folder)
     assert [(r["round"], r["client"]) for r in told] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert all(r["peak_power_w"] <= r["power_limit_w"] for r in told)
-    assert all(r["energy_j"] <= 300 for r in told if r["client"] == 1)
+    assert all(r["energy_j"] <= 150 for r in told if r["client"] == 1)
     assert told[1]["minibatches"] < told[1]["wanted_minibatches"]
     task = load_task("digits")
     model = task.model()
