@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from powerctl.commands.profile import profile_command
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -33,6 +34,9 @@ def cli() -> None:
     Costs come from a calibrated cost model of the board (the twin), unless --table names a CSV of
     measurements.
     """
+
+
+cli.add_command(profile_command)
 
 
 def _board_options(command: Any) -> Any:

@@ -21,6 +21,8 @@ class Device(Protocol):
 
     board: Board
     space: ModeSpace
+    power_period_s: float
+    """Seconds between two readings of the power sensor: over less, `energy_j` says nothing."""
 
     def apply(self, mode: PowerMode) -> None:
         """Set a mode, verified; raises `ModeNotInForce` if the device did not take it."""

@@ -28,6 +28,8 @@ class VirtualDevice(ABC):
         Time that a change of mode takes, at the old power.
     """
 
+    power_period_s = 1.0  # as a Jetson's sensor is commonly read (PowerTrain: jtop, once a second)
+
     def __init__(
         self, board: Board, space: ModeSpace, *, settling_s: float = 0.0, switch_s: float = 0.0
     ) -> None:
@@ -74,8 +76,8 @@ class VirtualDevice(ABC):
         return self._energy_j
 
     def restore(self) -> None:
-        """Return to the mode found at opening."""
-        self.apply(self._found)
+        """Return to the mode found at opening, even if it is one that a table cannot run."""
+        VirtualDevice.apply(self, self._found)
 
     @abstractmethod
     def _minibatch(self, workload: Workload) -> tuple[float, float]:

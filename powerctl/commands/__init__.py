@@ -1,0 +1,1 @@
+"""The longer commands of `powerctl`, one module each; `powerctl.cli` registers them."""
