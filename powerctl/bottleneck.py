@@ -16,7 +16,10 @@ from numpy.typing import ArrayLike
 from powerctl.modes import FloatArray
 
 _REFERENCE_FLOP_PER_CYCLE = 4096.0  # of the AGX Orin, whose tables most signatures come from
-_CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
+CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
+TAKEN_NORM = 8.0  # the same of cores that other things take and those that they can get
+TAKEN_SHARE = 0.75  # of the cores online: few are shared fairly
+VOLTAGE_WIDTH = 0.08  # of the softplus by which voltage rises above its knee
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class Signature:
         Memory cycles that the host waits for, per host cycle: latency, so the same on boards with
         wider and narrower memory.
     serial_cores : float
-        Cores that other things than preparing minibatches take up, at most half of those online.
+        Cores that other things than preparing minibatches take up at any clock.
+    background_hz : float
+        Core cycles a second that other things take up: more cores the slower they are.
     loader_cores : float
         Cores that preparing minibatches can use at most.
     flop, flop_per_sample : float
@@ -130,6 +135,7 @@ class Signature:
     traffic_activity: float
     launch_norm: float = 1.0
     unscaled_share: float = 0.0
+    background_hz: float = 0.0
 
 
 class Cost(NamedTuple):
@@ -147,6 +153,70 @@ class Cost(NamedTuple):
     gpu_utilisation: FloatArray
     busy_cores: FloatArray
     memory_bytes_per_s: FloatArray
+
+
+class Stages(NamedTuple):
+    """What a minibatch's time is made of, per mode: arrays of one shape.
+
+    Cores in `spare_cores` (left by other things) and `used_cores` (of those, by the loaders);
+    seconds in all others. `host_core_s` is the work of one core, `device_s` the GPU's compute,
+    memory and launches together.
+    """
+
+    spare_cores: FloatArray
+    used_cores: FloatArray
+    host_core_s: FloatArray
+    host_s: FloatArray
+    compute_s: FloatArray
+    memory_s: FloatArray
+    gpu_s: FloatArray
+    launch_s: FloatArray
+    device_s: FloatArray
+    time_s: FloatArray
+    traffic_bytes: FloatArray
+
+
+def minibatch_stages(
+    hardware: Hardware,
+    signature: Signature,
+    cores: ArrayLike,
+    cpu_khz: ArrayLike,
+    gpu_hz: ArrayLike,
+    mem_hz: ArrayLike,
+    batch_size: ArrayLike,
+) -> Stages:
+    """The stages of one minibatch in each mode; arguments as of `minibatch_cost`."""
+    c, f, g, m, b = _as_floats(cores, cpu_khz, gpu_hz, mem_hz, batch_size)
+    cycles_per_s = 1e3 * f * hardware.cpu_speed
+    host_cycles = signature.host_cycles + signature.host_cycles_per_sample * b
+    flop = signature.flop + signature.flop_per_sample * b
+    traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
+
+    wanted = signature.serial_cores + signature.background_hz / cycles_per_s
+    spare = c - smooth_minimum(wanted, TAKEN_SHARE * c, TAKEN_NORM)
+    used = smooth_minimum(spare, np.asarray(signature.loader_cores), CORE_NORM)
+    host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_clocks / m)
+    host_s = host_core_s / used
+    slowing = (hardware.max_mem_hz / m) ** signature.traffic_exponent
+    memory_s = traffic / (hardware.max_mem_hz * hardware.bytes_per_mem_cycle) * slowing
+    compute_s = flop * _core_share(hardware, signature) / (g * hardware.flop_per_gpu_cycle)
+    gpu_s = norm(compute_s, memory_s, signature.gpu_norm)
+    launch_s = signature.launch_cycles * (1 / cycles_per_s + signature.launch_stall_clocks / m)
+    device_s = norm(gpu_s, launch_s, signature.launch_norm)
+    time_s = norm(host_s, device_s, signature.overlap_norm)
+    return Stages(
+        spare_cores=spare,
+        used_cores=used,
+        host_core_s=host_core_s,
+        host_s=host_s,
+        compute_s=compute_s,
+        memory_s=memory_s,
+        gpu_s=gpu_s,
+        launch_s=launch_s,
+        device_s=device_s,
+        time_s=time_s,
+        traffic_bytes=traffic,
+    )
 
 
 def minibatch_cost(
@@ -172,34 +242,36 @@ def minibatch_cost(
     Cost
         Seconds, watts and what they are made of.
     """
-    c, f, g, m, b = _as_floats(cores, cpu_khz, gpu_hz, mem_hz, batch_size)
-    cycles_per_s = 1e3 * f * hardware.cpu_speed
-    host_cycles = signature.host_cycles + signature.host_cycles_per_sample * b
-    flop = signature.flop + signature.flop_per_sample * b
-    traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
-
-    spare = np.maximum(c - signature.serial_cores, c / 2)  # few cores are shared fairly
-    used = _norm(spare, np.asarray(signature.loader_cores), -_CORE_NORM)
-    host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_clocks / m)
-    host_s = host_core_s / used
-    slowing = (hardware.max_mem_hz / m) ** signature.traffic_exponent
-    memory_s = traffic / (hardware.max_mem_hz * hardware.bytes_per_mem_cycle) * slowing
-    compute_s = flop * _core_share(hardware, signature) / (g * hardware.flop_per_gpu_cycle)
-    gpu_s = _norm(compute_s, memory_s, signature.gpu_norm)
-    launch_s = signature.launch_cycles * (1 / cycles_per_s + signature.launch_stall_clocks / m)
-    device_s = _norm(gpu_s, launch_s, signature.launch_norm)
-    time_s = _norm(host_s, device_s, signature.overlap_norm)
-
-    gpu_utilisation = gpu_s / time_s
-    busy_cores = (host_core_s + launch_s) / time_s
-    rate = traffic / time_s
-    active_w = (
-        hardware.gpu_busy_w * signature.gpu_activity * gpu_utilisation * _gpu_scale(hardware, g)
-        + hardware.core_busy_w * signature.host_activity * busy_cores * _cpu_scale(hardware, f)
-        + hardware.byte_j * signature.traffic_activity * rate
+    stages = minibatch_stages(hardware, signature, cores, cpu_khz, gpu_hz, mem_hz, batch_size)
+    active_w = sum(active_power_w(hardware, signature, stages, cpu_khz, gpu_hz))
+    return Cost(
+        time_s=stages.time_s,
+        power_w=idle_power_w(hardware, cores, cpu_khz, gpu_hz, mem_hz) + active_w,
+        host_s=stages.host_s,
+        gpu_s=stages.gpu_s,
+        launch_s=stages.launch_s,
+        gpu_utilisation=stages.gpu_s / stages.time_s,
+        busy_cores=(stages.host_core_s + stages.launch_s) / stages.time_s,
+        memory_bytes_per_s=stages.traffic_bytes / stages.time_s,
     )
-    power_w = idle_power_w(hardware, c, f, g, m) + active_w
-    return Cost(time_s, power_w, host_s, gpu_s, launch_s, gpu_utilisation, busy_cores, rate)
+
+
+def active_power_w(
+    hardware: Hardware,
+    signature: Signature,
+    stages: Stages,
+    cpu_khz: ArrayLike,
+    gpu_hz: ArrayLike,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Watts that a workload adds to an idle module: of the GPU, of busy cores, of DRAM traffic."""
+    f, g = _as_floats(cpu_khz, gpu_hz)
+    gpu_utilisation = stages.gpu_s / stages.time_s
+    busy_cores = (stages.host_core_s + stages.launch_s) / stages.time_s
+    return (
+        hardware.gpu_busy_w * signature.gpu_activity * gpu_utilisation * gpu_scale(hardware, g),
+        hardware.core_busy_w * signature.host_activity * busy_cores * cpu_scale(hardware, f),
+        hardware.byte_j * signature.traffic_activity * stages.traffic_bytes / stages.time_s,
+    )
 
 
 def idle_power_w(
@@ -214,8 +286,8 @@ def idle_power_w(
     return (
         hardware.static_w
         + hardware.mem_w * (m / hardware.max_mem_hz) ** hardware.mem_exponent
-        + hardware.gpu_idle_w * _gpu_scale(hardware, g)
-        + (hardware.core_online_w * c + hardware.cluster_w) * _cpu_scale(hardware, f)
+        + hardware.gpu_idle_w * gpu_scale(hardware, g)
+        + (hardware.core_online_w * c + hardware.cluster_w) * cpu_scale(hardware, f)
     )
 
 
@@ -229,35 +301,39 @@ def _as_floats(*values: ArrayLike) -> list[FloatArray]:
     return [np.asarray(value, dtype=np.float64) for value in values]
 
 
-def _norm(a: FloatArray, b: FloatArray, p: float) -> FloatArray:
-    """(a^p + b^p)^(1/p), scaled so that no power overflows; a negative p is a smooth minimum."""
+def norm(a: FloatArray, b: FloatArray, p: float) -> FloatArray:
+    """(a^p + b^p)^(1/p), scaled so that no power overflows."""
     top = np.maximum(a, b)
-    ratio = np.minimum(a, b) / top
-    if p > 0:
-        return np.asarray(top * (1 + ratio**p) ** (1 / p))
-    return np.asarray(ratio * top * (1 + ratio**-p) ** (1 / p))
+    return np.asarray(top * (1 + (np.minimum(a, b) / top) ** p) ** (1 / p))
 
 
-def _gpu_scale(hardware: Hardware, gpu_hz: FloatArray) -> FloatArray:
+def smooth_minimum(a: FloatArray, b: FloatArray, p: float) -> FloatArray:
+    """(a^-p + b^-p)^(-1/p), scaled likewise."""
+    low = np.minimum(a, b)
+    return np.asarray(low * (1 + (low / np.maximum(a, b)) ** p) ** (-1 / p))
+
+
+def gpu_scale(hardware: Hardware, gpu_hz: FloatArray) -> FloatArray:
+    """The GPU's clock times squared voltage, relative to the highest clock."""
     share = gpu_hz / hardware.max_gpu_hz
     return _dynamic_scale(share, hardware.gpu_voltage_rise, hardware.gpu_voltage_knee)
 
 
-def _cpu_scale(hardware: Hardware, cpu_khz: FloatArray) -> FloatArray:
+def cpu_scale(hardware: Hardware, cpu_khz: FloatArray) -> FloatArray:
+    """The CPU's clock times squared voltage, relative to the highest clock."""
     share = 1e3 * cpu_khz / hardware.max_cpu_hz
     return _dynamic_scale(share, hardware.cpu_voltage_rise, hardware.cpu_voltage_knee)
 
 
+def voltage_rise(share: FloatArray, knee: float) -> FloatArray:
+    """How far voltage has risen from its floor (0) to the highest clock (1): a softplus."""
+    return np.asarray(_softplus(share - knee) / _softplus(np.asarray(1.0 - knee)))
+
+
+def _softplus(x: FloatArray) -> FloatArray:
+    return np.asarray(VOLTAGE_WIDTH * np.logaddexp(0.0, x / VOLTAGE_WIDTH))
+
+
 def _dynamic_scale(share: FloatArray, rise: float, knee: float) -> FloatArray:
-    """Clock times squared voltage, relative to the highest clock.
-
-    Voltage stays at its floor up to the knee and rises from there (a softplus of width 0.08).
-    """
-    width = 0.08
-
-    def volts(x: FloatArray | float) -> Any:
-        softplus = width * np.logaddexp(0.0, (np.asarray(x) - knee) / width)
-        top = width * np.logaddexp(0.0, (1.0 - knee) / width)
-        return 1 + rise * softplus / top
-
-    return np.asarray(share * (volts(share) / volts(1.0)) ** 2)
+    volts = (1 + rise * voltage_rise(share, knee)) / (1 + rise)
+    return np.asarray(share * volts**2)

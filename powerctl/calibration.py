@@ -66,6 +66,7 @@ GENERIC = Signature(
     host_cycles_per_sample=1e7,
     host_stall_clocks=0.15,
     serial_cores=0.5,
+    background_hz=1.5e8,
     loader_cores=4.0,
     flop=1e9,
     flop_per_sample=1e10,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.measurement import MeasurementTable
@@ -21,38 +21,37 @@ from powerctl.powertrain.prediction import Prediction
 LOSSES = ("mse", "mape")
 EPOCH_ENTRIES = 4000
 
-_WIDTHS = (256, 128, 64, 1)
-_DROPOUT = (0.4, 0.3, 0.0, 0.0)
 _VALIDATION_SHARE = 0.1
-_PER_SI = np.array([[1e3], [1.0]])  # the networks' targets: milliseconds, watts
-_LEAST = 1e-3  # in the targets' units
-_ADAM_EPSILON = 1e-7
-_PREDICT_ROWS = 512  # at once, so that activations stay in the cache
-
-
-class Layer(NamedTuple):
-    """A dense layer: `weight` of shape (n_in, n_out), `bias` of shape (n_out,)."""
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+_TARGETS_PER_SI = np.array([[1e3], [1.0]])  # milliseconds, watts
+_LEAST_TARGET = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkWeights:
+class Networks:
     """What a `NetworkPredictor` has learned, and what another one starts from.
 
     Attributes
     ----------
     input_mean, input_scale : FloatArray, shape (4,) or (5,)
         Of the inputs: cores, CPU kHz, GPU Hz, memory Hz and, if learned, the batch size.
-    time, power : tuple of Layer
-        The four layers of each network; outputs are milliseconds and watts.
+    time, power : nn.Sequential
+        From scaled inputs to milliseconds and to watts.
     """
 
     input_mean: FloatArray
     input_scale: FloatArray
-    time: tuple[Layer, ...] = field(repr=False)
-    power: tuple[Layer, ...] = field(repr=False)
+    time: nn.Sequential = field(repr=False)
+    power: nn.Sequential = field(repr=False)
+
+    @torch.no_grad()
+    def targets(self, inputs: FloatArray) -> FloatArray:
+        """Milliseconds and watts, shape (2, n), of inputs of shape (n, 4 or 5).
+
+        A network can predict less than nothing; it is cut off at a microsecond and a milliwatt.
+        """
+        x = _tensor((inputs - self.input_mean) / self.input_scale)
+        outputs = torch.stack([self.time(x)[:, 0], self.power(x)[:, 0]])
+        return np.maximum(outputs.numpy().astype(np.float64), _LEAST_TARGET)
 
 
 class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
@@ -67,15 +66,15 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
     `entries_per_mode` times, but not more often than it takes to make an epoch of `EPOCH_ENTRIES`:
     up to 100 modes count 40 times each, a reference table of thousands of modes once.
 
-    Transfer: the layers of `pretrained` but the last are where training starts, the last is fresh,
+    Transfer: all layers of `pretrained` but the last are where training starts, the last is fresh,
     and all are trained. Inputs keep the scaling of the pre-trained networks, so that a clock means
     to their layers what it meant before, on another board too. A table with batch sizes has a fifth
-    input, for which a network without it gets zero weights.
+    input, for which networks without it get zero weights.
 
     Parameters
     ----------
-    pretrained : NetworkWeights, optional
-        `weights_` of a predictor fitted on a reference workload; None trains from scratch.
+    pretrained : Networks, optional
+        `networks_` of a predictor fitted on a reference workload; None trains from scratch.
     loss : str
         ``"mse"``, or ``"mape"`` as the paper has it for a new device.
     epochs, entries_per_mode, batch_size, learning_rate
@@ -85,17 +84,12 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    weights_ : NetworkWeights
+    networks_ : Networks
         Of the best epoch.
     time_std_, power_std_ : float
         Relative rms error on the validation modes. The method knows no uncertainty of a mode, so
         `predict` returns this for all. It is rough with few modes (with 10 it comes from one), and
-        too small, as these modes also chose the epoch: with 10 or 20 modes by half or more.
-
-    Notes
-    -----
-    The published errors of power are met with targets in milliwatts, which these networks reach
-    only slowly; in watts, as here, they are lower, which makes it the stronger baseline.
+        too small, as these modes also chose the epoch.
 
     References
     ----------
@@ -104,7 +98,7 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        pretrained: NetworkWeights | None = None,
+        pretrained: Networks | None = None,
         *,
         loss: str = "mse",
         epochs: int = 100,
@@ -144,35 +138,24 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
         """
         self._check_parameters()
         inputs, targets = _checked(table)
-        generator = torch.Generator().manual_seed(self.random_state)
-        order = torch.randperm(len(table), generator=generator).numpy()
-        n_validation = max(1, round(_VALIDATION_SHARE * len(table)))
-        validation, training = order[:n_validation], order[n_validation:]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            order = torch.randperm(len(table))
+            n_validation = max(1, round(_VALIDATION_SHARE * len(table)))
+            validation, training = order[:n_validation], order[n_validation:]
+            repeats = min(self.entries_per_mode, math.ceil(EPOCH_ENTRIES / len(table)))
+            entries = training.repeat(repeats)
 
-        mean, scale = self._scaler(inputs[training], table.source)
-        networks = _Networks(len(mean), generator)
-        if self.pretrained is not None:
-            networks.load_inner(self.pretrained)
-        x, y = _tensor((inputs - mean) / scale), _tensor(targets)[:, :, None]
-        repeats = min(self.entries_per_mode, math.ceil(EPOCH_ENTRIES / len(table)))
-        entries = torch.from_numpy(np.tile(training, repeats))
-        best = torch.full((2,), math.inf)
-        best_values = networks.values.clone()
-        adam = torch.optim.Adam([networks.values], lr=self.learning_rate, eps=_ADAM_EPSILON)
-        for _ in range(self.epochs):
-            self._train_epoch(networks, adam, x, y, entries, generator)
-            output = networks.forward(x[validation].expand(2, -1, -1))[-1]
-            loss = _losses(self.loss, output, y[:, validation])
-            better = loss < best
-            best = torch.where(better, loss, best)
-            best_values[better] = networks.values[better]
-        if not bool(torch.isfinite(best).all()):
-            raise InvalidInput(f"{table.source}: training diverges at rate {self.learning_rate:g}")
-
-        networks.values.copy_(best_values)
-        self.weights_ = NetworkWeights(mean, scale, networks.layers(0), networks.layers(1))
-        found = networks.predict(x[validation])
-        errors = found / targets[:, validation] - 1
+            mean, scale = self._scaler(inputs[training], table.source)
+            x, y = _tensor((inputs - mean) / scale), _tensor(targets)[:, :, None]
+            time, power = self._initial(len(mean))
+            self.networks_ = Networks(
+                mean,
+                scale,
+                self._trained(time, x, y[0], entries, validation),
+                self._trained(power, x, y[1], entries, validation),
+            )
+        errors = self.networks_.targets(inputs[validation]) / targets[:, validation] - 1
         self.time_std_, self.power_std_ = np.sqrt(np.mean(errors**2, axis=1)).tolist()
         return self
 
@@ -190,8 +173,7 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         Prediction
-            Of the modes' shape. A network can predict less than nothing; it is cut off at a
-            microsecond and a milliwatt. The deviations are `time_std_` and `power_std_` everywhere.
+            Of the modes' shape. The deviations are `time_std_` and `power_std_` everywhere.
 
         Raises
         ------
@@ -201,7 +183,7 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
             If a batch size is missing, not positive, or was never learned.
         """
         check_is_fitted(self)
-        wanted = len(self.weights_.input_mean) > len(AXES)
+        wanted = len(self.networks_.input_mean) > len(AXES)
         if wanted != (batch_size is not None):
             have = "with" if wanted else "without"
             raise InvalidInput(
@@ -210,10 +192,8 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
         inputs = _inputs(modes, batch_size)
         if not np.all(inputs[:, len(AXES) :] > 0):
             raise InvalidInput(f"batch sizes must be positive, got {batch_size!r}")
-        networks = _Networks.of(self.weights_)
-        scaled = _tensor((inputs - self.weights_.input_mean) / self.weights_.input_scale)
         shape = np.shape(modes.cores)
-        time_s, power_w = networks.predict(scaled) / _PER_SI
+        time_s, power_w = self.networks_.targets(inputs) / _TARGETS_PER_SI
         return Prediction(
             time_s=time_s.reshape(shape),
             power_w=power_w.reshape(shape),
@@ -246,120 +226,58 @@ class NetworkPredictor(BaseEstimator):  # type: ignore[misc]
             mean[:known], scale[:known] = self.pretrained.input_mean, self.pretrained.input_scale
         return mean, scale
 
-    def _train_epoch(
-        self,
-        networks: _Networks,
-        adam: torch.optim.Optimizer,
-        x: Tensor,
-        y: Tensor,
-        entries: Tensor,
-        generator: torch.Generator,
-    ) -> None:
-        """One pass over the entries, in an order of its own for each network."""
-        shuffled = [torch.randperm(len(entries), generator=generator) for _ in range(2)]
-        rows = entries[torch.stack(shuffled)]
-        inputs = torch.split(x[rows], self.batch_size, dim=1)
-        targets = torch.split(y.take_along_dim(rows[:, :, None], dim=1), self.batch_size, dim=1)
-        for batch, target in zip(inputs, targets, strict=True):
-            activations = networks.forward(batch, generator)
-            networks.backward(activations, _loss_slopes(self.loss, activations[-1], target))
-            adam.step()
+    def _initial(self, n_inputs: int) -> tuple[nn.Sequential, nn.Sequential]:
+        """The networks of time and power before training: of pre-trained ones, the inner layers."""
+        time, power = _fresh(n_inputs), _fresh(n_inputs)
+        if self.pretrained is not None:
+            for new, old in ((time, self.pretrained.time), (power, self.pretrained.power)):
+                inner = old[:-1].state_dict()
+                lacking = n_inputs - inner["0.weight"].shape[1]
+                inner["0.weight"] = nn.functional.pad(inner["0.weight"], (0, lacking))
+                new[:-1].load_state_dict(inner)
+        return time, power
+
+    def _trained(
+        self, network: nn.Sequential, x: Tensor, y: Tensor, entries: Tensor, validation: Tensor
+    ) -> nn.Sequential:
+        """The network as it was after its best epoch."""
+        adam = torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
+        least, best = math.inf, network
+        for _ in range(self.epochs):
+            network.train()
+            for batch in torch.split(entries[torch.randperm(len(entries))], self.batch_size):
+                adam.zero_grad()
+                torch.autograd.backward(self._loss(network(x[batch]), y[batch]))
+                adam.step()
+            network.eval()
+            with torch.no_grad():
+                loss = float(self._loss(network(x[validation]), y[validation]))
+            if loss < least:
+                least, best = loss, copy.deepcopy(network)
+        if least == math.inf:
+            raise InvalidInput(f"training diverges at learning_rate {self.learning_rate:g}")
+        return best
+
+    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
+        error = output - target
+        return (error**2).mean() if self.loss == "mse" else 100 * (error / target).abs().mean()
 
 
-class _Networks:
-    """The time and the power network side by side: every array has the two along its first axis.
-
-    All weights and biases are views of `values`, and their gradients of `values.grad`, shape
-    (2, n_parameters): so an optimiser's step is a few operations, and a checkpoint one copy.
-    Gradients are written out, which takes half the time of autograd at this size.
-    """
-
-    def __init__(self, n_inputs: int, generator: torch.Generator | None = None) -> None:
-        ins, self._outs = (n_inputs, *_WIDTHS[:-1]), _WIDTHS
-        sizes = [size for i, o in zip(ins, self._outs, strict=True) for size in (i * o, o)]
-        self.values = torch.zeros(2, sum(sizes), dtype=torch.float32)
-        self.values.grad = torch.zeros_like(self.values)
-        self._weights, self._biases = self._views(self.values, sizes)
-        self._weight_slopes, self._bias_slopes = self._views(self.values.grad, sizes)
-        if generator is not None:
-            for weight in self._weights:  # Glorot's
-                bound = math.sqrt(6 / (weight.shape[1] + weight.shape[2]))
-                weight.uniform_(-bound, bound, generator=generator)
-
-    @classmethod
-    def of(cls, weights: NetworkWeights) -> _Networks:
-        """The networks of given weights."""
-        networks = cls(len(weights.input_mean))
-        networks._load(weights, len(_WIDTHS))
-        return networks
-
-    def load_inner(self, weights: NetworkWeights) -> None:
-        """Take over all layers but the last; inputs that they lack get zero weights."""
-        self._load(weights, len(_WIDTHS) - 1)
-
-    def layers(self, network: int) -> tuple[Layer, ...]:
-        """A copy of the layers of one network."""
-        return tuple(
-            Layer(weight[network].numpy().copy(), bias[network, 0].numpy().copy())
-            for weight, bias in zip(self._weights, self._biases, strict=True)
-        )
-
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Inputs and outputs of all layers, shape (2, n_rows, width); drops out if it can draw."""
-        activations = [x]
-        for layer, share in enumerate(_DROPOUT):
-            z = torch.baddbmm(self._biases[layer], activations[-1], self._weights[layer])
-            if layer < len(_DROPOUT) - 1:
-                z.relu_()
-            if generator is not None and share > 0:
-                keep = torch.rand(z.shape, generator=generator) >= share
-                z.mul_(keep).mul_(1 / (1 - share))
-            activations.append(z)
-        return activations
-
-    def backward(self, activations: list[Tensor], slope: Tensor) -> None:
-        """Write the gradient of a loss, given its slope at the outputs and a dropped-out pass."""
-        for layer in reversed(range(len(_DROPOUT))):
-            x = activations[layer]
-            torch.bmm(x.transpose(1, 2), slope, out=self._weight_slopes[layer])
-            torch.sum(slope, dim=1, keepdim=True, out=self._bias_slopes[layer])
-            if layer > 0:  # x is zero exactly where the ReLU or the dropout stopped it
-                slope = torch.bmm(slope, self._weights[layer].transpose(1, 2))
-                slope.mul_(x > 0).mul_(1 / (1 - _DROPOUT[layer - 1]))
-
-    def predict(self, x: Tensor) -> FloatArray:
-        """Milliseconds and watts, shape (2, n_rows), never below the least."""
-        blocks = [
-            self.forward(rows.expand(2, -1, -1))[-1] for rows in torch.split(x, _PREDICT_ROWS)
-        ]
-        output = torch.cat(blocks, dim=1)[:, :, 0]
-        return np.maximum(output.numpy().astype(np.float64), _LEAST)
-
-    def _views(self, values: Tensor, sizes: list[int]) -> tuple[list[Tensor], list[Tensor]]:
-        parts = torch.split(values, sizes, dim=1)
-        weights = [w.view(2, -1, o) for w, o in zip(parts[::2], self._outs, strict=True)]
-        return weights, [bias[:, None, :] for bias in parts[1::2]]
-
-    def _load(self, weights: NetworkWeights, n_layers: int) -> None:
-        for network, layers in enumerate((weights.time, weights.power)):
-            for layer, (weight, bias) in enumerate(layers[:n_layers]):
-                self._weights[layer][network].zero_()
-                self._weights[layer][network, : len(weight)] = torch.from_numpy(weight)
-                self._biases[layer][network, 0] = torch.from_numpy(bias)
+def _fresh(n_inputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        *(_dense(n_inputs, 256), nn.ReLU(), nn.Dropout(0.4)),
+        *(_dense(256, 128), nn.ReLU(), nn.Dropout(0.3)),
+        *(_dense(128, 64), nn.ReLU()),
+        _dense(64, 1),
+    )
 
 
-def _losses(loss: str, output: Tensor, target: Tensor) -> Tensor:
-    """The loss of each network, shape (2,)."""
-    error = output - target
-    terms = error**2 if loss == "mse" else 100 * (error / target).abs()
-    return terms.mean(dim=(1, 2))
-
-
-def _loss_slopes(loss: str, output: Tensor, target: Tensor) -> Tensor:
-    """Derivative of each network's loss by its outputs."""
-    error = output - target
-    slope = 2 * error if loss == "mse" else 100 * error.sign() / target
-    return slope / target.shape[1]
+def _dense(n_inputs: int, n_outputs: int) -> nn.Linear:
+    """A layer with Glorot's initial weights."""
+    layer = nn.Linear(n_inputs, n_outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _checked(table: MeasurementTable) -> tuple[FloatArray, FloatArray]:
@@ -369,7 +287,7 @@ def _checked(table: MeasurementTable) -> tuple[FloatArray, FloatArray]:
             f"{table.source} has {len(table)} rows: at least 2 are needed, "
             "one to train on and one to validate on; the paper uses 50"
         )
-    targets = np.stack([table.time_s, table.power_w]) * _PER_SI
+    targets = np.stack([table.time_s, table.power_w]) * _TARGETS_PER_SI
     bad = np.flatnonzero(~np.all(np.isfinite(targets) & (targets > 0), axis=0))
     if len(bad):
         row = int(bad[0])

@@ -1,0 +1,336 @@
+"""The cost model and the process on its residual, given measurements: one joint normal fit.
+
+The cost model is linearised where the parameters are most probable (Gauss-Newton), so that
+parameters, references' deviations and the process are one Gaussian process whose covariance is
+the sum of theirs. Widths of the process adapt to the measurements by scoring their marginal
+likelihood, and a measurement that none of it explains counts less (a Student-t noise).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import solve_triangular
+
+from powerctl.bottleneck import minibatch_cost
+from powerctl.measurement import MeasurementTable
+from powerctl.modes import FloatArray, ModeArrays
+from powerctl.powertrain.prior import Prior
+from powerctl.powertrain.process import (
+    Deviations,
+    Rows,
+    coordinates,
+    correlations,
+    covariances,
+    cross_covariance,
+    noise_of,
+    rows_of,
+    variance_of,
+)
+from powerctl.powertrain.sensitivity import sensitivity
+
+_ADAPT_FROM = 8  # rows; fewer say nothing about widths
+_WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's variance
+_OUTLIER, _FREEDOM = 7.0, 4.0  # squared standardised residual, and Student's degrees of freedom
+_STEPS, _PASSES = 25, 4
+_LONGEST_STEP = 1.5
+
+
+class Columns(NamedTuple):
+    """Deviations that are known up to a factor: those of references.
+
+    Attributes
+    ----------
+    values : FloatArray, shape (n_columns, 2, n_rows)
+        Of log time and log power.
+    mean, std : FloatArray, shape (n_columns,)
+        What is known of the factors.
+    """
+
+    values: FloatArray
+    mean: FloatArray
+    std: FloatArray
+
+
+class _Linear(NamedTuple):
+    """The model around some parameters, at some rows; outputs are log times, then log powers."""
+
+    rows: Rows
+    base: FloatArray
+    slopes: FloatArray
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What measurements leave open of the model; made by `fit_posterior`."""
+
+    prior: Prior
+    deviations: Deviations
+    log_values: FloatArray
+    factors: FloatArray
+    variances: FloatArray
+    outliers: FloatArray
+    loo_error: FloatArray
+    _covariance: FloatArray
+    _measured: _Linear
+    _weights: FloatArray
+    _whitener: FloatArray
+
+    def predict(
+        self, modes: ModeArrays, batch_size: ArrayLike, columns: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of log time and log power in some modes, each of shape (2, n).
+
+        The variance is that of a new measurement: noise is in it.
+        """
+        new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
+        shape = (2, len(new.base) // 2)
+        spread = self._covariance @ new.slopes
+        cross = (self._measured.slopes.T @ spread).T.reshape(*shape, -1)
+        cross += cross_covariance(self.variances, new.rows, self._measured.rows)
+        # The part of the parameters is in the base already.
+        field = cross @ self._weights - (
+            new.slopes.T @ (self._covariance @ (self._measured.slopes @ self._weights))
+        ).reshape(shape)
+        known = (cross @ self._whitener) ** 2
+        prior = np.einsum("pn,pn->n", new.slopes, spread).reshape(shape)
+        prior += variance_of(self.variances, new.rows) + noise_of(self.variances, new.rows)
+        return new.base.reshape(shape) + field, np.maximum(prior - known.sum(axis=2), 1e-8)
+
+    def joint(
+        self, modes: ModeArrays, batch_size: ArrayLike, columns: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Covariance of log times, then log powers, of some modes, and variance of their noise.
+
+        Shapes (2 n, 2 n) and (2 n,); the covariance is that of the values without noise.
+        """
+        new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
+        spread = self._covariance @ new.slopes
+        total = new.slopes.T @ spread + _flat(cross_covariance(self.variances, new.rows, new.rows))
+        cross = spread.T @ self._measured.slopes
+        cross += _flat(cross_covariance(self.variances, new.rows, self._measured.rows))
+        known = cross @ self._whitener
+        return total - known @ known.T, noise_of(self.variances, new.rows).ravel()
+
+    def base(self, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:
+        """Log time and log power of the fitted cost model alone, shape (2, n)."""
+        hardware, signature = self.prior.model(self.log_values)
+        cost = minibatch_cost(hardware, signature, *modes, batch_size)
+        return np.log([cost.time_s, cost.power_w])
+
+    def residual(self, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:
+        """What the process adds to the cost model, of log time and log power, shape (2, n)."""
+        hardware, signature = self.prior.model(self.log_values)
+        answer = sensitivity(hardware, signature, modes, batch_size, ())
+        place = coordinates(hardware, modes, batch_size)
+        rows = rows_of(place, answer, self.deviations.coupling)
+        return cross_covariance(self.variances, rows, self._measured.rows) @ self._weights
+
+    @property
+    def _values(self) -> FloatArray:
+        return np.concatenate([self.log_values, self.factors])
+
+
+def fit_posterior(
+    prior: Prior,
+    deviations: Deviations,
+    table: MeasurementTable,
+    batch_size: ArrayLike,
+    columns: Columns,
+) -> Posterior:
+    """Condition the model on a table.
+
+    Parameters
+    ----------
+    prior : Prior
+        Of the cost model's parameters.
+    deviations : Deviations
+        Expected widths of the process.
+    table : MeasurementTable
+        Rows of one workload on one board.
+    batch_size : array_like
+        Of the rows.
+    columns : Columns
+        Deviations of references in the rows.
+    """
+    measured = np.log(np.concatenate([table.time_s, table.power_w]))
+    mean = np.concatenate([prior.mean, columns.mean])
+    width = np.zeros((len(mean), len(mean)))
+    width[: len(prior.mean), : len(prior.mean)] = prior.covariance
+    width[len(prior.mean) :, len(prior.mean) :] = np.diag(columns.std**2)
+    search = _Search(prior, deviations, table, batch_size, columns, measured, mean, width)
+    return search.run()
+
+
+class _Search:
+    """The state of a fit: parameters, variances of the process, and extra noise of outliers."""
+
+    def __init__(
+        self,
+        prior: Prior,
+        deviations: Deviations,
+        table: MeasurementTable,
+        batch_size: ArrayLike,
+        columns: Columns,
+        measured: FloatArray,
+        mean: FloatArray,
+        width: FloatArray,
+    ) -> None:
+        self.prior, self.deviations, self.columns = prior, deviations, columns
+        self.table, self.batch_size = table, batch_size
+        self.measured, self.mean, self.width = measured, mean, width
+        self.precision = np.linalg.inv(width)
+        self.values = mean
+        self.variances = deviations.variances
+        self.extra = np.zeros(len(measured))
+        self.correlated = correlations(coordinates(prior.hardware, table.modes, batch_size))
+
+    def run(self) -> Posterior:
+        for _ in range(_PASSES if len(self.table) else 0):
+            self._find_parameters()
+            linear = self._linear(self.values)
+            self._reweight(linear)
+            if len(self.table) >= _ADAPT_FROM:
+                self._adapt(linear)
+        self._find_parameters()
+        return self._posterior()
+
+    def _linear(self, values: FloatArray) -> _Linear:
+        return _linear(
+            self.prior,
+            self.deviations,
+            values,
+            self.table.modes,
+            self.batch_size,
+            self.columns.values,
+        )
+
+    def _find_parameters(self) -> None:
+        """Gauss-Newton with step halving: the most probable parameters, given the variances."""
+        linear = self._linear(self.values)
+        for _ in range(_STEPS if len(self.table) else 0):
+            residual = self._residual_covariance(linear.rows)
+            lower = np.linalg.cholesky(residual)
+            slopes = solve_triangular(lower, linear.slopes.T, lower=True)
+            misfit = solve_triangular(lower, self.measured - linear.base, lower=True)
+            gradient = slopes.T @ misfit - self.precision @ (self.values - self.mean)
+            step = np.linalg.solve(slopes.T @ slopes + self.precision, gradient)
+            step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
+            before = self._badness(misfit, self.values)
+            for _ in range(6):
+                values = self._inside(self.values + step)
+                linear = self._linear(values)
+                misfit = solve_triangular(lower, self.measured - linear.base, lower=True)
+                if self._badness(misfit, values) <= before:
+                    break
+                step = step / 2
+            else:
+                return
+            moved = np.abs(values - self.values).max()
+            self.values = values
+            if moved < 1e-3:
+                return
+
+    def _badness(self, misfit: FloatArray, values: FloatArray) -> float:
+        away = values - self.mean
+        return float(misfit @ misfit + away @ self.precision @ away)
+
+    def _inside(self, values: FloatArray) -> FloatArray:
+        n = len(self.prior.mean)
+        return np.concatenate([self.prior.inside(values[:n]), values[n:]])
+
+    def _residual_covariance(self, rows: Rows) -> FloatArray:
+        found = covariances(self.correlated, rows)
+        total = sum(v * part for v, part in zip(self.variances, found, strict=True) if v > 0)
+        return np.asarray(total + np.diag(self.extra))
+
+    def _total_covariance(self, linear: _Linear) -> FloatArray:
+        return np.asarray(
+            self._residual_covariance(linear.rows) + linear.slopes.T @ self.width @ linear.slopes
+        )
+
+    def _innovation(self, linear: _Linear) -> FloatArray:
+        """What was measured against what the linearised model expects before measuring."""
+        return np.asarray(self.measured - linear.base + (self.values - self.mean) @ linear.slopes)
+
+    def _reweight(self, linear: _Linear) -> None:
+        """Give outliers the noise that makes them plausible, seen from all the others."""
+        inverse = np.linalg.inv(self._total_covariance(linear))
+        error = inverse @ self._innovation(linear) / np.diag(inverse)
+        plain = np.maximum(1 / np.diag(inverse) - self.extra, 1e-8)
+        squared = error**2 / plain
+        wider = plain * (_FREEDOM + squared) / (_FREEDOM + 1)
+        self.extra = np.where(squared > _OUTLIER, wider - plain, 0.0)
+
+    def _adapt(self, linear: _Linear) -> None:
+        """Steps of Fisher scoring towards the variances of most posterior density."""
+        base = self._total_covariance(linear)
+        found = covariances(self.correlated, linear.rows)
+        for variance, part in zip(self.variances, found, strict=True):
+            base = base - variance * part
+        innovation, expected = self._innovation(linear), self.deviations.variances
+        live = np.flatnonzero(expected)
+        for _ in range(3):
+            total = base + sum(self.variances[k] * found[k] for k in live)
+            inverse = np.linalg.inv(total)
+            weights = inverse @ innovation
+            whitened = [self.variances[k] * (inverse @ found[k]) for k in live]
+            gains = [self.variances[k] * weights @ found[k] @ weights for k in live]
+            log_ratio = np.log(self.variances[live] / expected[live])
+            gradient = 0.5 * np.array(
+                [gain - np.trace(w) for gain, w in zip(gains, whitened, strict=True)]
+            )
+            gradient -= log_ratio / _WIDTH_OF_WIDTHS**2
+            fisher = 0.5 * np.array([[np.sum(a * b.T) for b in whitened] for a in whitened])
+            fisher += np.eye(len(live)) / _WIDTH_OF_WIDTHS**2
+            step = np.clip(np.linalg.solve(fisher, gradient), -1, 1)
+            self.variances = self.variances.copy()
+            self.variances[live] *= np.exp(step)
+
+    def _posterior(self) -> Posterior:
+        linear = self._linear(self.values)
+        inverse = np.linalg.inv(self._total_covariance(linear))
+        weights = inverse @ self._innovation(linear)
+        n = len(self.prior.mean)
+        return Posterior(
+            prior=self.prior,
+            deviations=self.deviations,
+            log_values=self.values[:n],
+            factors=self.values[n:],
+            variances=self.variances,
+            outliers=self.extra,
+            loo_error=(weights / np.diag(inverse)).reshape(2, -1),
+            _covariance=self.width,
+            _measured=linear,
+            _weights=weights,
+            _whitener=np.linalg.cholesky((inverse + inverse.T) / 2),
+        )
+
+
+def _flat(cross: FloatArray) -> FloatArray:
+    return cross.reshape(2 * cross.shape[1], cross.shape[2])
+
+
+def _linear(
+    prior: Prior,
+    deviations: Deviations,
+    values: FloatArray,
+    modes: ModeArrays,
+    batch_size: ArrayLike,
+    columns: FloatArray,
+) -> _Linear:
+    n = len(prior.mean)
+    hardware, signature = prior.model(values[:n])
+    answer = sensitivity(hardware, signature, modes, batch_size, prior.names)
+    place = coordinates(hardware, modes, batch_size)
+    base = np.array([answer.log_time, answer.log_power]) + np.tensordot(values[n:], columns, 1)
+    slopes = np.concatenate(
+        [
+            np.hstack([answer.time_slopes, answer.power_slopes]),
+            columns.reshape(len(columns), base.size),
+        ]
+    )
+    return _Linear(rows_of(place, answer, deviations.coupling), base.ravel(), slopes)

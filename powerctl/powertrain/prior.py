@@ -1,0 +1,191 @@
+"""What is known of a workload before it is measured: parameters of the cost model, and how surely.
+
+Everything is in logarithms. The prior's mean comes from reference workloads; its widths say how
+much workloads and boards differ, and were chosen once, wide enough for workloads unlike any
+reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from powerctl.boards import Board
+from powerctl.bottleneck import Hardware, Signature
+from powerctl.calibration import GENERIC
+from powerctl.modes import FloatArray
+from powerctl.powertrain.reference import Reference
+
+PER_SAMPLE = ("host_cycles_per_sample", "flop_per_sample", "traffic_bytes_per_sample")
+FIXED = ("host_cycles", "flop", "traffic_bytes")
+SIZES = (*PER_SAMPLE, *FIXED, "launch_cycles")
+SHAPES = (
+    "host_stall_clocks",
+    "serial_cores",
+    "background_hz",
+    "loader_cores",
+    "traffic_exponent",
+    "launch_stall_clocks",
+    "gpu_norm",
+    "launch_norm",
+    "overlap_norm",
+)
+ACTIVITIES = ("gpu_activity", "host_activity", "traffic_activity")
+WATTS = (
+    "static_w",
+    "mem_w",
+    "mem_exponent",
+    "gpu_idle_w",
+    "core_online_w",
+    "cluster_w",
+    "gpu_voltage_rise",
+    "gpu_voltage_knee",
+    "cpu_voltage_rise",
+    "cpu_voltage_knee",
+)
+BOUNDS = {
+    "serial_cores": (0.01, 4.0),
+    "background_hz": (1e6, 3e9),
+    "loader_cores": (0.3, 16.0),
+    "traffic_exponent": (0.3, 2.0),
+    "gpu_norm": (1.0, 12.0),
+    "launch_norm": (1.0, 12.0),
+    "overlap_norm": (1.0, 12.0),
+    "mem_exponent": (0.2, 3.0),
+    "gpu_voltage_rise": (0.01, 4.0),
+    "gpu_voltage_knee": (0.02, 0.95),
+    "cpu_voltage_rise": (0.01, 4.0),
+    "cpu_voltage_knee": (0.02, 0.95),
+}
+
+_WIDTH = {
+    **dict.fromkeys(SHAPES, 0.5),
+    **dict.fromkeys(SIZES, 0.8),
+    **dict.fromkeys(ACTIVITIES, 0.5),
+}
+_SHARED_SIZE = 2.0  # workloads differ in size by e^2, all parts together
+_SAME_BOARD, _OTHER_BOARD = 0.15, 0.3
+_WITHOUT_REFERENCE = 2.0  # times all widths but those of the board
+# A workload of the other kind, or with several batch sizes where no reference has them: how much
+# wider. Fixed parts are guessed as those of two samples.
+_OTHER_KIND = {
+    **dict.fromkeys((*FIXED, "launch_cycles"), 1.5),
+    **dict.fromkeys(("launch_norm", "launch_stall_clocks"), 0.7),
+    **dict.fromkeys(ACTIVITIES, 0.5),
+}
+_FIXED_SAMPLES = 2.0
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A normal distribution of the logarithms of the cost model's free parameters.
+
+    Attributes
+    ----------
+    hardware, signature
+        The cost model at the mean; what is not free keeps these values.
+    names : tuple of str
+        The free parameters.
+    mean : FloatArray, shape (n_parameters,)
+    covariance : FloatArray, shape (n_parameters, n_parameters)
+    """
+
+    hardware: Hardware
+    signature: Signature
+    names: tuple[str, ...]
+    mean: FloatArray
+    covariance: FloatArray
+
+    def model(self, log_values: FloatArray) -> tuple[Hardware, Signature]:
+        """The cost model with some values of the free parameters."""
+        values = dict(zip(self.names, np.exp(log_values).tolist(), strict=True))
+        watts = {name: values.pop(name) for name in WATTS}
+        return replace(self.hardware, **watts), replace(self.signature, **values)
+
+    def inside(self, log_values: FloatArray) -> FloatArray:
+        """The nearest values that the cost model is made for."""
+        low, high = np.log([BOUNDS.get(name, (1e-30, 1e30)) for name in self.names]).T
+        return np.clip(log_values, low, high)
+
+
+def prior_for(board: Board, kind: str, batched: bool, references: Sequence[Reference]) -> Prior:
+    """The prior of a workload.
+
+    Parameters
+    ----------
+    board : Board
+        Where it runs.
+    kind : str
+        ``"train"`` or ``"infer"``.
+    batched : bool
+        Whether batch sizes vary, so that fixed parts and parts per sample can be told apart.
+    references : sequence of Reference
+        Those of the same kind count for the workload, those of the same board for the board.
+    """
+    same_kind = [r for r in references if r.kind == kind] or list(references)
+    same_board = [r for r in references if r.board == board.name] or list(references)
+    signature = _mean_signature(same_kind)
+    hardware = _mean_hardware(board, same_board)
+    alien = not any(r.kind == kind and r.batched >= batched for r in references)
+    if batched and alien:
+        signature = _with_fixed_parts(signature)
+    elif not batched:
+        signature = _without_fixed_parts(signature, same_kind)
+    names = tuple(n for n in (*SIZES, *SHAPES, *ACTIVITIES) if batched or n not in FIXED)
+    values = [getattr(signature, n) for n in names] + [getattr(hardware, n) for n in WATTS]
+    mean = np.log(values)
+
+    width = np.array([_WIDTH[name] for name in names])
+    if not references:
+        width *= _WITHOUT_REFERENCE
+    elif alien:
+        width = np.hypot(width, [_OTHER_KIND.get(name, 0.0) for name in names])
+    known_board = any(r.board == board.name for r in references)
+    watts = np.full(len(WATTS), _SAME_BOARD if known_board else _OTHER_BOARD)
+    covariance = np.diag(np.concatenate([width, watts]) ** 2)
+    together = np.array([name in SIZES for name in (*names, *WATTS)], dtype=np.float64)
+    covariance += _SHARED_SIZE**2 * np.outer(together, together)
+    return Prior(hardware, signature, (*names, *WATTS), mean, covariance)
+
+
+def _mean_signature(references: Sequence[Reference]) -> Signature:
+    """The geometric mean, of each field over the references that have it."""
+    if not references:
+        return GENERIC
+    mean = {}
+    for name in (*SIZES, *SHAPES, *ACTIVITIES):
+        present = [v for r in references if (v := getattr(r.signature, name)) > 0]
+        mean[name] = float(np.exp(np.mean(np.log(present)))) if present else 0.0
+    return replace(references[0].signature, **mean)
+
+
+def _mean_hardware(board: Board, references: Sequence[Reference]) -> Hardware:
+    """The board's catalogue constants, times what the references found of theirs."""
+    from powerctl.boards import load_board
+
+    watts = {}
+    for name in WATTS:
+        found = [
+            np.log(getattr(r.hardware, name) / getattr(load_board(r.board).hardware, name))
+            for r in references
+        ]
+        watts[name] = getattr(board.hardware, name) * float(np.exp(np.mean(found or [0.0])))
+    return replace(board.hardware, **watts)
+
+
+def _with_fixed_parts(signature: Signature) -> Signature:
+    fixed = {name: _FIXED_SAMPLES * getattr(signature, f"{name}_per_sample") for name in FIXED}
+    return replace(signature, **fixed)
+
+
+def _without_fixed_parts(signature: Signature, references: Sequence[Reference]) -> Signature:
+    """All of a minibatch as parts per sample, at the references' batch size."""
+    batch_size = references[0].batch_size if references else 16
+    parts = {
+        f"{name}_per_sample": getattr(signature, f"{name}_per_sample")
+        + getattr(signature, name) / batch_size
+        for name in FIXED
+    }
+    return replace(signature, **parts, **dict.fromkeys(FIXED, 0.0))

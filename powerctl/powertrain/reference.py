@@ -1,0 +1,214 @@
+"""References: workloads that are known well, from which predictions of others start.
+
+A reference is the cost model fitted to a full table, how far the table deviates from it, and, for
+those that people build on their own board, that deviation in every mode. The ones that ship are
+parameters only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from powerctl.boards import Board, load_board
+from powerctl.bottleneck import Hardware, Signature
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.modes import FloatArray, IntArray, ModeArrays
+from powerctl.powertrain.process import Deviations
+from powerctl.toml_files import catalogue_names, read_toml
+
+_SHIPPED = resources.files("powerctl") / "references"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """How a reference deviates from its cost model, in every mode of its board.
+
+    Attributes
+    ----------
+    l4t : str
+        Release of the board whose modes these are.
+    batch_sizes : IntArray, shape (n_sizes,)
+        That it was measured with.
+    smooth, spikes : FloatArray, shape (n_sizes, 2, n_modes)
+        Of log time and log power: what varies smoothly, and what single modes have beyond it.
+    """
+
+    l4t: str
+    batch_sizes: IntArray
+    smooth: FloatArray = field(repr=False)
+    spikes: FloatArray = field(repr=False)
+
+    def at(self, board: Board, modes: ModeArrays, batch_size: FloatArray) -> FloatArray:
+        """Smooth and spikes in some modes, shape (2, 2, n_modes); 0 in modes it does not know."""
+        found = load_board(board.name, self.l4t).space.indices(modes)
+        octaves = np.abs(np.log2(np.asarray(batch_size)[..., None] / self.batch_sizes))
+        nearest = np.broadcast_to(octaves.argmin(axis=-1), found.shape)
+        both = np.array([self.smooth, self.spikes])[:, nearest, :, found]
+        return np.moveaxis(both, 0, -1) * (found >= 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A workload on a board, fitted to a table.
+
+    Attributes
+    ----------
+    name, board, kind : str
+        Of the reference; ``"train"`` or ``"infer"``.
+    batch_size : int
+        Samples of a minibatch, where its table did not say.
+    batched : bool
+        Whether its table had several batch sizes, so that fixed parts are known.
+    source : str
+        Where it comes from.
+    n_rows : int
+        Measurements it was fitted to.
+    time_error_pct, power_error_pct : float
+        Mean absolute percentage error of the cost model on them.
+    signature, hardware
+        The fitted cost model.
+    deviations : Deviations
+        Widths of what is left.
+    residual : Residual, optional
+        What is left, mode by mode.
+    """
+
+    name: str
+    board: str
+    kind: str
+    batch_size: int
+    batched: bool
+    source: str
+    n_rows: int
+    time_error_pct: float
+    power_error_pct: float
+    signature: Signature
+    hardware: Hardware
+    deviations: Deviations
+    residual: Residual | None = field(default=None, repr=False)
+
+
+def user_folder() -> Path:
+    """Where a person's own references are: ``$POWERCTL_HOME/references``."""
+    home = os.environ.get("POWERCTL_HOME") or Path.home() / ".powerctl"
+    return Path(home) / "references"
+
+
+def reference_names() -> list[str]:
+    """Names of the references that ship, and of the person's own."""
+    folder = user_folder()
+    own = catalogue_names(folder) if folder.is_dir() else []
+    return sorted({*catalogue_names(_SHIPPED), *own})
+
+
+def load_reference(name: str) -> Reference:
+    """A reference by its name (the person's own before those that ship), or of a ``.toml`` file.
+
+    Raises
+    ------
+    UnknownName
+        If there is none of that name.
+    InvalidInput
+        If the file is damaged, or of a newer version.
+    """
+    if name.endswith(".toml"):
+        return _read(Path(name))
+    if name not in reference_names():
+        hint = "; or the path of a .toml file"
+        raise UnknownName("reference", name, reference_names(), hint)
+    own = user_folder() / f"{name}.toml"
+    return _read(own) if own.exists() else _read_shipped(name)
+
+
+@cache
+def _read_shipped(name: str) -> Reference:
+    return _read(_SHIPPED / f"{name}.toml")
+
+
+def _read(path: Any) -> Reference:
+    data = read_toml(path)
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise InvalidInput(f"{path}: of version {version}, made by a newer powerctl; upgrade")
+    try:
+        plain = {f.name: data[f.name] for f in fields(Reference) if f.name not in _NESTED}
+        nested = {name: made(**data[name]) for name, made in _NESTED.items() if name != "residual"}
+        return Reference(**plain, **nested, residual=_read_residual(path, data))
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"{path}: not a reference: {error}") from None
+
+
+_NESTED: dict[str, Any] = {
+    "signature": Signature,
+    "hardware": Hardware,
+    "deviations": Deviations,
+    "residual": Residual,
+}
+
+
+def _read_residual(path: Any, data: dict[str, Any]) -> Residual | None:
+    if "residual" not in data:
+        return None
+    beside = Path(path).parent / data["residual"]
+    try:
+        with np.load(beside, allow_pickle=False) as arrays:
+            residual = Residual(
+                l4t=str(arrays["l4t"]),
+                batch_sizes=arrays["batch_sizes"],
+                smooth=arrays["smooth"].astype(np.float64),
+                spikes=arrays["spikes"].astype(np.float64),
+            )
+        n_modes = len(load_board(data["board"], residual.l4t).space)
+        wanted = (len(residual.batch_sizes), 2, n_modes)
+        if residual.smooth.shape != wanted or residual.spikes.shape != wanted:
+            raise ValueError(f"shape {residual.smooth.shape}, not {wanted}")
+    except Exception as error:  # numpy and zipfile raise many kinds on a damaged file
+        raise InvalidInput(f"{beside}: damaged, build the reference again: {error}") from None
+    return residual
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """Write the ``.toml`` that `load_reference` reads, and its residual as ``.npz`` beside it."""
+    lines = [f"version = {VERSION}"]
+    for name in (f.name for f in fields(Reference) if f.name not in _NESTED):
+        lines.append(f"{name} = {_toml(getattr(reference, name))}")
+    if reference.residual is not None:
+        lines.append(f'residual = "{path.stem}.npz"')
+    for name in ("signature", "hardware", "deviations"):
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {_toml(v)}" for key, v in asdict(getattr(reference, name)).items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if reference.residual is not None:
+        half = {n: getattr(reference.residual, n).astype(np.float16) for n in ("smooth", "spikes")}
+        np.savez_compressed(
+            path.with_suffix(".npz"),
+            l4t=reference.residual.l4t,
+            batch_sizes=reference.residual.batch_sizes,
+            **half,
+        )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.5g}" if value else "0.0"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+        return f'"{escaped}"'
+    return str(value)
+
+
+def known_references(names: Sequence[str] | None = None) -> list[Reference]:
+    """References of some names; by default all there are."""
+    return [load_reference(name) for name in (reference_names() if names is None else names)]
