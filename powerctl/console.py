@@ -31,7 +31,7 @@ def print_json(content: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print aligned columns: text to the left, numbers to the right with three digits."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     is_text = [bool(rows) and isinstance(rows[0][i], str) for i in range(len(header))]
     for line in (list(header), *cells):
@@ -42,5 +42,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         click.echo("  ".join(parts).rstrip())
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as tables show it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

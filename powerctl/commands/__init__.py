@@ -1,1 +1,1 @@
-"""The longer commands of `powerctl`, one module each; `powerctl.cli` registers them."""
+"""The commands of `powerctl`, one module a subject; `powerctl.cli` registers them."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,18 +13,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from powerctl.commands.options import json_option
+from powerctl.commands.quantities import (
+    parse_duration,
+    parse_fraction,
+    parse_sizes,
+    spoken_duration,
+)
+from powerctl.commands.sampling import Sampling, with_sampling
+from powerctl.commands.steps import load_step
+from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from powerctl.device import Device
-    from powerctl.modes import PowerMode
     from powerctl.profile_log import ProfileLog
     from powerctl.profiler import Procedure, Progress, Sampler, Step
     from powerctl.workload import Workload
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SECONDS_BETWEEN_LINES = 5.0
 
 _EXAMPLES = """\b
@@ -34,6 +38,9 @@ Examples:
   Thirty random modes of the simulated board, and their table:
     powerctl profile --device twin:orin-agx --workload resnet18-train \\
       --modes 30 --seed 0 --out run.jsonl --csv table.csv
+  The modes that say most of all the others, 50 at most, fewer if 3 % of error are expected:
+    powerctl profile --device twin:orin-agx --workload resnet18-train \\
+      --modes 50 --sampling designed --until 3% --out run.jsonl
   A sub-grid, for as long as the device can be spared:
     powerctl profile --device twin:orin-nano --workload lstm-train \\
       --per-axis 3 --budget 1h30m --out grid.jsonl
@@ -52,18 +59,7 @@ Run the same command again to go on with a run that was stopped.
 @click.option("--board", default="orin-agx", show_default=True, help="Board of a table device.")
 @click.option("--workload", default="resnet18-train", show_default=True, help="Workload.")
 @click.option("--batch", help="Batch sizes measured in each mode, e.g. 1,4,16.")
-@click.option("--modes", "count", type=click.IntRange(1), help="So many modes, sampled.")
-@click.option(
-    "--sampling",
-    type=click.Choice(["random"]),
-    default="random",
-    show_default=True,
-    help="How --modes are chosen.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling.")
-@click.option("--per-axis", type=click.IntRange(2), help="From a sub-grid of so many an axis.")
-@click.option("--all", "every", is_flag=True, help="Every mode of the device.")
-@click.option("--mode", "listed", multiple=True, help="This mode, e.g. 12c/2201/1300/3199; repeat.")
+@with_sampling
 @click.option("--out", type=click.Path(dir_okay=False), required=True, help="The log, JSON lines.")
 @click.option("--csv", type=click.Path(dir_okay=False), help="Write the table as CSV too.")
 @click.option("--budget", help="Time of this run on the device's clock: 90s, 20m, 1h30m.")
@@ -77,18 +73,13 @@ Run the same command again to go on with a run that was stopped.
 @click.option("--time-error", default="2%", show_default=True, help="95 % interval of the time.")
 @click.option("--power-error", default="1%", show_default=True, help="95 % interval of the power.")
 @click.option("--step", "step_name", help="pkg.module:make, which returns what runs a minibatch.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@json_option
 def profile_command(
     spec: str,
     board: str,
     workload: str,
     batch: str | None,
-    count: int | None,
-    sampling: str,
-    seed: int,
-    per_axis: int | None,
-    every: bool,
-    listed: tuple[str, ...],
+    sampling: Sampling,
     out: str,
     csv: str | None,
     budget: str | None,
@@ -119,9 +110,9 @@ def profile_command(
     for path in filter(None, (out, csv)):  # before the profile, not after an hour of it
         if not Path(path).absolute().parent.is_dir():
             raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
-    device = open_device(spec, board=board, random_state=seed)
-    sampler = _sampler(device, sampling, count, per_axis, every, listed, seed)
-    step = None if step_name is None else _load_step(step_name, sizes)
+    device = open_device(spec, board=board, random_state=sampling.seed)
+    sampler = sampling.sampler(device, job, sizes)
+    step = None if step_name is None else load_step(step_name, sizes)
     with ProfileLog.open(out, LogHeader.of(device, spec, job, procedure)) as log:
         last = _run(device, job, sampler, log, procedure, budget_s, sizes, step)
         if csv and log.entries:
@@ -132,70 +123,6 @@ def profile_command(
         console.print_json(result)
     else:
         _print_summary(result)
-
-
-def _sampler(
-    device: Device,
-    sampling: str,
-    count: int | None,
-    per_axis: int | None,
-    every: bool,
-    listed: Sequence[str],
-    seed: int,
-) -> Sampler:
-    """The modes that the options ask for. Samplings other than random are chosen between here."""
-    from powerctl.profiler import FixedModes
-
-    if (count is not None or per_axis is not None) + every + bool(listed) != 1:
-        raise click.UsageError("give one of --modes (with or without --per-axis), --all, --mode")
-    if listed:
-        return FixedModes([device.space.parse(text) for text in listed])
-    modes = _modes_of(device) if per_axis is None else list(device.space.thinned(per_axis))
-    return FixedModes(modes if count is None else _random_modes(modes, count, seed))
-
-
-def _modes_of(device: Device) -> list[PowerMode]:
-    """All modes that a device can run: of a table those it holds, of a board its space."""
-    from powerctl.devices.table import TableDevice
-
-    if isinstance(device, TableDevice):
-        held = device.table.modes
-        return list(dict.fromkeys(held.mode(row) for row in range(len(device.table))))
-    return list(device.space)
-
-
-def _random_modes(modes: Sequence[PowerMode], count: int, seed: int) -> list[PowerMode]:
-    import numpy as np
-
-    if count > len(modes):
-        raise InvalidInput(f"--modes {count}: there are only {len(modes):,} to choose from")
-    # The head of one permutation, so that a log of 30 modes can be carried on to 50.
-    drawn = np.random.default_rng(seed).permutation(len(modes))[:count]
-    return [modes[int(i)] for i in drawn]
-
-
-def _load_step(name: str, sizes: Sequence[int]) -> Mapping[int, Step]:
-    """The step of each batch size, from the function that ``pkg.module:make`` names."""
-    import importlib
-    import inspect
-
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
-        raise InvalidInput(f"--step {name}: write pkg.module:make")
-    sys.path.insert(0, "")  # as `python -m` does: the module is often beside the person
-    try:
-        make = getattr(importlib.import_module(module_name), function_name)
-        takes_size = bool(inspect.signature(make).parameters)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InvalidInput(f"--step {name}: {error}") from None
-    if not takes_size and len(sizes) > 1:
-        raise InvalidInput(
-            f"--step {name}: to run several batch sizes, {function_name} must take the batch size"
-        )
-    steps = {size: make(size) if takes_size else make() for size in sizes}
-    if not all(callable(step) for step in steps.values()):
-        raise InvalidInput(f"--step {name}: {function_name} did not return a function")
-    return steps
 
 
 def _run(
@@ -211,69 +138,32 @@ def _run(
     """Profile, showing progress; exits the command when a signal stops it."""
     from powerctl.profiler import profile
 
-    reports: list[Progress] = []
-    try:
-        with _stopping_cleanly() as check, _display(device) as show:
-
-            def tell(progress: Progress) -> None:
-                check()
-                reports.append(progress)
-                show(progress)
-
-            profile(
-                device,
-                job,
-                sampler,
-                log,
-                procedure=procedure,
-                budget_s=budget_s,
-                batch_sizes=sizes,
-                step=step,
-                progress=tell,
-            )
-    except _Stopped as stop:
-        click.echo(
-            f"stopped by {stop.signal.name}, the device is restored; {log.path} holds "
-            f"{len(log.entries)} measurements; to go on, run the same command again",
-            err=True,
+    def to_go_on() -> str:
+        return (
+            f"{log.path} holds {len(log.entries)} measurements; "
+            "to go on, run the same command again"
         )
-        sys.exit(128 + stop.signal)
+
+    reports: list[Progress] = []
+    with stopping_cleanly(to_go_on) as check, _display(device) as show:
+
+        def tell(progress: Progress) -> None:
+            check()
+            reports.append(progress)
+            show(progress)
+
+        profile(
+            device,
+            job,
+            sampler,
+            log,
+            procedure=procedure,
+            budget_s=budget_s,
+            batch_sizes=sizes,
+            step=step,
+            progress=tell,
+        )
     return reports[-1]
-
-
-class _Stopped(KeyboardInterrupt):
-    """A signal asked to stop; no `Exception`, so that a step's own handlers let it through."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
-
-
-@contextmanager
-def _stopping_cleanly() -> Iterator[Callable[[], None]]:
-    """Turn signals into `_Stopped`, the first at once; later ones must not break the restoring.
-
-    Gives a function that raises it again, for a step that swallowed it.
-    """
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if not received:
-            received.append(number)
-            raise _Stopped(number)
-
-    def check() -> None:
-        if received:
-            raise _Stopped(received[0])
-
-    # One that is ignored stays so: nohup ignores SIGHUP for a profile that outlives its terminal.
-    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in handled}
-    try:
-        yield check
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -346,42 +236,3 @@ def _print_summary(result: dict[str, Any]) -> None:
         click.echo("not precise: stopped by the limits of a mode before both means were known")
     if result["left_out"]:
         click.echo("left out: not expected to end in the budget; run the same command to go on")
-
-
-def parse_duration(text: str, what: str = "duration") -> float:
-    """Seconds of a duration such as ``90s``, ``20m``, ``1h30m``; `what` names it in the error."""
-    number = r"(\d+(?:\.\d+)?)"
-    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip())
-    parts = [float(part or 0) for part in match.groups()] if match else [0.0]
-    if sum(parts) <= 0:
-        raise InvalidInput(f"cannot read {what} {text!r}; write it as 90s, 20m or 1h30m")
-    hours, minutes, seconds = parts
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def spoken_duration(seconds: float) -> str:
-    """A duration for people, in two units at most: ``1 h 30 min``, ``6 min 12 s``, ``8.3 s``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def parse_fraction(text: str, what: str) -> float:
-    """The fraction written as ``2%`` or ``0.02``."""
-    number = text.strip()
-    try:
-        return float(number[:-1]) / 100 if number.endswith("%") else float(number)
-    except ValueError:
-        raise InvalidInput(f"cannot read {what} {text!r}; write it as 2% or 0.02") from None
-
-
-def parse_sizes(text: str, what: str) -> tuple[int, ...]:
-    """The batch sizes written as ``1,4,16``."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InvalidInput(f"cannot read {what} {text!r}; write batch sizes such as 1,4,16")
-    return tuple(dict.fromkeys(int(part) for part in parts))

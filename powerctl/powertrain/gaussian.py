@@ -22,11 +22,12 @@ from powerctl.modes import FloatArray, ModeArrays
 from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
-from powerctl.powertrain.process import COMPONENTS, Deviations
+from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.reference import Reference, Residual, known_references
 
 _SMOOTH, _SPIKES = (0.5, 0.5), (0.7, 0.3)  # mean and standard deviation of factors of residuals
-_UNKNOWN_TEXTURE = 2.0  # times the widths of smooth deviations, without a reference alike
+# Times the widths of deviations, without a reference alike.
+_UNKNOWN = {"time": 2.0, "power": 2.0, **dict.fromkeys(NOISES, 1.3)}
 _REFERENCE_ROWS = 350
 _SPIKE = 4.0  # robust standard deviations
 
@@ -232,8 +233,8 @@ def _expected(references: Sequence[Reference], known: bool, batched: bool) -> De
     }
     widths["flop"] = usual.flop if batched else 0.0
     if not known:
-        widths["time"] *= _UNKNOWN_TEXTURE
-        widths["power"] *= _UNKNOWN_TEXTURE
+        for name in COMPONENTS:
+            widths[name] *= _UNKNOWN.get(name, 1.0)
     return Deviations(**widths)
 
 

@@ -24,7 +24,7 @@ from powerctl.powertrain.process import (
     Rows,
     coordinates,
     correlations,
-    covariances,
+    covariance,
     cross_covariance,
     noise_of,
     rows_of,
@@ -35,8 +35,9 @@ from powerctl.powertrain.sensitivity import sensitivity
 _ADAPT_FROM = 8  # rows; fewer say nothing about widths
 _WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's variance
 _OUTLIER, _FREEDOM = 7.0, 4.0  # squared standardised residual, and Student's degrees of freedom
-_STEPS, _PASSES = 25, 4
+_STEPS, _PASSES, _SCORINGS = 25, 4, 2
 _LONGEST_STEP = 1.5
+_ENOUGH = 0.02  # of twice the log posterior density
 
 
 class Columns(NamedTuple):
@@ -224,14 +225,14 @@ class _Search:
                 values = self._inside(self.values + step)
                 linear = self._linear(values)
                 misfit = solve_triangular(lower, self.measured - linear.base, lower=True)
-                if self._badness(misfit, values) <= before:
+                gained = before - self._badness(misfit, values)
+                if gained >= 0:
                     break
                 step = step / 2
             else:
                 return
-            moved = np.abs(values - self.values).max()
             self.values = values
-            if moved < 1e-3:
+            if gained < _ENOUGH:
                 return
 
     def _badness(self, misfit: FloatArray, values: FloatArray) -> float:
@@ -243,9 +244,7 @@ class _Search:
         return np.concatenate([self.prior.inside(values[:n]), values[n:]])
 
     def _residual_covariance(self, rows: Rows) -> FloatArray:
-        found = covariances(self.correlated, rows)
-        total = sum(v * part for v, part in zip(self.variances, found, strict=True) if v > 0)
-        return np.asarray(total + np.diag(self.extra))
+        return covariance(self.variances, self.correlated, rows) + np.diag(self.extra)
 
     def _total_covariance(self, linear: _Linear) -> FloatArray:
         return np.asarray(
@@ -267,24 +266,20 @@ class _Search:
 
     def _adapt(self, linear: _Linear) -> None:
         """Steps of Fisher scoring towards the variances of most posterior density."""
-        base = self._total_covariance(linear)
-        found = covariances(self.correlated, linear.rows)
-        for variance, part in zip(self.variances, found, strict=True):
-            base = base - variance * part
-        innovation, expected = self._innovation(linear), self.deviations.variances
+        expected = self.deviations.variances
         live = np.flatnonzero(expected)
-        for _ in range(3):
-            total = base + sum(self.variances[k] * found[k] for k in live)
-            inverse = np.linalg.inv(total)
+        innovation = self._innovation(linear)
+        for _ in range(_SCORINGS):
+            inverse = np.linalg.inv(self._total_covariance(linear))
             weights = inverse @ innovation
-            whitened = [self.variances[k] * (inverse @ found[k]) for k in live]
-            gains = [self.variances[k] * weights @ found[k] @ weights for k in live]
-            log_ratio = np.log(self.variances[live] / expected[live])
-            gradient = 0.5 * np.array(
-                [gain - np.trace(w) for gain, w in zip(gains, whitened, strict=True)]
-            )
-            gradient -= log_ratio / _WIDTH_OF_WIDTHS**2
-            fisher = 0.5 * np.array([[np.sum(a * b.T) for b in whitened] for a in whitened])
+            whitened = []
+            gradient = -np.log(self.variances[live] / expected[live]) / _WIDTH_OF_WIDTHS**2
+            for i, k in enumerate(live):
+                only = np.where(np.arange(len(expected)) == k, self.variances, 0.0)
+                part = covariance(only, self.correlated, linear.rows)
+                whitened.append(inverse @ part)
+                gradient[i] += 0.5 * (weights @ part @ weights - np.trace(whitened[-1]))
+            fisher = 0.5 * np.array([[np.vdot(a, b.T) for b in whitened] for a in whitened])
             fisher += np.eye(len(live)) / _WIDTH_OF_WIDTHS**2
             step = np.clip(np.linalg.solve(fisher, gradient), -1, 1)
             self.variances = self.variances.copy()

@@ -7,7 +7,7 @@ row and output and a kernel over the axes, or none (noise).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ _SCALES: Mapping[str, tuple[float, ...]] = {
     "flop": (np.inf, np.inf, np.inf, np.inf, 0.8),
     "host": (1.0, 1.5, np.inf, np.inf, 1.5),
     "overlap": (1.2, 0.8, 0.8, 0.8, 1.0),
+    "campaign": (0.4, np.inf, np.inf, np.inf, np.inf),
 }
 
 
@@ -53,6 +54,7 @@ class Deviations:
     flop: float = 0.25
     host: float = 0.08
     overlap: float = 0.03
+    campaign: float = 0.02
     time_noise: float = 0.012
     power_noise: float = 0.008
     host_noise: float = 0.04
@@ -99,6 +101,7 @@ def rows_of(place: FloatArray, answer: Sensitivity, coupling: float) -> Rows:
         "time_noise": slower,
         "power_noise": np.array([zero, one]),
         "overlap": slower * 2 * np.sqrt(answer.host_share * (1 - answer.host_share)),
+        "campaign": slower,
         "host_noise": slower * np.sqrt(answer.host_share),
         "host_power_noise": np.array([zero, np.sqrt(answer.host_share)]),
     }
@@ -135,16 +138,23 @@ def correlations(place: FloatArray) -> list[FloatArray]:
     return [same if name in NOISES else kernel(name, place, place) for name in COMPONENTS]
 
 
-def covariances(correlated: list[FloatArray], rows: Rows) -> list[FloatArray]:
-    """Covariance of each component at unit variance: log times, then log powers, of the rows.
+def covariance(
+    variances: FloatArray, correlated: Sequence[FloatArray], rows: Rows
+) -> FloatArray:
+    """Covariance of rows, log times and then log powers, noise and all.
 
-    Shape (2 n_rows, 2 n_rows) each; `correlated` is what `correlations` gives for their places.
+    Shape (2 n_rows, 2 n_rows); `correlated` is what `correlations` gives for their places.
     """
-    flat = rows.loadings.reshape(len(COMPONENTS), -1)
-    return [
-        np.tile(correlation, (2, 2)) * np.outer(weight, weight)
-        for correlation, weight in zip(correlated, flat, strict=True)
-    ]
+    n = rows.place.shape[1]
+    total = np.zeros((2, n, 2, n))
+    for variance, correlation, loading in zip(variances, correlated, rows.loadings, strict=True):
+        for one, mine in enumerate(variance * loading):
+            if mine.any():
+                weighted = mine[:, None] * correlation
+                for other, theirs in enumerate(loading):
+                    if theirs.any():
+                        total[one, :, other] += weighted * theirs
+    return total.reshape(2 * n, 2 * n)
 
 
 def cross_covariance(variances: FloatArray, one: Rows, other: Rows) -> FloatArray:

@@ -81,7 +81,7 @@ def test_tables_are_aligned_for_people():
         (["presets", "--l4t", "1.0"], "oldest is 34.1"),
         (["choose", "--power", "-3"], "power limit must be positive"),
         (["choose", "--power", "1"], "the least there is"),
-        (["choose", "--power", "9", "--deadline", "1"], "give one of"),
+        (["choose"], "give --power-limit, --deadline, --slowdown or --energy-min"),
         (["choose", "--workload", "gpt", "--power", "20"], "unknown workload 'gpt'"),
         (["pareto", "--table", "nowhere.csv"], "nowhere.csv"),
         (["twin", "run", "--mode", "fast"], "cannot read 'fast'"),
