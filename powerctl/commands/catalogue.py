@@ -1,0 +1,135 @@
+"""`powerctl boards`, `modes`, `presets`: what the board catalogue holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.options import json_option, with_board
+from powerctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from powerctl.boards import Board
+
+
+@click.command()
+@json_option
+def boards(as_json: bool) -> None:
+    """List the boards of the catalogue."""
+    from powerctl.boards import board_names, load_board, releases
+
+    found = [load_board(name, l4t) for name in board_names() for l4t in releases(name)]
+    if as_json:
+        console.print_json([_board_json(board) for board in found])
+        return
+    header = (
+        "board",
+        "L4T from",
+        "modes",
+        "cores",
+        "CPU MHz",
+        "GPU MHz",
+        "mem MHz",
+        "TFLOP/s",
+        "GB/s",
+        "title",
+    )
+    rows = []
+    for board in found:
+        top = board.space.maximum
+        rows.append(
+            (
+                board.name,
+                board.l4t,
+                len(board.space),
+                top.cores,
+                top.cpu_khz // 1000,
+                top.gpu_hz // 10**6,
+                top.mem_hz // 10**6,
+                board.peak_flops() / 1e12,
+                board.peak_bandwidth() / 1e9,
+                board.title,
+            )
+        )
+    console.print_table(header, rows)
+
+
+def _board_json(board: Board) -> dict[str, Any]:
+    return {
+        "board": board.name,
+        "title": board.title,
+        "l4t": board.l4t,
+        "modules": board.modules,
+        "n_modes": len(board.space),
+        "cores": board.space.cores,
+        "cpu_khz": board.space.cpu_khz,
+        "gpu_hz": board.space.gpu_hz,
+        "mem_hz": board.space.mem_hz,
+        "peak_flops": board.peak_flops(),
+        "peak_bandwidth": board.peak_bandwidth(),
+        "rails": [rail.label for rail in board.rails],
+    }
+
+
+@click.command()
+@with_board
+@click.option("--cores", help="Only these core counts, e.g. 4,8,12.")
+@click.option("--per-axis", type=click.IntRange(2), help="A sub-grid of so many values per axis.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown.")
+@json_option
+def modes(board: Board, cores: str | None, per_axis: int | None, limit: int, as_json: bool) -> None:
+    """List the axes of a board and its power modes."""
+    space = board.space
+    if per_axis:
+        space = space.thinned(per_axis)
+    if cores:
+        try:
+            wanted = [int(part) for part in cores.split(",")]
+        except ValueError:
+            raise InvalidInput(f"cannot read --cores {cores!r}; write e.g. 4,8,12") from None
+        space = space.subspace(cores=wanted)
+    if as_json:
+        axes = {"cores": space.cores, "cpu_khz": space.cpu_khz, "gpu_hz": space.gpu_hz}
+        listed = [mode.values for mode in space]
+        console.print_json({**axes, "mem_hz": space.mem_hz, "n_modes": len(space), "modes": listed})
+        return
+    for name, values, unit in (
+        ("cores", space.cores, 1),
+        ("CPU MHz", space.cpu_khz, 1e3),
+        ("GPU MHz", space.gpu_hz, 1e6),
+        ("memory MHz", space.mem_hz, 1e6),
+    ):
+        click.echo(f"{name:>10}: {' '.join(f'{value / unit:g}' for value in values)}")
+    click.echo(f"{len(space):,} modes; the first {min(limit, len(space))}:")
+    for index in range(min(limit, len(space))):
+        click.echo(f"  {space.mode(index)}")
+
+
+@click.command()
+@with_board
+@json_option
+def presets(board: Board, as_json: bool) -> None:
+    """List nvpmodel's predefined modes of a board."""
+    found = board.presets
+    if as_json:
+        console.print_json(
+            [
+                {
+                    "id": p.id,
+                    "name": p.name,
+                    "default": p.is_default,
+                    "mode": p.mode.values,
+                    "tpc_pg_mask": p.tpc_pg_mask,
+                }
+                for p in found
+            ]
+        )
+        return
+    rows = [
+        (p.name, p.id, str(p.mode), "default" if p.is_default else "", p.tpc_pg_mask) for p in found
+    ]
+    console.print_table(("preset", "id", "mode", "", "TPC mask"), rows)
+    if len({p.tpc_pg_mask for p in found}) > 1:
+        click.echo("Changing between presets of different TPC masks needs a reboot.")

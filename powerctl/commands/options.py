@@ -1,0 +1,97 @@
+"""Options that commands share: each group is one decorator, which hands over what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import click
+
+Command = Callable[..., None]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+_l4t_option = click.option("--l4t", help="L4T release, for boards whose clocks changed.")
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """What a command line says of where costs come from; None where it does not say."""
+
+    board: str | None
+    l4t: str | None
+    workload: str | None
+    batch: int | None
+    table: str | None
+    predictor: str | None
+
+
+_COST_OPTIONS = tuple(CostOptions.__dataclass_fields__)
+
+
+def with_board(command: Command) -> Command:
+    """Give a command ``--board`` and ``--l4t``; it receives the `Board` as `board`."""
+
+    @click.option("--board", default="orin-agx", show_default=True, help="Board.")
+    @_l4t_option
+    @wraps(command)
+    def run(board: str, l4t: str | None, **rest: Any) -> None:
+        from powerctl.boards import load_board
+
+        command(board=load_board(board, l4t), **rest)
+
+    return run
+
+
+def with_costs(command: Command) -> Command:
+    """Give a command the options that say where costs come from; it receives them as `costs`."""
+
+    @click.option("--board", show_default="orin-agx, or what a file says", help="Board.")
+    @_l4t_option
+    @click.option("--workload", show_default="resnet18-train", help="What runs: name or .toml.")
+    @click.option("--batch", type=click.IntRange(1), help="Batch size.")
+    @click.option("--table", help="Take costs from measurements: a CSV or a profile log.")
+    @click.option("--predictor", help="Take costs from what powerctl fit saved.")
+    @wraps(command)
+    def run(**given: Any) -> None:
+        from powerctl.commands.costs import load_costs
+
+        asked = CostOptions(**{name: given.pop(name) for name in _COST_OPTIONS})
+        command(costs=load_costs(asked), **given)
+
+    return run
+
+
+def with_table(command: Command) -> Command:
+    """Give a command the argument TABLE, and what it is of; it receives them as `measured`."""
+
+    @click.argument("table")
+    @click.option("--board", show_default="orin-agx, or of the log", help="Board.")
+    @_l4t_option
+    @click.option(
+        "--kind",
+        type=click.Choice(["train", "infer"]),
+        show_default="train, or of the log",
+        help="What was measured.",
+    )
+    @click.option(
+        "--batch",
+        type=click.IntRange(1),
+        show_default="16, or of the table",
+        help="Batch size; of several, the one predicted unless another is asked for.",
+    )
+    @wraps(command)
+    def run(
+        table: str,
+        board: str | None,
+        l4t: str | None,
+        kind: str | None,
+        batch: int | None,
+        **rest: Any,
+    ) -> None:
+        from powerctl.commands.tables import read_measured
+
+        command(measured=read_measured(table, board, l4t, kind, batch), **rest)
+
+    return run

@@ -1,0 +1,98 @@
+"""`powerctl reference`: workloads known well, from which predictions of others start."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.options import json_option, with_table
+
+if TYPE_CHECKING:
+    from powerctl.commands.tables import Measured
+    from powerctl.powertrain.reference import Reference
+
+
+@click.group()
+def reference() -> None:
+    """Build and list what predictions start from."""
+
+
+@reference.command("build")
+@with_table
+@click.option("--name", required=True, help="Name of the reference.")
+@click.option("--source", help="Where the table is from.", show_default="its file name")
+@click.option("--out", show_default="among your own references", help="The .toml to write.")
+def build(measured: Measured, name: str, source: str | None, out: str | None) -> None:
+    """Make a reference of a TABLE of many modes: a CSV, or a log of powerctl profile."""
+    from powerctl.powertrain.gaussian import build_reference
+    from powerctl.powertrain.reference import user_folder, write_reference
+
+    table = measured.table
+    built = build_reference(
+        table,
+        measured.board,
+        name=name,
+        kind=measured.kind,
+        batch_size=measured.batch_size or 16,
+        source=source or table.source,
+    )
+    path = user_folder() / f"{name}.toml" if out is None else Path(out)
+    write_reference(built, path)
+    click.echo(
+        f"{path}: {name}, from {len(table):,} measurements on {built.board}; the cost model's "
+        f"mean error {built.time_error_pct:.1f} % in time, {built.power_error_pct:.1f} % in power"
+    )
+    if out is None:
+        click.echo("used by every powerctl fit from now on")
+    else:
+        click.echo(f"use it with: powerctl fit TABLE --reference {path}")
+
+
+@reference.command("list")
+@json_option
+def list_references(as_json: bool) -> None:
+    """List the references that there are."""
+    from powerctl.powertrain.reference import load_reference, reference_names
+
+    found = [load_reference(name) for name in reference_names()]
+    if as_json:
+        console.print_json([_summary(item) for item in found])
+        return
+    header = ("reference", "board", "kind", "batch", "rows", "time %", "power %", "source")
+    console.print_table(header, [tuple(_summary(item).values()) for item in found])
+    click.echo("time %, power %: mean error of the cost model on the reference's own rows")
+
+
+@reference.command("show")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show the reference of a NAME, or of a .toml file."""
+    from powerctl.powertrain.reference import load_reference
+
+    found = load_reference(name)
+    nested = {"signature": asdict(found.signature), "hardware": asdict(found.hardware)}
+    if as_json:
+        console.print_json(_summary(found) | nested)
+        return
+    for key, value in _summary(found).items():
+        click.echo(f"{key:>15}: {console.cell(value)}")
+    for key, values in nested.items():
+        console.print_table((key, "value"), list(values.items()))
+
+
+def _summary(found: Reference) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "board": found.board,
+        "kind": found.kind,
+        "batch_size": found.batch_size,
+        "n_rows": found.n_rows,
+        "time_error_pct": found.time_error_pct,
+        "power_error_pct": found.power_error_pct,
+        "source": found.source,
+    }

@@ -1,0 +1,127 @@
+"""Which modes `powerctl profile` measures: all, some by name, or a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl.commands.options import Command
+from powerctl.commands.quantities import parse_fraction
+from powerctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from powerctl.device import Device
+    from powerctl.modes import PowerMode
+    from powerctl.profiler import Sampler
+    from powerctl.workload import Workload
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a command line says of the modes to measure."""
+
+    count: int | None
+    method: str
+    until: str | None
+    seed: int
+    per_axis: int | None
+    every: bool
+    listed: tuple[str, ...]
+
+    def sampler(self, device: Device, workload: Workload, sizes: Sequence[int]) -> Sampler:
+        """The sampler of those modes, for a workload in some batch sizes."""
+        import numpy as np
+
+        from powerctl.profiler import FixedModes
+
+        grid = self.count is not None or self.per_axis is not None
+        if grid + self.every + bool(self.listed) != 1:
+            raise click.UsageError(
+                "give one of --modes (with or without --per-axis), --all, --mode"
+            )
+        designed = self.method == "designed"
+        if designed and self.count is None:
+            raise click.UsageError("--sampling designed needs --modes, how many at most")
+        if self.until is not None and not designed:
+            raise click.UsageError("--until needs --sampling designed")
+        if self.listed:
+            return FixedModes([device.space.parse(text) for text in self.listed])
+        modes = (
+            _modes_of(device) if self.per_axis is None else [*device.space.thinned(self.per_axis)]
+        )
+        if self.count is None:
+            return FixedModes(modes)
+        if self.count > len(modes):
+            raise InvalidInput(
+                f"--modes {self.count}: there are only {len(modes):,} to choose from"
+            )
+        if designed:
+            return self._designed(device, workload, sizes, modes, self.count)
+        # The head of one permutation, so that a log of 30 modes can be carried on to 50.
+        drawn = np.random.default_rng(self.seed).permutation(len(modes))[: self.count]
+        return FixedModes([modes[int(i)] for i in drawn])
+
+    def _designed(
+        self,
+        device: Device,
+        workload: Workload,
+        sizes: Sequence[int],
+        modes: Sequence[PowerMode],
+        count: int,
+    ) -> Sampler:
+        from powerctl.modes import ModeArrays
+        from powerctl.powertrain.design import DesignedModes
+        from powerctl.powertrain.gaussian import GaussianPredictor
+
+        until = 0.0 if self.until is None else parse_fraction(self.until, "--until")
+        board, kind = device.board, workload.kind
+        return DesignedModes(
+            GaussianPredictor(board.name, l4t=board.l4t, kind=kind, batch_size=sizes[0]),
+            ModeArrays.of(modes),
+            count,
+            time_error=until,
+            power_error=until,
+            batch_sizes=sizes if len(sizes) > 1 else (),
+            random_state=self.seed,
+        )
+
+
+def _modes_of(device: Device) -> list[PowerMode]:
+    """All modes that a device can run: of a table those it holds, of a board its space."""
+    from powerctl.devices.table import TableDevice
+
+    if isinstance(device, TableDevice):
+        held = device.table.modes
+        return list(dict.fromkeys(held.mode(row) for row in range(len(device.table))))
+    return list(device.space)
+
+
+def with_sampling(command: Command) -> Command:
+    """Give a command the options that say which modes; it receives them as `sampling`."""
+
+    @click.option("--modes", "count", type=click.IntRange(1), help="So many modes, sampled.")
+    @click.option(
+        "--sampling",
+        "method",
+        type=click.Choice(["random", "designed"]),
+        default="random",
+        show_default=True,
+        help="How --modes are chosen; designed: those that say most of all the others.",
+    )
+    @click.option("--until", help="Designed: fewer, if the error expected of all is so small: 3%.")
+    @click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling.")
+    @click.option("--per-axis", type=click.IntRange(2), help="From a sub-grid of so many an axis.")
+    @click.option("--all", "every", is_flag=True, help="Every mode of the device.")
+    @click.option(
+        "--mode", "listed", multiple=True, help="This mode, e.g. 12c/2201/1300/3199; repeat."
+    )
+    @wraps(command)
+    def run(**given: Any) -> None:
+        names = Sampling.__dataclass_fields__
+        command(sampling=Sampling(**{name: given.pop(name) for name in names}), **given)
+
+    return run

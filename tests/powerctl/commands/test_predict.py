@@ -1,0 +1,63 @@
+"""Predictions of given modes, of the usual ones, and of all as CSV."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from powerctl.boards import load_board
+from powerctl.measurement import MeasurementTable
+
+
+def test_given_modes_are_predicted_by_value_and_by_name(as_json):
+    asked = ("--mode", "12c/2201/1300/3199", "--mode", "maxn", "--mode", "mode_30w")
+    said = as_json("predict", "--workload", "lstm-train", *asked)
+    values, maxn, preset = said["modes"]
+    assert values["mode"] == maxn["mode"] == "12c/2201/1300/3199"
+    assert values["time_s"] == maxn["time_s"] < preset["time_s"]
+    assert preset["name"] == "mode_30w" and "lstm-train" in said["origin"]
+
+
+def test_without_a_mode_it_is_maxn_the_presets_and_the_front(as_json):
+    names = [entry["name"] for entry in as_json("predict")["modes"]]
+    assert names[0] == "MAXN" and "MODE_30W" in names and names.count("front") > 5
+
+
+def test_of_a_table_only_what_it_holds_is_shown(as_json, small_csv):
+    names = {entry["name"] for entry in as_json("predict", "--table", small_csv)["modes"]}
+    assert names == {"MAXN", "front"}
+
+
+def test_people_see_how_sure_each_figure_is(powerctl):
+    lines = powerctl("predict", "--mode", "maxn").splitlines()
+    assert lines[0].count("± %") == 3 and lines[1].startswith("maxn")
+    assert "± is one standard deviation" in lines[-1]
+
+
+def test_every_mode_is_written_as_a_table(powerctl, as_json, my_net, tmp_path):
+    path = tmp_path / "all.csv"
+    (maxn,) = as_json("predict", "--predictor", my_net, "--mode", "maxn", "--csv", path)["modes"]
+    table = MeasurementTable.read(path, load_board("orin-agx").space)
+    assert len(table) == 18_096
+    with open(path, newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["time_ms"]) == pytest.approx(1e3 * maxn["time_s"], rel=1e-4)
+    assert float(last["power_std"]) == pytest.approx(maxn["power_std"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--mode", "fast"), "cannot read 'fast'"),
+        (("--mode", "12c/2201/1300/1"), "memory 1 MHz is not a value of orin-agx"),
+        (("--csv", "/no/such/all.csv"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(failing, arguments, message):
+    assert message in failing("predict", *arguments)
+
+
+def test_a_mode_that_was_not_measured_is_said(failing, small_csv):
+    message = failing("predict", "--table", small_csv, "--mode", "7c/1190/624/2133")
+    assert "nothing on 7c/1190/624/2133: measured, resnet18.csv" in message

@@ -1,0 +1,45 @@
+"""Which modes a profile measures. What it makes of them: tests/powerctl/test_profiler.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from powerctl.profile_log import ProfileLog
+
+TWIN = ("--device", "twin:orin-agx", "--workload", "resnet18-train")
+DESIGNED = ("--sampling", "designed")
+
+
+def test_a_designed_sample_ends_when_the_rest_is_known(as_json, tmp_path):
+    few = as_json("profile", *TWIN, "--modes", 20, *DESIGNED, "--out", tmp_path / "a.jsonl")
+    until = ("--until", "20%", "--out", tmp_path / "b.jsonl")
+    fewer = as_json("profile", *TWIN, "--modes", 20, *DESIGNED, *until)
+    assert fewer["modes"] < few["modes"] == 20
+
+
+def test_a_designed_sample_is_gone_on_with(as_json, tmp_path):
+    part, whole = tmp_path / "part.jsonl", tmp_path / "whole.jsonl"
+    asked = ("profile", *TWIN, *DESIGNED)
+    as_json(*asked, "--modes", 14, "--out", whole)
+    as_json(*asked, "--modes", 6, "--out", part)
+    assert as_json(*asked, "--modes", 14, "--out", part)["modes"] == 14
+    first = [{entry.mode for entry in ProfileLog.read(p).entries[:6]} for p in (part, whole)]
+    assert first[0] == first[1]
+
+
+def test_a_designed_sample_keeps_to_the_sub_grid(as_json, tmp_path):
+    out = tmp_path / "log.jsonl"
+    as_json("profile", *TWIN, "--per-axis", 2, "--modes", 8, *DESIGNED, "--out", out)
+    assert {entry.mode.cores for entry in ProfileLog.read(out).entries} <= {1, 12}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--all", *DESIGNED), "--sampling designed needs --modes"),
+        (("--modes", 9, "--until", "3%"), "--until needs --sampling designed"),
+        (("--modes", 9, *DESIGNED, "--until", "well"), "cannot read --until 'well'"),
+    ],
+)
+def test_what_cannot_be_sampled_is_said(failing, tmp_path, arguments, message):
+    assert message in failing("profile", *TWIN, *arguments, "--out", tmp_path / "log.jsonl")
