@@ -29,6 +29,7 @@ _BATCHED = (*_FIXED, "launch_norm")
 _SHAPES = (
     "host_stall_clocks",
     "serial_cores",
+    "background_hz",
     "loader_cores",
     "traffic_exponent",
     "launch_stall_clocks",
@@ -38,6 +39,7 @@ _SHAPES = (
 _ACTIVITIES = ("gpu_activity", "host_activity", "traffic_activity")
 _BOUNDS = {
     "serial_cores": (0.01, 1.8),
+    "background_hz": (1e6, 3e9),
     "loader_cores": (0.5, 12.0),
     "traffic_exponent": (0.3, 1.5),
     "gpu_norm": (1.0, 12.0),
@@ -113,6 +115,8 @@ def fit_signature(
         With fixed parts only if the table has several batch sizes.
     """
     start = prior or GENERIC
+    if not start.background_hz:
+        start = replace(start, background_hz=GENERIC.background_hz)
     rows = _sample(table, batch_size, random_state)
     several = len(np.unique(rows["batch_size"])) > 1
     if not several:

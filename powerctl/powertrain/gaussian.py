@@ -19,7 +19,7 @@ from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
-from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior
+from powerctl.powertrain.posterior import Columns, fit_posterior
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
@@ -98,7 +98,11 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         deviations = _expected(self.references_, known=bool(alike), batched=self.batched_)
         self.table_ = table
         self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
-        error = 100 * np.abs(np.expm1(self.posterior_.loo_error)).mean(axis=1) if len(table) else (np.nan, np.nan)
+        error = (
+            100 * np.abs(np.expm1(self.posterior_.loo_error)).mean(axis=1)
+            if len(table)
+            else (np.nan, np.nan)
+        )
         self.loo_error_pct_ = (float(error[0]), float(error[1]))
         return self
 
@@ -231,7 +235,8 @@ def _expected(references: Sequence[Reference], known: bool, batched: bool) -> De
         name: float(np.exp(np.mean([np.log(max(getattr(d, name), 1e-4)) for d in every])))
         for name in COMPONENTS
     }
-    widths["flop"] = usual.flop if batched else 0.0
+    for name in ("flop", "activity"):
+        widths[name] = getattr(usual, name) if batched else 0.0
     if not known:
         for name in COMPONENTS:
             widths[name] *= _UNKNOWN.get(name, 1.0)

@@ -22,11 +22,11 @@ from powerctl.powertrain.prior import Prior
 from powerctl.powertrain.process import (
     Deviations,
     Rows,
-    coordinates,
     correlations,
     covariance,
-    cross_covariance,
+    noise_covariance,
     noise_of,
+    places,
     rows_of,
     variance_of,
 )
@@ -37,6 +37,7 @@ _WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's v
 _OUTLIER, _FREEDOM = 7.0, 4.0  # squared standardised residual, and Student's degrees of freedom
 _STEPS, _PASSES, _SCORINGS = 25, 4, 2
 _LONGEST_STEP = 1.5
+_AT_ONCE = 2048  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # of twice the log posterior density
 
 
@@ -75,10 +76,11 @@ class Posterior:
     variances: FloatArray
     outliers: FloatArray
     loo_error: FloatArray
-    _covariance: FloatArray
     _measured: _Linear
     _weights: FloatArray
     _whitener: FloatArray
+    _explained: FloatArray
+    _unsure: FloatArray
 
     def predict(
         self, modes: ModeArrays, batch_size: ArrayLike, columns: FloatArray
@@ -88,18 +90,32 @@ class Posterior:
         The variance is that of a new measurement: noise is in it.
         """
         new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
-        shape = (2, len(new.base) // 2)
-        spread = self._covariance @ new.slopes
-        cross = (self._measured.slopes.T @ spread).T.reshape(*shape, -1)
-        cross += cross_covariance(self.variances, new.rows, self._measured.rows)
-        # The part of the parameters is in the base already.
-        field = cross @ self._weights - (
-            new.slopes.T @ (self._covariance @ (self._measured.slopes @ self._weights))
-        ).reshape(shape)
-        known = (cross @ self._whitener) ** 2
-        prior = np.einsum("pn,pn->n", new.slopes, spread).reshape(shape)
-        prior += variance_of(self.variances, new.rows) + noise_of(self.variances, new.rows)
-        return new.base.reshape(shape) + field, np.maximum(prior - known.sum(axis=2), 1e-8)
+        n = len(modes.cores)
+        mean = new.base.reshape(2, n).copy()
+        variance = variance_of(self.variances, new.rows) + noise_of(self.variances, new.rows)
+        slopes = new.slopes.reshape(-1, 2, n).astype(np.float32)
+        for start in range(0, n, _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            field, left = self._conditioned(new.rows.take(some), slopes[:, :, some])
+            mean[:, some] += (field @ self._weights).reshape(2, -1)
+            known = np.einsum("nm,nm->n", *[field @ self._whitener] * 2)
+            unsure = np.einsum("pn,pn->n", *[self._unsure @ left] * 2)
+            variance[:, some] += (unsure - known).reshape(2, -1)
+        return mean, np.maximum(variance, 1e-8)
+
+    def _conditioned(self, rows: Rows, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Covariance of the process with the measured rows, and slopes that it does not explain.
+
+        In single precision: without the prior of the parameters all terms are small.
+        """
+        field = self._field(rows)
+        return field, slopes.reshape(len(slopes), -1) - self._explained @ field.T
+
+    def _field(self, rows: Rows) -> FloatArray:
+        """Covariance of the process in some rows with that in the measured ones."""
+        measured = self._measured.rows
+        correlated = correlations(rows.places, measured.places, np.float32)
+        return covariance(self.variances, correlated, rows, measured)
 
     def joint(
         self, modes: ModeArrays, batch_size: ArrayLike, columns: FloatArray
@@ -109,12 +125,13 @@ class Posterior:
         Shapes (2 n, 2 n) and (2 n,); the covariance is that of the values without noise.
         """
         new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
-        spread = self._covariance @ new.slopes
-        total = new.slopes.T @ spread + _flat(cross_covariance(self.variances, new.rows, new.rows))
-        cross = spread.T @ self._measured.slopes
-        cross += _flat(cross_covariance(self.variances, new.rows, self._measured.rows))
-        known = cross @ self._whitener
-        return total - known @ known.T, noise_of(self.variances, new.rows).ravel()
+        correlated = correlations(new.rows.places, new.rows.places)
+        total = covariance(self.variances, correlated, new.rows, new.rows)
+        field, left = self._conditioned(new.rows, new.slopes)
+        known, unsure = field @ self._whitener, self._unsure @ left
+        return total - known @ known.T + unsure.T @ unsure, noise_of(
+            self.variances, new.rows
+        ).ravel()
 
     def base(self, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:
         """Log time and log power of the fitted cost model alone, shape (2, n)."""
@@ -126,9 +143,9 @@ class Posterior:
         """What the process adds to the cost model, of log time and log power, shape (2, n)."""
         hardware, signature = self.prior.model(self.log_values)
         answer = sensitivity(hardware, signature, modes, batch_size, ())
-        place = coordinates(hardware, modes, batch_size)
-        rows = rows_of(place, answer, self.deviations.coupling)
-        return cross_covariance(self.variances, rows, self._measured.rows) @ self._weights
+        where = places(hardware, modes, batch_size)
+        rows = rows_of(where, answer, self.deviations.coupling)
+        return (self._field(rows) @ self._weights).reshape(2, -1)
 
     @property
     def _values(self) -> FloatArray:
@@ -187,7 +204,8 @@ class _Search:
         self.values = mean
         self.variances = deviations.variances
         self.extra = np.zeros(len(measured))
-        self.correlated = correlations(coordinates(prior.hardware, table.modes, batch_size))
+        where = places(prior.hardware, table.modes, batch_size)
+        self.correlated = correlations(where, where)
 
     def run(self) -> Posterior:
         for _ in range(_PASSES if len(self.table) else 0):
@@ -244,7 +262,8 @@ class _Search:
         return np.concatenate([self.prior.inside(values[:n]), values[n:]])
 
     def _residual_covariance(self, rows: Rows) -> FloatArray:
-        return covariance(self.variances, self.correlated, rows) + np.diag(self.extra)
+        smooth = covariance(self.variances, self.correlated, rows, rows)
+        return smooth + noise_covariance(self.variances, rows) + np.diag(self.extra)
 
     def _total_covariance(self, linear: _Linear) -> FloatArray:
         return np.asarray(
@@ -276,7 +295,8 @@ class _Search:
             gradient = -np.log(self.variances[live] / expected[live]) / _WIDTH_OF_WIDTHS**2
             for i, k in enumerate(live):
                 only = np.where(np.arange(len(expected)) == k, self.variances, 0.0)
-                part = covariance(only, self.correlated, linear.rows)
+                part = covariance(only, self.correlated, linear.rows, linear.rows)
+                part += noise_covariance(only, linear.rows)
                 whitened.append(inverse @ part)
                 gradient[i] += 0.5 * (weights @ part @ weights - np.trace(whitened[-1]))
             fisher = 0.5 * np.array([[np.vdot(a, b.T) for b in whitened] for a in whitened])
@@ -289,6 +309,9 @@ class _Search:
         linear = self._linear(self.values)
         inverse = np.linalg.inv(self._total_covariance(linear))
         weights = inverse @ self._innovation(linear)
+        residual = np.linalg.inv(self._residual_covariance(linear.rows))
+        explained = linear.slopes @ residual
+        unsure = np.linalg.inv(self.precision + explained @ linear.slopes.T)
         n = len(self.prior.mean)
         return Posterior(
             prior=self.prior,
@@ -298,15 +321,17 @@ class _Search:
             variances=self.variances,
             outliers=self.extra,
             loo_error=(weights / np.diag(inverse)).reshape(2, -1),
-            _covariance=self.width,
             _measured=linear,
             _weights=weights,
-            _whitener=np.linalg.cholesky((inverse + inverse.T) / 2),
+            _whitener=_root(residual).astype(np.float32),
+            _explained=explained.astype(np.float32),
+            _unsure=_root(unsure).T.astype(np.float32),
         )
 
 
-def _flat(cross: FloatArray) -> FloatArray:
-    return cross.reshape(2 * cross.shape[1], cross.shape[2])
+def _root(matrix: FloatArray) -> FloatArray:
+    """The lower triangle whose product with its transpose is a symmetric matrix."""
+    return np.linalg.cholesky((matrix + matrix.T) / 2)
 
 
 def _linear(
@@ -320,7 +345,7 @@ def _linear(
     n = len(prior.mean)
     hardware, signature = prior.model(values[:n])
     answer = sensitivity(hardware, signature, modes, batch_size, prior.names)
-    place = coordinates(hardware, modes, batch_size)
+    where = places(hardware, modes, batch_size)
     base = np.array([answer.log_time, answer.log_power]) + np.tensordot(values[n:], columns, 1)
     slopes = np.concatenate(
         [
@@ -328,4 +353,4 @@ def _linear(
             columns.reshape(len(columns), base.size),
         ]
     )
-    return _Linear(rows_of(place, answer, deviations.coupling), base.ravel(), slopes)
+    return _Linear(rows_of(where, answer, deviations.coupling), base.ravel(), slopes)

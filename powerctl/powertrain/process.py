@@ -15,20 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from powerctl.bottleneck import Hardware
-from powerctl.modes import FloatArray, ModeArrays
+from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.sensitivity import Sensitivity
 
 _TAILS = 1.3  # the 90 % interval of Student's t with four degrees of freedom against the normal
 
-# Length scales in octaves of cores, CPU clock, GPU clock, memory clock and batch size; inf: no
-# change along that axis.
-_SCALES: Mapping[str, tuple[float, ...]] = {
-    "time": (1.2, 0.8, 0.8, 0.8, 1.0),
-    "power": (2.7, 2.0, 1.0, 1.5, 1.3),
-    "flop": (np.inf, np.inf, np.inf, np.inf, 0.8),
-    "host": (1.0, 1.5, np.inf, np.inf, 1.5),
-    "overlap": (1.2, 0.8, 0.8, 0.8, 1.0),
-    "campaign": (0.4, np.inf, np.inf, np.inf, np.inf),
+# Components that deviate smoothly, by their length scales in octaves of cores, CPU clock, GPU
+# clock, memory clock and batch size; inf: no change along that axis.
+_KERNELS: Mapping[tuple[str, ...], tuple[float, ...]] = {
+    ("time", "overlap"): (1.2, 0.8, 0.8, 0.8, 1.0),
+    ("power",): (2.7, 2.0, 1.0, 1.5, 1.3),
+    ("flop", "activity"): (np.inf, np.inf, np.inf, np.inf, 0.8),
+    ("host",): (1.0, 1.5, np.inf, np.inf, 1.5),
+    ("campaign",): (0.4, np.inf, np.inf, np.inf, np.inf),
 }
 
 
@@ -40,9 +39,9 @@ class Deviations:
     ----------
     time, power : float
         Smooth deviations of each over all axes.
-    flop, host : float
-        Of the effective FLOP over batch sizes (kernels are chosen by size), and of the host's
-        cycles over cores, CPU clock and batch size.
+    flop, activity, host : float
+        Of the effective FLOP and of the power that work adds over batch sizes (kernels are chosen
+        by size), and of the host's cycles over cores, CPU clock and batch size.
     time_noise, power_noise, host_noise : float
         Scatter from mode to mode; the host's counts as far as the host binds.
     coupling : float
@@ -52,6 +51,7 @@ class Deviations:
     time: float = 0.027
     power: float = 0.028
     flop: float = 0.25
+    activity: float = 0.1
     host: float = 0.08
     overlap: float = 0.03
     campaign: float = 0.02
@@ -71,25 +71,41 @@ COMPONENTS = tuple(field.name for field in fields(Deviations) if field.name != "
 NOISES = ("time_noise", "power_noise", "host_noise", "host_power_noise")
 
 
-def coordinates(hardware: Hardware, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:
-    """Octaves along the axes, clocks relative to the board's highest, shape (5, n_modes)."""
-    tops = (1.0, hardware.max_cpu_hz / 1e3, hardware.max_gpu_hz, hardware.max_mem_hz)
-    relative = [axis / top for axis, top in zip(modes, tops, strict=True)]
-    sizes = np.broadcast_to(np.asarray(batch_size, dtype=np.float64), relative[0].shape)
-    return np.log2(np.array([*relative, sizes]))
+class Places(NamedTuple):
+    """Rows along the five axes: the values that occur, in octaves, and which one each row has."""
+
+    values: tuple[FloatArray, ...]
+    at: tuple[IntArray, ...]
+
+    def take(self, some: slice) -> Places:
+        """The places of some rows."""
+        return Places(self.values, tuple(at[some] for at in self.at))
+
+
+def places(hardware: Hardware, modes: ModeArrays, batch_size: ArrayLike) -> Places:
+    """Where modes and batch sizes are; clocks relative to the board's highest."""
+    tops = (1.0, hardware.max_cpu_hz / 1e3, hardware.max_gpu_hz, hardware.max_mem_hz, 1.0)
+    sizes = np.broadcast_to(np.asarray(batch_size, dtype=np.float64), modes.cores.shape)
+    found = [np.unique(axis, return_inverse=True) for axis in (*modes, sizes)]
+    values = (np.log2(v / top) for (v, _), top in zip(found, tops, strict=True))
+    return Places(tuple(values), tuple(at.ravel() for _, at in found))
 
 
 class Rows(NamedTuple):
-    """What covariances need of some rows: their place, and each component's loadings.
+    """What covariances need of some rows: their places, and each component's loadings.
 
     `loadings` has shape (n_components, 2, n_rows), for log time and log power.
     """
 
-    place: FloatArray
+    places: Places
     loadings: FloatArray
 
+    def take(self, some: slice) -> Rows:
+        """Some of the rows."""
+        return Rows(self.places.take(some), self.loadings[:, :, some])
 
-def rows_of(place: FloatArray, answer: Sensitivity, coupling: float) -> Rows:
+
+def rows_of(where: Places, answer: Sensitivity, coupling: float) -> Rows:
     """The rows at some places, with the loadings that the cost model's answers give them."""
     one, zero = np.ones_like(answer.log_time), np.zeros_like(answer.log_time)
     slower = np.array([one, -coupling * answer.active_share])
@@ -97,6 +113,7 @@ def rows_of(place: FloatArray, answer: Sensitivity, coupling: float) -> Rows:
         "time": slower,
         "power": np.array([zero, one]),
         "flop": answer.to_flop,
+        "activity": np.array([zero, answer.active_share]),
         "host": answer.to_host,
         "time_noise": slower,
         "power_noise": np.array([zero, one]),
@@ -105,25 +122,27 @@ def rows_of(place: FloatArray, answer: Sensitivity, coupling: float) -> Rows:
         "host_noise": slower * np.sqrt(answer.host_share),
         "host_power_noise": np.array([zero, np.sqrt(answer.host_share)]),
     }
-    return Rows(place, np.array([loadings[name] for name in COMPONENTS]))
+    return Rows(where, np.array([loadings[name] for name in COMPONENTS]))
 
 
-def kernel(name: str, one: FloatArray, other: FloatArray) -> FloatArray:
-    """Correlations of a component between places, shape (n_one, n_other).
+def correlations(one: Places, other: Places, dtype: type = np.float64) -> list[FloatArray]:
+    """Correlation of each kernel between places, shape (n_one, n_other).
 
-    A product over the axes of Matern kernels of smoothness 5/2. Modes share few values of an
-    axis, so each is computed once per value.
+    Products over the axes of Matern kernels of smoothness 5/2. Modes share few values of an axis,
+    so each factor is computed once per value.
     """
-    product: FloatArray | None = None
-    for axis, scale in enumerate(_SCALES[name]):
-        if np.isinf(scale):
-            continue
-        values, at = np.unique(one[axis], return_inverse=True)
-        factor = matern(values[:, None] - other[axis], scale)
-        rows = np.take(factor, at, axis=0)
-        product = rows if product is None else np.multiply(product, rows, out=product)
-    assert product is not None
-    return product
+    found = []
+    for scales in _KERNELS.values():
+        product: FloatArray | None = None
+        for axis, scale in enumerate(scales):
+            if np.isinf(scale):
+                continue
+            apart = one.values[axis][:, None] - other.values[axis][other.at[axis]]
+            factor = matern(apart, scale).astype(dtype).take(one.at[axis], axis=0)
+            product = factor if product is None else np.multiply(product, factor, out=product)
+        assert product is not None
+        found.append(product)
+    return found
 
 
 def matern(distance: FloatArray, scale: float) -> FloatArray:
@@ -132,51 +151,34 @@ def matern(distance: FloatArray, scale: float) -> FloatArray:
     return np.asarray((1 + x + x * x / 3) * np.exp(-x))
 
 
-def correlations(place: FloatArray) -> list[FloatArray]:
-    """Correlation of each component between some places, shape (n, n)."""
-    same = np.eye(place.shape[1])
-    return [same if name in NOISES else kernel(name, place, place) for name in COMPONENTS]
-
-
 def covariance(
-    variances: FloatArray, correlated: Sequence[FloatArray], rows: Rows
+    variances: FloatArray, correlated: Sequence[FloatArray], one: Rows, other: Rows
 ) -> FloatArray:
-    """Covariance of rows, log times and then log powers, noise and all.
+    """Covariance of log times and log powers of rows with those of others, without noise.
 
-    Shape (2 n_rows, 2 n_rows); `correlated` is what `correlations` gives for their places.
+    Shape (2 n_one, 2 n_other), log times first; `correlated` is of their places.
     """
-    n = rows.place.shape[1]
-    total = np.zeros((2, n, 2, n))
-    for variance, correlation, loading in zip(variances, correlated, rows.loadings, strict=True):
-        for one, mine in enumerate(variance * loading):
-            if mine.any():
-                weighted = mine[:, None] * correlation
-                for other, theirs in enumerate(loading):
-                    if theirs.any():
-                        total[one, :, other] += weighted * theirs
-    return total.reshape(2 * n, 2 * n)
+    shape = one.loadings.shape[2], other.loadings.shape[2]
+    total = np.zeros((2, shape[0], 2, shape[1]), correlated[0].dtype)
+    for names, correlation in zip(_KERNELS, correlated, strict=True):
+        of = [COMPONENTS.index(name) for name in names if variances[COMPONENTS.index(name)] > 0]
+        for mine in range(2):
+            for theirs in range(2):
+                left = (variances[of, None] * one.loadings[of, mine]).astype(total.dtype)
+                right = other.loadings[of, theirs].astype(total.dtype)
+                if left.any() and right.any():
+                    weight = left.T @ right
+                    weight *= correlation
+                    total[mine, :, theirs] += weight
+    return total.reshape(2 * shape[0], 2 * shape[1])
 
 
-def cross_covariance(variances: FloatArray, one: Rows, other: Rows) -> FloatArray:
-    """Covariance of both outputs in rows with both in other rows, shape (2, n_one, 2 n_other).
-
-    The rows are different measurements, so noise is not shared.
-    """
-    n_other = other.place.shape[1]
-    total = np.zeros((2, one.place.shape[1], 2, n_other))
-    for name, variance, mine, theirs in zip(
-        COMPONENTS, variances, one.loadings, other.loadings, strict=True
-    ):
-        if name in NOISES or variance == 0:
-            continue
-        correlation = kernel(name, one.place, other.place)
-        for output, weight in enumerate(mine):
-            if weight.any():
-                weighted = correlation * (variance * weight)[:, None]
-                for column, their in enumerate(theirs):
-                    if their.any():
-                        total[output, :, column] += weighted * their
-    return total.reshape(2, total.shape[1], 2 * n_other)
+def noise_covariance(variances: FloatArray, rows: Rows) -> FloatArray:
+    """Covariance of the noise of rows, log times and then log powers, shape (2 n, 2 n)."""
+    of = [COMPONENTS.index(name) for name in NOISES]
+    loadings = rows.loadings[of]
+    blocks = np.einsum("k,kon,kpn->opn", variances[of], loadings, loadings)
+    return np.block([[np.diag(block) for block in row] for row in blocks])
 
 
 def variance_of(variances: FloatArray, rows: Rows) -> FloatArray:

@@ -19,7 +19,6 @@ from powerctl.bottleneck import (
     VOLTAGE_WIDTH,
     Hardware,
     Signature,
-    Stages,
     active_power_w,
     cpu_scale,
     gpu_scale,
