@@ -51,6 +51,8 @@ class Hardware:
         the share of the highest clock from which on it rises.
     cpu_voltage_rise, cpu_voltage_knee : float
         The same of the CPU.
+    background : float
+        What other things than a workload take up of the cores, relative to an AGX Orin.
     """
 
     cpu_speed: float
@@ -72,6 +74,7 @@ class Hardware:
     gpu_voltage_knee: float
     cpu_voltage_rise: float
     cpu_voltage_knee: float
+    background: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Signature:
     serial_cores : float
         Cores that other things than preparing minibatches take up at any clock.
     background_hz : float
-        Core cycles a second that other things take up: more cores the slower they are.
+        Core cycles a second that other things take up on an AGX Orin: more cores the slower they
+        are.
     loader_cores : float
         Cores that preparing minibatches can use at most.
     flop, flop_per_sample : float
@@ -192,7 +196,8 @@ def minibatch_stages(
     flop = signature.flop + signature.flop_per_sample * b
     traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
 
-    wanted = signature.serial_cores + signature.background_hz / cycles_per_s
+    background = hardware.background * signature.background_hz / cycles_per_s
+    wanted = signature.serial_cores + background
     spare = c - smooth_minimum(wanted, TAKEN_SHARE * c, TAKEN_NORM)
     used = smooth_minimum(spare, np.asarray(signature.loader_cores), CORE_NORM)
     host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_clocks / m)

@@ -14,6 +14,7 @@ from powerctl.profiler import ProfiledMode, switch_order
 
 FIRST, STEP = 6, 4
 _CANDIDATE_ROWS = 400  # modes times batch sizes; a random sample of a space says as much as all
+FRONT_SHARE, NEAR = 0.75, 1.1
 _POWER_WEIGHT = 2.0  # against time: limits are kept by it, and its errors are smaller
 _ABSOLUTE_PER_STD = np.sqrt(2 / np.pi)
 
@@ -65,9 +66,7 @@ class DesignedModes:
             return []
         self.predictor.fit(table)
         n_sizes = max(len(self.batch_sizes), 1)
-        rng = np.random.default_rng((self.random_state, len(done)))
-        n_modes = len(self.modes.cores)
-        drawn = rng.permutation(n_modes)[: max(_CANDIDATE_ROWS // n_sizes, 2 * n)]
+        drawn = self._drawn(max(_CANDIDATE_ROWS // n_sizes, 2 * n), len(done))
         candidates = self.modes.take(drawn)
         rows = candidates.take(np.repeat(np.arange(len(drawn)), n_sizes))
         sizes = np.tile(self.batch_sizes, len(drawn)) if self.batch_sizes else None
@@ -79,6 +78,29 @@ class DesignedModes:
         free = np.array([candidates.mode(i) not in done for i in range(len(drawn))])
         picked = most_informative(covariance, noise, n_sizes, np.flatnonzero(free), n)
         return [candidates.mode(i) for i in picked]
+
+
+    def _drawn(self, n: int, n_done: int) -> IntArray:
+        """Modes that stand for all: a share at random, the others near the predicted front."""
+        rng = np.random.default_rng((self.random_state, n_done))
+        shuffled = rng.permutation(len(self.modes.cores))
+        if not n_done:
+            return shuffled[:n]
+        size = self.batch_sizes[-1] if self.batch_sizes else None
+        time_s, power_w, _, _ = self.predictor.predict(self.modes, size)
+        behind = time_s / fastest_up_to(time_s, power_w)
+        near = shuffled[behind[shuffled] < NEAR]
+        n_near = min(round(FRONT_SHARE * n), len(near))
+        rest = np.setdiff1d(shuffled[:n], near[:n_near], assume_unique=True)
+        return np.concatenate([near[:n_near], rest])[:n]
+
+
+def fastest_up_to(time_s: FloatArray, power_w: FloatArray) -> FloatArray:
+    """Least time among all modes of at most a mode's power, for each mode."""
+    order = np.lexsort((time_s, power_w))
+    fastest = np.empty_like(time_s)
+    fastest[order] = np.minimum.accumulate(time_s[order])
+    return fastest
 
 
 def _without_batch(table: MeasurementTable) -> MeasurementTable:

@@ -232,7 +232,7 @@ def _expected(references: Sequence[Reference], known: bool, batched: bool) -> De
     usual = Deviations()
     every = [usual, *(r.deviations for r in references)]
     widths = {
-        name: float(np.exp(np.mean([np.log(max(getattr(d, name), 1e-4)) for d in every])))
+        name: float(np.sqrt(np.mean([getattr(d, name) ** 2 for d in every])))
         for name in COMPONENTS
     }
     for name in ("flop", "activity"):

@@ -34,10 +34,10 @@ from powerctl.powertrain.sensitivity import sensitivity
 
 _ADAPT_FROM = 8  # rows; fewer say nothing about widths
 _WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's variance
-_OUTLIER, _FREEDOM = 7.0, 4.0  # squared standardised residual, and Student's degrees of freedom
+_OUTLIER, _FREEDOM = 7.0, 3.0  # squared standardised residual, and Student's degrees of freedom
 _STEPS, _PASSES, _SCORINGS = 25, 4, 2
 _LONGEST_STEP = 1.5
-_AT_ONCE = 2048  # modes predicted, so that their covariances stay in the cache
+_AT_ONCE = 512  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # of twice the log posterior density
 
 

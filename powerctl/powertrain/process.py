@@ -18,7 +18,7 @@ from powerctl.bottleneck import Hardware
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.sensitivity import Sensitivity
 
-_TAILS = 1.3  # the 90 % interval of Student's t with four degrees of freedom against the normal
+_TAILS = 1.43  # the 90 % interval of Student's t with three degrees of freedom against the normal
 
 # Components that deviate smoothly, by their length scales in octaves of cores, CPU clock, GPU
 # clock, memory clock and batch size; inf: no change along that axis.
