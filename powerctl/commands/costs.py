@@ -163,7 +163,7 @@ def _of_table(asked: CostOptions, path: str) -> Costs:
 
 
 def _of_predictor(asked: CostOptions, path: str) -> Costs:
-    from powerctl.powertrain.gaussian import load_predictor
+    from powerctl.powertrain.saved import load_predictor
 
     model = load_predictor(path)
     check_same(path, "board", model.board_.name, asked.board and load_board(asked.board).name)

@@ -18,7 +18,7 @@ _EXAMPLES = """\b
 Examples:
   powerctl fit run.jsonl --out my-net.json
   powerctl fit table.csv --board orin-nano --kind infer --batch 4 --out my-net.json
-  powerctl fit table.csv --reference resnet18-train --reference mine.toml --out my-net.json
+  powerctl fit table.csv --reference orin-agx-resnet18-train --reference mine.toml --out my-net.json
 """
 
 
@@ -40,7 +40,7 @@ def fit(
 
     if names and no_reference:
         raise click.UsageError("give --reference or --no-reference, not both")
-    board, size = measured.board, measured.batch_size or 16
+    board, size = measured.board, measured.usual_batch_size
     predictor = GaussianPredictor(
         board.name,
         l4t=board.l4t,

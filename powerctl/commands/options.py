@@ -78,8 +78,8 @@ def with_table(command: Command) -> Command:
     @click.option(
         "--batch",
         type=click.IntRange(1),
-        show_default="16, or of the table",
-        help="Batch size; of several, the one predicted unless another is asked for.",
+        show_default="of the table, or 16",
+        help="Batch size that was measured; of several, the one predicted by default.",
     )
     @wraps(command)
     def run(

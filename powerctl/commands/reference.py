@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,14 @@ def reference() -> None:
 @click.option("--name", required=True, help="Name of the reference.")
 @click.option("--source", help="Where the table is from.", show_default="its file name")
 @click.option("--out", show_default="among your own references", help="The .toml to write.")
-def build(measured: Measured, name: str, source: str | None, out: str | None) -> None:
+@click.option(
+    "--parameters-only",
+    is_flag=True,
+    help="Leave out how each single mode deviates: a reference to publish.",
+)
+def build(
+    measured: Measured, name: str, source: str | None, out: str | None, parameters_only: bool
+) -> None:
     """Make a reference of a TABLE of many modes: a CSV, or a log of powerctl profile."""
     from powerctl.powertrain.gaussian import build_reference
     from powerctl.powertrain.reference import user_folder, write_reference
@@ -37,9 +44,11 @@ def build(measured: Measured, name: str, source: str | None, out: str | None) ->
         measured.board,
         name=name,
         kind=measured.kind,
-        batch_size=measured.batch_size or 16,
+        batch_size=measured.usual_batch_size,
         source=source or table.source,
     )
+    if parameters_only:
+        built = replace(built, residual=None)
     path = user_folder() / f"{name}.toml" if out is None else Path(out)
     write_reference(built, path)
     click.echo(

@@ -10,6 +10,7 @@ import numpy as np
 from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
+from powerctl.modes import IntArray
 from powerctl.profile_log import LogHeader, ProfileLog
 
 
@@ -26,7 +27,7 @@ class Measured:
     kind : str
         ``"train"`` or ``"infer"``.
     batch_size : int or None
-        The one asked for, or the only one there is; None if nothing says it.
+        The one asked for, or the only one there is; None if there are several, or nothing says it.
     """
 
     table: MeasurementTable
@@ -34,10 +35,23 @@ class Measured:
     kind: str
     batch_size: int | None
 
+    @property
+    def usual_batch_size(self) -> int:
+        """The batch size to predict unless another is asked for: 16, or the largest measured."""
+        if self.batch_size is not None:
+            return self.batch_size
+        sizes = [] if self.table.batch_size is None else self.table.batch_size.tolist()
+        return 16 if 16 in sizes or not sizes else max(sizes)
+
     def of_batch_size(self) -> MeasurementTable:
         """The rows of the one batch size."""
         if self.table.batch_size is None:
             return self.table
+        if self.batch_size is None:
+            raise InvalidInput(
+                f"{self.table.source} has the batch sizes {_listed(self.table.batch_size)}; "
+                "choose one with --batch"
+            )
         rows = self.table.take(np.flatnonzero(self.table.batch_size == self.batch_size))
         return replace(rows, batch_size=None)
 
@@ -56,13 +70,18 @@ def read_measured(
     if table.batch_size is not None:
         sizes = np.unique(table.batch_size).tolist()
         batch = sizes[0] if batch is None and len(sizes) == 1 else batch
-        if batch not in sizes:
-            listed = ", ".join(map(str, sizes))
-            raise InvalidInput(f"{path} has the batch sizes {listed}; choose one with --batch")
+        if batch is not None and batch not in sizes:
+            raise InvalidInput(
+                f"{path} has the batch sizes {_listed(table.batch_size)}, not {batch}"
+            )
         table = table if len(sizes) > 1 else replace(table, batch_size=None)
     device = "" if header is None else f" ({header.device})"  # a twin's figures are no Jetson's
     table = replace(table, source=Path(path).name + device)
     return Measured(table, measured_on, kind or "train", batch)
+
+
+def _listed(sizes: IntArray) -> str:
+    return ", ".join(map(str, np.unique(sizes).tolist()))
 
 
 def check_same(path: str, what: str, here: str, asked: str | None) -> None:

@@ -82,7 +82,7 @@ def twin_fit(measured: Measured, name: str, prior: str | None, parameters: int, 
     from powerctl.calibration import errors_pct, fit_signature
     from powerctl.workload import Workload, load_workload, write_workload
 
-    board, table, batch = measured.board, measured.table, measured.batch_size or 16
+    board, table, batch = measured.board, measured.table, measured.usual_batch_size
     start = load_workload(prior).signature if prior else None
     signature = fit_signature(board.hardware, table, batch, prior=start)
     time_error, power_error = errors_pct(board.hardware, signature, table, batch)

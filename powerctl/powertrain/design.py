@@ -79,7 +79,6 @@ class DesignedModes:
         picked = most_informative(covariance, noise, n_sizes, np.flatnonzero(free), n)
         return [candidates.mode(i) for i in picked]
 
-
     def _drawn(self, n: int, n_done: int) -> IntArray:
         """Modes that stand for all: a share at random, the others near the predicted front."""
         rng = np.random.default_rng((self.random_state, n_done))

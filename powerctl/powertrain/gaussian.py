@@ -9,6 +9,7 @@ constants. All of it is one Gaussian posterior, so each prediction has a standar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,7 +96,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         prior = prior_for(self.board_, self.kind, self.batched_, self.references_)
         shape = _columns_shape(alike)
         columns = Columns(self._columns(table.modes, sizes), shape[:, 0], shape[:, 1])
-        deviations = _expected(self.references_, known=bool(alike), batched=self.batched_)
+        known = any(self._is_alike(reference) for reference in self.references_)
+        deviations = _expected(self.references_, known, self.batched_)
         self.table_ = table
         self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
         error = (
@@ -124,6 +126,13 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         time_s, power_w = np.exp(mean)
         return Prediction(time_s, power_w, std[0], std[1])
 
+    def save(self, path: str | Path) -> None:
+        """Write the fitted predictor, for `powerctl.powertrain.saved.load_predictor`."""
+        from powerctl.powertrain.saved import save_predictor
+
+        check_is_fitted(self)
+        save_predictor(self, path)
+
     def covariance(
         self, modes: ModeArrays, batch_size: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
@@ -142,13 +151,13 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
             r if isinstance(r, Reference) else known_references([r])[0] for r in self.references
         ]
 
+    def _is_alike(self, reference: Reference) -> bool:
+        """Whether this workload may deviate from the cost model as a reference does."""
+        return reference.board == self.board_.name and reference.batched >= self.batched_
+
     def _alike(self) -> list[Reference]:
-        """References whose deviations this workload may share."""
-        return [
-            r
-            for r in self.references_
-            if r.board == self.board_.name and r.batched >= self.batched_ and r.residual
-        ]
+        """References whose deviations are known mode by mode."""
+        return [r for r in self.references_ if r.residual is not None and self._is_alike(r)]
 
     def _columns(self, modes: ModeArrays, sizes: FloatArray) -> FloatArray:
         """Smooth deviations and spikes of each alike reference, each of time and of power."""
@@ -232,8 +241,7 @@ def _expected(references: Sequence[Reference], known: bool, batched: bool) -> De
     usual = Deviations()
     every = [usual, *(r.deviations for r in references)]
     widths = {
-        name: float(np.sqrt(np.mean([getattr(d, name) ** 2 for d in every])))
-        for name in COMPONENTS
+        name: float(np.sqrt(np.mean([getattr(d, name) ** 2 for d in every]))) for name in COMPONENTS
     }
     for name in ("flop", "activity"):
         widths[name] = getattr(usual, name) if batched else 0.0

@@ -9,10 +9,10 @@ likelihood, and a measurement that none of it explains counts less (a Student-t 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
 from powerctl.bottleneck import minibatch_cost
@@ -39,6 +39,8 @@ _STEPS, _PASSES, _SCORINGS = 25, 4, 2
 _LONGEST_STEP = 1.5
 _AT_ONCE = 512  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # of twice the log posterior density
+
+Single = NDArray[np.float32]
 
 
 class Columns(NamedTuple):
@@ -78,9 +80,9 @@ class Posterior:
     loo_error: FloatArray
     _measured: _Linear
     _weights: FloatArray
-    _whitener: FloatArray
-    _explained: FloatArray
-    _unsure: FloatArray
+    _whitener: Single
+    _explained: Single
+    _unsure: Single
 
     def predict(
         self, modes: ModeArrays, batch_size: ArrayLike, columns: FloatArray
@@ -103,7 +105,7 @@ class Posterior:
             variance[:, some] += (unsure - known).reshape(2, -1)
         return mean, np.maximum(variance, 1e-8)
 
-    def _conditioned(self, rows: Rows, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _conditioned(self, rows: Rows, slopes: Single) -> tuple[Single, Single]:
         """Covariance of the process with the measured rows, and slopes that it does not explain.
 
         In single precision: without the prior of the parameters all terms are small.
@@ -111,7 +113,7 @@ class Posterior:
         field = self._field(rows)
         return field, slopes.reshape(len(slopes), -1) - self._explained @ field.T
 
-    def _field(self, rows: Rows) -> FloatArray:
+    def _field(self, rows: Rows) -> Any:
         """Covariance of the process in some rows with that in the measured ones."""
         measured = self._measured.rows
         correlated = correlations(rows.places, measured.places, np.float32)
@@ -127,7 +129,7 @@ class Posterior:
         new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
         correlated = correlations(new.rows.places, new.rows.places)
         total = covariance(self.variances, correlated, new.rows, new.rows)
-        field, left = self._conditioned(new.rows, new.slopes)
+        field, left = self._conditioned(new.rows, new.slopes.astype(np.float32))
         known, unsure = field @ self._whitener, self._unsure @ left
         return total - known @ known.T + unsure.T @ unsure, noise_of(
             self.variances, new.rows
@@ -145,7 +147,7 @@ class Posterior:
         answer = sensitivity(hardware, signature, modes, batch_size, ())
         where = places(hardware, modes, batch_size)
         rows = rows_of(where, answer, self.deviations.coupling)
-        return (self._field(rows) @ self._weights).reshape(2, -1)
+        return np.asarray(self._field(rows) @ self._weights).reshape(2, -1)
 
     @property
     def _values(self) -> FloatArray:
@@ -323,15 +325,15 @@ class _Search:
             loo_error=(weights / np.diag(inverse)).reshape(2, -1),
             _measured=linear,
             _weights=weights,
-            _whitener=_root(residual).astype(np.float32),
+            _whitener=_root(residual),
             _explained=explained.astype(np.float32),
-            _unsure=_root(unsure).T.astype(np.float32),
+            _unsure=_root(unsure).T,
         )
 
 
-def _root(matrix: FloatArray) -> FloatArray:
+def _root(matrix: Any) -> Single:
     """The lower triangle whose product with its transpose is a symmetric matrix."""
-    return np.linalg.cholesky((matrix + matrix.T) / 2)
+    return np.asarray(np.linalg.cholesky((matrix + matrix.T) / 2), dtype=np.float32)
 
 
 def _linear(

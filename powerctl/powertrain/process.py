@@ -138,7 +138,7 @@ def correlations(one: Places, other: Places, dtype: type = np.float64) -> list[F
             if np.isinf(scale):
                 continue
             apart = one.values[axis][:, None] - other.values[axis][other.at[axis]]
-            factor = matern(apart, scale).astype(dtype).take(one.at[axis], axis=0)
+            factor: FloatArray = matern(apart, scale).astype(dtype).take(one.at[axis], axis=0)
             product = factor if product is None else np.multiply(product, factor, out=product)
         assert product is not None
         found.append(product)

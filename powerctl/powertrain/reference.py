@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -139,63 +140,85 @@ def _read(path: Any) -> Reference:
     version = data.get("version")
     if isinstance(version, int) and version > VERSION:
         raise InvalidInput(f"{path}: of version {version}, made by a newer powerctl; upgrade")
+    packed = None
+    if "residual" in data:
+        beside = Path(path).parent / str(data["residual"])
+        try:
+            packed = beside.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{beside}: cannot be read: {error.strerror}") from None
+    return reference_of(data, packed, str(path))
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """Write the ``.toml`` that `load_reference` reads, and its residual as ``.npz`` beside it."""
+    data, packed = contents_of(reference)
+    plain = {name: value for name, value in data.items() if not isinstance(value, dict)}
+    lines = [f"version = {VERSION}", *(f"{name} = {_toml(v)}" for name, v in plain.items())]
+    if packed is not None:
+        lines.append(f'residual = "{path.stem}.npz"')
+    for name in _PARTS:
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(v)}" for key, v in data[name].items())]
     try:
-        plain = {f.name: data[f.name] for f in fields(Reference) if f.name not in _NESTED}
-        nested = {name: made(**data[name]) for name, made in _NESTED.items() if name != "residual"}
-        return Reference(**plain, **nested, residual=_read_residual(path, data))
-    except (KeyError, TypeError) as error:
-        raise InvalidInput(f"{path}: not a reference: {error}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if packed is not None:
+            path.with_suffix(".npz").write_bytes(packed)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
-_NESTED: dict[str, Any] = {
+def contents_of(reference: Reference) -> tuple[dict[str, Any], bytes | None]:
+    """A reference as plain values for a file, and its residual packed."""
+    data = {f.name: getattr(reference, f.name) for f in fields(Reference) if f.name != "residual"}
+    data |= {name: asdict(data[name]) for name in _PARTS}
+    if reference.residual is None:
+        return data, None
+    buffer = BytesIO()
+    np.savez_compressed(
+        buffer,
+        l4t=reference.residual.l4t,
+        batch_sizes=reference.residual.batch_sizes,
+        smooth=reference.residual.smooth.astype(np.float16),
+        spikes=reference.residual.spikes.astype(np.float16),
+    )
+    return data, buffer.getvalue()
+
+
+def reference_of(data: dict[str, Any], packed: bytes | None, where: str) -> Reference:
+    """The reference of what `contents_of` gives; `where` it was read, for errors."""
+    try:
+        plain = {f.name: data[f.name] for f in fields(Reference) if f.name not in _WHOLE}
+        parts = {name: made(**data[name]) for name, made in _PARTS.items()}
+        residual = None if packed is None else _residual_of(packed, data["board"])
+        return Reference(**plain, **parts, residual=residual)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"{where}: not a reference, or damaged: {error}") from None
+
+
+_PARTS: dict[str, Any] = {
     "signature": Signature,
     "hardware": Hardware,
     "deviations": Deviations,
-    "residual": Residual,
 }
+_WHOLE = (*_PARTS, "residual")
 
 
-def _read_residual(path: Any, data: dict[str, Any]) -> Residual | None:
-    if "residual" not in data:
-        return None
-    beside = Path(path).parent / data["residual"]
+def _residual_of(packed: bytes, board: str) -> Residual:
     try:
-        with np.load(beside, allow_pickle=False) as arrays:
+        with np.load(BytesIO(packed), allow_pickle=False) as arrays:
             residual = Residual(
                 l4t=str(arrays["l4t"]),
                 batch_sizes=arrays["batch_sizes"],
                 smooth=arrays["smooth"].astype(np.float64),
                 spikes=arrays["spikes"].astype(np.float64),
             )
-        n_modes = len(load_board(data["board"], residual.l4t).space)
-        wanted = (len(residual.batch_sizes), 2, n_modes)
-        if residual.smooth.shape != wanted or residual.spikes.shape != wanted:
-            raise ValueError(f"shape {residual.smooth.shape}, not {wanted}")
     except Exception as error:  # numpy and zipfile raise many kinds on a damaged file
-        raise InvalidInput(f"{beside}: damaged, build the reference again: {error}") from None
+        raise ValueError(f"residual: {error}") from None
+    wanted = (len(residual.batch_sizes), 2, len(load_board(board, residual.l4t).space))
+    if residual.smooth.shape != wanted or residual.spikes.shape != wanted:
+        raise ValueError(f"residual of shape {residual.smooth.shape}, not {wanted}")
     return residual
-
-
-def write_reference(reference: Reference, path: Path) -> None:
-    """Write the ``.toml`` that `load_reference` reads, and its residual as ``.npz`` beside it."""
-    lines = [f"version = {VERSION}"]
-    for name in (f.name for f in fields(Reference) if f.name not in _NESTED):
-        lines.append(f"{name} = {_toml(getattr(reference, name))}")
-    if reference.residual is not None:
-        lines.append(f'residual = "{path.stem}.npz"')
-    for name in ("signature", "hardware", "deviations"):
-        lines += ["", f"[{name}]"]
-        lines += [f"{key} = {_toml(v)}" for key, v in asdict(getattr(reference, name)).items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if reference.residual is not None:
-        half = {n: getattr(reference.residual, n).astype(np.float16) for n in ("smooth", "spikes")}
-        np.savez_compressed(
-            path.with_suffix(".npz"),
-            l4t=reference.residual.l4t,
-            batch_sizes=reference.residual.batch_sizes,
-            **half,
-        )
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _toml(value: Any) -> str:

@@ -81,3 +81,23 @@ def test_compute_that_cores_do_not_scale_gains_less_from_more_cores():
 
     assert slowdown(1.0) == pytest.approx(1.0)
     assert slowdown(1.0) < slowdown(0.5) < slowdown(0.0)
+
+
+def test_work_in_the_background_costs_most_where_cores_are_few_and_slow():
+    board, signature = load_board("orin-agx"), load_workload("resnet18-train").signature
+    modes = [board.space.parse(f"{mode}/624/2133") for mode in ("12c/2201", "2c/2201", "2c/268")]
+
+    def slowdowns(background):
+        hardware = replace(board.hardware, background=background)
+        alone = replace(signature, background_hz=0.0)
+        return [
+            float(
+                minibatch_cost(hardware, signature, *mode.values, 16).time_s
+                / minibatch_cost(hardware, alone, *mode.values, 16).time_s
+            )
+            for mode in modes
+        ]
+
+    many, few, few_and_slow = slowdowns(1.0)
+    assert 1 <= many < 1.01 < few < 1.2 < 1.5 < few_and_slow
+    assert slowdowns(0.0) == [1.0, 1.0, 1.0]

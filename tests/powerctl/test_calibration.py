@@ -40,6 +40,17 @@ def test_five_modes_and_a_prior_correct_a_workload_twice_as_large():
     assert errors_pct(AGX.hardware, fitted, every, 16)[0] < 5
 
 
+@pytest.mark.parametrize("background_hz", [0.0, 4e8])
+@pytest.mark.parametrize("prior", [None, replace(MOBILENET, background_hz=0.0)])
+def test_what_runs_in_the_background_is_fitted(background_hz, prior):
+    truth = replace(RESNET, background_hz=background_hz)
+    every = table_of(truth, AGX.space.thinned(3).arrays)
+    few = every.take(np.random.default_rng(0).permutation(len(every))[:22])
+    fitted = fit_signature(AGX.hardware, few, 16, prior=prior)
+    assert errors_pct(AGX.hardware, fitted, few, 16)[0] < 2
+    assert errors_pct(AGX.hardware, fitted, every, 16)[0] < 5
+
+
 def test_a_board_is_recovered_from_two_workloads():
     modes = AGX.space.thinned(4).arrays
     wrong = replace(AGX.hardware, static_w=5.0, byte_j=6e-11, gpu_busy_w=20.0)

@@ -68,7 +68,7 @@ def test_what_cannot_be_fitted_is_said(failing, few_csv, tmp_path, arguments, me
     [
         (("--board", "orin-agx"), "is of board orin-nano, not orin-agx; leave --board out"),
         (("--kind", "train"), "is of kind infer, not train; leave --kind out"),
-        (("--batch", 16), "has the batch sizes 4; choose one with --batch"),
+        (("--batch", 16), "has the batch sizes 4, not 16"),
     ],
 )
 def test_options_that_contradict_a_log_are_said(failing, run_log, tmp_path, arguments, message):

@@ -1,0 +1,101 @@
+"""Fitted predictors as files: what they were fitted to, as JSON that any version can check.
+
+A file holds the parameters, the references and the measurements; loading fits again, which takes a
+fraction of a second and gives the same predictor.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from powerctl.errors import InvalidInput
+from powerctl.measurement import MeasurementTable
+from powerctl.modes import AXES, ModeArrays
+from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.reference import contents_of, reference_of
+
+FORMAT = "powerctl-predictor"
+VERSION = 1
+
+_PARAMETERS = ("board", "l4t", "kind", "batch_size")
+
+
+def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
+    """Write a fitted predictor."""
+    table = predictor.table_
+    content: dict[str, Any] = {name: getattr(predictor, name) for name in _PARAMETERS}
+    content["references"] = []
+    for reference in predictor.references_:
+        data, packed = contents_of(reference)
+        coded = None if packed is None else base64.b64encode(packed).decode()
+        content["references"].append({"data": data, "residual": coded})
+    content["table"] = {
+        "source": table.source,
+        **{name: axis.tolist() for name, axis in zip(AXES, table.modes, strict=True)},
+        "batch_size": None if table.batch_size is None else table.batch_size.tolist(),
+        "time_s": table.time_s.tolist(),
+        "power_w": table.power_w.tolist(),
+    }
+    whole = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
+    try:
+        Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def load_predictor(path: str | Path) -> GaussianPredictor:
+    """Read a predictor that `save_predictor` wrote, fitted as it was.
+
+    Raises
+    ------
+    InvalidInput
+        If the file cannot be read, is no predictor, is damaged, or of a newer version.
+    """
+    try:
+        whole = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InvalidInput(f"{path}: not a predictor, or damaged; fit it again") from None
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise InvalidInput(f"{path}: not a predictor; make one with: powerctl fit")
+    if whole.get("version") != VERSION:
+        raise InvalidInput(
+            f"{path}: of version {whole.get('version')}, this powerctl reads {VERSION}; upgrade it"
+        )
+    content = whole.get("content")
+    if not isinstance(content, dict) or whole.get("sha256") != _digest(content):
+        raise InvalidInput(f"{path}: damaged, its content does not fit its checksum; fit it again")
+    references = [
+        reference_of(
+            entry["data"],
+            None if entry["residual"] is None else base64.b64decode(entry["residual"]),
+            str(path),
+        )
+        for entry in content["references"]
+    ]
+    predictor = GaussianPredictor(
+        **{name: content[name] for name in _PARAMETERS}, references=references
+    )
+    return predictor.fit(_table(content["table"]))
+
+
+def _table(columns: dict[str, Any]) -> MeasurementTable:
+    sizes = columns["batch_size"]
+    return MeasurementTable(
+        modes=ModeArrays(*(np.array(columns[name], dtype=np.int64) for name in AXES)),
+        batch_size=None if sizes is None else np.array(sizes, dtype=np.int64),
+        time_s=np.array(columns["time_s"], dtype=np.float64),
+        power_w=np.array(columns["power_w"], dtype=np.float64),
+        source=columns["source"],
+    )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
