@@ -20,7 +20,7 @@ from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
-from powerctl.powertrain.posterior import Columns, fit_posterior
+from powerctl.powertrain.posterior import Columns, fit_posterior, one_blas_thread
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
@@ -99,7 +99,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
         self.table_ = table
-        self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
+        with one_blas_thread():
+            self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
         error = (
             100 * np.abs(np.expm1(self.posterior_.loo_error)).mean(axis=1)
             if len(table)
@@ -121,7 +122,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         sizes = self._sizes(batch_size, len(modes.cores))
         columns = self._columns(modes, sizes)
-        mean, variance = self.posterior_.predict(modes, sizes, columns)
+        with one_blas_thread():
+            mean, variance = self.posterior_.predict(modes, sizes, columns)
         std = np.sqrt(variance)
         time_s, power_w = np.exp(mean)
         return Prediction(time_s, power_w, std[0], std[1])
@@ -142,7 +144,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         sizes = self._sizes(batch_size, len(modes.cores))
-        return self.posterior_.joint(modes, sizes, self._columns(modes, sizes))
+        with one_blas_thread():
+            return self.posterior_.joint(modes, sizes, self._columns(modes, sizes))
 
     def _references(self) -> list[Reference]:
         if self.references is None:

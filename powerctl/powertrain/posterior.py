@@ -8,12 +8,16 @@ likelihood, and a measurement that none of it explains counts less (a Student-t 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
+from threadpoolctl import ThreadpoolController
 
 from powerctl.bottleneck import minibatch_cost
 from powerctl.measurement import MeasurementTable
@@ -37,10 +41,25 @@ _WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's v
 _OUTLIER, _FREEDOM = 7.0, 3.0  # squared standardised residual, and Student's degrees of freedom
 _STEPS, _PASSES, _SCORINGS = 25, 4, 2
 _LONGEST_STEP = 1.5
-_AT_ONCE = 512  # modes predicted, so that their covariances stay in the cache
+_AT_ONCE, _THREADS = 512, 2  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # of twice the log posterior density
 
 Single = NDArray[np.float32]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Keep linear algebra to one thread: on matrices of this size more do not help.
+
+    And where training keeps the cores busy, as on a client, they wait for each other: fits took
+    fifty times as long.
+    """
+    limit: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limit
 
 
 class Columns(NamedTuple):
@@ -96,13 +115,17 @@ class Posterior:
         mean = new.base.reshape(2, n).copy()
         variance = variance_of(self.variances, new.rows) + noise_of(self.variances, new.rows)
         slopes = new.slopes.reshape(-1, 2, n).astype(np.float32)
-        for start in range(0, n, _AT_ONCE):
+
+        def add(start: int) -> None:
             some = slice(start, start + _AT_ONCE)
             field, left = self._conditioned(new.rows.take(some), slopes[:, :, some])
             mean[:, some] += (field @ self._weights).reshape(2, -1)
             known = np.einsum("nm,nm->n", *[field @ self._whitener] * 2)
             unsure = np.einsum("pn,pn->n", *[self._unsure @ left] * 2)
             variance[:, some] += (unsure - known).reshape(2, -1)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(add, range(0, n, _AT_ONCE)))
         return mean, np.maximum(variance, 1e-8)
 
     def _conditioned(self, rows: Rows, slopes: Single) -> tuple[Single, Single]:
