@@ -25,7 +25,7 @@ class Sampling:
     """What a command line says of the modes to measure."""
 
     count: int | None
-    method: str
+    method: str | None
     until: str | None
     seed: int
     per_axis: int | None
@@ -43,10 +43,9 @@ class Sampling:
             raise click.UsageError(
                 "give one of --modes (with or without --per-axis), --all, --mode"
             )
-        designed = self.method == "designed"
-        if designed and self.count is None:
-            raise click.UsageError("--sampling designed needs --modes, how many at most")
-        if self.until is not None and not designed:
+        if self.count is None and (self.method == "designed" or self.until is not None):
+            raise click.UsageError("designed sampling and --until need --modes: how many at most")
+        if self.until is not None and self.method == "random":
             raise click.UsageError("--until needs --sampling designed")
         if self.listed:
             return FixedModes([device.space.parse(text) for text in self.listed])
@@ -59,7 +58,7 @@ class Sampling:
             raise InvalidInput(
                 f"--modes {self.count}: there are only {len(modes):,} to choose from"
             )
-        if designed:
+        if self.method != "random":
             return self._designed(device, workload, sizes, modes, self.count)
         # The head of one permutation, so that a log of 30 modes can be carried on to 50.
         drawn = np.random.default_rng(self.seed).permutation(len(modes))[: self.count]
@@ -108,8 +107,7 @@ def with_sampling(command: Command) -> Command:
         "--sampling",
         "method",
         type=click.Choice(["random", "designed"]),
-        default="random",
-        show_default=True,
+        show_default="designed",
         help="How --modes are chosen; designed: those that say most of all the others.",
     )
     @click.option("--until", help="Designed: fewer, if the error expected of all is so small: 3%.")

@@ -156,7 +156,7 @@ class _Response:
         return self._taken(np.asarray(self.signature.serial_cores))
 
     def background_hz(self) -> Pair:
-        return self._taken(self.signature.background_hz / self.cycles_per_s)
+        return self._taken(self._background())
 
     def loader_cores(self) -> Pair:
         return self.of(used=(self.stages.used_cores / self.signature.loader_cores) ** CORE_NORM)
@@ -249,10 +249,14 @@ class _Response:
     def _stall(self, clocks: float) -> FloatArray:
         return np.asarray(clocks / self.m / (1 / self.cycles_per_s + clocks / self.m))
 
+    def _background(self) -> FloatArray:
+        hertz = self.hardware.background * self.signature.background_hz
+        return np.asarray(hertz / self.cycles_per_s)
+
     def _taken(self, cores: FloatArray) -> Pair:
         """More of the cores that other things want."""
         signature, spare = self.signature, self.stages.spare_cores
-        wanted = signature.serial_cores + signature.background_hz / self.cycles_per_s
+        wanted = signature.serial_cores + self._background()
         taken = smooth_minimum(wanted, TAKEN_SHARE * self.c, TAKEN_NORM)
         more = (taken / wanted) ** TAKEN_NORM * taken / wanted * cores
         return self.of(used=-((self.stages.used_cores / spare) ** CORE_NORM) * more / spare)

@@ -36,8 +36,9 @@ def test_a_designed_sample_keeps_to_the_sub_grid(as_json, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--all", *DESIGNED), "--sampling designed needs --modes"),
-        (("--modes", 9, "--until", "3%"), "--until needs --sampling designed"),
+        (("--all", *DESIGNED), "designed sampling and --until need --modes"),
+        (("--all", "--until", "3%"), "designed sampling and --until need --modes"),
+        (("--modes", 9, "--sampling", "random", "--until", "3%"), "needs --sampling designed"),
         (("--modes", 9, *DESIGNED, "--until", "well"), "cannot read --until 'well'"),
     ],
 )
