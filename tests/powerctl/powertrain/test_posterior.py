@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from powerctl.boards import load_board
+from powerctl.bottleneck import minibatch_cost
+from powerctl.measurement import MeasurementTable
+from powerctl.modes import ModeArrays
+from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior
+from powerctl.powertrain.prior import Prior, prior_for
+from powerctl.powertrain.process import (
+    Deviations,
+    correlations,
+    covariance,
+    noise_covariance,
+    places,
+    rows_of,
+)
+from powerctl.powertrain.reference import load_reference
+from powerctl.powertrain.sensitivity import sensitivity
+
+BOARD = load_board("orin-agx")
+MODES = BOARD.space.thinned(4).arrays
+N = len(MODES.cores)
+TIME, POWER = slice(0, N), slice(N, 2 * N)
+NONE = Columns(np.empty((0, 2, N)), np.empty(0), np.empty(0))
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    return prior_for(BOARD, "train", False, [load_reference("orin-agx-resnet18-train")])
+
+
+def conditioned(
+    prior: Prior, table: MeasurementTable, columns: Columns | None = None
+) -> Posterior:
+    known = columns or Columns(np.empty((0, 2, len(table))), np.empty(0), np.empty(0))
+    return fit_posterior(prior, Deviations(), table, 16, known)
+
+
+def some(table: MeasurementTable, n: int, seed: int = 0) -> MeasurementTable:
+    return table.take(np.random.default_rng(seed).choice(len(table), n, replace=False))
+
+
+def without_columns(n: int) -> np.ndarray:
+    return np.empty((0, 2, n))
+
+
+def drawn(prior: Prior, rng: np.random.Generator) -> MeasurementTable:
+    """A table of all modes from the model itself: parameters, process and noise at random."""
+    hardware, signature = prior.model(
+        prior.inside(rng.multivariate_normal(prior.mean, prior.covariance))
+    )
+    answer = sensitivity(hardware, signature, MODES, 16, ())
+    where = places(hardware, MODES, 16)
+    rows = rows_of(where, answer, Deviations().coupling)
+    variances = Deviations().variances
+    total = covariance(variances, correlations(where, where), rows, rows)
+    total += noise_covariance(variances, rows)
+    logs = np.concatenate([answer.log_time, answer.log_power])
+    time_s, power_w = np.exp(rng.multivariate_normal(logs, total)).reshape(2, -1)
+    return MeasurementTable(MODES, None, time_s, power_w)
+
+
+def test_without_measurements_it_is_the_prior(prior, model_table):
+    empty = model_table("resnet18-train").take(np.arange(0))
+    posterior = conditioned(prior, empty)
+    cost = minibatch_cost(prior.hardware, prior.signature, *MODES, 16)
+    mean, variance = posterior.predict(MODES, 16, without_columns(N))
+    np.testing.assert_allclose(np.exp(mean), [cost.time_s, cost.power_w], rtol=1e-6)
+    answer = sensitivity(prior.hardware, prior.signature, MODES, 16, prior.names)
+    for slopes, found in zip((answer.time_slopes, answer.power_slopes), variance, strict=True):
+        of_parameters = np.einsum("pn,pq,qn->n", slopes, prior.covariance, slopes)
+        assert np.all(found > 0.99 * of_parameters)
+
+
+def test_it_is_the_gaussian_process_whose_covariance_is_the_sum_of_all_parts(prior, model_table):
+    """The mean by the textbook's formula, around the parameters that were found."""
+    table = some(model_table("mobilenetv3-train", noise=(0.03, 0.02)), 6)
+    posterior = conditioned(prior, table)
+    model = prior.model(posterior.log_values)
+    both = ModeArrays(*(np.concatenate(pair) for pair in zip(table.modes, MODES, strict=True)))
+    n = len(both.cores)
+    answer = sensitivity(*model, both, 16, prior.names)
+    where = places(model[0], both, 16)
+    rows = rows_of(where, answer, Deviations().coupling)
+    slopes = np.hstack([answer.time_slopes, answer.power_slopes])
+    total = covariance(posterior.variances, correlations(where, where), rows, rows)
+    total += slopes.T @ prior.covariance @ slopes
+    base = np.concatenate([answer.log_time, answer.log_power])
+    base += (prior.mean - posterior.log_values) @ slopes
+    seen = np.r_[0 : len(table), n : n + len(table)]
+    new = np.setdiff1d(np.arange(2 * n), seen)
+    noise = noise_covariance(posterior.variances, rows)[np.ix_(seen, seen)]
+    noise += np.diag(posterior.outliers)
+    weights = np.linalg.inv(total[np.ix_(seen, seen)] + noise)
+    gain = total[np.ix_(new, seen)] @ weights
+    measured = np.log(np.concatenate([table.time_s, table.power_w]))
+    mean = base[new] + gain @ (measured - base[seen])
+    left = total[np.ix_(new, new)] - gain @ total[np.ix_(seen, new)]
+    found, _ = posterior.predict(MODES, 16, without_columns(N))
+    joint, _ = posterior.joint(MODES, 16, without_columns(N))
+    np.testing.assert_allclose(found.ravel(), mean, atol=2e-4)
+    np.testing.assert_allclose(joint, left, atol=2e-3 * np.diag(left).max())
+
+
+def test_the_variance_of_a_new_measurement_is_the_joint_ones_and_its_noise(prior, model_table):
+    posterior = conditioned(prior, some(model_table("lstm-train", noise=(0.02, 0.01)), 20))
+    _, variance = posterior.predict(MODES, 16, without_columns(N))
+    joint, noise = posterior.joint(MODES, 16, without_columns(N))
+    np.testing.assert_allclose(variance.ravel(), np.diag(joint) + noise, rtol=1e-3)
+    np.testing.assert_allclose(joint, joint.T, atol=1e-6)
+    assert np.all(noise > 0)
+
+
+def test_intervals_cover_what_the_model_itself_draws(prior):
+    rng = np.random.default_rng(3)
+    inside = []
+    for _ in range(8):
+        table = drawn(prior, rng)
+        measured = rng.choice(N, 25, replace=False)
+        mean, variance = conditioned(prior, table.take(measured)).predict(
+            MODES, 16, without_columns(N)
+        )
+        apart = (np.log([table.time_s, table.power_w]) - mean) / np.sqrt(variance)
+        inside.append(np.delete(np.abs(apart) < 1.645, measured, axis=1).mean(axis=1))
+    time, power = np.mean(inside, axis=0)
+    assert 0.8 < time < 0.99 and 0.8 < power < 0.99
+
+
+def test_an_outlier_gets_noise_of_its_own_and_no_other_row_does(prior, model_table):
+    table = some(model_table("mobilenetv3-train", noise=(0.005, 0.005)), 30)
+    table.time_s[4] *= 1.6
+    outliers = conditioned(prior, table).outliers
+    assert outliers[4] > 0.05
+    assert np.count_nonzero(outliers > 0.01) == 1
+
+
+def test_leaving_a_row_out_tells_how_wrong_it_is(prior, model_table):
+    table = some(model_table("mobilenetv3-train", noise=(0.005, 0.005)), 30)
+    table.power_w[7] *= 1.3
+    error = conditioned(prior, table).loo_error
+    assert error.shape == (2, 30)
+    assert error[1, 7] == pytest.approx(np.log(1.3), abs=0.05)
+    assert np.median(np.abs(error)) < 0.02
+
+
+def test_leaving_out_is_what_a_fit_to_the_others_says(prior, model_table):
+    table = some(model_table("mobilenetv3-train", noise=(0.02, 0.01)), 25)
+    error = conditioned(prior, table).loo_error
+    apart = []
+    for row in range(0, 25, 5):
+        others = conditioned(prior, table.take(np.delete(np.arange(25), row)))
+        mean, _ = others.predict(table.modes.take([row]), 16, without_columns(1))
+        measured = np.log([table.time_s[row], table.power_w[row]])
+        apart.append(error[:, row] - (measured - mean[:, 0]))
+    assert np.median(np.abs(apart)) < 0.01
+
+
+def test_noise_adapts_to_the_measurements(prior, model_table):
+    quiet, loud = (
+        conditioned(prior, some(model_table("resnet18-train", noise=(x, x)), 80))
+        for x in (0.002, 0.06)
+    )
+    expected = Deviations().variances
+    _, of_quiet = quiet.joint(MODES, 16, without_columns(N))
+    _, of_loud = loud.joint(MODES, 16, without_columns(N))
+    assert np.all(quiet.variances[[0, 1]] < expected[[0, 1]])
+    assert np.all(of_loud > 3 * of_quiet)
+
+
+def test_a_few_measurements_say_nothing_about_widths(prior, model_table):
+    posterior = conditioned(prior, some(model_table("resnet18-train", noise=(0.1, 0.1)), 7))
+    np.testing.assert_array_equal(posterior.variances, Deviations().variances)
+
+
+def test_a_known_deviation_counts_as_much_as_the_measurements_show(prior, model_table):
+    table = model_table("resnet18-train", per_axis=4)
+    shape = np.zeros((1, 2, N))
+    shape[0, 0] = 0.1 * np.sign(np.random.default_rng(0).standard_normal(N))
+    table = MeasurementTable(MODES, None, table.time_s * np.exp(0.8 * shape[0, 0]), table.power_w)
+    measured = np.arange(0, N, 8)
+    columns = Columns(shape[:, :, measured], np.array([0.5]), np.array([0.5]))
+    posterior = conditioned(prior, table.take(measured), columns)
+    assert posterior.factors[0] == pytest.approx(0.8, abs=0.1)
+    mean, _ = posterior.predict(MODES, 16, shape)
+    assert np.median(np.abs(mean[0] - np.log(table.time_s))) < 0.02
+
+
+def test_base_and_residual_are_the_prediction_without_known_deviations(prior, model_table):
+    posterior = conditioned(prior, some(model_table("mobilenetv3-train", noise=(0.02, 0.01)), 40))
+    mean, _ = posterior.predict(MODES, 16, without_columns(N))
+    parts = posterior.base(MODES, 16) + posterior.residual(MODES, 16)
+    np.testing.assert_allclose(parts, mean, atol=1e-5)
