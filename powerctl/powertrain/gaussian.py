@@ -88,6 +88,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
             Of the workload on the board.
         """
         _check(table)
+        if self.kind not in ("train", "infer"):
+            raise InvalidInput(f"kind is 'train' or 'infer', not {self.kind!r}")
         self.board_ = load_board(self.board, self.l4t)
         self.references_ = self._references()
         self.batched_ = table.batch_size is not None
@@ -176,7 +178,10 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
 
     def _sizes(self, batch_size: ArrayLike | None, n: int) -> FloatArray:
         given = self.batch_size if batch_size is None else batch_size
-        return np.broadcast_to(np.asarray(given, dtype=np.float64), (n,))
+        sizes = np.broadcast_to(np.asarray(given, dtype=np.float64), (n,))
+        if not np.all(sizes > 0):
+            raise InvalidInput(f"batch sizes must be positive, not {np.min(sizes):g}")
+        return sizes
 
 
 def build_reference(
@@ -255,5 +260,6 @@ def _expected(references: Sequence[Reference], known: bool, batched: bool) -> De
 
 
 def _check(table: MeasurementTable) -> None:
-    if not np.all(np.isfinite(table.time_s * table.power_w) & (table.time_s * table.power_w > 0)):
+    both = np.array([table.time_s, table.power_w])
+    if not np.all(np.isfinite(both) & (both > 0)):
         raise InvalidInput(f"{table.source}: times and powers must be positive numbers")

@@ -8,7 +8,6 @@ likelihood, and a measurement that none of it explains counts less (a Student-t 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -26,8 +25,10 @@ from powerctl.powertrain.prior import Prior
 from powerctl.powertrain.process import (
     Deviations,
     Rows,
+    along_directions,
     correlations,
     covariance,
+    in_plane,
     noise_covariance,
     noise_of,
     places,
@@ -41,7 +42,7 @@ _WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's v
 _OUTLIER, _FREEDOM = 7.0, 3.0  # squared standardised residual, and Student's degrees of freedom
 _STEPS, _PASSES, _SCORINGS = 25, 4, 2
 _LONGEST_STEP = 1.5
-_AT_ONCE, _THREADS = 512, 2  # modes predicted, so that their covariances stay in the cache
+_AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # of twice the log posterior density
 
 Single = NDArray[np.float32]
@@ -99,8 +100,7 @@ class Posterior:
     loo_error: FloatArray
     _measured: _Linear
     _weights: FloatArray
-    _whitener: Single
-    _explained: Single
+    _solved: list[Single]
     _unsure: Single
 
     def predict(
@@ -110,37 +110,42 @@ class Posterior:
 
         The variance is that of a new measurement: noise is in it.
         """
-        new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
-        n = len(modes.cores)
-        mean = new.base.reshape(2, n).copy()
-        variance = variance_of(self.variances, new.rows) + noise_of(self.variances, new.rows)
-        slopes = new.slopes.reshape(-1, 2, n).astype(np.float32)
+        sizes = np.broadcast_to(batch_size, modes.cores.shape)
 
-        def add(start: int) -> None:
+        def part(start: int) -> FloatArray:
             some = slice(start, start + _AT_ONCE)
-            field, left = self._conditioned(new.rows.take(some), slopes[:, :, some])
-            mean[:, some] += (field @ self._weights).reshape(2, -1)
-            known = np.einsum("nm,nm->n", *[field @ self._whitener] * 2)
-            unsure = np.einsum("pn,pn->n", *[self._unsure @ left] * 2)
-            variance[:, some] += (unsure - known).reshape(2, -1)
+            rows = ModeArrays(*(axis[some] for axis in modes))
+            return self._predict(rows, sizes[some], columns[:, :, some])
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(add, range(0, n, _AT_ONCE)))
+        parts = [part(start) for start in range(0, len(sizes), _AT_ONCE)]
+        mean, variance = np.concatenate(parts, axis=2)
         return mean, np.maximum(variance, 1e-8)
 
-    def _conditioned(self, rows: Rows, slopes: Single) -> tuple[Single, Single]:
-        """Covariance of the process with the measured rows, and slopes that it does not explain.
+    def _predict(self, modes: ModeArrays, sizes: ArrayLike, columns: FloatArray) -> FloatArray:
+        """Mean and variance of so many modes that their covariances stay in the cache."""
+        new = _linear(self.prior, self.deviations, self._values, modes, sizes, columns)
+        mean, variance = new.base.reshape(2, -1), variance_of(self.variances, new.rows)
+        variance += noise_of(self.variances, new.rows)
+        known, explained, added = self._conditioned(new.rows)
+        left = new.slopes.astype(np.float32).reshape(len(new.slopes), -1) - explained
+        variance -= np.einsum("onm,onm->on", known, known)
+        variance += np.einsum("pn,pn->n", *[self._unsure @ left] * 2).reshape(2, -1)
+        return np.array([mean + added, variance])
 
-        In single precision: without the prior of the parameters all terms are small.
+    def _conditioned(self, rows: Rows) -> tuple[Single, Single, Single]:
+        """What the measured rows say of the process in others, in single precision.
+
+        Its whitened covariance with them, shape (2, n, 2 n_measured); the slopes that it
+        explains, (n_parameters, 2 n); and its mean, (2, n). Without the prior of the parameters
+        all terms are small, so single precision is enough.
         """
-        field = self._field(rows)
-        return field, slopes.reshape(len(slopes), -1) - self._explained @ field.T
-
-    def _field(self, rows: Rows) -> Any:
-        """Covariance of the process in some rows with that in the measured ones."""
         measured = self._measured.rows
         correlated = correlations(rows.places, measured.places, np.float32)
-        return covariance(self.variances, correlated, rows, measured)
+        along = along_directions(self.variances, correlated, rows, measured)
+        found = in_plane(rows, {d: values @ self._solved[d] for d, values in along.items()})
+        n, n_slopes = len(self._weights), len(self._measured.slopes)
+        explained = found[:, :, n:-1].reshape(-1, n_slopes).T
+        return found[:, :, :n], explained, found[:, :, -1]
 
     def joint(
         self, modes: ModeArrays, batch_size: ArrayLike, columns: FloatArray
@@ -152,11 +157,11 @@ class Posterior:
         new = _linear(self.prior, self.deviations, self._values, modes, batch_size, columns)
         correlated = correlations(new.rows.places, new.rows.places)
         total = covariance(self.variances, correlated, new.rows, new.rows)
-        field, left = self._conditioned(new.rows, new.slopes.astype(np.float32))
-        known, unsure = field @ self._whitener, self._unsure @ left
-        return total - known @ known.T + unsure.T @ unsure, noise_of(
-            self.variances, new.rows
-        ).ravel()
+        whitened, explained, _ = self._conditioned(new.rows)
+        known = whitened.reshape(-1, whitened.shape[2])
+        unsure = self._unsure @ (new.slopes.astype(np.float32) - explained)
+        noise = noise_of(self.variances, new.rows).ravel()
+        return total - known @ known.T + unsure.T @ unsure, noise
 
     def base(self, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:
         """Log time and log power of the fitted cost model alone, shape (2, n)."""
@@ -170,7 +175,7 @@ class Posterior:
         answer = sensitivity(hardware, signature, modes, batch_size, ())
         where = places(hardware, modes, batch_size)
         rows = rows_of(where, answer, self.deviations.coupling)
-        return np.asarray(self._field(rows) @ self._weights).reshape(2, -1)
+        return np.asarray(self._conditioned(rows)[2], dtype=np.float64)
 
     @property
     def _values(self) -> FloatArray:
@@ -337,6 +342,7 @@ class _Search:
         residual = np.linalg.inv(self._residual_covariance(linear.rows))
         explained = linear.slopes @ residual
         unsure = np.linalg.inv(self.precision + explained @ linear.slopes.T)
+        solved = np.hstack([_root(residual), explained.T, weights[:, None]])
         n = len(self.prior.mean)
         return Posterior(
             prior=self.prior,
@@ -345,18 +351,32 @@ class _Search:
             factors=self.values[n:],
             variances=self.variances,
             outliers=self.extra,
-            loo_error=(weights / np.diag(inverse)).reshape(2, -1),
+            loo_error=_left_out(inverse, weights),
             _measured=linear,
             _weights=weights,
-            _whitener=_root(residual),
-            _explained=explained.astype(np.float32),
-            _unsure=_root(unsure).T,
+            _solved=_per_direction(linear.rows, solved),
+            _unsure=_root(unsure).T.astype(np.float32),
         )
 
 
-def _root(matrix: Any) -> Single:
+def _left_out(inverse: Any, weights: FloatArray) -> FloatArray:
+    """Errors in each row, shape (2, n), as all the other rows predict its time and power."""
+    of_row = np.arange(len(weights)).reshape(2, -1).T
+    own = inverse[of_row[:, :, None], of_row[:, None, :]]
+    return np.asarray(np.linalg.solve(own, weights[of_row][:, :, None])[:, :, 0].T)
+
+
+def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:
+    """Values per measured log time and log power, as values per direction of a measured row."""
+    both = values.reshape(2, len(values) // 2, -1)
+    return [
+        np.einsum("on,onm->nm", direction, both).astype(np.float32) for direction in rows.directions
+    ]
+
+
+def _root(matrix: Any) -> FloatArray:
     """The lower triangle whose product with its transpose is a symmetric matrix."""
-    return np.asarray(np.linalg.cholesky((matrix + matrix.T) / 2), dtype=np.float32)
+    return np.asarray(np.linalg.cholesky((matrix + matrix.T) / 2), dtype=np.float64)
 
 
 def _linear(

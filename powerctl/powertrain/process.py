@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,14 +20,29 @@ from powerctl.powertrain.sensitivity import Sensitivity
 
 _TAILS = 1.43  # the 90 % interval of Student's t with three degrees of freedom against the normal
 
-# Components that deviate smoothly, by their length scales in octaves of cores, CPU clock, GPU
-# clock, memory clock and batch size; inf: no change along that axis.
-_KERNELS: Mapping[tuple[str, ...], tuple[float, ...]] = {
-    ("time", "overlap"): (1.2, 0.8, 0.8, 0.8, 1.0),
-    ("power",): (2.7, 2.0, 1.0, 1.5, 1.3),
-    ("flop", "activity"): (np.inf, np.inf, np.inf, np.inf, 0.8),
-    ("host",): (1.0, 1.5, np.inf, np.inf, 1.5),
-    ("campaign",): (0.4, np.inf, np.inf, np.inf, np.inf),
+# Length scales in octaves of cores, CPU clock, GPU clock, memory clock and batch size; inf: no
+# change along that axis; noise has none.
+_KERNELS: Mapping[str, tuple[float, ...]] = {
+    "time": (1.2, 0.8, 0.8, 0.8, 1.0),
+    "power": (2.7, 2.0, 1.0, 1.5, 1.3),
+    "size": (np.inf, np.inf, np.inf, np.inf, 0.8),
+    "host": (1.0, 1.5, np.inf, np.inf, 1.5),
+    "campaign": (0.4, np.inf, np.inf, np.inf, np.inf),
+}
+# Each component's direction in the plane of log time and log power, and its kernel.
+_DIRECTIONS = ("slower", "hotter", "more_flop", "more_active", "more_host")
+_MADE_OF: Mapping[str, tuple[str, str]] = {
+    "time": ("slower", "time"),
+    "power": ("hotter", "power"),
+    "flop": ("more_flop", "size"),
+    "activity": ("more_active", "size"),
+    "host": ("more_host", "host"),
+    "overlap": ("slower", "time"),
+    "campaign": ("slower", "campaign"),
+    "time_noise": ("slower", "noise"),
+    "power_noise": ("hotter", "noise"),
+    "host_noise": ("slower", "noise"),
+    "host_power_noise": ("hotter", "noise"),
 }
 
 
@@ -42,7 +57,12 @@ class Deviations:
     flop, activity, host : float
         Of the effective FLOP and of the power that work adds over batch sizes (kernels are chosen
         by size), and of the host's cycles over cores, CPU clock and batch size.
-    time_noise, power_noise, host_noise : float
+    overlap : float
+        Of time where host and GPU bind together.
+    campaign : float
+        From one number of cores to another: modes of one number are measured together, between
+        reboots, and share what else went on.
+    time_noise, power_noise, host_noise, host_power_noise : float
         Scatter from mode to mode; the host's counts as far as the host binds.
     coupling : float
         Power falls by so much of the share that the workload adds, as time rises.
@@ -67,8 +87,9 @@ class Deviations:
         return np.array([getattr(self, name) for name in COMPONENTS]) ** 2
 
 
-COMPONENTS = tuple(field.name for field in fields(Deviations) if field.name != "coupling")
-NOISES = ("time_noise", "power_noise", "host_noise", "host_power_noise")
+COMPONENTS = tuple(_MADE_OF)
+NOISES = tuple(name for name, (_, kernel) in _MADE_OF.items() if kernel == "noise")
+assert {*COMPONENTS, "coupling"} == {field.name for field in fields(Deviations)}
 
 
 class Places(NamedTuple):
@@ -76,10 +97,6 @@ class Places(NamedTuple):
 
     values: tuple[FloatArray, ...]
     at: tuple[IntArray, ...]
-
-    def take(self, some: slice) -> Places:
-        """The places of some rows."""
-        return Places(self.values, tuple(at[some] for at in self.at))
 
 
 def places(hardware: Hardware, modes: ModeArrays, batch_size: ArrayLike) -> Places:
@@ -92,56 +109,60 @@ def places(hardware: Hardware, modes: ModeArrays, batch_size: ArrayLike) -> Plac
 
 
 class Rows(NamedTuple):
-    """What covariances need of some rows: their places, and each component's loadings.
+    """What covariances need of some rows.
 
-    `loadings` has shape (n_components, 2, n_rows), for log time and log power.
+    Attributes
+    ----------
+    places : Places
+        Where they are.
+    directions : FloatArray, shape (n_directions, 2, n_rows)
+        How log time and log power change along each direction.
+    shares : FloatArray, shape (n_components, n_rows)
+        How far each component counts.
     """
 
     places: Places
-    loadings: FloatArray
-
-    def take(self, some: slice) -> Rows:
-        """Some of the rows."""
-        return Rows(self.places.take(some), self.loadings[:, :, some])
+    directions: FloatArray
+    shares: FloatArray
 
 
 def rows_of(where: Places, answer: Sensitivity, coupling: float) -> Rows:
-    """The rows at some places, with the loadings that the cost model's answers give them."""
+    """The rows at some places, as the cost model answers there."""
     one, zero = np.ones_like(answer.log_time), np.zeros_like(answer.log_time)
-    slower = np.array([one, -coupling * answer.active_share])
-    loadings = {
-        "time": slower,
-        "power": np.array([zero, one]),
-        "flop": answer.to_flop,
-        "activity": np.array([zero, answer.active_share]),
-        "host": answer.to_host,
-        "time_noise": slower,
-        "power_noise": np.array([zero, one]),
-        "overlap": slower * 2 * np.sqrt(answer.host_share * (1 - answer.host_share)),
-        "campaign": slower,
-        "host_noise": slower * np.sqrt(answer.host_share),
-        "host_power_noise": np.array([zero, np.sqrt(answer.host_share)]),
+    directions = {
+        "slower": (one, -coupling * answer.active_share),
+        "hotter": (zero, one),
+        "more_flop": answer.to_flop,
+        "more_active": (zero, answer.active_share),
+        "more_host": answer.to_host,
     }
-    return Rows(where, np.array([loadings[name] for name in COMPONENTS]))
+    host = np.sqrt(answer.host_share)
+    shares = {
+        "overlap": 2 * host * np.sqrt(1 - answer.host_share),
+        "host_noise": host,
+        "host_power_noise": host,
+    }
+    return Rows(
+        where,
+        np.array([directions[name] for name in _DIRECTIONS]),
+        np.array([shares.get(name, one) for name in COMPONENTS]),
+    )
 
 
-def correlations(one: Places, other: Places, dtype: type = np.float64) -> list[FloatArray]:
+def correlations(one: Places, other: Places, dtype: type = np.float64) -> dict[str, Any]:
     """Correlation of each kernel between places, shape (n_one, n_other).
 
     Products over the axes of Matern kernels of smoothness 5/2. Modes share few values of an axis,
     so each factor is computed once per value.
     """
-    found = []
-    for scales in _KERNELS.values():
-        product: FloatArray | None = None
+    found: dict[str, Any] = {}
+    for name, scales in _KERNELS.items():
         for axis, scale in enumerate(scales):
             if np.isinf(scale):
                 continue
             apart = one.values[axis][:, None] - other.values[axis][other.at[axis]]
-            factor: FloatArray = matern(apart, scale).astype(dtype).take(one.at[axis], axis=0)
-            product = factor if product is None else np.multiply(product, factor, out=product)
-        assert product is not None
-        found.append(product)
+            factor: Any = matern(apart, scale).astype(dtype).take(one.at[axis], axis=0)
+            found[name] = np.multiply(found[name], factor, out=factor) if name in found else factor
     return found
 
 
@@ -151,40 +172,69 @@ def matern(distance: FloatArray, scale: float) -> FloatArray:
     return np.asarray((1 + x + x * x / 3) * np.exp(-x))
 
 
+def along_directions(
+    variances: FloatArray, correlated: Mapping[str, Any], one: Rows, other: Rows
+) -> dict[int, Any]:
+    """Covariance of rows along each direction that there is variance in, without noise.
+
+    Shape (n_one, n_other) each; `correlated` is of their places.
+    """
+    found: dict[int, Any] = {}
+    for k, (direction, kernel) in enumerate(_MADE_OF.values()):
+        if kernel == "noise" or not variances[k]:
+            continue
+        correlation = correlated[kernel]
+        part = correlation * correlation.dtype.type(variances[k])
+        if COMPONENTS[k] == "overlap":  # all others count in full
+            part *= np.outer(one.shares[k], other.shares[k]).astype(part.dtype, copy=False)
+        d = _DIRECTIONS.index(direction)
+        found[d] = np.add(found[d], part, out=part) if d in found else part
+    return found
+
+
+def in_plane(rows: Rows, along: Mapping[int, Any]) -> Any:
+    """What is given along directions, of log time and log power: (2, n, m) of (n, m) each."""
+    some = next(iter(along.values()))
+    total = np.empty((2, *some.shape), some.dtype)
+    for output, sum_ in enumerate(total):
+        weights = rows.directions[:, output].astype(some.dtype, copy=False)
+        live = [d for d in along if weights[d].any()]
+        sum_.fill(0) if not live else np.multiply(
+            weights[live[0]][:, None], along[live[0]], out=sum_
+        )
+        for d in live[1:]:
+            sum_ += weights[d][:, None] * along[d]
+    return total
+
+
 def covariance(
-    variances: FloatArray, correlated: Sequence[FloatArray], one: Rows, other: Rows
+    variances: FloatArray, correlated: Mapping[str, Any], one: Rows, other: Rows
 ) -> FloatArray:
     """Covariance of log times and log powers of rows with those of others, without noise.
 
     Shape (2 n_one, 2 n_other), log times first; `correlated` is of their places.
     """
-    shape = one.loadings.shape[2], other.loadings.shape[2]
-    total = np.zeros((2, shape[0], 2, shape[1]), correlated[0].dtype)
-    for names, correlation in zip(_KERNELS, correlated, strict=True):
-        of = [COMPONENTS.index(name) for name in names if variances[COMPONENTS.index(name)] > 0]
-        for mine in range(2):
-            for theirs in range(2):
-                left = (variances[of, None] * one.loadings[of, mine]).astype(total.dtype)
-                right = other.loadings[of, theirs].astype(total.dtype)
-                if left.any() and right.any():
-                    weight = left.T @ right
-                    weight *= correlation
-                    total[mine, :, theirs] += weight
-    return total.reshape(2 * shape[0], 2 * shape[1])
+    along = along_directions(variances, correlated, one, other)
+    if not along:
+        return np.zeros((one.directions[0].size, other.directions[0].size))
+    with_output = [
+        in_plane(one, {d: values * other.directions[d, output] for d, values in along.items()})
+        for output in range(2)
+    ]
+    return np.concatenate(np.concatenate(with_output, axis=2))
 
 
 def noise_covariance(variances: FloatArray, rows: Rows) -> FloatArray:
     """Covariance of the noise of rows, log times and then log powers, shape (2 n, 2 n)."""
+    loadings = _loadings(rows, NOISES)
     of = [COMPONENTS.index(name) for name in NOISES]
-    loadings = rows.loadings[of]
     blocks = np.einsum("k,kon,kpn->opn", variances[of], loadings, loadings)
     return np.block([[np.diag(block) for block in row] for row in blocks])
 
 
 def variance_of(variances: FloatArray, rows: Rows) -> FloatArray:
     """Variance of each output in each row without noise, shape (2, n_rows)."""
-    smooth = np.array([name not in NOISES for name in COMPONENTS])
-    return np.asarray(np.einsum("k,kon->on", smooth * variances, rows.loadings**2))
+    return _variance(variances, rows, [name for name in COMPONENTS if name not in NOISES])
 
 
 def noise_of(variances: FloatArray, rows: Rows) -> FloatArray:
@@ -192,5 +242,16 @@ def noise_of(variances: FloatArray, rows: Rows) -> FloatArray:
 
     As wide as the 90 % interval of Student's t needs, of which the variances are the scale.
     """
-    noise = np.array([name in NOISES for name in COMPONENTS])
-    return np.asarray(_TAILS**2 * np.einsum("k,kon->on", noise * variances, rows.loadings**2))
+    return _TAILS**2 * _variance(variances, rows, NOISES)
+
+
+def _variance(variances: FloatArray, rows: Rows, names: Sequence[str]) -> FloatArray:
+    of = [COMPONENTS.index(name) for name in names]
+    return np.asarray(np.einsum("k,kon->on", variances[of], _loadings(rows, names) ** 2))
+
+
+def _loadings(rows: Rows, names: Sequence[str]) -> FloatArray:
+    """How log time and log power of each row answer to some components, (n_names, 2, n_rows)."""
+    of = [COMPONENTS.index(name) for name in names]
+    directions = [_DIRECTIONS.index(_MADE_OF[name][0]) for name in names]
+    return rows.directions[directions] * rows.shares[of, None]

@@ -7,6 +7,7 @@ parameters at once; finite differences would take ten times as long.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -219,26 +220,34 @@ class _Response:
         return time, power * self.hardware.mem_exponent * slower
 
     def gpu_idle_w(self) -> Pair:
-        return self._power(self.hardware.gpu_idle_w * gpu_scale(self.hardware, self.g))
+        return self._power(self.hardware.gpu_idle_w * self._gpu_scale)
 
     def core_online_w(self) -> Pair:
         online_w = self.hardware.core_online_w * self.c
-        return self._power(online_w * cpu_scale(self.hardware, self.f))
+        return self._power(online_w * self._cpu_scale)
 
     def cluster_w(self) -> Pair:
-        return self._power(self.hardware.cluster_w * cpu_scale(self.hardware, self.f))
+        return self._power(self.hardware.cluster_w * self._cpu_scale)
 
     def gpu_voltage_rise(self) -> Pair:
-        return self._power(self._gpu_w() * self._gpu_volts()[0])
+        return self._power(self._gpu_w() * self._gpu_volts[0])
 
     def gpu_voltage_knee(self) -> Pair:
-        return self._power(self._gpu_w() * self._gpu_volts()[1])
+        return self._power(self._gpu_w() * self._gpu_volts[1])
 
     def cpu_voltage_rise(self) -> Pair:
-        return self._power(self._cpu_w() * self._cpu_volts()[0])
+        return self._power(self._cpu_w() * self._cpu_volts[0])
 
     def cpu_voltage_knee(self) -> Pair:
-        return self._power(self._cpu_w() * self._cpu_volts()[1])
+        return self._power(self._cpu_w() * self._cpu_volts[1])
+
+    @cached_property
+    def _gpu_scale(self) -> FloatArray:
+        return gpu_scale(self.hardware, self.g)
+
+    @cached_property
+    def _cpu_scale(self) -> FloatArray:
+        return cpu_scale(self.hardware, self.f)
 
     def _fixed(self, name: str) -> FloatArray:
         """Share of the fixed part in something that has one part per sample too."""
@@ -262,18 +271,20 @@ class _Response:
         return self.of(used=-((self.stages.used_cores / spare) ** CORE_NORM) * more / spare)
 
     def _gpu_w(self) -> FloatArray:
-        idle_w = self.hardware.gpu_idle_w * gpu_scale(self.hardware, self.g)
+        idle_w = self.hardware.gpu_idle_w * self._gpu_scale
         return np.asarray(idle_w + self.active_w[0])
 
     def _cpu_w(self) -> FloatArray:
         idle_w = self.hardware.core_online_w * self.c + self.hardware.cluster_w
-        return np.asarray(idle_w * cpu_scale(self.hardware, self.f) + self.active_w[1])
+        return np.asarray(idle_w * self._cpu_scale + self.active_w[1])
 
+    @cached_property
     def _gpu_volts(self) -> Pair:
         hardware = self.hardware
         share = self.g / hardware.max_gpu_hz
         return _volts_slopes(share, hardware.gpu_voltage_rise, hardware.gpu_voltage_knee)
 
+    @cached_property
     def _cpu_volts(self) -> Pair:
         hardware = self.hardware
         share = 1e3 * self.f / hardware.max_cpu_hz

@@ -146,16 +146,16 @@ def test_leaving_a_row_out_tells_how_wrong_it_is(prior, model_table):
     assert np.median(np.abs(error)) < 0.02
 
 
-def test_leaving_out_is_what_a_fit_to_the_others_says(prior, model_table):
+def test_leaving_a_row_out_is_what_a_fit_to_the_others_says(prior, model_table):
     table = some(model_table("mobilenetv3-train", noise=(0.02, 0.01)), 25)
     error = conditioned(prior, table).loo_error
     apart = []
-    for row in range(0, 25, 5):
+    for row in range(0, 25, 3):
         others = conditioned(prior, table.take(np.delete(np.arange(25), row)))
         mean, _ = others.predict(table.modes.take([row]), 16, without_columns(1))
         measured = np.log([table.time_s[row], table.power_w[row]])
         apart.append(error[:, row] - (measured - mean[:, 0]))
-    assert np.median(np.abs(apart)) < 0.01
+    assert np.median(np.abs(apart)) < 0.003
 
 
 def test_noise_adapts_to_the_measurements(prior, model_table):
