@@ -26,8 +26,9 @@ from powerctl.errors import Infeasible, InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays, PowerMode
 from powerctl.pareto import fastest_within
+from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.design import DesignedModes
-from powerctl.powertrain.gaussian import GaussianPredictor, build_reference
+from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.network import NetworkPredictor
 from powerctl.powertrain.prediction import Prediction
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class LocalClient:
         self.task = load_task(config.task, config.data_dir)
         self._n_clients = n_clients
 
-    @property
+    @cached_property
     def samples(self) -> Samples:
         """The client's own training samples."""
         config, client = self.config, self.profile.client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,7 +56,9 @@ class DesignedModes:
         """The next modes, in the order that saves switches; none when enough is known."""
         table = MeasurementTable.of([entry.measurement for entry in measured], "profile")
         done = {entry.mode for entry in measured}
-        found = self.choose(table if self.batch_sizes else _without_batch(table), done)
+        sizes = [entry.batch_size for entry in measured] if self.batch_sizes else None
+        batch_size = None if sizes is None else np.array(sizes, dtype=np.int64)
+        found = self.choose(replace(table, batch_size=batch_size), done)
         return switch_order(found, measured[-1].mode if measured else None)
 
     def choose(self, table: MeasurementTable, done: set[PowerMode]) -> list[PowerMode]:
@@ -100,10 +102,6 @@ def fastest_up_to(time_s: FloatArray, power_w: FloatArray) -> FloatArray:
     fastest = np.empty_like(time_s)
     fastest[order] = np.minimum.accumulate(time_s[order])
     return fastest
-
-
-def _without_batch(table: MeasurementTable) -> MeasurementTable:
-    return MeasurementTable(table.modes, None, table.time_s, table.power_w, table.source)
 
 
 def most_informative(

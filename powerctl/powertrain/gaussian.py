@@ -8,6 +8,7 @@ constants. All of it is one Gaussian posterior, so each prediction has a standar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from powerctl.boards import Board, load_board
+from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
@@ -24,13 +25,11 @@ from powerctl.powertrain.posterior import Columns, fit_posterior, one_blas_threa
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
-from powerctl.powertrain.reference import Reference, Residual, known_references
+from powerctl.powertrain.reference import Reference, known_references
 
 _SMOOTH, _SPIKES = (0.5, 0.5), (0.7, 0.3)  # mean and standard deviation of factors of residuals
 # Times the widths of deviations, without a reference alike.
 _UNKNOWN = {"time": 2.0, "power": 2.0, **dict.fromkeys(NOISES, 1.3)}
-_REFERENCE_ROWS = 350
-_SPIKE = 4.0  # robust standard deviations
 
 
 class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
@@ -55,8 +54,6 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
     table_ : MeasurementTable
         What it learned from.
     posterior_ : Posterior
-    loo_error_pct_ : tuple of float
-        Mean absolute error of time and of power in a measured mode, predicted from the others.
 
     References
     ----------
@@ -94,22 +91,26 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         self.references_ = self._references()
         self.batched_ = table.batch_size is not None
         sizes = self._sizes(table.batch_size, len(table))
-        alike = self._alike()
         prior = prior_for(self.board_, self.kind, self.batched_, self.references_)
-        shape = _columns_shape(alike)
-        columns = Columns(self._columns(table.modes, sizes), shape[:, 0], shape[:, 1])
+        mean, std = _factors(len(self._alike()))
+        columns = Columns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
         self.table_ = table
         with one_blas_thread():
             self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
-        error = (
-            100 * np.abs(np.expm1(self.posterior_.loo_error)).mean(axis=1)
-            if len(table)
-            else (np.nan, np.nan)
-        )
-        self.loo_error_pct_ = (float(error[0]), float(error[1]))
         return self
+
+    @property
+    def loo_error_pct_(self) -> tuple[float, float]:
+        """Mean absolute error of time and of power in a measured mode, predicted from the others.
+
+        NaN without measurements.
+        """
+        if not len(self.table_):
+            return math.nan, math.nan
+        time, power = 100 * np.abs(np.expm1(self.posterior_.loo_error)).mean(axis=1)
+        return float(time), float(power)
 
     def predict(self, modes: ModeArrays, batch_size: ArrayLike | None = None) -> Prediction:
         """Time and power of a minibatch in each mode, with standard deviations.
@@ -120,9 +121,19 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
             Arrays of shape (n_modes,).
         batch_size : array_like, optional
             Broadcasts against the modes; by default the predictor's.
+
+        Raises
+        ------
+        InvalidInput
+            For another batch size than the only one that was measured.
         """
         check_is_fitted(self)
         sizes = self._sizes(batch_size, len(modes.cores))
+        if not self.batched_ and np.any(sizes != self.batch_size):
+            raise InvalidInput(
+                f"only batch size {self.batch_size} was measured: to predict others, measure two "
+                "or more"
+            )
         columns = self._columns(modes, sizes)
         with one_blas_thread():
             mean, variance = self.posterior_.predict(modes, sizes, columns)
@@ -177,6 +188,7 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         return np.array(columns).reshape(len(columns), 2, len(sizes))
 
     def _sizes(self, batch_size: ArrayLike | None, n: int) -> FloatArray:
+        """A batch size per row; without one, the predictor's."""
         given = self.batch_size if batch_size is None else batch_size
         sizes = np.broadcast_to(np.asarray(given, dtype=np.float64), (n,))
         if not np.all(sizes > 0):
@@ -184,68 +196,16 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         return sizes
 
 
-def build_reference(
-    table: MeasurementTable,
-    board: Board,
-    *,
-    name: str,
-    kind: str,
-    batch_size: int = 16,
-    source: str = "",
-    random_state: int = 0,
-) -> Reference:
-    """Make a reference of a table.
-
-    The cost model and the widths of what it leaves are fitted to at most `_REFERENCE_ROWS` rows.
-    """
-    rng = np.random.default_rng(random_state)
-    some = np.sort(rng.permutation(len(table))[:_REFERENCE_ROWS])
-    predictor = GaussianPredictor(
-        board.name, l4t=board.l4t, kind=kind, batch_size=batch_size, references=()
-    ).fit(table.take(some))
-    posterior = predictor.posterior_
-    hardware, signature = posterior.prior.model(posterior.log_values)
-    sizes = np.unique(predictor._sizes(table.batch_size, len(table)))
-    smooth = np.array([posterior.residual(board.space.arrays, size) for size in sizes])
-    rows = predictor._sizes(table.batch_size, len(table))
-    measured = np.log([table.time_s, table.power_w])
-    base = posterior.base(table.modes, rows)
-    at = board.space.indices(table.modes)
-    of_size = np.searchsorted(sizes, rows)
-    left = measured - base - np.moveaxis(smooth[of_size, :, at], 0, -1)
-    spikes = np.zeros_like(smooth)
-    for output in range(2):
-        scatter = 1.4826 * np.median(np.abs(left[output]))
-        rare = (np.abs(left[output]) > _SPIKE * scatter) & (at >= 0)
-        spikes[of_size[rare], output, at[rare]] = left[output, rare]
-    errors = 100 * np.abs(np.expm1(base - measured)).mean(axis=1)
-    widths = np.sqrt(posterior.variances)
-    return Reference(
-        name=name,
-        board=board.name,
-        kind=kind,
-        batch_size=batch_size,
-        batched=table.batch_size is not None,
-        source=source,
-        n_rows=len(table),
-        time_error_pct=float(errors[0]),
-        power_error_pct=float(errors[1]),
-        signature=signature,
-        hardware=hardware,
-        deviations=Deviations(**dict(zip(COMPONENTS, widths.tolist(), strict=True))),
-        residual=Residual(board.l4t, sizes.astype(np.int64), smooth, spikes),
-    )
-
-
-def _columns_shape(alike: Sequence[Reference]) -> FloatArray:
-    """Mean and standard deviation of the factors: several references share what one would say."""
-    n = max(len(alike), 1)
-    one = [(m / n, s / np.sqrt(n)) for m, s in (_SMOOTH, _SMOOTH, _SPIKES, _SPIKES)]
-    return np.array(one * len(alike), dtype=np.float64).reshape(-1, 2)
+def _factors(n_references: int) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of the columns' factors; references share what one would say."""
+    n = max(n_references, 1)
+    one = np.array([_SMOOTH, _SMOOTH, _SPIKES, _SPIKES]) / (n, math.sqrt(n))
+    mean, std = np.tile(one, (n_references, 1)).T
+    return mean, std
 
 
 def _expected(references: Sequence[Reference], known: bool, batched: bool) -> Deviations:
-    """Widths to expect: the geometric mean of the references' and the usual ones."""
+    """Widths to expect: the root mean square of the references' and the usual ones."""
     usual = Deviations()
     every = [usual, *(r.deviations for r in references)]
     widths = {

@@ -117,7 +117,7 @@ class Posterior:
             rows = ModeArrays(*(axis[some] for axis in modes))
             return self._predict(rows, sizes[some], columns[:, :, some])
 
-        parts = [part(start) for start in range(0, len(sizes), _AT_ONCE)]
+        parts = [part(start) for start in range(0, max(len(sizes), 1), _AT_ONCE)]
         mean, variance = np.concatenate(parts, axis=2)
         return mean, np.maximum(variance, 1e-8)
 
@@ -368,7 +368,7 @@ def _left_out(inverse: Any, weights: FloatArray) -> FloatArray:
 
 def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:
     """Values per measured log time and log power, as values per direction of a measured row."""
-    both = values.reshape(2, len(values) // 2, -1)
+    both = values.reshape(2, len(values) // 2, values.shape[1])
     return [
         np.einsum("on,onm->nm", direction, both).astype(np.float32) for direction in rows.directions
     ]

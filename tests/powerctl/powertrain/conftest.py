@@ -11,7 +11,7 @@ from powerctl.boards import load_board
 from powerctl.bottleneck import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.gaussian import build_reference
+from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.reference import Reference
 from powerctl.workload import load_workload
 
