@@ -158,9 +158,9 @@ class Posterior:
         correlated = correlations(new.rows.places, new.rows.places)
         total = covariance(self.variances, correlated, new.rows, new.rows)
         whitened, explained, _ = self._conditioned(new.rows)
-        known = whitened.reshape(-1, whitened.shape[2])
-        unsure = self._unsure @ (new.slopes.astype(np.float32) - explained)
         noise = noise_of(self.variances, new.rows).ravel()
+        known = whitened.reshape(len(noise), whitened.shape[2])
+        unsure = self._unsure @ (new.slopes.astype(np.float32) - explained)
         return total - known @ known.T + unsure.T @ unsure, noise
 
     def base(self, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:

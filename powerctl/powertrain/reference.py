@@ -7,6 +7,7 @@ parameters only.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -189,7 +190,8 @@ def reference_of(data: dict[str, Any], packed: bytes | None, where: str) -> Refe
     """The reference of what `contents_of` gives; `where` it was read, for errors."""
     try:
         plain = {f.name: data[f.name] for f in fields(Reference) if f.name not in _WHOLE}
-        parts = {name: made(**data[name]) for name, made in _PARTS.items()}
+        parts = {name: made(**_checked(data[name])) for name, made in _PARTS.items()}
+        load_board(data["board"])
         residual = None if packed is None else _residual_of(packed, data["board"])
         return Reference(**plain, **parts, residual=residual)
     except (KeyError, TypeError, ValueError) as error:
@@ -202,6 +204,13 @@ _PARTS: dict[str, Any] = {
     "deviations": Deviations,
 }
 _WHOLE = (*_PARTS, "residual")
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value!r}, not a number from 0 on")
+    return values
 
 
 def _residual_of(packed: bytes, board: str) -> Residual:
