@@ -14,7 +14,7 @@ from powerctl.profiler import ProfiledMode, switch_order
 
 FIRST, STEP = 6, 4
 _CANDIDATE_ROWS = 400  # modes times batch sizes; a random sample of a space says as much as all
-FRONT_SHARE, NEAR = 0.75, 1.1
+FRONT_SHARE, NEAR = 0.5, 1.1
 _POWER_WEIGHT = 2.0  # against time: limits are kept by it, and its errors are smaller
 _ABSOLUTE_PER_STD = np.sqrt(2 / np.pi)
 

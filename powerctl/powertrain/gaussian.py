@@ -27,7 +27,9 @@ from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.reference import Reference, known_references
 
-_SMOOTH, _SPIKES = (0.5, 0.5), (0.7, 0.3)  # mean and standard deviation of factors of residuals
+# Mean and standard deviation of the factors by which references' deviations in time and power are
+# shared: smooth ones, and single modes that stand out.
+_SHARED = ((0.5, 0.5), (0.5, 0.5), (0.7, 0.3), (0.45, 0.3))
 # Times the widths of deviations, without a reference alike.
 _UNKNOWN = {"time": 2.0, "power": 2.0, **dict.fromkeys(NOISES, 1.3)}
 
@@ -199,7 +201,7 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
 def _factors(n_references: int) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation of the columns' factors; references share what one would say."""
     n = max(n_references, 1)
-    one = np.array([_SMOOTH, _SMOOTH, _SPIKES, _SPIKES]) / (n, math.sqrt(n))
+    one = np.array(_SHARED) / (n, math.sqrt(n))
     mean, std = np.tile(one, (n_references, 1)).T
     return mean, std
 

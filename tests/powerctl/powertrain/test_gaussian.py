@@ -137,9 +137,7 @@ def test_without_references_it_learns_from_what_is_measured(mobilenet):
 def test_one_mode_tells_how_large_a_workload_is(mobilenet):
     larger = some(mobilenet, 1)
     larger.time_s[:] *= 5
-    one, five = (
-        predictor().fit(t).predict(mobilenet.modes) for t in (some(mobilenet, 1), larger)
-    )
+    one, five = (predictor().fit(t).predict(mobilenet.modes) for t in (some(mobilenet, 1), larger))
     assert np.median(five.time_s / one.time_s) == pytest.approx(5, rel=0.3)
 
 

@@ -32,9 +32,7 @@ def prior() -> Prior:
     return prior_for(BOARD, "train", False, [load_reference("orin-agx-resnet18-train")])
 
 
-def conditioned(
-    prior: Prior, table: MeasurementTable, columns: Columns | None = None
-) -> Posterior:
+def conditioned(prior: Prior, table: MeasurementTable, columns: Columns | None = None) -> Posterior:
     known = columns or Columns(np.empty((0, 2, len(table))), np.empty(0), np.empty(0))
     return fit_posterior(prior, Deviations(), table, 16, known)
 

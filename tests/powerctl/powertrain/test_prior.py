@@ -88,9 +88,7 @@ def test_for_the_board_references_of_the_same_board_count_alone():
 def test_another_board_takes_its_own_constants_times_what_the_reference_found_of_its_boards():
     nx = load_board("orin-nx")
     found = replace(RESNET, hardware=AGX.hardware)
-    prior, higher = (
-        prior_for(nx, "train", False, [r]) for r in (found, watts_times(found, 1.25))
-    )
+    prior, higher = (prior_for(nx, "train", False, [r]) for r in (found, watts_times(found, 1.25)))
     for name in WATTS:
         assert value(prior, name) == pytest.approx(getattr(nx.hardware, name))
         assert value(higher, name) == pytest.approx(1.25 * getattr(nx.hardware, name))

@@ -131,9 +131,7 @@ def test_deviations_of_batch_sizes_are_the_same_in_all_modes(name):
     rows = rows_at(modes, np.full(n, 16))
     total = between(only(name), rows, rows)
     power_std = np.sqrt(variance_of(only(name), rows)[1])
-    np.testing.assert_allclose(
-        np.abs(total[n:, n:]), np.outer(power_std, power_std), atol=1e-12
-    )
+    np.testing.assert_allclose(np.abs(total[n:, n:]), np.outer(power_std, power_std), atol=1e-12)
 
 
 def test_time_deviates_most_where_host_and_gpu_bind_together():
@@ -166,9 +164,7 @@ def test_noise_of_a_new_measurement_is_as_wide_as_students_t_needs(name):
     rows = rows_at(AGX.space.thinned(2).arrays, 16)
     diagonal = np.diag(noise_covariance(only(name), rows))
     wider = 2.353 / 1.645  # 95 % quantiles of Student's t, three degrees of freedom, and normal
-    np.testing.assert_allclose(
-        noise_of(only(name), rows).ravel(), wider**2 * diagonal, rtol=5e-3
-    )
+    np.testing.assert_allclose(noise_of(only(name), rows).ravel(), wider**2 * diagonal, rtol=5e-3)
 
 
 def test_noise_and_smooth_deviations_are_apart():

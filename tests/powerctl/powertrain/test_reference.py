@@ -67,9 +67,7 @@ def test_a_shipped_reference_names_where_it_is_from_and_holds_no_table(name):
 @pytest.mark.parametrize("name", list(TABLES))
 def test_a_shipped_references_error_is_what_it_says(name, shared_table):
     reference, table = load_reference(name), shared_table(TABLES[name])
-    time, power = errors_pct(
-        reference.hardware, reference.signature, table, reference.batch_size
-    )
+    time, power = errors_pct(reference.hardware, reference.signature, table, reference.batch_size)
     assert len(table) == reference.n_rows
     assert time == pytest.approx(reference.time_error_pct, rel=0.2)
     assert power == pytest.approx(reference.power_error_pct, rel=0.2)
