@@ -40,7 +40,7 @@ from powerctl.powertrain.sensitivity import sensitivity
 _ADAPT_FROM = 8  # rows; fewer say nothing about widths
 _WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's variance
 _OUTLIER, _FREEDOM = 7.0, 3.0  # squared standardised residual, and Student's degrees of freedom
-_STEPS, _PASSES, _SCORINGS = 25, 4, 2
+_STEPS, _PASSES = 25, 4
 _LONGEST_STEP = 1.5
 _AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # of twice the log posterior density
@@ -314,26 +314,24 @@ class _Search:
         self.extra = np.where(squared > _OUTLIER, wider - plain, 0.0)
 
     def _adapt(self, linear: _Linear) -> None:
-        """Steps of Fisher scoring towards the variances of most posterior density."""
+        """A step of Fisher scoring towards the variances of most posterior density."""
         expected = self.deviations.variances
         live = np.flatnonzero(expected)
-        innovation = self._innovation(linear)
-        for _ in range(_SCORINGS):
-            inverse = np.linalg.inv(self._total_covariance(linear))
-            weights = inverse @ innovation
-            whitened = []
-            gradient = -np.log(self.variances[live] / expected[live]) / _WIDTH_OF_WIDTHS**2
-            for i, k in enumerate(live):
-                only = np.where(np.arange(len(expected)) == k, self.variances, 0.0)
-                part = covariance(only, self.correlated, linear.rows, linear.rows)
-                part += noise_covariance(only, linear.rows)
-                whitened.append(inverse @ part)
-                gradient[i] += 0.5 * (weights @ part @ weights - np.trace(whitened[-1]))
-            fisher = 0.5 * np.array([[np.vdot(a, b.T) for b in whitened] for a in whitened])
-            fisher += np.eye(len(live)) / _WIDTH_OF_WIDTHS**2
-            step = np.clip(np.linalg.solve(fisher, gradient), -1, 1)
-            self.variances = self.variances.copy()
-            self.variances[live] *= np.exp(step)
+        inverse = np.linalg.inv(self._total_covariance(linear))
+        weights = inverse @ self._innovation(linear)
+        whitened = []
+        gradient = -np.log(self.variances[live] / expected[live]) / _WIDTH_OF_WIDTHS**2
+        for i, k in enumerate(live):
+            only = np.where(np.arange(len(expected)) == k, self.variances, 0.0)
+            part = covariance(only, self.correlated, linear.rows, linear.rows)
+            part += noise_covariance(only, linear.rows)
+            whitened.append(inverse @ part)
+            gradient[i] += 0.5 * (weights @ part @ weights - np.trace(whitened[-1]))
+        fisher = 0.5 * np.array([[np.vdot(a, b.T) for b in whitened] for a in whitened])
+        fisher += np.eye(len(live)) / _WIDTH_OF_WIDTHS**2
+        step = np.clip(np.linalg.solve(fisher, gradient), -1, 1)
+        self.variances = self.variances.copy()
+        self.variances[live] *= np.exp(step)
 
     def _posterior(self) -> Posterior:
         linear = self._linear(self.values)
