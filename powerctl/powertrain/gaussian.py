@@ -165,6 +165,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
     def _references(self) -> list[Reference]:
         if self.references is None:
             return known_references()
+        if isinstance(self.references, str):
+            raise InvalidInput(f"references are a sequence: write [{self.references!r}]")
         return [
             r if isinstance(r, Reference) else known_references([r])[0] for r in self.references
         ]
