@@ -22,11 +22,9 @@ from powerctl.modes import FloatArray
 NOISE = 0.05  # relative error of measurement and model together
 ROWS = 700  # of a larger table, so many random rows determine the fit as well
 
-_SIZES = ("host_cycles_per_sample", "flop_per_sample", "traffic_bytes_per_sample", "launch_cycles")
-# What needs measurements at several batch sizes: only small batches are bound by launches.
-_FIXED = ("host_cycles", "flop", "traffic_bytes")
-_BATCHED = (*_FIXED, "launch_norm")
-_SHAPES = (
+PER_SAMPLE = ("host_cycles_per_sample", "flop_per_sample", "traffic_bytes_per_sample")
+FIXED = ("host_cycles", "flop", "traffic_bytes")
+SHAPES = (
     "host_stall_clocks",
     "serial_cores",
     "background_hz",
@@ -36,17 +34,20 @@ _SHAPES = (
     "gpu_norm",
     "overlap_norm",
 )
-_ACTIVITIES = ("gpu_activity", "host_activity", "traffic_activity")
-_BOUNDS = {
-    "serial_cores": (0.01, 1.8),
+ACTIVITIES = ("gpu_activity", "host_activity", "traffic_activity")
+BOUNDS = {
+    "serial_cores": (0.01, 4.0),
     "background_hz": (1e6, 3e9),
-    "loader_cores": (0.5, 12.0),
-    "traffic_exponent": (0.3, 1.5),
+    "loader_cores": (0.3, 16.0),
+    "traffic_exponent": (0.3, 2.0),
     "gpu_norm": (1.0, 12.0),
     "launch_norm": (1.0, 12.0),
     "overlap_norm": (1.0, 12.0),
-    **dict.fromkeys(_ACTIVITIES, (0.02, 20.0)),
 }
+_ACTIVITY_BOUNDS = dict.fromkeys(ACTIVITIES, (0.02, 20.0))
+_SIZES = (*PER_SAMPLE, "launch_cycles")
+# What needs measurements at several batch sizes: only small batches are bound by launches.
+_BATCHED = (*FIXED, "launch_norm")
 _POWER_BOUNDS = {
     "static_w": (0.5, 20.0),
     "mem_w": (0.05, 20.0),
@@ -120,23 +121,23 @@ def fit_signature(
     rows = _sample(table, batch_size, random_state)
     several = len(np.unique(rows["batch_size"])) > 1
     if not several:
-        start = replace(start, **dict.fromkeys(_FIXED, 0.0))
+        start = replace(start, **dict.fromkeys(FIXED, 0.0))
     elif prior is None:
         start = replace(start, launch_norm=2.0)
-    free = (*_SIZES, *(n for n in _BATCHED if several and getattr(start, n)), *_SHAPES)
+    free = (*_SIZES, *(n for n in _BATCHED if several and getattr(start, n)), *SHAPES)
     width = 0.6 if prior else 1.0
-    shapes = np.array([width if name in (*_SHAPES, "launch_norm") else 2 * width for name in free])
+    shapes = np.array([width if name in (*SHAPES, "launch_norm") else 2 * width for name in free])
 
     def time_misfit(signature: Signature) -> FloatArray:
         return _log(_cost(hardware, signature, rows).time_s / rows["time_s"])
 
-    timed = _map_fit(start, free, _BOUNDS, shapes, time_misfit, shared=len(_SIZES))
+    timed = _map_fit(start, free, BOUNDS, shapes, time_misfit, shared=len(_SIZES))
 
     def power_misfit(signature: Signature) -> FloatArray:
         return _log(_cost(hardware, signature, rows).power_w / rows["power_w"])
 
-    widths = np.full(len(_ACTIVITIES), 0.7)
-    return _map_fit(timed, _ACTIVITIES, _BOUNDS, widths, power_misfit)
+    widths = np.full(len(ACTIVITIES), 0.7)
+    return _map_fit(timed, ACTIVITIES, _ACTIVITY_BOUNDS, widths, power_misfit)
 
 
 def fit_hardware(
@@ -168,16 +169,16 @@ def fit_hardware(
         raise InvalidInput("fitting a board needs as many signatures as tables, and at least one")
     data = [_sample(table, batch_size, random_state) for table in tables]
     names = tuple(_POWER_BOUNDS)
-    plain = [replace(s, **dict.fromkeys(_ACTIVITIES, 1.0)) for s in signatures]
+    plain = [replace(s, **dict.fromkeys(ACTIVITIES, 1.0)) for s in signatures]
     x0 = np.log([getattr(start, name) for name in names])
-    n_own = len(_ACTIVITIES)
+    n_own = len(ACTIVITIES)
     widths = np.concatenate([np.full(len(names), 2.5), np.full(n_own * (len(data) - 1), 1.0)])
 
     def unpack(x: FloatArray) -> tuple[Hardware, list[Signature]]:
         values = np.exp(x[: len(names)])
         own = np.exp(x[len(names) :]).reshape(-1, n_own)
         fitted = [
-            replace(s, **dict(zip(_ACTIVITIES, row.tolist(), strict=True)))
+            replace(s, **dict(zip(ACTIVITIES, row.tolist(), strict=True)))
             for s, row in zip(plain[1:], own, strict=True)
         ]
         hardware = replace(start, **dict(zip(names, values.tolist(), strict=True)))
@@ -194,7 +195,7 @@ def fit_hardware(
         return np.concatenate([*parts, (x - origin) / widths])
 
     low, high = np.log(np.array(list(_POWER_BOUNDS.values()))).T
-    own_bounds = np.log(np.array([_BOUNDS[n] for n in _ACTIVITIES] * (len(data) - 1)))
+    own_bounds = np.log(np.array([_ACTIVITY_BOUNDS[n] for n in ACTIVITIES] * (len(data) - 1)))
     if len(own_bounds):
         low, high = np.append(low, own_bounds[:, 0]), np.append(high, own_bounds[:, 1])
     return unpack(_solve(misfit, origin, low, high))[0]

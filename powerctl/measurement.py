@@ -142,6 +142,8 @@ class MeasurementTable:
 def _parse(rows: Iterable[list[str]], source: str) -> MeasurementTable:
     lines = iter(rows)
     header = [name.strip() for name in next(lines, [])]
+    if "time_std" in header:
+        raise InvalidTable(f"{source}: these are predictions (column time_std), not measurements")
     has_batch = "batch_size" in header
     wanted = [*AXES, *(["batch_size"] if has_batch else []), "time_ms", "power_w"]
     missing = [name for name in wanted if name not in header]

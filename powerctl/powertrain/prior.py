@@ -14,25 +14,12 @@ import numpy as np
 
 from powerctl.boards import Board
 from powerctl.bottleneck import Hardware, Signature
-from powerctl.calibration import GENERIC
+from powerctl.calibration import ACTIVITIES, BOUNDS, FIXED, GENERIC, PER_SAMPLE, SHAPES
 from powerctl.modes import FloatArray
 from powerctl.powertrain.reference import Reference
 
-PER_SAMPLE = ("host_cycles_per_sample", "flop_per_sample", "traffic_bytes_per_sample")
-FIXED = ("host_cycles", "flop", "traffic_bytes")
 SIZES = (*PER_SAMPLE, *FIXED, "launch_cycles")
-SHAPES = (
-    "host_stall_clocks",
-    "serial_cores",
-    "background_hz",
-    "loader_cores",
-    "traffic_exponent",
-    "launch_stall_clocks",
-    "gpu_norm",
-    "launch_norm",
-    "overlap_norm",
-)
-ACTIVITIES = ("gpu_activity", "host_activity", "traffic_activity")
+TIME_SHAPES = (*SHAPES, "launch_norm")
 WATTS = (
     "static_w",
     "mem_w",
@@ -45,23 +32,15 @@ WATTS = (
     "cpu_voltage_rise",
     "cpu_voltage_knee",
 )
-BOUNDS = {
-    "serial_cores": (0.01, 4.0),
-    "background_hz": (1e6, 3e9),
-    "loader_cores": (0.3, 16.0),
-    "traffic_exponent": (0.3, 2.0),
-    "gpu_norm": (1.0, 12.0),
-    "launch_norm": (1.0, 12.0),
-    "overlap_norm": (1.0, 12.0),
+_BOUNDS = {
+    **BOUNDS,
     "mem_exponent": (0.2, 3.0),
-    "gpu_voltage_rise": (0.01, 4.0),
-    "gpu_voltage_knee": (0.02, 0.95),
-    "cpu_voltage_rise": (0.01, 4.0),
-    "cpu_voltage_knee": (0.02, 0.95),
+    **dict.fromkeys(("gpu_voltage_rise", "cpu_voltage_rise"), (0.01, 4.0)),
+    **dict.fromkeys(("gpu_voltage_knee", "cpu_voltage_knee"), (0.02, 0.95)),
 }
 
 _WIDTH = {
-    **dict.fromkeys(SHAPES, 0.5),
+    **dict.fromkeys(TIME_SHAPES, 0.5),
     **dict.fromkeys(SIZES, 0.8),
     **dict.fromkeys(ACTIVITIES, 0.5),
 }
@@ -106,7 +85,7 @@ class Prior:
 
     def inside(self, log_values: FloatArray) -> FloatArray:
         """The nearest values that the cost model is made for."""
-        low, high = np.log([BOUNDS.get(name, (1e-30, 1e30)) for name in self.names]).T
+        low, high = np.log([_BOUNDS.get(name, (1e-30, 1e30)) for name in self.names]).T
         return np.clip(log_values, low, high)
 
 
@@ -133,7 +112,7 @@ def prior_for(board: Board, kind: str, batched: bool, references: Sequence[Refer
         signature = _with_fixed_parts(signature)
     elif not batched:
         signature = _without_fixed_parts(signature, same_kind)
-    names = tuple(n for n in (*SIZES, *SHAPES, *ACTIVITIES) if batched or n not in FIXED)
+    names = tuple(n for n in (*SIZES, *TIME_SHAPES, *ACTIVITIES) if batched or n not in FIXED)
     values = [getattr(signature, n) for n in names] + [getattr(hardware, n) for n in WATTS]
     mean = np.log(values)
 
@@ -155,7 +134,7 @@ def _mean_signature(references: Sequence[Reference]) -> Signature:
     if not references:
         return GENERIC
     mean = {}
-    for name in (*SIZES, *SHAPES, *ACTIVITIES):
+    for name in (*SIZES, *TIME_SHAPES, *ACTIVITIES):
         present = [v for r in references if (v := getattr(r.signature, name)) > 0]
         mean[name] = float(np.exp(np.mean(np.log(present)))) if present else 0.0
     return replace(references[0].signature, **mean)

@@ -92,3 +92,13 @@ def test_the_shared_tables_lie_in_their_boards_spaces(shared_table):
         ("orin_nano_train_resnet18.csv", "orin-nano"),
     ):
         shared_table(name).check_space(load_board(board).space)
+
+
+def test_a_file_of_predictions_is_not_taken_for_measurements(tmp_path):
+    path = tmp_path / "predicted.csv"
+    path.write_text(
+        "cores,cpu_khz,gpu_hz,mem_hz,time_ms,power_w,time_std,power_std\n"
+        "12,2201600,1300500000,3199000000,59.3,51.1,0.02,0.01\n"
+    )
+    with pytest.raises(InvalidTable, match="predictions"):
+        MeasurementTable.read(path)

@@ -6,9 +6,6 @@ import csv
 
 import pytest
 
-from powerctl.boards import load_board
-from powerctl.measurement import MeasurementTable
-
 
 def test_given_modes_are_predicted_by_value_and_by_name(as_json):
     asked = ("--mode", "12c/2201/1300/3199", "--mode", "maxn", "--mode", "mode_30w")
@@ -38,10 +35,9 @@ def test_people_see_how_sure_each_figure_is(powerctl):
 def test_every_mode_is_written_as_a_table(powerctl, as_json, my_net, tmp_path):
     path = tmp_path / "all.csv"
     (maxn,) = as_json("predict", "--predictor", my_net, "--mode", "maxn", "--csv", path)["modes"]
-    table = MeasurementTable.read(path, load_board("orin-agx").space)
-    assert len(table) == 18_096
     with open(path, newline="") as file:
-        last = list(csv.DictReader(file))[-1]
+        *others, last = csv.DictReader(file)
+    assert len(others) + 1 == 18_096
     assert float(last["time_ms"]) == pytest.approx(1e3 * maxn["time_s"], rel=1e-4)
     assert float(last["power_std"]) == pytest.approx(maxn["power_std"], rel=1e-4)
 

@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 
 from powerctl.boards import board_names, load_board
 from powerctl.bottleneck import minibatch_cost
-from powerctl.calibration import GENERIC
-from powerctl.powertrain.prior import (
-    ACTIVITIES,
-    BOUNDS,
-    FIXED,
-    PER_SAMPLE,
-    SHAPES,
-    SIZES,
-    WATTS,
-    Prior,
-    prior_for,
-)
+from powerctl.calibration import ACTIVITIES, BOUNDS, FIXED, GENERIC, PER_SAMPLE
+from powerctl.powertrain.prior import SIZES, TIME_SHAPES, WATTS, Prior, prior_for
 from powerctl.powertrain.reference import Reference, load_reference
 
 AGX = load_board("orin-agx")
@@ -48,7 +38,7 @@ def watts_times(reference: Reference, factor: float) -> Reference:
 
 def test_one_reference_alike_is_the_mean():
     prior = prior_for(AGX, "train", False, [RESNET])
-    for name in (*PER_SAMPLE, "launch_cycles", *SHAPES, *ACTIVITIES):
+    for name in (*PER_SAMPLE, "launch_cycles", *TIME_SHAPES, *ACTIVITIES):
         assert value(prior, name) == pytest.approx(getattr(RESNET.signature, name))
     for name in WATTS:
         assert value(prior, name) == pytest.approx(getattr(RESNET.hardware, name))
@@ -66,7 +56,7 @@ def test_several_references_alike_count_by_their_geometric_mean():
 def test_for_the_workload_references_of_the_same_kind_count_alone():
     alone = prior_for(AGX, "train", False, [RESNET])
     among = prior_for(AGX, "train", False, [MOBILENET, RESNET])
-    for name in (*PER_SAMPLE, "launch_cycles", *SHAPES, *ACTIVITIES):
+    for name in (*PER_SAMPLE, "launch_cycles", *TIME_SHAPES, *ACTIVITIES):
         assert value(among, name) == pytest.approx(value(alone, name))
 
 
@@ -133,10 +123,10 @@ def test_with_batch_sizes_that_no_reference_has_fixed_parts_are_guessed_and_unsu
 
 def test_without_references_the_prior_is_generic_and_wider():
     known, generic = prior_for(AGX, "train", True, [RESNET]), prior_for(AGX, "train", True, [])
-    for name in (*PER_SAMPLE, "launch_cycles", *SHAPES, *ACTIVITIES):
+    for name in (*PER_SAMPLE, "launch_cycles", *TIME_SHAPES, *ACTIVITIES):
         assert value(generic, name) == pytest.approx(getattr(GENERIC, name))
     assert value(generic, "static_w") == pytest.approx(AGX.hardware.static_w)
-    for name in (*PER_SAMPLE, *SHAPES, *ACTIVITIES, *WATTS):
+    for name in (*PER_SAMPLE, *TIME_SHAPES, *ACTIVITIES, *WATTS):
         assert std(generic, name) > std(known, name)
 
 
