@@ -20,7 +20,12 @@ MAY_IMPORT = {
 # the server knows the model and its evaluation; only the simulation knows the client
 CLIENT_MODULES = {"client.tasks.task", "client.tasks.evaluation"}
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
-KNOW_TORCH = {"powerctl/powertrain/network.py"}
+KNOW_TORCH = {
+    "powerctl/powertrain/network.py",
+    "powerctl/pagoda/counting.py",
+    "powerctl/pagoda/operators.py",
+    "powerctl/pagoda/torchvision_cpu.py",
+}
 KNOW_THE_CLIENT = {"server/simulation.py", "server/cli.py"}
 
 

@@ -1,0 +1,207 @@
+"""Counts of models: the published vectors, hand-computed operators, torch's own FLOP counter."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
+
+from powerctl.errors import InvalidInput
+from powerctl.pagoda.convention import PUBLISHED
+from powerctl.pagoda.counting import count_model
+from powerctl.pagoda.counts import linear_in_batch
+from powerctl.pagoda.torchvision_cpu import import_torchvision
+
+
+def torchvision_model(name: str) -> nn.Module:
+    return getattr(import_torchvision().models, name)().to("meta")
+
+
+def images(batch_size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(batch_size, 3, 224, 224, device="meta", dtype=dtype)
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """Batch norm folded into the convolution before it, as exported graphs have it."""
+    children = list(model.named_children())
+    for (name, conv), (norm_name, norm) in pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(model, name, fuse_conv_bn_eval(conv, norm))
+            setattr(model, norm_name, nn.Identity())
+    for _, child in children:
+        folded(child)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "flop", "weight_bytes", "bytes_per_sample"),
+    [
+        ("resnet50", 8_206_316_544, 102_011_648, 234_659_744),
+        ("mobilenet_v3_large", 449_137_560, 21_805_088, 81_171_584),
+    ],
+)
+def test_the_published_vectors_hold_exactly(name, flop, weight_bytes, bytes_per_sample):
+    model = folded(torchvision_model(name).eval())
+    line = linear_in_batch(lambda b: count_model(model, images(b), convention=PUBLISHED))
+    assert (line.flop_fixed, line.flop_per_sample) == (0, flop)
+    assert (line.bytes_fixed, line.bytes_per_sample) == (weight_bytes, bytes_per_sample)
+
+
+def test_a_linear_layer_by_hand_forward_and_backward():
+    model, x = nn.Linear(8, 4, bias=False), torch.empty(2, 8)
+    forward = count_model(model, x)
+    assert forward.flop == 2 * 2 * 8 * 4
+    assert forward.dram_bytes == 4 * (2 * 8 + 8 * 4 + 2 * 4)
+    assert forward.weight_bytes == 4 * 8 * 4
+    trained = count_model(nn.Sequential(nn.Linear(8, 8, bias=False), model), x, training=True)
+    gradients = 2 * 2 * 8 * 8 + 2 * 2 * 2 * 8 * 4  # of one weight; of the other and its input
+    forwards = 2 * 2 * 8 * 8 + 2 * 2 * 8 * 4
+    assert forwards + gradients <= trained.flop < 1.1 * (forwards + gradients)
+
+
+def test_a_grouped_convolution_costs_a_groups_share():
+    x = torch.empty(2, 8, 10, 10)
+    full = count_model(nn.Conv2d(8, 8, 3, bias=False), x)
+    grouped = count_model(nn.Conv2d(8, 8, 3, groups=4, bias=False), x)
+    assert full.flop == 2 * 2 * 8 * 8 * 8 * 9 * 8
+    assert grouped.flop == full.flop / 4
+
+
+class Attention(nn.Module):
+    def forward(self, q: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, q, q)
+
+
+@pytest.mark.parametrize(("batch", "heads"), [(1, 1), (4, 1), (1, 6), (3, 2)])
+def test_attention_grows_with_batch_and_heads(batch, heads):
+    one = count_model(Attention(), torch.empty(1, 1, 16, 8))
+    many = count_model(Attention(), torch.empty(batch, heads, 16, 8))
+    assert one.flop >= 2 * 2 * 16 * 16 * 8
+    assert many.flop == batch * heads * one.flop
+
+
+class Scaled(nn.Module):
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return x * scale
+
+
+def test_a_broadcast_operand_is_read_at_its_own_size():
+    counts = count_model(Scaled(), (torch.empty(10, 100), torch.empty(100)))
+    assert counts.flop == 1000
+    assert counts.dram_bytes == 4 * (1000 + 100 + 1000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_halves_the_bytes_and_keeps_the_flop(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    single = count_model(model, images(2))
+    half = count_model(model.to(dtype), images(2, dtype))
+    assert half.flop == single.flop
+    assert 2 * half.dram_bytes == single.dram_bytes
+
+
+def flops_of_torch(model: nn.Module, x: torch.Tensor) -> int:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(x)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf", "vit_b_16"]
+)
+def test_products_agree_with_torchs_own_counter(name):
+    model = torchvision_model(name).eval()
+    counts = count_model(model, images(2))
+    assert not counts.unknown
+    products = ("convolution", "mm", "bmm", "linear", "attention")
+    ours = sum(op.flop for op in counts.operators if any(p in op.name for p in products))
+    # ours count biases and the softmax of attention too
+    assert 0 <= ours / flops_of_torch(model, images(2)) - 1 < 0.01
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.LSTM(8, 16, 2, batch_first=True),
+        nn.GRU(8, 16, batch_first=True),
+        nn.TransformerEncoderLayer(8, 2, 32, batch_first=True),
+    ],
+    ids=["lstm", "gru", "transformer"],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_sequence_models_are_known_through_and_through(model, training):
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = self.inner(x)
+            return out[0] if isinstance(out, tuple) else out
+
+    counts = count_model(First(), torch.empty(4, 5, 8), training=training)
+    assert counts.flop > 0 and not counts.unknown
+
+
+def test_training_costs_about_three_forwards_and_the_optimiser_its_own():
+    model = torchvision_model("resnet18")
+    forward, trained, stepped = (
+        count_model(model, images(4)),
+        count_model(model, images(4), training=True),
+        count_model(model, images(4), training=True, optimiser="sgd-momentum"),
+    )
+    assert 2.8 < trained.flop / forward.flop < 3.1
+    parameters = sum(p.numel() for p in model.parameters())
+    assert 3 * parameters <= stepped.flop - trained.flop <= 6 * parameters
+    assert stepped.dram_bytes - trained.dram_bytes >= 4 * 5 * parameters
+
+
+def test_layers_and_operators_add_up_to_the_total():
+    counts = count_model(torchvision_model("mobilenet_v3_large"), images(2), training=True)
+    for parts in (counts.layers, counts.operators):
+        assert sum(part.flop for part in parts) == counts.flop
+        assert sum(part.dram_bytes for part in parts) == counts.dram_bytes
+        assert sum(part.kernels for part in parts) == counts.kernels
+
+
+def test_fused_pointwise_operators_move_fewer_bytes_for_the_same_work():
+    model = torchvision_model("mobilenet_v3_large")
+    plain, fused = (count_model(model, images(2), fused_pointwise=f) for f in (False, True))
+    assert fused.flop == plain.flop
+    assert fused.dram_bytes < 0.9 * plain.dram_bytes
+    assert fused.kernels < plain.kernels
+
+
+def test_an_operator_without_a_formula_is_named_with_its_share():
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x)
+
+    counts = count_model(Odd(), torch.empty(100))
+    (unknown,) = counts.unknown
+    assert "bessel_j0" in unknown.name
+    assert (unknown.calls, unknown.bytes_share) == (1, 1.0)
+
+
+def test_counting_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_model(model, torch.randn(2, 3, 8, 8), training=True, optimiser="adam")
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_contradicting_options_are_refused():
+    model, x = nn.Linear(2, 2), torch.empty(1, 2)
+    with pytest.raises(InvalidInput, match="training=True"):
+        count_model(model, x, optimiser="sgd")
+    with pytest.raises(InvalidInput, match="optimiser is one of"):
+        count_model(model, x, training=True, optimiser="lion")
+    with pytest.raises(InvalidInput, match="no fused operators"):
+        count_model(model, x, convention=PUBLISHED, fused_pointwise=True)
