@@ -1,0 +1,1 @@
+"""Fulcrum: the mode and batch sizes that serve training and inference best under their budgets."""

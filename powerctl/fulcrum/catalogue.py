@@ -1,0 +1,85 @@
+"""Solvers by name, and how many modes each may profile."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from powerctl.errors import UnknownName
+from powerctl.fulcrum.als import ALS
+from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
+from powerctl.fulcrum.gmd import GMD
+from powerctl.fulcrum.problems import Problem
+from powerctl.fulcrum.solver import Solver
+from powerctl.powertrain.reference import Reference
+
+SOLVERS = ("default", "gmd", "als", "maxn", "optimal", "random-N", "nn-N", "als-N")
+
+# Published numbers of modes that ALS profiles: for one workload, and for a pair.
+_ALS_MODES = (50, 145)
+
+Make = Callable[[int, "Sequence[Reference] | None"], Solver]  # from a seed and references
+
+
+@dataclass(frozen=True)
+class SolverEntry:
+    """A solver of the catalogue.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+        From a seed and the references that the solver may know other workloads from (None: those
+        that come with powerctl; only the default uses them).
+    own_modes : tuple of int or None
+        Modes that it profiles for one workload and for a pair, whatever cap is asked for.
+    probes : int
+        Modes that a campaign solver may profile for each problem after its campaign.
+    """
+
+    name: str
+    make: Make
+    own_modes: tuple[int, int] | None = None
+    probes: int = 0
+
+    def cap(self, problem: Problem, asked: int) -> int:
+        """Cap of profiled modes for a problem."""
+        if self.own_modes is None:
+            return asked
+        return self.own_modes[len({job.role for job in problem.jobs}) - 1]
+
+
+def find_solver(name: str) -> SolverEntry:
+    """The entry of a name such as ``gmd`` or ``random-50``; raises `UnknownName` for others."""
+    if name in _ENTRIES:
+        return _ENTRIES[name]
+    match = re.fullmatch(r"(random|nn|als)-([1-9]\d*)", name)
+    if match is None:
+        raise UnknownName("solver", name, SOLVERS)
+    n = int(match[2])
+    return SolverEntry(name, _COUNTED[match[1]](n), (n, n))
+
+
+def _default(seed: int, references: Sequence[Reference] | None) -> Solver:
+    from powerctl.fulcrum.model_based import ModelBased
+
+    return ModelBased(references=references)
+
+
+_ENTRIES = {
+    entry.name: entry
+    for entry in (
+        SolverEntry("default", _default),
+        SolverEntry("gmd", lambda seed, references: GMD()),
+        SolverEntry("als", lambda seed, references: ALS(seed), _ALS_MODES),
+        SolverEntry("maxn", lambda seed, references: Maxn(), (1, 1)),
+        SolverEntry("optimal", lambda seed, references: Optimal(), (sys.maxsize, sys.maxsize)),
+    )
+}
+_COUNTED: dict[str, Callable[[int], Make]] = {
+    "random": lambda n: lambda seed, references: RandomModes(n, seed),
+    "nn": lambda n: lambda seed, references: NeuralNetwork(n, seed),
+    "als": lambda n: lambda seed, references: ALS(seed, name=f"als-{n}"),
+}
