@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import NormalDist
@@ -22,6 +23,7 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board, load_board
+from powerctl.bottleneck import Signature
 from powerctl.errors import Infeasible, InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays, PowerMode
@@ -56,12 +58,29 @@ def _network_scratch(
     return lambda random_state: NetworkPredictor(random_state=random_state)
 
 
-def _gaussian(target: MeasurementTable, board: Board, references: References, seed: int) -> Make:
+def _gaussian(
+    target: MeasurementTable,
+    board: Board,
+    references: References,
+    seed: int,
+    expected: Signature | None = None,
+) -> Make:
     built = [
         build_reference(table, its_board, name=Path(table.source).stem, kind=_kind(table))
         for table, its_board in references
     ]
-    return lambda random_state: GaussianPredictor(board.name, kind=_kind(target), references=built)
+    return lambda random_state: GaussianPredictor(
+        board.name, kind=_kind(target), references=built, expected=expected
+    )
+
+
+def _counted(workload: str | None, kind: str) -> Callable[..., Make]:
+    """Ours, which knows the counts of the workload's model too."""
+    if workload is None:
+        raise InvalidInput("counted knows the model: name it with --workload")
+    from powerctl.pagoda.counted import CountedModel
+
+    return partial(_gaussian, expected=CountedModel.of(workload, None, kind).signature)
 
 
 _MAKERS = {
@@ -260,7 +279,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
     show_default=True,
     help="Board of the references: once, or once for each.",
 )
-@click.option("--predictor", default="default", show_default=True, help=", ".join(_MAKERS))
+@click.option(
+    "--predictor", default="default", show_default=True, help=f"{', '.join(_MAKERS)}, counted"
+)
+@click.option("--workload", help="Model of the target, for counted: resnet18, torchvision:NAME.")
 @click.option("--modes", default="10,20,50", show_default=True, help="Modes to measure.")
 @click.option("--runs", default=10, show_default=True, type=click.IntRange(min=1))
 @click.option(
@@ -282,6 +304,7 @@ def main(
     references: tuple[str, ...],
     reference_boards: tuple[str, ...],
     predictor: str,
+    workload: str | None,
     modes: str,
     runs: int,
     sampling: str,
@@ -293,8 +316,8 @@ def main(
     """Run the benchmark."""
     names, counts = predictor.split(","), _counts(modes)
     for name in names:
-        if name not in _MAKERS:
-            raise UnknownName("predictor", name, _MAKERS)
+        if name not in (*_MAKERS, "counted"):
+            raise UnknownName("predictor", name, (*_MAKERS, "counted"))
     if len(reference_boards) == 1:
         reference_boards *= len(references)
     if len(reference_boards) != len(references):
@@ -311,7 +334,8 @@ def main(
     samples = {
         n: [_sample_rows(table, n, seed + run, designer) for run in range(runs)] for n in counts
     }
-    makers = {name: _MAKERS[name](table, home, known, seed) for name in dict.fromkeys(names)}
+    kinds = _MAKERS | ({"counted": _counted(workload, _kind(table))} if "counted" in names else {})
+    makers = {name: kinds[name](table, home, known, seed) for name in dict.fromkeys(names)}
     rows = []
     for name, n_modes in product(makers, samples):
         click.echo(f"{name}, {n_modes} modes:", err=True)

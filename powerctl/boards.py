@@ -83,6 +83,11 @@ class Board:
                 return preset
         raise UnknownName(f"preset of {self.name}", name, [p.name for p in self.presets])
 
+    def mode(self, text: str) -> PowerMode:
+        """The mode of a preset's name, or as it is written; see `ModeSpace.parse`."""
+        named = {preset.name.upper(): preset.mode for preset in self.presets}
+        return named.get(text.upper()) or self.space.parse(text)
+
 
 def board_names() -> list[str]:
     """Names of all boards of the catalogue."""

@@ -6,7 +6,6 @@ determines everything, five measured modes correct a prior.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -199,39 +198,6 @@ def fit_hardware(
     if len(own_bounds):
         low, high = np.append(low, own_bounds[:, 0]), np.append(high, own_bounds[:, 1])
     return unpack(_solve(misfit, origin, low, high))[0]
-
-
-def signature_from_counts(
-    flop_per_sample: float, bytes_per_sample: float, *, host_cycles_per_sample: float = 2e7
-) -> Signature:
-    """A rough signature of a workload that was never measured, from its FLOP and DRAM bytes.
-
-    Kernels reach a share of the board's peaks that falls with arithmetic intensity: of ResNet-50
-    inference (35 FLOP/byte) 73 % and of MobileNetV3 (5.5 FLOP/byte) 9 % of peak FLOP/s, and about
-    a third of peak bandwidth, by the fits on the AGX Orin. Good to a factor of about 1.5; measure
-    a few modes and use `fit_signature` with this as the prior.
-
-    Parameters
-    ----------
-    flop_per_sample, bytes_per_sample : float
-        Of all that a minibatch does (training: forward, backward and optimiser), per sample.
-    host_cycles_per_sample : float
-        Core cycles to prepare a sample; the default is that of decoding and scaling a photo.
-    """
-    if not (flop_per_sample > 0 and bytes_per_sample > 0 and host_cycles_per_sample > 0):
-        raise InvalidInput("FLOP, bytes and host cycles per sample must be positive")
-    intensity = flop_per_sample / bytes_per_sample
-    exponent = math.log(0.73 / 0.09) / math.log(35 / 5.5)
-    efficiency = min(0.9, 0.73 * (intensity / 35) ** exponent)
-    return replace(
-        GENERIC,
-        host_cycles=0.0,
-        flop=0.0,
-        traffic_bytes=0.0,
-        host_cycles_per_sample=host_cycles_per_sample,
-        flop_per_sample=flop_per_sample / efficiency,
-        traffic_bytes_per_sample=bytes_per_sample / 0.36,
-    )
 
 
 def errors_pct(

@@ -7,11 +7,14 @@ import click
 from powerctl import console
 from powerctl.commands.catalogue import boards, modes, presets
 from powerctl.commands.choose import choose
+from powerctl.commands.explain import explain
 from powerctl.commands.fit import fit
 from powerctl.commands.front import pareto, plot
 from powerctl.commands.predict import predict
 from powerctl.commands.profile import profile_command
 from powerctl.commands.reference import reference
+from powerctl.commands.roofline import roofline
+from powerctl.commands.tune import tune
 from powerctl.commands.twin import twin
 
 _EXAMPLES = """\b
@@ -25,6 +28,9 @@ Examples:
     powerctl fit run.jsonl --out my-net.json
     powerctl choose --predictor my-net.json --power-limit 30
     powerctl plot --predictor my-net.json --power-limit 30 --out front.png
+  A network that was never measured, from its FLOP and bytes:
+    powerctl explain resnet50 --board orin-agx --mode maxn --batch 16
+    powerctl tune my_pkg.my_mod:make --input 3,224,224 --kind train --slowdown 5%
   A network of the catalogue:
     powerctl choose --board orin-nano --workload resnet18-train --energy-min --slowdown 5%
     powerctl pareto --board orin-agx --workload mobilenetv3-train
@@ -45,6 +51,7 @@ for command in (
     *(boards, modes, presets),
     *(profile_command, fit, reference),
     *(predict, pareto, choose, plot),
+    *(explain, tune, roofline),
     twin,
 ):
     cli.add_command(command)

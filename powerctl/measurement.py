@@ -23,6 +23,11 @@ class Measurement:
     power_w: float
     batch_size: int | None = None
 
+    @property
+    def energy_j(self) -> float:
+        """Joules of one minibatch."""
+        return self.time_s * self.power_w
+
 
 @dataclass(frozen=True)
 class MeasurementTable:
@@ -119,6 +124,14 @@ class MeasurementTable:
     def energy_j(self) -> FloatArray:
         """Energy of one minibatch, shape (n,)."""
         return self.time_s * self.power_w
+
+    def find(self, mode: PowerMode, batch_size: int) -> int | None:
+        """Row of a mode, and of a batch size where the table names them; None without."""
+        columns = [axis == value for axis, value in zip(self.modes, mode.values, strict=True)]
+        if self.batch_size is not None:
+            columns.append(self.batch_size == batch_size)
+        rows = np.flatnonzero(np.logical_and.reduce(columns))
+        return int(rows[0]) if len(rows) else None
 
     def take(self, rows: IntArray) -> MeasurementTable:
         """The table of some rows."""

@@ -95,15 +95,15 @@ def plot_front(
     axes.grid(color="0.93", lw=0.6)
     axes.set_axisbelow(True)
     axes.legend(fontsize=9, loc="upper left" if is_energy else "upper right")
-    _plain_ticks(axes.xaxis, *axes.get_xlim())
-    _plain_ticks(axes.yaxis, *axes.get_ylim())
+    plain_ticks(axes.xaxis, *axes.get_xlim())
+    plain_ticks(axes.yaxis, *axes.get_ylim())
     try:
         figure.savefig(path, dpi=140, format="png")
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _plain_ticks(axis: Axis, low: float, high: float) -> None:
+def plain_ticks(axis: Axis, low: float, high: float) -> None:
     """Label a logarithmic axis with plain numbers: four of them or more, such as 50 100 200."""
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), np.arange(1, 10, 0.5)):

@@ -23,6 +23,9 @@ CLIENT_MODULES = {"client.tasks.task", "client.tasks.evaluation"}
 KNOW_TORCH = {
     "powerctl/powertrain/network.py",
     "powerctl/pagoda/counting.py",
+    "powerctl/pagoda/kernels.py",
+    "powerctl/pagoda/models.py",
+    "powerctl/pagoda/networks.py",
     "powerctl/pagoda/operators.py",
     "powerctl/pagoda/torchvision_cpu.py",
 }

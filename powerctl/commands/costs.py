@@ -14,7 +14,7 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.commands.options import CostOptions
+from powerctl.commands.options import CostOptions, load_counted
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
@@ -128,12 +128,18 @@ class Costs:
 
 def load_costs(asked: CostOptions) -> Costs:
     """The costs that a command line asks for."""
-    if asked.table is not None and asked.predictor is not None:
-        raise InvalidInput("costs come from --table or from --predictor, not from both")
+    given = ("table", "predictor", "model")
+    sources = [f"--{name}" for name in given if getattr(asked, name) is not None]
+    if len(sources) > 1:
+        raise InvalidInput(f"costs come from {' or '.join(sources)}, not from both")
+    if asked.model is None and (asked.input or asked.kind):
+        raise InvalidInput("--input and --kind say what --model is: give --model")
     if asked.predictor is not None:
         return _of_predictor(asked, asked.predictor)
     if asked.table is not None:
         return _of_table(asked, asked.table)
+    if asked.model is not None:
+        return _of_counts(asked, asked.model)
     return _of_signature(asked)
 
 
@@ -150,6 +156,26 @@ def _of_signature(asked: CostOptions) -> Costs:
 
     origin = f"predicted by the cost model of {board.name} for {job.name}, batch {job.batch_size}"
     return Costs(board, modes, predict(()), origin, predict, job.batch_size, job)
+
+
+def _of_counts(asked: CostOptions, model: str) -> Costs:
+    """Costs of a model that was never measured: from its counts, and what references know."""
+    from powerctl.powertrain.gaussian import GaussianPredictor
+
+    board = load_board(asked.board or "orin-agx", asked.l4t)
+    size, kind = asked.batch or 16, asked.kind or "infer"
+    job = load_counted(model, asked.input, kind).workload(size)
+    predictor = GaussianPredictor(
+        board.name, l4t=asked.l4t, kind=kind, batch_size=size, expected=job.signature
+    )
+    modes = board.space.arrays
+
+    def predict(seen: Sequence[Measurement]) -> Prediction:
+        table = replace(MeasurementTable.of(seen, "measured"), batch_size=None)
+        return predictor.fit(table).predict(modes)
+
+    origin = f"estimated from the counts of {job.name} for {board.name}, batch {size}"
+    return Costs(board, modes, predict(()), origin, predict, size, job)
 
 
 def _of_table(asked: CostOptions, path: str) -> Costs:

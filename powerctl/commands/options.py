@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from powerctl.pagoda.counted import CountedModel
 
 Command = Callable[..., None]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+MODELS = "resnet50, torchvision:NAME, pkg.module:make"
+_KINDS = click.Choice(["train", "infer"])
+_input_option = click.option("--input", help="A sample of an own model: 3,224,224 or 128:int64.")
 _l4t_option = click.option("--l4t", help="L4T release, for boards whose clocks changed.")
 
 
@@ -25,6 +31,9 @@ class CostOptions:
     batch: int | None
     table: str | None
     predictor: str | None
+    model: str | None = None
+    input: str | None = None
+    kind: str | None = None
 
 
 _COST_OPTIONS = tuple(CostOptions.__dataclass_fields__)
@@ -53,6 +62,9 @@ def with_costs(command: Command) -> Command:
     @click.option("--batch", type=click.IntRange(1), help="Batch size.")
     @click.option("--table", help="Take costs from measurements: a CSV or a profile log.")
     @click.option("--predictor", help="Take costs from what powerctl fit saved.")
+    @click.option("--model", help=f"Estimate costs from the counts of a model: {MODELS}.")
+    @_input_option
+    @click.option("--kind", type=_KINDS, show_default="infer", help="What --model does.")
     @wraps(command)
     def run(**given: Any) -> None:
         from powerctl.commands.costs import load_costs
@@ -63,6 +75,35 @@ def with_costs(command: Command) -> Command:
     return run
 
 
+def with_model(command: Command) -> Command:
+    """Give a command the argument MODEL, and what it does; it receives them as `counted`."""
+
+    @click.argument("model")
+    @_input_option
+    @click.option("--kind", type=_KINDS, default="infer", show_default=True, help="What it does.")
+    @click.option(
+        "--optimiser",
+        type=click.Choice(["sgd", "sgd-momentum", "adam"]),
+        default="sgd",
+        show_default=True,
+        help="Of training.",
+    )
+    @wraps(command)
+    def run(model: str, input: str | None, kind: str, optimiser: Any, **rest: Any) -> None:
+        command(counted=load_counted(model, input, kind, optimiser), **rest)
+
+    return run
+
+
+def load_counted(
+    model: str, input_text: str | None, kind: str, optimiser: Any = "sgd"
+) -> CountedModel:
+    """The model that a command line names."""
+    from powerctl.pagoda.counted import CountedModel
+
+    return CountedModel.of(model, input_text, kind, optimiser)
+
+
 def with_table(command: Command) -> Command:
     """Give a command the argument TABLE, and what it is of; it receives them as `measured`."""
 
@@ -71,7 +112,7 @@ def with_table(command: Command) -> Command:
     @_l4t_option
     @click.option(
         "--kind",
-        type=click.Choice(["train", "infer"]),
+        type=_KINDS,
         show_default="train, or of the log",
         help="What was measured.",
     )

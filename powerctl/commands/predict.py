@@ -11,7 +11,6 @@ from powerctl.commands.options import json_option, with_costs
 
 if TYPE_CHECKING:
     from powerctl.commands.costs import Costs
-    from powerctl.modes import PowerMode
 
 _FRONT_POINTS = 8
 
@@ -36,7 +35,7 @@ def predict(costs: Costs, listed: tuple[str, ...], csv: str | None, as_json: boo
     """
     from powerctl.commands.costs import print_entries
 
-    rows = [(name, costs.row(_mode(costs, name))) for name in listed] or _usual(costs)
+    rows = [(name, costs.row(costs.board.mode(name))) for name in listed] or _usual(costs)
     entries = [costs.entry(row) for _, row in rows]
     labels = [name for name, _ in rows]
     if csv:
@@ -49,12 +48,6 @@ def predict(costs: Costs, listed: tuple[str, ...], csv: str | None, as_json: boo
     click.echo(costs.caption)
     if csv:
         click.echo(f"{csv}: all {len(costs.values.time_s):,} modes")
-
-
-def _mode(costs: Costs, text: str) -> PowerMode:
-    """The mode of a preset's name, or as it is written."""
-    presets = {preset.name.upper(): preset.mode for preset in costs.board.presets}
-    return presets.get(text.upper()) or costs.board.space.parse(text)
 
 
 def _usual(costs: Costs) -> list[tuple[str, int]]:

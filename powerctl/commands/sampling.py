@@ -50,7 +50,7 @@ class Sampling:
         if self.listed:
             return FixedModes([device.space.parse(text) for text in self.listed])
         modes = (
-            _modes_of(device) if self.per_axis is None else [*device.space.thinned(self.per_axis)]
+            modes_of(device) if self.per_axis is None else [*device.space.thinned(self.per_axis)]
         )
         if self.count is None:
             return FixedModes(modes)
@@ -89,7 +89,7 @@ class Sampling:
         )
 
 
-def _modes_of(device: Device) -> list[PowerMode]:
+def modes_of(device: Device) -> list[PowerMode]:
     """All modes that a device can run: of a table those it holds, of a board its space."""
     from powerctl.devices.table import TableDevice
 

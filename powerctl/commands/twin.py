@@ -97,8 +97,12 @@ def twin_fit(measured: Measured, name: str, prior: str | None, parameters: int, 
 
 @twin.command("estimate")
 @click.option("--name", required=True, help="Name of the workload.")
-@click.option("--flop-per-sample", type=float, required=True, help="Training: of all passes.")
-@click.option("--bytes-per-sample", type=float, required=True, help="DRAM traffic, likewise.")
+@click.option("--flop-per-sample", type=float, required=True, help="Of inference.")
+@click.option("--bytes-per-sample", type=float, required=True, help="Of DRAM, of inference.")
+@click.option("--weight-bytes", type=float, default=0.0, help="Of a minibatch of any size.")
+@click.option(
+    "--sample", type=click.Choice(["image", "tokens"]), default="image", show_default=True
+)
 @click.option("--kind", type=click.Choice(["train", "infer"]), default="train", show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Batch size.")
 @click.option("--parameters", type=click.IntRange(0), default=0, help="Of the model.")
@@ -107,16 +111,19 @@ def twin_estimate(
     name: str,
     flop_per_sample: float,
     bytes_per_sample: float,
+    weight_bytes: float,
+    sample: str,
     kind: str,
     batch: int,
     parameters: int,
     out: str,
 ) -> None:
-    """Estimate a workload's signature from its FLOP and bytes alone, to a factor of about 1.5."""
-    from powerctl.calibration import signature_from_counts
+    """Estimate a workload from its FLOP and bytes; with a model at hand: powerctl explain --out."""
+    from powerctl.pagoda.estimate import estimate_from_totals
     from powerctl.workload import Workload, write_workload
 
-    signature = signature_from_counts(flop_per_sample, bytes_per_sample)
+    totals = (flop_per_sample, weight_bytes, bytes_per_sample)
+    signature = estimate_from_totals(kind, *totals, sample=sample)
     source = f"estimated from {flop_per_sample:.4g} FLOP and {bytes_per_sample:.4g} bytes a sample"
     write_workload(Workload(name, kind, batch, signature, name, source, parameters), Path(out))
     click.echo(f"{out}: {source}; measure a few modes and refine it with: powerctl twin fit")

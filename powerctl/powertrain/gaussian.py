@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from powerctl.boards import load_board
+from powerctl.bottleneck import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
@@ -49,6 +50,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         Samples of a minibatch, where a table does not say.
     references : sequence of Reference or str, optional
         What to start from; None takes all that are known, an empty sequence none.
+    expected : Signature, optional
+        What the workload is estimated to need, from its counts (`powerctl.pagoda.estimate`).
 
     Attributes
     ----------
@@ -71,12 +74,14 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         kind: str = "train",
         batch_size: int = 16,
         references: Sequence[Reference | str] | None = None,
+        expected: Signature | None = None,
     ) -> None:
         self.board = board
         self.l4t = l4t
         self.kind = kind
         self.batch_size = batch_size
         self.references = references
+        self.expected = expected
 
     def fit(self, table: MeasurementTable) -> GaussianPredictor:
         """Learn from measured modes; none leaves what the references say.
@@ -94,6 +99,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         self.batched_ = table.batch_size is not None
         sizes = self._sizes(table.batch_size, len(table))
         prior = prior_for(self.board_, self.kind, self.batched_, self.references_)
+        if self.expected is not None:
+            prior = prior.updated(self.expected, self.batch_size)
         mean, std = _factors(len(self._alike()))
         columns = Columns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)

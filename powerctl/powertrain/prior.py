@@ -55,6 +55,14 @@ _OTHER_KIND = {
     **dict.fromkeys(ACTIVITIES, 0.5),
 }
 _FIXED_SAMPLES = 2.0
+# How far an estimate from counts is from the truth: each part by itself, and all sizes together.
+_COUNTED = {
+    **_WIDTH,
+    **dict.fromkeys(SIZES, 0.3),
+    **dict.fromkeys(("host_cycles_per_sample", "launch_cycles"), 0.5),
+    **dict.fromkeys(FIXED, 1.0),
+}
+_COUNTED_TOGETHER = 0.2
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,25 @@ class Prior:
         values = dict(zip(self.names, np.exp(log_values).tolist(), strict=True))
         watts = {name: values.pop(name) for name in WATTS}
         return replace(self.hardware, **watts), replace(self.signature, **values)
+
+    def updated(self, signature: Signature, batch_size: int) -> Prior:
+        """After an estimate of the workload from counts, taken as a measurement of its parameters.
+
+        Without fixed parts among the free parameters, parts per sample are those of a minibatch.
+        """
+        if not set(FIXED) <= set(self.names):
+            signature = _without_fixed_parts(signature, batch_size)
+        names = [n for n in self.names if n in _COUNTED and getattr(signature, n) > 0]
+        at = [self.names.index(name) for name in names]
+        together = _COUNTED_TOGETHER * np.array([name in SIZES for name in names])
+        error = np.diag([_COUNTED[name] ** 2 for name in names]) + np.outer(together, together)
+        surprise = np.log([getattr(signature, name) for name in names]) - self.mean[at]
+        gain = np.linalg.solve(self.covariance[np.ix_(at, at)] + error, self.covariance[at]).T
+        return replace(
+            self,
+            mean=self.mean + gain @ surprise,
+            covariance=self.covariance - gain @ self.covariance[at],
+        )
 
     def inside(self, log_values: FloatArray) -> FloatArray:
         """The nearest values that the cost model is made for."""
@@ -111,7 +138,8 @@ def prior_for(board: Board, kind: str, batched: bool, references: Sequence[Refer
     if batched and alien:
         signature = _with_fixed_parts(signature)
     elif not batched:
-        signature = _without_fixed_parts(signature, same_kind)
+        reference_size = same_kind[0].batch_size if same_kind else 16
+        signature = _without_fixed_parts(signature, reference_size)
     names = tuple(n for n in (*SIZES, *TIME_SHAPES, *ACTIVITIES) if batched or n not in FIXED)
     values = [getattr(signature, n) for n in names] + [getattr(hardware, n) for n in WATTS]
     mean = np.log(values)
@@ -159,9 +187,8 @@ def _with_fixed_parts(signature: Signature) -> Signature:
     return replace(signature, **fixed)
 
 
-def _without_fixed_parts(signature: Signature, references: Sequence[Reference]) -> Signature:
-    """All of a minibatch as parts per sample, at the references' batch size."""
-    batch_size = references[0].batch_size if references else 16
+def _without_fixed_parts(signature: Signature, batch_size: int) -> Signature:
+    """All of a minibatch of a size as parts per sample."""
     parts = {
         f"{name}_per_sample": getattr(signature, f"{name}_per_sample")
         + getattr(signature, name) / batch_size

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from powerctl.bottleneck import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, ModeArrays
@@ -30,6 +32,8 @@ def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
     """Write a fitted predictor."""
     table = predictor.table_
     content: dict[str, Any] = {name: getattr(predictor, name) for name in _PARAMETERS}
+    expected = predictor.expected
+    content["expected"] = None if expected is None else asdict(expected)
     content["references"] = []
     for reference in predictor.references_:
         data, packed = contents_of(reference)
@@ -80,8 +84,11 @@ def load_predictor(path: str | Path) -> GaussianPredictor:
         )
         for entry in content["references"]
     ]
+    expected = content.get("expected")  # files of older versions have none
     predictor = GaussianPredictor(
-        **{name: content[name] for name in _PARAMETERS}, references=references
+        **{name: content[name] for name in _PARAMETERS},
+        references=references,
+        expected=None if expected is None else Signature(**expected),
     )
     return predictor.fit(_table(content["table"]))
 

@@ -174,3 +174,23 @@ def test_values_are_brought_inside_the_bounds_and_others_left():
     at = prior.names.index("flop_per_sample")
     assert far[at] == prior.mean[at] + 9
     np.testing.assert_array_equal(prior.inside(far), far)
+
+
+def test_an_estimate_from_counts_moves_the_sizes_and_makes_them_surer():
+    before = prior_for(AGX, "train", False, [RESNET])
+    estimate = replace(RESNET.signature, flop_per_sample=3e9, traffic_bytes_per_sample=2e8)
+    after = before.updated(estimate, 16)
+    for name in ("flop_per_sample", "traffic_bytes_per_sample"):
+        assert std(after, name) < 0.5 * std(before, name)
+        wanted = getattr(estimate, name)
+        assert abs(np.log(value(after, name) / wanted)) < 0.3
+    assert value(after, "static_w") == pytest.approx(value(before, "static_w"))
+    assert np.linalg.eigvalsh(after.covariance).min() > 0
+
+
+def test_an_estimates_fixed_parts_count_where_sizes_do_not_vary():
+    estimate = replace(MOBILENET.signature, flop=16e9, flop_per_sample=1e9)
+    without = prior_for(AGX, "infer", False, []).updated(estimate, 16)
+    assert value(without, "flop_per_sample") == pytest.approx(2e9, rel=0.2)
+    with_sizes = prior_for(AGX, "infer", True, []).updated(estimate, 16)
+    assert value(with_sizes, "flop_per_sample") == pytest.approx(1e9, rel=0.35)

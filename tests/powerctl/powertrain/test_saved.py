@@ -186,3 +186,13 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(fitted, tmp_path):
     with pytest.raises(InvalidInput, match=r"p.json: cannot be written"):
         fitted.save(tmp_path / "no" / "p.json")
+
+
+def test_an_estimate_from_counts_is_saved_too(mobilenet, tmp_path):
+    expected = load_reference(RESNET).signature
+    predictor = GaussianPredictor(references=(), expected=expected).fit(some(mobilenet))
+    predictor.save(tmp_path / "counted.json")
+    loaded = load_predictor(tmp_path / "counted.json")
+    assert loaded.expected == expected
+    same = (p.predict(mobilenet.modes).time_s for p in (predictor, loaded))
+    np.testing.assert_allclose(*same)

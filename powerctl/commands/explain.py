@@ -1,0 +1,192 @@
+"""`powerctl explain`: what bounds a model in a power mode, and what a clock more would buy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.options import json_option, with_board, with_model
+
+if TYPE_CHECKING:
+    from powerctl.boards import Board
+    from powerctl.pagoda.counted import CountedModel
+    from powerctl.pagoda.counts import Counts
+    from powerctl.pagoda.explanation import ClockStep, Explanation
+
+_EXAMPLES = """\b
+Examples:
+  powerctl explain resnet50 --board orin-agx --mode maxn --batch 16
+  powerctl explain torchvision:efficientnet_b0 --kind train --mode MODE_30W
+  Your own model, made by make_model() of my_pkg/my_mod.py, and its workload for the simulation:
+    powerctl explain my_pkg.my_mod:make_model --input 3,224,224 --out mine.toml
+"""
+_CLOCKS = {"cores": "cores", "cpu_khz": "CPU", "gpu_hz": "GPU", "mem_hz": "memory"}
+
+
+@click.command(epilog=_EXAMPLES)
+@with_model
+@with_board
+@click.option("--mode", "text", default="maxn", show_default=True, help="A mode, or a preset.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Batch size.")
+@click.option(
+    "--layers", "n", type=click.IntRange(0), default=12, show_default=True, help="To show."
+)
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the workload as .toml.")
+@json_option
+def explain(
+    counted: CountedModel,
+    board: Board,
+    text: str,
+    batch: int,
+    n: int,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Explain a minibatch of MODEL, from counts of its layers and the board's constants.
+
+    MODEL is resnet18, resnet50, mobilenetv3, efficientnet_b0, vit_b_16, lstm, bert-base,
+    bert-large, torchvision:NAME, or pkg.module:make, a function that returns yours.
+    """
+    from pathlib import Path
+
+    from powerctl.pagoda.explanation import explain as explanation_of
+    from powerctl.workload import write_workload
+
+    mode = board.mode(text)
+    counts = counted.counts(batch)
+    found = explanation_of(board, counted.signature, counted.efficiency, counts, mode)
+    if out:
+        write_workload(counted.workload(batch), Path(out))
+    if as_json:
+        console.print_json(_as_json(counted, board, counts, found))
+        return
+    _print_total(counted, board, counts, found)
+    _print_layers(found, n)
+    _print_steps(found.steps)
+    for unknown in counts.unknown:
+        click.echo(
+            f"not known: {unknown.name}, {unknown.calls} calls with "
+            f"{unknown.bytes_share:.1%} of the bytes; its FLOP are not counted"
+        )
+    click.echo(f"estimated from counts, not measured; better: {_next_command(counted, board)}")
+    if out:
+        click.echo(f"{out}: the workload, for powerctl profile, twin and wattfed simulate")
+
+
+def _next_command(counted: CountedModel, board: Board) -> str:
+    kind = "" if counted.kind == "infer" else f" --kind {counted.kind}"
+    return f"powerctl tune {counted.model.name}{kind} --device twin:{board.name}"
+
+
+def _print_total(counted: CountedModel, board: Board, counts: Counts, found: Explanation) -> None:
+    roof = found.rooflines
+    intensity, balance = counts.intensity, float(roof.time_balance[0])
+    click.echo(
+        f"{counted.name}, batch {counts.batch_size}, on {board.name} at {found.mode}: "
+        f"{1e3 * found.time_s:.4g} ms, {found.power_w:.3g} W, "
+        f"{found.time_s * found.power_w:.3g} J; bound by {found.bound}"
+    )
+    click.echo(
+        f"{counts.flop / 1e9:.4g} GFLOP, {counts.dram_bytes / 1e6:.4g} MB, "
+        f"{counts.kernels} kernels: {intensity:.3g} FLOP/B, where the mode balances at "
+        f"{balance:.3g}; {counts.flop / found.time_s / 1e9:.4g} GFLOP/s of "
+        f"{min(float(roof.peak_flops[0]), intensity * float(roof.peak_bandwidth[0])) / 1e9:.4g} "
+        "by the roofline"
+    )
+    holds = bool(roof.time_efficient_is_energy_efficient[0])
+    click.echo(
+        "a kernel that is time-efficient here is "
+        + ("energy-efficient too" if holds else "not always energy-efficient")
+        + f": half the peak FLOP/J takes {float(roof.half_efficiency_intensity[0]):.3g} FLOP/B"
+    )
+    stages = [(name, 1e3 * s, f"{s / found.time_s:.0%}") for name, s in found.stages_s.items()]
+    console.print_table(("stage (they overlap)", "ms", "of the time"), stages)
+    total_j = sum(found.energy_j.values())
+    parts = [(name, j, f"{j / total_j:.0%}") for name, j in found.energy_j.items()]
+    console.print_table(("energy", "J", "share"), parts)
+
+
+def _print_layers(found: Explanation, n: int) -> None:
+    shares = ", ".join(
+        f"{stage} {found.share_bound_by(stage):.0%}" for stage in ("compute", "memory", "launch")
+    )
+    click.echo(f"time on the GPU by what bounds its layers: {shares}")
+    if not n:
+        return
+    rows = [
+        (
+            layer.count.name,
+            layer.count.kind,
+            layer.bound,
+            f"{layer.time_share:.1%}",
+            f"{layer.energy_share:.1%}",
+            1e3 * layer.compute_s,
+            1e3 * layer.memory_s,
+            1e3 * layer.launch_s,
+        )
+        for layer in found.layers[:n]
+    ]
+    header = ("layer", "kind", "bound by", "time", "energy", "compute ms", "memory ms", "launch ms")
+    console.print_table(header, rows)
+    if len(found.layers) > n:
+        rest = sum(layer.time_share for layer in found.layers[n:])
+        click.echo(f"and {len(found.layers) - n} layers more, {rest:.0%} of the time")
+
+
+def _print_steps(steps: tuple[ClockStep, ...]) -> None:
+    rows = [
+        (
+            f"{_CLOCKS[step.axis]} to {_spoken(step)}",
+            *(f"{100 * change:+.1f}" for change in (step.time, step.power, step.energy)),
+        )
+        for step in steps
+    ]
+    console.print_table(("one step on one axis", "time %", "power %", "energy %"), rows)
+
+
+def _spoken(step: ClockStep) -> str:
+    if step.axis == "cores":
+        return str(step.value)
+    return f"{step.value / (1e3 if step.axis == 'cpu_khz' else 1e6):.0f} MHz"
+
+
+def _as_json(
+    counted: CountedModel, board: Board, counts: Counts, found: Explanation
+) -> dict[str, Any]:
+    roof = found.rooflines
+    return {
+        "model": counted.model.name,
+        "kind": counted.kind,
+        "board": board.name,
+        "mode": str(found.mode),
+        "batch_size": counts.batch_size,
+        "time_s": found.time_s,
+        "power_w": found.power_w,
+        "bound": found.bound,
+        "stages_s": found.stages_s,
+        "energy_j": found.energy_j,
+        "flop": counts.flop,
+        "dram_bytes": counts.dram_bytes,
+        "kernels": counts.kernels,
+        "intensity": counts.intensity,
+        "time_balance": float(roof.time_balance[0]),
+        "time_efficient_is_energy_efficient": bool(roof.time_efficient_is_energy_efficient[0]),
+        "layers": [
+            {
+                "name": layer.count.name,
+                "kind": layer.count.kind,
+                "flop": layer.count.flop,
+                "dram_bytes": layer.count.dram_bytes,
+                "bound": layer.bound,
+                "time_share": layer.time_share,
+                "energy_share": layer.energy_share,
+            }
+            for layer in found.layers
+        ],
+        "steps": [vars(step) for step in found.steps],
+        "unknown_operators": [
+            {"name": u.name, "calls": u.calls, "bytes_share": u.bytes_share} for u in counts.unknown
+        ],
+    }

@@ -1,0 +1,240 @@
+"""`powerctl tune`: the mode that saves energy at little cost in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.options import json_option, with_board, with_model
+from powerctl.commands.quantities import parse_fraction, parse_sizes
+from powerctl.commands.sampling import modes_of
+from powerctl.commands.steps import load_step
+from powerctl.commands.stopping import stopping_cleanly
+from powerctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from powerctl.boards import Board
+    from powerctl.device import Device
+    from powerctl.measurement import Measurement
+    from powerctl.modes import PowerMode
+    from powerctl.pagoda.counted import CountedModel
+    from powerctl.pagoda.tuning import Goal
+    from powerctl.powertrain.gaussian import GaussianPredictor
+    from powerctl.profiler import Step
+
+_EXAMPLES = """\b
+Examples:
+  By prediction alone, from the counts of the model:
+    powerctl tune resnet50 --batch 1,16,64 --slowdown 5%
+  Measured: ten modes to learn from, then the ten best candidates:
+    powerctl tune mobilenetv3 --kind train --device twin:orin-agx --out tuned.csv
+  Your own model:
+    powerctl tune my_pkg.my_mod:make --input 3,224,224 --kind train --power-limit 30
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@with_model
+@with_board
+@click.option("--batch", default="16", show_default=True, help="Batch sizes, e.g. 1,4,16.")
+@click.option(
+    "--objective",
+    type=click.Choice(["energy", "energy-delay"]),
+    default="energy",
+    show_default=True,
+    help="What is made least.",
+)
+@click.option("--slowdown", default="5%", show_default=True, help="Against MAXN, at most.")
+@click.option("--power-limit", "power_w", type=float, help="Watts at most.")
+@click.option("--device", "spec", help="Measure on twin:BOARD or table:FILE.csv.")
+@click.option("--step", help="What runs there: pkg.module:make, as in powerctl profile.")
+@click.option(
+    "--modes", type=click.IntRange(1), default=10, show_default=True, help="Measured to learn from."
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Candidates measured at most.",
+)
+@click.option("--out", type=click.Path(dir_okay=False), help="Write what was measured as CSV.")
+@json_option
+def tune(
+    counted: CountedModel,
+    board: Board,
+    batch: str,
+    objective: str,
+    slowdown: str,
+    power_w: float | None,
+    spec: str | None,
+    step: str | None,
+    modes: int,
+    attempts: int,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Find the mode of least energy of MODEL, at most so much slower than MAXN.
+
+    Without --device by prediction from counts; with one, what is chosen was measured.
+    MODEL is as in powerctl explain.
+    """
+    import math
+
+    from powerctl.pagoda.tuning import Goal
+    from powerctl.powertrain.gaussian import GaussianPredictor
+
+    goal = Goal(objective, parse_fraction(slowdown, "--slowdown"), power_w or math.inf)
+    sizes = parse_sizes(batch, "--batch")
+    if spec is None and (out or step):
+        raise click.UsageError("--out and --step are for what is measured: give --device")
+    predictors = {
+        size: GaussianPredictor(
+            board.name,
+            l4t=board.l4t,
+            kind=counted.kind,
+            batch_size=size,
+            expected=counted.signature,
+        )
+        for size in sizes
+    }
+    if spec is None:
+        found = [_predicted(predictor, board, goal) for predictor in predictors.values()]
+    else:
+        bench = _Bench(spec, counted, board, step, sizes)
+        found = [bench.tuned(predictors[size], goal, modes, attempts) for size in sizes]
+        if out:
+            bench.write(out)
+    entries = [{"batch_size": size, **entry} for size, entry in zip(sizes, found, strict=True)]
+    if as_json:
+        console.print_json({"model": counted.name, "board": board.name, "choices": entries})
+        return
+    _print(entries, objective, slowdown)
+    for entry in entries:
+        if entry["energy_saved"] <= 0:
+            click.echo(f"batch {entry['batch_size']}: nothing better than MAXN was found")
+    click.echo(f"measured on {spec}" if spec else "predicted from counts, not measured: --device")
+    if out:
+        click.echo(f"{out}: what was measured")
+
+
+def _predicted(predictor: GaussianPredictor, board: Board, goal: Goal) -> dict[str, Any]:
+    """The choice by prediction alone."""
+    from powerctl.errors import Infeasible
+    from powerctl.measurement import Measurement, MeasurementTable
+
+    modes = board.space.arrays
+    costs = predictor.fit(MeasurementTable.of([], "nothing")).predict(modes)
+    maxn = int(board.space.indices(type(modes).of([board.space.maximum]))[0])
+    best = goal.best(costs.time_s, costs.power_w, float(costs.time_s[maxn]))
+    if best is None:
+        raise Infeasible(
+            f"no mode is expected within {goal.power_limit_w:g} W that is at most "
+            f"{100 * goal.slowdown:g} % slower than MAXN; allow more --slowdown"
+        )
+    baseline, chosen = (
+        Measurement(modes.mode(row), float(costs.time_s[row]), float(costs.power_w[row]))
+        for row in (maxn, best)
+    )
+    entry = _entry(baseline, chosen)
+    return entry | {
+        "time_std": float(costs.time_std[best]),
+        "power_std": float(costs.power_std[best]),
+    }
+
+
+def _entry(baseline: Measurement, chosen: Measurement) -> dict[str, Any]:
+    return {
+        "mode": str(chosen.mode),
+        "time_s": chosen.time_s,
+        "power_w": chosen.power_w,
+        "energy_j": chosen.energy_j,
+        "energy_saved": 1 - chosen.energy_j / baseline.energy_j,
+        "slowdown": chosen.time_s / baseline.time_s - 1,
+    }
+
+
+class _Bench:
+    """A device on which candidates are measured, and all that it measured."""
+
+    def __init__(
+        self,
+        spec: str,
+        counted: CountedModel,
+        board: Board,
+        step: str | None,
+        sizes: tuple[int, ...],
+    ) -> None:
+        from powerctl.device import open_device
+
+        self.device: Device = open_device(spec, board=board.name)
+        if self.device.board.name != board.name:
+            raise InvalidInput(f"--device {spec} is no {board.name}; give --board")
+        self.spec = spec
+        self.counted = counted
+        self.steps: dict[int, Step] = {} if step is None else dict(load_step(step, sizes))
+        self.measured: list[Measurement] = []
+
+    def tuned(
+        self, predictor: GaussianPredictor, goal: Goal, modes: int, attempts: int
+    ) -> dict[str, Any]:
+        """The choice for one batch size, measured."""
+        from powerctl.modes import ModeArrays
+        from powerctl.pagoda.tuning import tune as tuning
+        from powerctl.profiler import Procedure, measure_mode
+
+        size = predictor.batch_size
+        candidates = modes_of(self.device)
+        maxn = max(candidates, key=lambda mode: mode.values[::-1])
+        job = self.counted.workload(size)
+
+        with stopping_cleanly(lambda: f"{len(self.measured)} modes were measured") as check:
+
+            def measure(mode: PowerMode) -> Measurement:
+                fact = measure_mode(self.device, job, mode, Procedure(), self.steps.get(size))
+                self.measured.append(fact.measurement)
+                click.echo(
+                    f"batch {size}, {len(self.measured)}: {mode}  {1e3 * fact.time_s:.4g} ms  "
+                    f"{fact.power_w:.3g} W",
+                    err=True,
+                )
+                check()
+                return fact.measurement
+
+            arrays = ModeArrays.of(candidates)
+            try:
+                found = tuning(
+                    predictor, arrays, maxn, measure, goal, profile=modes, attempts=attempts
+                )
+            finally:
+                self.device.restore()
+        return _entry(found.baseline, found.chosen) | {"modes_measured": len(found.measured)}
+
+    def write(self, path: str) -> None:
+        """Write what was measured."""
+        from powerctl.measurement import MeasurementTable
+
+        MeasurementTable.of(self.measured, self.spec).write(path)
+
+
+def _print(entries: list[dict[str, Any]], objective: str, slowdown: str) -> None:
+    click.echo(f"least {objective}, at most {slowdown} slower than MAXN:")
+    header = ["mode", "batch", "time (ms)", "power (W)", "energy (J)", "energy saved", "slower"]
+    rows: list[list[object]] = [
+        [
+            entry["mode"],
+            entry["batch_size"],
+            1e3 * entry["time_s"],
+            entry["power_w"],
+            entry["energy_j"],
+            f"{entry['energy_saved']:.1%}",
+            f"{entry['slowdown']:+.1%}",
+        ]
+        for entry in entries
+    ]
+    if "modes_measured" in entries[0]:
+        header.append("modes measured")
+        rows = [[*row, e["modes_measured"]] for row, e in zip(rows, entries, strict=True)]
+    console.print_table(header, rows)

@@ -1,0 +1,81 @@
+"""A model that is counted: its workload, without any measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from powerctl.bottleneck import Signature
+from powerctl.errors import InvalidInput
+from powerctl.pagoda.counting import Optimiser, count_model
+from powerctl.pagoda.counts import Counts
+from powerctl.pagoda.estimate import Efficiency, efficiency_of, estimate_signature
+from powerctl.pagoda.models import NamedModel, load_model
+from powerctl.workload import Workload
+
+
+@dataclass(frozen=True, eq=False)
+class CountedModel:
+    """Training or inference of a model.
+
+    Parameters
+    ----------
+    model : NamedModel
+        What runs.
+    kind : str
+        ``"train"`` or ``"infer"``.
+    optimiser : {"sgd", "sgd-momentum", "adam"}
+        Of training.
+    """
+
+    model: NamedModel
+    kind: str = "infer"
+    optimiser: Optimiser = "sgd"
+
+    @classmethod
+    def of(
+        cls, spec: str, input_text: str | None, kind: str, optimiser: Optimiser = "sgd"
+    ) -> CountedModel:
+        """Of a model's name; see `load_model`."""
+        if kind not in ("train", "infer"):
+            raise InvalidInput(f"kind is 'train' or 'infer', not {kind!r}")
+        return cls(load_model(spec, input_text), kind, optimiser)
+
+    @property
+    def name(self) -> str:
+        """Model and kind."""
+        return f"{self.model.name}-{self.kind}"
+
+    @property
+    def efficiency(self) -> Efficiency:
+        """What its kernels are expected to reach."""
+        return efficiency_of(self.kind)
+
+    @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
+    def counts(self, batch_size: int) -> Counts:
+        """What a minibatch needs."""
+        training = self.kind == "train"
+        return count_model(
+            self.model.module,
+            self.model.inputs(batch_size),
+            training=training,
+            optimiser=self.optimiser if training else None,
+        )
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Estimated from the counts."""
+        floats = self.model.samples[0].dtype.is_floating_point
+        return estimate_signature(self.counts, self.kind, "image" if floats else "tokens")
+
+    def workload(self, batch_size: int) -> Workload:
+        """The workload that devices, simulations and solvers take."""
+        return Workload(
+            name=self.name,
+            kind=self.kind,
+            batch_size=batch_size,
+            signature=self.signature,
+            title=f"{self.model.name}, {self.kind}",
+            source=f"estimated from counts of {self.model.name}, not measured",
+            parameters=self.model.parameters,
+        )

@@ -1,0 +1,244 @@
+"""Energy meters: joules that a Jetson module, an NVIDIA GPU or a CPU's package has taken.
+
+A `Meter` counts up from when it was opened. Some hardware counts energy itself (NVML on data-centre
+GPUs, RAPL); of power sensors (the INA3221 of a Jetson, NVML elsewhere) a thread integrates.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from powerctl.boards import board_names, load_board
+from powerctl.errors import DeviceUnavailable
+
+_SYSFS = Path("/sys")
+_SAMPLING_S = 0.01  # the INA3221 of a Jetson has a fresh value every 7 ms
+
+
+class Meter(ABC):
+    """Counts joules; `name` says of what and by what."""
+
+    name: str
+
+    @abstractmethod
+    def energy_j(self) -> float:
+        """Joules since the meter was opened; NaN where nobody knows."""
+
+    def close(self) -> None:  # noqa: B027, most hold nothing
+        """Stop metering."""
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class NoMeter(Meter):
+    """Where nothing measures energy."""
+
+    name = "no energy meter"
+
+    def energy_j(self) -> float:
+        """Not a number."""
+        return math.nan
+
+
+class PowerIntegral(Meter):
+    """Integrates a power sensor's readings over time, by trapezoids.
+
+    Parameters
+    ----------
+    name : str
+        What is measured.
+    power_w : callable
+        Reads the sensor, in watts; called from a thread.
+    """
+
+    def __init__(self, name: str, power_w: Callable[[], float]) -> None:
+        self.name = name
+        self._power_w = power_w
+        self._lock = threading.Lock()
+        self._last = (time.monotonic(), power_w())
+        self._energy_j = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="power meter", daemon=True)
+        self._thread.start()
+
+    def energy_j(self) -> float:
+        """Joules up to now."""
+        with self._lock:
+            (before_s, before_w), now = self._last, (time.monotonic(), self._power_w())
+            self._energy_j += (now[0] - before_s) * (now[1] + before_w) / 2
+            self._last = now
+            return self._energy_j
+
+    def close(self) -> None:
+        """End the sampling thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(_SAMPLING_S):
+            with suppress(OSError):  # a busy sensor: the next reading spans the gap
+                self.energy_j()
+
+
+class Rapl(Meter):
+    """The CPU's packages and their DRAM, by the counters of Linux's powercap (RAPL)."""
+
+    def __init__(self, root: Path = _SYSFS) -> None:
+        zones = sorted((root / "class/powercap").glob("intel-rapl:*"))
+        # psys holds the packages, and a package its cores: they would count twice
+        self._counters = [
+            _Counter(zone / "energy_uj", int((zone / "max_energy_range_uj").read_text()))
+            for zone in zones
+            if (zone / "name").read_text().strip().startswith(("package", "dram"))
+        ]
+        if not self._counters:
+            raise DeviceUnavailable(f"no RAPL package in {root}/class/powercap")
+        self.name = "CPU packages and DRAM (RAPL)"
+
+    def energy_j(self) -> float:
+        """Joules since opening; must be called within a counter's range, a minute at least."""
+        return sum(counter.total_uj() for counter in self._counters) / 1e6
+
+
+class _Counter:
+    """A counter of microjoules that starts again at zero after its range."""
+
+    def __init__(self, path: Path, range_uj: int) -> None:
+        self._path, self._range_uj = path, range_uj
+        self._last, self._total = int(path.read_text()), 0
+
+    def total_uj(self) -> int:
+        now = int(self._path.read_text())
+        self._total += now - self._last if now >= self._last else now - self._last + self._range_uj
+        self._last = now
+        return self._total
+
+
+class _Rail(NamedTuple):
+    """A channel of a power monitor: files whose product, scaled, is its power."""
+
+    label: str
+    files: tuple[Path, ...]
+    scale: float
+
+    def power_w(self) -> float:
+        return self.scale * math.prod(int(path.read_text()) for path in self.files)
+
+
+def jetson(root: Path = _SYSFS) -> Meter:
+    """The module's power of a Jetson: the rails that the catalogue says make it up."""
+    rails = {rail.label: rail for rail in _rails(root)}
+    boards = [load_board(name) for name in board_names()]
+    totals = {tuple(rail.label for rail in board.rails if rail.in_total) for board in boards}
+    for labels in sorted(totals, key=lambda total: (len(total), total)):
+        if all(label in rails for label in labels):
+            return _sum_of([rails[label] for label in labels])
+    found = f"the rails {', '.join(rails)}" if rails else "no INA3221"
+    raise DeviceUnavailable(f"{root} has {found}: not those of a Jetson of the catalogue")
+
+
+def _sum_of(rails: Sequence[_Rail]) -> Meter:
+    labels = " + ".join(rail.label for rail in rails)
+    return PowerIntegral(
+        f"module (INA3221: {labels})", lambda: sum(rail.power_w() for rail in rails)
+    )
+
+
+def _rails(root: Path) -> list[_Rail]:
+    """Every channel of every power monitor, by the drivers of JetPack 5 and 6, and of 4."""
+    drivers = root / "bus/i2c/drivers"
+    rails = []
+    for path in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in*_label")):
+        channel = path.name.removeprefix("in").removesuffix("_label")
+        files = (path.with_name(f"in{channel}_input"), path.with_name(f"curr{channel}_input"))
+        if all(file.exists() for file in files):  # mV and mA; the sum of shunts has no current
+            rails.append(_Rail(path.read_text().strip(), files, 1e-6))
+    for path in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_*")):
+        file = path.with_name(f"in_power{path.name.rpartition('_')[2]}_input")  # mW
+        rails.append(_Rail(path.read_text().strip(), (file,), 1e-3))
+    return rails
+
+
+class NvmlCounter(Meter):
+    """An NVIDIA GPU's board, by its energy counter (Volta and later)."""
+
+    def __init__(self, gpu_uuid: str | None = None) -> None:
+        self._nvml, self._gpu = _nvml(gpu_uuid)
+        self.name = "GPU board (NVML)"
+        self._start_mj = self._read()
+
+    def energy_j(self) -> float:
+        """Joules since opening."""
+        return (self._read() - self._start_mj) / 1000
+
+    def _read(self) -> int:
+        try:
+            return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu))
+        except self._nvml.NVMLError as error:
+            raise DeviceUnavailable(f"the GPU has no energy counter: {error}") from None
+
+
+def nvml_power(gpu_uuid: str | None = None) -> Meter:
+    """An NVIDIA GPU's board, by its power sensor."""
+    nvml, gpu = _nvml(gpu_uuid)
+    try:
+        nvml.nvmlDeviceGetPowerUsage(gpu)
+    except nvml.NVMLError as error:
+        raise DeviceUnavailable(f"the GPU has no power sensor: {error}") from None
+    return PowerIntegral(
+        "GPU board (NVML power)", lambda: float(nvml.nvmlDeviceGetPowerUsage(gpu)) / 1000
+    )
+
+
+def _nvml(gpu_uuid: str | None) -> tuple[Any, Any]:
+    """NVIDIA's library, and its handle of a GPU, by default the first."""
+    try:
+        pynvml: Any = importlib.import_module("pynvml")
+    except ImportError:
+        raise DeviceUnavailable("GPU energy needs NVML: pip install nvidia-ml-py") from None
+    try:
+        pynvml.nvmlInit()
+        if gpu_uuid is None:
+            return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{gpu_uuid.removeprefix('GPU-')}")
+    except pynvml.NVMLError as error:
+        raise DeviceUnavailable(f"NVML: {error}") from None
+
+
+def open_meter(device: str, gpu_uuid: str | None = None, root: Path = _SYSFS) -> Meter:
+    """The first meter that works here for ``"cpu"`` or ``"cuda"``, or `NoMeter`.
+
+    A Jetson's module rails come first: they hold its GPU, CPU and memory.
+
+    Parameters
+    ----------
+    device : str
+        What runs.
+    gpu_uuid : str, optional
+        Which GPU, as torch names it.
+    root : Path
+        Of sysfs.
+    """
+    choices: list[Callable[[], Meter]] = [lambda: jetson(root)]
+    if device == "cuda":
+        choices += [lambda: NvmlCounter(gpu_uuid), lambda: nvml_power(gpu_uuid)]
+    else:
+        choices += [lambda: Rapl(root)]
+    for choice in choices:
+        try:
+            return choice()
+        except (DeviceUnavailable, OSError):  # counters that only root may read are an OSError
+            continue
+    return NoMeter()

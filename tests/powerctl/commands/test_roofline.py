@@ -1,0 +1,64 @@
+"""The command that measures ceilings; nothing here depends on how fast this machine is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from powerctl.commands.roofline import roofline
+from powerctl.errors import DeviceUnavailable, InvalidInput, UnknownName
+from powerctl.pagoda.ceilings import load_ceilings
+
+QUICK = ("--device", "cpu", "--threads", "1", "--array-mib", "1", "--seconds", "0.001")
+
+
+def run(*arguments):
+    return CliRunner().invoke(roofline, ["measure", *arguments], catch_exceptions=False)
+
+
+def test_people_see_kernels_ceilings_and_what_they_are_of_the_vendors():
+    done = run(*QUICK)
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert "1 thread)" in lines[0] and "float32" in lines[0]
+    header = lines[1].split("  ")
+    assert {"kernel", "FLOP/B", "GFLOP/s", "GB/s", "ms"} <= {cell.strip() for cell in header}
+    (reached,) = [line for line in lines if line.startswith("reached:")]
+    assert "FLOP/B" in reached
+    assert "against the other 9 products" in lines[-1]
+    assert "1 of 12: copy" in done.stderr and "of 12" not in done.stdout
+
+
+def test_scripts_get_json_and_a_file_that_comes_back(tmp_path):
+    path = tmp_path / "c.json"
+    said = json.loads(run(*QUICK, "--json", "--out", str(path)).stdout)
+    assert said["peak_flops"] > 0 and said["peak_bandwidth"] > 0 and said["threads"] == 1
+    assert {"name", "flop", "dram_bytes", "time_s", "energy_j"} <= set(said["kernels"][0])
+    assert load_ceilings(path).peak_flops == said["peak_flops"]
+
+
+def test_a_boards_memory_is_compared_with_but_not_its_gpu_with_a_cpu():
+    said = json.loads(run(*QUICK, "--board", "orin-agx", "--json").stdout)
+    assert said["vendor_bandwidth"] == pytest.approx(204.7e9, rel=1e-3)
+    assert said["vendor_flops"] != pytest.approx(5.33e12, rel=1e-3)
+
+
+def test_what_cannot_be_is_said_before_anything_runs(tmp_path):
+    with pytest.raises(UnknownName, match="did you mean 'orin-agx'"):
+        run(*QUICK, "--board", "orin-agk")
+    with pytest.raises(InvalidInput, match="no folder"):
+        run(*QUICK, "--out", str(tmp_path / "none" / "c.json"))
+    assert run("--seconds", "0").exit_code == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_what_to_do():
+    with pytest.raises(DeviceUnavailable, match="--device cpu"):
+        run("--device", "cuda")
+
+
+def test_help_shows_examples():
+    assert "Examples:" in run("--help").stdout

@@ -1,0 +1,70 @@
+"""Explanations add up, and say what the clocks do."""
+
+from __future__ import annotations
+
+import pytest
+
+from powerctl.boards import load_board
+from powerctl.bottleneck import minibatch_cost
+from powerctl.errors import ModeNotInSpace
+from powerctl.modes import PowerMode
+from powerctl.pagoda.counted import CountedModel
+from powerctl.pagoda.explanation import explain
+
+AGX = load_board("orin-agx")
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return CountedModel.of("mobilenetv3", None, "infer")
+
+
+def explained(counted, mode, batch_size=16):
+    counts = counted.counts(batch_size)
+    return explain(AGX, counted.signature, counted.efficiency, counts, mode)
+
+
+def test_time_energy_and_shares_add_up(counted):
+    mode = AGX.mode("MODE_30W")
+    found = explained(counted, mode)
+    cost = minibatch_cost(AGX.hardware, counted.signature, *mode.values, 16)
+    assert found.time_s == pytest.approx(float(cost.time_s))
+    assert found.power_w == pytest.approx(float(cost.power_w))
+    assert sum(found.energy_j.values()) == pytest.approx(found.time_s * found.power_w)
+    assert sum(layer.time_share for layer in found.layers) == pytest.approx(1)
+    assert 0.5 < sum(layer.energy_share for layer in found.layers) <= 1  # the rest is the host's
+    bounds = ("compute", "memory", "launch")
+    assert sum(found.share_bound_by(stage) for stage in bounds) == pytest.approx(1)
+    assert sum(layer.count.flop for layer in found.layers) == found.flop
+    stages = found.stages_s.values()
+    assert max(stages) <= found.time_s <= sum(stages)
+
+
+def test_the_bound_moves_with_the_clock_that_is_lowered(counted):
+    low_gpu = PowerMode(12, 2_201_600, AGX.space.gpu_hz[0], 3_199_000_000)
+    low_memory = PowerMode(12, 2_201_600, 1_300_500_000, AGX.space.mem_hz[0])
+    low_cpu = PowerMode(12, AGX.space.cpu_khz[0], 1_300_500_000, 3_199_000_000)
+    assert explained(counted, low_gpu).bound == "compute"
+    assert explained(counted, low_memory).bound == "memory"
+    assert explained(counted, low_cpu, batch_size=1).bound in ("launch", "host")
+    layers = explained(counted, low_memory).layers
+    assert layers[0].bound == "memory"
+
+
+def test_a_step_says_what_the_neighbour_costs(counted):
+    mode = AGX.space.maximum
+    found = explained(counted, mode)
+    assert [step.axis for step in found.steps] == ["cores", "cpu_khz", "gpu_hz", "mem_hz"]
+    slower = next(step for step in found.steps if step.axis == "mem_hz")
+    other = explained(counted, PowerMode(*mode.values[:3], slower.value))
+    assert 1 + slower.time == pytest.approx(other.time_s / found.time_s)
+    assert 1 + slower.power == pytest.approx(other.power_w / found.power_w)
+    energy = other.time_s * other.power_w / (found.time_s * found.power_w)
+    assert 1 + slower.energy == pytest.approx(energy)
+    inside = explained(counted, AGX.mode("MODE_30W"))
+    assert len(inside.steps) == 7  # both neighbours, but of the memory, which is at its highest
+
+
+def test_a_mode_of_another_board_is_refused(counted):
+    with pytest.raises(ModeNotInSpace):
+        explained(counted, PowerMode(3, 1, 1, 1))
