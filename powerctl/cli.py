@@ -14,6 +14,7 @@ from powerctl.commands.predict import predict
 from powerctl.commands.profile import profile_command
 from powerctl.commands.reference import reference
 from powerctl.commands.roofline import roofline
+from powerctl.commands.solve import solve
 from powerctl.commands.tune import tune
 from powerctl.commands.twin import twin
 
@@ -31,6 +32,9 @@ Examples:
   A network that was never measured, from its FLOP and bytes:
     powerctl explain resnet50 --board orin-agx --mode maxn --batch 16
     powerctl tune my_pkg.my_mod:make --input 3,224,224 --kind train --slowdown 5%
+  Training beside inference, within power and latency:
+    powerctl solve --device twin:orin-agx --train resnet18-train --infer mobilenetv3-infer \\
+      --power 30 --rate 60 --latency 500ms --plot search.png
   A network of the catalogue:
     powerctl choose --board orin-nano --workload resnet18-train --energy-min --slowdown 5%
     powerctl pareto --board orin-agx --workload mobilenetv3-train
@@ -52,6 +56,7 @@ for command in (
     *(profile_command, fit, reference),
     *(predict, pareto, choose, plot),
     *(explain, tune, roofline),
+    solve,
     twin,
 ):
     cli.add_command(command)

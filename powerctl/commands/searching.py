@@ -1,0 +1,186 @@
+"""How `powerctl solve` tells of a search: while it runs, what it measured, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.problem import ROLES
+from powerctl.commands.sources import read_table
+from powerctl.errors import InvalidInput
+from powerctl.fulcrum.facts import Facts, facts_of, facts_of_tables, tables_of
+from powerctl.fulcrum.outcomes import Outcome, limits, nearest_miss, outcomes
+from powerctl.fulcrum.problems import Problem
+from powerctl.fulcrum.search import Search, Solution
+
+
+class Progress:
+    """Tells of each mode on stderr, and keeps what was measured in a folder.
+
+    Parameters
+    ----------
+    out : str or None
+        The folder, written after each mode; None keeps nothing.
+    known : Facts
+        Measured before; written too, so that the folder serves the next problem.
+    """
+
+    def __init__(self, out: str | None, known: Facts) -> None:
+        self.out = out
+        self.known = known
+        self._told = 0
+
+    def __call__(self, search: Search) -> None:
+        """Of the search after one more mode."""
+        new, self._told = search.order[self._told :], len(search.order)
+        most = min(search.cap, len(search.candidates))
+        seen = ", ".join(
+            f"{search.problem.jobs[job]} {1e3 * search.time_s[mode, job]:.4g} ms "
+            f"{search.power_w[mode, job]:.4g} W"
+            for mode, job in new
+        )
+        click.echo(
+            f"mode {len(search.profiled)} of {most}  {search.candidates.mode(new[-1][0])}  "
+            f"{seen}; {best_so_far(search)}",
+            err=True,
+        )
+        self.save(search)
+
+    def save(self, search: Search) -> None:
+        """Write a table for each role."""
+        if self.out is None:
+            return
+        facts = self.known | facts_of(search.solution("").measured)
+        try:
+            Path(self.out).mkdir(exist_ok=True)
+            for role, table in tables_of(facts).items():
+                table.write(Path(self.out) / f"{role}.csv")
+        except OSError as error:
+            raise InvalidInput(f"--out {self.out}: cannot be written: {error.strerror}") from None
+
+
+def best_so_far(search: Search) -> str:
+    """The best answer that is measured, in words."""
+    found = search.solution("")
+    if found.mode is None:
+        return "nothing feasible yet"
+    return f"best so far {found.value:.4g} in {found.mode}"
+
+
+def read_known(paths: tuple[str, ...], board: str) -> Facts:
+    """What was measured before: folders that ``--out`` wrote, or ``ROLE=FILE``."""
+    facts: Facts = {}
+    for text in paths:
+        role, is_file, path = text.partition("=")
+        files = {role: path} if is_file else _folder(text)
+        for role, path in files.items():
+            if role not in ROLES:
+                raise InvalidInput(f"--known {text}: write ROLE=FILE, ROLE of {', '.join(ROLES)}")
+            facts |= facts_of_tables({role: read_table(role, path, board)[0]})
+    return facts
+
+
+def _folder(path: str) -> dict[str, str]:
+    files = {role: Path(path) / f"{role}.csv" for role in ROLES}
+    found = {role: str(file) for role, file in files.items() if file.is_file()}
+    if not found:
+        names = ", ".join(file.name for file in files.values())
+        raise InvalidInput(f"--known {path}: no folder with any of {names}; or write ROLE=FILE")
+    return found
+
+
+def print_search(search: Search) -> None:
+    """Print a row for each profiled mode, with its best choice."""
+    found = outcomes(search, search.profiled)
+    if not found:
+        return
+    numbers = {mode: number for number, mode in enumerate(search.profiled, start=1)}
+    jobs = [search.problem.jobs[job] for job in search.problem.choices[found[0].choice]]
+    header = ["", "mode"]
+    for job in jobs:
+        header += [f"{job.role} batch"] if job.batch_size else []
+        header += [f"{job.role} (ms)", f"{job.role} (W)"]
+    header += [search.problem.goal, "bounds"]
+    console.print_table(header, [_row(search, numbers[o.mode], o) for o in found])
+
+
+def _row(search: Search, number: int, outcome: Outcome) -> list[object]:
+    row: list[object] = [number, str(search.candidates.mode(outcome.mode))]
+    for index in search.problem.choices[outcome.choice]:
+        size = search.problem.jobs[index].batch_size
+        row += [size] if size else []
+        row += [1e3 * float(search.time_s[outcome.mode, index])]
+        row += [float(search.power_w[outcome.mode, index])]
+    return [*row, outcome.value, "kept" if outcome.feasible else "; ".join(outcome.broken)]
+
+
+def print_answer(problem: Problem, solution: Solution) -> None:
+    """Print the mode, and its figures beside the limits."""
+    sizes = "".join(f", {role} batch {size}" for role, size in solution.batch_sizes.items())
+    click.echo(f"answer: {solution.mode}{sizes}: {solution.value:.4g} ({problem.goal})")
+    bounds = limits(problem)
+    rows = [
+        (name, value, f"{bounds[name]:.4g}" if name in bounds else "")
+        for name, value in solution.figures.items()
+    ]
+    console.print_table(("figure", "value", "limit"), rows)
+    if solution.predicted:
+        click.echo("predicted, not measured")
+
+
+def miss_of(search: Search) -> str:
+    """Why nothing is feasible, and what came nearest."""
+    if not search.problem.choices:
+        return "no batch fills within the latency; ask for smaller ones, or for more latency"
+    nearest = nearest_miss(search)
+    if nearest is None:
+        return "nothing was measured; allow more modes with --cap"
+    sizes = search.problem.chosen_sizes(nearest.choice)
+    chosen = "".join(f", {role} batch {size}" for role, size in sizes.items())
+    return (
+        f"nothing that was measured keeps the bounds of {search.problem.describe()}; the nearest, "
+        f"{100 * nearest.excess:.0f} % beyond: {search.candidates.mode(nearest.mode)}{chosen}: "
+        f"{'; '.join(nearest.broken)}; ask for less, or for more modes with --cap"
+    )
+
+
+def as_json(search: Search, solution: Solution) -> dict[str, Any]:
+    """All of it for scripts."""
+    return {
+        "problem": search.problem.describe(),
+        "goal": search.problem.goal,
+        "solved": solution.solved,
+        "mode": None if solution.mode is None else str(solution.mode),
+        "batch_sizes": dict(solution.batch_sizes),
+        "value": solution.value if solution.solved else None,
+        "figures": dict(solution.figures),
+        "predicted": solution.predicted,
+        "reason": solution.reason,
+        "modes_profiled": solution.modes_profiled,
+        "measured": [
+            {
+                "mode": str(one.mode),
+                "role": one.job.role,
+                "batch_size": one.job.batch_size,
+                "time_s": one.time_s,
+                "power_w": one.power_w,
+            }
+            for one in solution.measured
+        ],
+        "outcomes": [_outcome_json(search, o) for o in outcomes(search, search.profiled)],
+    }
+
+
+def _outcome_json(search: Search, outcome: Outcome) -> Mapping[str, Any]:
+    return {
+        "mode": str(search.candidates.mode(outcome.mode)),
+        "batch_sizes": search.problem.chosen_sizes(outcome.choice),
+        "feasible": outcome.feasible,
+        "value": outcome.value,
+        "broken": outcome.broken,
+        "figures": dict(outcome.figures),
+    }

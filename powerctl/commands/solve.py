@@ -1,0 +1,162 @@
+"""`powerctl solve`: the mode and batch sizes that meet the bounds, from few measured modes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from powerctl import console
+from powerctl.commands.options import json_option
+from powerctl.commands.problem import AskedProblem, with_problem
+from powerctl.commands.quantities import spoken_duration
+from powerctl.commands.stopping import stopping_cleanly
+from powerctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from powerctl.commands.searching import Progress
+    from powerctl.commands.sources import Source
+    from powerctl.fulcrum.search import Search, Solution
+    from powerctl.fulcrum.solver import Solver
+    from powerctl.powertrain.reference import Reference
+
+_EXAMPLES = """\b
+Examples:
+  The fastest training within 30 W, 15 modes measured at most:
+    powerctl solve --device twin:orin-agx --train resnet18-train --power 30
+  Most training beside an inference that must answer within 500 ms, and a picture of the search:
+    powerctl solve --device twin:orin-agx --train resnet18-train --infer mobilenetv3-infer \\
+      --power 30 --rate 60 --latency 500ms --out measured --plot search.png
+  The same for more requests, from what is measured already:
+    powerctl solve --device twin:orin-agx --train resnet18-train --infer mobilenetv3-infer \\
+      --power 30 --rate 90 --latency 500ms --known measured --out measured
+  On measured tables:
+    powerctl solve --train train.csv --infer infer.csv --power 30 --rate 60 --latency 0.5
+  Minibatches of your own: make(batch_size) returns the function that runs one:
+    powerctl solve --device twin:orin-agx --infer resnet50-infer --step my_model:make \\
+      --power 30 --rate 30 --latency 100ms
+What runs decides the problem: --train alone, --infer alone, both, or --infer and --background.
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@with_problem
+@click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
+@click.option("--board", show_default="orin-agx, or of the log", help="Board of tables.")
+@click.option("--step", "steps", multiple=True, help="[ROLE=]pkg.module:make, as in profile.")
+@click.option("--per-axis", type=click.IntRange(2), help="A sub-grid of so many values an axis.")
+@click.option(
+    "--solver", "solver_name", default="default", show_default=True, help="Or gmd, als, random-50."
+)
+@click.option(
+    "--cap", type=click.IntRange(0), default=15, show_default=True, help="Modes measured at most."
+)
+@click.option("--reference", "names", multiple=True, help="Know this workload only; repeat.")
+@click.option("--no-reference", is_flag=True, help="Know no other workload.")
+@click.option("--known", multiple=True, help="Measured before: a folder of --out, or ROLE=FILE.")
+@click.option("--out", help="Folder for what is measured, a CSV for each role.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="Write a PNG of the search.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of solver and twin.")
+@json_option
+def solve(
+    asked: AskedProblem,
+    spec: str | None,
+    board: str | None,
+    steps: tuple[str, ...],
+    per_axis: int | None,
+    solver_name: str,
+    cap: int,
+    names: tuple[str, ...],
+    no_reference: bool,
+    known: tuple[str, ...],
+    out: str | None,
+    plot: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find the best mode and batch sizes within power, latency and energy limits.
+
+    The solver measures a few modes and answers with the best that it measured. Exit code 1 if
+    nothing keeps the bounds.
+    """
+    from powerctl.commands import searching
+    from powerctl.commands.sources import open_source
+    from powerctl.fulcrum.catalogue import find_solver
+    from powerctl.fulcrum.facts import record_of
+    from powerctl.fulcrum.search import Search
+
+    for path in filter(None, (out, plot)):  # before the search, not after an hour of it
+        if not Path(path).absolute().parent.is_dir():
+            raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
+    references = _references(names, no_reference)
+    entry = find_solver(solver_name)
+    source = open_source(asked.roles, spec, board, per_axis, steps, seed)
+    problem = asked.problem(source.sizes)
+    facts = searching.read_known(known, source.board)
+    progress = searching.Progress(out, facts)
+    search = Search(
+        problem,
+        source.candidates,
+        source.measure,
+        entry.cap(problem, cap),
+        record_of(facts),
+        progress,
+    )
+    solution = _run(search, entry.make(seed, references), source, progress)
+    if plot:
+        from powerctl.fulcrum.plots import plot_search
+
+        plot_search(Path(plot), search, solution, f"{entry.name}: {source.name}", source.replay)
+    more = {"source": source.name, "solver": entry.name, "device_time_s": source.seconds}
+    if as_json:
+        console.print_json(searching.as_json(search, solution) | more)
+    else:
+        searching.print_search(search)
+        if solution.solved:
+            searching.print_answer(problem, solution)
+        _print_end(solution, source, entry.name, [path for path in (out, plot) if path])
+    if not solution.solved:
+        raise click.ClickException(searching.miss_of(search))
+
+
+def _references(names: tuple[str, ...], none: bool) -> Sequence[Reference] | None:
+    """What the solver may know other workloads from; None for all that there are."""
+    from powerctl.powertrain.reference import known_references
+
+    if names and none:
+        raise click.UsageError("give --reference or --no-reference, not both")
+    return known_references(() if none else names) if names or none else None
+
+
+def _run(search: Search, solver: Solver, source: Source, progress: Progress) -> Solution:
+    """Solve, and restore the device; a signal ends the command with what was measured saved."""
+    from powerctl.commands.searching import best_so_far
+
+    def to_go_on() -> str:
+        progress.save(search)
+        again = f"; to go on: --known {progress.out}" if progress.out else ""
+        return f"{len(search.profiled)} modes were measured, {best_so_far(search)}{again}"
+
+    with stopping_cleanly(to_go_on) as check:
+
+        def tell(now: Search) -> None:
+            progress(now)
+            check()
+
+        search.progress = tell
+        try:
+            return solver.solve(search)
+        finally:
+            source.restore()
+
+
+def _print_end(solution: Solution, source: Source, solver: str, saved: Sequence[str]) -> None:
+    took = f" in {spoken_duration(source.seconds)} of {source.clock}" if source.seconds else ""
+    click.echo(
+        f"{solver} measured {solution.modes_profiled} modes{took} and ended: {solution.reason}; "
+        f"{source.name}"
+    )
+    if saved:
+        click.echo(f"saved in {', '.join(saved)}")
