@@ -22,6 +22,7 @@ CLIENT_MODULES = {"client.tasks.task", "client.tasks.evaluation"}
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
     "powerctl/powertrain/network.py",
+    "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",
     "powerctl/pagoda/kernels.py",
     "powerctl/pagoda/models.py",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import torch
+
 from powerctl.bottleneck import Signature
 from powerctl.errors import InvalidInput
-from powerctl.pagoda.counting import Optimiser, count_model
+from powerctl.pagoda.counting import NeedsData, Optimiser, count_model
 from powerctl.pagoda.counts import Counts
 from powerctl.pagoda.estimate import Efficiency, efficiency_of, estimate_signature
 from powerctl.pagoda.models import NamedModel, load_model
@@ -53,14 +55,15 @@ class CountedModel:
 
     @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
     def counts(self, batch_size: int) -> Counts:
-        """What a minibatch needs."""
+        """What a minibatch needs; of a model that needs data, what it does on zeros."""
         training = self.kind == "train"
-        return count_model(
-            self.model.module,
-            self.model.inputs(batch_size),
-            training=training,
-            optimiser=self.optimiser if training else None,
-        )
+        optimiser = self.optimiser if training else None
+        module, inputs = self.model.module, self.model.inputs(batch_size)
+        try:
+            return count_model(module, inputs, training=training, optimiser=optimiser)
+        except NeedsData:
+            zeros = [torch.zeros_like(x, device="cpu") for x in inputs]
+            return count_model(module, zeros, training=training, optimiser=optimiser, compute=True)
 
     @cached_property
     def signature(self) -> Signature:

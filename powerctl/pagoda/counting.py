@@ -49,6 +49,10 @@ _OPTIMISERS: Mapping[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
 _NOT_KERNELS = {"prim", "profiler"}  # name spaces of bookkeeping
 
 
+class NeedsData(InvalidInput):
+    """What a model does depends on its data, so it cannot be counted without."""
+
+
 def count_model(
     model: nn.Module,
     inputs: Tensor | Sequence[Tensor],
@@ -82,9 +86,11 @@ def count_model(
 
     Raises
     ------
+    NeedsData
+        If the model cannot run without data.
     InvalidInput
-        If the model cannot run on these inputs or without data, if there is nothing to train, or
-        the options contradict each other; the message says what to change.
+        If it cannot run on these inputs, if there is nothing to train, or the options contradict
+        each other; the message says what to change.
     """
     if optimiser is not None and not training:
         raise InvalidInput(f"optimiser {optimiser!r} takes part in training only: training=True")
@@ -112,7 +118,7 @@ def count_model(
         try:
             _run(model, {**parameters, **buffers}, arguments, counter, training)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            raise InvalidInput(
+            raise NeedsData(
                 f"{type(model).__name__} needs data to run ({error}): count it with compute=True"
             ) from error
         if optimiser is not None:
@@ -135,7 +141,7 @@ def _run(
     with counter, counter.layers.of(model), _AsOnGpu():
         try:
             output = functional_call(model, weights, arguments)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
             if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
                 raise
             shapes = ", ".join(str(tuple(argument.shape)) for argument in arguments)

@@ -32,6 +32,19 @@ def test_an_own_model_is_explained_and_its_workload_written(powerctl, own, tmp_p
     assert workload.kind == "infer" and workload.batch_size == 4 and workload.parameters == 618
 
 
+def test_a_model_that_looks_at_its_data_is_run_on_zeros(as_json, own, tmp_path):
+    (tmp_path / "looks.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) if x.sum() == 0 else x\n"
+        "def make():\n"
+        "    return Net(8, 4)\n"
+    )
+    said = as_json("explain", "looks:make", "--input", "8", "--batch", 2)
+    assert said["flop"] == 2 * 2 * 8 * 4 + 16 + 1  # and the sum of 16 numbers, and its comparison
+
+
 def test_the_explanation_as_json(as_json, own):
     said = as_json("explain", *own, "--kind", "train", "--board", "orin-nano")
     assert sum(layer["flop"] for layer in said["layers"]) == said["flop"]
