@@ -7,12 +7,15 @@ import click
 from powerctl import console
 from powerctl.commands.catalogue import boards, modes, presets
 from powerctl.commands.choose import choose
+from powerctl.commands.doctor import doctor
 from powerctl.commands.explain import explain
+from powerctl.commands.fake_board import fake_board
 from powerctl.commands.fit import fit
 from powerctl.commands.front import pareto, plot
 from powerctl.commands.predict import predict
 from powerctl.commands.profile import profile_command
 from powerctl.commands.reference import reference
+from powerctl.commands.restore import restore
 from powerctl.commands.roofline import roofline
 from powerctl.commands.solve import solve
 from powerctl.commands.tune import tune
@@ -57,6 +60,7 @@ for command in (
     *(predict, pareto, choose, plot),
     *(explain, tune, roofline),
     solve,
+    *(doctor, restore, fake_board),
     twin,
 ):
     cli.add_command(command)

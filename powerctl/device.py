@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from powerctl.boards import Board, load_board
-from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.errors import InvalidInput
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload
 
@@ -58,6 +59,7 @@ def open_device(
     Parameters
     ----------
     spec : str
+        ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
         ``"twin:BOARD"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements.
     board : str
         For a table, the board that it was measured on.
@@ -81,8 +83,9 @@ def open_device(
         measured_on = load_board(board)
         return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
     if kind == "jetson":
-        raise DeviceUnavailable(
-            "this version drives twins and tables, not yet a Jetson's own clocks; "
-            "use twin:BOARD or table:FILE.csv"
-        )
-    raise InvalidInput(f"cannot read {spec!r} as a device; write twin:BOARD or table:FILE.csv")
+        from powerctl.devices.jetson import Jetson
+
+        return Jetson(Path(name or "/"), unit=unit, random_state=random_state)
+    raise InvalidInput(
+        f"cannot read {spec!r} as a device; write jetson, twin:BOARD or table:FILE.csv"
+    )

@@ -55,7 +55,7 @@ Run the same command again to go on with a run that was stopped.
 
 
 @click.command("profile", epilog=_EXAMPLES)
-@click.option("--device", "spec", required=True, help="twin:BOARD or table:FILE.csv.")
+@click.option("--device", "spec", required=True, help="jetson, twin:BOARD or table:FILE.csv.")
 @click.option("--board", default="orin-agx", show_default=True, help="Board of a table device.")
 @click.option("--workload", default="resnet18-train", show_default=True, help="Workload.")
 @click.option("--batch", help="Batch sizes measured in each mode, e.g. 1,4,16.")
@@ -208,7 +208,7 @@ def _left(now: Progress, clock: str) -> str:
 def _is_virtual(device: Device) -> bool:
     from powerctl.devices.virtual import VirtualDevice
 
-    return isinstance(device, VirtualDevice)
+    return getattr(device, "is_virtual", isinstance(device, VirtualDevice))
 
 
 def _summary(device: Device, log: ProfileLog, last: Progress) -> dict[str, Any]:

@@ -1,0 +1,189 @@
+"""The Jetson device: a board's own clocks and power monitor behind the Device protocol."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from powerctl.errors import ModeNotInForce
+from powerctl.jetson.clocks import Clocks
+from powerctl.jetson.control import Control
+from powerctl.jetson.discovery import Discovery, discover
+from powerctl.jetson.fake import FakeSysfs
+from powerctl.jetson.gpu import find_gpu, railgate
+from powerctl.jetson.rails import RailPower
+from powerctl.jetson.running import RealRunning, Running, TwinRunning
+from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.verification import Verification
+from powerctl.modes import PowerMode
+from powerctl.workload import Workload
+
+_VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
+
+
+class Jetson:
+    """A Jetson, or a fake one, that this process controls.
+
+    Opening only looks. From the first `apply` the board is locked against other controllers, and
+    its state is on disc before the first write; it is back, and the lock gone, after `restore`,
+    `close`, an exception in `apply`, the end of the process, and SIGTERM; after a kill by
+    ``powerctl restore`` or with the next controller.
+
+    Parameters
+    ----------
+    root : Path
+        ``/`` on a Jetson; the folder of a fake board (``powerctl fake-board``).
+    total : {"module", "jtop"}
+        How rails add up to the module's power; see `powerctl.jetson.rails.total_labels`.
+    unit, random_state : int
+        Of a fake board: which piece of silicon it is, and the seed of its noise.
+
+    Attributes
+    ----------
+    energy_source : str
+        Which rails are counted.
+    is_virtual : bool
+        Whether time is the twin's: on a fake board.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If clocks or rails are missing; says what mends it.
+    """
+
+    power_period_s = 0.5  # 75 fresh readings of the power monitor
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        total: str = "module",
+        unit: int = 0,
+        random_state: int = 0,
+    ) -> None:
+        self.sysfs = Sysfs.open(root)
+        self._control = Control(self.sysfs)
+        found = self._discover_awake()
+        self.board = found.board()
+        self.space = self.board.space
+        self._clocks = Clocks(self.sysfs, found, self._control.journal)
+        self.power = RailPower(self.sysfs, total)
+        self.energy_source = f"module (INA3221: {' + '.join(self.power.labels)})"
+        self.is_virtual = self.sysfs.is_fake
+        self._running = self._start_running(unit, random_state)
+        self._closing = weakref.finalize(self, _leave, self._control, self._running)
+        self._verification: Verification | None = None
+        self._verified_s = 0.0
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode and read it back; if it is not in force, all is restored.
+
+        Raises
+        ------
+        ModeNotInSpace
+            If the board has no such mode.
+        ModeNotInForce
+            Naming the axis and the reason.
+        DeviceUnavailable
+            If another controls the board, or this process may not.
+        """
+        self.space.check(mode)
+        self._verification = None
+        self._control.take()
+        try:
+            self._wake_gpu()
+            self._clocks.apply(mode)
+        except BaseException:
+            self.restore()
+            raise
+        self._running.settle()
+        self._verification = Verification(self._clocks, mode)
+        self._verified_s = -_VERIFY_EVERY_S
+
+    def mode(self) -> PowerMode:
+        """The mode in force, by the limits that the kernel holds."""
+        return self._clocks.mode(self.space)
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Run one minibatch; returns its seconds.
+
+        Raises
+        ------
+        ModeNotInForce
+            If the applied mode is not in force under this load; looked at every two seconds.
+        """
+        seconds = self._running.execute(workload, step)
+        if self._running.now() - self._verified_s >= _VERIFY_EVERY_S:
+            self.verify()
+        return seconds
+
+    def verify(self) -> None:
+        """Hold the applied mode against what is measured now; see `Verification.check`."""
+        if self._verification is not None:
+            self._verification.check()
+            self._verified_s = self._running.now()
+
+    def idle(self, seconds: float) -> None:
+        """Wait, in the mode in force."""
+        self._running.idle(seconds)
+
+    def now(self) -> float:
+        """Seconds since the device was opened: real, or on a fake board virtual."""
+        return self._running.now()
+
+    def energy_j(self) -> float:
+        """Joules of the module since the device was opened."""
+        return self._running.energy_j()
+
+    def restore(self) -> None:
+        """Bring back the state found before the first `apply`, and let others control the board."""
+        self._verification = None
+        self._control.give_back()
+        self._running.settle()
+
+    def close(self) -> None:
+        """Restore and stop metering; a second time does nothing."""
+        self._closing()
+
+    def __enter__(self) -> Jetson:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _discover_awake(self) -> Discovery:
+        """What there is, with the GPU's power on for the moment if it was off."""
+        found = discover(self.sysfs)
+        if not found.gpu_is_gated:
+            return found
+        try:
+            self._control.take()
+            self._wake_gpu()
+            return discover(self.sysfs)
+        finally:
+            self._control.give_back()
+
+    def _wake_gpu(self) -> None:
+        """Switch the GPU's power on if it is off, until all is restored: asleep it has no clock."""
+        gate = railgate(self.sysfs)
+        if gate is None or find_gpu(self.sysfs) is not None:
+            return
+        self._control.journal.note({gate: self.sysfs.read(gate)})
+        try:
+            self.sysfs.write(gate, 0)
+        except OSError as error:
+            raise ModeNotInForce(f"gpu cannot be woken: {error}") from None
+
+    def _start_running(self, unit: int, random_state: int) -> Running:
+        if isinstance(self.sysfs, FakeSysfs):
+            return TwinRunning(
+                self.sysfs, self.board, self.power.total_w, unit=unit, random_state=random_state
+            )
+        return RealRunning(self.power.total_w)
+
+
+def _leave(control: Control, running: Running) -> None:
+    """What closing does; also at the end of the process, and when nobody refers to the device."""
+    running.close()
+    control.give_back()

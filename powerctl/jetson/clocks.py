@@ -1,0 +1,146 @@
+"""Applying a power mode: cores, CPU, GPU and memory in the order that is safe, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from powerctl.errors import DeviceUnavailable, ModeNotInForce
+from powerctl.jetson.cpu import Cpu
+from powerctl.jetson.discovery import Discovery
+from powerctl.jetson.journal import Journal
+from powerctl.jetson.sysfs import Sysfs
+from powerctl.modes import ModeSpace, PowerMode
+
+
+class Clocks:
+    """The four axes of a board, set together.
+
+    Cores are the first ones (0 to n - 1), as in nvpmodel's presets. Clocks are pinned: lowest and
+    highest allowed are the mode's. Every file is in the journal before it is written.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+    found : Discovery
+        What the board has; complete, nothing missing.
+    journal : Journal
+        Keeps the state found.
+    """
+
+    def __init__(self, sysfs: Sysfs, found: Discovery, journal: Journal) -> None:
+        if found.gpu is None or found.memory is None:
+            raise DeviceUnavailable("the clocks of GPU and memory were not found: powerctl doctor")
+        self.sysfs = sysfs
+        self.cpu = Cpu(sysfs)
+        self.gpu = found.gpu
+        self.memory = found.memory
+        self._journal = journal
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set every axis and read it back; what is in force already is not written.
+
+        Cores come on before clocks are set and go off after: those that are off have no clock.
+
+        Raises
+        ------
+        ModeNotInForce
+            Naming the axis, and what the kernel said or holds instead.
+        DeviceUnavailable
+            If the state found cannot be noted; then nothing is written.
+        """
+        self._note(self._files())
+        online = set(self.cpu.online())
+        with _axis("cores"):
+            for number in self.cpu.present()[: mode.cores]:
+                if number not in online:
+                    self.cpu.switch(number, on=True)
+            self._note(self._cpu_files())  # of policies that came with the cores
+        with _axis("cpu"):
+            for policy in self.cpu.policies():
+                policy.limits.write(self.sysfs, mode.cpu_khz, mode.cpu_khz)
+        with _axis("gpu"):
+            self.gpu.set(self.sysfs, mode.gpu_hz)
+        with _axis("memory"):
+            self.memory.set(self.sysfs, mode.mem_hz)
+        with _axis("cores"):
+            for number in reversed(self.cpu.present()[mode.cores :]):
+                if number in online:
+                    self.cpu.switch(number, on=False)
+        self.check(mode)
+
+    def check(self, mode: PowerMode) -> None:
+        """Raise `ModeNotInForce` naming the first axis that is not as the mode says."""
+        try:
+            amiss = next(self._held(mode), None)
+        except OSError as error:
+            raise ModeNotInForce(f"mode {mode} cannot be read back: {error}") from None
+        if amiss is not None:
+            raise ModeNotInForce(f"{amiss[0]} of mode {mode} is not in force: {amiss[1]}")
+
+    def mode(self, space: ModeSpace) -> PowerMode:
+        """The mode of a space that the limits in force stand for: their highest clocks."""
+        gpu_hz = self.sysfs.int_if(self.gpu.limits.high)  # asleep, it says nothing
+        mem_hz = self.memory.ceiling(self.sysfs)
+        limits = (len(self.cpu.online()), self.cpu.ceiling(), gpu_hz, mem_hz)
+        return space.capped(limits)
+
+    def _held(self, mode: PowerMode) -> Iterator[tuple[str, str]]:
+        """Axis by axis, what is held instead of the mode."""
+        online, wanted = self.cpu.online(), self.cpu.present()[: mode.cores]
+        if online != wanted:
+            yield "cores", f"online are {_listed(online)}, not {_listed(wanted)}"
+        for policy in self.cpu.policies():
+            limits = policy.limits.read(self.sysfs)
+            if limits != (mode.cpu_khz, mode.cpu_khz):
+                name = policy.path.rpartition("/")[2]
+                yield "cpu", f"{name} is limited to {_span(limits, 1e3)}"
+        limits = self.gpu.limits.read(self.sysfs)
+        if limits != (mode.gpu_hz, mode.gpu_hz):
+            yield "gpu", f"it is limited to {_span(limits, 1e6)}"
+        rate = self.memory.measured(self.sysfs)
+        if rate is None or not self.memory.is_held(self.sysfs):
+            yield "memory", "its rate is not held"
+        elif abs(rate - mode.mem_hz) > 0.001 * mode.mem_hz:
+            yield "memory", f"its rate is {rate / 1e6:g} MHz, whatever its cap says"
+
+    def _files(self) -> list[str]:
+        return [
+            *self.cpu.switches(),
+            *self._cpu_files(),
+            *self.gpu.files(self.sysfs),
+            *self.memory.files(self.sysfs),
+        ]
+
+    def _cpu_files(self) -> list[str]:
+        return [path for policy in self.cpu.policies() for path in policy.limits.files]
+
+    def _note(self, paths: list[str]) -> None:
+        new = [path for path in paths if path not in self._journal.found]
+        try:
+            self._journal.note({path: self.sysfs.read(path) for path in new})
+        except OSError as error:
+            raise DeviceUnavailable(f"cannot read the state to restore: {error}") from None
+
+
+@contextmanager
+def _axis(name: str) -> Iterator[None]:
+    """Turn a refusal of the kernel into one that names the axis."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ModeNotInForce(
+            f"{name} cannot be set: {error}; clocks are set by root: sudo, or the daemon"
+        ) from None
+    except OSError as error:
+        raise ModeNotInForce(f"{name} cannot be set: {error}") from None
+
+
+def _listed(cores: tuple[int, ...]) -> str:
+    return ",".join(map(str, cores)) or "none"
+
+
+def _span(limits: tuple[int, int], per_mhz: float) -> str:
+    low, high = (f"{value / per_mhz:g}" for value in limits)
+    return f"{low} MHz" if low == high else f"{low} to {high} MHz"

@@ -1,0 +1,128 @@
+"""What a board lets us set, enumerated from its kernel and never assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from powerctl.boards import Board
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.jetson.cpu import Cpu
+from powerctl.jetson.gpu import Gpu, find_gpu, railgate
+from powerctl.jetson.identity import Identity, identify
+from powerctl.jetson.memory import Memory, find_memory
+from powerctl.jetson.sysfs import Sysfs
+from powerctl.modes import ModeSpace
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that is not there or may not be touched, and what mends it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What was found on a board.
+
+    Attributes
+    ----------
+    identity : Identity
+        Which board it is.
+    cores : tuple of int
+        The numbers of cores that can be online: 1, 2, ...
+    cpu_khz, gpu_hz, mem_hz : tuple of int
+        Clocks that can be set, ascending; empty where there are none.
+    gpu, memory : Gpu, Memory or None
+        Where they are set.
+    railgate : str or None
+        The file that cuts the GPU's power.
+    mem_listed : bool
+        Whether the kernel lists the memory rates; if not, those of the catalogue are taken.
+    missing : tuple of Missing
+        What prevents modes from being set.
+    """
+
+    identity: Identity
+    cores: tuple[int, ...]
+    cpu_khz: tuple[int, ...]
+    gpu_hz: tuple[int, ...]
+    mem_hz: tuple[int, ...]
+    gpu: Gpu | None
+    memory: Memory | None
+    railgate: str | None
+    mem_listed: bool
+    missing: tuple[Missing, ...]
+
+    @property
+    def gpu_is_gated(self) -> bool:
+        """Whether the GPU's power is off, so that its clock is not to be seen."""
+        return self.gpu is None and self.railgate is not None
+
+    def board(self) -> Board:
+        """The catalogue's board with the axes of this kernel.
+
+        Raises
+        ------
+        DeviceUnavailable
+            If an axis is missing; the message names the first, and what mends it.
+        """
+        if self.missing:
+            first = self.missing[0]
+            raise DeviceUnavailable(f"{first.what}: {first.remedy}; see all: powerctl doctor")
+        known = self.identity.board()
+        space = ModeSpace(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=known.name)
+        return replace(known, space=space, l4t=self.identity.l4t or known.l4t)
+
+
+def discover(sysfs: Sysfs) -> Discovery:
+    """Look at a board; writes nothing."""
+    identity = identify(sysfs)
+    cpu = Cpu(sysfs)
+    missing: list[Missing] = []
+    known: tuple[int, ...] = ()
+    try:
+        known = identity.board().space.mem_hz
+    except InvalidInput as error:
+        what, _, remedy = str(error).partition(": ")
+        missing.append(Missing(what, remedy))
+    try:
+        cores, cpu_khz = tuple(range(1, len(cpu.present()) + 1)), cpu.frequencies()
+    except (OSError, DeviceUnavailable) as error:
+        cores, cpu_khz = (), ()
+        missing.append(Missing(f"no CPU clocks ({error})", "a Jetson's kernel has cpufreq"))
+    gpu, gate, memory = find_gpu(sysfs), railgate(sysfs), find_memory(sysfs)
+    gpu_hz = gpu.frequencies(sysfs) if gpu else ()
+    mem_hz = memory.rates(sysfs, known) if memory and known else ()
+    missing += _missing_clocks(gpu_hz, mem_hz, gpu, gate)
+    return Discovery(
+        identity=identity,
+        cores=cores,
+        cpu_khz=cpu_khz,
+        gpu_hz=gpu_hz,
+        mem_hz=mem_hz,
+        gpu=gpu,
+        memory=memory,
+        railgate=gate,
+        mem_listed=memory is not None and memory.is_listed(sysfs),
+        missing=tuple(missing),
+    )
+
+
+def _missing_clocks(
+    gpu_hz: tuple[int, ...], mem_hz: tuple[int, ...], gpu: Gpu | None, gate: str | None
+) -> list[Missing]:
+    missing = []
+    if gpu is None and gate is not None:
+        missing.append(Missing("the GPU's power is off", f"wake it: echo 0 | sudo tee /{gate}"))
+    elif not gpu_hz:
+        missing.append(Missing("no GPU clock in /sys/class/devfreq", "load NVIDIA's GPU driver"))
+    if not mem_hz:
+        missing.append(
+            Missing(
+                "the memory clock in /sys/kernel/debug cannot be reached",
+                "run as root, and: mount -t debugfs none /sys/kernel/debug",
+            )
+        )
+    return missing

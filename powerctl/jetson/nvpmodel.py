@@ -1,0 +1,302 @@
+"""NVIDIA's power presets: the installed configuration file, what it means, and switching."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce, UnknownName
+from powerctl.jetson.gpu import GATING_MASKS
+from powerctl.jetson.sysfs import Sysfs
+from powerctl.modes import ModeSpace, PowerMode
+
+CONFIGURATION = "etc/nvpmodel.conf"
+_STATUS = "var/lib/nvpmodel/status"
+_NAME_LIMIT = 31
+_HEADER = re.compile(r"< ([A-Z_]+)((?: [A-Z_]+=[^\s=]+)*) >")
+_SECTIONS = {
+    "PARAM": {"TYPE", "NAME"},
+    "POWER_MODEL": {"ID", "NAME"},
+    "PM_CONFIG": {"DEFAULT"},
+    "FAN_CONFIG": {"DEFAULT"},
+}
+_PER_MHZ = {"cpu": 1e3, "gpu": 1e6, "memory": 1e6}
+
+Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class InstalledPreset:
+    """A power model of the file: what nvpmodel writes, by parameter and argument.
+
+    Attributes
+    ----------
+    id, name
+        As ``nvpmodel -m ID`` takes it and ``nvpmodel -q`` shows it.
+    values : dict of (str, str) to str
+        Such as ``("GPU", "MAX_FREQ"): "612000000"``.
+    """
+
+    id: int
+    name: str
+    values: Mapping[tuple[str, str], str]
+
+    @property
+    def cores(self) -> int | None:
+        """Cores online, None if it leaves them."""
+        states = [v for (name, _), v in self.values.items() if name == "CPU_ONLINE"]
+        return states.count("1") or None
+
+    def limits(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """The highest cores, kHz of CPU, Hz of GPU and of memory; None for no limit."""
+        cpu = [
+            _limit(value)
+            for (name, argument), value in self.values.items()
+            if name.startswith("CPU_") and argument == "MAX_FREQ"
+        ]
+        finite = [khz for khz in cpu if khz is not None]
+        gpu = _limit(self.values.get(("GPU", "MAX_FREQ"), "-1"))
+        memory = _limit(self.values.get(("EMC", "MAX_FREQ"), "-1"))
+        return (self.cores, min(finite, default=None), gpu, memory)
+
+    def mode(self, space: ModeSpace) -> PowerMode:
+        """The mode of a space that it stands for."""
+        return space.capped(self.limits())
+
+    def rounding(self, space: ModeSpace) -> list[str]:
+        """Where the board runs at another clock than the file says, in words."""
+        said = []
+        mode = self.mode(space)
+        names = ("cores", *_PER_MHZ)
+        for axis, limit, value in zip(names, self.limits(), mode.values, strict=True):
+            if limit is not None and limit != value:
+                unit = _PER_MHZ.get(axis, 1)
+                mhz = " MHz" if axis in _PER_MHZ else ""
+                said.append(f"{axis} {limit / unit:g} -> {value / unit:g}{mhz}")
+        return said
+
+    def masks(self) -> dict[str, int]:
+        """The power-gating masks that it sets."""
+        return {
+            argument.lower(): int(value, 0)
+            for (_, argument), value in self.values.items()
+            if argument.lower() in GATING_MASKS
+        }
+
+    def needs_reboot(self, running: Mapping[str, int]) -> str | None:
+        """Why a switch to it needs a reboot, None if it does not.
+
+        Parameters
+        ----------
+        running : mapping of str to int
+            The masks in force.
+        """
+        said = [
+            f"{name} {running[name]} -> {mask}"
+            for name, mask in self.masks().items()
+            if name in running and running[name] != mask
+        ]
+        return f"other parts of the GPU have power ({', '.join(said)})" if said else None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """An nvpmodel configuration file.
+
+    Attributes
+    ----------
+    paths : dict of (str, str) to str
+        The file that each argument of each parameter is written to.
+    presets : tuple of InstalledPreset
+        In the file's order.
+    default : int or None
+        The preset that a board starts with.
+    """
+
+    paths: Mapping[tuple[str, str], str]
+    presets: tuple[InstalledPreset, ...]
+    default: int | None
+
+    def preset(self, name: str) -> InstalledPreset:
+        """The preset of a name (upper or lower case) or number."""
+        for preset in self.presets:
+            if name.upper() == preset.name.upper() or name == str(preset.id):
+                return preset
+        raise UnknownName("preset of nvpmodel", name, [preset.name for preset in self.presets])
+
+
+def read_configuration(sysfs: Sysfs) -> Configuration | None:
+    """The installed configuration, None where nvpmodel is not installed.
+
+    Raises
+    ------
+    InvalidInput
+        If the file is not in nvpmodel's format.
+    """
+    text = sysfs.read_if(CONFIGURATION)
+    return None if text is None else parse_configuration(text, f"/{CONFIGURATION}")
+
+
+def parse_configuration(text: str, source: str = CONFIGURATION) -> Configuration:
+    """Parse a configuration as strictly as nvpmodel does.
+
+    Headers begin in the first column with one space inside the brackets; names have at most 31
+    characters; ids are unique; a value must be of a parameter declared above.
+
+    Raises
+    ------
+    InvalidInput
+        Naming file, line and defect.
+    """
+    parser = _Parser(source)
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.startswith("#"):
+            parser.take(number, line)
+    return Configuration(
+        parser.paths,
+        tuple(InstalledPreset(id, *parser.presets[id]) for id in parser.presets),
+        parser.default,
+    )
+
+
+class _Parser:
+    """The sections read so far; `take` adds a line to the present one."""
+
+    def __init__(self, source: str) -> None:
+        self.paths: dict[tuple[str, str], str] = {}
+        self.presets: dict[int, tuple[str, dict[tuple[str, str], str]]] = {}
+        self.default: int | None = None
+        self._source = source
+        self._number = 0
+        self._section = ""
+        self._param = ""
+        self._values: dict[tuple[str, str], str] = {}
+
+    def take(self, number: int, line: str) -> None:
+        """Take a line that is neither empty nor a comment."""
+        self._number = number
+        if "<" in line or ">" in line:
+            self._take_header(line)
+            return
+        words = line.split()
+        if self._section == "PARAM" and len(words) == 2:
+            self.paths[self._param, words[0]] = words[1]
+        elif self._section == "POWER_MODEL" and len(words) == 3:
+            self._take_value(words[0], words[1], words[2])
+        else:
+            raise self._error(f"{line.strip()!r} does not belong here")
+
+    def _take_header(self, line: str) -> None:
+        match = _HEADER.fullmatch(line.rstrip())
+        if match is None or match[1] not in _SECTIONS:
+            raise self._error(
+                f"{line.rstrip()!r} is not a header such as '< PM_CONFIG DEFAULT=0 >'"
+            )
+        keys = dict(part.split("=") for part in match[2].split())
+        if set(keys) != _SECTIONS[match[1]]:
+            raise self._error(f"{match[1]} needs {' and '.join(sorted(_SECTIONS[match[1]]))}")
+        self._section = match[1]
+        if match[1] == "PARAM":
+            self._param = keys["NAME"]
+            if keys["TYPE"] not in ("FILE", "CLOCK"):
+                raise self._error(f"a PARAM is of TYPE FILE or CLOCK, not {keys['TYPE']}")
+        elif match[1] == "POWER_MODEL":
+            self._begin_preset(self._integer(keys["ID"]), keys["NAME"])
+        elif match[1] == "PM_CONFIG":
+            self.default = self._integer(keys["DEFAULT"])
+            if self.default not in self.presets:
+                raise self._error(f"the default is POWER_MODEL {self.default}, which is not above")
+
+    def _begin_preset(self, id: int, name: str) -> None:
+        if id in self.presets:
+            raise self._error(f"POWER_MODEL {id} is there twice")
+        if len(name) > _NAME_LIMIT:
+            raise self._error(f"the name {name} has more than {_NAME_LIMIT} characters")
+        self._values = {}
+        self.presets[id] = (name, self._values)
+
+    def _take_value(self, param: str, argument: str, value: str) -> None:
+        if (param, argument) not in self.paths:
+            raise self._error(f"{param} {argument} is not declared by a PARAM above")
+        self._values[param, argument] = value
+
+    def _integer(self, text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise self._error(f"{text!r} is not a number") from None
+
+    def _error(self, defect: str) -> InvalidInput:
+        return InvalidInput(f"{self._source}, line {self._number}: {defect}")
+
+
+def _limit(text: str) -> int | None:
+    """A limit of the file; -1 and 0 are none."""
+    value = int(text, 0)
+    return value if 0 < value < 2**62 else None
+
+
+def running_preset(sysfs: Sysfs) -> int | None:
+    """The id of the preset that nvpmodel set last, None if it says nothing."""
+    match = re.search(r"pmode:(\d+)", sysfs.read_if(_STATUS) or "")
+    return int(match[1]) if match else None
+
+
+def switch(
+    sysfs: Sysfs, preset: InstalledPreset, running_masks: Mapping[str, int], run: Run | None = None
+) -> None:
+    """Switch to a preset by NVIDIA's own program, if that needs no reboot; it stays switched.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+    preset : InstalledPreset
+        To switch to.
+    running_masks : mapping of str to int
+        The power-gating masks in force.
+    run : callable, optional
+        Runs the command, by default as a process without standard input: nvpmodel asks before
+        it reboots, and gets no answer.
+
+    Raises
+    ------
+    ModeNotInForce
+        If it needs a reboot (nothing is done), or nvpmodel does not make the switch.
+    """
+    why = preset.needs_reboot(running_masks)
+    if why is not None:
+        raise ModeNotInForce(
+            f"preset {preset.name} needs a reboot: {why}; to have it: sudo nvpmodel -m {preset.id}"
+        )
+    done = (run or _runner(sysfs))(["nvpmodel", "-m", str(preset.id)])
+    now = running_preset(sysfs)
+    if done.returncode != 0 or now != preset.id:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise ModeNotInForce(
+            f"nvpmodel -m {preset.id} ended with {done.returncode}, the mode is {now}"
+            + (f": {said[-1]}" if said else "")
+        )
+
+
+def _runner(sysfs: Sysfs) -> Run:
+    if sysfs.is_fake:
+        from powerctl.jetson.fake import FakeSysfs
+
+        assert isinstance(sysfs, FakeSysfs)
+        return sysfs.nvpmodel
+    if sysfs.root != Path("/"):
+        raise DeviceUnavailable(f"nvpmodel sets the clocks of this machine, not of {sysfs.root}")
+
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            )
+        except FileNotFoundError:
+            raise DeviceUnavailable(f"there is no {command[0]} here") from None
+
+    return run

@@ -1,0 +1,122 @@
+"""The power monitor (INA3221): power of each rail, and the module's by the board's rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from powerctl.boards import board_names, load_board
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.jetson.sysfs import Sysfs
+
+_DRIVERS = "sys/bus/i2c/drivers"
+_SHUNT_SUM = "7"  # channel of the monitor's sum of shunt voltages: not a rail
+_INPUTS = ("POM_5V_IN", "VDD_IN")
+
+
+@dataclass(frozen=True)
+class RailSensor:
+    """A channel of a power monitor.
+
+    Attributes
+    ----------
+    label : str
+        Of the rail.
+    files : tuple of str
+        What they hold, multiplied, is its power: mV and mA, or mW.
+    watts_per_unit : float
+        Of that product.
+    """
+
+    label: str
+    files: tuple[str, ...]
+    watts_per_unit: float
+
+    def power_w(self, sysfs: Sysfs) -> float:
+        """Its power now; an `OSError` if the sensor does not answer."""
+        product = 1
+        for path in self.files:
+            product *= sysfs.read_int(path)
+        return product * self.watts_per_unit
+
+
+def find_rails(sysfs: Sysfs) -> tuple[RailSensor, ...]:
+    """Every channel that is connected, by the drivers of JetPack 5 and 6 (hwmon) and 4 (iio)."""
+    rails = []
+    for path in sysfs.find(f"{_DRIVERS}/ina3221/*/hwmon/hwmon*/in*_label"):
+        folder, _, name = path.rpartition("/")
+        channel = name.removeprefix("in").removesuffix("_label")
+        label = sysfs.read_if(path) or ""
+        if channel != _SHUNT_SUM and _is_connected(label):
+            files = (f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input")
+            if all(sysfs.exists(file) for file in files):
+                rails.append(RailSensor(label, files, 1e-6))
+    for path in sysfs.find(f"{_DRIVERS}/ina3221x/*/iio:device*/rail_name_*"):
+        folder, _, name = path.rpartition("/")
+        label = sysfs.read_if(path) or ""
+        if _is_connected(label):
+            file = f"{folder}/in_power{name.removeprefix('rail_name_')}_input"
+            rails.append(RailSensor(label, (file,), 1e-3))
+    return tuple(rails)
+
+
+def _is_connected(label: str) -> bool:
+    return bool(label) and label != "NC"
+
+
+def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str, ...]:
+    """The rails whose power is added up to the module's.
+
+    Parameters
+    ----------
+    rails : sequence of RailSensor
+        What was found.
+    rule : {"module", "jtop"}
+        ``"module"``: the rail of the module's input, or the rails that feed all others, as the
+        board catalogue has them. ``"jtop"``: as jtop adds them up; on an AGX Orin that counts the
+        DRAM's rail a second time, as published figures do.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If the rails are not those of a board of the catalogue.
+    """
+    labels = [rail.label for rail in rails]
+    if rule == "jtop":
+        inputs = [label for label in labels if label in _INPUTS]
+        return tuple(inputs[:1] or labels)
+    if rule != "module":
+        raise InvalidInput(f"the total is 'module' or 'jtop', not {rule!r}")
+    boards = [load_board(name) for name in board_names()]
+    rules = {tuple(rail.label for rail in board.rails if rail.in_total) for board in boards}
+    for chosen in sorted(rules, key=lambda total: (len(total), total)):
+        if set(chosen) <= set(labels):
+            return chosen
+    found = f"the rails {', '.join(labels)}" if labels else "no INA3221 power monitor"
+    raise DeviceUnavailable(f"there is {found}: not those of a Jetson of the catalogue")
+
+
+class RailPower:
+    """Reads rails and their total.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+    rule : {"module", "jtop"}
+        How the total is made up; see `total_labels`.
+    """
+
+    def __init__(self, sysfs: Sysfs, rule: str = "module") -> None:
+        self._sysfs = sysfs
+        self.rails = find_rails(sysfs)
+        self.labels = total_labels(self.rails, rule)
+        self._in_total = [rail for rail in self.rails if rail.label in self.labels]
+
+    def by_rail(self) -> dict[str, float]:
+        """Watts of every rail."""
+        return {rail.label: rail.power_w(self._sysfs) for rail in self.rails}
+
+    def total_w(self) -> float:
+        """Watts of the module."""
+        return sum(rail.power_w(self._sysfs) for rail in self._in_total)

@@ -1,0 +1,66 @@
+"""Fake boards: one of each kind, in memory where the machine has room for files there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from powerctl.jetson.fake_boards import make_fake_board
+
+BOARDS = [
+    ("orin-agx", "5.0"),
+    ("orin-agx", "5.1"),
+    ("orin-agx", "6"),
+    ("orin-nx", "5.1"),
+    ("orin-nx", "6"),
+    ("orin-nano", "5.1"),
+    ("orin-nano", "6"),
+    ("xavier-agx", "4"),
+    ("xavier-agx", "5.1"),
+    ("xavier-nx", "4"),
+    ("xavier-nx", "5.1"),
+    ("nano", "4"),
+]
+_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def folder():
+    """An empty folder."""
+    made = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def fake(folder):
+    """Make a fake board by name and JetPack."""
+    return lambda name="orin-agx", jetpack="5.1": make_fake_board(name, jetpack, folder / name)
+
+
+@pytest.fixture(params=BOARDS, ids=lambda board: f"{board[0]}-jp{board[1]}")
+def board(request, fake):
+    """Each fake board in turn."""
+    return fake(*request.param)
+
+
+def settings(sysfs):
+    """All that a controller may change: the kernel's state without what floats or is measured."""
+    kernel = sysfs.kernel
+    state = dict(vars(kernel.state))
+    del state["power_w"]
+    state["cpu_limits"] = {number: kernel.cpu_range(number) for number in state["cpu_limits"]}
+    state["gpu_limits"] = kernel.gpu_range()  # what was asked for beyond them, nobody can read
+    if not state["emc_hold"] and state["chip"] != "tegra210":
+        del state["emc_request"]  # forgotten as soon as the rate is not held
+    return {name: str(value) for name, value in state.items()}
+
+
+def as_if_killed(device):
+    """Leave a device as a kill leaves it: nothing restored, and the lock gone with the process."""
+    device._closing.detach()
+    if device._control._lock is not None:
+        device._control._lock.release()

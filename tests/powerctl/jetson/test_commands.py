@@ -1,0 +1,95 @@
+"""The commands doctor, restore and fake-board."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from powerctl.commands.doctor import doctor
+from powerctl.commands.fake_board import fake_board
+from powerctl.commands.restore import restore
+from powerctl.devices.jetson import Jetson
+from powerctl.jetson.journal import Journal
+from tests.powerctl.jetson.conftest import as_if_killed, settings
+
+
+@pytest.fixture
+def run():
+    def run(command, *arguments, exit_code=0):
+        done = CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+        assert done.exit_code == exit_code, done.output
+        return done.stdout
+
+    return run
+
+
+def test_the_doctor_finds_every_board_well_and_changes_nothing(board, run):
+    before = settings(board)
+    said = json.loads(run(doctor, "--root", board.root, "--json"))
+    assert said["ok"] and not said["missing"]
+    assert said["board"] == board.kernel.state.board
+    assert [axis["name"] for axis in said["axes"]] == ["cores", "cpu_khz", "gpu_hz", "mem_hz"]
+    assert said["total_w"] == pytest.approx(5, abs=0.05)
+    assert sum(preset["is_running"] for preset in said["presets"]) == 1
+    assert settings(board) == before
+    assert not list(board.root.glob("run/*"))
+
+
+def test_the_doctor_speaks_to_people(fake, run):
+    said = run(doctor, "--root", fake("xavier-agx", "4").root)
+    assert "L4T 32.7.1 (JetPack 4), parts p2972-0000, p2888-0001" in said
+    assert "gpu 520 -> 522.75 MHz; reboot:" in said
+    assert "modes can be applied here" in said
+
+
+def test_the_doctor_names_what_is_missing_and_the_remedy(folder, run):
+    said = run(doctor, "--root", folder, exit_code=1)
+    for remedy in ("board catalogue", "cpufreq", "GPU driver", "mount -t debugfs", "ina3221"):
+        assert remedy in said
+
+
+def test_the_doctor_sees_throttling_a_controller_and_what_a_killed_one_left(fake, run):
+    board = fake()
+    board.throttle(gpu_hz=612_000_000)
+    assert "throttles now: cpu-throttle-alert slows down" in run(doctor, "--root", board.root)
+    device = Jetson(board.root)
+    device.apply(device.space.maximum)
+    assert "controls this board" in run(doctor, "--root", board.root)
+    as_if_killed(device)
+    said = run(doctor, "--root", board.root, exit_code=1)
+    assert "a killed controller left" in said and "sudo powerctl restore" in said
+
+
+def test_what_this_user_may_not_set_is_said(fake, run, monkeypatch):
+    from powerctl.jetson.fake import FakeSysfs
+
+    board = fake()
+    monkeypatch.setattr(FakeSysfs, "may_write", lambda self, path: "devfreq" not in path)
+    said = run(doctor, "--root", board.root, exit_code=1)
+    assert "this user may not set gpu_hz" in said and "run as root" in said
+
+
+def test_a_gpu_that_sleeps_is_no_defect_that_stays_unsaid(fake, run):
+    board = fake()
+    board.leave_gpu()
+    assert "the GPU's power is off" in run(doctor, "--root", board.root, exit_code=1)
+
+
+def test_restore_brings_back_what_a_killed_process_left(fake, run):
+    board = fake()
+    before = settings(board)
+    assert "nothing to restore" in run(restore, "--root", board.root)
+    device = Jetson(board.root)
+    device.apply(device.space.minimum)
+    as_if_killed(device)
+    said = run(restore, "--root", board.root)
+    assert "restored: " in said and "scaling_max_freq = 1728000" in said
+    assert settings(board) == before and not Journal(board).found
+
+
+def test_a_fake_board_is_made(folder, run):
+    said = run(fake_board, "orin-nano", folder / "nano", "--jetpack", "6")
+    assert "powerctl doctor --root" in said
+    assert Jetson(folder / "nano").space.gpu_hz[-1] == 1_020_000_000
