@@ -102,6 +102,12 @@ class RoundOffer:
         Energy that this round may take.
     decline : str
         Why the device cannot take part; empty if it can.
+    label_counts : tuple of float
+        Local examples per label, with noise where privacy asks for it; empty if not told.
+    battery_j, battery_capacity_j : float
+        Energy left in the battery, and in a full one; infinite on mains.
+    available_s : float
+        How long the device expects to stay; infinite if it foresees no end.
     """
 
     client: int
@@ -115,6 +121,10 @@ class RoundOffer:
     transfer_s: float
     allowance_j: float
     decline: str = ""
+    label_counts: tuple[float, ...] = ()
+    battery_j: float = math.inf
+    battery_capacity_j: float = math.inf
+    available_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,10 @@ class RoundReport:
     `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top.
     The work is counted as wanted by the server, planned within the limits, and done.
     `peak_power_w` is the highest mean over a second. `stopped` is empty, ``"deadline"`` or
-    ``"energy"``: why training ended before the plan did.
+    ``"energy"``: why training ended before the plan did. `rms_loss` is the root mean square of the
+    samples' losses behind `loss`; 0 where it was not measured. `used` is False if the update came
+    after the round had closed and was dropped; `staleness` says how many rounds old the model was
+    from which it started.
     """
 
     client: int
@@ -216,6 +229,9 @@ class RoundReport:
     modes: tuple[str, ...] = field(default=())
     stopped: str = ""
     decline: str = ""
+    rms_loss: float = 0.0
+    used: bool = True
+    staleness: int = 0
 
     @property
     def broke_power_limit(self) -> bool:

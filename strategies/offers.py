@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from powerctl.errors import InvalidInput
-from powerctl.modes import FloatArray, IntArray
+from powerctl.modes import BoolArray, FloatArray, IntArray
 from powerctl.rounds import RoundOffer
 
 
@@ -31,6 +31,12 @@ class Offers:
         As in `RoundOffer`.
     able : BoolArray, shape (n,)
         Whether the client can take part within its limits.
+    maxn_energy_j : FloatArray, shape (n,)
+        Training energy of the full work at MAXN; that of the fastest choice where not given.
+    label_counts : FloatArray, shape (n, labels)
+        Examples per label; no columns where not given, a row of zeros for who does not tell.
+    battery_j, battery_capacity_j, available_s : FloatArray, shape (n,)
+        As in `RoundOffer`; infinite where not given.
     """
 
     client: IntArray
@@ -43,7 +49,23 @@ class Offers:
     idle_power_w: FloatArray
     transfer_s: FloatArray
     allowance_j: FloatArray
-    able: np.ndarray
+    able: BoolArray
+    maxn_energy_j: FloatArray = field(default_factory=lambda: np.zeros(0))
+    label_counts: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    battery_j: FloatArray = field(default_factory=lambda: np.zeros(0))
+    battery_capacity_j: FloatArray = field(default_factory=lambda: np.zeros(0))
+    available_s: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        n = len(self.client)
+        neutral = {
+            "maxn_energy_j": self.energy_j[:, 0],
+            "label_counts": np.zeros((n, 0)),
+            **dict.fromkeys(("battery_j", "battery_capacity_j", "available_s"), np.full(n, np.inf)),
+        }
+        for name, values in neutral.items():
+            if len(getattr(self, name)) != n:
+                object.__setattr__(self, name, values)
 
     @classmethod
     def of(cls, offers: Sequence[RoundOffer]) -> Offers:
@@ -75,6 +97,11 @@ class Offers:
             transfer_s=column("transfer_s"),
             allowance_j=column("allowance_j"),
             able=np.array([not offer.decline for offer in ordered], dtype=bool),
+            maxn_energy_j=minibatches * column("maxn_energy_j"),
+            label_counts=_label_counts(ordered),
+            battery_j=column("battery_j"),
+            battery_capacity_j=column("battery_capacity_j"),
+            available_s=column("available_s"),
         )
 
     def __len__(self) -> int:
@@ -88,3 +115,36 @@ class Offers:
     def candidates(self, power: str) -> IntArray:
         """Rows of the clients that can take part; at MAXN, which ignores limits, all of them."""
         return np.arange(len(self)) if power == "maxn" else np.flatnonzero(self.able)
+
+    def choices(self, power: str, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Time and energy of the full work at each choice that a power policy leaves some clients.
+
+        Parameters
+        ----------
+        power : str
+            ``"maxn"`` leaves MAXN, ``"fastest"`` the fastest choice, ``"slack"`` the whole front.
+        rows : IntArray, shape (m,)
+            Rows of the offers.
+
+        Returns
+        -------
+        tuple of FloatArray, shape (m, c)
+            Seconds and joules. But for MAXN, which ignores limits, what exceeds a client's
+            allowance or its battery is infinite in both.
+        """
+        if power == "maxn":
+            return self.maxn_time_s[rows, None], self.maxn_energy_j[rows, None]
+        last = 1 if power == "fastest" else self.time_s.shape[1]
+        time_s, energy_j = self.time_s[rows, :last], self.energy_j[rows, :last]
+        most_j = np.minimum(self.allowance_j[rows], self.battery_j[rows])
+        affordable = energy_j <= most_j[:, None]
+        return np.where(affordable, time_s, np.inf), np.where(affordable, energy_j, np.inf)
+
+
+def _label_counts(offers: Sequence[RoundOffer]) -> FloatArray:
+    """A row per offer, zeros beyond the end of a shorter list of labels."""
+    labels = max((len(offer.label_counts) for offer in offers), default=0)
+    counts = np.zeros((len(offers), labels))
+    for row, offer in enumerate(offers):
+        counts[row, : len(offer.label_counts)] = offer.label_counts
+    return counts

@@ -11,8 +11,15 @@ from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.delivery import Delivery
+from strategies.experience import Experience
 from strategies.offers import Offers
 from strategies.policy import assign, with_reserve
+from strategies.round_cost import candidate_deadlines, least_cost_by
+from strategies.sampling import smallest
+from strategies.speed_tiers import tier_members
+
+_TIERS = 10  # of speed, in the short list
 
 
 @dataclass
@@ -27,13 +34,17 @@ class Pace:
 
     so that nobody races to wait: whoever is not the slowest gets the time to run in a mode that
     costs less. For each T the best set of each size is taken greedily by utility per joule.
-    Hard limits come before: only clients whose front has a point within T and within their energy
-    allowance are considered.
+    Hard limits come before: only clients whose front has a point within T, and within their energy
+    allowance and battery, and that do not expect to leave before T, are considered.
 
     Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last training loss, plus
     a bonus for what is uncertain, here the highest loss known times sqrt(curiosity ln R / (1 + c))
     in round R for a client that took part c times, all divided by (1 + c)^fairness. A client
-    never heard of counts with the highest loss known.
+    never heard of counts with the highest loss known. A client that, when asked, delivers only in
+    a share of the rounds (it is silent, declines, or is too late) has that share of its utility.
+
+    In a large pool the search runs over a short list: of each tenth by speed, the clients of most
+    utility per joule, so that whatever the deadline, the best of the faster tenths are among them.
 
     Parameters
     ----------
@@ -49,6 +60,8 @@ class Pace:
         Weight of the bonus for clients that are little known.
     n_deadlines : int
         Candidate deadlines to consider.
+    shortlist : int
+        Clients to search over, but at least k of each tenth.
     """
 
     gamma: float = 1.0
@@ -57,54 +70,74 @@ class Pace:
     at_least: float = 0.8
     curiosity: float = 0.1
     n_deadlines: int = 48
-    _loss: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
-    _count: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
+    shortlist: int = 1000
+    _known: Experience = field(default_factory=Experience, init=False, repr=False)
+    _delivery: Delivery = field(default_factory=Delivery, init=False, repr=False)
+    _round: int = field(default=0, init=False, repr=False)
 
     def select(
         self, offers: Offers, k: int, server_round: int, rng: Generator
     ) -> list[RoundAssignment]:
         """Assignments with one common deadline, each of the least energy that meets it."""
-        self._grow(int(offers.client.max(initial=-1)) + 1)
-        affordable = offers.energy_j <= offers.allowance_j[:, None]
-        time_s = np.where(affordable, offers.time_s, np.inf)
-        rows = np.flatnonzero(offers.able & np.isfinite(time_s).any(axis=1))
+        self._round = server_round
+        self._known.know(offers.client)
+        self._delivery.know(offers.client)
+        rows, utility = self._shortlist(offers, k, server_round, rng)
+        time_s, energy_j = offers.choices("slack", rows)
+        able = np.isfinite(time_s).any(axis=1)
+        rows, utility, time_s, energy_j = rows[able], utility[able], time_s[able], energy_j[able]
         if not len(rows):
-            return assign(offers, offers.candidates("slack")[:k], "slack", np.inf)
-        round_s = time_s[rows] + offers.transfer_s[rows, None]
-        utility = self._utility(offers, rows, server_round, rng)
+            return self._ask(assign(offers, offers.candidates("slack")[:k], "slack", np.inf))
+        round_s = time_s + offers.transfer_s[rows, None]
         best = (-np.inf, 0.0, rows[:0])
-        for deadline_s in self._deadlines(round_s):
-            cost_j = _cost_by(deadline_s, round_s, offers, rows)
+        for deadline_s in candidate_deadlines(round_s, self.n_deadlines):
+            cost_j = least_cost_by(
+                deadline_s, round_s, energy_j, offers.idle_power_w[rows], offers.transfer_s[rows]
+            )
+            cost_j[offers.available_s[rows] < with_reserve(deadline_s)] = np.inf
             order, value = self._best_prefix(utility, cost_j, deadline_s, k)
             if value > best[0]:
                 best = (value, float(deadline_s), rows[order])
-        return assign(offers, best[2], "slack", with_reserve(best[1]))
+        return self._ask(assign(offers, best[2], "slack", with_reserve(best[1])))
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Remember each participant's loss, and how often it took part."""
-        self._grow(max((report.client for report in reports), default=-1) + 1)
-        for report in reports:
-            if report.minibatches:
-                self._loss[report.client] = report.loss
-                self._count[report.client] += 1
+        """Remember each participant's loss, how often it took part, and what it delivered."""
+        self._known.record(reports, self._round)
+        self._delivery.record(reports)
+
+    def _ask(self, assignments: list[RoundAssignment]) -> list[RoundAssignment]:
+        self._delivery.ask([assignment.client for assignment in assignments])
+        return assignments
+
+    def _shortlist(
+        self, offers: Offers, k: int, server_round: int, rng: Generator
+    ) -> tuple[IntArray, FloatArray]:
+        """Rows worth searching over, in order, and their utilities."""
+        rows = offers.candidates("slack")
+        utility = self._utility(offers, rows, server_round, rng)
+        per_tier = max(self.shortlist // _TIERS, k)
+        if len(rows) <= _TIERS * per_tier:
+            return rows, utility
+        rank = -utility / offers.energy_j[rows, 0]
+        tiers = tier_members(offers.fastest_round_s("slack")[rows], _TIERS)
+        kept = np.concatenate([tier[smallest(rank[tier], per_tier)] for tier in tiers])
+        kept.sort()
+        return rows[kept], utility[kept]
 
     def _utility(
         self, offers: Offers, rows: IntArray, server_round: int, rng: Generator
     ) -> FloatArray:
         client = offers.client[rows]
-        count = self._count[client]
-        highest = float(self._loss.max(initial=0.0)) or 1.0
-        loss = np.where(count > 0, self._loss[client], highest)
-        bonus = highest * np.sqrt(self.curiosity * np.log(server_round) / (1 + count))
-        utility = offers.examples[rows] * (loss + bonus) / (1.0 + count) ** self.fairness
+        count = self._known.count[client]
+        loss = self._known.loss_or_highest(client)
+        highest = float(loss.max(initial=0.0)) or 1.0
+        times = np.arange(int(count.max(initial=0)) + 1)  # a table costs less than 100,000 powers
+        bonus = highest * np.sqrt(self.curiosity * np.log(max(server_round, 1)) / (1 + times))
+        wear = (1.0 + times) ** self.fairness
+        utility = offers.examples[rows] * (loss + bonus[count]) / wear[count]
+        utility = utility * self._delivery.share[client]
         jitter = 1 + 1e-6 * rng.random(len(rows))  # equal clients take turns by chance
         return np.asarray(np.maximum(utility, 1e-9 * highest) * jitter)
-
-    def _deadlines(self, round_s: FloatArray) -> FloatArray:
-        """Candidate deadlines: the distinct round times of all fronts, thinned evenly."""
-        times = np.unique(round_s[np.isfinite(round_s)])
-        picks = np.linspace(0, len(times) - 1, min(self.n_deadlines, len(times)))
-        return np.asarray(times[picks.round().astype(int)])
 
     def _best_prefix(
         self, utility: FloatArray, cost_j: FloatArray, deadline_s: float, k: int
@@ -120,17 +153,3 @@ class Pace:
         fewest = min(wanted, len(order))
         size = fewest + int(value[fewest - 1 :].argmax())
         return order[:size], float(value[size - 1]) - 1e6 * max(0, wanted - size)
-
-    def _grow(self, n: int) -> None:
-        extra = n - len(self._count)
-        if extra > 0:
-            self._loss = np.pad(self._loss, (0, extra))
-            self._count = np.pad(self._count, (0, extra))
-
-
-def _cost_by(deadline_s: float, round_s: FloatArray, offers: Offers, rows: IntArray) -> FloatArray:
-    """Least energy of each client to finish by a deadline and wait until then; inf if it cannot."""
-    in_time = round_s <= deadline_s
-    wait_s = deadline_s + offers.transfer_s[rows, None] - np.where(in_time, round_s, 0.0)
-    total_j = offers.energy_j[rows] + offers.idle_power_w[rows, None] * wait_s
-    return np.asarray(np.where(in_time, total_j, np.inf).min(axis=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.rounds import Front, RoundOffer, RoundReport
+from powerctl.rounds import Front, RoundAssignment, RoundOffer, RoundReport
 
 _MODES = tuple(load_board("orin-nano").space.mode(i) for i in range(2))
 
@@ -18,22 +18,24 @@ def offer(
     minibatches: int = 10,
     allowance_j: float = 1e6,
     decline: str = "",
+    **changes: object,
 ) -> RoundOffer:
     """A client with two choices a minibatch: fast, and twice as slow for 0.7 of the energy."""
     front = Front(_MODES, np.array([fast_s, 2 * fast_s]), np.array([fast_j, 0.7 * fast_j]))
-    return RoundOffer(
-        client=client,
-        examples=16 * minibatches,
-        minibatches=minibatches,
-        loss=float("nan"),
-        front=Front((), np.zeros(0), np.zeros(0)) if decline else front,
-        maxn_time_s=0.8 * fast_s,
-        maxn_energy_j=1.5 * fast_j,
-        idle_power_w=2.0,
-        transfer_s=0.5,
-        allowance_j=allowance_j,
-        decline=decline,
-    )
+    values = {
+        "client": client,
+        "examples": 16 * minibatches,
+        "minibatches": minibatches,
+        "loss": float("nan"),
+        "front": Front((), np.zeros(0), np.zeros(0)) if decline else front,
+        "maxn_time_s": 0.8 * fast_s,
+        "maxn_energy_j": 1.5 * fast_j,
+        "idle_power_w": 2.0,
+        "transfer_s": 0.5,
+        "allowance_j": allowance_j,
+        "decline": decline,
+    }
+    return RoundOffer(**{**values, **changes})
 
 
 def report(client: int, **changes: object) -> RoundReport:
@@ -57,3 +59,13 @@ def report(client: int, **changes: object) -> RoundReport:
         "planned_energy_j": 200.0,
     }
     return RoundReport(**{**values, **changes})
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    """The randomness of a round."""
+    return np.random.default_rng(seed)
+
+
+def clients(assignments: list[RoundAssignment]) -> list[int]:
+    """Who is selected, in order."""
+    return [assignment.client for assignment in assignments]

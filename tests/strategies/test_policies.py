@@ -2,27 +2,32 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import TIME_RESERVE
-from strategies.all_clients import AllClients
-from strategies.catalogue import aggregation_names, make_aggregation, make_policy, policy_names
+from strategies.catalogue import (
+    aggregation_names,
+    make_aggregation,
+    make_policy,
+    policy_names,
+    policy_parameters,
+)
+from strategies.delivery import Delivery
 from strategies.fedcs import FedCS
 from strategies.offers import Offers
 from strategies.pace import Pace
 from strategies.random_selection import RandomSelection
 from strategies.run_config import RunConfig
-from tests.strategies.offers_of import offer, report
+from strategies.tifl import TiFL
+from tests.strategies.offers_of import clients, offer, report, rng
 
-POLICIES = [RandomSelection(), RandomSelection("fastest"), AllClients(), FedCS(), Pace()]
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+POLICIES = policy_names()
 
 
-def clients(assignments):
-    return [assignment.client for assignment in assignments]
+def policy_of(name, power="slack"):
+    return make_policy(RunConfig(strategy=name, power=power))
 
 
 def mixed_offers():
@@ -31,33 +36,92 @@ def mixed_offers():
     return Offers.of([*able, offer(10, decline="empty"), offer(11, decline="hot")])
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
-def test_only_able_clients_are_selected_each_once_and_with_full_work(policy):
-    assignments = policy.select(mixed_offers(), 4, 1, rng())
-    assert assignments and max(clients(assignments)) < 10
-    assert len(set(clients(assignments))) == len(assignments)
-    assert {a.minibatches for a in assignments} == {10}
-    if not isinstance(policy, AllClients):
-        assert len(assignments) <= 4
+@st.composite
+def any_offers(draw):
+    """A few clients of any speed, energy, limits, data, battery and availability."""
+    n = draw(st.integers(0, 12))
+    column = st.floats(0.01, 100)
+    maybe = st.one_of(st.just(float("inf")), st.floats(0, 1e4))
+    numbers = draw(st.lists(st.integers(0, 60), min_size=n, max_size=n, unique=True))
+    return [
+        offer(
+            number,
+            fast_s=draw(column),
+            fast_j=draw(column),
+            minibatches=draw(st.integers(1, 20)),
+            allowance_j=draw(st.floats(0, 5e3)),
+            decline=draw(st.sampled_from(["", "", "hot"])),
+            label_counts=tuple(draw(st.sampled_from([(), (5, 0), (0, 5, 1), (0, 0, 0)]))),
+            battery_j=draw(maybe),
+            battery_capacity_j=draw(st.sampled_from([float("inf"), 1e4])),
+            available_s=draw(maybe),
+        )
+        for number in numbers
+    ]
 
 
-@pytest.mark.parametrize("name", policy_names())
-def test_the_same_seed_selects_the_same(name):
-    def selections(seed):
-        policy = make_policy(RunConfig(strategy=name))
-        chosen = []
-        for server_round in range(1, 5):
-            chosen.append(policy.select(mixed_offers(), 4, server_round, rng(seed)))
+@pytest.mark.parametrize("power", ["slack", "fastest", "maxn"])
+@pytest.mark.parametrize("name", POLICIES)
+@given(offers=any_offers(), k=st.integers(1, 8), seed=st.integers(0, 2**16))
+def test_at_most_k_able_clients_each_once_and_with_full_work(name, power, offers, k, seed):
+    policy, generator = policy_of(name, power), rng(seed)
+    able = {o.client: o.minibatches for o in offers if power == "maxn" or not o.decline}
+    for server_round in range(1, 5):
+        assignments = policy.select(Offers.of(offers), k, server_round, generator)
+        chosen = clients(assignments)
+        assert {a.client: a.minibatches for a in assignments}.items() <= able.items()
+        assert len(set(chosen)) == len(chosen) <= (len(able) if name == "all" else k)
+        assert all(a.deadline_s > 0 for a in assignments)
+        policy.observe([report(c, loss=generator.gamma(1)) for c in chosen[1:]])
+
+
+@given(offers=any_offers(), seed=st.integers(0, 2**16))
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_same_seed_selects_the_same(name, offers, seed):
+    def selections():
+        policy, chosen = policy_of(name), []
+        for server_round in range(1, 4):
+            chosen.append(policy.select(Offers.of(offers), 3, server_round, rng(seed)))
             policy.observe([report(a.client, loss=1 / (1 + a.client)) for a in chosen[-1]])
         return chosen
 
-    assert selections(3) == selections(3)
+    assert selections() == selections()
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
-def test_nobody_offers_or_nobody_can(policy):
-    assert policy.select(Offers.of([]), 3, 1, rng()) == []
-    assert policy.select(Offers.of([offer(0, decline="no")]), 3, 1, rng()) == []
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_goes_on_selecting_whatever_clients_report(name):
+    policy = policy_of(name)
+    bad = {"loss": float("nan"), "minibatches": 0, "used": False, "staleness": 2}
+    for server_round in range(1, 60):
+        chosen = clients(policy.select(mixed_offers(), 4, server_round, rng(server_round)))
+        assert chosen, server_round
+        changes = [{}, *({key: value} for key, value in bad.items())]
+        policy.observe([report(c, **changes[c % 5]) for c in chosen if c != 3])
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_k_clients_are_selected_where_nothing_forbids_it(name):
+    offers = Offers.of([offer(i) for i in range(12)])
+    policy, wanted = policy_of(name), {"all": (12,), "pace": (4, 5)}.get(name, (5,))
+    if name == "fedcs-serial":
+        wanted = (1,)  # the uploads of more do not fit into the median round
+    for server_round in range(1, 20):
+        assignments = policy.select(offers, 5, server_round, rng(server_round))
+        assert len(assignments) in wanted
+        policy.observe([report(client) for client in clients(assignments)])
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_nobody_offers_or_nobody_can(name):
+    assert policy_of(name).select(Offers.of([]), 3, 1, rng()) == []
+    assert policy_of(name).select(Offers.of([offer(0, decline="no")]), 3, 1, rng()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in POLICIES if n != "pace"])
+def test_every_baseline_runs_with_any_power_policy(name):
+    for power in ("maxn", "fastest", "slack"):
+        assignments = policy_of(name, power).select(mixed_offers(), 4, 1, rng())
+        assert assignments and {a.power for a in assignments} == {power}
 
 
 def test_random_reaches_everyone_and_at_maxn_also_those_over_their_limits():
@@ -122,6 +186,39 @@ def test_pace_reaches_everyone_in_time():
     assert seen == set(range(20))
 
 
+def test_pace_leaves_out_who_would_be_gone_or_run_flat_before_the_end():
+    kept = [offer(i, fast_s=2.0) for i in range(3)]
+    leaving = [offer(i, available_s=9.0) for i in range(3, 6)]
+    flat = [offer(i, battery_j=100.0) for i in range(6, 9)]
+    chosen = Pace().select(Offers.of(kept + leaving + flat), 3, 1, rng())
+    assert clients(chosen) == [0, 1, 2]
+
+
+def test_pace_turns_away_from_those_that_do_not_deliver():
+    policy, offers = Pace(curiosity=0.0, fairness=0.0), Offers.of([offer(i) for i in range(8)])
+    for server_round in range(1, 6):
+        chosen = clients(policy.select(offers, 8, server_round, rng(server_round)))
+        policy.observe([report(client) for client in chosen if client >= 4])
+    assert clients(policy.select(offers, 4, 6, rng())) == [4, 5, 6, 7]
+
+
+def test_who_does_not_deliver_recovers_when_it_does():
+    delivery = Delivery()
+    for reports in ([], [report(0, used=False)], [report(0, minibatches=0)], []):
+        delivery.ask([0])
+        delivery.record(reports)
+    assert delivery.share[0] == 0.1
+    delivery.ask([0])
+    delivery.record([report(0)])
+    assert delivery.share[0] == 0.55
+
+
+def test_pace_finds_the_same_in_a_short_list_as_in_the_whole_pool():
+    offers = Offers.of([offer(i, fast_s=1 + (i % 89) / 30, fast_j=5 + i % 83) for i in range(600)])
+    whole, short = (Pace(shortlist=n, n_deadlines=5000) for n in (600, 200))
+    assert whole.select(offers, 10, 1, rng()) == short.select(offers, 10, 1, rng())
+
+
 def test_pace_selects_from_ten_thousand_clients():
     offers = Offers.of([offer(i, fast_s=1 + (i % 97) / 10) for i in range(10_000)])
     assert 80 <= len(Pace().select(offers, 100, 1, rng())) <= 100
@@ -130,6 +227,36 @@ def test_pace_selects_from_ten_thousand_clients():
 def test_two_nodes_cannot_offer_as_one_client():
     with pytest.raises(InvalidInput, match="partition-id"):
         Offers.of([offer(1), offer(1)])
+
+
+def test_what_an_offer_does_not_tell_is_neutral():
+    offers = Offers.of([offer(0), offer(1, label_counts=(3.0, 1.0), battery_j=5.0)])
+    assert offers.label_counts.tolist() == [[0, 0], [3, 1]]
+    assert offers.battery_j.tolist() == [np.inf, 5.0]
+    assert np.isinf(offers.available_s).all()
+
+
+def test_parameters_of_policies_are_set_by_text():
+    assert make_policy(RunConfig(strategy="oort( clip = 0.5,blacklist_rounds=3)")).clip == 0.5
+    assert make_policy(RunConfig(strategy="fedcs(parallel_upload=false)")).parallel_upload is False
+    assert make_policy(RunConfig(strategy="oort-fedscale")).cut_off == 0.05
+    assert policy_parameters(TiFL())["interval"] == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("oort(clib=0.5)", "unknown parameter of oort 'clib': did you mean 'clip'"),
+        ("oort(clip=much)", "'much' is no float"),
+        ("oort(clip)", "write NAME or NAME"),
+        ("oort(clip=1", "write NAME or NAME"),
+        ("oort(pacer=slow)", "unknown pacer 'slow'"),
+        ("fedcs(parallel_upload=2)", "'2' is no bool"),
+    ],
+)
+def test_parameters_that_cannot_be_read_are_named(text, message):
+    with pytest.raises((InvalidInput, UnknownName), match=message):
+        make_policy(RunConfig(strategy=text))
 
 
 def test_names_of_policies_and_aggregations_are_checked():

@@ -1,0 +1,72 @@
+"""What the reports have told of each client so far, as arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from powerctl.modes import FloatArray, IntArray
+from powerctl.rounds import RoundReport
+
+
+def statistical_utility(report: RoundReport) -> float:
+    """Oort's utility of a client: its samples times the root mean square of their losses.
+
+    Where the client did not measure the root mean square, its mean loss, which is never greater,
+    stands in. A client whose loss is not finite has none.
+
+    References
+    ----------
+    Lai et al., Oort, OSDI 2021, section 4.2.
+    """
+    loss = max(report.rms_loss, report.loss if math.isfinite(report.loss) else 0.0)
+    return report.examples * loss
+
+
+@dataclass
+class Experience:
+    """Arrays indexed by the client's number, which grow as clients appear.
+
+    Attributes
+    ----------
+    count, last_round : IntArray
+        How often a client trained, and when last; 0 if never.
+    loss, utility : FloatArray
+        Last finite training loss, and statistical utility; NaN if never known.
+    """
+
+    count: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    last_round: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    loss: FloatArray = field(default_factory=lambda: np.zeros(0))
+    utility: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def know(self, clients: IntArray) -> None:
+        """Make room for some clients."""
+        extra = int(clients.max(initial=-1)) + 1 - len(self.count)
+        if extra <= 0:
+            return
+        for item in fields(self):
+            column = getattr(self, item.name)
+            nothing = 0 if column.dtype.kind == "i" else np.nan
+            setattr(self, item.name, np.pad(column, (0, extra), constant_values=nothing))
+
+    def record(self, reports: Sequence[RoundReport], server_round: int) -> None:
+        """Enter the reports of those that trained in a round."""
+        trained = [report for report in reports if report.minibatches]
+        self.know(np.array([report.client for report in trained], dtype=np.int64))
+        for report in trained:
+            client = report.client
+            self.count[client] += 1
+            self.last_round[client] = server_round
+            self.utility[client] = statistical_utility(report)
+            if math.isfinite(report.loss):
+                self.loss[client] = report.loss
+
+    def loss_or_highest(self, clients: IntArray) -> FloatArray:
+        """Last losses; the highest that is known of anyone (1 before any) for who has none."""
+        highest = float(np.fmax.reduce(self.loss, initial=-np.inf))  # fmax passes over NaN
+        loss = self.loss[clients]
+        return np.where(np.isnan(loss), highest if np.isfinite(highest) else 1.0, loss)
