@@ -1,104 +1,48 @@
-"""The Flower ClientApp: offers on query, trains on train, evaluates on evaluate."""
+"""The Flower ClientApp: offers on query, trains on train, evaluates on evaluate.
+
+With `agent` in its node configuration it is a messenger: the agent on the device offers and trains.
+"""
 
 from __future__ import annotations
 
-import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from types import ModuleType
+
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.fleet import ClientProfile, load_fleet, profile_from_node_config
-from client.local import ClientState, LocalClient
-from client.tasks.evaluation import evaluate as evaluate_model
-from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment
 from strategies.code_version import CODE, check_code_version
-from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, decode, encode
-from strategies.run_config import RunConfig
+from strategies.records import CONFIG
 
 app = ClientApp()
-
-_STATE = "wattfed-client"
-_THREADS = 1  # the order of summation, and so the model, must not depend on the host's cores
 
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
     check_code_version(str(message.content.config_records[CONFIG][CODE]))
-    offer = _open(context).offer()
-    return Message(RecordDict({OFFER: encode(offer)}), reply_to=message)
+    return _who_trains(context).query(message, context)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train as assigned; answer with the arrays and the report, or the report alone."""
-    torch.set_num_threads(_THREADS)
-    client = _open(context)
-    config = message.content.config_records[CONFIG]
-    assignment = decode(RoundAssignment, message.content.config_records[ASSIGNMENT])
-    model = client.task.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
-    report = client.train(
-        model,
-        assignment,
-        server_round=int(config["server-round"]),
-        proximal_mu=float(config.get("proximal-mu", 0.0)),
-    )
-    _save(context, client.state)
-    content = RecordDict({REPORT: encode(report)})
-    if report.minibatches:
-        content["arrays"] = ArrayRecord(model.state_dict())
-        content["metrics"] = MetricRecord(
-            {"num-examples": report.examples, "train-loss": report.loss}
-        )
-    return Message(content, reply_to=message)
+    return _who_trains(context).train(message, context)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
-    client = _open(context)
-    model = client.task.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
-    loss, accuracy = evaluate_model(model, client.samples)
-    metrics = MetricRecord(
-        {"num-examples": len(client.samples), "eval-loss": loss, "accuracy": accuracy}
-    )
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    from client import in_process
+
+    return in_process.evaluate(message, context)
 
 
-def _open(context: Context) -> LocalClient:
-    """The client of a context.
+def _who_trains(context: Context) -> ModuleType:
+    """Imported when it is known: a messenger needs no torch, whose import takes seconds."""
+    if "agent" in context.node_config:
+        from client import forwarding
 
-    Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
-    from the run's fleet file by `partition-id`.
-    """
-    config = RunConfig.from_flower(context.run_config)
-    node = dict(context.node_config)
-    if "partition-id" not in node or "num-partitions" not in node:
-        raise InvalidInput("the node config needs partition-id and num-partitions")
-    if "device" in node:
-        profile = profile_from_node_config(node)
-    else:
-        profile = _member(config.fleet, int(node["partition-id"]))
-    return LocalClient(config, profile, int(node["num-partitions"]), _load(context))
+        return forwarding
+    from client import in_process
 
-
-def _member(fleet: str, client: int) -> ClientProfile:
-    clients = load_fleet(fleet)
-    if client >= len(clients):
-        raise InvalidInput(f"fleet {fleet} has {len(clients)} clients, this node is {client}")
-    return clients[client]
-
-
-def _load(context: Context) -> ClientState:
-    record = context.state.config_records.get(_STATE)
-    if record is None:
-        return ClientState()
-    return ClientState(record["spent_j"], record["loss"], tuple(record["predictor"]))
-
-
-def _save(context: Context, state: ClientState) -> None:
-    context.state[_STATE] = ConfigRecord(
-        {"spent_j": state.spent_j, "loss": state.loss, "predictor": list(state.predictor)}
-    )
+    return in_process

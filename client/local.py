@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from client.training import Execution, LocalTraining, execute_plan
 from powerctl.bottleneck import idle_power_w
 from powerctl.device import Device, open_device
 from powerctl.errors import InvalidInput
-from powerctl.modes import ModeArrays
+from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import (
     RoundAssignment,
@@ -28,6 +29,8 @@ from powerctl.rounds import (
 )
 from powerctl.workload import Workload, load_workload
 from strategies.run_config import RunConfig
+
+Progress = Callable[[list[float], PowerMode, float, float], None]
 
 
 @dataclass
@@ -70,14 +73,22 @@ class LocalClient:
         Into how many parts the data is split.
     state : ClientState
         What earlier rounds left; `train` updates it.
+    device : Device, optional
+        What trains, and is left open; by default the profile's, opened for each round.
     """
 
     def __init__(
-        self, config: RunConfig, profile: ClientProfile, n_clients: int, state: ClientState
+        self,
+        config: RunConfig,
+        profile: ClientProfile,
+        n_clients: int,
+        state: ClientState,
+        device: Device | None = None,
     ) -> None:
         self.config = config
         self.profile = profile
         self.state = state
+        self.device = device
         self.workload = training_workload(config.workload)
         self.task = load_task(config.task, config.data_dir)
         self._n_clients = n_clients
@@ -132,6 +143,7 @@ class LocalClient:
         assignment: RoundAssignment,
         server_round: int,
         proximal_mu: float = 0.0,
+        progress: Progress | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -145,6 +157,8 @@ class LocalClient:
             Seeds the shuffling and the device's noise.
         proximal_mu : float
             FedProx's parameter.
+        progress : callable, optional
+            Told of mode, losses, seconds and joules after each minibatch.
 
         Returns
         -------
@@ -172,6 +186,7 @@ class LocalClient:
             training.steps(),
             time_limit_s=assignment.deadline_s - offer.transfer_s,
             energy_cap_j=math.inf if blind else min(assignment.energy_cap_j, offer.allowance_j),
+            progress=None if progress is None else partial(progress, training.losses),
         )
         self._learn(device, done, training)
         return self._report(offer, assignment, plan, done)
@@ -221,7 +236,7 @@ class LocalClient:
         return predictor.load_state(self.state.predictor)
 
     def _open_device(self, server_round: int) -> Device:
-        return open_device(
+        return self.device or open_device(
             self.profile.device, unit=self.profile.unit, random_state=self._seed(server_round)
         )
 

@@ -20,6 +20,10 @@ POWER_WINDOW_S = 1.0  # the rate at which jtop and tegrastats sample the module'
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
 
 
+class Interrupted(Exception):
+    """A device runs no more minibatches of this round; the message says why, in a word."""
+
+
 @dataclass
 class LocalTraining:
     """SGD on local samples, one minibatch per step, endlessly.
@@ -94,8 +98,8 @@ class SegmentResult:
 class Execution:
     """What the execution of a plan took, mode changes included.
 
-    `peak_power_w` is the highest mean over a second; `stopped` is empty, ``"deadline"`` or
-    ``"energy"``.
+    `peak_power_w` is the highest mean over a second; `stopped` is empty, ``"deadline"``,
+    ``"energy"``, or why the device was taken away.
     """
 
     segments: tuple[SegmentResult, ...]
@@ -118,6 +122,7 @@ def execute_plan(
     *,
     time_limit_s: float = math.inf,
     energy_cap_j: float = math.inf,
+    progress: Callable[[PowerMode, float, float], None] | None = None,
 ) -> Execution:
     """Train as planned, and stop before a minibatch that might overrun time or energy.
 
@@ -134,6 +139,8 @@ def execute_plan(
     time_limit_s, energy_cap_j : float
         Never exceeded as long as no minibatch costs more than `MARGIN` above what was expected
         and above the dearest one so far.
+    progress : callable, optional
+        Told of the mode, and of time and energy so far, after each minibatch.
     """
     meter = _Meter(device)
     results = []
@@ -151,10 +158,16 @@ def execute_plan(
                     stopped = "energy"
                 else:
                     before_j = meter.energy_j
-                    took_s = device.execute(workload, next(steps))
+                    try:
+                        took_s = device.execute(workload, next(steps))
+                    except Interrupted as why:
+                        stopped = str(why)
+                        break
                     meter.tick()
                     most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)
                     busy_s, done = busy_s + took_s, done + 1
+                    if progress is not None:
+                        progress(segment.mode, meter.time_s, meter.energy_j)
             if done:
                 power_w = meter.settled_power_w()
                 results.append(SegmentResult(segment.mode, done, busy_s / done, power_w))

@@ -26,7 +26,9 @@ class RunConfig:
         "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
     )
     fleet: str = _option("twenty-jetsons", "Fleet to simulate: a name or a .toml file.")
-    strategy: str = _option("pace", "Client selection: pace, random, all, fedcs.")
+    strategy: str = _option(
+        "pace", "Client selection, such as pace or oort(clip=0.9); all: wattfed strategies."
+    )
     power: str = _option(
         "slack",
         "Power policy of the selected: maxn (blind to limits), fastest within the limits, or "

@@ -1,0 +1,204 @@
+"""The `wattfed-agent` command: serve, and look at and try an agent that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.quantities import parse_duration, parse_minibatch_time
+
+if TYPE_CHECKING:
+    from client.agent.proto import agent_pb2 as pb
+
+_EXAMPLES = """\b
+Examples:
+  wattfed-agent serve --model digits=model.pt,task=digits
+  wattfed-agent serve --device host:orin-agx --latency 50ms --batch 8 \\
+    --model detector=detector.ts,inputs=3x224x224,latency=80ms --metrics-port 9464
+  wattfed-agent serve --config agent.toml --listen 0.0.0.0:7443 \\
+    --tls-cert cert.pem --tls-key key.pem --token-file tokens
+  wattfed-agent status
+  wattfed-agent top
+  wattfed-agent predict digits --count 100
+"""
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def _quantity(parse: Callable[[str, str], float]) -> Callable[..., float | None]:
+    def callback(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+        return None if text is None else parse(text, option.opts[0])
+
+    return callback
+
+
+@click.group("wattfed-agent", epilog=_EXAMPLES, context_settings=_SETTINGS)
+def cli() -> None:
+    """The process on a device that serves inference, hands out turns, and trains."""
+
+
+@cli.command(epilog=_EXAMPLES)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file; flags go before it.")
+@click.option("--device", help="host:BOARD runs here in the name of a board. [host:orin-agx]")
+@click.option("--mode", help="Power mode or preset to begin with; by default the one found.")
+@click.option("--socket", help="Unix socket. [$XDG_RUNTIME_DIR/wattfed-agent.sock]")
+@click.option("--listen", metavar="HOST:PORT", help="TCP too, which needs the three files below.")
+@click.option("--tls-cert", metavar="PEM", help="Certificate chain.")
+@click.option("--tls-key", metavar="PEM", help="Its key.")
+@click.option("--token-file", metavar="FILE", help="Bearer tokens, one a line.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=PATH[,...]",
+    help="TorchScript (inputs=3x224x224), torch.export (.pt2) or a state dict (task=digits); "
+    "also latency=, batch=, largest=. May be given several times.",
+)
+@click.option(
+    "--latency",
+    "latency_s",
+    callback=_quantity(parse_minibatch_time),
+    metavar="TIME",
+    help="Budget of a request, for models that say none. [100ms]",
+)
+@click.option("--batch", "batch_size", type=click.IntRange(1), help="Planned batch. [1]")
+@click.option("--metrics-port", "metrics", metavar="[HOST:]PORT", help="Prometheus metrics.")
+@click.option("--state-dir", help="What outlives the agent. [~/.local/state/wattfed-agent]")
+@click.option(
+    "--lease",
+    "lease_s",
+    callback=_quantity(parse_duration),
+    metavar="TIME",
+    help="Longest turn of another process that asks for no other. [2s]",
+)
+@click.option("--rate-limit", "rate_hz", type=float, help="Requests a second of one client.")
+@click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
+def serve(config: Path | None, **flags: Any) -> None:
+    """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""
+    from client.agent.settings import read_settings
+
+    if flags["metrics"] and ":" not in flags["metrics"]:
+        flags["metrics"] = f"127.0.0.1:{flags['metrics']}"
+    settings = read_settings(config, **flags)
+    logging.basicConfig(level=logging.INFO, format="wattfed-agent: %(message)s")
+    from client.agent.server import serve as run  # torch takes seconds
+
+    asyncio.run(run(settings, lambda where: click.echo(f"serving at {where}", err=True)))
+
+
+def _reaching(command: Any) -> Any:
+    """The options by which a command reaches an agent."""
+    for option in (
+        click.option("--token-file", default="", help="For TCP."),
+        click.option("--ca", "ca_file", default="", help="PEM certificates to trust, for TCP."),
+        click.option("--address", default="", metavar="HOST:PORT", help="TCP, for the socket."),
+        click.option("--socket", default="", help="Unix socket of the agent."),
+    ):
+        command = option(command)
+    return command
+
+
+def _connect(socket: str, **others: str) -> Any:
+    from client.agent.connecting import connect
+    from client.agent.settings import default_socket
+
+    return connect(socket or default_socket(), **others)
+
+
+@cli.command()
+@_reaching
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(as_json: bool, **where: str) -> None:
+    """What an agent serves, and how it does."""
+    from client.agent.proto import agent_pb2 as pb
+    from client.agent.proto import agent_pb2_grpc as rpc
+
+    with _connect(**where) as channel:
+        now = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=10)
+        models = rpc.InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=10)
+    if as_json:
+        from google.protobuf.json_format import MessageToDict
+
+        named = {"preserving_proto_field_name": True}
+        print_both = {"status": MessageToDict(now, **named), **MessageToDict(models, **named)}
+        console.print_json(print_both)
+        return
+    click.echo(f"{now.device}, mode {now.mode}, up {now.uptime_s:.0f} s")
+    click.echo(f"{now.energy_j:.4g} J since ({now.energy_source})")
+    if models.models:
+        click.echo()
+        console.print_table(
+            ("model", "version", "format", "latency ms", "batch", "largest", "source"),
+            [_model_row(model) for model in models.models],
+        )
+    if now.jobs:
+        click.echo()
+        console.print_table(
+            ("job", "arrived", "answered", "in time", "late", "full", "p50 ms", "p99 ms", "busy s"),
+            [_job_row(job) for job in now.jobs],
+        )
+
+
+def _model_row(model: pb.Model) -> tuple[object, ...]:
+    planned = (1e3 * model.latency_s, model.batch_size, model.largest_batch)
+    return (model.name, model.version, model.format, *planned, model.source)
+
+
+def _job_row(job: pb.JobStatus) -> tuple[object, ...]:
+    counts = (job.arrived, job.answered, job.within, job.rejected_late, job.rejected_full)
+    return (job.name, *counts, _ms(job.latency_p50_s), _ms(job.latency_p99_s), job.busy_s)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}" if math.isfinite(seconds) else "-"
+
+
+@cli.command()
+@_reaching
+@click.option("--every", default="1s", callback=_quantity(parse_duration), help="Period. [1s]")
+@click.option("--frames", type=click.IntRange(0), default=0, help="End after so many.")
+def top(every: float, frames: int, **where: str) -> None:
+    """A live view of an agent."""
+    from rich.console import Console
+
+    from client.agent.proto import agent_pb2 as pb
+    from client.agent.proto import agent_pb2_grpc as rpc
+    from client.agent.top import show
+
+    with _connect(**where) as channel:
+        request = pb.TelemetryRequest(period_s=every)
+        show(rpc.PowerStub(channel).Telemetry(request), Console(), frames)
+
+
+@cli.command()
+@click.argument("model", default="")
+@_reaching
+@click.option("--count", type=click.IntRange(1), default=1, help="Requests, one after another.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+def predict(model: str, count: int, seed: int, **where: str) -> None:
+    """Send a model random inputs, and say what came back and how long it took."""
+    from client.agent.proto import agent_pb2_grpc as rpc
+    from client.agent.trying import try_model
+
+    with _connect(**where) as channel:
+        tried = try_model(rpc.InferenceStub(channel), model, count, seed)
+    click.echo(f"{tried.model} version {tried.version}: outputs {', '.join(tried.outputs)}")
+    console.print_table(
+        ("requests", "refused", "p50 ms", "p99 ms", "batch"),
+        [(count, tried.refused, 1e3 * tried.p50_s, 1e3 * tried.p99_s, tried.batch_size)],
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    console.run(cli)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""How the agent's own commands reach it: the Unix socket, or TCP with TLS and a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
+
+_MESSAGE_BYTES = 64 << 20
+
+
+class AgentRefused(PowerctlError):
+    """The agent has answered with a status other than OK."""
+
+
+@contextmanager
+def connect(
+    socket: str, address: str = "", ca_file: str = "", token_file: str = ""
+) -> Iterator[grpc.Channel]:
+    """A channel to an agent; what it answers with becomes an error of one line.
+
+    Parameters
+    ----------
+    socket : str
+        Of an agent on this machine.
+    address : str
+        ``HOST:PORT`` of one elsewhere, in its place.
+    ca_file, token_file : str
+        For TCP: PEM certificates to trust (by default the system's), and the bearer token.
+    """
+    options = [
+        ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+        ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ]
+    if address:
+        channel = grpc.secure_channel(address, _credentials(ca_file, token_file), options)
+    else:
+        channel = grpc.insecure_channel(f"unix:{socket}", options)
+    try:
+        with channel:
+            yield channel
+    except grpc.RpcError as error:
+        code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+        details = error.details() if isinstance(error, grpc.Call) else str(error)
+        if code is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
+            raise DeviceUnavailable(
+                f"no agent answers at {address or socket}; start one: wattfed-agent serve"
+            ) from None
+        raise AgentRefused(f"{code.name}: {details}") from None
+
+
+def _credentials(ca_file: str, token_file: str) -> grpc.ChannelCredentials:
+    if not token_file:
+        raise InvalidInput("TCP needs a token: --token-file")
+    try:
+        roots = Path(ca_file).read_bytes() if ca_file else None
+        token = Path(token_file).read_text().split()[0]
+    except (OSError, IndexError) as error:
+        raise InvalidInput(f"cannot read the token or the certificates: {error}") from None
+    return grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(roots), grpc.access_token_call_credentials(token)
+    )

@@ -1,0 +1,108 @@
+"""The power mode that the agent has found, kept on disc until it is restored."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from powerctl.boards import Board
+from powerctl.device import Device
+from powerctl.modes import ModeSpace, PowerMode
+from powerctl.workload import Workload
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class KeptDevice:
+    """A device whose mode found is written down before the first change.
+
+    An agent that is killed leaves the file, and the next one restores that mode when it opens the
+    device; unless the machine has started anew meanwhile, which has reset the mode as well.
+
+    Parameters
+    ----------
+    device : Device
+    file : Path
+        In the agent's state directory.
+
+    Attributes
+    ----------
+    restored : PowerMode or None
+        What an agent that was killed had found, now in force again.
+    """
+
+    def __init__(self, device: Device, file: Path) -> None:
+        self.device = device
+        self._file = file
+        self._found = device.mode()
+        self.restored = _left(file, device.space)
+        if self.restored is not None:
+            device.apply(self.restored)
+            self._found = self.restored
+        file.unlink(missing_ok=True)
+
+    board: Board
+    space: ModeSpace
+    power_period_s: float
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.device, name)
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode, and remember the one found."""
+        if mode != self._found and not self._file.exists():
+            self.space.check(mode)
+            _write(self._file, self._found)
+        self.device.apply(mode)
+
+    def mode(self) -> PowerMode:
+        """The mode in force."""
+        return self.device.mode()
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Run one minibatch."""
+        return self.device.execute(workload, step)
+
+    def idle(self, seconds: float) -> None:
+        """Wait."""
+        self.device.idle(seconds)
+
+    def now(self) -> float:
+        """Seconds on the device's clock."""
+        return self.device.now()
+
+    def energy_j(self) -> float:
+        """Joules since the device was opened."""
+        return self.device.energy_j()
+
+    def restore(self) -> None:
+        """Return to the mode found, and forget it."""
+        if self.device.mode() != self._found:
+            self.device.apply(self._found)
+        self._file.unlink(missing_ok=True)
+
+
+def _left(file: Path, space: ModeSpace) -> PowerMode | None:
+    """The mode that a killed agent has left; None if there is none, or it is of another boot."""
+    try:
+        left = json.loads(file.read_text())
+        mode = PowerMode(*(int(value) for value in left["mode"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return mode if mode in space and left.get("boot") == _boot() else None
+
+
+def _write(file: Path, mode: PowerMode) -> None:
+    """Write it so that it is there whole or not at all, also after a power cut."""
+    part = file.with_suffix(".part")
+    with part.open("w") as stream:
+        json.dump({"mode": mode.values, "boot": _boot()}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

@@ -1,0 +1,225 @@
+"""The Inference service: requests in, answers or refusals out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Coroutine
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+
+from client.agent import tensors
+from client.agent.desk import Desk
+from client.agent.limits import ByteLimit, RateLimit, Refused
+from client.agent.models import Model
+from client.agent.proto import agent_pb2 as pb
+from client.agent.proto import agent_pb2_grpc as rpc
+from client.agent.registry import Registry
+from client.agent.settings import Limits, ModelFile
+from client.agent.tickets import Refusal
+from powerctl.errors import InvalidInput, PowerctlError, UnknownName
+
+CLIENT_KEY = (
+    "wattfed-client"  # metadata by which processes on the Unix socket tell themselves apart
+)
+_LONGEST_BUDGET_S = 3600.0
+
+
+class InferenceService(rpc.InferenceServicer):
+    """Serves the models of a registry.
+
+    Parameters
+    ----------
+    desk : Desk
+    registry : Registry
+    limits : Limits
+    defaults : ModelFile
+        Budget and batch sizes of models that are loaded without.
+    may_load : bool
+        Whether callers may have files of this machine loaded.
+    """
+
+    def __init__(
+        self, desk: Desk, registry: Registry, limits: Limits, defaults: ModelFile, *, may_load: bool
+    ) -> None:
+        self._desk = desk
+        self._registry = registry
+        self._limits = limits
+        self._defaults = defaults
+        self._may_load = may_load
+        self._rate = RateLimit(limits.rate_hz, limits.burst)
+        self._bytes = ByteLimit(limits.queued_bytes)
+
+    async def Predict(
+        self, request: pb.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> pb.PredictReply:
+        """Answer one request."""
+        try:
+            return await self._predict(request, client_of(context), context.time_remaining())
+        except Refused as refused:
+            await context.abort(refused.code, refused.message)
+            raise AssertionError("abort raises") from None
+
+    async def PredictStream(
+        self,
+        requests: AsyncIterator[pb.PredictRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> None:
+        """Answer the requests of a stream, each when it is ready.
+
+        Only so many are under way, counting answers that the client has not taken: then no more
+        are read, and gRPC's flow control holds the client back.
+        """
+        client, room = client_of(context), asyncio.Semaphore(self._limits.stream_window)
+        writing = asyncio.Lock()  # a stream takes one message at a time
+
+        async def answer(request: pb.PredictRequest) -> None:
+            try:
+                reply = await self._predict(request, client, None)
+                outcome = pb.PredictStreamReply(id=request.id, reply=reply)
+            except Refused as refused:
+                refusal = pb.Refusal(code=refused.code.value[0], message=refused.message)
+                outcome = pb.PredictStreamReply(id=request.id, refusal=refusal)
+            async with writing:
+                await context.write(outcome)
+            room.release()
+
+        async with _Tasks() as tasks:
+            async for request in requests:
+                await room.acquire()
+                tasks.create_task(answer(request))
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListModelsReply:
+        """What is served."""
+        return pb.ListModelsReply(models=[self._describe(m) for m in self._registry.models()])
+
+    async def LoadModel(
+        self, request: pb.LoadModelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.Model:
+        """Serve one more model."""
+        file = ModelFile(
+            name=request.name,
+            path=request.path,
+            task=request.task,
+            inputs=request.inputs,
+            latency_s=request.latency_s or self._defaults.latency_s,
+            batch_size=request.batch_size or self._defaults.batch_size,
+            largest_batch=self._defaults.largest_batch,
+        )
+        return await self._load(context, partial(self._registry.load, file))
+
+    async def ReloadModel(
+        self, request: pb.ReloadModelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.Model:
+        """Serve the next version of a model."""
+        call = partial(self._registry.reload, request.name, request.path)
+        return await self._load(context, call)
+
+    async def _load(self, context: grpc.aio.ServicerContext, call: partial[Model]) -> pb.Model:
+        if not self._may_load:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "models are loaded over the agent's Unix socket only",
+            )
+        try:
+            return self._describe(await asyncio.to_thread(call))
+        except UnknownName as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except PowerctlError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        raise AssertionError("abort raises")
+
+    async def _predict(
+        self, request: pb.PredictRequest, client: str, remaining_s: float | None
+    ) -> pb.PredictReply:
+        self._rate.take(client)
+        size = request.ByteSize()
+        self._bytes.take(size)
+        try:
+            return await self._answer(request, remaining_s)
+        finally:
+            self._bytes.give_back(size)
+
+    async def _answer(
+        self, request: pb.PredictRequest, remaining_s: float | None
+    ) -> pb.PredictReply:
+        try:
+            model = self._registry.get(request.model)
+            inputs = [tensors.decode(tensor) for tensor in request.inputs]
+            tensors.check_inputs(inputs, model.inputs)
+            budget_s = self._budget_s(model, request, remaining_s)
+        except UnknownName as error:
+            raise Refused(grpc.StatusCode.NOT_FOUND, str(error)) from None
+        except InvalidInput as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        outcome = await self._desk.ask(model.name, inputs, budget_s)
+        if isinstance(outcome, Refusal):
+            raise Refused.by(outcome)
+        version, outputs = outcome.value
+        return pb.PredictReply(
+            id=request.id,
+            outputs=[tensors.encode(output) for output in outputs],
+            model_version=version,
+            batch_size=outcome.batch_size,
+            waited_s=outcome.waited_s,
+            ran_s=outcome.ran_s,
+        )
+
+    def _budget_s(
+        self, model: Model, request: pb.PredictRequest, remaining_s: float | None
+    ) -> float:
+        budget_s = request.deadline_s or self._registry.service(model.name).latency_s
+        if not 0 < budget_s <= _LONGEST_BUDGET_S:
+            raise InvalidInput(
+                f"deadline_s must be positive and at most {_LONGEST_BUDGET_S:g}, got {budget_s:g}"
+            )
+        return min(budget_s, math.inf if remaining_s is None else max(remaining_s, 1e-3))
+
+    def _describe(self, model: Model) -> pb.Model:
+        service = self._registry.service(model.name)
+        return pb.Model(
+            name=model.name,
+            version=model.version,
+            source=model.source,
+            format=model.format,
+            inputs=[spec.to_proto() for spec in model.inputs],
+            latency_s=service.latency_s,
+            batch_size=service.batch_size,
+            largest_batch=max(service.time_s),
+        )
+
+
+def client_of(context: grpc.aio.ServicerContext) -> str:
+    """Whose rate a call counts for: the host over TCP, and by its own word on the Unix socket."""
+    peer = unquote(context.peer() or "")
+    if peer.startswith("unix"):
+        metadata = dict(context.invocation_metadata() or ())
+        return f"unix:{metadata.get(CLIENT_KEY, '')}"
+    return peer.rpartition(":")[0]
+
+
+class _Tasks:
+    """Tasks that end with the block they were made in; Python 3.10 has no `asyncio.TaskGroup`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> _Tasks:
+        return self
+
+    def create_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin one."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=kind is not None)

@@ -1,0 +1,46 @@
+"""What the engine runs: a job says what a turn of it is charged as, and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from client.agent.tickets import Ticket
+from powerctl.workload import Workload
+
+
+class Abandoned(Exception):
+    """A turn ended without having been a minibatch: nothing is to be learned of its time."""
+
+
+class Job(Protocol):
+    """An inference service, a training job, or the workload of another process.
+
+    A training job runs one minibatch a turn; its `run` is given no tickets and its values are
+    ignored.
+    """
+
+    name: str
+
+    def workload(self, size: int) -> Workload:
+        """What a turn of so many requests is charged as."""
+        ...
+
+    def begin(self, tickets: Sequence[Ticket]) -> None:
+        """The next turn is this job's: told at once, before the device thread runs it.
+
+        Called on whatever thread made the decision, with the engine's lock held: it must be
+        quick, and may say with `Engine.want` that this minibatch was the last one wanted.
+        """
+
+    def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
+        """Run one turn on the device thread; returns a value for each ticket.
+
+        Raises
+        ------
+        Abandoned
+            If the turn was no minibatch; its tickets are refused with the message.
+        Exception
+            Anything else fails this batch, and only it.
+        """
+        ...

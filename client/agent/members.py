@@ -1,0 +1,157 @@
+"""The clients that the agent trains for: one for each run and partition, warm between rounds."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from client.agent.engine import Engine
+from client.agent.models import task_model
+from client.agent.registry import Registry
+from client.agent.turns import TurnDevice
+from client.fleet import profile_from_node_config
+from client.local import ClientState, LocalClient, Progress
+from powerctl.errors import InvalidInput
+from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from strategies.run_config import RunConfig
+
+RUN_ID = "run-id"  # key of the node configuration by which the ClientApp names the run
+Arrays = dict[str, np.ndarray]
+
+
+class Member:
+    """A client of one federation: its data and model stay loaded, its state is kept on disc.
+
+    Parameters
+    ----------
+    client : LocalClient
+        Plans and trains.
+    path : Path
+        Of its state.
+    """
+
+    def __init__(self, client: LocalClient, path: Path) -> None:
+        self.client = client
+        self._path = path
+        self._model = client.task.model()
+        self._busy = threading.Lock()
+
+    @classmethod
+    def of(
+        cls,
+        run_config: Mapping[str, Any],
+        node_config: Mapping[str, Any],
+        engine: Engine,
+        folder: Path,
+    ) -> Member:
+        """The member that configurations of run and node describe; raises `InvalidInput`."""
+        config = RunConfig.from_flower(run_config)
+        try:
+            profile = profile_from_node_config({**node_config, "device": "agent"})
+            n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN_ID])
+        except (KeyError, ValueError) as error:
+            raise InvalidInput(f"node config: {error}") from None
+        path = folder / f"{_file_name(run)}-{profile.client}.json"
+        client = LocalClient(config, profile, n_clients, _read(path), engine.device)
+        return cls(client, path)
+
+    def offer(self) -> RoundOffer:
+        """What it can do in the next round."""
+        return self.client.offer()
+
+    def train(
+        self,
+        device: TurnDevice,
+        arrays: Arrays,
+        assignment: RoundAssignment,
+        server_round: int,
+        proximal_mu: float,
+        progress: Progress,
+    ) -> tuple[RoundReport, Arrays]:
+        """Train as assigned from given parameters; the report, and the parameters afterwards."""
+        with self._busy:
+            load(self._model, arrays)
+            between, self.client.device = self.client.device, device
+            try:
+                report = self.client.train(
+                    self._model, assignment, server_round, proximal_mu, progress
+                )
+            finally:
+                self.client.device = between
+                _write(self._path, self.client.state)
+            trained = {k: v.numpy().copy() for k, v in self._model.state_dict().items()}
+            return report, trained if report.minibatches else {}
+
+
+class Members:
+    """All members of an agent, made when they are first heard of.
+
+    Parameters
+    ----------
+    engine : Engine
+        Has the device.
+    folder : Path
+        Of their states.
+    """
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._known: dict[str, Member] = {}
+        self._lock = threading.Lock()
+
+    def get(self, run_config: Mapping[str, Any], node_config: Mapping[str, Any]) -> Member:
+        """The member of some configurations; any thread may ask."""
+        key = json.dumps([dict(run_config), dict(node_config)], sort_keys=True)
+        with self._lock:
+            if key not in self._known:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                made = Member.of(run_config, node_config, self._engine, self._folder)
+                self._known[key] = made
+            return self._known[key]
+
+
+def load(model: torch.nn.Module, arrays: Arrays) -> None:
+    """Load parameters into a model; raises `InvalidInput` if they are of another."""
+    try:
+        model.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+    except RuntimeError as error:
+        raise InvalidInput(f"the arrays do not fit the task's model: {error}") from None
+
+
+def serve_global(registry: Registry, task: str, arrays: Arrays) -> None:
+    """Swap new global parameters into every served model of a task."""
+    for model in registry.models():
+        if registry.task(model.name) == task:
+            state = {name: torch.from_numpy(a) for name, a in arrays.items()}
+            source = f"federated round, after version {model.version}"
+            registry.swap(task_model(model.name, task, state, model.version + 1, source))
+
+
+def _file_name(run: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in run)[:64] or "run"
+
+
+def _read(path: Path) -> ClientState:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return ClientState(values["spent_j"], values["loss"], tuple(values["predictor"]))
+    except FileNotFoundError:
+        return ClientState()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path}: no client's state, or damaged: {error}; remove it") from None
+
+
+def _write(path: Path, state: ClientState) -> None:
+    """Replace the file, so that a kill leaves the old or the new state."""
+    values = asdict(state)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(values) + "\n", encoding="utf-8")
+    fresh.replace(path)

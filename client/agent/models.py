@@ -1,0 +1,146 @@
+"""Models: read from TorchScript, torch.export or a task's state dict, and run on batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from client.agent.settings import ModelFile
+from client.agent.tensors import InputSpec, parse_inputs
+from client.tasks.task import load_task
+from powerctl.errors import InvalidInput
+
+TORCHSCRIPT, EXPORT, STATE_DICT = "torchscript", "export", "state-dict"
+Sample = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that runs on batches.
+
+    Attributes
+    ----------
+    module : callable
+        From batched tensors to a batched tensor, or several.
+    fixed_batch : int or None
+        The only batch size it takes, if it was exported with one; smaller ones are padded.
+    """
+
+    name: str
+    version: int
+    source: str
+    format: str
+    inputs: tuple[InputSpec, ...]
+    module: Callable[..., Any]
+    fixed_batch: int | None = None
+
+    def predict(self, samples: Sequence[Sample]) -> list[tuple[torch.Tensor, ...]]:
+        """The outputs of each sample, in one batch."""
+        padding = [samples[-1]] * ((self.fixed_batch or 0) - len(samples))
+        columns = zip(*samples, *padding, strict=True)
+        with torch.inference_mode():
+            outputs = _tensors(self.module(*(torch.stack(column) for column in columns)))
+        batch_size = len(samples) + len(padding)
+        for output in outputs:
+            if output.dim() == 0 or output.shape[0] != batch_size:
+                raise InvalidInput(
+                    f"{self.name}: an output of shape {tuple(output.shape)} for a batch of "
+                    f"{batch_size}; the first dimension must be the batch"
+                )
+        return [tuple(output[i] for output in outputs) for i in range(len(samples))]
+
+    def example(self, batch_size: int) -> list[Sample]:
+        """A batch of zeros."""
+        return [[spec.example(1)[0] for spec in self.inputs]] * batch_size
+
+
+def read_model(file: ModelFile, version: int = 1) -> Model:
+    """Read a model and run one batch of zeros through it.
+
+    Raises
+    ------
+    InvalidInput, UnknownName
+        If there is no such file or task, it is no model, or its inputs are not known.
+    """
+    if not Path(file.path).is_file():
+        raise InvalidInput(f"model {file.name}: there is no file {file.path}")
+    try:
+        model = _read(file, version)
+    except InvalidInput:
+        raise
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        reason = str(error).strip().partition("\n")[0]
+        raise InvalidInput(f"model {file.name}: cannot read {file.path}: {reason}") from error
+    _try(model)
+    return model
+
+
+def _read(file: ModelFile, version: int) -> Model:
+    name, path = file.name, file.path
+    given = parse_inputs(file.inputs) if file.inputs else ()
+    if file.task:
+        state = torch.load(file.path, map_location="cpu", weights_only=True)
+        return task_model(file.name, file.task, state, version, file.path)
+    if file.path.endswith(".pt2"):
+        program = torch.export.load(file.path)
+        batch_size, inputs = _exported_inputs(program, file)
+        module = program.module()
+        return Model(name, version, path, EXPORT, inputs, module, batch_size)
+    if not given:
+        raise InvalidInput(
+            f"model {file.name}: TorchScript does not say its inputs; "
+            f"add them: --model {file.name}={file.path},inputs=3x224x224"
+        )
+    module = torch.jit.load(file.path, map_location="cpu").eval()
+    return Model(name, version, path, TORCHSCRIPT, given, module)
+
+
+def task_model(
+    name: str, task: str, state: dict[str, torch.Tensor], version: int, source: str
+) -> Model:
+    """The model of a task with given parameters: what a federated round brings."""
+    module = load_task(task).model()
+    module.load_state_dict(state)
+    sample = load_task(task).test_samples().inputs[0]
+    inputs = (InputSpec(tuple(sample.shape), sample.dtype),)
+    return Model(name, version, source, STATE_DICT, inputs, module.eval())
+
+
+def _exported_inputs(program: Any, file: ModelFile) -> tuple[int | None, tuple[InputSpec, ...]]:
+    """The fixed batch size of an exported program, if it has one, and its inputs."""
+    if program.example_inputs is None:
+        raise InvalidInput(f"model {file.name}: {file.path} was saved without example inputs")
+    arguments, keywords = program.example_inputs
+    if keywords or not all(isinstance(a, torch.Tensor) and a.dim() for a in arguments):
+        raise InvalidInput(
+            f"model {file.name}: exported inputs must be batched tensors by position"
+        )
+    inputs = tuple(InputSpec(tuple(a.shape[1:]), a.dtype) for a in arguments)
+    fixed = not program.range_constraints  # none where no dimension is dynamic
+    return (int(arguments[0].shape[0]) if fixed else None), inputs
+
+
+def _try(model: Model) -> None:
+    """Raise `InvalidInput` if a model does not run on its own inputs."""
+    try:
+        model.predict(model.example(model.fixed_batch or 2))
+    except InvalidInput:
+        raise
+    except Exception as error:  # whatever the model's code raises
+        shapes = "+".join(map(str, model.inputs))
+        reason = str(error).strip().splitlines()[-1]
+        raise InvalidInput(
+            f"model {model.name} does not run on inputs {shapes}: {reason}"
+        ) from error
+
+
+def _tensors(outputs: Any) -> tuple[torch.Tensor, ...]:
+    found = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+    found = (found,) if isinstance(found, torch.Tensor) else tuple(found)
+    if not all(isinstance(output, torch.Tensor) for output in found):
+        raise InvalidInput("a model's outputs must be tensors")
+    return found

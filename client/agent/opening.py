@@ -1,0 +1,79 @@
+"""What an agent must have for itself: its state directory, its socket and its device."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from client.agent.found_mode import KeptDevice
+from powerctl.boards import load_board
+from powerctl.device import Device, open_device
+from powerctl.devices.host import HostDevice
+from powerctl.devices.virtual import VirtualDevice
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.pagoda.meters import open_meter
+
+_FOUND_MODE = "found-mode.json"
+
+
+def claim_state(folder: Path) -> IO[str]:
+    """Make the state directory and lock it; the lock lasts until the file is closed, or we die.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If another agent has it, which then has the device as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = (folder / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise DeviceUnavailable(
+            f"another agent uses {folder}; stop it, or give another --state-dir and --socket"
+        ) from None
+    return lock
+
+
+def claim_socket(path: Path) -> None:
+    """Make way for a socket: what a killed agent has left goes, one that answers does not."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise InvalidInput(f"{path} is no socket; give another --socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise DeviceUnavailable(f"something answers at {path} already; give another --socket")
+
+
+def open_kept(spec: str, state_dir: Path) -> KeptDevice:
+    """Open the device, and restore the mode that a killed agent has left behind.
+
+    Raises
+    ------
+    InvalidInput
+        For a device whose clock is virtual: an agent serves in real time.
+    """
+    return KeptDevice(_open(spec), state_dir / _FOUND_MODE)
+
+
+def _open(spec: str) -> Device:
+    kind, _, name = spec.partition(":")
+    if kind == "host" and name:
+        return HostDevice(load_board(name), open_meter("cpu"))
+    device = open_device(spec)
+    if isinstance(device, VirtualDevice):
+        raise InvalidInput(
+            f"the clock of {spec} is virtual and an agent serves in real time; use "
+            f"host:{device.board.name}, which runs on this machine in the name of that board"
+        )
+    return device

@@ -1,0 +1,471 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[DType]
+    FLOAT32: _ClassVar[DType]
+    FLOAT64: _ClassVar[DType]
+    FLOAT16: _ClassVar[DType]
+    BFLOAT16: _ClassVar[DType]
+    INT8: _ClassVar[DType]
+    INT16: _ClassVar[DType]
+    INT32: _ClassVar[DType]
+    INT64: _ClassVar[DType]
+    UINT8: _ClassVar[DType]
+    BOOL: _ClassVar[DType]
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_UNSPECIFIED: _ClassVar[Kind]
+    INFER: _ClassVar[Kind]
+    TRAIN: _ClassVar[Kind]
+DTYPE_UNSPECIFIED: DType
+FLOAT32: DType
+FLOAT64: DType
+FLOAT16: DType
+BFLOAT16: DType
+INT8: DType
+INT16: DType
+INT32: DType
+INT64: DType
+UINT8: DType
+BOOL: DType
+KIND_UNSPECIFIED: Kind
+INFER: Kind
+TRAIN: Kind
+
+class Tensor(_message.Message):
+    __slots__ = ("dtype", "shape", "data")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PredictRequest(_message.Message):
+    __slots__ = ("id", "model", "inputs", "deadline_s")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    model: str
+    inputs: _containers.RepeatedCompositeFieldContainer[Tensor]
+    deadline_s: float
+    def __init__(self, id: _Optional[int] = ..., model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+
+class PredictReply(_message.Message):
+    __slots__ = ("id", "outputs", "model_version", "batch_size", "waited_s", "ran_s")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    RAN_S_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
+    model_version: int
+    batch_size: int
+    waited_s: float
+    ran_s: float
+    def __init__(self, id: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., model_version: _Optional[int] = ..., batch_size: _Optional[int] = ..., waited_s: _Optional[float] = ..., ran_s: _Optional[float] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class PredictStreamReply(_message.Message):
+    __slots__ = ("id", "reply", "refusal")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    reply: PredictReply
+    refusal: Refusal
+    def __init__(self, id: _Optional[int] = ..., reply: _Optional[_Union[PredictReply, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListModelsReply(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+
+class InputSpec(_message.Message):
+    __slots__ = ("dtype", "shape")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("name", "version", "source", "format", "inputs", "latency_s", "batch_size", "largest_batch")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    source: str
+    format: str
+    inputs: _containers.RepeatedCompositeFieldContainer[InputSpec]
+    latency_s: float
+    batch_size: int
+    largest_batch: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., source: _Optional[str] = ..., format: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[InputSpec, _Mapping]]] = ..., latency_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., largest_batch: _Optional[int] = ...) -> None: ...
+
+class LoadModelRequest(_message.Message):
+    __slots__ = ("name", "path", "task", "inputs", "latency_s", "batch_size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    path: str
+    task: str
+    inputs: str
+    latency_s: float
+    batch_size: int
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., task: _Optional[str] = ..., inputs: _Optional[str] = ..., latency_s: _Optional[float] = ..., batch_size: _Optional[int] = ...) -> None: ...
+
+class ReloadModelRequest(_message.Message):
+    __slots__ = ("name", "path")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    path: str
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class TurnRequest(_message.Message):
+    __slots__ = ("join", "acquire", "release")
+    JOIN_FIELD_NUMBER: _ClassVar[int]
+    ACQUIRE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    join: Join
+    acquire: Acquire
+    release: Release
+    def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., acquire: _Optional[_Union[Acquire, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
+
+class Join(_message.Message):
+    __slots__ = ("name", "kind", "latency_s", "expected_s", "rate_hz", "lease_s", "serve_late")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_S_FIELD_NUMBER: _ClassVar[int]
+    RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    SERVE_LATE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: Kind
+    latency_s: float
+    expected_s: float
+    rate_hz: float
+    lease_s: float
+    serve_late: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., latency_s: _Optional[float] = ..., expected_s: _Optional[float] = ..., rate_hz: _Optional[float] = ..., lease_s: _Optional[float] = ..., serve_late: bool = ...) -> None: ...
+
+class Acquire(_message.Message):
+    __slots__ = ("turn", "deadline_s")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    deadline_s: float
+    def __init__(self, turn: _Optional[int] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("turn", "failed")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    failed: bool
+    def __init__(self, turn: _Optional[int] = ..., failed: bool = ...) -> None: ...
+
+class TurnEvent(_message.Message):
+    __slots__ = ("joined", "granted", "refused", "expired")
+    JOINED_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    joined: Joined
+    granted: Granted
+    refused: Refused
+    expired: Expired
+    def __init__(self, joined: _Optional[_Union[Joined, _Mapping]] = ..., granted: _Optional[_Union[Granted, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., expired: _Optional[_Union[Expired, _Mapping]] = ...) -> None: ...
+
+class Joined(_message.Message):
+    __slots__ = ("name", "lease_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    lease_s: float
+    def __init__(self, name: _Optional[str] = ..., lease_s: _Optional[float] = ...) -> None: ...
+
+class Granted(_message.Message):
+    __slots__ = ("turn", "waited_s")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    waited_s: float
+    def __init__(self, turn: _Optional[int] = ..., waited_s: _Optional[float] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("turn", "refusal")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    refusal: Refusal
+    def __init__(self, turn: _Optional[int] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class Expired(_message.Message):
+    __slots__ = ("turn",)
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    def __init__(self, turn: _Optional[int] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TelemetryRequest(_message.Message):
+    __slots__ = ("period_s",)
+    PERIOD_S_FIELD_NUMBER: _ClassVar[int]
+    period_s: float
+    def __init__(self, period_s: _Optional[float] = ...) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("device", "board", "mode", "energy_source", "uptime_s", "energy_j", "power_w", "running", "plan", "jobs")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    POWER_W_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    board: str
+    mode: str
+    energy_source: str
+    uptime_s: float
+    energy_j: float
+    power_w: float
+    running: str
+    plan: Plan
+    jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
+    def __init__(self, device: _Optional[str] = ..., board: _Optional[str] = ..., mode: _Optional[str] = ..., energy_source: _Optional[str] = ..., uptime_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., power_w: _Optional[float] = ..., running: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
+
+class Plan(_message.Message):
+    __slots__ = ("mode", "batch_size", "load", "origin")
+    class BatchSizeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    mode: str
+    batch_size: _containers.ScalarMap[str, int]
+    load: float
+    origin: str
+    def __init__(self, mode: _Optional[str] = ..., batch_size: _Optional[_Mapping[str, int]] = ..., load: _Optional[float] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class JobStatus(_message.Message):
+    __slots__ = ("name", "kind", "queued", "arrived", "answered", "within", "rejected_late", "rejected_full", "withdrawn", "turns", "busy_s", "latency_p50_s", "latency_p99_s", "rate_hz", "batch_size", "latency_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_LATE_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FULL_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P50_S_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P99_S_FIELD_NUMBER: _ClassVar[int]
+    RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: Kind
+    queued: int
+    arrived: int
+    answered: int
+    within: int
+    rejected_late: int
+    rejected_full: int
+    withdrawn: int
+    turns: int
+    busy_s: float
+    latency_p50_s: float
+    latency_p99_s: float
+    rate_hz: float
+    batch_size: int
+    latency_s: float
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., queued: _Optional[int] = ..., arrived: _Optional[int] = ..., answered: _Optional[int] = ..., within: _Optional[int] = ..., rejected_late: _Optional[int] = ..., rejected_full: _Optional[int] = ..., withdrawn: _Optional[int] = ..., turns: _Optional[int] = ..., busy_s: _Optional[float] = ..., latency_p50_s: _Optional[float] = ..., latency_p99_s: _Optional[float] = ..., rate_hz: _Optional[float] = ..., batch_size: _Optional[int] = ..., latency_s: _Optional[float] = ...) -> None: ...
+
+class Value(_message.Message):
+    __slots__ = ("real", "whole", "text", "truth", "blob", "reals", "wholes", "texts")
+    REAL_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TRUTH_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    REALS_FIELD_NUMBER: _ClassVar[int]
+    WHOLES_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    real: float
+    whole: int
+    text: str
+    truth: bool
+    blob: bytes
+    reals: Reals
+    wholes: Wholes
+    texts: Texts
+    def __init__(self, real: _Optional[float] = ..., whole: _Optional[int] = ..., text: _Optional[str] = ..., truth: bool = ..., blob: _Optional[bytes] = ..., reals: _Optional[_Union[Reals, _Mapping]] = ..., wholes: _Optional[_Union[Wholes, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ...) -> None: ...
+
+class Reals(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Wholes(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Texts(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Record(_message.Message):
+    __slots__ = ("values",)
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.MessageMap[str, Value]
+    def __init__(self, values: _Optional[_Mapping[str, Value]] = ...) -> None: ...
+
+class NamedTensor(_message.Message):
+    __slots__ = ("name", "tensor")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tensor: Tensor
+    def __init__(self, name: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class OfferRequest(_message.Message):
+    __slots__ = ("run_config", "node_config")
+    RUN_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    NODE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    run_config: Record
+    node_config: Record
+    def __init__(self, run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
+
+class OfferReply(_message.Message):
+    __slots__ = ("offer",)
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    offer: Record
+    def __init__(self, offer: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
+
+class TrainRequest(_message.Message):
+    __slots__ = ("round_id", "run_config", "node_config", "assignment", "server_round", "proximal_mu", "arrays")
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    NODE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    SERVER_ROUND_FIELD_NUMBER: _ClassVar[int]
+    PROXIMAL_MU_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    round_id: str
+    run_config: Record
+    node_config: Record
+    assignment: Record
+    server_round: int
+    proximal_mu: float
+    arrays: _containers.RepeatedCompositeFieldContainer[NamedTensor]
+    def __init__(self, round_id: _Optional[str] = ..., run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ..., assignment: _Optional[_Union[Record, _Mapping]] = ..., server_round: _Optional[int] = ..., proximal_mu: _Optional[float] = ..., arrays: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class TrainEvent(_message.Message):
+    __slots__ = ("progress", "result")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    result: TrainResult
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., result: _Optional[_Union[TrainResult, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("minibatches", "planned", "time_s", "energy_j", "loss", "mode")
+    MINIBATCHES_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    minibatches: int
+    planned: int
+    time_s: float
+    energy_j: float
+    loss: float
+    mode: str
+    def __init__(self, minibatches: _Optional[int] = ..., planned: _Optional[int] = ..., time_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., loss: _Optional[float] = ..., mode: _Optional[str] = ...) -> None: ...
+
+class TrainResult(_message.Message):
+    __slots__ = ("report", "arrays")
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    report: Record
+    arrays: _containers.RepeatedCompositeFieldContainer[NamedTensor]
+    def __init__(self, report: _Optional[_Union[Record, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class CancelRequest(_message.Message):
+    __slots__ = ("round_id", "reason")
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    round_id: str
+    reason: str
+    def __init__(self, round_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CancelReply(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: bool
+    def __init__(self, found: bool = ...) -> None: ...

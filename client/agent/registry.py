@@ -1,0 +1,174 @@
+"""The models that are served: taken in, timed, and swapped for newer versions between batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from client.agent.engine import Engine
+from client.agent.models import Model, read_model
+from client.agent.settings import ModelFile
+from client.agent.tickets import Ticket
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fulcrum.turns import Service
+from powerctl.workload import Workload
+
+_WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
+
+
+class ModelJob:
+    """Serves a model: a turn is one batch of its requests."""
+
+    def __init__(self, model: Model) -> None:
+        self.name = model.name
+        self.model = model
+
+    def workload(self, size: int) -> Workload:
+        """A batch of the model."""
+        return Workload(self.name, "infer", self.model.fixed_batch or size)
+
+    def begin(self, tickets: Sequence[Ticket]) -> None:
+        """Nothing: `run` follows."""
+
+    def run(self, tickets: Sequence[Ticket]) -> list[tuple[int, tuple[torch.Tensor, ...]]]:
+        """Version of the model and outputs, of each ticket."""
+        model = self.model  # the same for all of the batch
+        outputs = model.predict([ticket.payload for ticket in tickets])
+        return [(model.version, values) for values in outputs]
+
+
+class Registry:
+    """The models of an engine; any thread may ask, loading takes a while.
+
+    Parameters
+    ----------
+    engine : Engine
+        Serves them; must run, because a model is timed on the device between its turns.
+    queue_length : int
+        Requests that may wait for one model.
+    """
+
+    def __init__(self, engine: Engine, queue_length: int = 1024) -> None:
+        self._engine = engine
+        self._queue_length = queue_length
+        self._jobs: dict[str, ModelJob] = {}
+        self._files: dict[str, ModelFile] = {}
+        self._services: dict[str, Service] = {}
+        self._loading = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def get(self, name: str) -> Model:
+        """The present version of a model; with an empty name, of the only one."""
+        if not name and len(self._jobs) == 1:
+            return next(iter(self._jobs.values())).model
+        job = self._jobs.get(name)
+        if job is None:
+            raise UnknownName("model", name, self._jobs, "; see: wattfed-agent status")
+        return job.model
+
+    def service(self, name: str) -> Service:
+        """How a model is served."""
+        return self._services[name]
+
+    def task(self, name: str) -> str:
+        """The task that a model's parameters are of; empty if it came with its own network."""
+        return self._files[name].task
+
+    def models(self) -> list[Model]:
+        """The present version of every model."""
+        return [job.model for job in self._jobs.values()]
+
+    def load(self, file: ModelFile) -> Model:
+        """Read a model, time its batches and serve it.
+
+        Raises
+        ------
+        InvalidInput
+            If it cannot be read or the name is taken.
+        """
+        with self._loading:
+            if file.name in self._jobs:
+                raise InvalidInput(f"there is a model {file.name!r} already: reload it")
+            model = read_model(file)
+            service = self._service(file, model)
+            job = ModelJob(model)
+            self._engine.add_service(job, service)
+            self._services[file.name] = service
+            self._files[file.name] = file
+            self._jobs[file.name] = job
+            return model
+
+    def reload(self, name: str, path: str = "") -> Model:
+        """Read the next version of a model and swap it in."""
+        version = self.get(name).version + 1
+        file = self._files[name]
+        return self.swap(read_model(replace(file, path=path or file.path), version))
+
+    def swap(self, model: Model) -> Model:
+        """Serve a new version from the next batch on; requests that wait are answered by it.
+
+        Raises
+        ------
+        InvalidInput
+            If its inputs are others: requests that wait would not fit.
+        """
+        with self._loading:
+            present = self.get(model.name)
+            if model.inputs != present.inputs or model.fixed_batch != present.fixed_batch:
+                shapes = ["+".join(map(str, m.inputs)) for m in (model, present)]
+                raise InvalidInput(
+                    f"model {model.name}: the new version takes {shapes[0]}, the one that is "
+                    f"served {shapes[1]}; load it under another name"
+                )
+            job = self._jobs[model.name]
+            sizes = sorted({model.fixed_batch or 1, self._services[model.name].batch_size})
+            for size in sizes * _WARMUPS:
+                self._time(model, size)
+            self._engine.between_turns(lambda: setattr(job, "model", model)).result()
+            return model
+
+    def _service(self, file: ModelFile, model: Model) -> Service:
+        time_s: dict[int, float] = {}
+        for size in _sizes(file, model):
+            times_s = [self._time(model, size) for _ in range(_WARMUPS + _RUNS)][_WARMUPS:]
+            time_s[size] = sorted(times_s)[len(times_s) // 2]
+            if time_s[size] > file.latency_s:  # a larger batch is of no use
+                break
+        if min(time_s.values()) >= file.latency_s:
+            raise InvalidInput(
+                f"model {file.name}: a batch of {min(time_s)} takes "
+                f"{1e3 * min(time_s.values()):.3g} ms here, its latency budget is "
+                f"{1e3 * file.latency_s:.3g} ms; allow more with latency="
+            )
+        return Service(
+            name=file.name,
+            latency_s=file.latency_s,
+            batch_size=min(file.batch_size, max(time_s)),
+            time_s=time_s,
+            capacity=self._queue_length,
+        )
+
+    def _time(self, model: Model, size: int) -> float:
+        """Seconds of one batch, run between turns: one at a time, so that requests go on."""
+
+        def run() -> float:
+            start_s = time.perf_counter()
+            model.predict(model.example(size))
+            return time.perf_counter() - start_s
+
+        return float(self._engine.between_turns(run).result())
+
+
+def _sizes(file: ModelFile, model: Model) -> list[int]:
+    """Batch sizes to time: powers of two up to the largest; the fixed one and 1 if there is one."""
+    if model.fixed_batch:
+        return sorted({1, model.fixed_batch})
+    largest = max(file.largest_batch, file.batch_size)
+    powers = [1 << i for i in range(largest.bit_length()) if 1 << i < largest]
+    return sorted({*powers, file.batch_size, largest})

@@ -1,0 +1,175 @@
+"""The Rounds service: what a client offers, and its training, one minibatch a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+
+from client.agent.engine import Engine
+from client.agent.members import Member, Members, serve_global
+from client.agent.proto import agent_pb2 as pb
+from client.agent.proto import agent_pb2_grpc as rpc
+from client.agent.registry import Registry
+from client.agent.turns import TurnDevice
+from client.agent.wire import (
+    arrays_from_proto,
+    arrays_to_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from powerctl.errors import PowerctlError
+from powerctl.modes import PowerMode
+from powerctl.rounds import RoundAssignment
+from strategies.records import decode, encode
+
+_LOG = logging.getLogger("wattfed.agent")
+_PROGRESS_S = 0.5
+_KEPT = 4  # results of rounds that are over, for a caller that lost its connection
+
+
+class _Round:
+    """One round of one client: in a thread of its own, heard of by any number of callers."""
+
+    def __init__(self, request: pb.TrainRequest, member: Member, device: TurnDevice) -> None:
+        self.id = request.round_id
+        self.progress = pb.Progress()
+        self.listeners = 0
+        self.result: asyncio.Task[pb.TrainResult]
+        self._request = request
+        self._member = member
+        self._device = device
+
+    def interrupt(self, why: str) -> None:
+        """End it after the running minibatch."""
+        self._device.interrupt(why)
+
+    def run(self, registry: Registry) -> pb.TrainResult:
+        """Train, and serve the global model that the round starts from."""
+        request = self._request
+        arrays = arrays_from_proto(request.arrays)
+        try:
+            serve_global(registry, self._member.client.config.task, arrays)
+            assignment = _assignment(request)
+            self._device.end_at(self._device.now() + assignment.deadline_s)
+            report, trained = self._member.train(
+                self._device,
+                arrays,
+                assignment,
+                request.server_round,
+                request.proximal_mu,
+                self._tell,
+            )
+        finally:
+            self._device.close()
+        return pb.TrainResult(
+            report=record_to_proto(dict(encode(report))), arrays=arrays_to_proto(trained)
+        )
+
+    def _tell(self, losses: list[float], mode: PowerMode, time_s: float, energy_j: float) -> None:
+        self.progress = pb.Progress(
+            minibatches=len(losses),
+            planned=_assignment(self._request).minibatches,
+            time_s=time_s,
+            energy_j=energy_j,
+            loss=losses[-1],
+            mode=str(mode),
+        )
+
+
+class RoundsService(rpc.RoundsServicer):
+    """Offers and trains for the ClientApps of this machine.
+
+    Parameters
+    ----------
+    engine : Engine
+        Gives turns.
+    registry : Registry
+        Models of the run's task that are served get each round's global parameters.
+    folder : Path
+        For the clients' states.
+    """
+
+    def __init__(self, engine: Engine, registry: Registry, folder: Path) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._members = Members(engine, folder)
+        self._rounds: dict[str, _Round] = {}
+
+    async def Offer(
+        self, request: pb.OfferRequest, context: grpc.aio.ServicerContext
+    ) -> pb.OfferReply:
+        """What the client can do next."""
+        try:
+            offer = await asyncio.to_thread(lambda: self._member(request).offer())
+            return pb.OfferReply(offer=record_to_proto(dict(encode(offer))))
+        except PowerctlError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise AssertionError("abort raises") from None
+
+    async def Train(
+        self, request: pb.TrainRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.TrainEvent]:
+        """Progress, then the result; a caller that is gone ends the round it was alone with."""
+        try:
+            round_ = self._rounds.get(request.round_id) or await self._begin(request)
+        except PowerctlError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            return
+        round_.listeners += 1
+        try:
+            while not round_.result.done():
+                await asyncio.wait({round_.result}, timeout=_PROGRESS_S)
+                yield pb.TrainEvent(progress=round_.progress)
+            yield pb.TrainEvent(result=round_.result.result())
+        except PowerctlError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except Exception as error:
+            if isinstance(error, grpc.RpcError):
+                raise
+            _LOG.exception("round %s failed", request.round_id)
+            await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+        finally:
+            round_.listeners -= 1
+            if not round_.listeners:
+                round_.interrupt("caller gone")
+
+    async def Cancel(
+        self, request: pb.CancelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CancelReply:
+        """End a round; its caller gets the report of what was done."""
+        round_ = self._rounds.get(request.round_id)
+        running = round_ is not None and not round_.result.done()
+        if round_ is not None:
+            round_.interrupt(request.reason or "cancelled")
+        return pb.CancelReply(found=running)
+
+    def interrupt_all(self, why: str) -> None:
+        """End every round after its running minibatch."""
+        for round_ in self._rounds.values():
+            round_.interrupt(why)
+
+    async def _begin(self, request: pb.TrainRequest) -> _Round:
+        member = await asyncio.to_thread(self._member, request)
+        offer = await asyncio.to_thread(member.offer)
+        expected_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn_time_s
+        name = f"round {request.round_id}"
+        device = TurnDevice(self._engine, name, member.client.workload, expected_s)
+        round_ = _Round(request, member, device)
+        round_.result = asyncio.create_task(asyncio.to_thread(round_.run, self._registry))
+        for old in list(self._rounds)[: max(0, len(self._rounds) - _KEPT)]:
+            if self._rounds[old].result.done():
+                del self._rounds[old]
+        self._rounds[request.round_id] = round_
+        return round_
+
+    def _member(self, request: pb.OfferRequest | pb.TrainRequest) -> Member:
+        run_config = record_from_proto(request.run_config)
+        return self._members.get(run_config, record_from_proto(request.node_config))
+
+
+def _assignment(request: pb.TrainRequest) -> RoundAssignment:
+    return decode(RoundAssignment, record_from_proto(request.assignment))

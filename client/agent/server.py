@@ -1,0 +1,204 @@
+"""The agent as a whole: it opens the device, serves over gRPC until it is told to stop, restores.
+
+Calls are handled on one asyncio loop: a waiting call or an open stream costs no thread, and gRPC's
+flow control holds back who reads slowly. Models and holders run on the engine's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import torch
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from client.agent.desk import Desk
+from client.agent.engine import Engine
+from client.agent.found_mode import KeptDevice
+from client.agent.framing import SUFFIX
+from client.agent.gate_service import GateService
+from client.agent.gate_socket import GateSocket
+from client.agent.holders import Holders
+from client.agent.inference import InferenceService
+from client.agent.metrics import Metrics
+from client.agent.opening import claim_socket, claim_state, open_kept
+from client.agent.power import PowerService
+from client.agent.proto import agent_pb2 as pb
+from client.agent.proto import agent_pb2_grpc as rpc
+from client.agent.registry import Registry
+from client.agent.rounds import RoundsService
+from client.agent.security import TokenCheck, read_tls, read_tokens
+from client.agent.settings import Settings, parse_address
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.fulcrum.interleave import Interleaver
+
+_LOG = logging.getLogger("wattfed.agent")
+_GRACE_S = 2.0  # for answers that are on their way out
+_SWITCH_S = 0.0005  # the device thread must not wait 5 ms for the interpreter
+_SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
+
+
+async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run an agent until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    settings : Settings
+    ready : callable
+        Told where it listens, once it answers.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sys.setswitchinterval(_SWITCH_S)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    with claim_state(Path(settings.state_dir)):
+        for suffix in ("", SUFFIX):
+            claim_socket(Path(settings.socket + suffix))
+        metrics = Metrics() if settings.metrics else None
+        device = open_kept(settings.device, Path(settings.state_dir))
+        if device.restored:
+            _LOG.warning("restored mode %s, left by an agent that was killed", device.restored)
+        agent = Agent(settings, device, metrics)
+        try:
+            ready(await agent.open())
+            agent.engine.failed.add_done_callback(lambda _: loop.call_soon_threadsafe(stop.set))
+            await stop.wait()
+            if agent.engine.failed.done():
+                raise DeviceUnavailable("the device thread has failed; the log says how")
+        finally:
+            await agent.close()
+
+
+class Agent:
+    """The engine, the services that ask it, and the servers that offer them."""
+
+    def __init__(self, settings: Settings, device: KeptDevice, metrics: Metrics | None) -> None:
+        self._settings = settings
+        self._device = device
+        self._metrics = metrics
+        self.engine = Engine(device, Interleaver(), metrics)
+        self._desk = Desk(self.engine)
+        self._registry = Registry(self.engine, settings.limits.queue_length)
+        holders = Holders(self._desk, settings.lease_s)
+        self._gate = GateService(holders)
+        self._gate_socket = GateSocket(holders)
+        clients = Path(settings.state_dir) / "clients"
+        self._rounds = RoundsService(self.engine, self._registry, clients)
+        self._health = health_aio.HealthServicer()
+        self._servers: list[grpc.aio.Server] = []
+
+    async def open(self) -> str:
+        """Load the models, then listen; returns where."""
+        settings = self._settings
+        self.engine.start()
+        if settings.mode:
+            mode = self._device.board.mode(settings.mode)
+            await asyncio.wrap_future(self.engine.change(mode))
+        for file in settings.model:
+            await asyncio.to_thread(self._registry.load, file)
+        for name in ("", *_SERVICES):
+            await self._health.set(name, HealthCheckResponse.SERVING)
+        where = [await self._listen_locally()]
+        if settings.listen:
+            where.append(await self._listen_to_tcp())
+        if self._metrics is not None:
+            host, port = parse_address(settings.metrics, "metrics", "127.0.0.1")
+            bound = self._metrics.serve(self.engine, host, port)
+            where.append(f"metrics at {host}:{bound}")
+        return ", ".join(where)
+
+    async def close(self) -> None:
+        """Finish the running turn, refuse what waits, restore the device and end."""
+        lease_s = self._settings.lease_s
+        await self._health.enter_graceful_shutdown()
+        # no new calls from here on; those there are go on until they are answered
+        stopping = [
+            asyncio.create_task(server.stop(lease_s + _GRACE_S)) for server in self._servers
+        ]
+        self._rounds.interrupt_all("the agent stops")
+        if not await asyncio.to_thread(self.engine.stop, "the agent stops", lease_s):
+            _LOG.warning("a turn did not end within %g s", lease_s)
+        self._device.restore()
+        self._gate.close()
+        self._gate_socket.close()
+        if stopping:
+            await asyncio.wait(stopping, timeout=_GRACE_S)
+        for server in self._servers:
+            await server.stop(None)
+        for suffix in ("", SUFFIX):
+            Path(self._settings.socket + suffix).unlink(missing_ok=True)
+        if self._metrics is not None:
+            self._metrics.close()
+
+    async def _listen_locally(self) -> str:
+        server = self._server(local=True)
+        self._servers.append(server)
+        path = self._settings.socket
+        before = os.umask(0o177)  # so that nobody else can connect even for a moment
+        try:
+            server.add_insecure_port(f"unix:{path}")
+            await server.start()
+            await self._gate_socket.open(Path(path + SUFFIX))
+        except (RuntimeError, OSError) as error:
+            raise InvalidInput(f"cannot listen at {path}: {error}") from None
+        finally:
+            os.umask(before)
+        return f"unix:{path}"
+
+    async def _listen_to_tcp(self) -> str:
+        settings = self._settings
+        host, port = parse_address(settings.listen, "--listen")
+        tls = read_tls(Path(settings.tls_cert), Path(settings.tls_key))
+        tokens = read_tokens(Path(settings.token_file))
+        server = self._server(local=False, interceptors=(TokenCheck(tokens),))
+        self._servers.append(server)
+        try:
+            bound = server.add_secure_port(f"{host}:{port}", tls)
+        except RuntimeError as error:
+            raise InvalidInput(f"cannot listen at {settings.listen}: {error}") from None
+        await server.start()
+        return f"{host}:{bound} (TLS)"
+
+    def _server(self, *, local: bool, interceptors: tuple[TokenCheck, ...] = ()) -> grpc.aio.Server:
+        """A server; the gate, the rounds and the loading of files are for this machine only."""
+        settings, limits = self._settings, self._settings.limits
+        server = grpc.aio.server(
+            interceptors=interceptors,
+            options=_options(limits.message_bytes),
+            maximum_concurrent_rpcs=limits.concurrent,
+        )
+        inference = InferenceService(
+            self._desk, self._registry, limits, settings.defaults, may_load=local
+        )
+        power = PowerService(self.engine, settings.device, lambda: "the configuration")
+        rpc.add_InferenceServicer_to_server(inference, server)
+        rpc.add_PowerServicer_to_server(power, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if local:
+            rpc.add_GateServicer_to_server(self._gate, server)
+            rpc.add_RoundsServicer_to_server(self._rounds, server)
+        return server
+
+
+def _options(message_bytes: int) -> list[tuple[str, int]]:
+    """Limits of messages, and the pings by which a connection that died silently is noticed."""
+    return [
+        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_send_message_length", message_bytes),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.so_reuseport", 0),
+    ]

@@ -1,0 +1,235 @@
+"""The agent's settings: from a TOML file and the command line, with their defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from powerctl.commands.quantities import parse_minibatch_time
+from powerctl.errors import InvalidInput
+from powerctl.toml_files import read_toml
+
+_LONGEST_SOCKET = 102  # bytes of the path of a Unix socket, less the five of ".gate"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """Where a model comes from and how it is served.
+
+    Attributes
+    ----------
+    name, path : str
+    task : str
+        The task whose model a state dict is of; else empty.
+    inputs : str
+        Of one sample, as ``3x224x224`` or ``128:int64``. TorchScript does not say.
+    latency_s : float
+        Budget from arrival to answer.
+    batch_size : int
+        The planned batch: 1 never waits for company.
+    largest_batch : int
+        The most requests of a batch.
+    """
+
+    name: str = ""
+    path: str = ""
+    task: str = ""
+    inputs: str = ""
+    latency_s: float = 0.1
+    batch_size: int = 1
+    largest_batch: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 < self.latency_s < math.inf:
+            raise InvalidInput(f"model {self.name}: latency_s must be positive")
+        if self.batch_size < 1 or self.largest_batch < 1:
+            raise InvalidInput(f"model {self.name}: batches are of 1 request at least")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may take.
+
+    Attributes
+    ----------
+    message_bytes : int
+        Largest message either way.
+    concurrent : int
+        Calls at a time, of all clients; streams count as long as they live.
+    queued_bytes : int
+        Of requests that wait, all together.
+    queue_length : int
+        Requests that wait for one model.
+    rate_hz, burst : float
+        Requests in a second of one client, and how many it may send at once; 0: no limit.
+    stream_window : int
+        Requests of one stream under way: more are not read.
+    """
+
+    message_bytes: int = 64 << 20
+    concurrent: int = 512
+    queued_bytes: int = 256 << 20
+    queue_length: int = 1024
+    rate_hz: float = 0.0
+    burst: float = 0.0
+    stream_window: int = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that `wattfed-agent serve` can be told.
+
+    Attributes
+    ----------
+    device, mode : str
+        As for powerctl; an empty mode leaves the one found.
+    socket : str
+        Path of the Unix socket.
+    listen, tls_cert, tls_key, token_file : str
+        Address for TCP, which needs all three files; empty for none.
+    metrics : str
+        Address of the Prometheus metrics; empty for none.
+    state_dir : str
+    lease_s : float
+        Longest turn of a holder that asks for no other.
+    threads : int
+        Of torch; 0 for its own choice.
+    model : tuple of ModelFile
+    defaults : ModelFile
+        Budget and batch sizes of models that say none.
+    limits : Limits
+    """
+
+    device: str = "host:orin-agx"
+    mode: str = ""
+    socket: str = ""
+    listen: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    token_file: str = ""
+    metrics: str = ""
+    state_dir: str = ""
+    lease_s: float = 2.0
+    threads: int = 0
+    model: tuple[ModelFile, ...] = ()
+    defaults: ModelFile = ModelFile()
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lease_s < math.inf:
+            raise InvalidInput(f"the lease must be a positive time, got {self.lease_s:g} s")
+        if self.listen and not (self.tls_cert and self.tls_key and self.token_file):
+            raise InvalidInput(
+                "TCP needs TLS and a token: give --tls-cert, --tls-key and --token-file too"
+            )
+        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
+            raise InvalidInput(
+                f"a socket's path has at most {_LONGEST_SOCKET} bytes: {self.socket} has "
+                f"{len(os.fsencode(self.socket))}; give another with --socket"
+            )
+
+
+def default_socket() -> str:
+    """Where agent and clients meet if nothing else is said; $WATTFED_AGENT_SOCKET goes before."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or default_state_dir()
+    return os.environ.get("WATTFED_AGENT_SOCKET") or str(Path(folder) / "wattfed-agent.sock")
+
+
+def default_state_dir() -> str:
+    """Where the agent keeps what must outlive it."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return str(Path(base) / "wattfed-agent")
+
+
+def parse_address(text: str, what: str, default_host: str = "") -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, or of ``PORT`` where there is a default host."""
+    host, _, port = text.rpartition(":")
+    if not (host or default_host) or not port.isdecimal() or int(port) > 65535:
+        raise InvalidInput(f"cannot read {what} {text!r}; write it as HOST:PORT")
+    return host or default_host, int(port)
+
+
+def parse_model(text: str, defaults: ModelFile) -> ModelFile:
+    """The model written as ``NAME=PATH[,key=value]...``; keys are those of `ModelFile`.
+
+    `latency` is a time with unit, `batch` and `largest` are numbers.
+    """
+    first, *options = text.split(",")
+    name, _, path = first.partition("=")
+    if not name or not path:
+        raise InvalidInput(f"cannot read model {text!r}; write NAME=PATH[,inputs=3x224x224]")
+    given = dict(option.partition("=")[::2] for option in options)
+    unknown = set(given) - {"task", "inputs", "latency", "batch", "largest"}
+    if unknown:
+        raise InvalidInput(
+            f"model {name}: unknown {', '.join(sorted(unknown))}; "
+            "known: task, inputs, latency, batch, largest"
+        )
+    file = replace(
+        defaults, name=name, path=path, task=given.get("task", ""), inputs=given.get("inputs", "")
+    )
+    if "latency" in given:
+        file = replace(file, latency_s=parse_minibatch_time(given["latency"], "latency"))
+    try:
+        return replace(
+            file,
+            batch_size=int(given.get("batch", file.batch_size)),
+            largest_batch=int(given.get("largest", file.largest_batch)),
+        )
+    except ValueError:
+        raise InvalidInput(f"model {name}: batch and largest are whole numbers") from None
+
+
+def read_settings(path: Path | None, **flags: Any) -> Settings:
+    """Settings of a TOML file, with those of flags that are not None in their place.
+
+    Parameters
+    ----------
+    path : Path or None
+        Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]`` and ``[limits]`` are
+        tables of the fields of `ModelFile` and `Limits`.
+    **flags
+        Fields of `Settings`; `latency_s` and `batch_size` go into its defaults, `rate_hz` into
+        its limits, and `models`, texts for `parse_model`, are added to those of the file.
+    """
+    data = read_toml(path) if path else {}
+    where = str(path or "settings")
+    data["defaults"] = _make(ModelFile, data.get("defaults", {}), f"{where}, [defaults]")
+    given = {key: value for key, value in flags.items() if value is not None}
+    texts = given.pop("models", ())
+    for key in ("latency_s", "batch_size"):
+        if key in given:
+            data["defaults"] = replace(data["defaults"], **{key: given.pop(key)})
+    data["limits"] = _make(Limits, data.get("limits", {}), f"{where}, [limits]")
+    if "rate_hz" in given:
+        data["limits"] = replace(data["limits"], rate_hz=given.pop("rate_hz"))
+    inherited = {f.name: getattr(data["defaults"], f.name) for f in fields(ModelFile)}
+    data["model"] = (
+        *(
+            _make(ModelFile, inherited | table, f"{where}, [[model]]")
+            for table in data.get("model", ())
+        ),
+        *(parse_model(text, data["defaults"]) for text in texts),
+    )
+    data |= given
+    data.setdefault("state_dir", default_state_dir())
+    data.setdefault("socket", default_socket())
+    return _make(Settings, data, where)
+
+
+def _make(kind: Any, data: dict[str, Any], where: str) -> Any:
+    known = {field.name for field in fields(kind)}
+    unknown = set(data) - known
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise InvalidInput(f"{where}: unknown {names}; known: {', '.join(sorted(known))}")
+    for field in fields(kind):
+        value = data.get(field.name, field.default)
+        number = isinstance(field.default, int | float) and isinstance(value, int | float)
+        if not number and not isinstance(value, type(field.default)):
+            wanted = type(field.default).__name__
+            raise InvalidInput(f"{where}: {field.name} is a {wanted}, got {value!r}")
+    return kind(**data)

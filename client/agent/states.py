@@ -1,0 +1,33 @@
+"""What the engine tells of itself: every job's queue, account and latencies at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from powerctl.fulcrum.accounts import Account
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job at one moment: its plan, its queue and what became of its requests.
+
+    `latency_s` is its budget, infinite for training, and `batch_size` the planned one.
+    """
+
+    name: str
+    is_training: bool
+    queued: int
+    account: Account
+    batch_size: int
+    latency_s: float
+    latency_p50_s: float
+    latency_p99_s: float
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What runs (empty if nothing does), the load by inference, and every job."""
+
+    running: str
+    load: float
+    jobs: tuple[JobState, ...]

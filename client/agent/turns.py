@@ -1,0 +1,180 @@
+"""Training in the agent: the device as one round sees it, on which minibatches wait their turn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from client.agent.engine import Engine
+from client.agent.tickets import Ticket
+from client.training import Interrupted
+from powerctl.fulcrum.turns import Training
+from powerctl.modes import PowerMode
+from powerctl.workload import Workload
+
+_POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
+
+
+class _Minibatch:
+    """One minibatch, from the wish to run it to its end."""
+
+    def __init__(self, workload: Workload, step: Callable[[], None] | None) -> None:
+        self.workload = workload
+        self.step = step
+        self.over = threading.Event()
+        self.time_s = 0.0
+        self.energy_j = 0.0
+        self.error: Exception | None = None
+
+
+class TurnDevice:
+    """The agent's device for one round: `execute` waits until the interleaver gives a turn.
+
+    Time is the device's. Energy is that of this round's own turns, so that what inference takes is
+    not charged to training.
+
+    Parameters
+    ----------
+    engine : Engine
+        Has the device.
+    name : str
+        Of the round, among the engine's jobs.
+    workload : Workload
+        What a minibatch is charged as.
+    expected_s : float
+        Of a minibatch, to begin with.
+    """
+
+    def __init__(self, engine: Engine, name: str, workload: Workload, expected_s: float) -> None:
+        device = engine.device
+        self.board, self.space = device.board, device.space
+        self.power_period_s = device.power_period_s
+        self.name = name
+        self._engine = engine
+        self._workload = workload
+        self._expected_s = expected_s
+        self._energy_j = 0.0
+        self._until_s = float("inf")
+        self._found: PowerMode | None = None
+        self._interrupted = ""
+        self._waiting: _Minibatch | None = None
+        self._lock = threading.Lock()
+        engine.add_training(self, Training(name, expected_s))
+
+    # What a round sees: powerctl.device.Device
+
+    def apply(self, mode: PowerMode) -> None:
+        """Apply a mode between turns; requests that wait are served before and after."""
+        if self._found is None:
+            self._found = self.mode()
+        try:
+            self._engine.change(mode).result()
+        except CancelledError:
+            raise Interrupted("the agent stops") from None
+
+    def mode(self) -> PowerMode:
+        """The mode in force."""
+        return self._engine.device.mode()
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Run one minibatch when its turn has come; returns its own seconds.
+
+        Raises
+        ------
+        Interrupted
+            If the round is cancelled, or its time ends before the turn.
+        """
+        wanted = _Minibatch(workload, step)
+        with self._lock:
+            self._waiting = wanted
+        self._engine.want(self.name)
+        while not wanted.over.wait(self._patience_s()):
+            why = self._why_not()
+            if why and self._take_back():
+                self._engine.want(self.name, False)
+                raise Interrupted(why)
+        if wanted.error is not None:
+            raise wanted.error
+        self._energy_j += wanted.energy_j
+        self._expected_s = wanted.time_s
+        return wanted.time_s
+
+    def idle(self, seconds: float) -> None:
+        """Wait, while others run."""
+        self._engine.device.idle(seconds)
+
+    def now(self) -> float:
+        """Seconds on the device's clock."""
+        return self._engine.device.now()
+
+    def energy_j(self) -> float:
+        """Joules of this round's own turns."""
+        return self._energy_j
+
+    def restore(self) -> None:
+        """Return to the mode that the round found."""
+        if self._found is not None and self._found != self.mode():
+            try:
+                self._engine.change(self._found).result()
+            except CancelledError:
+                return  # the agent stops, and restores the device itself
+
+    # What the agent does with it
+
+    def end_at(self, until_s: float) -> None:
+        """No minibatch begins that would not end by a time on the device's clock."""
+        self._until_s = until_s
+
+    def interrupt(self, why: str) -> None:
+        """End the round after the running minibatch; any thread may ask."""
+        self._interrupted = self._interrupted or why
+
+    def close(self) -> None:
+        """Leave the engine."""
+        self._engine.remove(self.name)
+
+    # What the engine sees: client.agent.jobs.Job
+
+    def workload(self, size: int) -> Workload:
+        """What a minibatch is charged as."""
+        return self._workload
+
+    def begin(self, tickets: Sequence[Ticket]) -> None:
+        """Nothing: `run` follows."""
+
+    def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
+        """Run the minibatch that waits, on the device thread."""
+        self._engine.want(self.name, False)  # until the round wants the next one
+        with self._lock:
+            wanted, self._waiting = self._waiting, None
+        if wanted is None:  # taken back while the turn was being given
+            return ()
+        device = self._engine.device
+        start_s, start_j = device.now(), device.energy_j()
+        try:
+            if wanted.step is not None:
+                wanted.step()
+        except Exception as error:  # the round's own thread is told
+            wanted.error = error
+        wanted.time_s = device.now() - start_s
+        wanted.energy_j = device.energy_j() - start_j
+        wanted.over.set()
+        return ()
+
+    def _why_not(self) -> str:
+        """Why no minibatch may begin now; empty if it may."""
+        if self._interrupted:
+            return self._interrupted
+        return "deadline" if self.now() + self._expected_s > self._until_s else ""
+
+    def _patience_s(self) -> float:
+        left_s = self._until_s - self._expected_s - self.now()
+        return max(0.0, min(_POLL_S, left_s)) if not self._interrupted else 0.0
+
+    def _take_back(self) -> bool:
+        """Whether the minibatch still waited, and does not any more."""
+        with self._lock:
+            taken, self._waiting = self._waiting, None
+        return taken is not None

@@ -1,0 +1,142 @@
+"""A real agent in a thread of its own, small models on disc, and processes that hold the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+import torch
+
+from client.agent import tensors
+from client.agent.opening import open_kept
+from client.agent.proto import agent_pb2 as pb
+from client.agent.proto import agent_pb2_grpc as rpc
+from client.agent.server import Agent
+from client.agent.settings import ModelFile, Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+TIMEOUT_S = 20
+
+
+class Constant(torch.nn.Module):
+    """Answers every sample with the same number, whatever comes in: tells versions apart."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor([float(value)]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).sum(1, keepdim=True) * 0 + self.value
+
+
+class AgentThread:
+    """An agent on an event loop of its own."""
+
+    def __init__(self, settings: Settings, metrics=None) -> None:
+        self.settings = settings
+        self.where = ""
+        self._metrics = metrics
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._run(self._open())
+
+    @property
+    def socket(self) -> str:
+        return self.settings.socket
+
+    def channel(self) -> grpc.Channel:
+        """A connection of its own."""
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.insecure_channel(f"unix:{self.socket}", options)
+
+    def close(self) -> None:
+        self._run(self._agent.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
+
+    async def _open(self) -> None:
+        device = open_kept(self.settings.device, Path(self.settings.state_dir))
+        self._agent = Agent(self.settings, device, self._metrics)
+        self.where = await self._agent.open()
+
+
+@pytest.fixture
+def constant(tmp_path):
+    """Write a TorchScript model that answers with a number."""
+
+    def write(value: float) -> str:
+        path = tmp_path / f"constant{value:g}.ts"
+        torch.jit.script(Constant(value)).save(str(path))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def settings(tmp_path, constant) -> Settings:
+    model = ModelFile("constant", constant(1), inputs="2x2", latency_s=5.0, largest_batch=8)
+    return Settings(
+        socket=str(tmp_path / "a.sock"), state_dir=str(tmp_path), lease_s=20.0, model=(model,)
+    )
+
+
+@pytest.fixture
+def start():
+    """Start agents, and stop them at the end."""
+    agents = []
+
+    def run(settings: Settings, observer=None, **changes) -> AgentThread:
+        agents.append(AgentThread(replace(settings, **changes), observer))
+        return agents[-1]
+
+    yield run
+    for agent in agents:
+        if agent._thread.is_alive():
+            agent.close()
+
+
+@pytest.fixture
+def agent(start, settings) -> AgentThread:
+    return start(settings)
+
+
+@pytest.fixture
+def stub(agent):
+    with agent.channel() as channel:
+        yield rpc.InferenceStub(channel)
+
+
+def request(value: float = 0.0, **fields) -> pb.PredictRequest:
+    """A sample for the model of the fixtures."""
+    return pb.PredictRequest(inputs=[tensors.encode(torch.full((2, 2), value))], **fields)
+
+
+def status_of(call) -> grpc.StatusCode:
+    """The status that a call ends with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code()
+
+
+@contextmanager
+def process(code: str, *arguments: str):
+    """A Python process that prints a line when it has come somewhere; killed in the end."""
+    command = [sys.executable, "-u", "-c", code, *arguments]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()

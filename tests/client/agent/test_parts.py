@@ -1,0 +1,193 @@
+import json
+import time
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.agent import tensors
+from client.agent.engine import Engine
+from client.agent.found_mode import KeptDevice
+from client.agent.limits import ByteLimit, RateLimit, Refused
+from client.agent.opening import open_kept
+from client.agent.settings import ModelFile, parse_model, read_settings
+from client.agent.tickets import Ticket
+from powerctl.boards import load_board
+from powerctl.devices.host import HostDevice
+from powerctl.errors import InvalidInput, ModeNotInSpace
+from powerctl.fulcrum.interleave import Interleaver
+from powerctl.fulcrum.turns import Service
+from powerctl.modes import PowerMode
+from powerctl.workload import Workload
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
+DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
+BATCH = Workload("mine", "infer", 4)
+
+
+@pytest.fixture
+def host():
+    return HostDevice(load_board("orin-agx"))
+
+
+@given(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=4))
+def test_a_tensor_comes_back_as_it_was_sent(dtype, shape):
+    tensor = (10 * torch.rand(shape)).round().to(dtype)
+    back = tensors.decode(tensors.encode(tensor))
+    assert back.dtype == dtype
+    torch.testing.assert_close(back, tensor, rtol=0, atol=0)
+
+
+def test_an_array_comes_back_as_it_was_sent_also_a_transposed_one():
+    array = np.arange(6, dtype=np.int16).reshape(2, 3).T
+    np.testing.assert_array_equal(tensors.to_array(tensors.from_array(array)), array)
+
+
+@pytest.mark.parametrize("text", ["", "3x", "3x-1", "axb", "3:float33", "3x0"])
+def test_inputs_that_cannot_be_read_are_told_how_to_be_written(text):
+    with pytest.raises(InvalidInput, match="3x224x224"):
+        tensors.parse_inputs(text)
+
+
+def test_several_inputs_are_joined_by_a_plus():
+    assert [str(spec) for spec in tensors.parse_inputs("1x8x8+128:int64")] == [
+        "1x8x8:float32",
+        "128:int64",
+    ]
+
+
+def test_a_bucket_fills_again_and_quiet_clients_are_forgotten():
+    now = [0.0]
+    limit = RateLimit(10, burst=2, clock=lambda: now[0])
+    for _ in range(2):
+        limit.take("a")
+    with pytest.raises(Refused) as caught:
+        limit.take("a")
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    now[0] = 0.1
+    limit.take("a")
+    for client in range(10_000):
+        limit.take(str(client))
+    assert len(limit._buckets) <= 4096
+
+
+def test_bytes_under_way_are_limited_and_given_back():
+    limit = ByteLimit(100)
+    limit.take(60)
+    with pytest.raises(Refused):
+        limit.take(60)
+    limit.give_back(60)
+    limit.take(60)
+
+
+def test_a_model_is_written_with_its_options():
+    file = parse_model("m=a.ts,inputs=3x4,latency=20ms,batch=4,largest=16", ModelFile())
+    assert file == ModelFile("m", "a.ts", "", "3x4", 0.02, 4, 16)
+    with pytest.raises(InvalidInput, match="unknown colour"):
+        parse_model("m=a.ts,colour=red", ModelFile())
+
+
+def test_flags_go_before_the_file_and_unknown_keys_are_named(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        'device = "host:orin-nano"\nlease_s = 3\n[defaults]\nbatch_size = 4\n'
+        '[limits]\nqueue_length = 7\n[[model]]\nname = "m"\npath = "m.pt2"\n'
+    )
+    settings = read_settings(file, lease_s=5.0, latency_s=0.2, models=("n=n.pt2",))
+    assert (settings.device, settings.lease_s, settings.limits.queue_length) == (
+        "host:orin-nano",
+        5.0,
+        7,
+    )
+    assert [(m.name, m.latency_s, m.batch_size) for m in settings.model] == [
+        ("m", 0.2, 4),
+        ("n", 0.2, 4),
+    ]
+    file.write_text("colour = 1\n")
+    with pytest.raises(InvalidInput, match="unknown colour"):
+        read_settings(file)
+
+
+def test_the_host_runs_steps_in_real_time_and_charges_more_than_idle(host):
+    took_s = host.execute(BATCH, lambda: time.sleep(0.05))
+    assert took_s >= 0.05
+    busy_w = host.energy_j() / host.now()
+    idle = HostDevice(load_board("orin-agx"))
+    idle.idle(0.05)
+    assert busy_w > idle.energy_j() / idle.now() > 0
+
+
+def test_a_mode_of_the_host_changes_its_estimate_and_only_modes_of_the_board_are_taken(host):
+    host.apply(host.space.minimum)
+    assert host.mode() == host.space.minimum
+    with pytest.raises(ModeNotInSpace):
+        host.apply(replace(host.space.minimum, cores=99))
+    host.restore()
+    assert host.mode() == host.space.maximum
+
+
+class Clocks(HostDevice):
+    """A host whose mode outlives the process, as a Jetson's does."""
+
+    def __init__(self, file) -> None:
+        super().__init__(load_board("orin-agx"))
+        self._clocks = file
+        if file.exists():
+            self._mode = PowerMode(*json.loads(file.read_text()))
+            self._found = self._mode
+
+    def apply(self, mode: PowerMode) -> None:
+        super().apply(mode)
+        self._clocks.write_text(json.dumps(mode.values))
+
+
+class Broken:
+    """A job that no device can run."""
+
+    name = "broken"
+
+    def workload(self, size):
+        raise SystemExit
+
+    def begin(self, tickets):
+        pass
+
+    def run(self, tickets):
+        pass
+
+
+def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
+    engine, outcomes = Engine(host, Interleaver()), []
+    engine.add_service(Broken(), Service("broken", 5.0, 1, {1: 0.01}))
+    for _ in range(2):
+        engine.submit(Ticket("broken", None, 5.0, outcomes.append))
+    engine.start()
+    assert isinstance(engine.failed.exception(10), SystemExit)
+    engine.submit(Ticket("broken", None, 5.0, outcomes.append))
+    assert [outcome.reason for outcome in outcomes] == ["stopping"] * 3
+
+
+def test_a_killed_agents_mode_is_undone_by_the_next(tmp_path):
+    clocks, found = tmp_path / "clocks", tmp_path / "found.json"
+    killed = KeptDevice(Clocks(clocks), found)
+    killed.apply(killed.space.minimum)
+    again = KeptDevice(Clocks(clocks), found)
+    assert again.restored == again.mode() == again.space.maximum
+    assert json.loads(clocks.read_text()) == list(again.space.maximum.values)
+    assert not found.exists()
+
+
+def test_what_was_left_before_the_machine_started_anew_is_no_longer_true(tmp_path):
+    found = tmp_path / "found.json"
+    mode = load_board("orin-agx").space.minimum.values
+    found.write_text(json.dumps({"mode": mode, "boot": "another"}))
+    assert KeptDevice(Clocks(tmp_path / "clocks"), found).restored is None
+
+
+def test_a_device_with_a_virtual_clock_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="host:orin-agx"):
+        open_kept("twin:orin-agx", tmp_path)

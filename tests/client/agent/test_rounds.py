@@ -1,0 +1,173 @@
+"""Federated rounds through the agent: as in a process of one's own, beside inference, cut short."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from client.agent.proto import agent_pb2 as pb
+from client.agent.proto import agent_pb2_grpc as rpc
+from client.agent.wire import (
+    arrays_from_proto,
+    arrays_to_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from client.fleet import profile_from_node_config
+from client.local import ClientState, LocalClient
+from client.tasks.task import load_task
+from powerctl.errors import InvalidInput
+from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from strategies.records import decode, encode
+from strategies.run_config import RunConfig
+
+CONFIG = RunConfig(local_epochs=2, seed=3)
+NODE = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
+TIMEOUT_S = 30
+
+
+def configs():
+    return {
+        "run_config": record_to_proto(CONFIG.to_flower()),
+        "node_config": record_to_proto(NODE),
+    }
+
+
+def train_request(round_id="7/1/0", minibatches=12, deadline_s=60.0, arrays=None):
+    torch.manual_seed(0)
+    state = load_task("digits").model().state_dict()
+    arrays = {k: v.numpy() for k, v in state.items()} if arrays is None else arrays
+    wanted = RoundAssignment(0, minibatches, deadline_s, power="fastest")
+    return pb.TrainRequest(
+        round_id=round_id,
+        assignment=record_to_proto(dict(encode(wanted))),
+        server_round=1,
+        arrays=arrays_to_proto(arrays),
+        **configs(),
+    )
+
+
+@pytest.fixture
+def rounds(agent):
+    with agent.channel() as channel:
+        yield rpc.RoundsStub(channel)
+
+
+def result_of(events):
+    for event in events:
+        if event.WhichOneof("what") == "result":
+            report = decode(RoundReport, record_from_proto(event.result.report))
+            return report, arrays_from_proto(event.result.arrays)
+    raise AssertionError("no result")
+
+
+def test_an_offer_is_the_one_of_a_client_in_its_own_process(rounds):
+    reply = rounds.Offer(pb.OfferRequest(**configs()), timeout=TIMEOUT_S)
+    offer = decode(RoundOffer, record_from_proto(reply.offer))
+    profile = profile_from_node_config({**NODE, "device": "twin:orin-agx"})
+    own = LocalClient(CONFIG, profile, 5, ClientState()).offer()
+    assert (offer.client, offer.examples, offer.minibatches) == (0, own.examples, own.minibatches)
+    np.testing.assert_allclose(offer.front.time_s, own.front.time_s)
+
+
+def test_a_round_learns_what_a_client_in_its_own_process_learns(rounds):
+    report, arrays = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
+    assert report.minibatches == 12 and not report.stopped and report.energy_j > 0
+    torch.manual_seed(0)
+    model = load_task("digits").model()
+    profile = profile_from_node_config({**NODE, "device": "twin:orin-agx"})
+    client = LocalClient(CONFIG, profile, 5, ClientState())
+    client.train(model, RoundAssignment(0, 12, 60.0, power="fastest"), server_round=1)
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_allclose(arrays[name], tensor.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_repeated_call_gets_the_result_of_the_same_round(rounds):
+    first, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
+    again, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
+    assert again == first
+
+
+def test_the_deadline_ends_a_round_and_a_second_one_goes_on(rounds):
+    report, _ = result_of(
+        rounds.Train(train_request(minibatches=100_000, deadline_s=1.0), timeout=TIMEOUT_S)
+    )
+    assert report.minibatches < 100_000
+    after, _ = result_of(rounds.Train(train_request("7/2/0"), timeout=TIMEOUT_S))
+    assert after.minibatches == 12
+
+
+def test_cancel_ends_a_round_with_what_is_done(agent, rounds):
+    events = rounds.Train(train_request(minibatches=1_000_000, deadline_s=1e9), timeout=TIMEOUT_S)
+    next(events)
+    with agent.channel() as channel:
+        stub = rpc.RoundsStub(channel)
+        assert stub.Cancel(pb.CancelRequest(round_id="7/1/0", reason="no use"), timeout=5).found
+        assert not stub.Cancel(pb.CancelRequest(round_id="9/9/9"), timeout=5).found
+    report, _ = result_of(events)
+    assert report.stopped == "no use" and 0 < report.minibatches < 1_000_000
+
+
+def test_a_caller_that_is_gone_frees_the_device(agent, rounds):
+    events = rounds.Train(train_request(minibatches=1_000_000, deadline_s=1e9), timeout=TIMEOUT_S)
+    next(events)
+    events.cancel()
+    deadline_s = time.monotonic() + 10
+    with agent.channel() as channel:
+        power = rpc.PowerStub(channel)
+        while time.monotonic() < deadline_s:
+            jobs = power.GetStatus(pb.StatusRequest(), timeout=5).jobs
+            if not any(job.name.startswith("round") for job in jobs):
+                return
+            time.sleep(0.05)
+    raise AssertionError("the round still runs")
+
+
+def test_arrays_of_another_model_are_refused(rounds):
+    with pytest.raises(grpc.RpcError) as error:
+        list(rounds.Train(train_request(arrays={"w": np.zeros(3, np.float32)}), timeout=TIMEOUT_S))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_records_and_arrays_survive_the_wire():
+    record = {"a": 1, "b": 2.5, "c": "x", "d": True, "e": [1, 2], "f": [0.5], "g": ["y"], "h": []}
+    assert record_from_proto(record_to_proto(record)) == record
+    arrays = {
+        "m": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "n": np.array(4, dtype=np.int64),
+        "o": np.zeros((0, 2)),
+    }
+    found = arrays_from_proto(arrays_to_proto(arrays))
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(InvalidInput, match="cannot be sent"):
+        record_to_proto({"x": object()})
+    broken = pb.NamedTensor(name="z", tensor=pb.Tensor(dtype=pb.FLOAT32, shape=[3], data=b"12"))
+    with pytest.raises(InvalidInput, match="12 bytes, not 2"):
+        arrays_from_proto([broken])
+
+
+def test_inference_goes_on_while_a_round_trains(agent, rounds):
+    done = []
+
+    def train():
+        done.append(result_of(rounds.Train(train_request(minibatches=60), timeout=TIMEOUT_S)))
+
+    with agent.channel() as channel:
+        inference = rpc.InferenceStub(channel)
+        (model,) = inference.ListModels(pb.ListModelsRequest(), timeout=5).models
+        sample = np.zeros(tuple(model.inputs[0].shape), dtype=np.float32)
+        request = pb.PredictRequest(
+            model=model.name, inputs=[arrays_to_proto({"x": sample})[0].tensor], deadline_s=5.0
+        )
+        thread = threading.Thread(target=train)
+        thread.start()
+        answers = [inference.Predict(request, timeout=10) for _ in range(20)]
+        thread.join()
+    assert len(answers) == 20 and done[0][0].minibatches == 60
