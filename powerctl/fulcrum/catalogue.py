@@ -15,10 +15,22 @@ from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.solver import Solver
 from powerctl.powertrain.reference import Reference
 
-SOLVERS = ("default", "gmd", "als", "maxn", "optimal", "random-N", "nn-N", "als-N")
+SOLVERS = (
+    "default",
+    "campaign",
+    "campaign-0",
+    "gmd",
+    "als",
+    "maxn",
+    "optimal",
+    "random-N",
+    "nn-N",
+    "als-N",
+)
 
 # Published numbers of modes that ALS profiles: for one workload, and for a pair.
 _ALS_MODES = (50, 145)
+_CAMPAIGN_MODES = (50, 50)
 
 Make = Callable[[int, "Sequence[Reference] | None"], Solver]  # from a seed and references
 
@@ -68,10 +80,18 @@ def _default(seed: int, references: Sequence[Reference] | None) -> Solver:
     return ModelBased(references=references)
 
 
+def _campaign(seed: int, references: Sequence[Reference] | None) -> Solver:
+    from powerctl.fulcrum.campaign import ModelBasedCampaign
+
+    return ModelBasedCampaign(references=references)
+
+
 _ENTRIES = {
     entry.name: entry
     for entry in (
         SolverEntry("default", _default),
+        SolverEntry("campaign", _campaign, _CAMPAIGN_MODES, probes=2),
+        SolverEntry("campaign-0", _campaign, _CAMPAIGN_MODES),
         SolverEntry("gmd", lambda seed, references: GMD()),
         SolverEntry("als", lambda seed, references: ALS(seed), _ALS_MODES),
         SolverEntry("maxn", lambda seed, references: Maxn(), (1, 1)),
