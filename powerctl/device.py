@@ -60,7 +60,8 @@ def open_device(
     ----------
     spec : str
         ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
-        ``"twin:BOARD"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements.
+        ``"twin:BOARD"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
+        ``"host:BOARD"`` for this machine in the name of a board.
     board : str
         For a table, the board that it was measured on.
     unit, random_state : int
@@ -82,6 +83,11 @@ def open_device(
 
         measured_on = load_board(board)
         return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
+    if kind == "host" and name:
+        from powerctl.devices.host import HostDevice
+        from powerctl.pagoda.meters import open_meter
+
+        return HostDevice(load_board(name), open_meter("cpu"))
     if kind == "jetson":
         from powerctl.devices.jetson import Jetson
 

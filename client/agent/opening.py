@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from client.agent.found_mode import KeptDevice
-from powerctl.boards import load_board
 from powerctl.device import Device, open_device
-from powerctl.devices.host import HostDevice
 from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from powerctl.pagoda.meters import open_meter
 
 _FOUND_MODE = "found-mode.json"
 
@@ -67,11 +64,8 @@ def open_kept(spec: str, state_dir: Path) -> KeptDevice:
 
 
 def _open(spec: str) -> Device:
-    kind, _, name = spec.partition(":")
-    if kind == "host" and name:
-        return HostDevice(load_board(name), open_meter("cpu"))
     device = open_device(spec)
-    if isinstance(device, VirtualDevice):
+    if getattr(device, "is_virtual", isinstance(device, VirtualDevice)):
         raise InvalidInput(
             f"the clock of {spec} is virtual and an agent serves in real time; use "
             f"host:{device.board.name}, which runs on this machine in the name of that board"
