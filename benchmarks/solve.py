@@ -15,9 +15,9 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ import numpy as np
 from benchmarks.configurations import PUBLISHED_BOUNDS, Bounds, Question, load_replay, solvable
 from powerctl import console
 from powerctl.boards import Board, load_board
+from powerctl.bottleneck import Signature
+from powerctl.commands.options import read_counts
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.catalogue import SOLVERS, SolverEntry, find_solver
+from powerctl.fulcrum.catalogue import SOLVERS, SolverEntry, find_solver, knowing
 from powerctl.fulcrum.problems import OBJECTIVES, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Record, Search, Solution
-from powerctl.fulcrum.solver import CampaignSolver
+from powerctl.fulcrum.solver import CampaignSolver, Solver
 from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.reference import Reference
@@ -64,6 +66,11 @@ class Judge:
     cap: int
     seed: int
     known: Record | None = None  # from a campaign
+    expected: Mapping[str, Signature] = field(default_factory=dict)  # by role, from counts
+
+    def make(self, seed: int) -> Solver:
+        """The solver with what it may know."""
+        return knowing(self.entry.make(seed, self.references), self.expected)
 
     @property
     def entry(self) -> SolverEntry:
@@ -73,7 +80,7 @@ class Judge:
     def solve(self, question: Question) -> Outcome:
         """Solve one question from nothing, or by what the campaign knows."""
         problem, entry = question.problem, self.entry
-        solver = entry.make(self.seed + question.number, self.references)
+        solver = self.make(self.seed + question.number)
         cap = entry.cap(problem, self.cap) if self.known is None else entry.probes
         started = time.perf_counter()
         search = Search(problem, self.replay.candidates, self.replay.measure, cap, self.known)
@@ -117,7 +124,7 @@ def _exceeds(value: float, limit: float) -> bool:
 def run_campaign(judge: Judge, problem: Problem) -> tuple[Record, int]:
     """Profile once for all bounds; what is known then, and the modes that it took."""
     entry = judge.entry
-    solver = entry.make(judge.seed, judge.references)
+    solver = judge.make(judge.seed)
     assert isinstance(solver, CampaignSolver)
     replay = judge.replay
     search = Search(problem, replay.candidates, replay.measure, entry.cap(problem, judge.cap))
@@ -180,7 +187,7 @@ def evaluate(
     """Solve every question with one solver."""
     started = time.perf_counter()
     sizes = judge.replay.batch_sizes("infer")
-    solver = judge.entry.make(judge.seed, judge.references)
+    solver = judge.make(judge.seed)
     profiled = 0
     unlimited = bounds.without_limits(sizes)
     cap = min(judge.entry.cap(unlimited, judge.cap), len(judge.replay.candidates))
@@ -230,6 +237,7 @@ _COLUMNS = {
 @click.option("--train", help="Table of training, for train and concurrent.")
 @click.option("--infer", help="Table of inference, for infer and concurrent.")
 @click.option("--prior", "priors", multiple=True, help="Table of another workload to know from.")
+@click.option("--counts", multiple=True, help="ROLE=MODEL whose FLOP and bytes may be known.")
 @click.option("--board", default="orin-agx", show_default=True, help="Board of all tables.")
 @click.option("--power", help="Limits in watts, start:stop:step.  [default: as published]")
 @click.option("--rate", help="Requests a second.  [default: as published]")
@@ -250,6 +258,7 @@ def main(
     train: str | None,
     infer: str | None,
     priors: tuple[str, ...],
+    counts: tuple[str, ...],
     board: str,
     power: str | None,
     rate: str | None,
@@ -283,10 +292,12 @@ def main(
     )
     if not questions:
         raise InvalidInput("no mode meets the bounds of any configuration; widen the ranges")
-    references = read_references(priors, home)
+    references, expected = read_references(priors, home), read_counts(counts)
     rows = []
     for name in solvers:
-        row = evaluate(Judge(name, replay, references, cap, seed), bounds, questions, jobs)
+        row = evaluate(
+            Judge(name, replay, references, cap, seed, expected=expected), bounds, questions, jobs
+        )
         rows.append({"configurations": len(problems), **row})
     console.print_table(list(_COLUMNS.values()), [[row[name] for name in _COLUMNS] for row in rows])
     click.echo(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from powerctl.errors import InvalidInput
+
 if TYPE_CHECKING:
+    from powerctl.bottleneck import Signature
     from powerctl.pagoda.counted import CountedModel
 
 Command = Callable[..., None]
@@ -102,6 +105,21 @@ def load_counted(
     from powerctl.pagoda.counted import CountedModel
 
     return CountedModel.of(model, input_text, kind, optimiser)
+
+
+def read_counts(texts: Sequence[str]) -> dict[str, Signature]:
+    """What roles are estimated to need: each text is ``ROLE=MODEL`` or ``ROLE=MODEL@INPUT``."""
+    found = {}
+    for text in texts:
+        role, _, rest = text.partition("=")
+        model, _, input_text = rest.partition("@")
+        if role not in ("train", "infer", "background") or not model:
+            raise InvalidInput(
+                f"cannot read {text!r}; write train=resnet18 or infer=my_pkg.mod:make@3,224,224"
+            )
+        kind = "train" if role == "train" else "infer"
+        found[role] = load_counted(model, input_text or None, kind).signature
+    return found
 
 
 def with_table(command: Command) -> Command:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option
+from powerctl.commands.options import json_option, read_counts
 from powerctl.commands.problem import AskedProblem, with_problem
 from powerctl.commands.quantities import spoken_duration
 from powerctl.commands.stopping import stopping_cleanly
@@ -32,6 +32,8 @@ Examples:
   The same for more requests, from what is measured already:
     powerctl solve --device twin:orin-agx --train resnet18-train --infer mobilenetv3-infer \\
       --power 30 --rate 90 --latency 500ms --known measured --out measured
+  A network that powerctl knows nothing of but its layers:
+    powerctl solve --device twin:orin-agx --train resnet18-train --counts train=resnet18 --power 30
   On measured tables:
     powerctl solve --train train.csv --infer infer.csv --power 30 --rate 60 --latency 0.5
   Minibatches of your own: make(batch_size) returns the function that runs one:
@@ -55,6 +57,7 @@ What runs decides the problem: --train alone, --infer alone, both, or --infer an
 )
 @click.option("--reference", "names", multiple=True, help="Know this workload only; repeat.")
 @click.option("--no-reference", is_flag=True, help="Know no other workload.")
+@click.option("--counts", multiple=True, help="ROLE=MODEL: know its FLOP and bytes; repeat.")
 @click.option("--known", multiple=True, help="Measured before: a folder of --out, or ROLE=FILE.")
 @click.option("--out", help="Folder for what is measured, a CSV for each role.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Write a PNG of the search.")
@@ -70,6 +73,7 @@ def solve(
     cap: int,
     names: tuple[str, ...],
     no_reference: bool,
+    counts: tuple[str, ...],
     known: tuple[str, ...],
     out: str | None,
     plot: str | None,
@@ -83,7 +87,7 @@ def solve(
     """
     from powerctl.commands import searching
     from powerctl.commands.sources import open_source
-    from powerctl.fulcrum.catalogue import find_solver
+    from powerctl.fulcrum.catalogue import find_solver, knowing
     from powerctl.fulcrum.facts import record_of
     from powerctl.fulcrum.search import Search
 
@@ -92,6 +96,7 @@ def solve(
             raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
     references = _references(names, no_reference)
     entry = find_solver(solver_name)
+    solver = knowing(entry.make(seed, references), read_counts(counts))
     source = open_source(asked.roles, spec, board, per_axis, steps, seed)
     problem = asked.problem(source.sizes)
     facts = searching.read_known(known, source.board)
@@ -104,7 +109,7 @@ def solve(
         record_of(facts),
         progress,
     )
-    solution = _run(search, entry.make(seed, references), source, progress)
+    solution = _run(search, solver, source, progress)
     if plot:
         from powerctl.fulcrum.plots import plot_search
 

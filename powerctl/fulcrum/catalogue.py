@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from powerctl.bottleneck import Signature
 from powerctl.errors import UnknownName
 from powerctl.fulcrum.als import ALS
 from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
@@ -84,6 +85,13 @@ def _campaign(seed: int, references: Sequence[Reference] | None) -> Solver:
     from powerctl.fulcrum.campaign import ModelBasedCampaign
 
     return ModelBasedCampaign(references=references)
+
+
+def knowing(solver: Solver, expected: Mapping[str, Signature]) -> Solver:
+    """The solver with estimates of what each role needs, from counts; baselines take none."""
+    from powerctl.fulcrum.model_based import ModelBased
+
+    return replace(solver, expected=expected) if isinstance(solver, ModelBased) else solver
 
 
 _ENTRIES = {

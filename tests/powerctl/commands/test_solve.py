@@ -314,3 +314,16 @@ def test_a_twins_noise_is_of_the_seed():
     first, again, other = (solved(*TWIN, *train, "--seed", seed) for seed in (1, 1, 2))
     assert first == again
     assert not np.isclose(first["measured"][0]["time_s"], other["measured"][0]["time_s"], rtol=1e-9)
+
+
+def test_counts_of_a_model_are_a_start(as_json):
+    said = as_json(
+        *("solve", "--device", "twin:orin-agx", "--per-axis", 3, "--train", "resnet18-train"),
+        *("--counts", "train=resnet18", "--no-reference", "--power", 30, "--cap", 4),
+    )
+    assert said["solved"] if "solved" in said else said["mode"]
+
+
+def test_counts_that_cannot_be_read_are_refused(failing):
+    asked = ("--device", "twin:orin-agx", "--train", "resnet18-train", "--power", 30)
+    assert "train=resnet18" in failing("solve", *asked, "--counts", "resnet18")
