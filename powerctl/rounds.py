@@ -207,7 +207,8 @@ class RoundReport:
     ``"energy"``: why training ended before the plan did. `rms_loss` is the root mean square of the
     samples' losses behind `loss`; 0 where it was not measured. `used` is False if the update came
     after the round had closed and was dropped; `staleness` says how many rounds old the model was
-    from which it started.
+    from which it started. `inference_p99_s` is the 99th percentile of the latency of what the
+    device served meanwhile, of its slowest service; 0 where it served nothing.
     """
 
     client: int
@@ -232,6 +233,7 @@ class RoundReport:
     rms_loss: float = 0.0
     used: bool = True
     staleness: int = 0
+    inference_p99_s: float = 0.0
 
     @property
     def broke_power_limit(self) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -47,7 +49,7 @@ class _Round:
         """End it after the running minibatch."""
         self._device.interrupt(why)
 
-    def run(self, registry: Registry) -> pb.TrainResult:
+    def run(self, engine: Engine, registry: Registry) -> pb.TrainResult:
         """Train, and serve the global model that the round starts from."""
         request = self._request
         arrays = arrays_from_proto(request.arrays)
@@ -65,6 +67,7 @@ class _Round:
             )
         finally:
             self._device.close()
+        report = replace(report, inference_p99_s=_slowest_p99_s(engine))
         return pb.TrainResult(
             report=record_to_proto(dict(encode(report))), arrays=arrays_to_proto(trained)
         )
@@ -159,7 +162,9 @@ class RoundsService(rpc.RoundsServicer):
         name = f"round {request.round_id}"
         device = TurnDevice(self._engine, name, member.client.workload, expected_s)
         round_ = _Round(request, member, device)
-        round_.result = asyncio.create_task(asyncio.to_thread(round_.run, self._registry))
+        round_.result = asyncio.create_task(
+            asyncio.to_thread(round_.run, self._engine, self._registry)
+        )
         for old in list(self._rounds)[: max(0, len(self._rounds) - _KEPT)]:
             if self._rounds[old].result.done():
                 del self._rounds[old]
@@ -169,6 +174,12 @@ class RoundsService(rpc.RoundsServicer):
     def _member(self, request: pb.OfferRequest | pb.TrainRequest) -> Member:
         run_config = record_from_proto(request.run_config)
         return self._members.get(run_config, record_from_proto(request.node_config))
+
+
+def _slowest_p99_s(engine: Engine) -> float:
+    """Of the services' last answers; 0 where there are none."""
+    served = [job.latency_p99_s for job in engine.state().jobs if not job.is_training]
+    return max((p99_s for p99_s in served if math.isfinite(p99_s)), default=0.0)
 
 
 def _assignment(request: pb.TrainRequest) -> RoundAssignment:

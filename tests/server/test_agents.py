@@ -92,6 +92,8 @@ def test_a_node_with_an_agent_trains_while_it_serves(tmp_path, socket):
     told = reports(tmp_path / "runs" / "agents")
     assert [(r["round"], r["client"]) for r in told] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert all(r["minibatches"] == r["wanted_minibatches"] for r in told if r["client"] == 0)
+    assert all(0 < r["inference_p99_s"] < 0.5 for r in told if r["client"] == 0)
+    assert all(r["inference_p99_s"] == 0 for r in told if r["client"] == 1)
     # each round brought a global model, which is served from then on
     assert load.versions == sorted(load.versions) and load.versions[-1] == 3
     assert load.refused <= 0.05 * len(load.versions)
