@@ -30,6 +30,7 @@ from strategies.records import decode, encode
 
 _LOG = logging.getLogger("wattfed.agent")
 _PROGRESS_S = 0.5
+_PROBE = 0.1  # of the tightest budget
 _KEPT = 4  # results of rounds that are over, for a caller that lost its connection
 
 
@@ -158,7 +159,11 @@ class RoundsService(rpc.RoundsServicer):
     async def _begin(self, request: pb.TrainRequest) -> _Round:
         member = await asyncio.to_thread(self._member, request)
         offer = await asyncio.to_thread(member.offer)
-        expected_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn_time_s
+        predicted_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn_time_s
+        # A prediction beyond a budget would keep the job from ever being measured: the first
+        # minibatch is a probe, and what it takes decides from then on.
+        budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]
+        expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
         name = f"round {request.round_id}"
         device = TurnDevice(self._engine, name, member.client.workload, expected_s)
         round_ = _Round(request, member, device)

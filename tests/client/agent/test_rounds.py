@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -31,14 +32,14 @@ NODE = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
 TIMEOUT_S = 30
 
 
-def configs():
+def configs(node=NODE):
     return {
         "run_config": record_to_proto(CONFIG.to_flower()),
-        "node_config": record_to_proto(NODE),
+        "node_config": record_to_proto(node),
     }
 
 
-def train_request(round_id="7/1/0", minibatches=12, deadline_s=60.0, arrays=None):
+def train_request(round_id="7/1/0", minibatches=12, deadline_s=60.0, arrays=None, node=NODE):
     torch.manual_seed(0)
     state = load_task("digits").model().state_dict()
     arrays = {k: v.numpy() for k, v in state.items()} if arrays is None else arrays
@@ -48,7 +49,7 @@ def train_request(round_id="7/1/0", minibatches=12, deadline_s=60.0, arrays=None
         assignment=record_to_proto(dict(encode(wanted))),
         server_round=1,
         arrays=arrays_to_proto(arrays),
-        **configs(),
+        **configs(node),
     )
 
 
@@ -171,3 +172,13 @@ def test_inference_goes_on_while_a_round_trains(agent, rounds):
         answers = [inference.Predict(request, timeout=10) for _ in range(20)]
         thread.join()
     assert len(answers) == 20 and done[0][0].minibatches == 60
+
+
+def test_a_prediction_beyond_the_budget_does_not_starve_training(start, settings):
+    tight = [replace(file, latency_s=0.1) for file in settings.model]
+    agent = start(replace(settings, model=tuple(tight)))
+    slow = {**NODE, "power-w": 15.0}  # whose modes are predicted to take 1 s a minibatch
+    with agent.channel() as channel:
+        request = train_request(node=slow, minibatches=6, deadline_s=600.0)
+        report, _ = result_of(rpc.RoundsStub(channel).Train(request, timeout=TIMEOUT_S))
+    assert report.minibatches == 6
