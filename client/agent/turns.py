@@ -61,7 +61,7 @@ class TurnDevice:
         self._interrupted = ""
         self._waiting: _Minibatch | None = None
         self._lock = threading.Lock()
-        engine.add_training(self, Training(name, expected_s, weight=0.5))
+        engine.add_training(self, Training(name, expected_s))
 
     # What a round sees: powerctl.device.Device
 
