@@ -1,0 +1,219 @@
+"""Two workloads in turns: training, or an inference that can wait, beside an urgent inference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from powerctl.errors import InvalidInput
+from powerctl.fulcrum.cycle import Cycle
+from powerctl.fulcrum.problems.bounds import (
+    batches,
+    check_positive,
+    check_sizes,
+    energy_text,
+    guard_text,
+)
+from powerctl.fulcrum.problems.problem import Job, Problem
+from powerctl.modes import FloatArray
+
+OBJECTIVES = ("rate", "count")
+
+
+@dataclass(frozen=True)
+class _Sharing(Problem):
+    """An urgent inference, and between its batches as much other work as fits the cycle."""
+
+    power_limit_w: float
+    rate_hz: float
+    latency_s: float
+    batch_sizes: tuple[int, ...]
+    guard: bool = field(default=True, kw_only=True)
+    energy_limit_j: float = field(default=math.inf, kw_only=True)
+
+    maximised: ClassVar[bool] = True
+    _jobs_of_a_choice: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_positive(
+            power_limit_w=self.power_limit_w,
+            rate_hz=self.rate_hz,
+            latency_s=self.latency_s,
+            energy_limit_j=self.energy_limit_j,
+        )
+        check_sizes("batch_sizes", self.batch_sizes)
+
+    @cached_property
+    def _cycle_s(self) -> FloatArray:
+        return self._sizes(1) / self.rate_hz
+
+    def _cycle(self, time_s: FloatArray, power_w: FloatArray) -> Cycle:
+        return Cycle.of(self._cycle_s, time_s, power_w, self.guard, self.energy_limit_j)
+
+
+@dataclass(frozen=True)
+class Concurrent(_Sharing):
+    """Most training beside inference.
+
+    Parameters
+    ----------
+    power_limit_w : float
+        Bound of the power of both.
+    rate_hz : float
+        Requests that arrive in a second.
+    latency_s : float
+        Bound of the latency of the oldest request of a batch.
+    batch_sizes : tuple of int
+        Of inference, to choose from.
+    objective : str
+        ``"rate"``: training minibatches a second, k a/b; ``"count"``: k, those of a cycle, which
+        the published work makes most.
+    guard : bool
+        Whether a full batch may find a training minibatch running and wait for its end:
+        b/a + t_i + t_t within the latency. Without, as published, b/a + t_i is.
+    energy_limit_j : float
+        Bound of the energy of a cycle: an inference batch and the k minibatches, fewer of which
+        are run if that keeps it. What the idle module draws in the rest of the cycle is left out.
+    """
+
+    objective: str = "rate"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise InvalidInput(
+                f"objective is one of {', '.join(OBJECTIVES)}, not {self.objective!r}"
+            )
+
+    @property
+    def goal(self) -> str:
+        """The rate of training, or its minibatches in a cycle."""
+        return "training minibatches" + ("/s" if self.objective == "rate" else " in a cycle")
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """Training, then inference with each batch size that fills in time."""
+        return (
+            Job("train"),
+            *batches("infer", self.batch_sizes, self.rate_hz, self.latency_s),
+        )
+
+    @cached_property
+    def choices(self) -> tuple[tuple[int, ...], ...]:
+        """Training with a batch size of inference, the largest first."""
+        return tuple((0, index) for index in reversed(range(1, len(self.jobs))))
+
+    def figures(self, time_s: FloatArray, power_w: FloatArray, choice: int) -> dict[str, float]:
+        """Rate of training, latency (guard included), power, and energy of a cycle."""
+        times, powers = time_s[self._members], power_w[self._members]
+        figures = self._cycle(times, powers).figures(choice)
+        return {"train_rate_hz": figures["minibatches"] / figures["cycle_s"], **figures}
+
+    def describe(self) -> str:
+        """The problem in a line."""
+        return (
+            f"training beside inference at {self.rate_hz:g}/s, latency {self.latency_s:g} s"
+            f"{guard_text(self.guard)}, within {self.power_limit_w:g} W"
+            + energy_text(self.energy_limit_j)
+        )
+
+    def _judge(self, time_s: FloatArray, power_w: FloatArray) -> tuple[FloatArray, FloatArray]:
+        cycle = self._cycle(time_s, power_w)
+        ratio = np.maximum(cycle.ratio, cycle.latency_s / self.latency_s)
+        if self.objective == "count":
+            return -np.log(cycle.minibatches), ratio
+        return np.log(self._cycle_s / cycle.minibatches), ratio
+
+
+@dataclass(frozen=True)
+class TwoInferences(_Sharing):
+    """Most throughput of an inference that can wait, beside an urgent one.
+
+    The one that can wait fills the slot that training has in `Concurrent`; there is always work of
+    it. Its latency is that of a full batch: t_n, and with the guard t_n + t_u, as it may find an
+    urgent batch running.
+
+    Parameters
+    ----------
+    power_limit_w : float
+        Bound of the power of both.
+    rate_hz, latency_s, batch_sizes
+        Of the urgent one, as in `Concurrent`.
+    background_batch_sizes : tuple of int
+        Of the one that can wait.
+    background_latency_s : float
+        Bound of the latency of its batches.
+    guard : bool
+        Whether each may have to wait for a running minibatch of the other.
+    energy_limit_j : float
+        Bound of the energy of a cycle, as in `Concurrent`.
+    """
+
+    background_batch_sizes: tuple[int, ...]
+    background_latency_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(background_latency_s=self.background_latency_s)
+        check_sizes("background_batch_sizes", self.background_batch_sizes)
+
+    @property
+    def goal(self) -> str:
+        """The throughput of the one that can wait."""
+        return "background samples/s"
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """The one that can wait with each batch size, then the urgent one."""
+        return (
+            *(Job("background", size) for size in self.background_batch_sizes),
+            *batches("infer", self.batch_sizes, self.rate_hz, self.latency_s),
+        )
+
+    @cached_property
+    def choices(self) -> tuple[tuple[int, ...], ...]:
+        """A batch size of each, the largest first; those of the background change fastest."""
+        n = len(self.background_batch_sizes)
+        urgent = range(n, len(self.jobs))
+        return tuple((b, u) for u in reversed(urgent) for b in reversed(range(n)))
+
+    def figures(self, time_s: FloatArray, power_w: FloatArray, choice: int) -> dict[str, float]:
+        """Background throughput, latencies (guard included), power, and energy of a cycle."""
+        times, powers = time_s[self._members], power_w[self._members]
+        figures = self._cycle(times, powers).figures(choice)
+        samples = figures["minibatches"] * float(self._sizes(0)[choice])
+        return {
+            "background_rate_hz": samples / figures["cycle_s"],
+            "background_latency_s": float(self._background_s(times)[choice]),
+            **figures,
+        }
+
+    def describe(self) -> str:
+        """The problem in a line."""
+        background = (
+            ""
+            if math.isinf(self.background_latency_s)
+            else f" of latency {self.background_latency_s:g} s"
+        )
+        return (
+            f"background inference{background} beside an urgent one at {self.rate_hz:g}/s, "
+            f"latency {self.latency_s:g} s{guard_text(self.guard)}, "
+            f"within {self.power_limit_w:g} W" + energy_text(self.energy_limit_j)
+        )
+
+    def _background_s(self, time_s: FloatArray) -> FloatArray:
+        return np.asarray(time_s.sum(axis=-1) if self.guard else time_s[..., 0])
+
+    def _judge(self, time_s: FloatArray, power_w: FloatArray) -> tuple[FloatArray, FloatArray]:
+        cycle = self._cycle(time_s, power_w)
+        bounds = (
+            cycle.ratio,
+            cycle.latency_s / self.latency_s,
+            self._background_s(time_s) / self.background_latency_s,
+        )
+        loss = np.log(self._cycle_s / (cycle.minibatches * self._sizes(0)))
+        return loss, np.maximum.reduce(bounds)
