@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
+from powerctl.board_files import board_names as board_names
+from powerctl.board_files import canonical_name, read_board, release_of
+from powerctl.board_files import releases as releases
 from powerctl.bottleneck import Hardware
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.errors import UnknownName
 from powerctl.modes import AXES, ModeSpace, PowerMode
-from powerctl.toml_files import catalogue_names, read_toml
-
-_CATALOGUE = resources.files("powerctl") / "boards"
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,6 @@ class Board:
         return named.get(text.upper()) or self.space.parse(text)
 
 
-def board_names() -> list[str]:
-    """Names of all boards of the catalogue."""
-    return catalogue_names(_CATALOGUE)
-
-
-def releases(name: str) -> list[str]:
-    """The L4T releases for which a board has its own axes, oldest first."""
-    return [entry["l4t"] for entry in _read(_canonical(name))["release"]]
-
-
 @cache
 def load_board(name: str, l4t: str | None = None) -> Board:
     """A board of the catalogue.
@@ -118,9 +107,9 @@ def load_board(name: str, l4t: str | None = None) -> Board:
     InvalidInput
         If the release is older than the oldest known.
     """
-    canonical = _canonical(name)
-    data = _read(canonical)
-    release = _release(canonical, data["release"], l4t)
+    canonical = canonical_name(name)
+    data = read_board(canonical)
+    release = release_of(canonical, l4t)
     space = ModeSpace(
         *(tuple(release[axis]) for axis in AXES),
         name=canonical,
@@ -138,34 +127,6 @@ def load_board(name: str, l4t: str | None = None) -> Board:
         rails=tuple(_rail(entry, total) for entry in data["rail"]),
         hardware=Hardware(**data["hardware"]),
     )
-
-
-def _canonical(name: str) -> str:
-    for known in board_names():
-        if name == known or name in _read(known)["aliases"]:
-            return known
-    raise UnknownName("board", name, board_names(), "; see: powerctl boards")
-
-
-@cache
-def _read(name: str) -> dict[str, Any]:
-    return read_toml(_CATALOGUE / f"{name}.toml")
-
-
-def _release(name: str, entries: list[dict[str, Any]], l4t: str | None) -> dict[str, Any]:
-    if l4t is None:
-        return entries[0]
-    fitting = [e for e in entries if _version(e["l4t"]) <= _version(l4t)]
-    if not fitting:
-        raise InvalidInput(f"{name} has no axes for L4T {l4t}; the oldest is {entries[0]['l4t']}")
-    return fitting[-1]
-
-
-def _version(l4t: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in l4t.split("."))
-    except ValueError:
-        raise InvalidInput(f"cannot read {l4t!r} as an L4T release such as 35.3.1") from None
 
 
 def _preset(space: ModeSpace, entry: dict[str, Any]) -> Preset:

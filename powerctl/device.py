@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,37 @@ class Device(Protocol):
 
     def restore(self) -> None:
         """Return to the mode found at opening."""
+
+
+COOL = -math.inf
+"""The excess of a device without a thermometer."""
+
+
+def excess_c(device: Device, limit_c: float = math.inf) -> float:
+    """By how many degrees a device is hotter than it may be; `COOL` without a thermometer.
+
+    Parameters
+    ----------
+    device : Device
+    limit_c : float
+        A limit below the device's own throttling points.
+    """
+    measure: Callable[[float], float] | None = getattr(device, "excess_c", None)
+    return COOL if measure is None else measure(limit_c)
+
+
+def has_thermometer(device: Device) -> bool:
+    """Whether a device can be found too hot."""
+    return hasattr(device, "excess_c")
+
+
+def module_of(device: Device) -> Device:
+    """The device whose energy is that of all that runs on the board.
+
+    Itself, unless it is the share of one that others use too; that has it as `module`.
+    """
+    module: Device = getattr(device, "module", device)
+    return module
 
 
 def open_device(

@@ -7,11 +7,8 @@ goes on where it ended: a last line that was not finished is cut off.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
-import stat
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +19,7 @@ from typing import Any
 
 from powerctl.device import Device
 from powerctl.errors import InvalidInput, InvalidTable
+from powerctl.json_lines import is_begun, open_locked, sync_folder, whole_lines, write_line
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, PowerMode
 from powerctl.profiler import Procedure, ProfiledMode
@@ -133,14 +131,14 @@ class ProfileLog:
             If a line of it is damaged; an unfinished last line is not, it is cut off.
         """
         path = Path(path)
-        file = _locked(path)
+        file = open_locked(path)
         try:
             content = file.readall()
-            if _is_begun(content):
+            if is_begun(content, FORMAT):
                 file.truncate(0)
                 file.seek(0)
-                _write_at(file, 0, _line(_header_json(header)), path)
-                _sync_folder(path)
+                write_line(file, 0, _header_json(header), path)
+                sync_folder(path)
                 return cls(path, header, (), file)
             found, entries, length = _parse(content, path)
             found.check_same(header, path)
@@ -179,8 +177,8 @@ class ProfileLog:
         """Add a measurement; it is on the disc when this returns."""
         if self._file is None:
             raise InvalidInput(f"{self.path}: the log is not open for writing")
-        line = _line({**_entry_json(entry), "at": round(time.time(), 3)})
-        _write_at(self._file, self._file.tell(), line, self.path)
+        line = {**_entry_json(entry), "at": round(time.time(), 3)}
+        write_line(self._file, self._file.tell(), line, self.path)
         self._entries.append(entry)
 
     def table(self) -> MeasurementTable:
@@ -205,50 +203,6 @@ class ProfileLog:
         self.close()
 
 
-def _locked(path: Path) -> FileIO:
-    """The file, opened for reading and writing, made if need be, and locked."""
-    try:
-        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or device could be endless
-        file.close()
-        raise InvalidInput(f"{path}: not a regular file; a log goes on from what it holds")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise InvalidInput(
-            f"{path}: another profiler is writing this log; wait for it, or write to another file"
-        ) from None
-    return file
-
-
-def _write_at(file: FileIO, at: int, line: bytes, path: Path) -> None:
-    """Write a line in one piece and sync it; what a full disc took of it is taken back."""
-    try:
-        if file.write(line) != len(line):
-            raise OSError("the disc is full")
-        os.fsync(file.fileno())
-    except OSError as error:
-        file.truncate(at)
-        file.seek(at)
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the name of a new file survive a power loss too."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _line(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, allow_nan=False).encode() + b"\n"
-
-
 def _header_json(header: LogHeader) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, **asdict(header)}
 
@@ -260,22 +214,12 @@ def _entry_json(entry: ProfiledMode) -> dict[str, Any]:
     return {**dict(zip(AXES, entry.mode.values, strict=True)), **values}
 
 
-def _is_begun(content: bytes) -> bool:
-    """Whether there is nothing but, at most, the beginning of a log's first line."""
-    start = f'{{"format": "{FORMAT}"'.encode()
-    return b"\n" not in content and content[: len(start)] == start[: len(content)]
-
-
 def _parse(content: bytes, path: Path) -> tuple[LogHeader, list[ProfiledMode], int]:
     """Header, measurements, and the length of the lines that are whole."""
-    *lines, rest = content.split(b"\n")
+    lines, length = whole_lines(content)
     if not lines:
         raise InvalidInput(f"{path}, line 1: not a log of powerctl profile")
     header = _parse_header(lines[0], f"{path}, line 1")
-    length = len(content) - len(rest)
-    if len(lines) > 1 and not rest and not _is_json(lines[-1]):
-        # A power loss can keep a line's end and lose its middle: not finished either.
-        length -= len(lines.pop()) + 1
     entries: list[ProfiledMode] = []
     seen: dict[tuple[PowerMode, int], int] = {}
     for number, line in enumerate(lines[1:], start=2):
@@ -286,14 +230,6 @@ def _parse(content: bytes, path: Path) -> tuple[LogHeader, list[ProfiledMode], i
         seen[key] = number
         entries.append(entry)
     return header, entries, length
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _parse_header(line: bytes, where: str) -> LogHeader:

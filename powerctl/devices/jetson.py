@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from powerctl.errors import ModeNotInForce
-from powerctl.jetson.clocks import Clocks
-from powerctl.jetson.control import Control
-from powerctl.jetson.discovery import Discovery, discover
+from powerctl.daemon.remote import open_controller
+from powerctl.jetson.controller import Controller
+from powerctl.jetson.discovery import board_with
 from powerctl.jetson.fake import FakeSysfs
-from powerctl.jetson.gpu import find_gpu, railgate
+from powerctl.jetson.heat import Thermometer
 from powerctl.jetson.rails import RailPower
 from powerctl.jetson.running import RealRunning, Running, TwinRunning
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.jetson.verification import Verification
 from powerctl.modes import PowerMode
 from powerctl.workload import Workload
 
@@ -23,12 +22,12 @@ _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
 
 
 class Jetson:
-    """A Jetson, or a fake one, that this process controls.
+    """A Jetson, or a fake one, that this process controls, itself or through the daemon.
 
     Opening only looks. From the first `apply` the board is locked against other controllers, and
     its state is on disc before the first write; it is back, and the lock gone, after `restore`,
-    `close`, an exception in `apply`, the end of the process, and SIGTERM; after a kill by
-    ``powerctl restore`` or with the next controller.
+    `close`, an exception in `apply`, the end of the process, and SIGTERM; after a kill at once
+    where the daemon serves, else by ``powerctl restore`` or with the next controller.
 
     Parameters
     ----------
@@ -38,6 +37,8 @@ class Jetson:
         How rails add up to the module's power; see `powerctl.jetson.rails.total_labels`.
     unit, random_state : int
         Of a fake board: which piece of silicon it is, and the seed of its noise.
+    socket : Path, optional
+        Of the daemon; by default ``$POWERCTL_SOCKET``, or the one of this root if it is there.
 
     Attributes
     ----------
@@ -61,19 +62,18 @@ class Jetson:
         total: str = "module",
         unit: int = 0,
         random_state: int = 0,
+        socket: Path | None = None,
     ) -> None:
         self.sysfs = Sysfs.open(root)
-        self._control = Control(self.sysfs)
-        found = self._discover_awake()
-        self.board = found.board()
+        self._controller = open_controller(self.sysfs, socket)
+        self.board = board_with(self._controller.identity, self._controller.axes)
         self.space = self.board.space
-        self._clocks = Clocks(self.sysfs, found, self._control.journal)
         self.power = RailPower(self.sysfs, total)
+        self.thermometer = Thermometer(self.sysfs)
         self.energy_source = f"module (INA3221: {' + '.join(self.power.labels)})"
         self.is_virtual = self.sysfs.is_fake
         self._running = self._start_running(unit, random_state)
-        self._closing = weakref.finalize(self, _leave, self._control, self._running)
-        self._verification: Verification | None = None
+        self._closing = weakref.finalize(self, _leave, self._controller, self._running)
         self._verified_s = 0.0
 
     def apply(self, mode: PowerMode) -> None:
@@ -88,22 +88,15 @@ class Jetson:
         DeviceUnavailable
             If another controls the board, or this process may not.
         """
-        self.space.check(mode)
-        self._verification = None
-        self._control.take()
         try:
-            self._wake_gpu()
-            self._clocks.apply(mode)
-        except BaseException:
-            self.restore()
-            raise
-        self._running.settle()
-        self._verification = Verification(self._clocks, mode)
+            self._controller.apply(mode)
+        finally:
+            self._running.settle()
         self._verified_s = -_VERIFY_EVERY_S
 
     def mode(self) -> PowerMode:
         """The mode in force, by the limits that the kernel holds."""
-        return self._clocks.mode(self.space)
+        return self._controller.mode()
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Run one minibatch; returns its seconds.
@@ -120,9 +113,12 @@ class Jetson:
 
     def verify(self) -> None:
         """Hold the applied mode against what is measured now; see `Verification.check`."""
-        if self._verification is not None:
-            self._verification.check()
-            self._verified_s = self._running.now()
+        self._controller.verify()
+        self._verified_s = self._running.now()
+
+    def excess_c(self, limit_c: float = math.inf) -> float:
+        """By how many degrees it is hotter than it may be; see `Thermometer.excess_c`."""
+        return self.thermometer.excess_c(limit_c)
 
     def idle(self, seconds: float) -> None:
         """Wait, in the mode in force."""
@@ -138,8 +134,7 @@ class Jetson:
 
     def restore(self) -> None:
         """Bring back the state found before the first `apply`, and let others control the board."""
-        self._verification = None
-        self._control.give_back()
+        self._controller.restore()
         self._running.settle()
 
     def close(self) -> None:
@@ -152,29 +147,6 @@ class Jetson:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _discover_awake(self) -> Discovery:
-        """What there is, with the GPU's power on for the moment if it was off."""
-        found = discover(self.sysfs)
-        if not found.gpu_is_gated:
-            return found
-        try:
-            self._control.take()
-            self._wake_gpu()
-            return discover(self.sysfs)
-        finally:
-            self._control.give_back()
-
-    def _wake_gpu(self) -> None:
-        """Switch the GPU's power on if it is off, until all is restored: asleep it has no clock."""
-        gate = railgate(self.sysfs)
-        if gate is None or find_gpu(self.sysfs) is not None:
-            return
-        self._control.journal.note({gate: self.sysfs.read(gate)})
-        try:
-            self.sysfs.write(gate, 0)
-        except OSError as error:
-            raise ModeNotInForce(f"gpu cannot be woken: {error}") from None
-
     def _start_running(self, unit: int, random_state: int) -> Running:
         if isinstance(self.sysfs, FakeSysfs):
             return TwinRunning(
@@ -183,7 +155,7 @@ class Jetson:
         return RealRunning(self.power.total_w)
 
 
-def _leave(control: Control, running: Running) -> None:
+def _leave(controller: Controller, running: Running) -> None:
     """What closing does; also at the end of the process, and when nobody refers to the device."""
     running.close()
-    control.give_back()
+    controller.close()

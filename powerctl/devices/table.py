@@ -42,12 +42,15 @@ class TableDevice(VirtualDevice):
             raise ModeNotInSpace(f"mode {mode} was not measured in {self.table.source}")
         super().apply(mode)
 
-    def _minibatch(self, workload: Workload) -> tuple[float, float]:
+    def measured(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
+        """Seconds and watts of a minibatch in a mode; raises `ModeNotInSpace` if not measured."""
         batch_size = 0 if self.table.batch_size is None else workload.batch_size
-        row = self._rows.get((*self._mode.values, batch_size))
+        row = self._rows.get((*mode.values, batch_size))
         if row is None:
             raise ModeNotInSpace(
-                f"mode {self._mode} with batch size {batch_size} was not measured in "
-                f"{self.table.source}"
+                f"mode {mode} with batch size {batch_size} was not measured in {self.table.source}"
             )
         return float(self.table.time_s[row]), float(self.table.power_w[row])
+
+    def _minibatch(self, workload: Workload) -> tuple[float, float]:
+        return self.measured(self._mode, workload)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from powerctl.axes import ModeAxes, PowerMode
 from powerctl.errors import DeviceUnavailable, ModeNotInForce
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.modes import ModeSpace, PowerMode
 
 
 class Clocks:
@@ -79,12 +79,12 @@ class Clocks:
         if amiss is not None:
             raise ModeNotInForce(f"{amiss[0]} of mode {mode} is not in force: {amiss[1]}")
 
-    def mode(self, space: ModeSpace) -> PowerMode:
-        """The mode of a space that the limits in force stand for: their highest clocks."""
+    def mode(self, axes: ModeAxes) -> PowerMode:
+        """The mode on some axes that the limits in force stand for: their highest clocks."""
         gpu_hz = self.sysfs.int_if(self.gpu.limits.high)  # asleep, it says nothing
         mem_hz = self.memory.ceiling(self.sysfs)
         limits = (len(self.cpu.online()), self.cpu.ceiling(), gpu_hz, mem_hz)
-        return space.capped(limits)
+        return axes.capped(limits)
 
     def _held(self, mode: PowerMode) -> Iterator[tuple[str, str]]:
         """Axis by axis, what is held instead of the mode."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from powerctl.boards import Board
+from powerctl.axes import ModeAxes
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.gpu import Gpu, find_gpu, railgate
 from powerctl.jetson.identity import Identity, identify
 from powerctl.jetson.memory import Memory, find_memory
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.modes import ModeSpace
+
+if TYPE_CHECKING:
+    from powerctl.boards import Board
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Discovery:
         """Whether the GPU's power is off, so that its clock is not to be seen."""
         return self.gpu is None and self.railgate is not None
 
-    def board(self) -> Board:
-        """The catalogue's board with the axes of this kernel.
+    def axes(self) -> ModeAxes:
+        """What each axis can be.
 
         Raises
         ------
@@ -71,9 +74,21 @@ class Discovery:
         if self.missing:
             first = self.missing[0]
             raise DeviceUnavailable(f"{first.what}: {first.remedy}; see all: powerctl doctor")
-        known = self.identity.board()
-        space = ModeSpace(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=known.name)
-        return replace(known, space=space, l4t=self.identity.l4t or known.l4t)
+        name = self.identity.name or "this board"
+        return ModeAxes(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=name)
+
+    def board(self) -> Board:
+        """The catalogue's board with the axes of this kernel; raises as `axes` does."""
+        return board_with(self.identity, self.axes())
+
+
+def board_with(identity: Identity, axes: ModeAxes) -> Board:
+    """The catalogue's board with the axes that were found on it."""
+    from powerctl.modes import ModeSpace
+
+    known = identity.board()
+    space = ModeSpace(*axes.axes, name=known.name)
+    return replace(known, space=space, l4t=identity.l4t or known.l4t)
 
 
 def discover(sysfs: Sysfs) -> Discovery:
@@ -83,7 +98,7 @@ def discover(sysfs: Sysfs) -> Discovery:
     missing: list[Missing] = []
     known: tuple[int, ...] = ()
     try:
-        known = identity.board().space.mem_hz
+        known = identity.mem_hz()
     except InvalidInput as error:
         what, _, remedy = str(error).partition(": ")
         missing.append(Missing(what, remedy))

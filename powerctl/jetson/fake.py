@@ -16,7 +16,7 @@ from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from powerctl.modes import PowerMode
 
 _NEW = "fake-board.new"
-_CONSTANT = ("board", "l4t", "chip", "jetpack", "policies", "cpu_khz", "gpu_hz", "mem_hz")
+_CONSTANT = ("board", "l4t", "chip", "jetpack", "policies", "cpu_khz", "gpu_hz", "mem_hz", "zones")
 Fault = Callable[[int, str, str], "str | None"]
 """Given the number, path and text of a write, what is written instead; None for nothing."""
 
@@ -71,6 +71,11 @@ class FakeSysfs(Sysfs):
         self.kernel.state.power_w = watts
         for path, content in self._kernel.rail_files().items():
             self._put(path, content)
+
+    def heat(self, celsius: float) -> None:
+        """Let all zones have a temperature; nothing is slowed down by it, see `throttle`."""
+        with self._changing() as kernel:
+            kernel.state.celsius = celsius
 
     def throttle(self, *, over_current: bool = False, **ceilings: int) -> None:
         """Keep clocks below ceilings (cpu_khz, gpu_hz, mem_hz), for heat or over-current.

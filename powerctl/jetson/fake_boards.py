@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
@@ -23,7 +23,17 @@ _OF_CHIP = {"tegra210": ("4",), "tegra194": ("4", "5.1"), "tegra234": ("5.0", "5
 _CARRIERS = {"p3701": "p3737-0000", "p3767": "p3768-0000", "p3668": "p3509-0000"}
 _NANO_CARRIER = "p3449-0000-b00"
 _LOWEST_KHZ = {"orin": 729_600, "xavier-agx": 1_200_000, "xavier-nx": 1_190_400, "nano": 0}
+# Thermal zones, where they slow the board down and where they shut it down (degC; 0: not known).
+_ZONES = {
+    "orin": (("CPU", 99, 104.5), ("GPU", 99, 104.5), ("SOC0", 99, 104.5), ("tj", 99, 104.5)),
+    "xavier-agx": (("CPU", 90, 95.5), ("GPU", 92.5, 98), ("PMIC-Die", 0, 0)),
+    "xavier-nx": (("CPU", 90.5, 96), ("GPU", 91.5, 97), ("PMIC-Die", 0, 0)),
+    "nano": (("CPU", 0, 0), ("GPU", 0, 0), ("PMIC-Die", 0, 0)),
+}
 _SHARES = (0.5, 0.25, 0.25)
+
+
+_T = TypeVar("_T")
 
 
 def make_fake_board(name: str, jetpack: str, folder: Path) -> FakeSysfs:
@@ -81,12 +91,18 @@ def _state(board: Board, chip: str, jetpack: str, raw: dict[str, Any]) -> FakeSt
         gpu_hz=list(board.space.gpu_hz),
         mem_hz=list(board.space.mem_hz),
         rails=_rails(board),
+        zones=[[name, 1000 * slow, 1000 * stop] for name, slow, stop in _of(_ZONES, board)],
         online=[1] * len(board.space.cores),
         cpu_limits={str(policy[0]): [ladder[0], ladder[-1]] for policy in policies},
         gpu_limits=[0, board.space.gpu_hz[-1]],
         masks=masks,
         preset=default.id,
     )
+
+
+def _of(table: dict[str, _T], board: Board) -> _T:
+    """What a table has for a board, by how its name begins."""
+    return next(value for name, value in table.items() if board.name.startswith(name))
 
 
 def _rails(board: Board) -> list[list[Any]]:
@@ -102,7 +118,7 @@ def _configuration(board: Board, state: FakeState, presets: list[dict[str, Any]]
     """The installed nvpmodel configuration, with the limits as NVIDIA's file has them."""
     layout = Layout(state.chip, state.jetpack)
     cores = range(len(state.online))
-    lowest = next(khz for name, khz in _LOWEST_KHZ.items() if board.name.startswith(name))
+    lowest = _of(_LOWEST_KHZ, board)
     lines = [f"# {board.title}, L4T {state.l4t}: made by powerctl fake-board", ""]
     lines += ["< PARAM TYPE=FILE NAME=CPU_ONLINE >"]
     lines += [f"CORE_{core} /{CPU}/cpu{core}/online" for core in cores]
@@ -154,6 +170,7 @@ def _write_static(root: Path, state: FakeState, raw: dict[str, Any], configurati
         CONFIGURATION: configuration + "\n",
         f"{CPU}/present": f"0-{len(state.online) - 1}\n",
     }
+    files |= _zones(state)
     for path, content in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(content, encoding="utf-8")
@@ -165,3 +182,17 @@ def _write_static(root: Path, state: FakeState, raw: dict[str, Any], configurati
     for address in addresses:
         name = "ina3221x" if state.jetpack == "4" else "ina3221"
         (root / f"sys/bus/i2c/devices/{address}/name").write_text(f"{name}\n", encoding="utf-8")
+
+
+def _zones(state: FakeState) -> dict[str, str]:
+    """The names of the thermal zones and their trip points."""
+    files = {}
+    suffix = "-thermal" if state.jetpack == "6" else "-therm"
+    for i, (name, slow, stop) in enumerate(state.zones):
+        folder = f"sys/class/thermal/thermal_zone{i}"
+        files[f"{folder}/type"] = name if "-" in name else f"{name}{suffix}"
+        points = [(kind, at) for kind, at in (("passive", slow), ("critical", stop)) if at]
+        for number, (kind, milli) in enumerate(points):
+            files[f"{folder}/trip_point_{number}_type"] = kind
+            files[f"{folder}/trip_point_{number}_temp"] = f"{milli:g}"
+    return files

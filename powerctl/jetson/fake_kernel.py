@@ -41,6 +41,11 @@ class FakeState:
     forgets : bool
         Whether a policy whose last core goes off starts with full limits when it comes back;
         kernels differ.
+    zones : list of list
+        Name of each thermal zone, and where it begins to slow the board down and shuts it down,
+        in thousandths of a degree; 0 where that is not known.
+    celsius : float
+        Temperature of all zones.
     sleeps : bool
         Whether the GPU is unused, so that its power is off, and its clock hidden, while
         ``railgate_enable`` is 1.
@@ -55,6 +60,7 @@ class FakeState:
     gpu_hz: list[int]
     mem_hz: list[int]
     rails: list[list[Any]]
+    zones: list[list[Any]]
     online: list[int]
     cpu_limits: dict[str, list[int]]
     gpu_limits: list[int]
@@ -71,6 +77,7 @@ class FakeState:
     ceilings: dict[str, int] = field(default_factory=dict)
     events: int = 0
     cooling: int = 0
+    celsius: float = 47.0
     power_w: float = 5.0
 
 
@@ -317,7 +324,11 @@ class FakeKernel:
     def _throttling_files(self) -> dict[str, str]:
         counter = "oc3_irq_cnt" if self.state.chip == "tegra194" else "oc3_event_cnt"
         thermal = "sys/class/thermal"
-        hot = 99_500 if self.state.cooling else 47_000
+        milli = 99_500 if self.state.cooling else round(1000 * self.state.celsius)
+        zones = {
+            f"{thermal}/thermal_zone{i}/temp": str(100_000 if name.startswith("PMIC") else milli)
+            for i, (name, *_) in enumerate(self.state.zones)
+        }
         return {
             f"{SOCTHERM}/name": "soctherm_oc",
             f"{SOCTHERM}/{counter}": str(self.state.events),
@@ -325,8 +336,7 @@ class FakeKernel:
             f"{thermal}/cooling_device0/cur_state": "1",
             f"{thermal}/cooling_device1/type": "cpu-throttle-alert",
             f"{thermal}/cooling_device1/cur_state": str(self.state.cooling),
-            f"{thermal}/thermal_zone0/type": "CPU-therm",
-            f"{thermal}/thermal_zone0/temp": str(hot),
+            **zones,
         }
 
     def rail_files(self) -> dict[str, str]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from powerctl.boards import Board, board_names, load_board
+from powerctl.board_files import board_names, read_board, release_of
 from powerctl.errors import InvalidInput
 from powerctl.jetson.sysfs import Sysfs
+
+if TYPE_CHECKING:
+    from powerctl.boards import Board
 
 _TREE = "proc/device-tree"
 # The device tree of AGX Xavier's developer kit names the kit only, which holds this module.
@@ -52,16 +56,35 @@ class Identity:
         InvalidInput
             If the board is not in the catalogue.
         """
+        from powerctl.boards import load_board
+
+        return load_board(self._known_name(), self._known_release())
+
+    def mem_hz(self) -> tuple[int, ...]:
+        """The memory rates that the catalogue has for it, ascending.
+
+        Raises
+        ------
+        InvalidInput
+            If the board is not in the catalogue.
+        """
+        return tuple(release_of(self._known_name(), self._known_release())["mem_hz"])
+
+    def _known_name(self) -> str:
         if self.name is None:
             parts = ", ".join(self.parts) or "no part number"
             raise InvalidInput(
                 f"{self.model or 'this machine'} ({parts}) is not in the board catalogue: "
                 "powerctl boards lists it; a new board is a .toml file in powerctl/boards"
             )
+        return self.name
+
+    def _known_release(self) -> str | None:
         try:
-            return load_board(self.name, self.l4t)
+            release_of(self._known_name(), self.l4t)
         except InvalidInput:  # software older than the oldest axes: the kernel lists them anyway
-            return load_board(self.name)
+            return None
+        return self.l4t
 
 
 def identify(sysfs: Sysfs) -> Identity:
@@ -86,6 +109,6 @@ def _release(text: str) -> str | None:
 
 def _catalogue_name(parts: tuple[str, ...]) -> str | None:
     for name in board_names():
-        if set(parts) & set(load_board(name).modules):
+        if set(parts) & set(read_board(name)["modules"]):
             return name
     return None

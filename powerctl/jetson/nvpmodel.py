@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from powerctl.axes import ModeAxes, PowerMode
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce, UnknownName
 from powerctl.jetson.gpu import GATING_MASKS
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.modes import ModeSpace, PowerMode
 
 CONFIGURATION = "etc/nvpmodel.conf"
 _STATUS = "var/lib/nvpmodel/status"
@@ -62,11 +62,11 @@ class InstalledPreset:
         memory = _limit(self.values.get(("EMC", "MAX_FREQ"), "-1"))
         return (self.cores, min(finite, default=None), gpu, memory)
 
-    def mode(self, space: ModeSpace) -> PowerMode:
+    def mode(self, space: ModeAxes) -> PowerMode:
         """The mode of a space that it stands for."""
         return space.capped(self.limits())
 
-    def rounding(self, space: ModeSpace) -> list[str]:
+    def rounding(self, space: ModeAxes) -> list[str]:
         """Where the board runs at another clock than the file says, in words."""
         said = []
         mode = self.mode(space)

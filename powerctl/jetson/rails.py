@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from powerctl.boards import board_names, load_board
+from powerctl.board_files import board_names, read_board
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.sysfs import Sysfs
 
@@ -87,13 +87,18 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
         return tuple(inputs[:1] or labels)
     if rule != "module":
         raise InvalidInput(f"the total is 'module' or 'jtop', not {rule!r}")
-    boards = [load_board(name) for name in board_names()]
-    rules = {tuple(rail.label for rail in board.rails if rail.in_total) for board in boards}
+    rules = {_total_of(name) for name in board_names()}
     for chosen in sorted(rules, key=lambda total: (len(total), total)):
         if set(chosen) <= set(labels):
             return chosen
     found = f"the rails {', '.join(labels)}" if labels else "no INA3221 power monitor"
     raise DeviceUnavailable(f"there is {found}: not those of a Jetson of the catalogue")
+
+
+def _total_of(board: str) -> tuple[str, ...]:
+    known = read_board(board)
+    in_total = known["total_power_rails"]
+    return tuple(rail["label"] for rail in known["rail"] if rail["label"] in in_total)
 
 
 class RailPower:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from powerctl.axes import PowerMode
 from powerctl.errors import ModeNotInForce
 from powerctl.jetson.clocks import Clocks
 from powerctl.jetson.nvpmodel import running_preset
 from powerctl.jetson.throttling import read_throttling
-from powerctl.modes import PowerMode
 
 _CPU_TOLERANCE = 0.05  # of cycle counters over a short while
 _CLOCK_TOLERANCE = 0.01

@@ -48,7 +48,7 @@ def test_throttling_shows_in_time_and_power(root):
     with Jetson(root) as device:
         device.apply(device.space.maximum)
         fast = device.execute(JOB)
-        device._verification = None  # nobody looks
+        device._controller._verification = None  # nobody looks
         device.sysfs.throttle(gpu_hz=306_000_000, cpu_khz=729_600)
         assert device.execute(JOB) > 1.5 * fast
 

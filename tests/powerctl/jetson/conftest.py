@@ -62,5 +62,6 @@ def settings(sysfs):
 def as_if_killed(device):
     """Leave a device as a kill leaves it: nothing restored, and the lock gone with the process."""
     device._closing.detach()
-    if device._control._lock is not None:
-        device._control._lock.release()
+    control = device._controller._control
+    if control._lock is not None:
+        control._lock.release()

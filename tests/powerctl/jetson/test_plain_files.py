@@ -42,7 +42,7 @@ def test_a_mode_is_applied_run_in_real_time_and_undone(root):
         hold = f"{CPU}/cpufreq/policy4/scaling_max_freq"
         assert device.sysfs.read(hold) == "1497600"
         before_s, before_j = device.now(), device.energy_j()
-        device._verification = None  # plain files measure no clocks
+        device._controller._verification = None  # plain files measure no clocks
         assert device.execute(JOB, lambda: time.sleep(0.1)) >= 0.1
         device.idle(0.1)
         power_w = (device.energy_j() - before_j) / (device.now() - before_s)
@@ -90,7 +90,7 @@ def test_a_fork_does_not_restore_what_its_parent_controls(root):
     held = device.mode()
     child = os.fork()
     if child == 0:
-        device._control.give_back()
+        device._controller._control.give_back()
         os._exit(0)
     os.waitpid(child, 0)
     assert device.mode() == held

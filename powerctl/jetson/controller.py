@@ -1,0 +1,138 @@
+"""Who sets the modes of a board for a device: this process itself, or the daemon for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from powerctl.axes import ModeAxes, PowerMode
+from powerctl.errors import ModeNotInForce
+from powerctl.jetson.clocks import Clocks
+from powerctl.jetson.control import Control
+from powerctl.jetson.discovery import Discovery, discover
+from powerctl.jetson.gpu import find_gpu, railgate
+from powerctl.jetson.identity import Identity
+from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.verification import Verification
+
+
+class Controller(Protocol):
+    """Sets modes, and gives the board back as it was found."""
+
+    identity: Identity
+    axes: ModeAxes
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode and read it back; if it is not in force, all is restored."""
+
+    def mode(self) -> PowerMode:
+        """The mode in force."""
+        ...
+
+    def verify(self) -> None:
+        """Hold the applied mode against what is measured now; see `Verification.check`."""
+
+    def restore(self) -> None:
+        """Bring back the state found before the first `apply`, and let others control the board."""
+
+    def close(self) -> None:
+        """Restore, and be done; a second time does nothing."""
+
+
+class OwnController:
+    """Writes the kernel's files itself, which only root may.
+
+    Making one only looks. From the first `apply` the board is locked against other controllers,
+    and its state is on disc before the first write.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+
+    Attributes
+    ----------
+    identity : Identity
+        Which board it is.
+    axes : ModeAxes
+        What its kernel lets be set.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If clocks are missing; says what mends it.
+    """
+
+    def __init__(self, sysfs: Sysfs) -> None:
+        self._sysfs = sysfs
+        self._control = Control(sysfs)
+        found = self._discover_awake()
+        self.identity, self.axes = found.identity, found.axes()
+        self._clocks = Clocks(sysfs, found, self._control.journal)
+        self._verification: Verification | None = None
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode and read it back; if it is not in force, all is restored.
+
+        Raises
+        ------
+        ModeNotInSpace
+            If the board has no such mode.
+        ModeNotInForce
+            Naming the axis and the reason.
+        DeviceUnavailable
+            If another controls the board, or this process may not.
+        """
+        self.axes.check(mode)
+        self._verification = None
+        self._control.take()
+        try:
+            self._wake_gpu()
+            self._clocks.apply(mode)
+        except BaseException:
+            self.restore()
+            raise
+        self._verification = Verification(self._clocks, mode)
+
+    def mode(self) -> PowerMode:
+        """The mode in force, by the limits that the kernel holds."""
+        return self._clocks.mode(self.axes)
+
+    def verify(self) -> None:
+        """Hold the applied mode against what is measured now; see `Verification.check`."""
+        if self._verification is not None:
+            self._verification.check()
+
+    def restore(self) -> None:
+        """Bring back the state found before the first `apply`, and let others control the board."""
+        self._verification = None
+        self._control.give_back()
+
+    close = restore
+
+    def bring_back(self) -> None:
+        """Restore, also what a controller left that was killed; raises as `apply` does."""
+        self._control.take()
+        self.restore()
+
+    def _discover_awake(self) -> Discovery:
+        """What there is, with the GPU's power on for the moment if it was off."""
+        found = discover(self._sysfs)
+        if not found.gpu_is_gated:
+            return found
+        try:
+            self._control.take()
+            self._wake_gpu()
+            return discover(self._sysfs)
+        finally:
+            self._control.give_back()
+
+    def _wake_gpu(self) -> None:
+        """Switch the GPU's power on if it is off, until all is restored: asleep it has no clock."""
+        gate = railgate(self._sysfs)
+        if gate is None or find_gpu(self._sysfs) is not None:
+            return
+        self._control.journal.note({gate: self._sysfs.read(gate)})
+        try:
+            self._sysfs.write(gate, 0)
+        except OSError as error:
+            raise ModeNotInForce(f"gpu cannot be woken: {error}") from None
