@@ -56,9 +56,9 @@ def load_fleet(name: str) -> tuple[ClientProfile, ...]:
     ----------
     name : str
         A fleet of the catalogue, or the path of a ``.toml`` file. Each ``[[group]]`` names a
-        `board` and a `count`; `power_w`, `energy_budget_j`, `round_energy_j` and `link_mbit_s`
-        are one number for all of the group or a list with one per client. A limit that is left
-        out does not bind.
+        `board` and a `count`; `power_w`, `energy_budget_j`, `round_energy_j`, `celsius` and
+        `link_mbit_s` are one number for all of the group or a list with one per client. A limit
+        that is left out does not bind.
 
     Raises
     ------

@@ -15,8 +15,9 @@ from client.fleet import ClientProfile
 from client.tasks.task import Samples, client_indices, load_task
 from client.training import Execution, LocalTraining, execute_plan
 from powerctl.bottleneck import idle_power_w
-from powerctl.device import Device, open_device
+from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
+from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import (
@@ -186,6 +187,7 @@ class LocalClient:
             training.steps(),
             time_limit_s=assignment.deadline_s - offer.transfer_s,
             energy_cap_j=math.inf if blind else min(assignment.energy_cap_j, offer.allowance_j),
+            guard=None if blind else self._guard(device, offer),
             progress=None if progress is None else partial(progress, training.losses),
         )
         self._learn(device, done, training)
@@ -229,7 +231,16 @@ class LocalClient:
             modes=tuple(str(segment.mode) for segment in done.segments),
             stopped=done.stopped,
             decline=plan.decline,
+            guard_steps=done.guard_steps,
+            guard_cause=done.guard_cause,
         )
+
+    def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
+        """Along the offer's front; None where no limit can be broken."""
+        limits = GuardLimits(self.profile.limits.power_w, self.profile.limits.celsius)
+        if math.isinf(limits.power_w) and not has_thermometer(module_of(device)):
+            return None
+        return PowerGuard(limits, Ladder(device.space, offer.front))
 
     def _predictor(self, device: Device) -> SignaturePredictor:
         predictor = SignaturePredictor(device.board, self.workload)

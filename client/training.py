@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from client.metering import RunMeter
 from client.tasks.task import Samples
 from powerctl.device import Device
+from powerctl.guard import Guard, NoGuard
 from powerctl.modes import PowerMode
-from powerctl.rounds import RoundPlan
+from powerctl.rounds import RoundPlan, Segment
 from powerctl.workload import Workload
 
-SETTLED_S = 3.0  # power has settled this long after a change (PowerTrain, section 3)
-POWER_WINDOW_S = 1.0  # the rate at which jtop and tegrastats sample the module's power
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
 
 
@@ -99,7 +100,8 @@ class Execution:
     """What the execution of a plan took, mode changes included.
 
     `peak_power_w` is the highest mean over a second; `stopped` is empty, ``"deadline"``,
-    ``"energy"``, or why the device was taken away.
+    ``"energy"``, or why the device was taken away; `guard_steps` counts the guard's steps down,
+    `guard_cause` says what the last was for.
     """
 
     segments: tuple[SegmentResult, ...]
@@ -107,6 +109,8 @@ class Execution:
     energy_j: float
     peak_power_w: float
     stopped: str
+    guard_steps: int = 0
+    guard_cause: str = ""
 
     @property
     def minibatches(self) -> int:
@@ -122,6 +126,7 @@ def execute_plan(
     *,
     time_limit_s: float = math.inf,
     energy_cap_j: float = math.inf,
+    guard: Guard | None = None,
     progress: Callable[[PowerMode, float, float], None] | None = None,
 ) -> Execution:
     """Train as planned, and stop before a minibatch that might overrun time or energy.
@@ -139,89 +144,100 @@ def execute_plan(
     time_limit_s, energy_cap_j : float
         Never exceeded as long as no minibatch costs more than `MARGIN` above what was expected
         and above the dearest one so far.
+    guard : Guard, optional
+        Looks at the module's power and temperature after each minibatch; where it steps down, the
+        rest of the plan is trained in the lower mode.
     progress : callable, optional
         Told of the mode, and of time and energy so far, after each minibatch.
     """
-    meter = _Meter(device)
-    results = []
-    stopped = ""
+    run = _Run(device, workload, steps, time_limit_s, energy_cap_j, guard or NoGuard(device.space))
+    waiting = deque(plan.segments)
     try:
-        for segment in plan.segments:
-            device.apply(segment.mode)
-            meter.start_segment()
-            most_s, most_j = segment.time_s * (1 + MARGIN), segment.energy_j * (1 + MARGIN)
-            busy_s, done = 0.0, 0
-            while done < segment.minibatches and not stopped:
-                if meter.time_s + most_s > time_limit_s:
-                    stopped = "deadline"
-                elif meter.energy_j + most_j > energy_cap_j:
-                    stopped = "energy"
-                else:
-                    before_j = meter.energy_j
-                    try:
-                        took_s = device.execute(workload, next(steps))
-                    except Interrupted as why:
-                        stopped = str(why)
-                        break
-                    meter.tick()
-                    most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)
-                    busy_s, done = busy_s + took_s, done + 1
-                    if progress is not None:
-                        progress(segment.mode, meter.time_s, meter.energy_j)
-            if done:
-                power_w = meter.settled_power_w()
-                results.append(SegmentResult(segment.mode, done, busy_s / done, power_w))
-        peak_w = meter.peak_power_w()
-        return Execution(tuple(results), meter.time_s, meter.energy_j, peak_w, stopped)
+        while waiting and not run.stopped:
+            lower = run.train(run.admitted(waiting.popleft()), progress)
+            if lower is not None:
+                waiting.appendleft(lower)
+        return run.execution()
     finally:
         device.restore()
 
 
-class _Meter:
-    """Time, energy, and power over windows, of a device since the meter was made."""
+class _Run:
+    """The execution of a plan so far."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(
+        self,
+        device: Device,
+        workload: Workload,
+        steps: Iterator[Callable[[], None]],
+        time_limit_s: float,
+        energy_cap_j: float,
+        guard: Guard,
+    ) -> None:
+        self.stopped = ""
         self._device = device
-        self._start = (device.now(), device.energy_j())
-        self._peak_w = 0.0
-        self.start_segment()
+        self._workload = workload
+        self._steps = steps
+        self._time_limit_s = time_limit_s
+        self._energy_cap_j = energy_cap_j
+        self._guard = guard
+        self._meter = RunMeter(device)
+        self._results: list[SegmentResult] = []
 
-    @property
-    def time_s(self) -> float:
-        return self._device.now() - self._start[0]
+    def admitted(self, segment: Segment) -> Segment:
+        """A segment, in a lower mode where the guard has gone lower before."""
+        mode = self._guard.admit(segment.mode)
+        if mode == segment.mode:
+            return segment
+        return self._guard.ladder.instead(segment, mode, segment.minibatches)
 
-    @property
-    def energy_j(self) -> float:
-        return self._device.energy_j() - self._start[1]
+    def train(
+        self, segment: Segment, progress: Callable[[PowerMode, float, float], None] | None
+    ) -> Segment | None:
+        """Train a segment; gives what is left of it, in another mode, where the guard steps."""
+        meter, mode, lower = self._meter, segment.mode, None
+        self._device.apply(mode)
+        meter.start_segment()
+        self._guard.hold(mode, self._device.now())
+        most_s, most_j = segment.time_s * (1 + MARGIN), segment.energy_j * (1 + MARGIN)
+        busy_s, done = 0.0, 0
+        while done < segment.minibatches and lower is None:
+            self.stopped = self._why_not(most_s, most_j)
+            if self.stopped:
+                break
+            before_j = meter.energy_j
+            try:
+                took_s = self._device.execute(self._workload, next(self._steps))
+            except Interrupted as why:
+                self.stopped = str(why)
+                break
+            meter.tick(took_s)
+            most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)
+            busy_s, done = busy_s + took_s, done + 1
+            if progress is not None:
+                progress(mode, meter.time_s, meter.energy_j)
+            lower = meter.look(self._guard)
+        if done:
+            settled_w = meter.settled_power_w()
+            self._results.append(SegmentResult(mode, done, busy_s / done, settled_w))
+        left = segment.minibatches - done
+        return self._guard.ladder.instead(segment, lower, left) if lower and left else None
 
-    def start_segment(self) -> None:
-        """Start the windows anew: a mode has just been applied."""
-        self._segment_s = self.time_s
-        self._window = (self.time_s, self.energy_j)
-        self._settled: tuple[float, float] | None = None
+    def execution(self) -> Execution:
+        """What it took until now."""
+        meter = self._meter
+        return Execution(
+            segments=tuple(self._results),
+            time_s=meter.time_s,
+            energy_j=meter.energy_j,
+            peak_power_w=meter.peak_power_w(),
+            stopped=self.stopped,
+            guard_steps=self._guard.steps,
+            guard_cause=self._guard.cause,
+        )
 
-    def tick(self) -> None:
-        """A minibatch has ended."""
-        now = (self.time_s, self.energy_j)
-        if self._settled is None and now[0] - self._segment_s >= SETTLED_S:
-            self._settled = now
-        if now[0] - self._window[0] >= POWER_WINDOW_S:
-            self._peak_w = max(self._peak_w, _mean_power_w(self._window, now))
-            self._window = now
-
-    def settled_power_w(self) -> float:
-        """Mean power of the segment since it settled; NaN if that is less than a window."""
-        now = (self.time_s, self.energy_j)
-        if self._settled is None or now[0] - self._settled[0] < POWER_WINDOW_S:
-            return math.nan
-        return _mean_power_w(self._settled, now)
-
-    def peak_power_w(self) -> float:
-        """The highest mean over a window; over all the time if that was shorter than one."""
-        if not self._peak_w and self.time_s > 0:
-            return self.energy_j / self.time_s
-        return self._peak_w
-
-
-def _mean_power_w(start: tuple[float, float], end: tuple[float, float]) -> float:
-    return (end[1] - start[1]) / (end[0] - start[0])
+    def _why_not(self, most_s: float, most_j: float) -> str:
+        """Why a minibatch that costs so much must not begin; empty if it may."""
+        if self._meter.time_s + most_s > self._time_limit_s:
+            return "deadline"
+        return "energy" if self._meter.energy_j + most_j > self._energy_cap_j else ""

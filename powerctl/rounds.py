@@ -62,14 +62,17 @@ class Limits:
         Training energy over the whole run.
     round_energy_j : float
         Training energy in any one round.
+    celsius : float
+        Limit on the temperature of any part of the board while training.
     """
 
     power_w: float = math.inf
     energy_budget_j: float = math.inf
     round_energy_j: float = math.inf
+    celsius: float = math.inf
 
     def __post_init__(self) -> None:
-        for name in ("power_w", "energy_budget_j", "round_energy_j"):
+        for name in ("power_w", "energy_budget_j", "round_energy_j", "celsius"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"{name} must be positive, got {getattr(self, name):g}")
 
@@ -208,7 +211,8 @@ class RoundReport:
     samples' losses behind `loss`; 0 where it was not measured. `used` is False if the update came
     after the round had closed and was dropped; `staleness` says how many rounds old the model was
     from which it started. `inference_p99_s` is the 99th percentile of the latency of what the
-    device served meanwhile, of its slowest service; 0 where it served nothing.
+    device served meanwhile, of its slowest service; 0 where it served nothing. `guard_steps` counts
+    how often the power guard stepped down, `guard_cause` says what the last step was for.
     """
 
     client: int
@@ -234,6 +238,8 @@ class RoundReport:
     used: bool = True
     staleness: int = 0
     inference_p99_s: float = 0.0
+    guard_steps: int = 0
+    guard_cause: str = ""
 
     @property
     def broke_power_limit(self) -> bool:

@@ -17,7 +17,8 @@ class RoundEntry:
     Times are seconds and energies joules of the devices' clocks and modules, not of the host.
     `round_time_s` lasts until the last upload (or the deadline, if a client stayed away);
     `train_energy_j` is the participants' training, `wait_energy_j` their transfer and waiting at
-    idle power until the round's end; those who were not selected are not counted.
+    idle power until the round's end; those who were not selected are not counted. `guarded` counts
+    the clients whose power guard stepped down.
     """
 
     round: int
@@ -37,6 +38,7 @@ class RoundEntry:
     train_loss: float
     time_error_pct: float
     energy_error_pct: float
+    guarded: int = 0
 
     @property
     def energy_j(self) -> float:
@@ -106,6 +108,7 @@ class Ledger:
             energy_error_pct=_mean(
                 [_error_pct(r.planned_energy_j, r.energy_j, r) for r in trained]
             ),
+            guarded=_count(report.guard_steps > 0 for report in trained),
         )
         self.entries.append(entry)
         return entry

@@ -45,10 +45,15 @@ class TurnDevice:
         What a minibatch is charged as.
     expected_s : float
         Of a minibatch, to begin with.
+
+    Attributes
+    ----------
+    module : Device
+        The agent's, whose energy is that of all turns.
     """
 
     def __init__(self, engine: Engine, name: str, workload: Workload, expected_s: float) -> None:
-        device = engine.device
+        self.module = device = engine.device
         self.board, self.space = device.board, device.space
         self.power_period_s = device.power_period_s
         self.name = name

@@ -202,6 +202,12 @@ def nvml_power(gpu_uuid: str | None = None) -> Meter:
     )
 
 
+def nvml_load(gpu_uuid: str | None = None) -> Callable[[], float]:
+    """What reads the load of an NVIDIA GPU, 0 to 1; raises `DeviceUnavailable` without one."""
+    nvml, gpu = _nvml(gpu_uuid)
+    return lambda: float(nvml.nvmlDeviceGetUtilizationRates(gpu).gpu) / 100
+
+
 def _nvml(gpu_uuid: str | None) -> tuple[Any, Any]:
     """NVIDIA's library, and its handle of a GPU, by default the first."""
     try:

@@ -122,6 +122,11 @@ def load_model(spec: str, input_text: str | None = None) -> NamedModel:
     return NamedModel(spec, _own(source, name), parse_input(input_text))
 
 
+def torchvision_model(name: str) -> Make:
+    """What builds a model of torchvision, or of a name of ours, with random weights."""
+    return _torchvision(_TORCHVISION.get(name, name))
+
+
 def parse_input(text: str) -> tuple[SampleShape, ...]:
     """The inputs written as ``3,224,224`` or ``128:int64``; several with ``;`` between them."""
     return tuple(_sample(part.strip()) for part in text.split(";"))

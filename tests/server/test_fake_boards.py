@@ -1,0 +1,72 @@
+"""A federation whose clients are fake boards: files that behave as a Jetson's, run by the twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from client.app import app
+from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.sysfs import Sysfs
+from server.federation import run_federation
+from server.in_process_grid import InProcessGrid
+from strategies.run_config import RunConfig
+from tests.powerctl.jetson.conftest import settings
+
+FLEET = [  # board, JetPack, and what its node may spend
+    ("orin-agx", "6", {"power-w": 30.0}),
+    ("orin-nano", "5.1", {"power-w": 12.0, "round-energy-j": 400.0}),
+    ("xavier-agx", "4", {"power-w": 18.0}),
+    ("nano", "4", {}),
+]
+
+
+@pytest.fixture
+def boards(tmp_path):
+    return [make_fake_board(name, jp, tmp_path / name) for name, jp, _ in FLEET]
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        rounds=2, per_round=4, strategy="all", local_epochs=2, min_nodes=4, out_dir=str(tmp_path)
+    )
+
+
+def reports_of(devices, config):
+    """Run the federation over devices, each within its limits of `FLEET`."""
+    grid = InProcessGrid(app, len(devices), config.to_flower())
+    for node, device, (_, _, limits) in zip(grid.get_node_ids(), devices, FLEET, strict=True):
+        grid.context(node).node_config.update({"device": device, **limits})
+    result = run_federation(grid, config)
+    return result, [report for _, report in result.ledger.reports]
+
+
+def test_rounds_train_within_every_limit_and_leave_the_boards_as_they_were(boards, config):
+    before = [settings(board) for board in boards]
+    result, reports = reports_of([f"jetson:{board.root}" for board in boards], config)
+    assert [settings(Sysfs.open(board.root)) for board in boards] == before
+    assert not any(Journal(board).found or holder(board) for board in boards)
+    assert len(reports) == 2 * len(FLEET) and not any(report.decline for report in reports)
+    assert not any(r.broke_power_limit or r.broke_budget or r.guard_steps for r in reports)
+    assert all(report.minibatches for report in reports)
+    assert result.rows[-1].accuracy > result.rows[0].accuracy + 0.2
+
+
+def test_a_fake_board_costs_what_the_twin_of_its_board_does(boards, config):
+    names = [name for name, _, _ in FLEET]
+    devices = [f"twin:{name}" for name in names]
+    devices[1] = f"jetson:{boards[1].root}"  # whose release is the catalogue's default
+    fake = [r for r in reports_of(devices, config)[1] if r.client == 1]
+    devices[1] = f"twin:{names[1]}"
+    own = [r for r in reports_of(devices, replace(config, name="twins"))[1] if r.client == 1]
+    for one, other in zip(fake, own, strict=True):
+        assert (one.minibatches, one.modes, one.loss) == (
+            other.minibatches,
+            other.modes,
+            other.loss,
+        )
+        assert one.time_s == pytest.approx(other.time_s, abs=0.5)
+        assert one.energy_j == pytest.approx(other.energy_j, rel=0.02)
