@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from strategies.catalogue import make_aggregation, make_policy
 from strategies.ledger import Ledger
 from strategies.run_config import RunConfig
 from strategies.selecting import SelectingStrategy
+
+
+class _TargetReached(Exception):
+    """Ends Flower's loop of rounds, which has no other way out."""
 
 
 class NoClients(PowerctlError):
@@ -56,6 +61,8 @@ def run_federation(
     grid: Grid, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
 ) -> FederationResult:
     """Train over the clients of a grid; evaluate, keep the books and save after each round.
+
+    The run ends after its last round, or the first one that reaches the target accuracy.
 
     Parameters
     ----------
@@ -100,15 +107,18 @@ def run_federation(
         folder.save_checkpoint(server_round, model.state_dict())
         if on_row is not None:
             on_row(row)
+        if 0 < config.target_accuracy <= accuracy:
+            raise _TargetReached
         return MetricRecord({"accuracy": accuracy, "loss": loss})
 
-    strategy.start(
-        grid,
-        ArrayRecord(model.state_dict()),
-        num_rounds=config.rounds,
-        timeout=config.timeout_s,
-        evaluate_fn=after_round,
-    )
+    with suppress(_TargetReached):
+        strategy.start(
+            grid,
+            ArrayRecord(model.state_dict()),
+            num_rounds=config.rounds,
+            timeout=config.timeout_s,
+            evaluate_fn=after_round,
+        )
     folder.finish(model.state_dict(), summary(config, rows, ledger))
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")

@@ -26,7 +26,8 @@ class ResultsFolder:
     """A folder of ``config.json``, ``rounds.csv``, ``reports.jsonl``, ``summary.json`` and models.
 
     Every file is whole at any time: rounds and reports are rewritten or appended after each round,
-    the others are written beside and renamed.
+    the others are written beside and renamed. The summary comes last: where it is, the run is
+    finished.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ class ResultsFolder:
         self.path = path
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            for old in (path / "reports.jsonl", *path.glob("checkpoints/round-*.pt")):
+            files = (path / "summary.json", path / "reports.jsonl")
+            for old in (*files, *path.glob("checkpoints/round-*.pt")):
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise InvalidInput(f"cannot write results to {path}: {error.strerror}") from None

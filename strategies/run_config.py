@@ -37,6 +37,9 @@ class RunConfig:
     aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, fedadam, ...")
     proximal_mu: float = _option(0.1, "Pull of fedprox to the global model.")
     rounds: int = _option(15, "Federated rounds.")
+    target_accuracy: float = _option(
+        0.0, "Stop after the round that reaches it; 0 runs all rounds."
+    )
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
     local_epochs: int = _option(5, "Passes of a client over its data in a round.")
@@ -59,6 +62,10 @@ class RunConfig:
         for key in ("deadline_s", "proximal_mu", "seed"):
             if not getattr(self, key) >= 0:
                 raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
+        if not 0 <= self.target_accuracy <= 1:
+            raise InvalidInput(
+                f"target-accuracy must be between 0 and 1, got {self.target_accuracy:g}"
+            )
         if self.power not in POWER_POLICIES:
             raise UnknownName("power policy", self.power, POWER_POLICIES)
 

@@ -70,6 +70,12 @@ def test_the_same_seed_gives_the_same_run_and_another_another(config):
     assert simulate(replace(config, seed=1)).rows != one.rows
 
 
+def test_a_run_ends_with_the_round_that_reaches_its_target(config, default_run):
+    reached = simulate(RunConfig(out_dir=config.out_dir, target_accuracy=0.8)).rows
+    assert reached == default_run.rows[: len(reached)]
+    assert [row.accuracy >= 0.8 for row in reached].index(True) == len(reached) - 1
+
+
 @pytest.mark.parametrize("strategy", ["random", "all", "fedcs", "pace"])
 def test_every_strategy_runs_within_the_limits(config, strategy):
     result = simulate(replace(config, strategy=strategy))

@@ -32,6 +32,7 @@ def test_flower_runs_read_what_was_written_and_numbers_keep_their_kind():
         ({"per_round": -1}, "per-round must be at least 1"),
         ({"learning_rate": 0.0}, "learning-rate must be positive"),
         ({"deadline_s": -1.0}, "deadline-s cannot be negative"),
+        ({"target_accuracy": 1.5}, "target-accuracy must be between 0 and 1"),
         ({"seed": -1}, "seed cannot be negative"),
         ({"power": "turbo"}, "unknown power policy 'turbo'"),
     ],
