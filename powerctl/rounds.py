@@ -211,8 +211,9 @@ class RoundReport:
     samples' losses behind `loss`; 0 where it was not measured. `used` is False if the update came
     after the round had closed and was dropped; `staleness` says how many rounds old the model was
     from which it started. `inference_p99_s` is the 99th percentile of the latency of what the
-    device served meanwhile, of its slowest service; 0 where it served nothing. `guard_steps` counts
-    how often the power guard stepped down, `guard_cause` says what the last step was for.
+    device served meanwhile, of its slowest service; 0 where it served nothing, and
+    `inference_budget_s` is the latency it may have. `guard_steps` counts how often the power guard
+    stepped down, `guard_cause` says what the last step was for.
     """
 
     client: int
@@ -240,6 +241,7 @@ class RoundReport:
     inference_p99_s: float = 0.0
     guard_steps: int = 0
     guard_cause: str = ""
+    inference_budget_s: float = math.inf
 
     @property
     def broke_power_limit(self) -> bool:
@@ -250,6 +252,11 @@ class RoundReport:
     def broke_budget(self) -> bool:
         """Whether training took more energy than the device allowed."""
         return self.energy_j > self.allowance_j
+
+    @property
+    def broke_latency(self) -> bool:
+        """Whether inference took longer than its budget meanwhile."""
+        return self.inference_p99_s > self.inference_budget_s
 
 
 def front_within(

@@ -18,7 +18,8 @@ class RoundEntry:
     `round_time_s` lasts until the last upload (or the deadline, if a client stayed away);
     `train_energy_j` is the participants' training, `wait_energy_j` their transfer and waiting at
     idle power until the round's end; those who were not selected are not counted. `guarded` counts
-    the clients whose power guard stepped down.
+    the clients whose power guard stepped down, `latency_violations` those whose inference meanwhile
+    took longer than its budget.
     """
 
     round: int
@@ -39,6 +40,7 @@ class RoundEntry:
     time_error_pct: float
     energy_error_pct: float
     guarded: int = 0
+    latency_violations: int = 0
 
     @property
     def energy_j(self) -> float:
@@ -109,6 +111,7 @@ class Ledger:
                 [_error_pct(r.planned_energy_j, r.energy_j, r) for r in trained]
             ),
             guarded=_count(report.guard_steps > 0 for report in trained),
+            latency_violations=_count(report.broke_latency for report in trained),
         )
         self.entries.append(entry)
         return entry

@@ -32,14 +32,15 @@ def test_broken_limits_lateness_and_partial_work_are_counted():
         report(1, energy_j=501.0),
         report(2, time_s=20.0),
         report(3, minibatches=4, stopped="energy"),
+        report(5, inference_p99_s=0.12, inference_budget_s=0.1),
         report(4, minibatches=0, planned_minibatches=0, time_s=0.0, energy_j=0.0, decline="empty"),
     ]
     entry = Ledger().record(
-        1, [RoundAssignment(i, 10, 20.0) for i in range(5)], reports, rejected=1
+        1, [RoundAssignment(i, 10, 20.0) for i in range(6)], reports, rejected=1
     )
     assert (entry.power_violations, entry.budget_violations, entry.budget_misses) == (1, 1, 2)
     assert (entry.late, entry.partial, entry.declined, entry.rejected) == (1, 1, 1, 1)
-    assert entry.reported == 4
+    assert entry.reported == 5 and entry.latency_violations == 1
 
 
 def test_prediction_errors_compare_the_work_really_done():
