@@ -7,6 +7,7 @@ import click
 from powerctl import console
 from powerctl.commands.catalogue import boards, modes, presets
 from powerctl.commands.choose import choose
+from powerctl.commands.daemon import daemon
 from powerctl.commands.doctor import doctor
 from powerctl.commands.explain import explain
 from powerctl.commands.fake_board import fake_board
@@ -60,7 +61,7 @@ for command in (
     *(predict, pareto, choose, plot),
     *(explain, tune, roofline),
     solve,
-    *(doctor, restore, fake_board),
+    *(doctor, daemon, restore, fake_board),
     twin,
 ):
     cli.add_command(command)

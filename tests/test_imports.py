@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.jetson.sysfs import FAKE_MARKER
+
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"powerctl", "strategies", "client", "server"}
 MAY_IMPORT = {
@@ -86,3 +89,21 @@ def test_help_loads_nothing_heavy(command, heavy):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout[-300:] + done.stderr
     assert "Examples:" in done.stdout
+
+
+def test_the_daemon_loads_nothing_heavy(tmp_path):
+    """It runs for good on a board whose memory is for training; no fake board's kernel either."""
+    made = make_fake_board("orin-nano", "6", tmp_path / "board").root
+    (made / FAKE_MARKER).unlink()  # plain files, as on a Jetson
+    heavy = {"numpy", "scipy", "torch", "flwr", "matplotlib", "rich", "google", "grpc"}
+    code = (
+        f"import sys; sys.argv = ['powerctl', 'daemon', '--root', {str(made)!r}]\n"
+        "import atexit, os, signal, threading\n"
+        f"atexit.register(lambda: print(sorted({heavy!r} & set(sys.modules))))\n"
+        "from powerctl.daemon.systemd import Notifier\n"
+        "Notifier.ready = lambda self: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from powerctl.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "serves at" in done.stderr, done.stderr
+    assert done.stdout == "[]\n"

@@ -13,7 +13,7 @@ from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.sysfs import Sysfs
 
 _JOURNAL = "var/lib/powerctl/found.jsonl"
-_LOCK = "run/powerctl.lock"
+_LOCK = "var/lib/powerctl/lock"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
@@ -108,7 +108,7 @@ class Lock:
     Parameters
     ----------
     sysfs : Sysfs
-        Below its root is the lock: ``run/powerctl.lock``.
+        Below its root is the lock: ``var/lib/powerctl/lock``.
 
     Raises
     ------

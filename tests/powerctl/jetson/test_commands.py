@@ -34,7 +34,7 @@ def test_the_doctor_finds_every_board_well_and_changes_nothing(board, run):
     assert said["total_w"] == pytest.approx(5, abs=0.05)
     assert sum(preset["is_running"] for preset in said["presets"]) == 1
     assert settings(board) == before
-    assert not list(board.root.glob("run/*"))
+    assert not list(board.root.glob("run/*")) and not list(board.root.glob("var/lib/powerctl/*"))
 
 
 def test_the_doctor_speaks_to_people(fake, run):

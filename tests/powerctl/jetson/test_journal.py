@@ -51,7 +51,8 @@ def test_a_journal_from_before_a_restart_is_dropped(fake):
 def test_without_room_for_the_journal_nothing_is_written(fake):
     board = fake()
     before = settings(board)
-    (board.root / "var/lib/powerctl").write_text("in the way")
+    (board.root / "var/lib/powerctl").mkdir()
+    (board.root / "var/lib/powerctl/found.jsonl").symlink_to("nowhere/in-the-way")
     device = Jetson(board.root)
     with pytest.raises(DeviceUnavailable, match="nothing is changed"):
         device.apply(device.space.maximum)

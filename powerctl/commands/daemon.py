@@ -1,0 +1,69 @@
+"""`powerctl daemon`: the service that sets modes for those who are not root."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from powerctl.commands.doctor import root_option
+
+_EXAMPLES = """\b
+Examples:
+  On a Jetson, as a service:
+    sudo groupadd --system powerctl && sudo usermod -aG powerctl $USER
+    powerctl daemon --print-unit | sudo tee /etc/systemd/system/powerctl.service
+    sudo systemctl daemon-reload && sudo systemctl enable --now powerctl
+  To try it on a fake board:
+    powerctl fake-board orin-agx /tmp/orin
+    powerctl daemon --root /tmp/orin &
+    powerctl profile --device jetson:/tmp/orin --modes 3 --out run.jsonl
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@root_option
+@click.option(
+    "--socket",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    show_default="ROOT/run/powerctl/daemon.sock",
+    help="Where it listens; clients find another by $POWERCTL_SOCKET.",
+)
+@click.option(
+    "--group", show_default="powerctl, if there is one", help="Whose members may set modes."
+)
+@click.option(
+    "--hold",
+    "hold_s",
+    type=click.FloatRange(0.1, 3600),
+    default=15.0,
+    show_default=True,
+    help="Seconds of silence after which a holder is taken for dead.",
+)
+@click.option("--print-unit", is_flag=True, help="Print the unit file for systemd, and end.")
+def daemon(
+    root: Path, path: Path | None, group: str | None, hold_s: float, print_unit: bool
+) -> None:
+    """Set power modes for root and the members of a group; run it as root.
+
+    One process at a time holds the board. As soon as that ends, is silent, or asks for it, all is
+    restored; likewise when the daemon ends, and when it starts after it was killed.
+    """
+    import asyncio
+
+    from powerctl.daemon.desk import Desk
+    from powerctl.daemon.listening import Listener, default_socket
+    from powerctl.daemon.peers import Admission
+    from powerctl.daemon.server import Server
+    from powerctl.daemon.systemd import log_to_stderr, unit
+    from powerctl.jetson.sysfs import Sysfs
+
+    if print_unit:
+        click.echo(unit(str(Path(sys.argv[0]).resolve())), nl=False)
+        return
+    log_to_stderr()
+    sysfs, admission = Sysfs.open(root), Admission.of(group)
+    listener = Listener(sysfs.root, path or default_socket(sysfs.root), admission.gid)
+    asyncio.run(Server(listener, Desk(sysfs, hold_s), admission).run())

@@ -1,0 +1,279 @@
+"""Real processes: whoever dies, in whatever way, the board is given back; others are refused."""
+
+from __future__ import annotations
+
+import grp
+import os
+import signal
+
+import pytest
+
+from powerctl.axes import PowerMode
+from powerctl.daemon.listening import Listener, default_socket
+from powerctl.daemon.protocol import Request
+from powerctl.daemon.remote import Daemon, RemoteController, find_daemon
+from powerctl.devices.jetson import Jetson
+from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce, PowerctlError
+from powerctl.jetson.controller import OwnController
+from powerctl.jetson.journal import Journal
+from tests.powerctl.daemon.conftest import COMMAND
+from tests.powerctl.jetson.conftest import settings
+
+HOLDER = """
+import os, sys
+from pathlib import Path
+from powerctl.daemon.remote import open_controller
+from powerctl.jetson.sysfs import Sysfs
+
+controller = open_controller(Sysfs.open(Path(sys.argv[1])))
+controller.apply(controller.axes.maximum)
+if "fork" in sys.argv and os.fork() == 0:
+    sys.stdout.write("forked")
+    sys.stdout.flush()
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from powerctl.cli import cli
+from powerctl.jetson.fake import FakeSysfs
+
+def kill(sysfs, number, path, text):
+    if number == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return text
+
+made = FakeSysfs.__init__
+def make(self, root):
+    made(self, root)
+    self.fault = lambda *write: kill(self, *write)
+FakeSysfs.__init__ = make
+cli(["daemon", "--root", sys.argv[2]])
+"""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+
+@pytest.fixture
+def board(fake):
+    return fake("orin-nano", "5.1")
+
+
+def is_as(board, before):
+    return settings(board) == before and not Journal(board).found
+
+
+def test_a_device_is_set_through_the_daemon_and_given_back(board, serve):
+    before = settings(board)
+    serve(board.root)
+    with Jetson(board.root) as device:
+        assert isinstance(device._controller, RemoteController)
+        for mode in (device.space.maximum, device.space.minimum):
+            device.apply(mode)
+            device.verify()
+            assert board.mode() == device.mode() == mode
+        device.restore()
+        assert is_as(board, before)
+        device.apply(device.space.maximum)
+    assert is_as(board, before)
+
+
+def test_a_killed_holder_is_followed_by_a_restore(board, serve, start):
+    before = settings(board)
+    daemon, holder = serve(board.root), start(HOLDER, board.root)
+    holder.expect("holds")
+    assert settings(board) != before
+    holder.kill()
+    daemon.expect("has ended: it has gone")
+    assert is_as(board, before)
+
+
+def test_also_where_a_fork_of_it_lives_on_with_its_connection(board, serve, start):
+    before = settings(board)
+    daemon, holder = serve(board.root), start(HOLDER, board.root, "fork")
+    holder.expect("forked")
+    holder.expect("holds")
+    holder.kill()
+    daemon.expect("has ended: it has gone")
+    assert is_as(board, before)
+
+
+def test_a_holder_that_stands_still_loses_the_board_and_is_told(board, serve, start):
+    before = settings(board)
+    daemon, holder = serve(board.root, "--hold", "0.4"), start(HOLDER, board.root)
+    holder.expect("holds")
+    holder.process.send_signal(signal.SIGSTOP)
+    daemon.expect("has ended: nothing was heard of it for")
+    assert is_as(board, before)
+
+
+def test_a_holder_that_only_computes_keeps_the_board(board, serve):
+    """A thread of its own says that it lives, some times in the time that it has."""
+    daemon = serve(board.root, "--hold", "0.4")
+    with Jetson(board.root) as device:
+        device.apply(device.space.maximum)
+        beat = device._controller._beat
+        beat.join(1.2)
+        assert beat.is_alive()
+        device.verify()
+    assert "nothing was heard" not in daemon.expect("as it wished")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_daemon_that_is_told_to_end_restores_first(board, serve, start, number):
+    before = settings(board)
+    daemon, holder = serve(board.root), start(HOLDER, board.root)
+    holder.expect("holds")
+    assert daemon.kill(number) == 0
+    assert is_as(board, before) and not default_socket(board.root).exists()
+
+
+def test_a_killed_daemon_is_undone_by_the_next_and_its_holder_told(board, serve):
+    before = settings(board)
+    daemon = serve(board.root)
+    with Jetson(board.root) as device:
+        device.apply(device.space.maximum)
+        daemon.kill()
+        assert settings(board) != before
+        with pytest.raises(ModeNotInForce, match="the daemon has gone"):
+            device.verify()
+        serve(board.root)
+        assert is_as(board, before)
+        with pytest.raises(ModeNotInForce, match="restarted"):
+            device.verify()
+        device.apply(device.space.minimum)
+        device.verify()
+    assert is_as(board, before)
+
+
+@pytest.mark.parametrize("number", [1, 9, 20])
+def test_a_daemon_killed_at_a_write_is_undone_by_the_next(board, serve, start, number):
+    before = settings(board)
+    daemon = start(KILLED_AT, number, board.root)
+    daemon.expect("serves at")
+    client = Daemon(default_socket(board.root))
+    with pytest.raises(DeviceUnavailable, match="has gone"):
+        for _ in range(9):
+            for mode in ("maximum", "minimum"):
+                axes = OwnController(board).axes
+                client.ask(Request("apply", getattr(axes, mode)))
+    assert daemon.process.wait(30) == -signal.SIGKILL
+    assert number == 1 or settings(board) != before
+    serve(board.root)
+    assert is_as(board, before)
+    client.close()
+
+
+def test_two_daemons_refuse_each_other(board, serve, start, fake, folder):
+    serve(board.root)
+    second = start(COMMAND, "daemon", "--root", board.root, "--socket", folder / "other.sock")
+    second.expect("another powerctl daemon")
+    other = fake("nano", "4")
+    third = start(COMMAND, "daemon", "--root", other.root, "--socket", default_socket(board.root))
+    third.expect("another process listens there")
+    assert find_daemon(board) is not None
+
+
+def test_what_is_in_the_sockets_place_is_not_removed(board, start):
+    path = default_socket(board.root)
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    start(COMMAND, "daemon", "--root", board.root).expect("no socket; remove it")
+    assert path.read_text() == "mine"
+
+
+def test_a_group_that_is_not_there_is_said(board, start):
+    start(COMMAND, "daemon", "--root", board.root, "--group", "no-such-group").expect(
+        "sudo groupadd --system no-such-group"
+    )
+
+
+def test_a_daemon_of_another_board_is_not_taken(board, serve, fake, monkeypatch):
+    serve(board.root)
+    other = fake("nano", "4")
+    monkeypatch.setenv("POWERCTL_SOCKET", str(default_socket(board.root)))
+    with pytest.raises(DeviceUnavailable, match="the daemon serves"):
+        Jetson(other.root)
+    monkeypatch.setenv("POWERCTL_SOCKET", str(default_socket(other.root)))
+    with pytest.raises(DeviceUnavailable, match="no daemon listens at"):
+        Jetson(other.root)
+
+
+# Other users
+
+OTHER = 54321  # no user's number
+
+
+def as_user(uid, gid, groups, root):
+    """What the daemon tells a user, asked by a child of this process; `allowed` if it obeys."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups(groups)
+            os.setgid(gid)
+            os.setuid(uid)
+            daemon = Daemon(default_socket(root))
+            mode = PowerMode(*daemon.ask(Request("read"))["mode"])
+            daemon.ask(Request("apply", mode))
+            said = "allowed"
+        except (PowerctlError, OSError) as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(sending, said.encode())
+        os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.fixture
+def in_reach(board, folder):
+    """The board where every user can get at it."""
+    folder.chmod(0o711)
+    return board
+
+
+@as_root
+def test_another_user_cannot_open_the_socket(in_reach, serve):
+    before = settings(in_reach)
+    serve(in_reach.root)
+    assert "PermissionError" in as_user(OTHER, OTHER, [], in_reach.root)
+    assert is_as(in_reach, before)
+
+
+@as_root
+def test_another_user_that_can_open_it_is_refused_by_what_the_kernel_says_of_it(in_reach, serve):
+    before = settings(in_reach)
+    daemon = serve(in_reach.root)
+    default_socket(in_reach.root).chmod(0o666)
+    assert f"user {OTHER} may not set modes" in as_user(OTHER, OTHER, [], in_reach.root)
+    daemon.expect(f"of user {OTHER}: ")
+    assert is_as(in_reach, before)
+
+
+@as_root
+def test_members_of_the_group_are_served(in_reach, serve):
+    group = next(entry for entry in grp.getgrall() if entry.gr_gid)
+    before = settings(in_reach)
+    daemon = serve(in_reach.root, "--group", group.gr_name)
+    for gid, groups in ((group.gr_gid, []), (OTHER, [OTHER, group.gr_gid])):
+        assert as_user(OTHER, gid, groups, in_reach.root) == "allowed"
+        daemon.expect("it has gone")
+    assert "PermissionError" in as_user(OTHER, OTHER, [OTHER], in_reach.root)
+    assert is_as(in_reach, before)
+
+
+@as_root
+def test_no_socket_is_put_where_others_could_put_theirs(in_reach, start):
+    path = in_reach.root / "open" / "daemon.sock"
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    start(COMMAND, "daemon", "--root", in_reach.root, "--socket", path).expect("others than root")
+
+
+def test_a_socket_whose_path_is_too_long_is_said(board):
+    with pytest.raises(InvalidInput, match="longer than 107 bytes"):
+        Listener(board.root, board.root / ("x" * 120), None)
