@@ -123,7 +123,7 @@ class Minibatches:
     def refused(self, job: str, reason: str) -> None:
         """Nothing is refused here."""
 
-    def serve(self, engine: Engine, host: str, port: int) -> int:
+    def serve(self, engine: Engine, budgets: object, host: str, port: int) -> int:
         """Nobody asks over HTTP."""
         return port
 

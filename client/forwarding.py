@@ -23,6 +23,7 @@ from client.agent.wire import (
 )
 from powerctl.errors import DeviceUnavailable
 from powerctl.rounds import RoundReport
+from strategies.code_version import code_version
 from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, decode
 
 AGENT = "agent"  # key of the node configuration: the agent's socket
@@ -76,6 +77,7 @@ def _configs(context: Context) -> Mapping[str, Any]:
     return {
         "run_config": record_to_proto(dict(context.run_config)),
         "node_config": record_to_proto({**node, "run-id": str(context.run_id)}),
+        "code": code_version(),
     }
 
 

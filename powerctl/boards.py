@@ -10,7 +10,7 @@ from powerctl.board_files import board_names as board_names
 from powerctl.board_files import canonical_name, read_board, release_of
 from powerctl.board_files import releases as releases
 from powerctl.bottleneck import Hardware
-from powerctl.errors import UnknownName
+from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import AXES, ModeSpace, PowerMode
 
 
@@ -76,16 +76,24 @@ class Board:
         return self.hardware.bytes_per_mem_cycle * (mem_hz or self.space.mem_hz[-1])
 
     def preset(self, name: str) -> Preset:
-        """The preset of a name (upper or lower case) or number."""
+        """The preset of a number or a name: upper or lower case, ``30W`` as well as ``MODE_30W``."""
         for preset in self.presets:
-            if name.upper() == preset.name.upper() or name == str(preset.id):
+            if _short(name) == _short(preset.name) or name == str(preset.id):
                 return preset
         raise UnknownName(f"preset of {self.name}", name, [p.name for p in self.presets])
 
     def mode(self, text: str) -> PowerMode:
         """The mode of a preset's name, or as it is written; see `ModeSpace.parse`."""
-        named = {preset.name.upper(): preset.mode for preset in self.presets}
-        return named.get(text.upper()) or self.space.parse(text)
+        named = {_short(preset.name): preset.mode for preset in self.presets}
+        try:
+            return named.get(_short(text)) or self.space.parse(text)
+        except InvalidInput as error:
+            presets = ", ".join(preset.name for preset in self.presets)
+            raise InvalidInput(f"{error}; or name a preset: {presets}") from None
+
+
+def _short(name: str) -> str:
+    return name.upper().removeprefix("MODE_")
 
 
 @cache

@@ -34,3 +34,12 @@ def check_code_version(wanted: str) -> None:
             f"this node runs wattfed {code_version()} from {_ROOT}, the server runs {wanted}: "
             "stop the SuperLink and start it in the folder of the app"
         )
+
+
+def check_agent_code(wanted: str) -> None:
+    """Raise `InvalidInput` if a ClientApp runs other code than this process, its agent."""
+    if wanted != code_version():
+        raise InvalidInput(
+            f"the agent runs wattfed {code_version()} from {_ROOT}, the ClientApp "
+            f"{wanted or 'an older one'}: install the app's code there and restart the agent"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -31,13 +32,16 @@ class Member:
 
     Parameters
     ----------
+    run : str
+        Of the federation.
     client : LocalClient
         Plans and trains.
     path : Path
         Of its state.
     """
 
-    def __init__(self, client: LocalClient, path: Path) -> None:
+    def __init__(self, run: str, client: LocalClient, path: Path) -> None:
+        self.run = run
         self.client = client
         self._path = path
         self._model = client.task.model()
@@ -60,7 +64,12 @@ class Member:
             raise InvalidInput(f"node config: {error}") from None
         path = folder / f"{_file_name(run)}-{profile.client}.json"
         client = LocalClient(config, profile, n_clients, _read(path), engine.device)
-        return cls(client, path)
+        return cls(run, client, path)
+
+    @property
+    def left_j(self) -> float:
+        """Joules left of its energy budget; infinite without one."""
+        return self.client.profile.limits.energy_budget_j - self.client.state.spent_j
 
     def offer(self) -> RoundOffer:
         """What it can do in the next round."""
@@ -116,6 +125,13 @@ class Members:
                 made = Member.of(run_config, node_config, self._engine, self._folder)
                 self._known[key] = made
             return self._known[key]
+
+    def budgets(self) -> list[tuple[str, int, float]]:
+        """Run, client, and joules left of its energy budget, of every client that has one."""
+        with self._lock:
+            members = list(self._known.values())
+        left = {(member.run, member.client.profile.client): member.left_j for member in members}
+        return [(*who, left_j) for who, left_j in left.items() if math.isfinite(left_j)]
 
 
 def load(model: torch.nn.Module, arrays: Arrays) -> None:

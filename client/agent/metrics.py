@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from client.agent.engine import Engine
 from client.agent.power import Reading, read
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
+Budgets = Callable[[], Iterable[tuple[str, int, float]]]  # run, client, joules left
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 _ACCOUNT = (
@@ -46,7 +47,7 @@ class Metrics:
         self._batch = self._histogram("batch_size", "Requests of a turn.", _BATCH)
         self._turn = self._histogram("turn_seconds", "Of a turn.", _LATENCY_S)
         self._refused = self._prometheus.Counter(
-            "wattfed_refused", "Requests refused.", ("job", "reason"), registry=self.registry
+            "wattfed_refused", "Requests refused.", ("workload", "reason"), registry=self.registry
         )
         self._server: Any = None
 
@@ -63,9 +64,9 @@ class Metrics:
         """A request was refused."""
         self._refused.labels(_family(job), reason).inc()
 
-    def serve(self, engine: Engine, host: str, port: int) -> int:
+    def serve(self, engine: Engine, budgets: Budgets, host: str, port: int) -> int:
         """Answer Prometheus at an address; returns the port (of 0, the one that was free)."""
-        self.registry.register(_State(engine, self._core))
+        self.registry.register(_State(engine, budgets, self._core))
         try:
             self._server, _ = self._prometheus.start_http_server(port, host, self.registry)
         except OSError as error:
@@ -80,15 +81,16 @@ class Metrics:
 
     def _histogram(self, name: str, about: str, buckets: Sequence[float]) -> Any:
         return self._prometheus.Histogram(
-            f"wattfed_{name}", about, ("job",), buckets=buckets, registry=self.registry
+            f"wattfed_{name}", about, ("workload",), buckets=buckets, registry=self.registry
         )
 
 
 class _State:
     """What the engine and the device know by themselves, read at each scrape."""
 
-    def __init__(self, engine: Engine, core: Any) -> None:
+    def __init__(self, engine: Engine, budgets: Budgets, core: Any) -> None:
         self._engine = engine
+        self._budgets = budgets
         self._core = core
         self._before: Reading | None = None
 
@@ -109,17 +111,27 @@ class _State:
             clocks.add_metric([axis], value)
         yield clocks
         yield gauge("wattfed_load", "Share of the time that inference needs.", reading.engine.load)
-        queued = gauge("wattfed_queued", "Requests that wait.", labels=["job"])
+        left = gauge(
+            "wattfed_energy_budget_left_joules",
+            "Of a federated client's energy budget, after its last round.",
+            labels=["run", "client"],
+        )
+        for run, client, left_j in self._budgets():
+            left.add_metric([run, str(client)], left_j)
+        yield left
+        queued = gauge("wattfed_queued", "Requests that wait.", labels=["workload"])
         for job in reading.engine.jobs:
             queued.add_metric([job.name], job.queued)
         yield queued
         for field, about in _ACCOUNT:
-            family = counter(f"wattfed_{field}", about, labels=["job"])
+            family = counter(f"wattfed_{field}", about, labels=["workload"])
             for job in reading.engine.jobs:
                 family.add_metric([job.name], getattr(job.account, field))
             yield family
 
 
 def _family(job: str) -> str:
-    """A job without the number of its stream: holders come and go, and labels stay for ever."""
+    """A job without its number: holders and rounds come and go, and labels stay for ever."""
+    if job.startswith("round "):
+        return "round"
     return job.rpartition(":")[0] if job.startswith("gate:") else job

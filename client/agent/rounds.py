@@ -26,6 +26,7 @@ from client.agent.wire import (
 from powerctl.errors import PowerctlError
 from powerctl.modes import PowerMode
 from powerctl.rounds import RoundAssignment
+from strategies.code_version import check_agent_code, code_version
 from strategies.records import decode, encode
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -102,6 +103,7 @@ class RoundsService(rpc.RoundsServicer):
         self._registry = registry
         self._members = Members(engine, folder)
         self._rounds: dict[str, _Round] = {}
+        code_version()  # of what runs here, whatever is installed later
 
     async def Offer(
         self, request: pb.OfferRequest, context: grpc.aio.ServicerContext
@@ -156,6 +158,10 @@ class RoundsService(rpc.RoundsServicer):
         for round_ in self._rounds.values():
             round_.interrupt(why)
 
+    def budgets(self) -> list[tuple[str, int, float]]:
+        """Run, client, and joules left of its energy budget, of every client that has one."""
+        return self._members.budgets()
+
     async def _begin(self, request: pb.TrainRequest) -> _Round:
         member = await asyncio.to_thread(self._member, request)
         offer = await asyncio.to_thread(member.offer)
@@ -177,6 +183,7 @@ class RoundsService(rpc.RoundsServicer):
         return round_
 
     def _member(self, request: pb.OfferRequest | pb.TrainRequest) -> Member:
+        check_agent_code(request.code)
         run_config = record_from_proto(request.run_config)
         return self._members.get(run_config, record_from_proto(request.node_config))
 

@@ -114,7 +114,7 @@ class Agent:
             where.append(await self._listen_to_tcp())
         if self._metrics is not None:
             host, port = parse_address(settings.metrics, "metrics", "127.0.0.1")
-            bound = self._metrics.serve(self.engine, host, port)
+            bound = self._metrics.serve(self.engine, self._rounds.budgets, host, port)
             where.append(f"metrics at {host}:{bound}")
         return ", ".join(where)
 

@@ -232,16 +232,26 @@ class ServiceQueue:
         return None
 
     def _divisions(self, waiting: int, together: int, within_s: float) -> Iterator[int]:
-        """Batch sizes to try: the largest that meets the head, and what is natural below it."""
+        """Batch sizes to try: the largest that meets the head, and what is natural below it.
+
+        More than one batch must be of a size that keeps up with the arrivals, if the planned one
+        does: all would be met, but more slowly than requests come, and those after them missed.
+        """
         most = self.times.largest_within(within_s, together)
         if not most:
             return
-        yield most
         if most == together:
+            yield most
             return
         known = max((size for size in self.times.sizes if size < most), default=0)
         below = {known, waiting, self.service.batch_size}
-        yield from (size for size in sorted(below, reverse=True) if 0 < size < most)
+        sizes = [most, *(size for size in sorted(below, reverse=True) if 0 < size < most)]
+        busy = not self._keeps_up(self.service.batch_size)
+        yield from (size for size in sizes if busy or self._keeps_up(size))
+
+    def _keeps_up(self, size: int) -> bool:
+        """Whether batches of a size take requests as fast as they come."""
+        return self.arrivals.rate_hz * self.times.expected_s(size) <= size
 
     def reserve(self, time_s: float, deviations: float) -> int:
         """Requests to provide for that may come in some time; none if they can wait for ever."""

@@ -93,9 +93,22 @@ def test_presets_are_nvidias(name):
 
 def test_presets_are_found_by_name_and_number():
     board = load_board("orin-agx")
-    assert board.preset("mode_30w") is board.preset("2")
+    assert board.preset("mode_30w") is board.preset("2") is board.preset("30W")
+    assert board.mode("30w") == board.mode("MODE_30W") == board.preset("2").mode
     with pytest.raises(UnknownName, match="MODE_15W"):
         board.preset("31W")
+
+
+@pytest.mark.parametrize(("name", "l4t"), ALL)
+def test_short_names_of_presets_tell_them_apart(name, l4t):
+    board = load_board(name, l4t)
+    for preset in board.presets:
+        assert board.mode(preset.name.removeprefix("MODE_")) == preset.mode
+
+
+def test_a_text_that_is_no_mode_is_answered_with_the_presets():
+    with pytest.raises(InvalidInput, match="cores/CPU/GPU/memory.*MAXN, MODE_15W, MODE_30W"):
+        load_board("orin-agx").mode("31W")
 
 
 def test_aliases_lead_to_the_same_board():

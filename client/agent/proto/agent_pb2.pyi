@@ -279,7 +279,7 @@ class Status(_message.Message):
     def __init__(self, device: _Optional[str] = ..., board: _Optional[str] = ..., mode: _Optional[str] = ..., energy_source: _Optional[str] = ..., uptime_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., power_w: _Optional[float] = ..., running: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("mode", "batch_size", "load", "origin")
+    __slots__ = ("mode", "batch_size", "load", "origin", "rate_hz", "power_limit_w", "feasible", "changes")
     class BatchSizeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -291,11 +291,19 @@ class Plan(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    POWER_LIMIT_W_FIELD_NUMBER: _ClassVar[int]
+    FEASIBLE_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     mode: str
     batch_size: _containers.ScalarMap[str, int]
     load: float
     origin: str
-    def __init__(self, mode: _Optional[str] = ..., batch_size: _Optional[_Mapping[str, int]] = ..., load: _Optional[float] = ..., origin: _Optional[str] = ...) -> None: ...
+    rate_hz: float
+    power_limit_w: float
+    feasible: bool
+    changes: int
+    def __init__(self, mode: _Optional[str] = ..., batch_size: _Optional[_Mapping[str, int]] = ..., load: _Optional[float] = ..., origin: _Optional[str] = ..., rate_hz: _Optional[float] = ..., power_limit_w: _Optional[float] = ..., feasible: bool = ..., changes: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
     __slots__ = ("name", "kind", "queued", "arrived", "answered", "within", "rejected_late", "rejected_full", "withdrawn", "turns", "busy_s", "latency_p50_s", "latency_p99_s", "rate_hz", "batch_size", "latency_s")
@@ -393,12 +401,14 @@ class NamedTensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class OfferRequest(_message.Message):
-    __slots__ = ("run_config", "node_config")
+    __slots__ = ("run_config", "node_config", "code")
     RUN_CONFIG_FIELD_NUMBER: _ClassVar[int]
     NODE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     run_config: Record
     node_config: Record
-    def __init__(self, run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
+    code: str
+    def __init__(self, run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ..., code: _Optional[str] = ...) -> None: ...
 
 class OfferReply(_message.Message):
     __slots__ = ("offer",)
@@ -407,7 +417,7 @@ class OfferReply(_message.Message):
     def __init__(self, offer: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("round_id", "run_config", "node_config", "assignment", "server_round", "proximal_mu", "arrays")
+    __slots__ = ("round_id", "run_config", "node_config", "assignment", "server_round", "proximal_mu", "arrays", "code")
     ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_CONFIG_FIELD_NUMBER: _ClassVar[int]
     NODE_CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -415,6 +425,7 @@ class TrainRequest(_message.Message):
     SERVER_ROUND_FIELD_NUMBER: _ClassVar[int]
     PROXIMAL_MU_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     round_id: str
     run_config: Record
     node_config: Record
@@ -422,7 +433,8 @@ class TrainRequest(_message.Message):
     server_round: int
     proximal_mu: float
     arrays: _containers.RepeatedCompositeFieldContainer[NamedTensor]
-    def __init__(self, round_id: _Optional[str] = ..., run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ..., assignment: _Optional[_Union[Record, _Mapping]] = ..., server_round: _Optional[int] = ..., proximal_mu: _Optional[float] = ..., arrays: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ...) -> None: ...
+    code: str
+    def __init__(self, round_id: _Optional[str] = ..., run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ..., assignment: _Optional[_Union[Record, _Mapping]] = ..., server_round: _Optional[int] = ..., proximal_mu: _Optional[float] = ..., arrays: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ..., code: _Optional[str] = ...) -> None: ...
 
 class TrainEvent(_message.Message):
     __slots__ = ("progress", "result")

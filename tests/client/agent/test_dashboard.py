@@ -10,9 +10,11 @@ import urllib.request
 import pytest
 
 from client.agent.metrics import Metrics
+from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
 from client.gate import Gate
 from tests.client.agent.conftest import ROOT, TIMEOUT_S, request, status_of
+from tests.client.agent.test_rounds import NODE, configs
 
 DASHBOARD = json.loads((ROOT / "docs" / "grafana-agent.json").read_text())
 NAME = re.compile(r"wattfed_\w+")
@@ -38,6 +40,8 @@ def exported(start, settings) -> tuple[set[str], set[str]]:
     """Names of metrics, and of their labels, that an agent exports once all has happened."""
     agent = start(settings, Metrics(), metrics="127.0.0.1:0")
     with agent.channel() as channel:
+        offer_request = pb.OfferRequest(**configs({**NODE, "energy-budget-j": 900.0}))
+        rpc.RoundsStub(channel).Offer(offer_request, timeout=TIMEOUT_S)
         predict = rpc.InferenceStub(channel).Predict
         predict(request(), timeout=TIMEOUT_S)
         with Gate("trainer", socket=agent.socket) as gate, gate.minibatch("train"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+import urllib.request
 from dataclasses import replace
 
 import grpc
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from client.agent.metrics import Metrics
 from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
 from client.agent.wire import (
@@ -24,6 +27,7 @@ from client.local import ClientState, LocalClient
 from client.tasks.task import load_task
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from strategies.code_version import code_version
 from strategies.records import decode, encode
 from strategies.run_config import RunConfig
 
@@ -36,6 +40,7 @@ def configs(node=NODE):
     return {
         "run_config": record_to_proto(CONFIG.to_flower()),
         "node_config": record_to_proto(node),
+        "code": code_version(),
     }
 
 
@@ -127,6 +132,27 @@ def test_a_caller_that_is_gone_frees_the_device(agent, rounds):
                 return
             time.sleep(0.05)
     raise AssertionError("the round still runs")
+
+
+@pytest.mark.parametrize("code", ["", "0123456789ab"])
+def test_a_client_app_of_other_code_is_told_so(rounds, code):
+    other = pb.OfferRequest(**{**configs(), "code": code})
+    with pytest.raises(grpc.RpcError, match="the agent runs wattfed .* restart the agent"):
+        rounds.Offer(other, timeout=TIMEOUT_S)
+
+
+def test_metrics_tell_the_budget_left_and_hold_no_label_of_a_single_round(start, settings):
+    agent = start(settings, Metrics(), metrics="127.0.0.1:0")
+    with agent.channel() as channel:
+        stub = rpc.RoundsStub(channel)
+        request = train_request(node={**NODE, "energy-budget-j": 900.0})
+        report, _ = result_of(stub.Train(request, timeout=TIMEOUT_S))
+    with urllib.request.urlopen(f"http://{agent.where.rpartition('metrics at ')[2]}/metrics") as it:
+        text = it.read().decode()
+    left = re.search(r'wattfed_energy_budget_left_joules{client="0",run="7"} (\S+)', text)
+    assert float(left[1]) == pytest.approx(900 - report.energy_j)
+    assert set(re.findall(r'wattfed_turn_seconds_count{workload="(\w+)', text)) >= {"round"}
+    assert "7/1/0" not in text
 
 
 def test_arrays_of_another_model_are_refused(rounds):

@@ -155,8 +155,8 @@ def test_metrics_are_to_be_had_in_prometheus_form(start, settings):
         pass
     address = agent.where.rpartition("metrics at ")[2]
     counts = {
-        'wattfed_latency_seconds_count{job="constant"} 1.0',
-        'wattfed_turn_seconds_count{job="gate:app"} 1.0',
+        'wattfed_latency_seconds_count{workload="constant"} 1.0',
+        'wattfed_turn_seconds_count{workload="gate:app"} 1.0',
     }
     give_up_s, lines = time.monotonic() + TIMEOUT_S, []
     while not counts <= set(lines):  # answers and releases go before their bookkeeping

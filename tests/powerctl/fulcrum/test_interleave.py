@@ -115,6 +115,15 @@ def test_training_runs_only_if_it_ends_in_time():
             made.abandon(RunTraining("train"), now_s)
 
 
+def test_training_does_not_force_a_queue_into_batches_that_do_not_keep_up():
+    """Each of the queued would still be met, those that come meanwhile would not."""
+    large = service(latency_s=0.8, batch_size=64, time_s={1: 0.02, 16: 0.15, 64: 0.275}, rate_hz=180)
+    made = policy(large, training={"train": 0.03})
+    for i in range(63):
+        made.arrive("infer", i, 0.0, 0.3 + 0.005 * i)
+    assert made.decide(0.0).turn == RunBatch("infer", tuple(range(63)))
+
+
 def test_training_held_back_makes_a_partial_batch_run_at_once():
     made = policy(training={"train": 0.5})
     arrive(made, 2)
