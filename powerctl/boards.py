@@ -76,7 +76,7 @@ class Board:
         return self.hardware.bytes_per_mem_cycle * (mem_hz or self.space.mem_hz[-1])
 
     def preset(self, name: str) -> Preset:
-        """The preset of a number or a name: upper or lower case, ``30W`` as well as ``MODE_30W``."""
+        """The preset of a number or a name, in any case: ``30W`` as well as ``MODE_30W``."""
         for preset in self.presets:
             if _short(name) == _short(preset.name) or name == str(preset.id):
                 return preset
