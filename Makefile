@@ -1,6 +1,7 @@
 # make help lists what there is.
 
 PYTHON ?= python3
+PYTHON_OLDEST ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -11,10 +12,10 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_HOME := $(CURDIR)/.flwr
 
-.PHONY: help setup run flower test lint clean
+.PHONY: help setup run flower test test-oldest lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 setup: $(VENV)/.installed ## make .venv and install what a run needs
 
@@ -27,13 +28,16 @@ flower: $(VENV)/.installed-dev ## the same run on Flower's Simulation Runtime (R
 test: $(VENV)/.installed-dev ## the whole test suite
 	@$(BIN)/python -m pytest
 
+test-oldest: .venv-oldest/.installed ## its Flower part on Flower 1.30, the newest for JetPack 6
+	@.venv-oldest/bin/python -m pytest tests/strategies tests/client tests/server
+
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 clean: ## remove the environment and caches, not the results
-	rm -rf $(VENV) .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,4 +48,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sim,dev]'
+	@touch $@
+
+.venv-oldest/.installed: pyproject.toml constraints-oldest.txt
+	@test -x .venv-oldest/bin/python || $(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints-oldest.txt -e . pytest hypothesis
 	@touch $@

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from server.launching import keys, units
 
 if TYPE_CHECKING:
     from server.federation import FederationResult
@@ -44,6 +45,10 @@ def _run_options(command: Any) -> Any:
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
+
+
+cli.add_command(keys)
+cli.add_command(units)
 
 
 @cli.command(epilog=_EXAMPLES)

@@ -27,9 +27,8 @@ import click
 
 from powerctl import console
 from powerctl.errors import InvalidInput
-from server.flower_tools import COMPLETED, FlowerRunFailed, FlowerTools, free_port
-
-_FIRST_VERSION = (1, 37)  # whose SuperLink has one HTTP port for everything
+from server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
+from server.flower_tools import COMPLETED, FlowerRunFailed, FlowerTools
 
 
 def run_on_flower(
@@ -96,16 +95,16 @@ def _run_in(
     relay: Callable[[str], None] | None,
     timeout_s: float | None,
 ) -> str:
-    host, port = "127.0.0.1", str(free_port())
+    ports = flower_ports("127.0.0.1")
     ray = {} if "RAY_ADDRESS" in os.environ else {"RAY_TMPDIR": str(folder / "ray")}
     with FlowerTools(folder) as tools:
         superlink = tools.start(
             "superlink",
-            *("flower-superlink", "--insecure", "--simulation", "--host", host, "--port", port),
+            *("flower-superlink", "--insecure", "--simulation", *ports.superlink_options),
             cwd=app_dir,
             env=ray,
         )
-        tools.await_superlink(superlink, f"{host}:{port}")
+        tools.await_superlink(superlink, ports)
         resources = f"num-supernodes={num_supernodes} client-resources-num-cpus=1"
         run = tools.submit(
             app_dir,
@@ -124,11 +123,10 @@ def _run_in(
 
 
 def _check_installation() -> None:
-    version = importlib.metadata.version("flwr")
-    if tuple(int(part) for part in version.split(".")[:2]) < _FIRST_VERSION:
+    if flower_version() < ONE_PORT_SINCE:
         raise FlowerRunFailed(
-            f"flwr {version} is too old for this command, which needs "
-            f"{'.'.join(map(str, _FIRST_VERSION))}; use wattfed simulate, or Python 3.11 or newer"
+            f"flwr {importlib.metadata.version('flwr')} is too old for this command, which needs "
+            f"{'.'.join(map(str, ONE_PORT_SINCE))}; use wattfed simulate, or Python 3.11 or newer"
         )
     if importlib.util.find_spec("ray") is None:
         raise FlowerRunFailed(

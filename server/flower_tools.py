@@ -8,18 +8,17 @@ import os
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError
+from server.flower_ports import FlowerPorts
 
 COMPLETED = "finished:completed"
 
@@ -113,35 +112,35 @@ class FlowerTools:
         return self.folder / f"{name}.log"
 
     def await_superlink(
-        self, process: subprocess.Popen[bytes], address: str, ca_certificate: Path | None = None
+        self, process: subprocess.Popen[bytes], ports: FlowerPorts, authority: Path | None = None
     ) -> None:
-        """Wait until a SuperLink answers, and make it the one that the commands talk to.
+        """Wait until a SuperLink listens, and make it the one that the commands talk to.
+
+        Parameters
+        ----------
+        process : Popen
+            The SuperLink.
+        ports : FlowerPorts
+            Where it is to listen.
+        authority : Path, optional
+            The certificate to know it by; without one, no TLS.
 
         Raises
         ------
         FlowerRunFailed
-            If it ends, or does not answer within a minute; with the end of its log.
+            If it ends, or does not listen within a minute; with the end of its log.
         """
-        scheme = "https" if ca_certificate else "http"
-        context = ssl.create_default_context(cafile=str(ca_certificate)) if ca_certificate else None
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),  # loopback needs no proxy
-            *([urllib.request.HTTPSHandler(context=context)] if context else []),
-        )
         give_up = time.monotonic() + _START_S
-        while True:
-            with contextlib.suppress(OSError):
-                opener.open(f"{scheme}://{address}/health", timeout=2.0).close()
-                break
+        while not all(map(_listens, (ports.control, ports.fleet))):
             if process.poll() is not None or time.monotonic() > give_up:
                 raise FlowerRunFailed(
                     f"the SuperLink did not start:\n{tail(self.log('superlink'))}"
                 )
             time.sleep(_POLL_S)
         lines = ["[superlink]", f'default = "{_LINK}"', f"[superlink.{_LINK}]"]
-        lines.append(f'address = "{address}"')
-        if ca_certificate:
-            lines.append(f"root-certificates = {json.dumps(str(ca_certificate.resolve()))}")
+        lines.append(f'address = "{ports.control}"')
+        if authority:
+            lines.append(f"root-certificates = {json.dumps(str(authority.resolve()))}")
         else:
             lines.append("insecure = true")
         (self.folder / "home" / "config.toml").write_text("\n".join(lines) + "\n")
@@ -295,13 +294,6 @@ class SubmittedRun:
                 self._relay(line.rstrip("\n"))
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def tail(log: Path, n_lines: int = _TAIL_LINES) -> str:
     """The last lines of a log, under its path."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
@@ -331,6 +323,15 @@ def _toml(key: str, value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _resolved(command: Sequence[str]) -> list[str]:

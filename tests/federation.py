@@ -17,8 +17,6 @@ train takes about 6 s: Flower asks for messages every 3 s.
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import subprocess
 import sys
 import time
@@ -27,20 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from server.flower_ports import flower_ports
 from server.flower_tools import (
     COMPLETED,
     FlowerRunFailed,
     FlowerTools,
     SubmittedRun,
-    free_port,
     tail,
     toml_scalar,
 )
+from server.keys import Keys
 
 __all__ = ["COMPLETED", "Federation", "RunResult"]
 
@@ -68,6 +62,15 @@ class Federation:
     node_environment : dict, optional
         Environment variables of the SuperNodes, beside those of this process.
 
+    Attributes
+    ----------
+    ports : FlowerPorts
+        Where the SuperLink listens.
+    keys : Keys
+        Its certificates and the keys of its nodes.
+    through : dict of int to str
+        Addresses at which nodes, by their number, reach the SuperLink in place of its own.
+
     Raises
     ------
     FlowerRunFailed
@@ -81,11 +84,13 @@ class Federation:
         node_environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self.address = f"{_HOST}:{free_port()}"
+        self.ports = flower_ports(_HOST)
+        self.keys = Keys(folder / "keys")
+        self.through: dict[int, str] = {}
         self._tools = FlowerTools(folder)
         self._node_configs = node_configs
         self._node_environment = node_environment
-        self._nodes: list[subprocess.Popen[bytes]] = []
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
         self._superlink: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Federation:
@@ -127,35 +132,45 @@ class Federation:
         """Take a SuperNode away at once, with what it started, as a power cut does."""
         self._tools.kill(f"node-{i}")
 
+    def kill_superlink(self) -> None:
+        """Take the SuperLink away at once, with its ServerApp."""
+        self._tools.kill("superlink")
+
     def node_log(self, i: int) -> str:
         """What a SuperNode and its ClientApps have printed so far."""
         return self._tools.log(f"node-{i}").read_text(errors="replace")
 
-    def _start(self) -> None:
-        ca, certificate, key = _write_certificates(self.folder)
-        host, _, port = self.address.partition(":")
+    def start_superlink(self) -> None:
+        """Start the SuperLink, or start it again with the database and ports that it had."""
+        certificate, key = self.keys.certificate("server", [_HOST])
         self._superlink = self._tools.start(
             "superlink",
-            *("flower-superlink", "--enable-supernode-auth", "--host", host, "--port", port),
-            *("--ssl-ca-certfile", str(ca), "--ssl-certfile", str(certificate)),
+            *("flower-superlink", "--enable-supernode-auth", *self.ports.superlink_options),
+            *("--database", str(self.folder / "state.db")),
+            *("--ssl-ca-certfile", str(self.keys.authority), "--ssl-certfile", str(certificate)),
             *("--ssl-keyfile", str(key)),
         )
-        self._tools.await_superlink(self._superlink, self.address, ca)
-        for i, node_config in enumerate(self._node_configs):
-            private, public = _write_node_key(self.folder, i)
+        self._tools.await_superlink(self._superlink, self.ports, self.keys.authority)
+
+    def start_node(self, i: int) -> None:
+        """Start a SuperNode, or start it again."""
+        pairs = (f"{k}={toml_scalar(k, value)}" for k, value in self._node_configs[i].items())
+        self._nodes[i] = self._tools.start(
+            f"node-{i}",
+            *("flower-supernode", "--superlink", self.through.get(i, self.ports.fleet)),
+            *("--root-certificates", str(self.keys.authority), *self.ports.supernode_options()),
+            *("--auth-supernode-private-key", str(self.keys.node(f"node-{i}")[0])),
+            *("--node-config", " ".join(pairs)),
+            home=f"node-{i}-home",
+            env=self._node_environment,
+        )
+
+    def _start(self) -> None:
+        self.start_superlink()
+        for i in range(len(self._node_configs)):
+            _, public = self.keys.node(f"node-{i}")
             self._tools.flwr("supernode", "register", str(public))
-            pairs = (f"{key}={toml_scalar(key, value)}" for key, value in node_config.items())
-            self._nodes.append(
-                self._tools.start(
-                    f"node-{i}",
-                    *("flower-supernode", "--superlink", self.address),
-                    *("--root-certificates", str(ca), "--host", _HOST, "--port", str(free_port())),
-                    *("--auth-supernode-private-key", str(private)),
-                    *("--node-config", " ".join(pairs)),
-                    home=f"node-{i}-home",
-                    env=self._node_environment,
-                )
-            )
+            self.start_node(i)
         self._await_nodes()
 
     def _await_nodes(self) -> None:
@@ -164,7 +179,7 @@ class Federation:
             nodes = self._tools.flwr("supernode", "list")["nodes"]
             if sum(node["status"] == "online" for node in nodes) == len(self._nodes):
                 return
-            ended = [i for i, node in enumerate(self._nodes) if node.poll() is not None]
+            ended = [i for i, node in self._nodes.items() if node.poll() is not None]
             if ended or time.monotonic() > give_up:
                 which = f"SuperNodes {ended} ended" if ended else "not all SuperNodes are online"
                 raise FlowerRunFailed(f"{which}; status: {[node['status'] for node in nodes]}")
@@ -174,67 +189,3 @@ class Federation:
         names = ["superlink", *(f"node-{i}" for i in range(len(self._node_configs)))]
         for name in names:
             print(tail(self._tools.log(name)), file=sys.stderr)
-
-
-def _write_certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """A CA's certificate, and a certificate and key of the server for the loopback address."""
-    ca_key, ca_name = ec.generate_private_key(ec.SECP256R1()), _name("wattfed test CA")
-    ca = (
-        _certificate(ca_name, ca_name, ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    key = ec.generate_private_key(ec.SECP256R1())
-    addresses = [x509.IPAddress(ipaddress.ip_address(_HOST)), x509.DNSName("localhost")]
-    server = (
-        _certificate(_name("localhost"), ca_name, key)
-        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    paths = folder / "ca.crt", folder / "server.pem", folder / "server.key"
-    pem = serialization.Encoding.PEM
-    paths[0].write_bytes(ca.public_bytes(pem))
-    paths[1].write_bytes(server.public_bytes(pem))
-    paths[2].write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _write_node_key(folder: Path, i: int) -> tuple[Path, Path]:
-    """A SuperNode's key pair as Flower wants it: NIST P-384, in OpenSSH's format."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    private, public = folder / f"node-{i}.key", folder / f"node-{i}.pub"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.OpenSSH,
-            serialization.NoEncryption(),
-        )
-    )
-    private.chmod(0o600)
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
-    )
-    return private, public
