@@ -13,6 +13,7 @@ from powerctl.commands.explain import explain
 from powerctl.commands.fake_board import fake_board
 from powerctl.commands.fit import fit
 from powerctl.commands.front import pareto, plot
+from powerctl.commands.nvpmodel import nvpmodel
 from powerctl.commands.predict import predict
 from powerctl.commands.profile import profile_command
 from powerctl.commands.reference import reference
@@ -61,7 +62,7 @@ for command in (
     *(predict, pareto, choose, plot),
     *(explain, tune, roofline),
     solve,
-    *(doctor, daemon, restore, fake_board),
+    *(doctor, nvpmodel, daemon, restore, fake_board),
     twin,
 ):
     cli.add_command(command)

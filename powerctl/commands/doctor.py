@@ -58,8 +58,9 @@ def _show(report: Report) -> None:
     _show_presets(report)
     _show_power(report)
     _show_throttling(report)
+    click.echo(f"\ndaemon: {report.daemon}; group powerctl: {report.group}")
     if report.controlled_by:
-        click.echo(f"\nprocess {report.controlled_by} controls this board")
+        click.echo(f"process {report.controlled_by} controls this board")
     click.echo("\nmodes can be applied here" if report.ok else "\nmodes cannot be applied here:")
     for item in report.missing:
         click.echo(f"  {item.what}\n    -> {item.remedy}")
@@ -77,13 +78,10 @@ def _show_presets(report: Report) -> None:
     if not report.presets:
         click.echo("\nnvpmodel: no configuration")
         return
+    from powerctl.commands.nvpmodel import show_presets
+
     click.echo()
-    rows = []
-    for preset in report.presets:
-        notes = [*preset.rounded, *([f"reboot: {preset.reboot}"] if preset.reboot else [])]
-        running = "running" if preset.is_running else ""
-        rows.append([f"{preset.id} {preset.name}", preset.mode or "", running, "; ".join(notes)])
-    console.print_table(("nvpmodel preset", "mode", "", "notes"), rows)
+    show_presets(report.presets)
     masks = ", ".join(f"{name} {mask}" for name, mask in report.masks.items())
     click.echo(f"power gating of the GPU: {masks or 'none'} (never changed: it needs a reboot)")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from powerctl.daemon.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.journal import Journal, holder
-from powerctl.jetson.nvpmodel import Configuration, read_configuration, running_preset
+from powerctl.jetson.nvpmodel import read_configuration
+from powerctl.jetson.presets import PresetReport, describe
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
-from powerctl.modes import ModeSpace
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Axis:
     in_force : str
         In words.
     settable : bool
-        Whether every file that sets it may be written.
+        Whether this user may set it: every file may be written, or the daemon does it.
     """
 
     name: str
@@ -38,20 +39,8 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class PresetReport:
-    """A preset of nvpmodel: the mode it stands for, where that is rounded, and what it needs."""
-
-    id: int
-    name: str
-    is_running: bool
-    mode: str | None
-    rounded: tuple[str, ...]
-    reboot: str | None
-
-
-@dataclass(frozen=True)
 class Report:
-    """What the doctor found; `ok` if modes can be applied by this process.
+    """What the doctor found; `ok` if this user can apply modes.
 
     Attributes
     ----------
@@ -72,7 +61,9 @@ class Report:
     throttles_now : str
         In words; empty if it does not.
     controlled_by : str or None
-        The process that controls the board.
+        The process that controls the board; the daemon's while somebody holds a mode through it.
+    daemon, group : str
+        In words: whether the daemon serves this user, and whether that is in its group.
     left_changed : int
         Files that a killed controller left changed, to be restored.
     missing : tuple of Missing
@@ -92,12 +83,14 @@ class Report:
     throttling: Throttling
     throttles_now: str
     controlled_by: str | None
+    daemon: str
+    group: str
     left_changed: int
     missing: tuple[Missing, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether this process can apply modes and measure them."""
+        """Whether this user can apply modes and measure them."""
         return not self.missing and all(axis.settable for axis in self.axes)
 
     @property
@@ -108,12 +101,13 @@ class Report:
 
 def examine(sysfs: Sysfs) -> Report:
     """Look at a board; nothing is written, and what cannot be read is reported as missing."""
-    found = discover(sysfs)
+    access = look(sysfs)
+    found = _through_daemon(discover(sysfs), access)
     missing = list(found.missing)
-    axes = _axes(sysfs, found)
+    axes = _axes(sysfs, found, is_served=access.seen is not None)
     if any(axis.values and not axis.settable for axis in axes):
         names = ", ".join(axis.name for axis in axes if axis.values and not axis.settable)
-        missing.append(Missing(f"this user may not set {names}", "run as root, or use the daemon"))
+        missing.append(Missing(f"this user may not set {names}", access.remedy))
     rails, total_rails = _rails(sysfs, missing)
     throttling = read_throttling(sysfs)
     controller = holder(sysfs)
@@ -136,16 +130,26 @@ def examine(sysfs: Sysfs) -> Report:
         throttling=throttling,
         throttles_now=throttling.now(),
         controlled_by=controller,
+        daemon=access.says,
+        group=access.group,
         left_changed=left,
         missing=tuple(missing),
     )
 
 
-def _axes(sysfs: Sysfs, found: Discovery) -> tuple[Axis, ...]:
+def _through_daemon(found: Discovery, access: Access) -> Discovery:
+    """What was found, with the axes of a daemon: that sees what only root may."""
+    if access.seen is None:
+        return found
+    cores, cpu_khz, gpu_hz, mem_hz = map(tuple, access.seen["axes"])
+    return replace(found, cores=cores, cpu_khz=cpu_khz, gpu_hz=gpu_hz, mem_hz=mem_hz, missing=())
+
+
+def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...]:
     cpu, gpu, memory = Cpu(sysfs), found.gpu, found.memory
 
     def may_write(paths: list[str]) -> bool:
-        return bool(paths) and all(sysfs.may_write(path) for path in paths)
+        return is_served or (bool(paths) and all(sysfs.may_write(path) for path in paths))
 
     axes = []
     if found.cpu_khz:
@@ -158,11 +162,12 @@ def _axes(sysfs: Sysfs, found: Discovery) -> tuple[Axis, ...]:
     if gpu:
         span = _span(gpu.limits.read(sysfs), 1_000_000)
         axes.append(Axis("gpu_hz", found.gpu_hz, span, may_write(gpu.files(sysfs))))
-    if memory:
-        rate = memory.measured(sysfs)
-        held = "held" if memory.is_held(sysfs) else "floating"
-        now = "unknown" if rate is None else f"{rate / 1e6:g} MHz, {held}"
-        axes.append(Axis("mem_hz", found.mem_hz, now, may_write(memory.files(sysfs))))
+    if memory or is_served:
+        now = "not to be seen by this user"
+        if memory and (rate := memory.measured(sysfs)):
+            now = f"{rate / 1e6:g} MHz, {'held' if memory.is_held(sysfs) else 'floating'}"
+        files = memory.files(sysfs) if memory else []
+        axes.append(Axis("mem_hz", found.mem_hz, now, may_write(files)))
     return tuple(axes)
 
 
@@ -193,24 +198,4 @@ def _presets(sysfs: Sysfs, found: Discovery, missing: list[Missing]) -> tuple[Pr
         return ()
     if configuration is None:
         return ()
-    return _described(configuration, running_preset(sysfs), found, sysfs)
-
-
-def _described(
-    configuration: Configuration, running: int | None, found: Discovery, sysfs: Sysfs
-) -> tuple[PresetReport, ...]:
-    space = None
-    if found.cpu_khz and found.gpu_hz and found.mem_hz:
-        space = ModeSpace(found.cores, found.cpu_khz, found.gpu_hz, found.mem_hz)
-    masks = found.gpu.masks(sysfs) if found.gpu else {}
-    return tuple(
-        PresetReport(
-            id=preset.id,
-            name=preset.name,
-            is_running=preset.id == running,
-            mode=str(preset.mode(space)) if space else None,
-            rounded=tuple(preset.rounding(space)) if space else (),
-            reboot=preset.needs_reboot(masks),
-        )
-        for preset in configuration.presets
-    )
+    return describe(configuration, found, sysfs)

@@ -12,7 +12,7 @@ MARGIN_C = 3.0
 
 _ZONES = "sys/class/thermal/thermal_zone*"
 _SLOWS = ("passive", "hot", "critical")  # "active" turns the fan up
-_DUMMY = "PMIC"  # shows 100 degC whatever happens
+_DUMMY = "PMIC"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Thermometer:
         self.zones = tuple(
             Zone(name, f"{folder}/temp", _trip_c(sysfs, folder))
             for folder in sysfs.find(_ZONES)
-            if (name := sysfs.read_if(f"{folder}/type")) and not name.startswith(_DUMMY)
+            if (name := sysfs.read_if(f"{folder}/type")) and measures(name)
         )
 
     def excess_c(self, limit_c: float = math.inf) -> float:
@@ -69,6 +69,11 @@ class Thermometer:
                 may_c = min(limit_c, zone.trip_c - MARGIN_C)
                 excess_c = max(excess_c, milli / 1000 - may_c)
         return excess_c
+
+
+def measures(zone: str) -> bool:
+    """Whether a zone's temperature is one: that of a name shows 100 degrees whatever happens."""
+    return not zone.startswith(_DUMMY)
 
 
 def _trip_c(sysfs: Sysfs, folder: str) -> float:

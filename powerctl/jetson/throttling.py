@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from powerctl.jetson.heat import measures
 from powerctl.jetson.sysfs import Sysfs
 
 _COUNTER = re.compile(r"/oc\d+_(event_cnt|irq_cnt)$")
@@ -74,7 +75,7 @@ def read_throttling(sysfs: Sysfs) -> Throttling:
     celsius: dict[str, float] = {}
     for folder in sysfs.find("sys/class/thermal/thermal_zone*"):
         kind, milli = sysfs.read_if(f"{folder}/type"), sysfs.int_if(f"{folder}/temp")
-        if kind and milli is not None:
+        if kind and measures(kind) and milli is not None:
             celsius[kind] = milli / 1000
     return Throttling(events, cooling, celsius, _alarms(sysfs))
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import signal
 
 import pytest
+from click.testing import CliRunner
 
 from powerctl.axes import PowerMode
+from powerctl.commands.doctor import doctor
+from powerctl.commands.restore import restore
 from powerctl.daemon.listening import Listener, default_socket
 from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import Daemon, RemoteController, find_daemon
 from powerctl.devices.jetson import Jetson
-from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce, PowerctlError
+from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce
 from powerctl.jetson.controller import OwnController
+from powerctl.jetson.doctor import examine
 from powerctl.jetson.journal import Journal
+from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from tests.powerctl.daemon.conftest import COMMAND
 from tests.powerctl.jetson.conftest import settings
 
@@ -203,10 +209,17 @@ def test_a_daemon_of_another_board_is_not_taken(board, serve, fake, monkeypatch)
 # Other users
 
 OTHER = 54321  # no user's number
+GROUP = next(entry for entry in grp.getgrall() if entry.gr_gid)
 
 
-def as_user(uid, gid, groups, root):
-    """What the daemon tells a user, asked by a child of this process; `allowed` if it obeys."""
+def apply_present_mode(root):
+    daemon = Daemon(default_socket(root))
+    daemon.ask(Request("apply", PowerMode(*daemon.ask(Request("read"))["mode"])))
+    return "allowed"
+
+
+def as_user(uid, gid, groups, act, root):
+    """What an action gives or fails with where another user does it, in a child of this process."""
     receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:
@@ -214,11 +227,8 @@ def as_user(uid, gid, groups, root):
             os.setgroups(groups)
             os.setgid(gid)
             os.setuid(uid)
-            daemon = Daemon(default_socket(root))
-            mode = PowerMode(*daemon.ask(Request("read"))["mode"])
-            daemon.ask(Request("apply", mode))
-            said = "allowed"
-        except (PowerctlError, OSError) as error:
+            said = act(root)
+        except BaseException as error:
             said = f"{type(error).__name__}: {error}"
         os.write(sending, said.encode())
         os._exit(0)
@@ -240,7 +250,7 @@ def in_reach(board, folder):
 def test_another_user_cannot_open_the_socket(in_reach, serve):
     before = settings(in_reach)
     serve(in_reach.root)
-    assert "PermissionError" in as_user(OTHER, OTHER, [], in_reach.root)
+    assert "PermissionError" in as_user(OTHER, OTHER, [], apply_present_mode, in_reach.root)
     assert is_as(in_reach, before)
 
 
@@ -249,21 +259,59 @@ def test_another_user_that_can_open_it_is_refused_by_what_the_kernel_says_of_it(
     before = settings(in_reach)
     daemon = serve(in_reach.root)
     default_socket(in_reach.root).chmod(0o666)
-    assert f"user {OTHER} may not set modes" in as_user(OTHER, OTHER, [], in_reach.root)
+    assert f"user {OTHER} may not set modes" in as_user(
+        OTHER, OTHER, [], apply_present_mode, in_reach.root
+    )
     daemon.expect(f"of user {OTHER}: ")
     assert is_as(in_reach, before)
 
 
 @as_root
 def test_members_of_the_group_are_served(in_reach, serve):
-    group = next(entry for entry in grp.getgrall() if entry.gr_gid)
     before = settings(in_reach)
-    daemon = serve(in_reach.root, "--group", group.gr_name)
-    for gid, groups in ((group.gr_gid, []), (OTHER, [OTHER, group.gr_gid])):
-        assert as_user(OTHER, gid, groups, in_reach.root) == "allowed"
+    daemon = serve(in_reach.root, "--group", GROUP.gr_name)
+    for gid, groups in ((GROUP.gr_gid, []), (OTHER, [OTHER, GROUP.gr_gid])):
+        assert as_user(OTHER, gid, groups, apply_present_mode, in_reach.root) == "allowed"
         daemon.expect("it has gone")
-    assert "PermissionError" in as_user(OTHER, OTHER, [OTHER], in_reach.root)
+    refused = as_user(OTHER, OTHER, [OTHER], apply_present_mode, in_reach.root)
+    assert "PermissionError" in refused
     assert is_as(in_reach, before)
+
+
+def doctors_report(root):
+    report = examine(Sysfs.open(root))
+    return json.dumps([report.ok, report.daemon, [item.remedy for item in report.missing]])
+
+
+@as_root
+def test_the_doctor_tells_a_user_what_it_may_do_through_the_daemon_or_why_not(in_reach, serve):
+    """Plain files, and memory's that only root can see: as on a Jetson."""
+    (in_reach.root / FAKE_MARKER).unlink()
+    (in_reach.root / "sys/kernel/debug").chmod(0o700)
+
+    def diagnosis(gid):
+        return json.loads(as_user(OTHER, gid, [], doctors_report, in_reach.root))
+
+    ok, says, remedies = diagnosis(OTHER)
+    assert not ok and says == "not running"
+    assert any("powerctl daemon" in remedy and "usermod" in remedy for remedy in remedies)
+    serve(in_reach.root, "--group", GROUP.gr_name)
+    ok, says, remedies = diagnosis(OTHER)
+    assert not ok and says.startswith("serves others") and "usermod" in "".join(remedies)
+    ok, says, remedies = diagnosis(GROUP.gr_gid)
+    assert ok and says == "serves this user; nobody holds the board" and not remedies
+
+
+def test_doctor_and_restore_know_the_daemon(board, serve, start):
+    before = settings(board)
+    daemon, holder = serve(board.root), start(HOLDER, board.root)
+    holder.expect("holds")
+    said = CliRunner().invoke(doctor, ["--root", str(board.root)]).stdout
+    assert f"process {holder.process.pid} of user {os.geteuid()} holds the board in 6c/" in said
+    assert f"process {daemon.process.pid} controls this board" in said
+    assert "modes can be applied here" in said
+    done = CliRunner().invoke(restore, ["--root", str(board.root)])
+    assert "the daemon has restored" in done.stdout and is_as(board, before)
 
 
 @as_root

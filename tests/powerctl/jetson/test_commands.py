@@ -7,11 +7,16 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from powerctl.boards import load_board
 from powerctl.commands.doctor import doctor
 from powerctl.commands.fake_board import fake_board
+from powerctl.commands.nvpmodel import nvpmodel
 from powerctl.commands.restore import restore
 from powerctl.devices.jetson import Jetson
+from powerctl.errors import DeviceUnavailable
+from powerctl.jetson.controller import OwnController
 from powerctl.jetson.journal import Journal
+from powerctl.jetson.nvpmodel import running_preset
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 
 
@@ -68,7 +73,7 @@ def test_what_this_user_may_not_set_is_said(fake, run, monkeypatch):
     board = fake()
     monkeypatch.setattr(FakeSysfs, "may_write", lambda self, path: "devfreq" not in path)
     said = run(doctor, "--root", board.root, exit_code=1)
-    assert "this user may not set gpu_hz" in said and "run as root" in said
+    assert "this user may not set gpu_hz" in said and "start the daemon" in said
 
 
 def test_a_gpu_that_sleeps_is_no_defect_that_stays_unsaid(fake, run):
@@ -87,6 +92,35 @@ def test_restore_brings_back_what_a_killed_process_left(fake, run):
     said = run(restore, "--root", board.root)
     assert "restored: " in said and "scaling_max_freq = 1728000" in said
     assert settings(board) == before and not Journal(board).found
+
+
+def test_presets_are_listed_on_every_board_with_what_is_rounded_and_what_needs_a_reboot(board, run):
+    listed = json.loads(run(nvpmodel, "--root", board.root, "--json"))
+    known = load_board(board.kernel.state.board, board.kernel.state.l4t)
+    assert [entry["name"] for entry in listed] == [preset.name for preset in known.presets]
+    for entry, preset in zip(listed, known.presets, strict=True):
+        assert entry["mode"] == str(preset.mode)
+        switch = CliRunner().invoke(nvpmodel, [entry["name"], "--root", str(board.root)])
+        if entry["reboot"]:
+            assert "needs a reboot" in str(switch.exception)
+        else:
+            assert switch.exit_code == 0 and running_preset(board) == entry["id"]
+            assert OwnController(board).mode() == preset.mode
+
+
+def test_no_preset_is_switched_while_a_mode_is_held(fake, run):
+    board = fake("xavier-agx", "5.1")
+    with Jetson(board.root) as device:
+        device.apply(device.space.maximum)
+        with pytest.raises(DeviceUnavailable, match="controls this board"):
+            run(nvpmodel, "MODE_30W_ALL", "--root", board.root)
+    assert "3 MODE_30W_ALL" in run(nvpmodel, "mode_30w_all", "--root", board.root)
+    assert running_preset(board) == 3
+
+
+def test_without_nvpmodel_that_is_said(folder, run):
+    with pytest.raises(DeviceUnavailable, match="not installed"):
+        run(nvpmodel, "--root", folder)
 
 
 def test_a_fake_board_is_made(folder, run):
