@@ -121,8 +121,8 @@ def test_training_does_not_force_a_queue_into_batches_that_do_not_keep_up():
     large = service(latency_s=0.8, batch_size=64, time_s=time_s, rate_hz=180)
     made = policy(large, training={"train": 0.03})
     for i in range(63):
-        made.arrive("infer", i, 0.0, 0.3 + 0.005 * i)
-    assert made.decide(0.0).turn == RunBatch("infer", tuple(range(63)))
+        made.arrive("infer", i, i / 180, 0.65 + 0.0095 * i)
+    assert made.decide(0.35).turn == RunBatch("infer", tuple(range(63)))
 
 
 def test_training_held_back_makes_a_partial_batch_run_at_once():
