@@ -1,0 +1,112 @@
+"""Columns: one number per client, given in a fleet file as a number, a list or a distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from powerctl.errors import InvalidInput
+from powerctl.modes import FloatArray
+
+_Kind = TypeVar("_Kind", bound="Columns")
+_UNIFORM, _LOGNORMAL = {"low", "high", "seed"}, {"median", "sigma", "seed"}
+
+
+def number(default: float, *, above: float = -math.inf, least: float = -math.inf) -> Any:
+    """A field of `Columns`: its value where it is left out, and what it may be.
+
+    Parameters
+    ----------
+    default : float
+        Where a fleet file leaves it out.
+    above, least : float
+        Values are above the one and at least the other.
+    """
+    return field(metadata={"default": default, "above": above, "least": least})
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Arrays with one row per client; subclasses name them with `number`."""
+
+    @classmethod
+    def read(cls: type[_Kind], table: Mapping[str, Any], count: int) -> _Kind:
+        """The columns of a group of so many clients from its table in a fleet file."""
+        check_keys(table, {f.name for f in fields(cls)})
+        return cls(**cls.numbers(table, count))
+
+    @classmethod
+    def numbers(cls, table: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
+        """The fields that are numbers, read and checked."""
+        found = {}
+        for one in fields(cls):
+            if "default" in one.metadata:
+                values = column(one.name, table.get(one.name, one.metadata["default"]), count)
+                found[one.name] = _checked(one.name, values, **one.metadata)
+        return found
+
+    @classmethod
+    def joined(cls: type[_Kind], parts: Sequence[_Kind]) -> _Kind:
+        """The rows of all parts, in their order."""
+        names = [f.name for f in fields(cls)]
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+def check_keys(table: Mapping[str, Any], known: set[str]) -> None:
+    """Raise `InvalidInput` for a key that is not known."""
+    if not isinstance(table, Mapping):
+        raise InvalidInput(f"expected a table with {', '.join(sorted(known))}, got {table!r}")
+    unknown = set(table) - known
+    if unknown:
+        raise InvalidInput(
+            f"unknown {', '.join(sorted(unknown))}; keys are {', '.join(sorted(known))}"
+        )
+
+
+def column(name: str, value: Any, count: int) -> FloatArray:
+    """One value for all, a list with one each, or a distribution with a seed.
+
+    Distributions are ``{low, high, seed}``, uniform, and ``{median, sigma, seed}``, lognormal with
+    sigma the standard deviation of the logarithm.
+    """
+    if isinstance(value, Mapping):
+        return _drawn(name, value, count)
+    values = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and len(values) != count:
+        raise InvalidInput(f"{name} lists {len(values)} values for {count} clients")
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        raise InvalidInput(f"{name} must be numbers, got {value!r}")
+    return np.array(np.broadcast_to(np.array(values, dtype=np.float64), count))
+
+
+def _drawn(name: str, value: Mapping[str, Any], count: int) -> FloatArray:
+    if set(value) not in (_UNIFORM, _LOGNORMAL):
+        raise InvalidInput(
+            f"{name}: a distribution is {{low, high, seed}} or {{median, sigma, seed}}, "
+            f"got {dict(value)}"
+        )
+    check_whole(f"{name}: seed", value["seed"], least=0)
+    rng = np.random.default_rng(value["seed"])
+    if "low" in value:
+        return rng.uniform(value["low"], value["high"], count)
+    return value["median"] * np.exp(value["sigma"] * rng.standard_normal(count))
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise `InvalidInput` unless a value is a whole number of at least so much."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _checked(
+    name: str, values: FloatArray, above: float, least: float, default: float
+) -> FloatArray:
+    wrong = values[~((values > above) & (values >= least))]
+    if len(wrong):
+        bound = "positive" if above == 0 else f"at least {least:g}"
+        raise InvalidInput(f"{name} must be {bound}, got {wrong[0]:g}")
+    return values

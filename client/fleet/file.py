@@ -1,0 +1,88 @@
+"""The fleet file: groups of clients in TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.fleet.columns import check_keys, check_whole
+from client.fleet.fleet import Fleet, Profiles
+from client.fleet.hours import HOUR_S
+from client.fleet.surroundings import TABLES, Surroundings
+from powerctl.boards import load_board
+from powerctl.bottleneck import idle_power_w
+from powerctl.errors import InvalidInput, PowerctlError
+from powerctl.toml_files import catalogue_names, find_entry, read_toml
+
+_CATALOGUE = resources.files("client") / "fleets"
+_PER_CLIENT = {f.name for f in fields(Profiles)}
+
+
+def fleet_names() -> list[str]:
+    """Names of the fleets that ship with wattfed."""
+    return catalogue_names(_CATALOGUE)
+
+
+@lru_cache(maxsize=8)
+def load_fleet(name: str) -> Fleet:
+    """The clients of a fleet file, numbered from 0 in the order of its groups.
+
+    Parameters
+    ----------
+    name : str
+        A fleet of the catalogue, or the path of a ``.toml`` file; docs/fleets.md tells its format.
+        A limit that is left out does not bind, a table that is left out means nothing of the kind.
+
+    Raises
+    ------
+    UnknownName, InvalidInput
+        Naming the file and the group: an unknown board or key, a list of the wrong length, a
+        limit that is not positive, or no clients.
+    """
+    path = find_entry(_CATALOGUE, "fleet", name)
+    content = read_toml(path)
+    parts = []
+    for group_number, group in enumerate(content.get("group", []), start=1):
+        try:
+            parts.append(_group(group, Path(str(path)).parent))
+        except (PowerctlError, TypeError) as error:
+            raise InvalidInput(f"{path}, group {group_number}: {error}") from None
+    if not parts:
+        raise InvalidInput(f"{path}: the fleet has no clients; add a [[group]] with board, count")
+    try:
+        check_keys(content, {"group", "start_hour"})
+        start_hour = content.get("start_hour", 0)
+        check_whole("start_hour", start_hour, least=0)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+    return Fleet(
+        device=np.concatenate([part.device for part in parts]),
+        profiles=Profiles.joined([part.profiles for part in parts]),
+        surroundings=Surroundings.joined(
+            [part.surroundings for part in parts], start_s=start_hour % 24 * HOUR_S
+        ),
+    )
+
+
+def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
+    check_keys(group, {"board", "count", *_PER_CLIENT, *TABLES})
+    if "board" not in group:
+        raise InvalidInput("no board; name one of: powerctl boards")
+    board, count = load_board(group["board"]), group.get("count", 1)
+    check_whole("count", count, least=1)
+    surroundings = Surroundings.read(group, count, folder)
+    if "draw_w" not in group.get("battery", {"draw_w": 0.0}):
+        resting_w = float(idle_power_w(board.hardware, *board.space.minimum.values))
+        drawing = replace(surroundings.batteries, draw_w=np.full(count, resting_w))
+        surroundings = replace(surroundings, batteries=drawing)
+    return Fleet(
+        device=np.full(count, f"twin:{board.name}"),
+        profiles=Profiles.read({k: v for k, v in group.items() if k in _PER_CLIENT}, count),
+        surroundings=surroundings,
+    )

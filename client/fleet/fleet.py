@@ -1,0 +1,78 @@
+"""A fleet: the profiles of many clients as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.fleet.columns import Columns, number
+from client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile
+from client.fleet.surroundings import Surroundings
+from powerctl.modes import FloatArray
+from powerctl.rounds import Limits
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles(Columns):
+    """Limits, as in `powerctl.rounds.Limits`, and link speeds; arrays of shape (n,)."""
+
+    power_w: FloatArray = number(np.inf, above=0.0)
+    energy_budget_j: FloatArray = number(np.inf, above=0.0)
+    round_energy_j: FloatArray = number(np.inf, above=0.0)
+    celsius: FloatArray = number(np.inf, above=0.0)
+    link_mbit_s: FloatArray = number(DEFAULT_LINK_MBIT_S, above=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Fleet(Sequence[ClientProfile]):
+    """The clients of a fleet, numbered from 0; a profile is made for who is looked at.
+
+    Attributes
+    ----------
+    device : array of str, shape (n,)
+        As for powerctl: ``twin:orin-agx``.
+    profiles : Profiles
+        Limits and links.
+    surroundings : Surroundings
+        Batteries, inference, availability and failures.
+    """
+
+    device: NDArray[np.str_]
+    profiles: Profiles
+    surroundings: Surroundings
+
+    def __len__(self) -> int:
+        return len(self.device)
+
+    @overload
+    def __getitem__(self, client: int) -> ClientProfile: ...
+
+    @overload
+    def __getitem__(self, client: slice) -> list[ClientProfile]: ...
+
+    def __getitem__(self, client: int | slice) -> ClientProfile | list[ClientProfile]:
+        if isinstance(client, slice):
+            return [self[i] for i in range(len(self))[client]]
+        client = range(len(self))[client]
+        columns = self.profiles
+        return ClientProfile(
+            client=client,
+            device=str(self.device[client]),
+            limits=Limits(
+                power_w=float(columns.power_w[client]),
+                energy_budget_j=float(columns.energy_budget_j[client]),
+                round_energy_j=float(columns.round_energy_j[client]),
+                celsius=float(columns.celsius[client]),
+            ),
+            link_mbit_s=float(columns.link_mbit_s[client]),
+            unit=client,
+            surroundings=self.surroundings,
+            row=client,
+        )
+
+    def __iter__(self) -> Iterator[ClientProfile]:
+        return (self[client] for client in range(len(self)))

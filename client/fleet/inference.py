@@ -1,0 +1,55 @@
+"""Inference load: the requests that clients serve, over the hours of the day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.fleet.columns import Columns, check_keys, number
+from client.fleet.hours import hour_of_day, shape_of_day
+from powerctl.errors import InvalidInput
+from powerctl.modes import FloatArray, IntArray
+from powerctl.workload import load_workload
+
+
+@dataclass(frozen=True, eq=False)
+class InferenceLoads(Columns):
+    """What clients serve; arrays of shape (n,).
+
+    Attributes
+    ----------
+    rate_hz : FloatArray
+        Requests in a second in the busiest hour; 0 for who serves nothing.
+    latency_s : FloatArray
+        Budget of a request, from its arrival to its answer.
+    workload : array of str
+        What answers them.
+    shape : FloatArray, shape (n, 24)
+        Factor of the rate in each hour.
+    """
+
+    rate_hz: FloatArray = number(0.0, least=0.0)
+    latency_s: FloatArray = number(np.inf, above=0.0)
+    workload: NDArray[np.str_]
+    shape: FloatArray
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any], count: int) -> InferenceLoads:
+        """Of a group of clients; `shape` is a name of ``shapes.toml`` or 24 numbers."""
+        check_keys(table, {"rate_hz", "latency_s", "workload", "shape"})
+        if table and not {"rate_hz", "latency_s"} <= set(table):
+            raise InvalidInput("inference needs rate_hz and latency_s")
+        numbers = cls.numbers(table, count)
+        workload = table.get("workload", "mobilenetv3-infer")
+        if load_workload(workload).kind != "infer":
+            raise InvalidInput(f"{workload} is no inference workload")
+        shape = shape_of_day(table.get("shape", "flat"))
+        return cls(**numbers, workload=np.full(count, workload), shape=np.tile(shape, (count, 1)))
+
+    def rate_at_hz(self, rows: IntArray, clock_s: float) -> FloatArray:
+        """Requests in a second at a time; `clock_s` is 0 at midnight."""
+        return np.asarray(self.rate_hz[rows] * self.shape[rows, hour_of_day(clock_s)])

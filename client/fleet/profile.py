@@ -1,0 +1,56 @@
+"""One client of a fleet: its device, its limits, its link, and what goes on around it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from client.fleet.surroundings import QUIET, Surroundings
+from powerctl.errors import InvalidInput
+from powerctl.rounds import Limits
+
+DEFAULT_LINK_MBIT_S = 100.0
+LIMITS = tuple(f.name for f in fields(Limits))
+
+
+@dataclass(frozen=True)
+class ClientProfile:
+    """One client.
+
+    `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
+    of its surroundings.
+    """
+
+    client: int
+    device: str
+    limits: Limits
+    link_mbit_s: float = DEFAULT_LINK_MBIT_S
+    unit: int = 0
+    surroundings: Surroundings = field(default=QUIET, repr=False)
+    row: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.link_mbit_s > 0:
+            raise InvalidInput(f"client {self.client}: link_mbit_s must be positive")
+
+    def transfer_s(self, payload_bytes: float) -> float:
+        """Seconds to receive and to send so many bytes."""
+        return 2 * payload_bytes * 8 / (self.link_mbit_s * 1e6)
+
+
+def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
+    """The profile of a deployed client from its SuperNode's ``--node-config``.
+
+    Keys: `partition-id`, `device` (as for powerctl: ``twin:orin-agx``), and optionally `unit`,
+    `link-mbit-s` and the limits `power-w`, `energy-budget-j`, `round-energy-j`.
+    """
+    limits = {k: float(node_config.get(k.replace("_", "-"), math.inf)) for k in LIMITS}
+    client = int(node_config["partition-id"])
+    return ClientProfile(
+        client=client,
+        device=str(node_config["device"]),
+        limits=Limits(**limits),
+        link_mbit_s=float(node_config.get("link-mbit-s", DEFAULT_LINK_MBIT_S)),
+        unit=int(node_config.get("unit", client)),
+    )
