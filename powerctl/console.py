@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -43,5 +44,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def cell(value: object) -> str:
-    """A value as tables show it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value as tables show it; a number that is not known is a dash."""
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return str(value)

@@ -1,19 +1,14 @@
-"""The `wattfed` command: simulate a federation over a fleet of Jetsons, and compare."""
+"""The `wattfed` command: the group of all its commands, which `server.commands` holds."""
 
 from __future__ import annotations
-
-import logging
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl import console
+from server.commands.flower import flower
+from server.commands.simulate import simulate
+from server.commands.strategies import strategies
 from server.launching import keys, units
-
-if TYPE_CHECKING:
-    from server.federation import FederationResult
-    from strategies.run_config import RunConfig
 
 _EXAMPLES = """\b
 Examples:
@@ -24,144 +19,14 @@ Examples:
   wattfed flower --rounds 5
 """
 
-_COMPARED_AT = 0.9  # accuracy, of runs without a target
 
-
-def _run_options(command: Any) -> Any:
-    """One option per field of the run configuration."""
-    from strategies.run_config import RunConfig, flag
-
-    for item in reversed(fields(RunConfig)):
-        command = click.option(
-            f"--{flag(item.name)}",
-            type=type(item.default),
-            default=item.default,
-            show_default=item.default != "",
-            help=item.metadata["about"],
-        )(command)
-    return command
-
-
-@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("wattfed", epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
 
 
-cli.add_command(keys)
-cli.add_command(units)
-
-
-@cli.command(epilog=_EXAMPLES)
-@_run_options
-@click.option(
-    "--against",
-    multiple=True,
-    metavar="STRATEGY[:POWER]",
-    help="Also run this baseline and compare, e.g. random:maxn; may be given several times.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
-def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Simulate a federation in this process, on the fleet's virtual clock.
-
-    Runs are compared at the target accuracy, 0.9 where none is given, or at what all reached.
-    Every simulated Jetson stays within its power limit and energy budget; time and energy are
-    those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
-    """
-    from server.simulation import check_simulation
-    from server.simulation import simulate as run_simulation
-    from strategies.run_config import RunConfig
-
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    ours = RunConfig(**options)
-    configs = [ours, *(_baseline(ours, text) for text in against)]
-    for config in configs:
-        check_simulation(config)
-    results = [_with_progress(config, run_simulation, quiet=as_json) for config in configs]
-    _finish(results, ours.target_accuracy or _COMPARED_AT, as_json)
-
-
-def _baseline(ours: RunConfig, text: str) -> RunConfig:
-    strategy, _, power = text.partition(":")
-    name = f"{ours.run_name}/against-{text.replace(':', '-')}"
-    return replace(ours, strategy=strategy, power=power or ours.power, name=name)
-
-
-def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
-    from server.console import RunProgress
-
-    if quiet:
-        return run(config)
-    title = f"{config.task} with {config.strategy} ({config.power}), charged as {config.workload}"
-    with RunProgress(title, config.rounds) as progress:
-        return run(config, progress.show)
-
-
-def _finish(results: list[FederationResult], target_accuracy: float, as_json: bool) -> None:
-    from server.console import SUMMARY_HEADER, common_target, comparison, label, summary_rows
-    from server.federation import summary
-    from server.plots import plot_accuracy
-
-    folder = results[0].folder
-    plot = folder / "accuracy.png"
-    runs = {label(result): result.rows for result in results}
-    plot_accuracy(runs, results[0].config.workload, plot)
-    if as_json:
-        console.print_json(
-            [{**summary(r.config, r.rows, r.ledger), "folder": str(r.folder)} for r in results]
-        )
-        return
-    target = common_target(results, target_accuracy)
-    console.print_table(SUMMARY_HEADER, summary_rows(results, target))
-    click.echo(
-        f"* until accuracy {target:.3f}; the fleet's time and energy on its virtual clock, "
-        f"minibatches charged as {results[0].config.workload}"
-    )
-    for other in results[1:]:
-        for line in comparison(results[0], other, target):
-            click.echo(line)
-    click.echo(f"results: {folder.resolve()}")
-
-
-@cli.command(epilog=_EXAMPLES)
-@_run_options
-def flower(**options: Any) -> None:
-    """Run the same federation on Flower's Simulation Runtime (Ray), from a checkout of wattfed.
-
-    The engine to use on many hosts; on one host `simulate` is faster. The same seed gives the same
-    selections and the same model in both. Needs the extra `sim`.
-    """
-    from pathlib import Path
-
-    from server.flower_run import run_on_flower
-    from server.simulation import check_simulation
-    from strategies.run_config import RunConfig
-
-    for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
-        if key != "fleet" or options[key].endswith(".toml"):
-            options[key] = str(Path(options[key]).resolve())
-    config = RunConfig(**options)
-    n_clients = check_simulation(config)
-    app_dir = Path(__file__).resolve().parents[1]
-    run_on_flower(app_dir, n_clients, replace(config, min_nodes=n_clients).to_flower())
-    click.echo(f"results: {Path(config.out_dir) / config.run_name}")
-
-
-@cli.command()
-def strategies() -> None:
-    """List selection policies, aggregation strategies, fleets, tasks and workloads."""
-    from client.fleet import fleet_names
-    from client.tasks.task import TASK_NAMES
-    from powerctl.workload import workload_names
-    from strategies.catalogue import aggregation_names, policy_names
-
-    for what, names in (
-        ("strategies", policy_names()),
-        ("aggregations", aggregation_names()),
-        ("fleets", fleet_names()),
-        ("tasks", TASK_NAMES),
-        ("workloads", workload_names()),
-    ):
-        click.echo(f"{what:>12}: {', '.join(names)}")
+for command in (simulate, flower, keys, units, strategies):
+    cli.add_command(command)
 
 
 def main() -> None:

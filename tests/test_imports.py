@@ -33,7 +33,7 @@ KNOW_TORCH = {
     "powerctl/pagoda/operators.py",
     "powerctl/pagoda/torchvision_cpu.py",
 }
-KNOW_THE_CLIENT = {"server/simulation.py", "server/cli.py"}
+KNOW_THE_CLIENT = {"server/simulation.py", "server/commands/strategies.py"}
 
 
 def imports(path):

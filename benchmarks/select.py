@@ -1,0 +1,49 @@
+"""Client-selection strategies side by side: time and energy to a target accuracy.
+
+    python -m benchmarks.select --strategies random,oort,pace --power maxn,slack --per-round 3,5,10
+
+Every strategy with every power policy, number of clients a round and seed. Times and energies are
+the fleet's on its virtual clock, charged on the boards' twins; they are no Jetson's.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from powerctl import console
+from server.commands.options import comparison_options
+from server.comparison.console import ComparisonProgress, print_tables
+from server.comparison.folder import ComparisonFolder
+from server.comparison.grid import Comparison
+from server.comparison.measures import measures_of
+from server.comparison.running import run_comparison
+
+
+@click.command(help=__doc__)
+@comparison_options
+@click.option("--out", help="Keep the runs in this folder, and go on with those it lacks.")
+@click.option("--json", "json_path", type=click.Path(), help="Also write the rows as JSON.")
+def main(
+    comparison: Comparison, baseline: str, jobs: int, out: str | None, json_path: str | None
+) -> None:
+    """Run the benchmark."""
+    with ExitStack() as stack:
+        path = out or stack.enter_context(tempfile.TemporaryDirectory())
+        folder = ComparisonFolder(Path(path))
+        with ComparisonProgress() as progress:
+            whole = run_comparison(folder, comparison, "", jobs, progress.begin, progress.show)
+        measures = measures_of(folder, whole)
+    print_tables(measures, baseline, whole.base.workload)
+    if json_path:
+        rows = [asdict(row) for row in measures]
+        Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    console.run(main)

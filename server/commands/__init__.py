@@ -1,0 +1,1 @@
+"""The commands of `wattfed`, a module each."""

@@ -1,0 +1,39 @@
+"""`wattfed flower`: the same federation on Flower's Simulation Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from server.commands.options import run_options
+
+_EXAMPLES = """\b
+Examples:
+  wattfed flower --rounds 5
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@run_options()
+def flower(**options: Any) -> None:
+    """Run the same federation on Flower's Simulation Runtime (Ray), from a checkout of wattfed.
+
+    The engine to use on many hosts; on one host `simulate` is faster. The same seed gives the same
+    selections and the same model in both. Needs the extra `sim`.
+    """
+    from pathlib import Path
+
+    from server.flower_run import run_on_flower
+    from server.simulation import check_simulation
+    from strategies.run_config import RunConfig
+
+    for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
+        if key != "fleet" or options[key].endswith(".toml"):
+            options[key] = str(Path(options[key]).resolve())
+    config = RunConfig(**options)
+    n_clients = check_simulation(config)
+    app_dir = Path(__file__).resolve().parents[2]
+    run_on_flower(app_dir, n_clients, replace(config, min_nodes=n_clients).to_flower())
+    click.echo(f"results: {Path(config.out_dir) / config.run_name}")

@@ -1,0 +1,103 @@
+"""Options that commands share: each group is one decorator, which hands over what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
+from functools import wraps
+from typing import Any
+
+import click
+
+Command = Callable[..., None]
+
+STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
+_COMBINED = ("strategy", "power", "per_round", "seed", "target_accuracy", "name", "out_dir")
+_COMPARED_BY_DEFAULT = {"fleet": "hundred-jetsons", "rounds": 120}
+
+
+def run_options(
+    leave_out: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Callable[[Command], Command]:
+    """One option per field of the run configuration; some may be left out or start elsewhere."""
+    from strategies.run_config import RunConfig, flag
+
+    def decorate(command: Command) -> Command:
+        for item in reversed(fields(RunConfig)):
+            if item.name in leave_out:
+                continue
+            command = click.option(
+                f"--{flag(item.name)}",
+                type=type(item.default),
+                default=(defaults or {}).get(item.name, item.default),
+                show_default=item.default != "",
+                help=item.metadata["about"],
+            )(command)
+        return command
+
+    return decorate
+
+
+def comparison_options(command: Command) -> Command:
+    """Give a command what a comparison combines, and the run configuration for the rest.
+
+    It receives a `Comparison` as `comparison`, and `baseline` and `jobs`.
+    """
+
+    @click.option(
+        "--strategies",
+        default=STRATEGIES,
+        show_default=True,
+        help="Policies with commas between, such as random,oort(clip=0.9),pace.",
+    )
+    @click.option(
+        "--power",
+        default="maxn,slack",
+        show_default=True,
+        help="Power policies of those that only select; pace and its like choose modes themselves.",
+    )
+    @click.option("--per-round", default="10", show_default=True, help="Clients wanted in a round.")
+    @click.option(
+        "--seeds", type=click.IntRange(1), default=3, show_default=True, help="From --seed on."
+    )
+    @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+    @click.option(
+        "--target-accuracy",
+        default="0.9",
+        show_default=True,
+        help="Count time and energy until here; several with commas: a run stops at the last.",
+    )
+    @click.option("--all-rounds", is_flag=True, help="Do not stop at the target accuracy.")
+    @click.option(
+        "--baseline",
+        default="",
+        metavar="STRATEGY[:POWER]",
+        help="What ratios are to; by default random:maxn.",
+    )
+    @click.option(
+        "--jobs",
+        type=click.IntRange(0),
+        default=0,
+        show_default="as many as there are cores",
+        help="Runs at a time, each in a process of its own.",
+    )
+    @run_options(leave_out=_COMBINED, defaults=_COMPARED_BY_DEFAULT)
+    @wraps(command)
+    def run(**given: Any) -> None:
+        from server.comparison.grid import Comparison, split_names, split_numbers
+        from strategies.run_config import RunConfig
+
+        own = {f.name: given.pop(f.name) for f in fields(RunConfig) if f.name not in _COMBINED}
+        seed = given.pop("seed")
+        comparison = Comparison(
+            base=RunConfig(**own),
+            strategies=split_names(given.pop("strategies")),
+            powers=split_names(given.pop("power")),
+            per_round=split_numbers(given.pop("per_round"), int, "--per-round"),
+            seeds=tuple(range(seed, seed + given.pop("seeds"))),
+            targets=split_numbers(given.pop("target_accuracy"), float, "--target-accuracy"),
+            all_rounds=given.pop("all_rounds"),
+        )
+        command(comparison=comparison, **given)
+
+    return run

@@ -1,0 +1,23 @@
+"""`wattfed strategies`: the names there are to choose from."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def strategies() -> None:
+    """List selection policies, aggregation strategies, fleets, tasks and workloads."""
+    from client.fleet import fleet_names
+    from client.tasks.task import TASK_NAMES
+    from powerctl.workload import workload_names
+    from strategies.catalogue import aggregation_names, policy_names
+
+    for what, names in (
+        ("strategies", policy_names()),
+        ("aggregations", aggregation_names()),
+        ("fleets", fleet_names()),
+        ("tasks", TASK_NAMES),
+        ("workloads", workload_names()),
+    ):
+        click.echo(f"{what:>12}: {', '.join(names)}")

@@ -1,0 +1,111 @@
+"""What people see of a comparison: a bar and a line per run on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from powerctl import console
+from server.comparison.grid import Contender
+from server.comparison.measures import RunMeasures
+from server.comparison.running import Finished
+from server.comparison.statistics import Estimate
+from server.comparison.table import Line, Table, chosen_baseline, policies
+
+_HEADER = (
+    "strategy",
+    "power",
+    "per round",
+    "reached",
+    "rounds",
+    "time (s)",
+    "energy (kJ)",
+    "less energy",
+    "95 %",
+    "less time",
+    "accuracy",
+    "fairness",
+    "violations",
+)
+
+
+class ComparisonProgress:
+    """A progress bar over runs, with a line for each that ended; used as a context manager."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("runs", total=None)
+
+    def __enter__(self) -> ComparisonProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, runs: int, finished: int) -> None:
+        """Say how much there is to do."""
+        self._progress.update(self._task, total=runs, completed=finished)
+        kept = f", {finished} of them finished earlier" if finished else ""
+        self._progress.console.print(f"{runs} runs{kept}", highlight=False)
+
+    def show(self, done: Finished) -> None:
+        """Print a line on a run that ended, and move the bar."""
+        contender = Contender.of(done.config)
+        line = f"{contender.policy}, {contender.per_round} a round, seed {done.config.seed}: "
+        line += f"failed: {done.failure}" if done.failure else done.outcome
+        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._progress.update(self._task, advance=1)
+
+
+def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:
+    """The comparison at each target: at equal numbers of clients, and at everyone's best."""
+    baseline = chosen_baseline(baseline_text, measures)
+    name = Contender(*baseline, per_round=0).policy
+    for target in sorted({run.target_accuracy for run in measures}):
+        table = Table(measures, target, baseline)
+        lines = table.at_equal_numbers()
+        click.echo(f"until accuracy {target:g}, beside {name} with as many clients a round:")
+        console.print_table(_HEADER, [_row(line) for line in lines])
+        if len(lines) > len(policies(measures)):
+            click.echo(f"\nat each policy's best number, beside {name} at its own:")
+            console.print_table(_HEADER, [_row(line) for line in table.at_best_numbers()])
+        click.echo()
+    click.echo(
+        f"means over seeds; less: how many times as much {name} takes, paired by seed, with its "
+        f"interval\nthe fleet's time and energy on its virtual clock, waiting within a round "
+        f"included, minibatches charged as {workload} on the boards' twins"
+    )
+
+
+def _row(line: Line) -> tuple[object, ...]:
+    return (
+        *line.contender,
+        f"{line.reached}/{line.seeds}",
+        line.rounds.mean,
+        line.time_s.mean,
+        line.energy_j.mean / 1e3,
+        line.less_energy.mean,
+        _interval(line.less_energy),
+        line.less_time.mean,
+        line.accuracy.mean,
+        line.fairness.mean,
+        line.budget_violations + line.latency_violations,
+    )
+
+
+def _interval(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return "-"
+    return f"{estimate.low:.3g} to {estimate.high:.3g}"

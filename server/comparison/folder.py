@@ -1,0 +1,140 @@
+"""A comparison's folder: what was asked, and one folder for each run as it finishes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from powerctl.errors import InvalidInput
+from server.comparison.grid import Comparison
+from server.federation import FederationResult
+from server.recorded import is_finished, read_run
+from strategies.code_version import code_version
+from strategies.run_config import RunConfig
+
+
+class ComparisonFolder:
+    """A folder of ``comparison.json`` and ``runs/NAME``, each a run's results.
+
+    A run is finished once its summary is there, which is written last: so a comparison that was
+    killed, at whatever moment, goes on with the runs that are not. Policies, power policies,
+    numbers of clients and seeds may be added to a folder; what its runs have in common may not
+    change.
+
+    Parameters
+    ----------
+    path : Path
+        Made when a comparison begins.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / "comparison.json"
+
+    @contextmanager
+    def begun(self, comparison: Comparison, n_clients: int, command: str) -> Iterator[Comparison]:
+        """Hold the folder for a comparison; yields it together with what earlier ones asked.
+
+        Raises
+        ------
+        InvalidInput
+            If the folder cannot be written, is held by another process, or holds the runs of
+            another configuration or of other code.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            whole = self._joined(comparison) if self.file.exists() else comparison
+            self._write(whole, n_clients, command)
+            yield whole
+        except BlockingIOError:
+            raise InvalidInput(
+                f"{self.path}: another process runs this comparison; wait for it, or give another "
+                "folder"
+            ) from None
+        finally:
+            os.close(folder)
+
+    def placed(self, config: RunConfig) -> RunConfig:
+        """A run's configuration, with its results in this folder."""
+        return replace(config, out_dir=str(self.path / "runs"))
+
+    def finished(self, config: RunConfig) -> bool:
+        """Whether a run of the comparison is whole."""
+        return is_finished(self.path / "runs" / config.run_name)
+
+    def asked(self) -> tuple[Comparison, int, str]:
+        """What was asked: the comparison, the clients of its fleet, and the command."""
+        record = self._read()
+        try:
+            return Comparison.from_record(record["asked"]), record["clients"], record["command"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"{self.file}: damaged: {error}") from None
+
+    def results(self, comparison: Comparison) -> Iterator[FederationResult]:
+        """The finished runs of a comparison, one after the other."""
+        for config in comparison.runs():
+            folder = self.path / "runs" / config.run_name
+            if is_finished(folder):
+                yield read_run(folder)
+
+    def _joined(self, new: Comparison) -> Comparison:
+        """What was asked before, with what is new."""
+        old, _, _ = self.asked()
+        self._check_code()
+        was, now = _settings(old), _settings(new)
+        if changes := [f"{k} was {was[k]}, not {now[k]}" for k in was if was[k] != now[k]]:
+            raise InvalidInput(
+                f"{self.path} holds another comparison: {', '.join(changes)}; give another folder"
+            )
+        names = ("strategies", "powers", "per_round", "seeds")
+        joined = {
+            name: tuple(dict.fromkeys((*getattr(old, name), *getattr(new, name)))) for name in names
+        }
+        return replace(new, **joined)
+
+    def _check_code(self) -> None:
+        if (code := self._read().get("code")) != code_version():
+            raise InvalidInput(
+                f"{self.path} was begun by other code ({code}, this is {code_version()}): its runs "
+                "and new ones do not compare; give another folder"
+            )
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise InvalidInput(
+                f"{self.path}: no comparison here, it has no comparison.json; begin one with: "
+                f"wattfed compare --out {self.path}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{self.file}: not readable: {error}") from None
+
+    def _write(self, comparison: Comparison, n_clients: int, command: str) -> None:
+        content = {
+            "command": command,
+            "code": code_version(),
+            "clients": n_clients,
+            "asked": comparison.record(),
+        }
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, self.file)
+
+
+def _settings(comparison: Comparison) -> dict[str, Any]:
+    """What all runs of a folder have in common."""
+    replaced = ("strategy", "power", "per-round", "seed", "out-dir", "name", "target-accuracy")
+    base = {k: v for k, v in comparison.base.to_flower().items() if k not in replaced}
+    return {**base, "targets": comparison.targets, "all-rounds": comparison.all_rounds}

@@ -1,0 +1,114 @@
+"""What a run took, in the fields that `benchmarks.select` and the report give."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from powerctl.rounds import RoundReport
+from server.comparison.folder import ComparisonFolder
+from server.comparison.grid import Comparison, Contender
+from server.federation import FederationResult
+from server.history import best_accuracy, spending_to
+
+
+@dataclass(frozen=True)
+class RunMeasures:
+    """One run, up to one target accuracy and in whole.
+
+    Times and energies are the fleet's, on its virtual clock, idle waiting inside a round included;
+    those to the target are None where it was not reached. `wasted_energy_j` is that of updates
+    which were not used: training, and transfer at idle power. `jain_fairness` is Jain's index over
+    how often each client of the fleet trained. `budget_violations` counts clients a round that
+    broke a limit of power or of energy, `power_violations` those of power alone,
+    `latency_violations` those whose inference was too slow.
+    """
+
+    strategy: str
+    power: str
+    per_round: int
+    seed: int
+    target_accuracy: float
+    rounds_to_target: int | None
+    time_to_target_s: float | None
+    energy_to_target_j: float | None
+    final_accuracy: float
+    best_accuracy: float
+    rounds: int
+    energy_j: float
+    train_energy_j: float
+    wait_energy_j: float
+    wasted_energy_j: float
+    virtual_time_s: float
+    clients_per_round: float
+    jain_fairness: float
+    budget_violations: int
+    power_violations: int
+    latency_violations: int
+    late: int
+
+
+def measure(result: FederationResult, n_clients: int, target: float) -> RunMeasures:
+    """What a finished run took, with a fleet of so many clients."""
+    contender = Contender.of(result.config)
+    spent = spending_to(result.rows, result.minibatches, target)
+    entries = result.ledger.entries
+    reports = [report for _, report in result.ledger.reports]
+    times = participations(reports)
+    return RunMeasures(
+        **contender._asdict(),
+        seed=result.config.seed,
+        target_accuracy=target,
+        rounds_to_target=spent.rounds if spent.reached else None,
+        time_to_target_s=spent.time_s if spent.reached else None,
+        energy_to_target_j=spent.energy_j if spent.reached else None,
+        final_accuracy=result.rows[-1].accuracy,
+        best_accuracy=best_accuracy(result.rows),
+        rounds=len(entries),
+        energy_j=result.ledger.energy_j,
+        train_energy_j=sum(entry.train_energy_j for entry in entries),
+        wait_energy_j=sum(entry.wait_energy_j for entry in entries),
+        wasted_energy_j=wasted_energy_j(reports),
+        virtual_time_s=result.ledger.clock_s,
+        clients_per_round=sum(times.values()) / max(len(entries), 1),
+        jain_fairness=jain_index([times[client] for client in range(n_clients)]),
+        budget_violations=sum(entry.budget_misses for entry in entries),
+        power_violations=sum(entry.power_violations for entry in entries),
+        latency_violations=sum(entry.latency_violations for entry in entries),
+        late=sum(entry.late for entry in entries),
+    )
+
+
+def measures_of(folder: ComparisonFolder, comparison: Comparison) -> list[RunMeasures]:
+    """The finished runs of a folder, each at every target accuracy."""
+    _, n_clients, _ = folder.asked()
+    return [
+        measure(result, n_clients, target)
+        for result in folder.results(comparison)
+        for target in comparison.targets
+    ]
+
+
+def participations(reports: Iterable[RoundReport]) -> Counter[int]:
+    """How often each client trained."""
+    return Counter(report.client for report in reports if report.minibatches)
+
+
+def jain_index(shares: Iterable[float]) -> float:
+    """Jain's index of fairness: 1 if all have the same, 1/n if one has all; NaN if none has any."""
+    values = np.array(list(shares), dtype=float)
+    squares = float((values**2).sum())
+    return float(values.sum()) ** 2 / (len(values) * squares) if squares else math.nan
+
+
+def wasted_energy_j(reports: Iterable[RoundReport]) -> float:
+    """Energy of training and transfer for updates that were not used."""
+    return sum(
+        report.energy_j + report.idle_power_w * report.transfer_s
+        for report in reports
+        if report.minibatches and not report.used
+    )

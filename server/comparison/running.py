@@ -1,0 +1,129 @@
+"""Runs what a comparison still lacks, in worker processes where there are cores for them."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+from powerctl.errors import InvalidInput, PowerctlError
+from server.comparison.folder import ComparisonFolder
+from server.comparison.grid import Comparison
+from server.federation import NoClients
+from server.simulation import check_simulation, simulate
+from strategies.run_config import RunConfig
+
+
+class Finished(NamedTuple):
+    """A run that ended: its configuration, how it came out, and why it failed if it did."""
+
+    config: RunConfig
+    outcome: str = ""
+    failure: str = ""
+
+
+def check_comparison(comparison: Comparison) -> int:
+    """Raise at once for what cannot be simulated; the number of clients of the fleet."""
+    return max(check_simulation(config) for config in comparison.runs())
+
+
+def run_comparison(
+    folder: ComparisonFolder,
+    comparison: Comparison,
+    command: str,
+    jobs: int,
+    on_begin: Callable[[int, int], None],
+    on_run: Callable[[Finished], None],
+) -> Comparison:
+    """Run whatever a folder lacks of a comparison.
+
+    Parameters
+    ----------
+    folder : ComparisonFolder
+        Where the runs go, each kept as it finishes.
+    comparison : Comparison
+        What to run; its runs that the folder holds are not repeated.
+    command : str
+        What the person typed, to repeat it.
+    jobs : int
+        Runs at a time, each in a process of its own; 1 stays in this process, 0 takes as many as
+        there are cores.
+    on_begin : callable
+        Told how many runs there are, and how many of them are finished already.
+    on_run : callable
+        Told of each run as it ends.
+
+    Returns
+    -------
+    Comparison
+        All that the folder holds now, with what was asked of it before.
+
+    Raises
+    ------
+    InvalidInput
+        Naming the runs that failed, when all others are done.
+    """
+    n_clients = check_comparison(comparison)
+    with folder.begun(comparison, n_clients, command) as whole:
+        configs = [folder.placed(config) for config in comparison.runs()]
+        missing = [config for config in configs if not folder.finished(config)]
+        on_begin(len(configs), len(configs) - len(missing))
+        failed = []
+        for done in _ended(missing, jobs or len(os.sched_getaffinity(0))):
+            on_run(done)
+            if done.failure:
+                failed.append(f"{done.config.run_name}: {done.failure}")
+        if failed:
+            raise InvalidInput(
+                f"{len(failed)} of {len(configs)} runs failed, the same command tries them again: "
+                + "; ".join(failed)
+            )
+    return whole
+
+
+def _ended(configs: list[RunConfig], jobs: int) -> Iterator[Finished]:
+    """The runs in the order in which they end."""
+    jobs = min(jobs, len(configs))
+    if jobs <= 1:
+        yield from map(_run, configs)
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, context, initializer=_end_with_the_parent) as pool:
+        futures = [pool.submit(_run, config) for config in configs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(config: RunConfig) -> Finished:
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    try:
+        result = simulate(config)
+    except NoClients as error:  # a result too
+        return Finished(config, outcome=str(error))
+    except PowerctlError as error:
+        return Finished(config, failure=str(error))
+    last = result.rows[-1]
+    return Finished(
+        config,
+        f"accuracy {last.accuracy:.3f} after {last.round} rounds, {last.clock_s:.0f} s, "
+        f"{last.total_energy_j / 1e3:.1f} kJ",
+    )
+
+
+def _end_with_the_parent() -> None:
+    """A killed comparison must not leave workers behind that wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,147 @@
+"""A comparison in numbers: each contender's means over seeds, and how it stands to a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from powerctl.errors import UnknownName
+from server.comparison.grid import JOINT, Contender
+from server.comparison.measures import RunMeasures
+from server.comparison.statistics import Estimate, mean_interval, ratio_interval
+
+
+class Policy(NamedTuple):
+    """A selection policy with a power policy, whatever the number of clients."""
+
+    strategy: str
+    power: str
+
+    @classmethod
+    def parse(cls, text: str, known: Sequence[Policy]) -> Policy:
+        """One of the policies compared, from ``STRATEGY:POWER``; power may be left out of joint.
+
+        Raises
+        ------
+        UnknownName
+            If it was not compared.
+        """
+        strategy, _, power = text.partition(":")
+        policy = cls(strategy.strip(), power.strip() or JOINT)
+        if policy not in known:
+            raise UnknownName("baseline", text, [f"{p.strategy}:{p.power}" for p in known])
+        return policy
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender at one target accuracy, over seeds.
+
+    `reached` of `seeds` runs reached the target; `rounds`, `time_s` and `energy_j` are over those.
+    `less_time` and `less_energy` are how many times as much the baseline took, paired by seed.
+    The other estimates are over whole runs, and the violations are sums.
+    """
+
+    contender: Contender
+    target: float
+    seeds: int
+    reached: int
+    rounds: Estimate
+    time_s: Estimate
+    energy_j: Estimate
+    less_time: Estimate
+    less_energy: Estimate
+    accuracy: Estimate
+    clients: Estimate
+    wasted_j: Estimate
+    fairness: Estimate
+    budget_violations: int
+    power_violations: int
+    latency_violations: int
+
+
+class Table:
+    """All runs of a comparison at one target accuracy.
+
+    Parameters
+    ----------
+    measures : sequence of RunMeasures
+        The runs, at one target or several; the target picks from them.
+    target : float
+        The accuracy.
+    baseline : Policy
+        What ratios are to.
+    """
+
+    def __init__(self, measures: Sequence[RunMeasures], target: float, baseline: Policy) -> None:
+        self.target = target
+        self.baseline = baseline
+        self._runs: dict[Contender, list[RunMeasures]] = {}
+        for run in measures:
+            if run.target_accuracy == target:
+                contender = Contender(run.strategy, run.power, run.per_round)
+                self._runs.setdefault(contender, []).append(run)
+
+    def at_equal_numbers(self) -> list[Line]:
+        """A line per contender, beside the baseline with as many clients a round."""
+        return [
+            self._line(contender, Contender(*self.baseline, contender.per_round))
+            for contender in sorted(self._runs, key=lambda contender: contender.per_round)
+        ]
+
+    def at_best_numbers(self) -> list[Line]:
+        """A line per policy at the number of clients of least energy, beside the baseline's."""
+        best: dict[Policy, Contender] = {}
+        for contender in self._runs:
+            policy = Policy(contender.strategy, contender.power)
+            best[policy] = min(best.get(policy, contender), contender, key=self._rank)
+        return [self._line(contender, best.get(self.baseline)) for contender in best.values()]
+
+    def _rank(self, contender: Contender) -> tuple[float, float]:
+        """The most seeds that reach the target come first, then the least energy."""
+        reached = list(self._to_target(contender, "energy_to_target_j").values())
+        return -len(reached), mean_interval(reached).mean if reached else 0.0
+
+    def _to_target(self, contender: Contender | None, field: str) -> dict[int, float]:
+        """A measure by seed, of the runs that reached the target."""
+        runs = self._runs.get(contender, []) if contender else []
+        return {run.seed: getattr(run, field) for run in runs if run.rounds_to_target is not None}
+
+    def _line(self, contender: Contender, baseline: Contender | None) -> Line:
+        runs = self._runs[contender]
+        rounds = self._to_target(contender, "rounds_to_target")
+        time_s = self._to_target(contender, "time_to_target_s")
+        energy_j = self._to_target(contender, "energy_to_target_j")
+        return Line(
+            contender=contender,
+            target=self.target,
+            seeds=len(runs),
+            reached=len(rounds),
+            rounds=mean_interval(list(rounds.values())),
+            time_s=mean_interval(list(time_s.values())),
+            energy_j=mean_interval(list(energy_j.values())),
+            less_time=ratio_interval(time_s, self._to_target(baseline, "time_to_target_s")),
+            less_energy=ratio_interval(energy_j, self._to_target(baseline, "energy_to_target_j")),
+            accuracy=mean_interval([run.final_accuracy for run in runs]),
+            clients=mean_interval([run.clients_per_round for run in runs]),
+            wasted_j=mean_interval([run.wasted_energy_j for run in runs]),
+            fairness=mean_interval([run.jain_fairness for run in runs]),
+            budget_violations=sum(run.budget_violations for run in runs),
+            power_violations=sum(run.power_violations for run in runs),
+            latency_violations=sum(run.latency_violations for run in runs),
+        )
+
+
+def policies(measures: Sequence[RunMeasures]) -> list[Policy]:
+    """The policies that were compared, in the order of the runs."""
+    return list(dict.fromkeys(Policy(run.strategy, run.power) for run in measures))
+
+
+def chosen_baseline(text: str, measures: Sequence[RunMeasures]) -> Policy:
+    """The baseline that was asked for; else random at MAXN, or the first where it did not run."""
+    known = policies(measures)
+    if text:
+        return Policy.parse(text, known)
+    usual = Policy("random", "maxn")
+    return usual if usual in known else known[0]

@@ -1,0 +1,113 @@
+"""A run read back from its results folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from powerctl.errors import InvalidInput
+from powerctl.rounds import RoundReport
+from server.federation import FederationResult
+from server.history import RoundRow
+from strategies.ledger import Ledger, RoundEntry
+from strategies.run_config import RunConfig
+
+Record = TypeVar("Record", RoundRow, RoundEntry, RoundReport)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a whole run: the summary is written last."""
+    return (folder / "summary.json").is_file()
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of a run.
+
+    Raises
+    ------
+    InvalidInput
+        If the folder holds no run, or its ``config.json`` is damaged.
+    """
+    path = folder / "config.json"
+    try:
+        return RunConfig.from_flower(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InvalidInput(f"{folder}: no run here, it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: not readable: {error}") from None
+
+
+def read_run(folder: Path) -> FederationResult:
+    """A finished or broken-off run, equal to what it returned when it ran.
+
+    Raises
+    ------
+    InvalidInput
+        Naming the file and line that is damaged.
+    """
+    rows = _read_rows(folder / "rounds.csv")
+    if not rows:
+        raise InvalidInput(f"{folder / 'rounds.csv'}: the run has no rounds")
+    entries = [row.entry for row in rows if row.entry is not None]
+    ledger = Ledger(entries, _read_reports(folder / "reports.jsonl", len(entries)))
+    return FederationResult(read_config(folder), tuple(rows), ledger, folder)
+
+
+def _read_rows(path: Path) -> list[RoundRow]:
+    rows = []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                values = {key: text for key, text in line.items() if text}
+                entry = _from_text(RoundEntry, values) if "round_time_s" in values else None
+                rows.append(_from_text(RoundRow, values, entry=entry))
+    except OSError as error:
+        raise InvalidInput(f"{path}: not readable: {error.strerror}") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{path}, round {len(rows)}: damaged: {error}") from None
+    return rows
+
+
+def _read_reports(path: Path, rounds: int) -> list[tuple[int, RoundReport]]:
+    """The reports of the rounds that are whole; a last line that was broken off is left out."""
+    reports = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise InvalidInput(f"{path}: not readable: {error.strerror}") from None
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            values = json.loads(line)
+            server_round = values.pop("round")
+            if server_round <= rounds:
+                reports.append((server_round, _report(values)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise InvalidInput(f"{path}, line {number}: damaged, not a client's report") from None
+    return reports
+
+
+def _report(values: dict[str, Any]) -> RoundReport:
+    """JSON has no infinity and no NaN: an empty limit is infinite, an empty loss unknown."""
+    values["loss"] = math.nan if values["loss"] is None else values["loss"]
+    filled = {key: math.inf if value is None else value for key, value in values.items()}
+    return RoundReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in filled.items()})
+
+
+def _from_text(kind: type[Record], values: Mapping[str, str], **given: Any) -> Record:
+    """A dataclass of numbers from the columns of a CSV."""
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        if item.name in values and item.name not in given:
+            given[item.name] = _number(values[item.name], hints[item.name])
+    if kind is RoundEntry:
+        given.setdefault("clients", ())
+    return kind(**given)
+
+
+def _number(text: str, hint: Any) -> Any:
+    return hint(text) if hint in (int, float) else tuple(map(int, text.split()))

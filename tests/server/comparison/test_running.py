@@ -1,0 +1,149 @@
+"""A comparison on disk: what finishes is kept, what is lacking runs, and nothing is mixed up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from powerctl.errors import InvalidInput, UnknownName
+from server.comparison.folder import ComparisonFolder
+from server.comparison.measures import measures_of
+from server.comparison.running import check_comparison, run_comparison
+
+
+def run(path, comparison, jobs=1):
+    """The folder, and the names of the runs that really ran."""
+    folder, ran = ComparisonFolder(path), []
+    run_comparison(
+        folder, comparison, "", jobs, lambda *_: None, lambda done: ran.append(done.config.run_name)
+    )
+    return folder, ran
+
+
+def files(path):
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("*")
+        if file.suffix in (".csv", ".jsonl", ".json") and file.name != "config.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, comparison):
+    path = tmp_path_factory.mktemp("whole")
+    return run(path, comparison)[0]
+
+
+def test_every_run_is_kept_and_measured(whole, comparison):
+    measures = measures_of(whole, comparison)
+    assert [(m.strategy, m.power, m.seed) for m in measures] == [
+        ("random", "maxn", 0),
+        ("pace", "joint", 0),
+        ("random", "maxn", 1),
+        ("pace", "joint", 1),
+    ]
+    assert all(0 < m.jain_fairness <= 1 and m.energy_j > 0 for m in measures)
+    assert all(m.energy_j == pytest.approx(m.train_energy_j + m.wait_energy_j) for m in measures)
+    # two of the four boards break their limit at MAXN, and none with pace
+    assert all((m.power_violations > 0) == (m.power == "maxn") for m in measures)
+
+
+def test_worker_processes_give_the_same_runs(whole, comparison, tmp_path):
+    run(tmp_path, comparison, jobs=2)
+    assert files(tmp_path) == files(whole.path)
+
+
+def test_a_finished_comparison_runs_nothing_and_a_larger_one_only_what_is_new(
+    whole, comparison, tmp_path
+):
+    folder, ran = run(tmp_path, replace(comparison, seeds=(0,)))
+    assert len(ran) == 2
+    _, ran = run(tmp_path, replace(comparison, seeds=(1,)))
+    assert sorted(ran) == ["pace-joint-2-seed1", "random-maxn-2-seed1"]
+    assert run(tmp_path, comparison)[1] == []
+    assert folder.asked()[0] == comparison
+
+
+def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(whole, comparison, tmp_path):
+    """A real kill -9 in the middle of a run; the workers end too, and let go of the pipe."""
+    program = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from server.comparison.folder import ComparisonFolder\n"
+        "from server.comparison.grid import Comparison\n"
+        "from server.comparison.running import run_comparison\n"
+        "if __name__ == '__main__':\n"
+        "    asked = Comparison.from_record(json.loads(sys.argv[2]))\n"
+        "    folder = ComparisonFolder(Path(sys.argv[1]))\n"
+        "    run_comparison(folder, asked, '', 2, lambda *_: None, lambda *_: None)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), json.dumps(comparison.record())]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while not list(tmp_path.glob("runs/*-seed1/rounds.csv")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    _, errors = process.communicate()  # until the last process that holds the pipe has ended
+    assert process.returncode == -signal.SIGKILL, errors
+    folder = ComparisonFolder(tmp_path)
+    finished = {result.config.run_name for result in folder.results(comparison)}
+    assert 0 < len(finished) < 4
+    _, ran = run(tmp_path, comparison)
+    assert {*ran, *finished} == {config.run_name for config in comparison.runs()}
+    assert not finished & {*ran}
+    assert measures_of(folder, comparison) == measures_of(whole, comparison)
+
+
+def test_a_folder_belongs_to_one_configuration_and_one_process(whole, comparison):
+    other = replace(comparison, base=replace(comparison.base, rounds=4))
+    with pytest.raises(InvalidInput, match="another comparison: rounds was 3, not 4"):
+        run(whole.path, other)
+    with (
+        whole.begun(comparison, 4, ""),
+        pytest.raises(InvalidInput, match="another process runs this comparison"),
+    ):
+        run(whole.path, comparison)
+
+
+def test_runs_of_other_code_are_not_mixed_with_new_ones(comparison, tmp_path):
+    (tmp_path / "comparison.json").write_text(
+        json.dumps({"command": "", "code": "0123", "clients": 4, "asked": comparison.record()})
+    )
+    with pytest.raises(InvalidInput, match=r"begun by other code \(0123"):
+        run(tmp_path, comparison)
+
+
+def test_damaged_files_are_named(comparison, tmp_path):
+    folder, _ = run(tmp_path, replace(comparison, strategies=("pace",), seeds=(0,)))
+    asked, *_ = folder.asked()
+    reports = tmp_path / "runs" / "pace-joint-2-seed0" / "reports.jsonl"
+    lines = reports.read_text().splitlines()
+    lines[1] = lines[1][:30]
+    reports.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InvalidInput, match="reports.jsonl, line 2: damaged"):
+        list(folder.results(asked))
+    folder.file.write_text("{")
+    with pytest.raises(InvalidInput, match="comparison.json: not readable"):
+        folder.asked()
+    with pytest.raises(InvalidInput, match="no comparison here"):
+        ComparisonFolder(tmp_path / "nowhere").asked()
+
+
+def test_a_policy_under_which_nobody_can_train_is_a_result(comparison, tmp_path):
+    fleet = tmp_path / "weak.toml"
+    fleet.write_text('[[group]]\nboard = "orin-agx"\ncount = 2\npower_w = 3\n')
+    weak = replace(comparison, base=replace(comparison.base, fleet=str(fleet)), seeds=(0,))
+    folder, ran = run(tmp_path / "out", weak)
+    assert len(ran) == 2
+    at_maxn, pace = measures_of(folder, weak)
+    assert at_maxn.power_violations and pace.energy_j == 0 and pace.rounds_to_target is None
+
+
+def test_what_cannot_run_is_said_before_anything_runs(comparison):
+    with pytest.raises(UnknownName, match="strategy 'best'"):
+        check_comparison(replace(comparison, strategies=("pace", "best")))
