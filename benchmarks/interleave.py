@@ -147,6 +147,9 @@ class _Batches:
         self._infer(len(tickets))
         return [None] * len(tickets)
 
+    def ended(self) -> None:
+        """Nothing is left to do."""
+
 
 class _Minibatches:
     """The engine's job of training."""
@@ -167,6 +170,9 @@ class _Minibatches:
         self._train()
         self.done += 1
         return []
+
+    def ended(self) -> None:
+        """Nothing is left to do."""
 
 
 def managed(load: Load) -> tuple[int, Answers, float]:

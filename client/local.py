@@ -14,12 +14,14 @@ from torch import nn
 from client.fleet import ClientProfile
 from client.tasks.task import Samples, client_indices, load_task
 from client.training import Execution, LocalTraining, execute_plan
+from powerctl.boards import Board
 from powerctl.bottleneck import idle_power_w
 from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.unit import UnitPredictor
 from powerctl.rounds import (
     RoundAssignment,
     RoundOffer,
@@ -76,6 +78,8 @@ class LocalClient:
         What earlier rounds left; `train` updates it.
     device : Device, optional
         What trains, and is left open; by default the profile's, opened for each round.
+    predictor : callable
+        From board and workload to what predicts times and powers.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class LocalClient:
         n_clients: int,
         state: ClientState,
         device: Device | None = None,
+        predictor: Callable[[Board, Workload], UnitPredictor] = SignaturePredictor,
     ) -> None:
         self.config = config
         self.profile = profile
@@ -93,6 +98,7 @@ class LocalClient:
         self.workload = training_workload(config.workload)
         self.task = load_task(config.task, config.data_dir)
         self._n_clients = n_clients
+        self._predicting = predictor
 
     @cached_property
     def samples(self) -> Samples:
@@ -242,8 +248,8 @@ class LocalClient:
             return None
         return PowerGuard(limits, Ladder(device.space, offer.front))
 
-    def _predictor(self, device: Device) -> SignaturePredictor:
-        predictor = SignaturePredictor(device.board, self.workload)
+    def _predictor(self, device: Device) -> UnitPredictor:
+        predictor = self._predicting(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
     def _open_device(self, server_round: int) -> Device:

@@ -294,6 +294,7 @@ class Engine:
             if not isinstance(error, Abandoned):
                 _LOG.warning("a turn of %s failed", name, exc_info=error)
         end_s = self.device.now()
+        job.ended()
         self._end(turn, name, failure is None, end_s)
         if failure is None:
             self._answer(name, tickets, values, start_s, end_s)

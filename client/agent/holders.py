@@ -113,6 +113,9 @@ class Holder:
             raise Abandoned(f"{self.name}: the turn has {how}")
         return [None] * len(tickets)
 
+    def ended(self) -> None:
+        """Nothing is left to do."""
+
     def _send(self, event: pb.TurnEvent) -> None:
         self._desk.post(partial(self.send, event))
 

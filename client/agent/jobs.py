@@ -44,3 +44,6 @@ class Job(Protocol):
             Anything else fails this batch, and only it.
         """
         ...
+
+    def ended(self) -> None:
+        """The turn is over, however it was; on the device thread, before anybody is answered."""

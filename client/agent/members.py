@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from client.agent.engine import Engine
+from client.agent.knowledge import Knowledge
 from client.agent.models import task_model
 from client.agent.registry import Registry
 from client.agent.turns import TurnDevice
@@ -38,12 +39,15 @@ class Member:
         Plans and trains.
     path : Path
         Of its state.
+    source : str
+        The file that its predictor is from; empty for the workload's signature.
     """
 
-    def __init__(self, run: str, client: LocalClient, path: Path) -> None:
+    def __init__(self, run: str, client: LocalClient, path: Path, source: str) -> None:
         self.run = run
         self.client = client
         self._path = path
+        self._source = source
         self._model = client.task.model()
         self._busy = threading.Lock()
 
@@ -54,6 +58,7 @@ class Member:
         node_config: Mapping[str, Any],
         engine: Engine,
         folder: Path,
+        knowledge: Knowledge,
     ) -> Member:
         """The member that configurations of run and node describe; raises `InvalidInput`."""
         config = RunConfig.from_flower(run_config)
@@ -63,8 +68,11 @@ class Member:
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
         path = folder / f"{_file_name(run)}-{profile.client}.json"
-        client = LocalClient(config, profile, n_clients, _read(path), engine.device)
-        return cls(run, client, path)
+        predictor = knowledge.predictor
+        source = knowledge.source(config.workload)
+        state = _read(path, source.name if source else "")
+        client = LocalClient(config, profile, n_clients, state, engine.device, predictor)
+        return cls(run, client, path, source.name if source else "")
 
     @property
     def left_j(self) -> float:
@@ -94,7 +102,7 @@ class Member:
                 )
             finally:
                 self.client.device = between
-                _write(self._path, self.client.state)
+                _write(self._path, self.client.state, self._source)
             trained = {k: v.numpy().copy() for k, v in self._model.state_dict().items()}
             return report, trained if report.minibatches else {}
 
@@ -108,11 +116,14 @@ class Members:
         Has the device.
     folder : Path
         Of their states.
+    knowledge : Knowledge
+        Predicts their minibatches.
     """
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
+    def __init__(self, engine: Engine, folder: Path, knowledge: Knowledge) -> None:
         self._engine = engine
         self._folder = folder
+        self._knowledge = knowledge
         self._known: dict[str, Member] = {}
         self._lock = threading.Lock()
 
@@ -122,7 +133,9 @@ class Members:
         with self._lock:
             if key not in self._known:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                made = Member.of(run_config, node_config, self._engine, self._folder)
+                made = Member.of(
+                    run_config, node_config, self._engine, self._folder, self._knowledge
+                )
                 self._known[key] = made
             return self._known[key]
 
@@ -155,19 +168,23 @@ def _file_name(run: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in run)[:64] or "run"
 
 
-def _read(path: Path) -> ClientState:
+def _read(path: Path, source: str) -> ClientState:
+    """A client's state; what it has learned only if its predictor has the same source."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return ClientState(values["spent_j"], values["loss"], tuple(values["predictor"]))
+        state = ClientState(values["spent_j"], values["loss"])
+        if values.get("source", "") == source:
+            state.predictor = tuple(values["predictor"])
+        return state
     except FileNotFoundError:
         return ClientState()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{path}: no client's state, or damaged: {error}; remove it") from None
 
 
-def _write(path: Path, state: ClientState) -> None:
+def _write(path: Path, state: ClientState, source: str) -> None:
     """Replace the file, so that a kill leaves the old or the new state."""
-    values = asdict(state)
+    values = {**asdict(state), "source": source}
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(values) + "\n", encoding="utf-8")
     fresh.replace(path)

@@ -10,6 +10,7 @@ from typing import IO
 
 from client.agent.found_mode import KeptDevice
 from powerctl.device import Device, open_device
+from powerctl.devices.paced import PacedDevice
 from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
@@ -55,19 +56,9 @@ def claim_socket(path: Path) -> None:
 def open_kept(spec: str, state_dir: Path) -> KeptDevice:
     """Open the device, and restore the mode that a killed agent has left behind.
 
-    Raises
-    ------
-    InvalidInput
-        For a device whose clock is virtual: an agent serves in real time.
+    An agent serves in real time: a board that is not there is held to it.
     """
-    return KeptDevice(_open(spec), state_dir / _FOUND_MODE)
-
-
-def _open(spec: str) -> Device:
-    device = open_device(spec)
+    device: Device = open_device(spec)
     if getattr(device, "is_virtual", isinstance(device, VirtualDevice)):
-        raise InvalidInput(
-            f"the clock of {spec} is virtual and an agent serves in real time; use "
-            f"host:{device.board.name}, which runs on this machine in the name of that board"
-        )
-    return device
+        device = PacedDevice(device)
+    return KeptDevice(device, state_dir / _FOUND_MODE)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -39,6 +39,9 @@ class ModelJob:
         model = self.model  # the same for all of the batch
         outputs = model.predict([ticket.payload for ticket in tickets])
         return [(model.version, values) for values in outputs]
+
+    def ended(self) -> None:
+        """Nothing is left to do."""
 
 
 class Registry:
@@ -156,13 +159,10 @@ class Registry:
 
     def _time(self, model: Model, size: int) -> float:
         """Seconds of one batch, run between turns: one at a time, so that requests go on."""
-
-        def run() -> float:
-            start_s = time.perf_counter()
-            model.predict(model.example(size))
-            return time.perf_counter() - start_s
-
-        return float(self._engine.between_turns(run).result())
+        workload = ModelJob(model).workload(size)
+        run = partial(model.predict, model.example(size))
+        execute = partial(self._engine.device.execute, workload, run)
+        return float(self._engine.between_turns(execute).result())
 
 
 def _sizes(file: ModelFile, model: Model) -> list[int]:

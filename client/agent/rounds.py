@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 
 from client.agent.engine import Engine
+from client.agent.knowledge import Knowledge
 from client.agent.members import Member, Members, serve_global
 from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
@@ -96,12 +97,16 @@ class RoundsService(rpc.RoundsServicer):
         Models of the run's task that are served get each round's global parameters.
     folder : Path
         For the clients' states.
+    knowledge : Knowledge
+        Predicts minibatches.
     """
 
-    def __init__(self, engine: Engine, registry: Registry, folder: Path) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, folder: Path, knowledge: Knowledge
+    ) -> None:
         self._engine = engine
         self._registry = registry
-        self._members = Members(engine, folder)
+        self._members = Members(engine, folder, knowledge)
         self._rounds: dict[str, _Round] = {}
         code_version()  # of what runs here, whatever is installed later
 

@@ -28,6 +28,7 @@ from client.agent.gate_service import GateService
 from client.agent.gate_socket import GateSocket
 from client.agent.holders import Holders
 from client.agent.inference import InferenceService
+from client.agent.knowledge import Knowledge
 from client.agent.metrics import Metrics
 from client.agent.opening import claim_socket, claim_state, open_kept
 from client.agent.power import PowerService
@@ -93,8 +94,11 @@ class Agent:
         holders = Holders(self._desk, settings.lease_s)
         self._gate = GateService(holders)
         self._gate_socket = GateSocket(holders)
-        clients = Path(settings.state_dir) / "clients"
-        self._rounds = RoundsService(self.engine, self._registry, clients)
+        state = Path(settings.state_dir)
+        self._knowledge = Knowledge(state)
+        self._rounds = RoundsService(
+            self.engine, self._registry, state / "clients", self._knowledge
+        )
         self._health = health_aio.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
 

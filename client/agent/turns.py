@@ -24,6 +24,7 @@ class _Minibatch:
         self.workload = workload
         self.step = step
         self.over = threading.Event()
+        self.start_s = self.start_j = 0.0
         self.time_s = 0.0
         self.energy_j = 0.0
         self.error: Exception | None = None
@@ -65,6 +66,7 @@ class TurnDevice:
         self._found: PowerMode | None = None
         self._interrupted = ""
         self._waiting: _Minibatch | None = None
+        self._running: _Minibatch | None = None
         self._lock = threading.Lock()
         engine.add_training(self, Training(name, expected_s))
 
@@ -157,16 +159,24 @@ class TurnDevice:
         if wanted is None:  # taken back while the turn was being given
             return ()
         device = self._engine.device
-        start_s, start_j = device.now(), device.energy_j()
+        wanted.start_s, wanted.start_j = device.now(), device.energy_j()
+        self._running = wanted
         try:
             if wanted.step is not None:
                 wanted.step()
         except Exception as error:  # the round's own thread is told
             wanted.error = error
-        wanted.time_s = device.now() - start_s
-        wanted.energy_j = device.energy_j() - start_j
-        wanted.over.set()
         return ()
+
+    def ended(self) -> None:
+        """Tell the round what its minibatch took."""
+        wanted, self._running = self._running, None
+        if wanted is None:
+            return
+        device = self._engine.device
+        wanted.time_s = device.now() - wanted.start_s
+        wanted.energy_j = device.energy_j() - wanted.start_j
+        wanted.over.set()
 
     def _why_not(self) -> str:
         """Why no minibatch may begin now; empty if it may."""

@@ -6,17 +6,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from powerctl.boards import Board
 from powerctl.bottleneck import Hardware, Signature, idle_power_w, minibatch_cost
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
 from powerctl.pagoda.meters import Meter, NoMeter
-from powerctl.workload import Workload, load_workload
-
-# What an unknown workload is taken to draw: that of a small network of the same kind.
-_STAND_IN = {"infer": "mobilenetv3-infer", "train": "mobilenetv3-train"}
+from powerctl.workload import Workload, stand_in
 
 
 class HostDevice:
@@ -107,18 +104,11 @@ class HostDevice:
         return _idle_w(self.board.hardware, self._mode)
 
     def _busy_w(self, workload: Workload) -> float:
-        signature = workload.signature or _stand_in(workload.kind)
+        signature = workload.signature or stand_in(workload.kind)
         return _busy_w(self.board.hardware, self._mode, signature, workload.batch_size)
 
 
 # Numpy takes 0.1 ms for them, as much as a small turn: so they are kept by mode and batch size.
-
-
-@cache
-def _stand_in(kind: str) -> Signature:
-    signature = load_workload(_STAND_IN[kind]).signature
-    assert signature is not None
-    return signature
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from client.agent import tensors
 from client.agent.engine import Engine
 from client.agent.found_mode import KeptDevice
+from client.agent.knowledge import Knowledge
 from client.agent.limits import ByteLimit, RateLimit, Refused
 from client.agent.opening import open_kept
 from client.agent.settings import ModelFile, parse_model, read_settings
@@ -21,8 +22,11 @@ from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service
-from powerctl.modes import PowerMode
-from powerctl.workload import Workload
+from powerctl.measurement import Measurement, MeasurementTable
+from powerctl.modes import ModeArrays, PowerMode
+from powerctl.powertrain.fitted import FittedPredictor
+from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.workload import Workload, load_workload
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
 DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
@@ -159,6 +163,9 @@ class Broken:
     def run(self, tickets):
         pass
 
+    def ended(self):
+        pass
+
 
 def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
     engine, outcomes = Engine(host, Interleaver()), []
@@ -188,6 +195,44 @@ def test_what_was_left_before_the_machine_started_anew_is_no_longer_true(tmp_pat
     assert KeptDevice(Clocks(tmp_path / "clocks"), found).restored is None
 
 
-def test_a_device_with_a_virtual_clock_is_refused(tmp_path):
-    with pytest.raises(InvalidInput, match="host:orin-agx"):
-        open_kept("twin:orin-agx", tmp_path)
+def test_a_board_that_is_not_there_keeps_step_with_the_real_clock(tmp_path):
+    device = open_kept("twin:orin-agx", tmp_path)
+    before_s, began_s = device.now(), time.monotonic()
+    device.apply(device.space.minimum)
+    slow_s = device.execute(BATCH, lambda: None)
+    device.apply(device.space.maximum)
+    fast_s = device.execute(BATCH, lambda: None)
+    assert slow_s > fast_s > 0
+    assert slow_s + fast_s <= device.now() - before_s <= time.monotonic() - began_s
+    idle_j = device.energy_j()
+    time.sleep(0.05)
+    assert device.energy_j() > idle_j
+
+
+def test_what_is_measured_of_a_workload_goes_before_its_signature(tmp_path):
+    board, workload = load_board("orin-agx"), load_workload("resnet18-train")
+    knowledge = Knowledge(tmp_path)
+    fast, slow = (board.space.maximum, board.space.minimum)
+    nominal = knowledge.predictor(board, workload).predict(ModeArrays.of([fast]))
+    (tmp_path / "tables").mkdir()
+    measured = [Measurement(fast, 0.5, 50.0), Measurement(slow, 9.0, 12.0)]
+    MeasurementTable.of(measured).write(tmp_path / "tables" / "resnet18-train.csv")
+    table = knowledge.predictor(board, workload).predict(ModeArrays.of([fast]))
+    assert abs(table.time_s[0] - 0.5) < abs(nominal.time_s[0] - 0.5)
+    (tmp_path / "predictors").mkdir()
+    file = tmp_path / "predictors" / "resnet18-train.json"
+    GaussianPredictor(kind="infer").fit(MeasurementTable.of(measured)).save(file)
+    with pytest.raises(InvalidInput, match="predicts infer on orin-agx, not train"):
+        knowledge.predictor(board, workload)
+
+
+def test_a_fitted_predictor_learns_the_factor_of_its_unit():
+    modes = load_board("orin-agx").space.arrays.take(np.arange(0, 18_000, 1000))
+    rows = [Measurement(modes.mode(i), 0.1 * i + 0.1, 20.0) for i in (0, 17)]
+    fitted = FittedPredictor(GaussianPredictor().fit(MeasurementTable.of(rows)), 16)
+    before = fitted.predict(modes)
+    for i in range(12):
+        fitted.partial_fit(modes.mode(i), 1.3 * before.time_s[i], before.power_w[i])
+    after = fitted.predict(modes)
+    np.testing.assert_allclose(after.time_s / before.time_s, 1.3, rtol=0.05)
+    assert (after.time_std < before.time_std).all()
