@@ -39,6 +39,11 @@ class JtopPower:
         """Watts in total, by jtop's rule."""
         return float(self._client.power["tot"]["power"]) / 1000
 
+    def preset(self) -> str | None:
+        """The name of nvpmodel's preset, None where nvpmodel is not installed."""
+        nvpmodel = self._client.nvpmodel
+        return None if nvpmodel is None else str(nvpmodel.name)
+
     def close(self) -> None:
         """Leave the service."""
         self._client.close()
