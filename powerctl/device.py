@@ -84,7 +84,12 @@ def module_of(device: Device) -> Device:
 
 
 def open_device(
-    spec: str, *, board: str = "orin-agx", unit: int = 0, random_state: int = 0
+    spec: str,
+    *,
+    board: str = "orin-agx",
+    unit: int = 0,
+    random_state: int = 0,
+    total: str = "module",
 ) -> Device:
     """Open a device by its specification.
 
@@ -98,6 +103,8 @@ def open_device(
         For a table, the board that it was measured on.
     unit, random_state : int
         For a twin: which piece of silicon it is, and the seed of its noise.
+    total : {"module", "jtop", "jtop-service"}
+        For a Jetson: what its power is; see `powerctl.devices.jetson.Jetson`.
 
     Raises
     ------
@@ -105,6 +112,8 @@ def open_device(
         If there is no such device here, board, or table.
     """
     kind, _, name = spec.partition(":")
+    if total != "module" and kind != "jetson":
+        raise InvalidInput(f"--total {total} is for a Jetson, and {spec} is none")
     if kind == "twin" and name:
         from powerctl.devices.twin import Twin
 
@@ -123,7 +132,7 @@ def open_device(
     if kind == "jetson":
         from powerctl.devices.jetson import Jetson
 
-        return Jetson(Path(name or "/"), unit=unit, random_state=random_state)
+        return Jetson(Path(name or "/"), total=total, unit=unit, random_state=random_state)
     raise InvalidInput(
-        f"cannot read {spec!r} as a device; write jetson, twin:BOARD or table:FILE.csv"
+        f"cannot read {spec!r} as a device; write jetson, jetson:DIR, twin:BOARD or table:FILE.csv"
     )

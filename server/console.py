@@ -19,6 +19,7 @@ def row_line(row: RoundRow) -> str:
     clients = " ".join(map(str, entry.clients)) or "none"
     troubles = [
         (entry.budget_misses, "over limit"),
+        (entry.guarded, "stepped down"),
         (entry.late, "late"),
         (entry.partial, "partial"),
         (entry.declined, "declined"),
@@ -78,6 +79,7 @@ SUMMARY_HEADER = (
     "total (kJ)",
     "waiting (kJ)",
     "over power",
+    "stepped down",
     "over budget",
 )
 
@@ -99,6 +101,7 @@ def _summary_row(result: FederationResult, target: float) -> tuple[object, ...]:
         result.ledger.energy_j / 1e3,
         sum(entry.wait_energy_j for entry in entries) / 1e3,
         sum(entry.power_violations for entry in entries),
+        sum(entry.guarded for entry in entries),
         sum(entry.budget_violations for entry in entries),
     )
 

@@ -142,6 +142,7 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
         "wait_energy_j": sum(entry.wait_energy_j for entry in entries),
         "power_violations": sum(entry.power_violations for entry in entries),
         "budget_violations": sum(entry.budget_violations for entry in entries),
+        "guarded": sum(entry.guarded for entry in entries),
         "late": sum(entry.late for entry in entries),
         "declined": sum(entry.declined for entry in entries),
         "failed": sum(entry.failed for entry in entries),

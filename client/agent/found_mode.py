@@ -24,6 +24,7 @@ class KeptDevice:
     Parameters
     ----------
     device : Device
+        One that says `keeps_found` keeps it itself, and is only asked to restore.
     file : Path
         In the agent's state directory.
 
@@ -37,7 +38,8 @@ class KeptDevice:
         self.device = device
         self._file = file
         self._found = device.mode()
-        self.restored = _left(file, device.space)
+        self._keeps = not getattr(device, "keeps_found", False)
+        self.restored = _left(file, device.space) if self._keeps else None
         if self.restored is not None:
             device.apply(self.restored)
             self._found = self.restored
@@ -52,7 +54,7 @@ class KeptDevice:
 
     def apply(self, mode: PowerMode) -> None:
         """Set a mode, and remember the one found."""
-        if mode != self._found and not self._file.exists():
+        if self._keeps and mode != self._found and not self._file.exists():
             self.space.check(mode)
             _write(self._file, self._found)
         self.device.apply(mode)
@@ -79,7 +81,9 @@ class KeptDevice:
 
     def restore(self) -> None:
         """Return to the mode found, and forget it."""
-        if self.device.mode() != self._found:
+        if not self._keeps:
+            self.device.restore()
+        elif self.device.mode() != self._found:
             self.device.apply(self._found)
         self._file.unlink(missing_ok=True)
 

@@ -47,6 +47,8 @@ Examples:
   Two modes, three batch sizes of an inference:
     powerctl profile --device twin:orin-agx --workload resnet50-infer \\
       --mode maxn --mode 8c/1190/726/3199 --batch 1,4,16 --out batches.jsonl
+  A Jetson, or a fake one (powerctl fake-board orin-agx /tmp/orin):
+    powerctl profile --device jetson:/tmp/orin --modes 30 --out jetson.jsonl
   Minibatches of your own: make() returns the function that runs one:
     powerctl profile --device twin:orin-agx --workload resnet18-train \\
       --modes 30 --step my_training:make --out mine.jsonl
@@ -55,7 +57,7 @@ Run the same command again to go on with a run that was stopped.
 
 
 @click.command("profile", epilog=_EXAMPLES)
-@click.option("--device", "spec", required=True, help="jetson, twin:BOARD or table:FILE.csv.")
+@click.option("--device", "spec", required=True, help="jetson[:DIR], twin:BOARD or table:FILE.csv.")
 @click.option("--board", default="orin-agx", show_default=True, help="Board of a table device.")
 @click.option("--workload", default="resnet18-train", show_default=True, help="Workload.")
 @click.option("--batch", help="Batch sizes measured in each mode, e.g. 1,4,16.")
@@ -72,6 +74,13 @@ Run the same command again to go on with a run that was stopped.
 )
 @click.option("--time-error", default="2%", show_default=True, help="95 % interval of the time.")
 @click.option("--power-error", default="1%", show_default=True, help="95 % interval of the power.")
+@click.option(
+    "--total",
+    type=click.Choice(["module", "jtop", "jtop-service"]),
+    default="module",
+    show_default=True,
+    help="Power of a Jetson: of the module's rails, of all that jtop adds up, or asked of jtop.",
+)
 @click.option("--step", "step_name", help="pkg.module:make, which returns what runs a minibatch.")
 @json_option
 def profile_command(
@@ -86,6 +95,7 @@ def profile_command(
     min_minibatches: int,
     time_error: str,
     power_error: str,
+    total: str,
     step_name: str | None,
     as_json: bool,
 ) -> None:
@@ -110,7 +120,9 @@ def profile_command(
     for path in filter(None, (out, csv)):  # before the profile, not after an hour of it
         if not Path(path).absolute().parent.is_dir():
             raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
-    device = open_device(spec, board=board, random_state=sampling.seed)
+    device = open_device(spec, board=board, random_state=sampling.seed, total=total)
+    if total != "module":  # figures that are not to be mixed
+        spec = f"{spec} --total {total}"
     sampler = sampling.sampler(device, job, sizes)
     step = None if step_name is None else load_step(step_name, sizes)
     with ProfileLog.open(out, LogHeader.of(device, spec, job, procedure)) as log:

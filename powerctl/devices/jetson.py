@@ -12,7 +12,7 @@ from powerctl.jetson.controller import Controller
 from powerctl.jetson.discovery import board_with
 from powerctl.jetson.fake import FakeSysfs
 from powerctl.jetson.heat import Thermometer
-from powerctl.jetson.rails import RailPower
+from powerctl.jetson.rails import PowerSource, RailPower
 from powerctl.jetson.running import RealRunning, Running, TwinRunning
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.modes import PowerMode
@@ -33,8 +33,9 @@ class Jetson:
     ----------
     root : Path
         ``/`` on a Jetson; the folder of a fake board (``powerctl fake-board``).
-    total : {"module", "jtop"}
-        How rails add up to the module's power; see `powerctl.jetson.rails.total_labels`.
+    total : {"module", "jtop", "jtop-service"}
+        How rails add up to the module's power, see `powerctl.jetson.rails.total_labels`; or the
+        jtop service, which reads them once a second.
     unit, random_state : int
         Of a fake board: which piece of silicon it is, and the seed of its noise.
     socket : Path, optional
@@ -46,6 +47,8 @@ class Jetson:
         Which rails are counted.
     is_virtual : bool
         Whether time is the twin's: on a fake board.
+    keeps_found : bool
+        True: what was found is on disc, and restored after a kill.
 
     Raises
     ------
@@ -53,7 +56,7 @@ class Jetson:
         If clocks or rails are missing; says what mends it.
     """
 
-    power_period_s = 0.5  # 75 fresh readings of the power monitor
+    keeps_found = True
 
     def __init__(
         self,
@@ -68,9 +71,10 @@ class Jetson:
         self._controller = open_controller(self.sysfs, socket)
         self.board = board_with(self._controller.identity, self._controller.axes)
         self.space = self.board.space
-        self.power = RailPower(self.sysfs, total)
+        self.power = _power_source(self.sysfs, total)
         self.thermometer = Thermometer(self.sysfs)
-        self.energy_source = f"module (INA3221: {' + '.join(self.power.labels)})"
+        self.power_period_s = self.power.period_s
+        self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
         self.is_virtual = self.sysfs.is_fake
         self._running = self._start_running(unit, random_state)
         self._closing = weakref.finalize(self, _leave, self._controller, self._running)
@@ -153,6 +157,14 @@ class Jetson:
                 self.sysfs, self.board, self.power.total_w, unit=unit, random_state=random_state
             )
         return RealRunning(self.power.total_w)
+
+
+def _power_source(sysfs: Sysfs, total: str) -> PowerSource:
+    if total != "jtop-service":
+        return RailPower(sysfs, total)
+    from powerctl.jetson.jtop_power import JtopPower
+
+    return JtopPower()
 
 
 def _leave(controller: Controller, running: Running) -> None:

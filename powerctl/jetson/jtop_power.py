@@ -24,8 +24,17 @@ class JtopPower:
         If jetson-stats is not installed, or its service does not answer.
     """
 
+    name = "jtop service"
+    period_s = 2.0  # two readings
+
     def __init__(self, client: Any = None) -> None:
         self._client = client or _open_client()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The rails in its total."""
+        power = self._client.power
+        return (power["tot"]["name"],) if "name" in power["tot"] else tuple(power["rail"])
 
     def by_rail(self) -> dict[str, float]:
         """Watts of every rail, the total's own rail among them where it has one."""

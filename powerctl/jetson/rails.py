@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from powerctl.board_files import board_names, read_board
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -86,7 +87,7 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
         inputs = [label for label in labels if label in _INPUTS]
         return tuple(inputs[:1] or labels)
     if rule != "module":
-        raise InvalidInput(f"the total is 'module' or 'jtop', not {rule!r}")
+        raise InvalidInput(f"the total is 'module', 'jtop' or 'jtop-service', not {rule!r}")
     rules = {_total_of(name) for name in board_names()}
     for chosen in sorted(rules, key=lambda total: (len(total), total)):
         if set(chosen) <= set(labels):
@@ -101,6 +102,34 @@ def _total_of(board: str) -> tuple[str, ...]:
     return tuple(rail["label"] for rail in known["rail"] if rail["label"] in in_total)
 
 
+class PowerSource(Protocol):
+    """Reads the module's power, and that of its rails.
+
+    Attributes
+    ----------
+    name : str
+        What reads it.
+    period_s : float
+        Seconds over which a mean says something.
+    """
+
+    name: str
+    period_s: float
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The rails in the total."""
+        ...
+
+    def by_rail(self) -> dict[str, float]:
+        """Watts of every rail."""
+        ...
+
+    def total_w(self) -> float:
+        """Watts of the module."""
+        ...
+
+
 class RailPower:
     """Reads rails and their total.
 
@@ -111,6 +140,9 @@ class RailPower:
     rule : {"module", "jtop"}
         How the total is made up; see `total_labels`.
     """
+
+    name = "INA3221"
+    period_s = 0.5  # 75 fresh readings
 
     def __init__(self, sysfs: Sysfs, rule: str = "module") -> None:
         self._sysfs = sysfs

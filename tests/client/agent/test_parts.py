@@ -18,15 +18,18 @@ from client.agent.opening import open_kept
 from client.agent.settings import ModelFile, parse_model, read_settings
 from client.agent.tickets import Ticket
 from powerctl.boards import load_board
+from powerctl.device import open_device
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service
+from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.workload import Workload, load_workload
+from tests.powerctl.jetson.conftest import settings
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
 DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
@@ -186,6 +189,18 @@ def test_a_killed_agents_mode_is_undone_by_the_next(tmp_path):
     assert again.restored == again.mode() == again.space.maximum
     assert json.loads(clocks.read_text()) == list(again.space.maximum.values)
     assert not found.exists()
+
+
+def test_a_jetson_keeps_what_it_found_itself_and_only_restores(tmp_path):
+    """What it was found in is no mode: clocks between limits, memory that floats."""
+    sysfs = make_fake_board("orin-nano", "6", tmp_path / "board")
+    before = settings(sysfs)
+    with open_device(f"jetson:{sysfs.root}") as jetson:
+        kept = KeptDevice(jetson, tmp_path / "found.json")
+        kept.apply(kept.space.minimum)
+        assert settings(sysfs) != before and not (tmp_path / "found.json").exists()
+        kept.restore()
+        assert settings(sysfs) == before
 
 
 def test_what_was_left_before_the_machine_started_anew_is_no_longer_true(tmp_path):

@@ -68,7 +68,7 @@ def test_unconnected_channels_and_the_sum_of_shunts_are_no_rails(fake):
 
 def test_strange_rails_and_rules_are_refused(fake):
     board = fake("nano", "4")
-    with pytest.raises(InvalidInput, match="'module' or 'jtop'"):
+    with pytest.raises(InvalidInput, match="'module', 'jtop' or"):
         RailPower(board, "all")
     with board._changing() as kernel:
         kernel.state.rails[0][0] = "STRANGE"
@@ -128,7 +128,7 @@ def test_jtop_is_another_source():
     }
     client = SimpleNamespace(power=power, close=lambda: None)
     jtop = JtopPower(client)
-    assert jtop.total_w() == 6.2
+    assert jtop.total_w() == 6.2 and jtop.labels == ("VDD_IN",)
     assert jtop.by_rail() == {"VDD_CPU_GPU_CV": 2.1, "VDD_SOC": 1.4, "VDD_IN": 6.2}
     jtop.close()
 
