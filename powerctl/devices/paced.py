@@ -44,6 +44,12 @@ class PacedDevice:
         self._running = False  # time that passes now is a minibatch's
         self._start_s = time.monotonic() - device.now()
 
+    def __getattr__(self, name: str) -> object:
+        """What else the device has, such as a thermometer."""
+        if name == "_device":  # not yet there
+            raise AttributeError(name)
+        return getattr(self._device, name)
+
     def apply(self, mode: PowerMode) -> None:
         """Apply a mode; returns when it is in force there."""
         with self._lock:

@@ -18,7 +18,7 @@ from client.agent.opening import open_kept
 from client.agent.settings import ModelFile, parse_model, read_settings
 from client.agent.tickets import Ticket
 from powerctl.boards import load_board
-from powerctl.device import open_device
+from powerctl.device import excess_c
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
@@ -195,12 +195,15 @@ def test_a_jetson_keeps_what_it_found_itself_and_only_restores(tmp_path):
     """What it was found in is no mode: clocks between limits, memory that floats."""
     sysfs = make_fake_board("orin-nano", "6", tmp_path / "board")
     before = settings(sysfs)
-    with open_device(f"jetson:{sysfs.root}") as jetson:
-        kept = KeptDevice(jetson, tmp_path / "found.json")
-        kept.apply(kept.space.minimum)
-        assert settings(sysfs) != before and not (tmp_path / "found.json").exists()
-        kept.restore()
-        assert settings(sysfs) == before
+    kept = open_kept(f"jetson:{sysfs.root}", tmp_path)
+    kept.apply(kept.space.minimum)
+    assert settings(sysfs) != before and not list(tmp_path.glob("*.json"))
+    sysfs.heat(98)
+    assert excess_c(kept) == pytest.approx(2.0), "three degrees before it slows itself down"
+    sysfs.heat(47.0)
+    kept.restore()
+    assert settings(sysfs) == before
+    kept.close()
 
 
 def test_what_was_left_before_the_machine_started_anew_is_no_longer_true(tmp_path):
