@@ -22,6 +22,8 @@ Examples:
   wattfed-agent serve --model digits=model.pt,task=digits
   wattfed-agent serve --device host:orin-agx --latency 50ms --batch 8 \\
     --model detector=detector.ts,inputs=3x224x224,latency=80ms --metrics-port 9464
+  wattfed-agent serve --device twin:orin-agx --power 30 --training mobilenetv3-train \\
+    --model digits=model.pt,task=digits,workload=mobilenetv3-infer
   wattfed-agent serve --config agent.toml --listen 0.0.0.0:7443 \\
     --tls-cert cert.pem --tls-key key.pem --token-file tokens
   wattfed-agent status
@@ -58,7 +60,7 @@ def cli() -> None:
     multiple=True,
     metavar="NAME=PATH[,...]",
     help="TorchScript (inputs=3x224x224), torch.export (.pt2) or a state dict (task=digits); "
-    "also latency=, batch=, largest=. May be given several times.",
+    "also latency=, batch=, largest=, workload=. May be given several times.",
 )
 @click.option(
     "--latency",
@@ -68,6 +70,8 @@ def cli() -> None:
     help="Budget of a request, for models that say none. [100ms]",
 )
 @click.option("--batch", "batch_size", type=click.IntRange(1), help="Planned batch. [1]")
+@click.option("--power", "power_w", type=float, help="Plan mode and batch within so many watts.")
+@click.option("--training", help="Plan for most training of this workload beside. [least latency]")
 @click.option("--metrics-port", "metrics", metavar="[HOST:]PORT", help="Prometheus metrics.")
 @click.option("--state-dir", help="What outlives the agent. [~/.local/state/wattfed-agent]")
 @click.option(
@@ -118,6 +122,7 @@ def status(as_json: bool, **where: str) -> None:
     """What an agent serves, and how it does."""
     from client.agent.proto import agent_pb2 as pb
     from client.agent.proto import agent_pb2_grpc as rpc
+    from client.agent.top import describe_plan
 
     with _connect(**where) as channel:
         now = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=10)
@@ -131,6 +136,7 @@ def status(as_json: bool, **where: str) -> None:
         return
     click.echo(f"{now.device}, mode {now.mode}, up {now.uptime_s:.0f} s")
     click.echo(f"{now.energy_j:.4g} J since ({now.energy_source})")
+    click.echo(describe_plan(now.plan))
     if models.models:
         click.echo()
         console.print_table(

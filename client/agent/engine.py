@@ -188,11 +188,34 @@ class Engine:
 
         def errand() -> None:
             self.device.apply(mode)
-            with self._wake:
-                self._policy.replan(services, training)
-                self._services.update({service.name: service for service in services})
+            with self._wake:  # holders may have gone meanwhile
+                there = {s.name: s for s in services if s.name in self._jobs}
+                jobs = [job for job in training if job.name in self._jobs]
+                self._policy.replan(there.values(), jobs)
+                self._services.update(there)
 
         return self.between_turns(errand)
+
+    def service(self, name: str) -> Service:
+        """How a service is planned."""
+        with self._wake:
+            return self._services[name]
+
+    def arrived(self, name: str) -> int:
+        """Requests of a service that have come so far."""
+        with self._wake:
+            return self._policy.accounts[name].arrived
+
+    def expected(self) -> tuple[list[Service], list[Training]]:
+        """All services and training jobs as they are planned, with the times learned so far."""
+        with self._wake:
+            times = {name: self._policy.times(name) for name in self._jobs}
+            services = [
+                replace(service, time_s={n: times[name].expected_s(n) for n in service.time_s})
+                for name, service in self._services.items()
+            ]
+            training = [name for name in self._jobs if name not in self._services]
+            return services, [Training(name, times[name].expected_s()) for name in training]
 
     def state(self) -> EngineState:
         """Everything at one moment."""
@@ -212,6 +235,7 @@ class Engine:
             latency_s=math.inf if service is None else service.latency_s,
             latency_p50_s=p50_s,
             latency_p99_s=p99_s,
+            rate_hz=0.0 if service is None else self._policy.rate_hz(name),
         )
 
     # The device thread

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from client.agent.engine import Engine
 from client.agent.knowledge import Knowledge
 from client.agent.models import task_model
 from client.agent.registry import Registry
 from client.agent.turns import TurnDevice
 from client.fleet import profile_from_node_config
 from client.local import ClientState, LocalClient, Progress
+from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from strategies.run_config import RunConfig
@@ -56,7 +56,7 @@ class Member:
         cls,
         run_config: Mapping[str, Any],
         node_config: Mapping[str, Any],
-        engine: Engine,
+        device: Device,
         folder: Path,
         knowledge: Knowledge,
     ) -> Member:
@@ -71,7 +71,7 @@ class Member:
         predictor = knowledge.predictor
         source = knowledge.source(config.workload)
         state = _read(path, source.name if source else "")
-        client = LocalClient(config, profile, n_clients, state, engine.device, predictor)
+        client = LocalClient(config, profile, n_clients, state, device, predictor)
         return cls(run, client, path, source.name if source else "")
 
     @property
@@ -112,16 +112,16 @@ class Members:
 
     Parameters
     ----------
-    engine : Engine
-        Has the device.
+    device : Device
+        Whose modes they may offer.
     folder : Path
         Of their states.
     knowledge : Knowledge
         Predicts their minibatches.
     """
 
-    def __init__(self, engine: Engine, folder: Path, knowledge: Knowledge) -> None:
-        self._engine = engine
+    def __init__(self, device: Device, folder: Path, knowledge: Knowledge) -> None:
+        self._device = device
         self._folder = folder
         self._knowledge = knowledge
         self._known: dict[str, Member] = {}
@@ -134,7 +134,7 @@ class Members:
             if key not in self._known:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 made = Member.of(
-                    run_config, node_config, self._engine, self._folder, self._knowledge
+                    run_config, node_config, self._device, self._folder, self._knowledge
                 )
                 self._known[key] = made
             return self._known[key]

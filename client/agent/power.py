@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import grpc
 
 from client.agent.engine import Engine
+from client.agent.planning import PlanState
 from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
 from client.agent.states import EngineState, JobState
@@ -48,14 +49,14 @@ class PowerService(rpc.PowerServicer):
     engine : Engine
     spec : str
         How the device was asked for.
-    origin : callable
-        Who made the plan in force.
+    plan : callable
+        The plan in force.
     """
 
-    def __init__(self, engine: Engine, spec: str, origin: Callable[[], str]) -> None:
+    def __init__(self, engine: Engine, spec: str, plan: Callable[[], PlanState]) -> None:
         self._engine = engine
         self._spec = spec
-        self._origin = origin
+        self._plan = plan
 
     async def GetStatus(
         self, request: pb.StatusRequest, context: grpc.aio.ServicerContext
@@ -95,7 +96,7 @@ class PowerService(rpc.PowerServicer):
                 mode=reading.mode,
                 batch_size={job.name: job.batch_size for job in jobs if not job.is_training},
                 load=reading.engine.load,
-                origin=self._origin(),
+                **asdict(self._plan()),
             ),
             jobs=[_job(job) for job in jobs],
         )
@@ -122,6 +123,7 @@ def _job(job: JobState) -> pb.JobStatus:
         busy_s=account.busy_s,
         latency_p50_s=job.latency_p50_s,
         latency_p99_s=job.latency_p99_s,
+        rate_hz=job.rate_hz,
         batch_size=job.batch_size,
         latency_s=job.latency_s,
     )

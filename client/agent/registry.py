@@ -15,21 +15,32 @@ from client.agent.settings import ModelFile
 from client.agent.tickets import Ticket
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
-from powerctl.workload import Workload
+from powerctl.workload import Workload, load_workload
 
 _WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
 
 
-class ModelJob:
-    """Serves a model: a turn is one batch of its requests."""
+def charged_as(model: str, workload: str) -> Workload:
+    """What a model's batches cost as much as: a workload with costs, or its name alone."""
+    if not workload:
+        return Workload(model, "infer", 1)
+    named = load_workload(workload)
+    if named.kind != "infer":
+        raise InvalidInput(f"model {model}: {workload} is no inference workload")
+    return named
 
-    def __init__(self, model: Model) -> None:
+
+class ModelJob:
+    """Serves a model: a turn is one batch of its requests, charged as a workload if it has one."""
+
+    def __init__(self, model: Model, workload: str = "") -> None:
         self.name = model.name
         self.model = model
+        self._workload = charged_as(model.name, workload)
 
     def workload(self, size: int) -> Workload:
         """A batch of the model."""
-        return Workload(self.name, "infer", self.model.fixed_batch or size)
+        return self._workload.with_batch_size(self.model.fixed_batch or size)
 
     def begin(self, tickets: Sequence[Ticket]) -> None:
         """Nothing: `run` follows."""
@@ -60,7 +71,6 @@ class Registry:
         self._queue_length = queue_length
         self._jobs: dict[str, ModelJob] = {}
         self._files: dict[str, ModelFile] = {}
-        self._services: dict[str, Service] = {}
         self._loading = threading.Lock()
 
     def __len__(self) -> int:
@@ -77,7 +87,7 @@ class Registry:
 
     def service(self, name: str) -> Service:
         """How a model is served."""
-        return self._services[name]
+        return self._engine.service(name)
 
     def task(self, name: str) -> str:
         """The task that a model's parameters are of; empty if it came with its own network."""
@@ -99,11 +109,10 @@ class Registry:
             if file.name in self._jobs:
                 raise InvalidInput(f"there is a model {file.name!r} already: reload it")
             model = read_model(file)
-            service = self._service(file, model)
-            job = ModelJob(model)
-            self._engine.add_service(job, service)
-            self._services[file.name] = service
             self._files[file.name] = file
+            service = self._service(file, model)
+            job = ModelJob(model, file.workload)
+            self._engine.add_service(job, service)
             self._jobs[file.name] = job
             return model
 
@@ -130,7 +139,7 @@ class Registry:
                     f"served {shapes[1]}; load it under another name"
                 )
             job = self._jobs[model.name]
-            sizes = sorted({model.fixed_batch or 1, self._services[model.name].batch_size})
+            sizes = sorted({model.fixed_batch or 1, self.service(model.name).batch_size})
             for size in sizes * _WARMUPS:
                 self._time(model, size)
             self._engine.between_turns(lambda: setattr(job, "model", model)).result()
@@ -159,7 +168,7 @@ class Registry:
 
     def _time(self, model: Model, size: int) -> float:
         """Seconds of one batch, run between turns: one at a time, so that requests go on."""
-        workload = ModelJob(model).workload(size)
+        workload = ModelJob(model, self._files[model.name].workload).workload(size)
         run = partial(model.predict, model.example(size))
         execute = partial(self._engine.device.execute, workload, run)
         return float(self._engine.between_turns(execute).result())

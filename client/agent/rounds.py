@@ -17,7 +17,7 @@ from client.agent.members import Member, Members, serve_global
 from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
 from client.agent.registry import Registry
-from client.agent.turns import TurnDevice
+from client.agent.turns import PlannedDevice, TurnDevice
 from client.agent.wire import (
     arrays_from_proto,
     arrays_to_proto,
@@ -99,14 +99,24 @@ class RoundsService(rpc.RoundsServicer):
         For the clients' states.
     knowledge : Knowledge
         Predicts minibatches.
+    sets_modes : bool
+        Whether rounds set the mode; else they train in that of the plan in force.
     """
 
     def __init__(
-        self, engine: Engine, registry: Registry, folder: Path, knowledge: Knowledge
+        self,
+        engine: Engine,
+        registry: Registry,
+        folder: Path,
+        knowledge: Knowledge,
+        *,
+        sets_modes: bool = True,
     ) -> None:
         self._engine = engine
         self._registry = registry
-        self._members = Members(engine, folder, knowledge)
+        device = engine.device if sets_modes else PlannedDevice(engine.device)
+        self._members = Members(device, folder, knowledge)
+        self._sets_modes = sets_modes
         self._rounds: dict[str, _Round] = {}
         code_version()  # of what runs here, whatever is installed later
 
@@ -176,7 +186,9 @@ class RoundsService(rpc.RoundsServicer):
         budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]
         expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
         name = f"round {request.round_id}"
-        device = TurnDevice(self._engine, name, member.client.workload, expected_s)
+        device = TurnDevice(
+            self._engine, name, member.client.workload, expected_s, sets_modes=self._sets_modes
+        )
         round_ = _Round(request, member, device)
         round_.result = asyncio.create_task(
             asyncio.to_thread(round_.run, self._engine, self._registry)

@@ -31,6 +31,7 @@ from client.agent.inference import InferenceService
 from client.agent.knowledge import Knowledge
 from client.agent.metrics import Metrics
 from client.agent.opening import claim_socket, claim_state, open_kept
+from client.agent.planning import NoPlanner, Planner, model_to_plan
 from client.agent.power import PowerService
 from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
@@ -97,8 +98,14 @@ class Agent:
         state = Path(settings.state_dir)
         self._knowledge = Knowledge(state)
         self._rounds = RoundsService(
-            self.engine, self._registry, state / "clients", self._knowledge
+            self.engine,
+            self._registry,
+            state / "clients",
+            self._knowledge,
+            sets_modes=not settings.plan.power_w,
         )
+        self._planner: Planner | NoPlanner = NoPlanner()
+        self._planning: asyncio.Task[None] | None = None
         self._health = health_aio.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
 
@@ -111,6 +118,10 @@ class Agent:
             await asyncio.wrap_future(self.engine.change(mode))
         for file in settings.model:
             await asyncio.to_thread(self._registry.load, file)
+        if settings.plan.power_w:
+            self._planner = await asyncio.to_thread(self._make_planner)
+            await asyncio.to_thread(self._planner.look)
+        self._planning = asyncio.create_task(self._planner.run())
         for name in ("", *_SERVICES):
             await self._health.set(name, HealthCheckResponse.SERVING)
         where = [await self._listen_locally()]
@@ -122,8 +133,16 @@ class Agent:
             where.append(f"metrics at {host}:{bound}")
         return ", ".join(where)
 
+    def _make_planner(self) -> Planner:
+        plan = self._settings.plan
+        file = model_to_plan({file.name: file for file in self._settings.model}, plan.model)
+        service = self._registry.service(file.name)
+        return Planner.of(self.engine, service, file, plan, self._knowledge)
+
     async def close(self) -> None:
         """Finish the running turn, refuse what waits, restore the device and end."""
+        if self._planning is not None:
+            self._planning.cancel()
         lease_s = self._settings.lease_s
         await self._health.enter_graceful_shutdown()
         # no new calls from here on; those there are go on until they are answered
@@ -185,7 +204,7 @@ class Agent:
         inference = InferenceService(
             self._desk, self._registry, limits, settings.defaults, may_load=local
         )
-        power = PowerService(self.engine, settings.device, lambda: "the configuration")
+        power = PowerService(self.engine, settings.device, self._planner.state)
         rpc.add_InferenceServicer_to_server(inference, server)
         rpc.add_PowerServicer_to_server(power, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

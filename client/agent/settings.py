@@ -32,6 +32,8 @@ class ModelFile:
         The planned batch: 1 never waits for company.
     largest_batch : int
         The most requests of a batch.
+    workload : str
+        The workload of powerctl's catalogue, or file, that its batches cost as much as.
     """
 
     name: str = ""
@@ -41,6 +43,7 @@ class ModelFile:
     latency_s: float = 0.1
     batch_size: int = 1
     largest_batch: int = 32
+    workload: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.latency_s < math.inf:
@@ -79,6 +82,39 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class PlanSettings:
+    """How the agent plans mode and batch size.
+
+    Attributes
+    ----------
+    power_w : float
+        Limit of the module's power; 0: nothing is planned.
+    model : str
+        Whose arrivals are followed; may be empty if only one is served.
+    training : str
+        The workload to leave most room for, as a run's `workload`; empty: least latency.
+    period_s : float
+        Between two looks at the arrivals.
+    window_s, quick_s : float
+        In which the rate is estimated, and in which a sudden rise shows.
+    """
+
+    power_w: float = 0.0
+    model: str = ""
+    training: str = ""
+    period_s: float = 1.0
+    window_s: float = 10.0
+    quick_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.power_w < math.inf or not 0.05 <= self.period_s < math.inf:
+            raise InvalidInput(
+                f"the plan's power_w must be positive watts and period_s at least 0.05, got "
+                f"{self.power_w:g} and {self.period_s:g}"
+            )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that `wattfed-agent serve` can be told.
 
@@ -101,6 +137,7 @@ class Settings:
     defaults : ModelFile
         Budget and batch sizes of models that say none.
     limits : Limits
+    plan : PlanSettings
     """
 
     device: str = "host:orin-agx"
@@ -117,6 +154,7 @@ class Settings:
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
     limits: Limits = Limits()
+    plan: PlanSettings = PlanSettings()
 
     def __post_init__(self) -> None:
         if not 0 < self.lease_s < math.inf:
@@ -162,15 +200,14 @@ def parse_model(text: str, defaults: ModelFile) -> ModelFile:
     if not name or not path:
         raise InvalidInput(f"cannot read model {text!r}; write NAME=PATH[,inputs=3x224x224]")
     given = dict(option.partition("=")[::2] for option in options)
-    unknown = set(given) - {"task", "inputs", "latency", "batch", "largest"}
+    unknown = set(given) - {"task", "inputs", "latency", "batch", "largest", "workload"}
     if unknown:
         raise InvalidInput(
             f"model {name}: unknown {', '.join(sorted(unknown))}; "
-            "known: task, inputs, latency, batch, largest"
+            "known: task, inputs, latency, batch, largest, workload"
         )
-    file = replace(
-        defaults, name=name, path=path, task=given.get("task", ""), inputs=given.get("inputs", "")
-    )
+    texts = {key: given[key] for key in ("task", "inputs", "workload") if key in given}
+    file = replace(defaults, name=name, path=path, **texts)
     if "latency" in given:
         file = replace(file, latency_s=parse_minibatch_time(given["latency"], "latency"))
     try:
@@ -189,11 +226,12 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     Parameters
     ----------
     path : Path or None
-        Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]`` and ``[limits]`` are
-        tables of the fields of `ModelFile` and `Limits`.
+        Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]``, ``[limits]`` and
+        ``[plan]`` are tables of the fields of `ModelFile`, `Limits` and `PlanSettings`.
     **flags
         Fields of `Settings`; `latency_s` and `batch_size` go into its defaults, `rate_hz` into
-        its limits, and `models`, texts for `parse_model`, are added to those of the file.
+        its limits, `power_w` and `training` into its plan; `models`, texts for `parse_model`, are
+        added to those of the file.
     """
     data = read_toml(path) if path else {}
     where = str(path or "settings")
@@ -206,6 +244,9 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     data["limits"] = _make(Limits, data.get("limits", {}), f"{where}, [limits]")
     if "rate_hz" in given:
         data["limits"] = replace(data["limits"], rate_hz=given.pop("rate_hz"))
+    data["plan"] = _make(PlanSettings, data.get("plan", {}), f"{where}, [plan]")
+    planned = {key: given.pop(key) for key in ("power_w", "training") if key in given}
+    data["plan"] = replace(data["plan"], **planned)
     inherited = {f.name: getattr(data["defaults"], f.name) for f in fields(ModelFile)}
     data["model"] = (
         *(

@@ -11,7 +11,8 @@ from powerctl.fulcrum.accounts import Account
 class JobState:
     """A job at one moment: its plan, its queue and what became of its requests.
 
-    `latency_s` is its budget, infinite for training, and `batch_size` the planned one.
+    `latency_s` is its budget, infinite for training, `batch_size` the planned one, and `rate_hz`
+    that of arrivals, as observed.
     """
 
     name: str
@@ -22,6 +23,7 @@ class JobState:
     latency_s: float
     latency_p50_s: float
     latency_p99_s: float
+    rate_hz: float
 
 
 @dataclass(frozen=True)

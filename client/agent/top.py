@@ -36,6 +36,7 @@ def render(status: pb.Status, before: pb.Status | None) -> Group:
         f"{status.device}  mode {status.mode}  {power}{status.energy_j:.4g} J "
         f"({status.energy_source})  up {status.uptime_s:.0f} s"
     )
+    plan = describe_plan(status.plan)
     running = f"running: {status.running or 'nothing'}  load {100 * status.plan.load:.0f} %"
     table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:]:
@@ -44,7 +45,18 @@ def render(status: pb.Status, before: pb.Status | None) -> Group:
     seconds = status.uptime_s - before.uptime_s if before else math.nan
     for job in status.jobs:
         table.add_row(*_row(job, earlier.get(job.name), seconds))
-    return Group(Text(line), Text(running), table)
+    return Group(Text(line), Text(plan), Text(running), table)
+
+
+def describe_plan(plan: pb.Plan) -> str:
+    """The plan in force, in a line."""
+    sizes = ", ".join(f"{name} in batches of {n}" for name, n in sorted(plan.batch_size.items()))
+    line = f"plan: {plan.mode}{', ' if sizes else ''}{sizes}"
+    if plan.rate_hz:
+        kept = "" if plan.feasible else ", which cannot be met"
+        line += f", for {plan.rate_hz:.3g}/s within {plan.power_limit_w:.3g} W{kept}"
+        line += f", changed {plan.changes} times"
+    return f"{line} ({plan.origin})"
 
 
 def _row(job: pb.JobStatus, before: pb.JobStatus | None, seconds: float) -> list[str]:

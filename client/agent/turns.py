@@ -10,11 +10,36 @@ from typing import Any
 from client.agent.engine import Engine
 from client.agent.tickets import Ticket
 from client.training import Interrupted
+from powerctl.boards import Board
+from powerctl.device import Device
 from powerctl.fulcrum.turns import Training
-from powerctl.modes import PowerMode
+from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
+
+
+def only(device: Device) -> ModeSpace:
+    """The space that has but the mode in force."""
+    return ModeSpace(*((value,) for value in device.mode().values), name=device.board.name)
+
+
+class PlannedDevice:
+    """A device as a client sees it whose agent plans: the mode in force is the only one."""
+
+    board: Board
+    power_period_s: float
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+    @property
+    def space(self) -> ModeSpace:
+        """The modes that a round may choose from."""
+        return only(self._device)
 
 
 class _Minibatch:
@@ -46,6 +71,8 @@ class TurnDevice:
         What a minibatch is charged as.
     expected_s : float
         Of a minibatch, to begin with.
+    sets_modes : bool
+        Whether the round sets the mode; else it trains in the one that is in force.
 
     Attributes
     ----------
@@ -53,9 +80,18 @@ class TurnDevice:
         The agent's, whose energy is that of all turns.
     """
 
-    def __init__(self, engine: Engine, name: str, workload: Workload, expected_s: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        workload: Workload,
+        expected_s: float,
+        *,
+        sets_modes: bool = True,
+    ) -> None:
         self.module = device = engine.device
-        self.board, self.space = device.board, device.space
+        self.board = device.board
+        self._sets_modes = sets_modes
         self.power_period_s = device.power_period_s
         self.name = name
         self._engine = engine
@@ -72,8 +108,15 @@ class TurnDevice:
 
     # What a round sees: powerctl.device.Device
 
+    @property
+    def space(self) -> ModeSpace:
+        """The modes that the round may choose from."""
+        return self.module.space if self._sets_modes else only(self.module)
+
     def apply(self, mode: PowerMode) -> None:
         """Apply a mode between turns; requests that wait are served before and after."""
+        if not self._sets_modes:
+            return
         if self._found is None:
             self._found = self.mode()
         try:

@@ -10,6 +10,8 @@ from statistics import NormalDist
 
 from powerctl.errors import InvalidInput
 
+QUANTILE = 0.99  # of a time, for safety
+SPREAD = 0.05  # of log time, as measured on Jetsons
 _ROUNDING_S = 1e-9
 _SLOWEST_GAIN = 1 / 64  # the estimates forget what is more than some 64 minibatches old
 _CLIP_DEVIATIONS = 4.0
@@ -93,8 +95,7 @@ class LearnedTimes:
     quantile : float
         What `safe_s` covers, between 0.5 and 1.
     spread : float
-        Standard deviation of log time to begin with: 0.05 as measured on Jetsons
-        (`facts/fulcrum.md`); 0 if the plan is exact.
+        Standard deviation of log time to begin with; 0 if the plan is exact.
     weight : float
         How many measurements the plan is worth; below 1 for a mere guess.
     """
@@ -103,8 +104,8 @@ class LearnedTimes:
         self,
         plan: Mapping[int, float],
         *,
-        quantile: float = 0.99,
-        spread: float = 0.05,
+        quantile: float = QUANTILE,
+        spread: float = SPREAD,
         weight: float = 8.0,
     ) -> None:
         if not 0.5 <= quantile < 1:

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.accounts import Account
-from powerctl.fulcrum.durations import LearnedTimes
+from powerctl.fulcrum.durations import QUANTILE, SPREAD, LearnedTimes
 from powerctl.fulcrum.lookahead import save_most
 from powerctl.fulcrum.outlook import Outlook
 from powerctl.fulcrum.patience import Patience
@@ -100,8 +100,8 @@ class Interleaver:
         services: Iterable[Service] = (),
         training: Iterable[Training] = (),
         *,
-        quantile: float = 0.99,
-        spread: float = 0.05,
+        quantile: float = QUANTILE,
+        spread: float = SPREAD,
         reserve_deviations: float = 2.0,
     ) -> None:
         if not reserve_deviations >= 0:
