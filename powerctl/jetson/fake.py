@@ -62,6 +62,17 @@ class FakeSysfs(Sysfs):
         """The mode that a load really runs in, throttling included."""
         return self.kernel.mode()
 
+    def settings(self) -> dict[str, str]:
+        """All that a controller may change: the state without what floats or is measured."""
+        kernel = self.kernel
+        state = dict(vars(kernel.state))
+        del state["power_w"]
+        state["cpu_limits"] = {number: kernel.cpu_range(number) for number in state["cpu_limits"]}
+        state["gpu_limits"] = kernel.gpu_range()  # what was asked for beyond, nobody can read
+        if not state["emc_hold"] and state["chip"] != "tegra210":
+            del state["emc_request"]  # forgotten as soon as the rate is not held
+        return {name: str(value) for name, value in state.items()}
+
     def may_write(self, path: str) -> bool:
         """Whether the fake kernel takes writes of a file."""
         return self.exists(path) and self.kernel.is_writable(self.resolve(path))

@@ -11,10 +11,10 @@ from powerctl.daemon.peers import Peer
 from powerctl.daemon.protocol import Held, NotHeld
 from powerctl.devices.jetson import Jetson
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, ModeNotInSpace
+from powerctl.jetson.fake_faults import FAULTS, at_write
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson.conftest import as_if_killed, settings
-from tests.powerctl.jetson.test_faults import FAULTS
 
 ROOT, ANN, BOB = 0, 1001, 1002
 
@@ -137,12 +137,7 @@ def test_a_fault_at_any_write_leaves_the_board_as_it_was_and_the_desk_at_work(of
     writes, reported = office.sysfs.writes, 0
     assert writes > 20
     for number in range(1, writes + 1):
-        at = office.sysfs.writes + number
-
-        def fault(write, path, text, at=at):
-            return FAULTS[kind](path, text) if write == at else text
-
-        office.sysfs.fault = fault
+        office.sysfs.fault = at_write(office.sysfs.writes + number, FAULTS[kind])
         try:
             there_and_back()
         except ModeNotInForce:

@@ -48,15 +48,8 @@ def board(request, fake):
 
 
 def settings(sysfs):
-    """All that a controller may change: the kernel's state without what floats or is measured."""
-    kernel = sysfs.kernel
-    state = dict(vars(kernel.state))
-    del state["power_w"]
-    state["cpu_limits"] = {number: kernel.cpu_range(number) for number in state["cpu_limits"]}
-    state["gpu_limits"] = kernel.gpu_range()  # what was asked for beyond them, nobody can read
-    if not state["emc_hold"] and state["chip"] != "tegra210":
-        del state["emc_request"]  # forgotten as soon as the rate is not held
-    return {name: str(value) for name, value in state.items()}
+    """All that a controller may change."""
+    return sysfs.settings()
 
 
 def as_if_killed(device):

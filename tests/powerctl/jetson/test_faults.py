@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from powerctl.devices.jetson import Jetson
 from powerctl.errors import ModeNotInForce
 from powerctl.jetson.control import Control
+from powerctl.jetson.fake_faults import FAULTS, at_write
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson.conftest import as_if_killed, settings
@@ -37,27 +37,6 @@ device.restore()
 """
 
 
-def refusing(number):
-    def fault(path):
-        raise OSError(number, os.strerror(number), f"/{path}")
-
-    return lambda path, text: fault(path)
-
-
-def lowered(path, text):
-    """The kernel takes another value and says nothing."""
-    return str(int(text) // 2) if text.isdigit() else None
-
-
-FAULTS = {
-    "EIO": refusing(errno.EIO),
-    "EBUSY": refusing(errno.EBUSY),
-    "permission": refusing(errno.EACCES),
-    "clamped": lowered,
-    "ignored": lambda path, text: None,
-}
-
-
 def there_and_back(device):
     """Every file is written: from the state of a boot up to the maximum, down, and back."""
     device.apply(device.space.maximum)
@@ -74,12 +53,8 @@ def try_every_write(board, fault_of):
         assert settings(board) == before
         reported = 0
         for number in range(1, writes + 1):
-            at, change = device.sysfs.writes + number, FAULTS[fault_of(number)]
-
-            def fault(write, path, text, at=at, change=change):
-                return change(path, text) if write == at else text
-
-            device.sysfs.fault = fault
+            at = device.sysfs.writes + number
+            device.sysfs.fault = at_write(at, FAULTS[fault_of(number)])
             try:
                 there_and_back(device)
             except ModeNotInForce as error:
