@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from powerctl.boards import Board
 from powerctl.bottleneck import Hardware, Signature, idle_power_w, minibatch_cost
+from powerctl.cuda import synchronise
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
 from powerctl.pagoda.meters import Meter, NoMeter
@@ -68,6 +69,7 @@ class HostDevice:
         try:
             if step is not None:
                 step()
+                synchronise()
         finally:
             self._charge(self._idle_w())
         return self.now() - start_s

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from powerctl.boards import Board
+from powerctl.cuda import synchronise
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput
 from powerctl.jetson.energy import EnergyIntegral, Sampler
@@ -63,7 +63,7 @@ class RealRunning:
             )
         began_s = self.now()
         step()
-        _synchronise()
+        synchronise()
         return self.now() - began_s
 
     def idle(self, seconds: float) -> None:
@@ -81,7 +81,7 @@ class RealRunning:
 
     def energy_j(self) -> float:
         """Joules since it was made; what was launched on the GPU before is waited for."""
-        _synchronise()
+        synchronise()
         return self._integral.energy_j()
 
     def close(self) -> None:
@@ -162,10 +162,3 @@ class TwinRunning:
         self._integral.sample()
         self._now_s += seconds
         self._integral.sample()
-
-
-def _synchronise() -> None:
-    """Wait for what runs on the GPU, if this process uses one."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import importlib
 import math
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from powerctl.boards import board_names, load_board
 from powerctl.errors import DeviceUnavailable
+from powerctl.jetson.energy import EnergyIntegral, Sampler
+from powerctl.jetson.rails import RailPower
+from powerctl.jetson.sysfs import Sysfs
 
-_SYSFS = Path("/sys")
+_ROOT = Path("/")
 _SAMPLING_S = 0.01  # the INA3221 of a Jetson has a fresh value every 7 ms
 
 
@@ -53,50 +53,35 @@ class NoMeter(Meter):
 
 
 class PowerIntegral(Meter):
-    """Integrates a power sensor's readings over time, by trapezoids.
+    """Integrates a power sensor's readings over time, by trapezoids; a thread takes them.
 
     Parameters
     ----------
     name : str
         What is measured.
     power_w : callable
-        Reads the sensor, in watts; called from a thread.
+        Reads the sensor, in watts; an `OSError` for one that is busy.
     """
 
     def __init__(self, name: str, power_w: Callable[[], float]) -> None:
         self.name = name
-        self._power_w = power_w
-        self._lock = threading.Lock()
-        self._last = (time.monotonic(), power_w())
-        self._energy_j = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="power meter", daemon=True)
-        self._thread.start()
+        self._integral = EnergyIntegral(power_w, time.monotonic)
+        self._sampler = Sampler(self._integral, _SAMPLING_S)
 
     def energy_j(self) -> float:
         """Joules up to now."""
-        with self._lock:
-            (before_s, before_w), now = self._last, (time.monotonic(), self._power_w())
-            self._energy_j += (now[0] - before_s) * (now[1] + before_w) / 2
-            self._last = now
-            return self._energy_j
+        return self._integral.energy_j()
 
     def close(self) -> None:
         """End the sampling thread."""
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(_SAMPLING_S):
-            with suppress(OSError):  # a busy sensor: the next reading spans the gap
-                self.energy_j()
+        self._sampler.close()
 
 
 class Rapl(Meter):
     """The CPU's packages and their DRAM, by the counters of Linux's powercap (RAPL)."""
 
-    def __init__(self, root: Path = _SYSFS) -> None:
-        zones = sorted((root / "class/powercap").glob("intel-rapl:*"))
+    def __init__(self, root: Path = _ROOT) -> None:
+        zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
         # psys holds the packages, and a package its cores: they would count twice
         self._counters = [
             _Counter(zone / "energy_uj", int((zone / "max_energy_range_uj").read_text()))
@@ -104,7 +89,7 @@ class Rapl(Meter):
             if (zone / "name").read_text().strip().startswith(("package", "dram"))
         ]
         if not self._counters:
-            raise DeviceUnavailable(f"no RAPL package in {root}/class/powercap")
+            raise DeviceUnavailable(f"no RAPL package in {root}/sys/class/powercap")
         self.name = "CPU packages and DRAM (RAPL)"
 
     def energy_j(self) -> float:
@@ -126,49 +111,10 @@ class _Counter:
         return self._total
 
 
-class _Rail(NamedTuple):
-    """A channel of a power monitor: files whose product, scaled, is its power."""
-
-    label: str
-    files: tuple[Path, ...]
-    scale: float
-
-    def power_w(self) -> float:
-        return self.scale * math.prod(int(path.read_text()) for path in self.files)
-
-
-def jetson(root: Path = _SYSFS) -> Meter:
+def jetson(root: Path = _ROOT) -> Meter:
     """The module's power of a Jetson: the rails that the catalogue says make it up."""
-    rails = {rail.label: rail for rail in _rails(root)}
-    boards = [load_board(name) for name in board_names()]
-    totals = {tuple(rail.label for rail in board.rails if rail.in_total) for board in boards}
-    for labels in sorted(totals, key=lambda total: (len(total), total)):
-        if all(label in rails for label in labels):
-            return _sum_of([rails[label] for label in labels])
-    found = f"the rails {', '.join(rails)}" if rails else "no INA3221"
-    raise DeviceUnavailable(f"{root} has {found}: not those of a Jetson of the catalogue")
-
-
-def _sum_of(rails: Sequence[_Rail]) -> Meter:
-    labels = " + ".join(rail.label for rail in rails)
-    return PowerIntegral(
-        f"module (INA3221: {labels})", lambda: sum(rail.power_w() for rail in rails)
-    )
-
-
-def _rails(root: Path) -> list[_Rail]:
-    """Every channel of every power monitor, by the drivers of JetPack 5 and 6, and of 4."""
-    drivers = root / "bus/i2c/drivers"
-    rails = []
-    for path in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in*_label")):
-        channel = path.name.removeprefix("in").removesuffix("_label")
-        files = (path.with_name(f"in{channel}_input"), path.with_name(f"curr{channel}_input"))
-        if all(file.exists() for file in files):  # mV and mA; the sum of shunts has no current
-            rails.append(_Rail(path.read_text().strip(), files, 1e-6))
-    for path in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_*")):
-        file = path.with_name(f"in_power{path.name.rpartition('_')[2]}_input")  # mW
-        rails.append(_Rail(path.read_text().strip(), (file,), 1e-3))
-    return rails
+    power = RailPower(Sysfs(root))
+    return PowerIntegral(f"module (INA3221: {' + '.join(power.labels)})", power.total_w)
 
 
 class NvmlCounter(Meter):
@@ -197,9 +143,14 @@ def nvml_power(gpu_uuid: str | None = None) -> Meter:
         nvml.nvmlDeviceGetPowerUsage(gpu)
     except nvml.NVMLError as error:
         raise DeviceUnavailable(f"the GPU has no power sensor: {error}") from None
-    return PowerIntegral(
-        "GPU board (NVML power)", lambda: float(nvml.nvmlDeviceGetPowerUsage(gpu)) / 1000
-    )
+
+    def power_w() -> float:
+        try:
+            return float(nvml.nvmlDeviceGetPowerUsage(gpu)) / 1000
+        except nvml.NVMLError as error:
+            raise OSError(f"NVML: {error}") from None
+
+    return PowerIntegral("GPU board (NVML power)", power_w)
 
 
 def nvml_load(gpu_uuid: str | None = None) -> Callable[[], float]:
@@ -223,7 +174,7 @@ def _nvml(gpu_uuid: str | None) -> tuple[Any, Any]:
         raise DeviceUnavailable(f"NVML: {error}") from None
 
 
-def open_meter(device: str, gpu_uuid: str | None = None, root: Path = _SYSFS) -> Meter:
+def open_meter(device: str, gpu_uuid: str | None = None, root: Path = _ROOT) -> Meter:
     """The first meter that works here for ``"cpu"`` or ``"cuda"``, or `NoMeter`.
 
     A Jetson's module rails come first: they hold its GPU, CPU and memory.
@@ -235,7 +186,7 @@ def open_meter(device: str, gpu_uuid: str | None = None, root: Path = _SYSFS) ->
     gpu_uuid : str, optional
         Which GPU, as torch names it.
     root : Path
-        Of sysfs.
+        Below it is ``sys``.
     """
     choices: list[Callable[[], Meter]] = [lambda: jetson(root)]
     if device == "cuda":

@@ -20,7 +20,7 @@ def write(path, value):
 
 def write_rails(root, address, rails):
     """Channels as JetPack 5 has them: label, mV and mA; and the shunts' sum, which is no rail."""
-    folder = root / f"bus/i2c/drivers/ina3221/{address}/hwmon/hwmon3"
+    folder = root / f"sys/bus/i2c/drivers/ina3221/{address}/hwmon/hwmon3"
     for channel, (label, millivolt, milliampere) in enumerate(rails, start=1):
         write(folder / f"in{channel}_label", label)
         write(folder / f"in{channel}_input", millivolt)
@@ -30,7 +30,7 @@ def write_rails(root, address, rails):
 
 
 def write_package(root, zone, name, energy_uj, range_uj=1_000_000):
-    folder = root / "class/powercap" / zone
+    folder = root / "sys/class/powercap" / zone
     write(folder / "name", name)
     write(folder / "energy_uj", energy_uj)
     write(folder / "max_energy_range_uj", range_uj)
@@ -62,7 +62,7 @@ def test_without_an_input_rail_the_rails_that_feed_the_others_are_added(tmp_path
 
 
 def test_jetpack_4_says_milliwatts(tmp_path):
-    folder = tmp_path / "bus/i2c/drivers/ina3221x/6-0040/iio:device0"
+    folder = tmp_path / "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0"
     for channel, (label, milliwatt) in enumerate([("POM_5V_IN", 4000), ("POM_5V_GPU", 1500)]):
         write(folder / f"rail_name_{channel}", label)
         write(folder / f"in_power{channel}_input", milliwatt)
