@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from client.choices import choices_of
 from client.fleet import ClientProfile
 from client.tasks.task import Samples, client_indices, load_task
-from client.training import Execution, LocalTraining, execute_plan
+from client.training import Execution, LocalTraining, Training, execute_plan
 from powerctl.boards import Board
-from powerctl.bottleneck import idle_power_w
 from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
-from powerctl.modes import ModeArrays, PowerMode
+from powerctl.modes import IntArray, PowerMode
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
 from powerctl.rounds import (
@@ -27,7 +27,6 @@ from powerctl.rounds import (
     RoundOffer,
     RoundPlan,
     RoundReport,
-    front_within,
     plan_round,
 )
 from powerctl.workload import Workload, load_workload
@@ -101,44 +100,45 @@ class LocalClient:
         self._predicting = predictor
 
     @cached_property
-    def samples(self) -> Samples:
-        """The client's own training samples."""
+    def _indices(self) -> IntArray:
         config, client = self.config, self.profile.client
         if not 0 <= client < self._n_clients:
             raise InvalidInput(f"client {client} is not one of {self._n_clients}")
         split = client_indices(self.task, self._n_clients, config.dirichlet_alpha, config.seed)
-        return self.task.train_samples().take(torch.from_numpy(split[client]))
+        return split[client]
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The client's own training samples."""
+        return self.task.train_samples().take(torch.from_numpy(self._indices))
 
     @property
     def _minibatches_per_epoch(self) -> int:
-        return math.ceil(len(self.samples) / self.workload.batch_size)
+        return math.ceil(len(self._indices) / self.workload.batch_size)
 
     def offer(self) -> RoundOffer:
         """What this client can do in the next round, and what it would cost."""
-        device = self._open_device(server_round=0)
-        predictor = self._predictor(device)
-        front = front_within(
-            device.space.arrays,
-            predictor.predict(device.space.arrays),
-            self.profile.limits.power_w,
-        )
-        maxn = predictor.predict(ModeArrays.of([device.space.maximum]))
+        return self._offer(self._open_device(server_round=0))
+
+    def _offer(self, device: Device) -> RoundOffer:
+        choices = choices_of(self._predicting, device.board, device.space, self.workload)
+        front = choices.front(self.state.predictor, self.profile.limits.power_w)
+        maxn_time_s, maxn_energy_j = choices.maxn(self.state.predictor)
         allowance_j = self.profile.limits.allowance_j(self.state.spent_j)
         decline = ""
         if not len(front):
             decline = f"no mode surely stays within {self.profile.limits.power_w:g} W"
         elif allowance_j < front.energy_j[-1]:
             decline = f"{allowance_j:.3g} J left, a minibatch takes {front.energy_j[-1]:.3g} J"
-        hardware, resting = device.board.hardware, device.space.minimum
         return RoundOffer(
             client=self.profile.client,
-            examples=len(self.samples),
+            examples=len(self._indices),
             minibatches=self.config.local_epochs * self._minibatches_per_epoch,
             loss=self.state.loss,
             front=front,
-            maxn_time_s=float(maxn.time_s[0]),
-            maxn_energy_j=float(maxn.energy_j[0]),
-            idle_power_w=float(idle_power_w(hardware, *resting.values)),
+            maxn_time_s=maxn_time_s,
+            maxn_energy_j=maxn_energy_j,
+            idle_power_w=choices.idle_power_w,
             transfer_s=self.profile.transfer_s(self.workload.model_bytes),
             allowance_j=allowance_j,
             decline=decline,
@@ -173,11 +173,12 @@ class LocalClient:
             With no minibatches and the reason if nothing fits the limits.
         """
         device = self._open_device(server_round)
-        offer = self.offer()
+        offer = self._offer(device)
         plan = plan_round(offer, assignment, device.space.maximum)
         if plan.decline:
             return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
-        training = LocalTraining(
+        start_training = getattr(self.task, "training", LocalTraining)
+        training: Training = start_training(
             model,
             self.samples,
             self.workload.batch_size,
@@ -199,7 +200,7 @@ class LocalClient:
         self._learn(device, done, training)
         return self._report(offer, assignment, plan, done)
 
-    def _learn(self, device: Device, done: Execution, training: LocalTraining) -> None:
+    def _learn(self, device: Device, done: Execution, training: Training) -> None:
         predictor = self._predictor(device)
         for segment in done.segments:
             if not math.isnan(segment.settled_power_w):

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,19 @@ MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise 
 
 class Interrupted(Exception):
     """A device runs no more minibatches of this round; the message says why, in a word."""
+
+
+class Training(Protocol):
+    """The learning of a round, minibatch by minibatch.
+
+    A task may bring its own as `training`, called like `LocalTraining`.
+    """
+
+    losses: list[float]
+
+    def steps(self) -> Iterator[Callable[[], None]]:
+        """One callable per minibatch, endlessly."""
+        ...
 
 
 @dataclass

@@ -21,6 +21,7 @@ from powerctl.powertrain.prediction import Prediction
 
 POWER_POLICIES = ("maxn", "fastest", "slack")
 SAFETY_DEVIATIONS = 3.0
+FRONT_POINTS = 12
 SWITCH_S = 0.2
 TIME_RESERVE = 0.1  # plans end this share of their time before the deadline: predictions err
 
@@ -260,7 +261,7 @@ class RoundReport:
 
 
 def front_within(
-    modes: ModeArrays, prediction: Prediction, power_limit_w: float, n: int = 12
+    modes: ModeArrays, prediction: Prediction, power_limit_w: float, n: int = FRONT_POINTS
 ) -> Front:
     """The time-energy front of the modes that surely stay within a power limit.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, MetricRecord
@@ -57,6 +58,10 @@ def check(config: RunConfig) -> None:
     load_task(config.task, config.data_dir).test_samples()
 
 
+Rounds = Callable[[SelectingStrategy, ArrayRecord, Callable[[int, ArrayRecord], MetricRecord]], Any]
+"""Runs all rounds from the initial arrays; calls the last argument with 0 and each round's."""
+
+
 def run_federation(
     grid: Grid, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
 ) -> FederationResult:
@@ -67,7 +72,7 @@ def run_federation(
     Parameters
     ----------
     grid : Grid
-        Flower's grid: of a SuperLink, of the Simulation Runtime, or in process.
+        Flower's grid: of a SuperLink, or of the Simulation Runtime.
     config : RunConfig
         The run.
     on_row : callable, optional
@@ -78,9 +83,31 @@ def run_federation(
     NoClients
         If too few nodes come within the time-out, or no client took part in any round.
     """
+
+    def rounds(
+        strategy: SelectingStrategy,
+        arrays: ArrayRecord,
+        after_round: Callable[[int, ArrayRecord], MetricRecord],
+    ) -> None:
+        strategy.start(
+            grid,
+            arrays,
+            num_rounds=config.rounds,
+            timeout=config.timeout_s,
+            evaluate_fn=after_round,
+        )
+
+    check(config)
+    _await_nodes(grid, config.min_nodes, config.timeout_s)
+    return run_rounds(rounds, config, on_row)
+
+
+def run_rounds(
+    rounds: Rounds, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
+) -> FederationResult:
+    """What is the same on every engine: see `run_federation`."""
     check(config)
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
-    _await_nodes(grid, config.min_nodes, config.timeout_s)
     task = load_task(config.task, config.data_dir)
     torch.manual_seed(config.seed)
     model = task.model()
@@ -90,6 +117,7 @@ def run_federation(
         make_policy(config),
         make_aggregation(config),
         per_round=config.per_round,
+        closing=config.closing,
         seed=config.seed,
         timeout_s=config.timeout_s,
     )
@@ -112,13 +140,7 @@ def run_federation(
         return MetricRecord({"accuracy": accuracy, "loss": loss})
 
     with suppress(_TargetReached):
-        strategy.start(
-            grid,
-            ArrayRecord(model.state_dict()),
-            num_rounds=config.rounds,
-            timeout=config.timeout_s,
-            evaluate_fn=after_round,
-        )
+        rounds(strategy, ArrayRecord(model.state_dict()), after_round)
     folder.finish(model.state_dict(), summary(config, rows, ledger))
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
@@ -139,7 +161,9 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
         "virtual_time_s": ledger.clock_s,
         "energy_j": ledger.energy_j,
         "train_energy_j": sum(entry.train_energy_j for entry in entries),
+        "transfer_energy_j": sum(entry.transfer_energy_j for entry in entries),
         "wait_energy_j": sum(entry.wait_energy_j for entry in entries),
+        "wasted_energy_j": sum(entry.wasted_energy_j for entry in entries),
         "power_violations": sum(entry.power_violations for entry in entries),
         "budget_violations": sum(entry.budget_violations for entry in entries),
         "guarded": sum(entry.guarded for entry in entries),
@@ -147,6 +171,8 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
         "declined": sum(entry.declined for entry in entries),
         "failed": sum(entry.failed for entry in entries),
         "rejected": sum(entry.rejected for entry in entries),
+        "stale": sum(entry.stale for entry in entries),
+        "dropped": sum(entry.dropped for entry in entries),
     }
 
 

@@ -14,9 +14,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from powerctl.errors import InvalidInput
+from server.run_identity import SUPERLINK_NODE_ID, join_run
 
 _RUN_ID = 1
-_SUPERLINK_NODE_ID = 1
 
 
 class InProcessGrid(Grid):
@@ -49,12 +49,12 @@ class InProcessGrid(Grid):
         if n_nodes < 1:
             raise InvalidInput(f"n_nodes is {n_nodes}; a grid has at least 1 node")
         self._client_app = client_app
-        self._nodes = range(_SUPERLINK_NODE_ID + 1, _SUPERLINK_NODE_ID + 1 + n_nodes)
+        self._nodes = range(SUPERLINK_NODE_ID + 1, SUPERLINK_NODE_ID + 1 + n_nodes)
         self._run_config = run_config
         self._contexts: dict[int, Context] = {}
         self._replies: dict[str, Message] = {}
         self._n_messages = 0
-        self._run: Any = _join_run()
+        self._run: Any = join_run(_RUN_ID)
 
     def set_run(self, run: Any) -> None:
         """Take the run's record."""
@@ -144,7 +144,7 @@ class InProcessGrid(Grid):
         fields["_message_id"] = f"message-{self._n_messages}"
         if not message.metadata.reply_to_message_id:  # Flower 1.30 leaves these open until now
             fields["_run_id"] = _RUN_ID
-            fields["_src_node_id"] = _SUPERLINK_NODE_ID
+            fields["_src_node_id"] = SUPERLINK_NODE_ID
 
     def _reply_to(self, message: Message) -> Message:
         node_id = message.metadata.dst_node_id
@@ -177,24 +177,3 @@ class InProcessGrid(Grid):
 def _own(records: RecordDict) -> RecordDict:
     """Records that can be changed without changing these: Flower's drafts share one content."""
     return RecordDict({name: record.copy() for name, record in records.items()})
-
-
-def _join_run() -> Any:
-    """Let this process construct messages, and return an empty record of the run.
-
-    From 1.38 on, Flower's runtimes tell each process which task it runs, and ``Message()`` refuses
-    to work before that; outside a runtime we have to do it, by a private class. Earlier versions do
-    not ask, and have the run's record in another place. An identity that a runtime gave stays.
-    """
-    try:
-        from flwr.supercore.run import Run
-        from flwr.supercore.task_identity import TaskIdentity
-    except ImportError:
-        from flwr.common.typing import Run  # type: ignore[attr-defined,no-redef]
-
-        return Run.create_empty(_RUN_ID)
-    if TaskIdentity._task_id is None:
-        TaskIdentity.task_id = 1
-        TaskIdentity.run_id = _RUN_ID
-        TaskIdentity.node_id = _SUPERLINK_NODE_ID
-    return Run.create_empty(_RUN_ID)

@@ -1,16 +1,15 @@
-"""Simulation of a fleet in this process, on a virtual clock: Flower's app without Ray."""
+"""Simulation of a fleet on a virtual clock: Flower's app without Ray and without messages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from client.app import app as client_app
 from client.fleet import load_fleet
 from client.local import training_workload
-from server.federation import FederationResult, check, run_federation
+from server.federation import FederationResult, check, run_rounds
 from server.history import RoundRow
-from server.in_process_grid import InProcessGrid
+from server.virtual.engine import VirtualEngine
 from strategies.run_config import RunConfig
 
 
@@ -26,10 +25,9 @@ def simulate(
 ) -> FederationResult:
     """Run a federation over all clients of the configured fleet.
 
-    The same ServerApp code, strategy and ClientApp as on Flower's runtimes: the same seed gives
-    the same selections and the same model there.
+    The same strategy and the same client as on Flower's runtimes: the same seed gives the same
+    selections and the same model there.
     """
-    n_clients = check_simulation(config)
-    config = replace(config, min_nodes=n_clients)
-    grid = InProcessGrid(client_app, n_clients, config.to_flower())
-    return run_federation(grid, config, on_row)
+    config = replace(config, min_nodes=check_simulation(config))
+    engine = VirtualEngine(config, load_fleet(config.fleet))
+    return run_rounds(engine.run, config, on_row)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.closing import ClosedRound, close_with_all
 
 
 @dataclass(frozen=True)
@@ -15,11 +17,14 @@ class RoundEntry:
     """One round of a federation.
 
     Times are seconds and energies joules of the devices' clocks and modules, not of the host.
-    `round_time_s` lasts until the last upload (or the deadline, if a client stayed away);
-    `train_energy_j` is the participants' training, `wait_energy_j` their transfer and waiting at
-    idle power until the round's end; those who were not selected are not counted. `guarded` counts
-    the clients whose power guard stepped down, `latency_violations` those whose inference meanwhile
-    took longer than its budget.
+    `round_time_s` lasts until the last upload that the round waits for (or the deadline, if a
+    client stayed away); `train_energy_j` is the training of those who started in it,
+    `transfer_energy_j` their transfer at idle power, `wait_energy_j` the waiting, at idle power, of
+    those who finished in it until its end; those who were not selected are not counted.
+    `wasted_energy_j` is the part of it all, in this round or before, whose updates were dropped as
+    too late or rejected. `stale` counts updates from earlier rounds that were used, `dropped` those
+    that came too late; `guarded` the clients whose power guard stepped down, `latency_violations`
+    those whose inference meanwhile took longer than its budget.
     """
 
     round: int
@@ -41,11 +46,15 @@ class RoundEntry:
     energy_error_pct: float
     guarded: int = 0
     latency_violations: int = 0
+    transfer_energy_j: float = 0.0
+    wasted_energy_j: float = 0.0
+    stale: int = 0
+    dropped: int = 0
 
     @property
     def energy_j(self) -> float:
         """Training, transfer and waiting."""
-        return self.train_energy_j + self.wait_energy_j
+        return self.train_energy_j + self.transfer_energy_j + self.wait_energy_j
 
     @property
     def budget_misses(self) -> int:
@@ -79,32 +88,47 @@ class Ledger:
         server_round: int,
         assignments: Sequence[RoundAssignment],
         reports: Sequence[RoundReport],
-        rejected: int = 0,
+        rejected: Sequence[RoundReport] = (),
+        closed: ClosedRound[Any] | None = None,
     ) -> RoundEntry:
-        """Enter a round from what was assigned and what was reported."""
-        self.reports.extend((server_round, report) for report in reports)
-        trained = [report for report in reports if report.minibatches]
-        finish_s = [report.time_s + report.transfer_s for report in trained]
+        """Enter a round.
+
+        Parameters
+        ----------
+        server_round : int
+            Its number.
+        assignments : sequence of RoundAssignment
+            What was assigned in it.
+        reports : sequence of RoundReport
+            What came of that, whenever it is to arrive.
+        rejected : sequence of RoundReport
+            Those of them whose updates are of no use.
+        closed : ClosedRound, optional
+            How it ended; by default it waited for all.
+        """
         deadline_s = max((a.deadline_s for a in assignments), default=float("inf"))
-        failed = len(assignments) - len(reports)
-        round_time_s = max(finish_s, default=0.0)
-        if failed and np.isfinite(deadline_s):
-            round_time_s = max(round_time_s, deadline_s)
+        if closed is None:
+            closed = close_with_all(server_round, assignments, reports)
+        trained = [report for report in reports if report.minibatches]
+        here = [flight.report for flight in closed.arrived]
+        told = [*here, *closed.dropped, *(r for r in reports if not r.minibatches)]
+        told.sort(key=lambda report: report.client)
+        self.reports.extend((server_round, report) for report in told)
         entry = RoundEntry(
             round=server_round,
             clients=tuple(a.client for a in assignments),
             reported=len(trained),
             declined=_count(bool(report.decline) for report in reports),
-            failed=failed,
-            rejected=rejected,
+            failed=len(assignments) - len(reports),
+            rejected=len(rejected),
             partial=_count(report.minibatches < report.wanted_minibatches for report in trained),
             deadline_s=deadline_s,
-            round_time_s=round_time_s,
+            round_time_s=closed.duration_s,
             train_energy_j=sum(report.energy_j for report in trained),
-            wait_energy_j=sum(r.idle_power_w * (round_time_s - r.time_s) for r in trained),
+            wait_energy_j=sum(power_w * s for power_w, s in closed.waits),
             power_violations=_count(report.broke_power_limit for report in trained),
             budget_violations=_count(report.broke_budget for report in trained),
-            late=_count(done > deadline_s for done in finish_s),
+            late=_count(r.time_s + r.transfer_s > deadline_s for r in trained),
             train_loss=_mean([report.loss for report in trained]),
             time_error_pct=_mean([_error_pct(r.planned_time_s, r.time_s, r) for r in trained]),
             energy_error_pct=_mean(
@@ -112,9 +136,17 @@ class Ledger:
             ),
             guarded=_count(report.guard_steps > 0 for report in trained),
             latency_violations=_count(report.broke_latency for report in trained),
+            transfer_energy_j=sum(_transfer_j(report) for report in trained),
+            wasted_energy_j=sum(r.energy_j + _transfer_j(r) for r in (*closed.dropped, *rejected)),
+            stale=_count(report.staleness > 0 for report in here),
+            dropped=len(closed.dropped),
         )
         self.entries.append(entry)
         return entry
+
+
+def _transfer_j(report: RoundReport) -> float:
+    return report.idle_power_w * report.transfer_s
 
 
 def _error_pct(planned: float, measured: float, report: RoundReport) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -106,6 +106,13 @@ class Offers:
 
     def __len__(self) -> int:
         return len(self.client)
+
+    def without(self, clients: Sequence[int]) -> Offers:
+        """The offers of all others."""
+        if not len(clients):
+            return self
+        keep = ~np.isin(self.client, np.asarray(clients))
+        return Offers(**{item.name: getattr(self, item.name)[keep] for item in fields(self)})
 
     def fastest_round_s(self, power: str) -> FloatArray:
         """The shortest round per client, transfer included, at MAXN or within the limits."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import POWER_POLICIES
+from strategies.closing import Closing
 
 
 def _option(default: Any, about: str) -> Any:
@@ -41,6 +42,16 @@ class RunConfig:
         0.0, "Stop after the round that reaches it; 0 runs all rounds."
     )
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
+    over_commit: float = _option(
+        1.0, "Clients asked for each one wanted; the round closes with the first to finish."
+    )
+    buffer: int = _option(
+        0, "Aggregate whenever so many updates have come (asynchronous); 0 trains in rounds."
+    )
+    late: str = _option(
+        "drop", "Updates that come after their round: drop, or count by refl, fedbuff, equal, ..."
+    )
+    max_staleness: int = _option(5, "Updates that are more rounds late are dropped.")
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
     local_epochs: int = _option(5, "Passes of a client over its data in a round.")
     learning_rate: float = _option(0.05, "Of the clients' SGD.")
@@ -66,6 +77,7 @@ class RunConfig:
             raise InvalidInput(
                 f"target-accuracy must be between 0 and 1, got {self.target_accuracy:g}"
             )
+        self.closing  # noqa: B018 - raises for what it cannot be
         if self.power not in POWER_POLICIES:
             raise UnknownName("power policy", self.power, POWER_POLICIES)
 
@@ -88,6 +100,11 @@ class RunConfig:
     def to_flower(self) -> dict[str, Any]:
         """The flat run config that `from_flower` reads."""
         return {flag(key): value for key, value in asdict(self).items()}
+
+    @property
+    def closing(self) -> Closing:
+        """When rounds close, and what becomes of late updates."""
+        return Closing(self.over_commit, self.buffer, self.late, self.max_staleness)
 
     @property
     def run_name(self) -> str:

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
-from strategies.code_version import CODE, code_version
+from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.closing import Closing, Flights, silence_s
 from strategies.ledger import Ledger, RoundEntry
 from strategies.offers import Offers
 from strategies.policy import SelectionPolicy
-from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, decode, encode
+from strategies.queried_offers import QueriedOffers
+from strategies.records import ASSIGNMENT, REPORT, decode, encode
+from strategies.updates import Base, Update, messages_to_aggregate
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of an assignment: the client's report, and the reply that carries its arrays.
+
+    Without minibatches there need not be a reply.
+    """
+
+    report: RoundReport
+    reply: Message | None
 
 
 class SelectingStrategy(Strategy):
-    """Queries offers, lets a policy select, and aggregates the replies in a fixed order.
+    """Lets a policy select among offers, and aggregates the answers in a fixed order.
+
+    On Flower's runtimes, `start` queries the offers by messages. The engine of the virtual clock
+    calls `select`, `instruct` and `close` itself, with offers that it holds as arrays.
 
     Parameters
     ----------
@@ -33,6 +50,8 @@ class SelectingStrategy(Strategy):
         parameter) and aggregates the replies.
     per_round : int
         Clients wanted in a round.
+    closing : Closing
+        When rounds close, and what becomes of late updates.
     seed : int
         Of the policy's randomness; each round has a stream of its own.
     timeout_s : float
@@ -52,6 +71,7 @@ class SelectingStrategy(Strategy):
         aggregation: FedAvg,
         *,
         per_round: int,
+        closing: Closing | None = None,
         seed: int = 0,
         timeout_s: float = 600.0,
         on_round: Callable[[RoundEntry], None] | None = None,
@@ -59,70 +79,99 @@ class SelectingStrategy(Strategy):
         self.policy = policy
         self.aggregation = aggregation
         self.per_round = per_round
+        self.closing = closing or Closing()
         self.seed = seed
-        self.timeout_s = timeout_s
         self.on_round = on_round
         self.ledger = Ledger()
+        self._queried = QueriedOffers(timeout_s)
+        self._flights: Flights[Update] = Flights(self.closing)
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._arrays = ArrayRecord()
+
+    def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
+        """Who trains in a round that starts now; nobody who still does."""
+        busy = self._flights.clients
+        k = self.closing.to_ask(self.per_round, len(busy))
+        rng = np.random.default_rng((self.seed, server_round))
+        free = offers.without(busy)
+        self._assignments = self.policy.select(free, k, server_round, rng) if k else []
+        return self._assignments
+
+    def instruct(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, nodes: Sequence[int]
+    ) -> Iterable[Message]:
+        """The aggregation's training messages to some nodes; all share one content."""
+        self._arrays = arrays
+        if not nodes:
+            return []
+        selected = cast(Grid, _OnlyNodes(nodes))
+        return self.aggregation.configure_train(server_round, arrays, config, selected)
+
+    def close(
+        self, server_round: int, answers: Iterable[Answer]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """End a round: the books, the policy's lessons, and the new model from what has come.
+
+        Returns
+        -------
+        tuple of (ArrayRecord or None, MetricRecord or None)
+            Arrays and metrics as the aggregation gives them; None if no update counts.
+        """
+        answers = sorted(answers, key=lambda answer: answer.report.client)
+        reports = [answer.report for answer in answers]
+        rejected = []
+        base = Base(self._arrays)
+        for report, reply in ((answer.report, answer.reply) for answer in answers):
+            if not report.minibatches:
+                continue
+            update = None
+            if reply is not None and base.fits(reply):
+                update = Update(reply, base)
+            else:
+                rejected.append(report)
+                reason = "not finite, or wrong shapes"
+                log(WARNING, "update of client %s rejected: %s", report.client, reason)
+            self._flights.start(server_round, report, update)
+        waits_s = silence_s(self._assignments, reports)
+        closed = self._flights.close(server_round, len(self._assignments), waits_s)
+        entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
+        self.policy.observe(self.ledger.reports_of(server_round))
+        result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
+        messages = messages_to_aggregate(closed.arrived, base, self.closing.late)
+        if messages:
+            result = self.aggregation.aggregate_train(server_round, messages)
+        if self.on_round is not None:
+            self.on_round(entry)
+        return result
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Query the offers, select, and build one message per selected client."""
         config["server-round"] = server_round
-        offers = self._collect_offers(grid, config)
-        rng = np.random.default_rng((self.seed, server_round))
-        self._assignments = self.policy.select(
-            Offers.of(list(offers.values())), self.per_round, server_round, rng
-        )
+        offers = self._queried.collect(grid, config)
         node_of_client = {offer.client: node for node, offer in offers.items()}
-        assigned = {node_of_client[a.client]: a for a in self._assignments}
-        self._shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-        self._sent = []
-        if assigned:
-            selected = cast(Grid, _OnlyNodes(list(assigned)))
-            drafts = self.aggregation.configure_train(server_round, arrays, config, selected)
-            self._sent = [
-                (_with_assignment(draft, assignment), assignment.client)
-                for draft in drafts
-                for assignment in [assigned[draft.metadata.dst_node_id]]
-            ]
+        assignments = self.select(server_round, Offers.of(list(offers.values())))
+        assigned = {node_of_client[a.client]: a for a in assignments}
+        drafts = self.instruct(server_round, arrays, config, list(assigned))
+        self._sent = [
+            (_with_assignment(draft, assignment), assignment.client)
+            for draft in drafts
+            for assignment in [assigned[draft.metadata.dst_node_id]]
+        ]
         return [message for message, _ in self._sent]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Check, order and aggregate the replies; enter the round into the ledger."""
-        reports: list[RoundReport] = []
-        updates: list[tuple[int, Message]] = []
-        rejected = 0
+        """Read the reports, and close the round."""
+        answers = []
         for reply in replies:
             report = self._report(reply)
-            if report is None:
-                continue
-            reports.append(report)
-            if report.minibatches and self._is_sound(reply):
-                updates.append((report.client, reply))
-            elif report.minibatches:
-                rejected += 1
-                log(
-                    WARNING,
-                    "update of client %s rejected: not finite, or wrong shapes",
-                    report.client,
-                )
-        reports.sort(key=lambda report: report.client)
-        updates.sort(key=lambda update: update[0])
-        self.policy.observe(reports)
-        entry = self.ledger.record(server_round, self._assignments, reports, rejected)
-        result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
-        if updates:
-            messages = [message for _, message in updates]
-            result = self.aggregation.aggregate_train(server_round, messages)
-        if self.on_round is not None:
-            self.on_round(entry)
-        return result
+            if report is not None:
+                answers.append(Answer(report, reply))
+        return self.close(server_round, answers)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -140,23 +189,6 @@ class SelectingStrategy(Strategy):
         """Log the policy and the aggregation in force."""
         log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
         log(INFO, "\t└──> Aggregation: %s", type(self.aggregation).__name__)
-
-    def _collect_offers(self, grid: Grid, config: ConfigRecord) -> dict[int, RoundOffer]:
-        """The offers by node; nodes that fail or stay silent are logged and left out."""
-        content = RecordDict({CONFIG: ConfigRecord({**config, CODE: code_version()})})
-        queries = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
-        offers = {}
-        for reply in grid.send_and_receive(queries, timeout=self.timeout_s):
-            if reply.has_error():
-                log(WARNING, "a node made no offer: %s", reply.error.reason)
-                continue
-            try:
-                offer = decode(RoundOffer, reply.content.config_records[OFFER])
-            except (InvalidInput, KeyError) as error:
-                log(WARNING, "node %s made no valid offer: %s", reply.metadata.src_node_id, error)
-                continue
-            offers[reply.metadata.src_node_id] = offer
-        return offers
 
     def _report(self, reply: Message) -> RoundReport | None:
         """The report of a reply; None, with the client named in the log, if there is none."""
@@ -177,21 +209,11 @@ class SelectingStrategy(Strategy):
                 return client
         return f"of node {reply.metadata.src_node_id}"
 
-    def _is_sound(self, reply: Message) -> bool:
-        """Whether an update has the model's shapes and finite numbers only."""
-        records = list(reply.content.array_records.values())
-        if len(records) != 1 or set(records[0]) != set(self._shapes):
-            return False
-        return all(
-            tuple(array.shape) == self._shapes[name] and bool(np.isfinite(array.numpy()).all())
-            for name, array in records[0].items()
-        )
-
 
 class _OnlyNodes:
     """The one part of a grid that Flower's strategies draw from, reduced to some nodes."""
 
-    def __init__(self, nodes: list[int]) -> None:
+    def __init__(self, nodes: Sequence[int]) -> None:
         self._nodes = nodes
 
     def get_node_ids(self) -> Iterable[int]:

@@ -7,7 +7,7 @@ import numpy as np
 from powerctl.errors import UnknownName
 from powerctl.modes import FloatArray, IntArray
 
-STALENESS_RULES = ("refl", "equal", "adasgd", "dynsgd")
+STALENESS_RULES = ("refl", "fedbuff", "equal", "adasgd", "dynsgd")
 
 
 def staleness_weights(
@@ -23,6 +23,7 @@ def staleness_weights(
 
     - ``"refl"``: (1 - beta) / (tau + 1) + beta (1 - exp(-L / L_max)) / damping: what would move
       the fresh average far may hold what fresh ones lack,
+    - ``"fedbuff"``: 1 / sqrt(tau + 1),
     - ``"equal"``: 1,
     - ``"adasgd"``: 1 / (tau + 1),
     - ``"dynsgd"``: exp(-(tau + 1)).
@@ -45,7 +46,8 @@ def staleness_weights(
 
     References
     ----------
-    Abdelmoniem et al., REFL, EuroSys 2023, section 4.2.
+    Abdelmoniem et al., REFL, EuroSys 2023, section 4.2; FedBuff: Nguyen et al., AISTATS 2022,
+    section 5 (which divides by the number of updates instead).
     """
     if rule not in STALENESS_RULES:
         raise UnknownName("staleness rule", rule, STALENESS_RULES)
@@ -54,6 +56,8 @@ def staleness_weights(
     weights = np.ones(len(staleness))
     if rule == "adasgd":
         weights[late] = 1 / late_by
+    elif rule == "fedbuff":
+        weights[late] = 1 / np.sqrt(late_by)
     elif rule == "dynsgd":
         weights[late] = np.exp(-late_by)
     elif rule == "refl":

@@ -1,1 +1,1 @@
-"""What a client learns: ``digits`` (embedded) and ``cifar10`` (from a local folder)."""
+"""What a client learns: ``digits`` (embedded), ``cifar10`` (from a folder); or ``noop``."""

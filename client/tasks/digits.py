@@ -31,20 +31,19 @@ class Digits:
 
     def train_samples(self) -> Samples:
         """1,437 images."""
-        return self._samples.take(torch.flatten(torch.nonzero(~self._is_test)))
+        return self._parts[0]
 
     def test_samples(self) -> Samples:
         """360 images."""
-        return self._samples.take(torch.flatten(torch.nonzero(self._is_test)))
+        return self._parts[1]
 
     @cached_property
-    def _samples(self) -> Samples:
+    def _parts(self) -> tuple[Samples, Samples]:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         inputs = torch.from_numpy(digits.images).float()[:, None] / 16
-        return Samples(inputs, torch.from_numpy(digits.target).long())
-
-    @property
-    def _is_test(self) -> torch.Tensor:
-        return torch.arange(len(self._samples)) % 5 == 0
+        samples = Samples(inputs, torch.from_numpy(digits.target).long())
+        is_test = torch.arange(len(samples)) % 5 == 0
+        train, test = (torch.flatten(torch.nonzero(part)) for part in (~is_test, is_test))
+        return samples.take(train), samples.take(test)

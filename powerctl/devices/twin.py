@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.bottleneck import Hardware, Signature, minibatch_cost
 from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
@@ -93,18 +94,15 @@ class Twin(VirtualDevice):
                 f"the twin cannot time {workload.name}: it has no signature; "
                 "fit one with: powerctl twin fit"
             )
-        cost = minibatch_cost(
-            self.board.hardware, workload.signature, *mode.values, workload.batch_size
+        time_s, power_w = _model_cost(
+            self.board.hardware, workload.signature, mode, workload.batch_size
         )
         spread = self._variation
         of_unit = np.random.default_rng((self._unit, 1)).standard_normal(2)
         of_mode = np.random.default_rng((self._unit, 2, *mode.values)).standard_normal(2)
         time_shift = spread.unit_time * of_unit[0] + spread.mode_time * of_mode[0]
         power_shift = spread.unit_power * of_unit[1] + spread.mode_power * of_mode[1]
-        return (
-            float(cost.time_s) * float(np.exp(time_shift)),
-            float(cost.power_w) * float(np.exp(power_shift)),
-        )
+        return time_s * float(np.exp(time_shift)), power_w * float(np.exp(power_shift))
 
     def _minibatch(self, workload: Workload) -> tuple[float, float]:
         time_s, power_w = self.steady(self._mode, workload)
@@ -113,3 +111,12 @@ class Twin(VirtualDevice):
             time_s * float(np.exp(self._variation.minibatch_time * noise[0])),
             power_w * float(np.exp(self._variation.minibatch_power * noise[1])),
         )
+
+
+@lru_cache(maxsize=4096)
+def _model_cost(
+    hardware: Hardware, signature: Signature, mode: PowerMode, batch_size: int
+) -> tuple[float, float]:
+    """Seconds and watts of the cost model; a fleet has many units of one board."""
+    cost = minibatch_cost(hardware, signature, *mode.values, batch_size)
+    return float(cost.time_s), float(cost.power_w)

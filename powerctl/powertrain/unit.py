@@ -62,7 +62,11 @@ class UnitPredictor(ABC):
 
     def predict(self, modes: ModeArrays) -> Prediction:
         """Time and power of a minibatch in each mode, with their relative standard deviations."""
-        expected, (time_shift, power_shift) = self.expected(modes), self.shift_
+        return self.corrected(self.expected(modes))
+
+    def corrected(self, expected: Prediction) -> Prediction:
+        """What is expected of any unit, corrected by what this one has measured."""
+        time_shift, power_shift = self.shift_
         time_std, power_std = (
             np.sqrt(error**2 + 1 / (1 / unit**2 + self.n_measured_ / mode**2))
             for error, unit, mode in zip(expected[2:], UNIT_STD, MODE_STD, strict=True)

@@ -71,7 +71,7 @@ def measure(result: FederationResult, n_clients: int, target: float) -> RunMeasu
         rounds=len(entries),
         energy_j=result.ledger.energy_j,
         train_energy_j=sum(entry.train_energy_j for entry in entries),
-        wait_energy_j=sum(entry.wait_energy_j for entry in entries),
+        wait_energy_j=sum(entry.wait_energy_j + entry.transfer_energy_j for entry in entries),
         wasted_energy_j=wasted_energy_j(reports),
         virtual_time_s=result.ledger.clock_s,
         clients_per_round=sum(times.values()) / max(len(entries), 1),

@@ -13,7 +13,8 @@ def test_a_round_lasts_until_the_last_upload_and_waiting_costs_idle_power():
     entry = ledger.record(1, asked, [report(0), report(1, time_s=15.0, energy_j=300.0)])
     assert entry.round_time_s == 15.5
     assert entry.train_energy_j == 500
-    assert entry.wait_energy_j == pytest.approx(2.0 * (5.5 + 0.5))
+    assert entry.wait_energy_j == pytest.approx(2.0 * 5.0)
+    assert entry.transfer_energy_j == pytest.approx(2.0 * (0.5 + 0.5))
     assert entry.energy_j == pytest.approx(512) and entry.budget_misses == 0
     assert (ledger.clock_s, ledger.energy_j) == (15.5, entry.energy_j)
 
@@ -36,7 +37,7 @@ def test_broken_limits_lateness_and_partial_work_are_counted():
         report(4, minibatches=0, planned_minibatches=0, time_s=0.0, energy_j=0.0, decline="empty"),
     ]
     entry = Ledger().record(
-        1, [RoundAssignment(i, 10, 20.0) for i in range(6)], reports, rejected=1
+        1, [RoundAssignment(i, 10, 20.0) for i in range(6)], reports, rejected=reports[3:4]
     )
     assert (entry.power_violations, entry.budget_violations, entry.budget_misses) == (1, 1, 2)
     assert (entry.late, entry.partial, entry.declined, entry.rejected) == (1, 1, 1, 1)

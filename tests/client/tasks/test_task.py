@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.tasks.evaluation import evaluate
-from client.tasks.task import dirichlet_split, load_task
+from client.tasks.splitting import dirichlet_split
+from client.tasks.task import load_task
 from powerctl.errors import InvalidInput, UnknownName
 
 
@@ -100,5 +101,5 @@ def test_without_cifar10_the_error_says_how_to_get_it(tmp_path):
 
 
 def test_an_unknown_task_is_named():
-    with pytest.raises(UnknownName, match="cifar10, digits"):
+    with pytest.raises(UnknownName, match="cifar10, digits, noop"):
         load_task("mnist")

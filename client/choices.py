@@ -1,0 +1,129 @@
+"""What a device can choose from for its workload: its front within a power limit, and MAXN.
+
+Every mode's time and power are known up to factors of the unit. So the modes that can be on any
+unit's front, whatever its factors and its limit, are found once per board and workload: a hundred
+or two of thousands. A simulated fleet shares them, and a front costs microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from powerctl.boards import Board
+from powerctl.bottleneck import idle_power_w
+from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace
+from powerctl.powertrain.prediction import Prediction
+from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.unit import UnitPredictor
+from powerctl.rounds import SAFETY_DEVIATIONS, Front, front_within
+from powerctl.workload import Workload
+
+Learned = tuple[float, float, float]
+UNLEARNED: Learned = (0.0, 0.0, 0.0)
+_TIE = 1e-9  # relative: far above rounding, far below what makes a mode better
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The modes worth choosing on a board, and what is expected of them on any unit.
+
+    What a unit has learned is a state of its predictor.
+
+    Attributes
+    ----------
+    predictor : UnitPredictor
+        Of a unit that has learned nothing.
+    modes : ModeArrays, shape (n,)
+        All that can be on a front.
+    expected : Prediction, shape (n,)
+        Of a minibatch in each of them.
+    expected_maxn : Prediction, shape (1,)
+        The same at MAXN.
+    idle_power_w : float
+        While waiting, in the lowest mode.
+    """
+
+    predictor: UnitPredictor
+    modes: ModeArrays
+    expected: Prediction
+    expected_maxn: Prediction
+    idle_power_w: float
+
+    @classmethod
+    def of(cls, predictor: UnitPredictor, board: Board, space: ModeSpace) -> Choices:
+        """The choices of all units of a board in a mode space (mostly the board's own)."""
+        everything = predictor.expected(space.arrays)
+        worth = _unbeaten(everything)
+        return cls(
+            predictor=predictor,
+            modes=space.arrays.take(worth),
+            expected=Prediction(*(column[worth] for column in everything)),
+            expected_maxn=predictor.expected(ModeArrays.of([space.maximum])),
+            idle_power_w=float(idle_power_w(board.hardware, *space.minimum.values)),
+        )
+
+    def front(self, learned: Learned, power_limit_w: float) -> Front:
+        """The front of a unit within a power limit: that of all modes, by `front_within`."""
+        return _front(self, learned, power_limit_w)
+
+    def count_within(self, power_limit_w: FloatArray) -> IntArray:
+        """How many of the modes each limit admits to a unit that has learned nothing.
+
+        Limits that admit equally many admit the same ones.
+        """
+        bounds_w = self.of_unit(UNLEARNED, self.expected).power_bound_w(SAFETY_DEVIATIONS)
+        return np.searchsorted(np.sort(bounds_w), power_limit_w, side="right")
+
+    def maxn(self, learned: Learned) -> tuple[float, float]:
+        """Seconds and joules of a unit's minibatch at MAXN."""
+        predicted = self.of_unit(learned, self.expected_maxn)
+        return float(predicted.time_s[0]), float(predicted.energy_j[0])
+
+    def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:
+        """What is expected of any unit, corrected by what one has learned."""
+        return copy(self.predictor).load_state(learned).corrected(expected)
+
+
+def choices_of(
+    predicting: Callable[[Board, Workload], UnitPredictor],
+    board: Board,
+    space: ModeSpace,
+    workload: Workload,
+) -> Choices:
+    """The choices of a device; by signature, they are found once for all units of a board.
+
+    Other predictors come from files, which may have changed.
+    """
+    if predicting is SignaturePredictor:
+        return _by_signature(board, space, workload)
+    return Choices.of(predicting(board, workload), board, space)
+
+
+@lru_cache(maxsize=64)
+def _by_signature(board: Board, space: ModeSpace, workload: Workload) -> Choices:
+    return Choices.of(SignaturePredictor(board, workload), board, space)
+
+
+@lru_cache(maxsize=4096)
+def _front(choices: Choices, learned: Learned, power_limit_w: float) -> Front:
+    """Shared by all units that have learned the same: most of a fleet have learned nothing yet."""
+    return front_within(choices.modes, choices.of_unit(learned, choices.expected), power_limit_w)
+
+
+def _unbeaten(expected: Prediction) -> IntArray:
+    """Modes that none as fast beats in power, in the order of the space.
+
+    One that is beaten takes more energy as well, and any limit that admits it admits the other, so
+    that it is on no front; but that holds only where all are predicted equally surely. Near ties
+    stay: a unit's factors may round them either way.
+    """
+    if np.ptp(expected.power_std):
+        return np.arange(len(expected.time_s))
+    order = np.lexsort((expected.power_w, expected.time_s))
+    least_w = np.minimum.accumulate(expected.power_w[order])
+    return np.sort(order[expected.power_w[order] <= least_w * (1 + _TIE)])

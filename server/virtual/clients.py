@@ -1,0 +1,91 @@
+"""The clients of a simulation: a pure function of model, assignment and client state.
+
+One model is resident; each client's training begins by writing the global arrays into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from logging import ERROR
+from typing import Any
+
+import torch
+from flwr.common.logger import log
+from numpy.typing import NDArray
+
+from client.fleet import Fleet
+from client.local import ClientState, LocalClient
+from client.tasks.task import load_task
+from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.run_config import RunConfig
+
+Numbers = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What all clients of a round are told: the global arrays and the aggregation's settings."""
+
+    server_round: int
+    arrays: Numbers
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to: the report, the client's new state, its arrays if it trained."""
+
+    report: RoundReport
+    state: ClientState
+    arrays: Numbers | None
+
+
+class Clients:
+    """Trains clients of a fleet, one after the other.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    fleet : Fleet
+        All clients.
+    """
+
+    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
+        torch.set_num_threads(1)  # the order of summation must not depend on the host's cores
+        self._config = config
+        self._fleet = fleet
+        self._model = load_task(config.task, config.data_dir).model()
+        self._resident = self._model.state_dict()
+
+    def train(
+        self, instructions: Instructions, jobs: Sequence[tuple[RoundAssignment, ClientState]]
+    ) -> list[Trained | None]:
+        """Train as assigned, each from its state; None for who raised, which is logged."""
+        given = {name: torch.from_numpy(value) for name, value in instructions.arrays.items()}
+        return [self._train(instructions, given, assignment, state) for assignment, state in jobs]
+
+    def _train(
+        self,
+        instructions: Instructions,
+        given: dict[str, torch.Tensor],
+        assignment: RoundAssignment,
+        state: ClientState,
+    ) -> Trained | None:
+        for name, values in given.items():
+            self._resident[name].copy_(values)
+        try:
+            client = LocalClient(
+                self._config, self._fleet[assignment.client], len(self._fleet), state
+            )
+            report = client.train(
+                self._model, assignment, instructions.server_round, instructions.proximal_mu
+            )
+        except Exception as error:
+            log(ERROR, "client %s raised", assignment.client, exc_info=error)
+            return None
+        arrays = None
+        if report.minibatches:
+            arrays = {name: value.numpy().copy() for name, value in self._resident.items()}
+        return Trained(report, client.state, arrays)

@@ -1,0 +1,61 @@
+"""The engine of the virtual clock selects and trains as the ClientApp does by message."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from client.app import app as client_app
+from server.federation import run_federation
+from server.in_process_grid import InProcessGrid
+from server.simulation import simulate
+from strategies.run_config import RunConfig
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(out_dir=str(tmp_path), rounds=3, local_epochs=1, name="virtual")
+
+
+def by_message(config):
+    grid = InProcessGrid(client_app, 20, config.to_flower())
+    return run_federation(grid, replace(config, name="messages", min_nodes=20))
+
+
+def model(result):
+    return torch.load(result.folder / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "aggregation", "power"),
+    [("pace", "fedprox", "slack"), ("oort", "fedadam", "maxn"), ("refl", "fedmedian", "fastest")],
+)
+def test_both_engines_agree(config, strategy, aggregation, power):
+    config = replace(config, strategy=strategy, aggregation=aggregation, power=power)
+    virtual, messages = simulate(config), by_message(config)
+    assert virtual.rows == messages.rows
+    assert virtual.ledger.reports == messages.ledger.reports
+    ours, theirs = model(virtual), model(messages)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"over_commit": 1.5}, {"over_commit": 1.5, "late": "refl"}, {"buffer": 3, "late": "fedbuff"}],
+)
+def test_they_agree_on_who_is_late(config, options):
+    config = replace(config, strategy="random", rounds=4, **options)
+    virtual, messages = simulate(config), by_message(config)
+    assert virtual.rows == messages.rows
+    ours, theirs = model(virtual), model(messages)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_minibatches_of_the_noop_task_are_charged_and_teach_nothing(config):
+    result = simulate(replace(config, task="noop", strategy="random"))
+    entries = result.ledger.entries
+    assert all(entry.reported == 6 and entry.train_energy_j > 0 for entry in entries)
+    assert np.ptp([row.loss for row in result.rows]) < 1e-6

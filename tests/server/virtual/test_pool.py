@@ -1,0 +1,86 @@
+"""A pool's offers are those that its clients would make."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from client.fleet import load_fleet
+from client.local import ClientState, LocalClient
+from powerctl.rounds import RoundAssignment
+from server.virtual.pool import Pool
+from strategies.offers import Offers
+from strategies.run_config import RunConfig
+
+FLEET = """
+[[group]]
+board = "orin-agx"
+count = 5
+power_w = [9, 25, 25, 50, 3]
+link_mbit_s = [10, 100, 100, 1000, 100]
+
+[[group]]
+board = "orin-nano"
+count = 4
+round_energy_j = [900, 300, 900, 1]
+energy_budget_j = 1000
+
+[[group]]
+board = "xavier-nx"
+count = 2
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "mixed.toml").write_text(FLEET)
+    return RunConfig(fleet=str(tmp_path / "mixed.toml"), local_epochs=2)
+
+
+def made_by_clients(config, states=None):
+    fleet = load_fleet(config.fleet)
+    states = states or {}
+    return Offers.of(
+        [
+            LocalClient(config, one, len(fleet), states.get(one.client, ClientState())).offer()
+            for one in fleet
+        ]
+    )
+
+
+def assert_same(pool, clients):
+    for item in dataclasses.fields(Offers):
+        np.testing.assert_array_equal(getattr(pool, item.name), getattr(clients, item.name))
+
+
+def test_at_first_nobody_has_to_be_asked(config):
+    assert_same(Pool(config, load_fleet(config.fleet)).offers(), made_by_clients(config))
+
+
+def test_who_has_trained_offers_what_it_has_learned(config):
+    fleet = load_fleet(config.fleet)
+    pool = Pool(config, fleet)
+    states = {}
+    for client in (1, 3, 5, 9):
+        one = LocalClient(config, fleet[client], len(fleet), pool.state(client))
+        minibatches = one.offer().minibatches
+        report = one.train(one.task.model(), RoundAssignment(client, minibatches), server_round=1)
+        assert report.minibatches
+        pool.keep(client, one.state)
+        states[client] = one.state
+        assert pool.state(client) == one.state
+    assert any(state.predictor != (0.0, 0.0, 0.0) for state in states.values())
+    assert_same(pool.offers(), made_by_clients(config, states))
+
+
+def test_of_a_hundred_thousand_clients_none_is_opened(config, tmp_path):
+    (tmp_path / "large.toml").write_text(
+        '[[group]]\nboard = "orin-agx"\ncount = 60000\npower_w = 20\n'
+        '[[group]]\nboard = "orin-nano"\ncount = 40000\n'
+    )
+    large = dataclasses.replace(config, task="noop", fleet=str(tmp_path / "large.toml"))
+    offers = Pool(large, load_fleet(large.fleet)).offers()
+    assert len(offers) == 100_000 and offers.able.all()
+    assert len(np.unique(offers.time_s[:, 0] / offers.minibatches)) <= 4
