@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from powerctl import console
+from server.commands.compare import compare, report
 from server.commands.flower import flower
 from server.commands.simulate import simulate
 from server.commands.strategies import strategies
@@ -16,6 +17,8 @@ Examples:
   wattfed simulate --strategy fedcs --power fastest --rounds 30 --seed 1
   wattfed simulate --against random:maxn --against random:slack --target-accuracy 0.9
   wattfed simulate --fleet my-fleet.toml --task cifar10 --data-dir ~/data --json
+  wattfed compare --strategies random,oort,pace --power maxn,slack --per-round 5,10 --seeds 3
+  wattfed report runs/comparison
   wattfed flower --rounds 5
 """
 
@@ -25,7 +28,7 @@ def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
 
 
-for command in (simulate, flower, keys, units, strategies):
+for command in (simulate, compare, report, flower, keys, units, strategies):
     cli.add_command(command)
 
 

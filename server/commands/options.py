@@ -12,7 +12,6 @@ import click
 Command = Callable[..., None]
 
 STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
-_COMBINED = ("strategy", "power", "per_round", "seed", "target_accuracy", "name", "out_dir")
 _COMPARED_BY_DEFAULT = {"fleet": "hundred-jetsons", "rounds": 120}
 
 
@@ -24,7 +23,7 @@ def run_options(
 
     def decorate(command: Command) -> Command:
         for item in reversed(fields(RunConfig)):
-            if item.name in leave_out:
+            if flag(item.name) in leave_out:
                 continue
             command = click.option(
                 f"--{flag(item.name)}",
@@ -43,6 +42,7 @@ def comparison_options(command: Command) -> Command:
 
     It receives a `Comparison` as `comparison`, and `baseline` and `jobs`.
     """
+    from server.comparison.grid import REPLACED
 
     @click.option(
         "--strategies",
@@ -81,13 +81,17 @@ def comparison_options(command: Command) -> Command:
         show_default="as many as there are cores",
         help="Runs at a time, each in a process of its own.",
     )
-    @run_options(leave_out=_COMBINED, defaults=_COMPARED_BY_DEFAULT)
+    @run_options(leave_out=REPLACED, defaults=_COMPARED_BY_DEFAULT)
     @wraps(command)
     def run(**given: Any) -> None:
         from server.comparison.grid import Comparison, split_names, split_numbers
-        from strategies.run_config import RunConfig
+        from strategies.run_config import RunConfig, flag
 
-        own = {f.name: given.pop(f.name) for f in fields(RunConfig) if f.name not in _COMBINED}
+        own = {
+            item.name: given.pop(item.name)
+            for item in fields(RunConfig)
+            if flag(item.name) not in REPLACED
+        }
         seed = given.pop("seed")
         comparison = Comparison(
             base=RunConfig(**own),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput
-from server.comparison.grid import Comparison
+from server.comparison.grid import REPLACED, Comparison
 from server.federation import FederationResult
 from server.recorded import is_finished, read_run
 from strategies.code_version import code_version
@@ -38,7 +38,7 @@ class ComparisonFolder:
         self.file = path / "comparison.json"
 
     @contextmanager
-    def begun(self, comparison: Comparison, n_clients: int, command: str) -> Iterator[Comparison]:
+    def begun(self, comparison: Comparison, n_clients: int) -> Iterator[Comparison]:
         """Hold the folder for a comparison; yields it together with what earlier ones asked.
 
         Raises
@@ -55,7 +55,7 @@ class ComparisonFolder:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             whole = self._joined(comparison) if self.file.exists() else comparison
-            self._write(whole, n_clients, command)
+            self._write(whole, n_clients)
             yield whole
         except BlockingIOError:
             raise InvalidInput(
@@ -73,11 +73,11 @@ class ComparisonFolder:
         """Whether a run of the comparison is whole."""
         return is_finished(self.path / "runs" / config.run_name)
 
-    def asked(self) -> tuple[Comparison, int, str]:
-        """What was asked: the comparison, the clients of its fleet, and the command."""
+    def asked(self) -> tuple[Comparison, int]:
+        """What was asked: the comparison, and the clients of its fleet."""
         record = self._read()
         try:
-            return Comparison.from_record(record["asked"]), record["clients"], record["command"]
+            return Comparison.from_record(record["asked"]), int(record["clients"])
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{self.file}: damaged: {error}") from None
 
@@ -90,7 +90,7 @@ class ComparisonFolder:
 
     def _joined(self, new: Comparison) -> Comparison:
         """What was asked before, with what is new."""
-        old, _, _ = self.asked()
+        old, _ = self.asked()
         self._check_code()
         was, now = _settings(old), _settings(new)
         if changes := [f"{k} was {was[k]}, not {now[k]}" for k in was if was[k] != now[k]]:
@@ -121,9 +121,8 @@ class ComparisonFolder:
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{self.file}: not readable: {error}") from None
 
-    def _write(self, comparison: Comparison, n_clients: int, command: str) -> None:
+    def _write(self, comparison: Comparison, n_clients: int) -> None:
         content = {
-            "command": command,
             "code": code_version(),
             "clients": n_clients,
             "asked": comparison.record(),
@@ -135,6 +134,5 @@ class ComparisonFolder:
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
     """What all runs of a folder have in common."""
-    replaced = ("strategy", "power", "per-round", "seed", "out-dir", "name", "target-accuracy")
-    base = {k: v for k, v in comparison.base.to_flower().items() if k not in replaced}
+    base = {k: v for k, v in comparison.base.to_flower().items() if k not in REPLACED}
     return {**base, "targets": comparison.targets, "all-rounds": comparison.all_rounds}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput
-from strategies.catalogue import make_policy
 from strategies.run_config import RunConfig
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
+# what a comparison replaces in the configuration that its runs have in common
+REPLACED = ("strategy", "power", "per-round", "seed", "target-accuracy", "name", "out-dir")
 _NAMES = re.compile(r"[^,()]+(?:\([^()]*\))?")
 
 
@@ -24,6 +27,8 @@ class Contender(NamedTuple):
     @classmethod
     def of(cls, config: RunConfig) -> Contender:
         """The contender of a run; strategies that choose modes themselves have the power joint."""
+        from strategies.catalogue import make_policy  # loads flwr, which --help must not
+
         own = not hasattr(make_policy(config), "power")
         return cls(config.strategy, JOINT if own else config.power, config.per_round)
 
@@ -88,6 +93,31 @@ class Comparison:
         words = f"{strategy} {contender.power} {per_round} seed{seed}"
         return replace(config, name=re.sub(r"[^\w.=]+", "-", words))
 
+    def commands(self, out: str) -> list[str]:
+        """What to type to repeat it: a command for each range of seeds, usually one."""
+        usual, base = RunConfig().to_flower(), self.base.to_flower()
+        options: dict[str, Any] = {
+            "strategies": ",".join(self.strategies),
+            "power": ",".join(self.powers),
+            "per-round": ",".join(map(str, self.per_round)),
+            "target-accuracy": ",".join(f"{target:g}" for target in self.targets),
+            **{
+                key: base[key]
+                for key in base
+                if key in ("fleet", "rounds") or (key not in REPLACED and base[key] != usual[key])
+            },
+        }
+        if self.all_rounds:
+            options["all-rounds"] = None
+        words = [
+            f"--{key}" if value is None else f"--{key} {shlex.quote(str(value))}"
+            for key, value in (*options.items(), ("out", out))
+        ]
+        return [
+            " ".join(("wattfed compare", *words, f"--seed {seeds[0]} --seeds {len(seeds)}"))
+            for seeds in _ranges(self.seeds)
+        ]
+
     def record(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {**asdict(self), "base": self.base.to_flower()}
@@ -97,6 +127,17 @@ class Comparison:
         """The comparison that `record` told; raises `KeyError` or `TypeError` if it is none."""
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return cls(**{**values, "base": RunConfig.from_flower(values["base"])})
+
+
+def _ranges(numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers in runs without gaps."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    return ranges
 
 
 def split_names(text: str) -> tuple[str, ...]:

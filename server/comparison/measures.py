@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def measure(result: FederationResult, n_clients: int, target: float) -> RunMeasu
 
 def measures_of(folder: ComparisonFolder, comparison: Comparison) -> list[RunMeasures]:
     """The finished runs of a folder, each at every target accuracy."""
-    _, n_clients, _ = folder.asked()
+    _, n_clients = folder.asked()
     return [
         measure(result, n_clients, target)
         for result in folder.results(comparison)
@@ -99,10 +98,10 @@ def participations(reports: Iterable[RoundReport]) -> Counter[int]:
 
 
 def jain_index(shares: Iterable[float]) -> float:
-    """Jain's index of fairness: 1 if all have the same, 1/n if one has all; NaN if none has any."""
+    """Jain's index of fairness: 1 if all have the same, 1/n if one has all; 0 if none has any."""
     values = np.array(list(shares), dtype=float)
     squares = float((values**2).sum())
-    return float(values.sum()) ** 2 / (len(values) * squares) if squares else math.nan
+    return float(values.sum()) ** 2 / (len(values) * squares) if squares else 0.0
 
 
 def wasted_energy_j(reports: Iterable[RoundReport]) -> float:

@@ -34,7 +34,6 @@ def check_comparison(comparison: Comparison) -> int:
 def run_comparison(
     folder: ComparisonFolder,
     comparison: Comparison,
-    command: str,
     jobs: int,
     on_begin: Callable[[int, int], None],
     on_run: Callable[[Finished], None],
@@ -47,8 +46,6 @@ def run_comparison(
         Where the runs go, each kept as it finishes.
     comparison : Comparison
         What to run; its runs that the folder holds are not repeated.
-    command : str
-        What the person typed, to repeat it.
     jobs : int
         Runs at a time, each in a process of its own; 1 stays in this process, 0 takes as many as
         there are cores.
@@ -68,7 +65,7 @@ def run_comparison(
         Naming the runs that failed, when all others are done.
     """
     n_clients = check_comparison(comparison)
-    with folder.begun(comparison, n_clients, command) as whole:
+    with folder.begun(comparison, n_clients) as whole:
         configs = [folder.placed(config) for config in comparison.runs()]
         missing = [config for config in configs if not folder.finished(config)]
         on_begin(len(configs), len(configs) - len(missing))

@@ -54,7 +54,6 @@ class Line:
     less_energy: Estimate
     accuracy: Estimate
     clients: Estimate
-    wasted_j: Estimate
     fairness: Estimate
     budget_violations: int
     power_violations: int
@@ -125,7 +124,6 @@ class Table:
             less_energy=ratio_interval(energy_j, self._to_target(baseline, "energy_to_target_j")),
             accuracy=mean_interval([run.final_accuracy for run in runs]),
             clients=mean_interval([run.clients_per_round for run in runs]),
-            wasted_j=mean_interval([run.wasted_energy_j for run in runs]),
             fairness=mean_interval([run.jain_fairness for run in runs]),
             budget_violations=sum(run.budget_violations for run in runs),
             power_violations=sum(run.power_violations for run in runs),

@@ -76,3 +76,42 @@ def test_a_bad_fleet_is_named(tmp_path, text, message):
     fleet.write_text(text)
     done = wattfed("simulate", "--fleet", fleet, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and "fleet.toml" in done.stderr
+
+
+def test_a_comparison_is_one_command_and_goes_on_where_it_stopped(tmp_path):
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('[[group]]\nboard = "orin-agx"\ncount = 2\n')
+    asked = ["compare", "--fleet", fleet, "--rounds", 1, "--local-epochs", 1, "--per-round", 1]
+    asked += ["--strategies", "random,pace", "--power", "maxn", "--out", "c", "--jobs", 1]
+    first = wattfed(*asked, "--seeds", 1, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == f"report: {tmp_path / 'c' / 'report.html'}"
+    assert "beside random at maxn" in first.stdout and "pace, 1 a round, seed 0" in first.stderr
+    more = wattfed(*asked, "--seeds", 2, "--json", cwd=tmp_path)
+    assert [(row["strategy"], row["seed"]) for row in json.loads(more.stdout)] == [
+        ("random", 0),
+        ("pace", 0),
+        ("random", 1),
+        ("pace", 1),
+    ]
+    assert "4 runs, 2 of them finished earlier" in more.stderr and "seed 0:" not in more.stderr
+    page = (tmp_path / "c" / "report.html").read_bytes()
+    assert wattfed("report", "c", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "c" / "report.html").read_bytes() == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--strategies", "pace,best"], "unknown strategy 'best'"),
+        (["compare", "--power", "turbo"], "unknown power policy 'turbo'"),
+        (["compare", "--strategies", ""], "nothing to compare: no strategies"),
+        (["compare", "--per-round", "few"], "--per-round: cannot read 'few'"),
+        (["report", "nowhere"], "nowhere: neither a comparison nor a run"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_clear_line(tmp_path, arguments, message):
+    done = wattfed(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -11,6 +11,7 @@ from client.tasks.evaluation import evaluate
 from client.tasks.task import load_task
 from powerctl.errors import InvalidInput, UnknownName
 from server.federation import NoClients
+from server.recorded import read_run
 from server.simulation import simulate
 from strategies.run_config import RunConfig
 
@@ -62,6 +63,12 @@ def test_results_are_whole_and_the_saved_model_is_the_reported_one(default_run):
     assert evaluate(model, task.test_samples()).accuracy == summary["final_accuracy"]
     checkpoints = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert checkpoints == [f"round-{i:04d}.pt" for i in (13, 14, 15)]
+
+
+def test_a_run_is_read_back_from_its_folder_as_it_was(default_run):
+    again = read_run(default_run.folder)
+    assert again.rows == default_run.rows and again.ledger == default_run.ledger
+    assert again.config == default_run.config
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(config):

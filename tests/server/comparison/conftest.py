@@ -4,6 +4,7 @@ import pytest
 
 from server.comparison.grid import Comparison
 from strategies.run_config import RunConfig
+from tests.server.comparison.running import run
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def comparison(small_fleet):
         seeds=(0, 1),
         targets=(0.3,),
     )
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, comparison):
+    """The folder of the comparison, finished."""
+    return run(tmp_path_factory.mktemp("whole"), comparison)[0]

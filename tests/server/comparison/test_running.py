@@ -14,16 +14,8 @@ import pytest
 from powerctl.errors import InvalidInput, UnknownName
 from server.comparison.folder import ComparisonFolder
 from server.comparison.measures import measures_of
-from server.comparison.running import check_comparison, run_comparison
-
-
-def run(path, comparison, jobs=1):
-    """The folder, and the names of the runs that really ran."""
-    folder, ran = ComparisonFolder(path), []
-    run_comparison(
-        folder, comparison, "", jobs, lambda *_: None, lambda done: ran.append(done.config.run_name)
-    )
-    return folder, ran
+from server.comparison.running import check_comparison
+from tests.server.comparison.running import run
 
 
 def files(path):
@@ -32,12 +24,6 @@ def files(path):
         for file in path.rglob("*")
         if file.suffix in (".csv", ".jsonl", ".json") and file.name != "config.json"
     }
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, comparison):
-    path = tmp_path_factory.mktemp("whole")
-    return run(path, comparison)[0]
 
 
 def test_every_run_is_kept_and_measured(whole, comparison):
@@ -67,7 +53,7 @@ def test_a_finished_comparison_runs_nothing_and_a_larger_one_only_what_is_new(
     _, ran = run(tmp_path, replace(comparison, seeds=(1,)))
     assert sorted(ran) == ["pace-joint-2-seed1", "random-maxn-2-seed1"]
     assert run(tmp_path, comparison)[1] == []
-    assert folder.asked()[0] == comparison
+    assert folder.asked() == (comparison, 4)
 
 
 def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(whole, comparison, tmp_path):
@@ -81,7 +67,7 @@ def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(whole, compar
         "if __name__ == '__main__':\n"
         "    asked = Comparison.from_record(json.loads(sys.argv[2]))\n"
         "    folder = ComparisonFolder(Path(sys.argv[1]))\n"
-        "    run_comparison(folder, asked, '', 2, lambda *_: None, lambda *_: None)\n"
+        "    run_comparison(folder, asked, 2, lambda *_: None, lambda *_: None)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path), json.dumps(comparison.record())]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -104,7 +90,7 @@ def test_a_folder_belongs_to_one_configuration_and_one_process(whole, comparison
     with pytest.raises(InvalidInput, match="another comparison: rounds was 3, not 4"):
         run(whole.path, other)
     with (
-        whole.begun(comparison, 4, ""),
+        whole.begun(comparison, 4),
         pytest.raises(InvalidInput, match="another process runs this comparison"),
     ):
         run(whole.path, comparison)
@@ -112,7 +98,7 @@ def test_a_folder_belongs_to_one_configuration_and_one_process(whole, comparison
 
 def test_runs_of_other_code_are_not_mixed_with_new_ones(comparison, tmp_path):
     (tmp_path / "comparison.json").write_text(
-        json.dumps({"command": "", "code": "0123", "clients": 4, "asked": comparison.record()})
+        json.dumps({"code": "0123", "clients": 4, "asked": comparison.record()})
     )
     with pytest.raises(InvalidInput, match=r"begun by other code \(0123"):
         run(tmp_path, comparison)
@@ -120,7 +106,7 @@ def test_runs_of_other_code_are_not_mixed_with_new_ones(comparison, tmp_path):
 
 def test_damaged_files_are_named(comparison, tmp_path):
     folder, _ = run(tmp_path, replace(comparison, strategies=("pace",), seeds=(0,)))
-    asked, *_ = folder.asked()
+    asked, _ = folder.asked()
     reports = tmp_path / "runs" / "pace-joint-2-seed0" / "reports.jsonl"
     lines = reports.read_text().splitlines()
     lines[1] = lines[1][:30]

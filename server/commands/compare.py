@@ -1,0 +1,74 @@
+"""`wattfed compare` and `wattfed report`: policies side by side, and the page on them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from powerctl import console
+from server.commands.options import comparison_options
+
+if TYPE_CHECKING:
+    from server.comparison.grid import Comparison
+
+_COMPARE_EXAMPLES = """\b
+Examples:
+  wattfed compare
+  wattfed compare --strategies random,oort,pace --power maxn,slack --per-round 3,5,10 --seeds 5
+  wattfed compare --fleet twenty-jetsons --per-round 6 --rounds 40 --target-accuracy 0.85,0.9
+  wattfed compare --strategies random,oort(clip=0.9) --baseline random:slack --out runs/clipped
+"""
+_REPORT_EXAMPLES = """\b
+Examples:
+  wattfed report runs/comparison
+  wattfed report runs/comparison --baseline oort:maxn
+  wattfed report runs/digits-pace-slack-seed0
+"""
+
+
+@click.command(epilog=_COMPARE_EXAMPLES)
+@comparison_options
+@click.option(
+    "--out", default="runs/comparison", show_default=True, help="Folder of the runs and the report."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every run's measures as JSON.")
+def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json: bool) -> None:
+    """Compare policies x power policies x clients a round x seeds, and write a report.
+
+    A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
+    More policies, numbers of clients and seeds may be added to a folder.
+    """
+    from server.comparison.console import ComparisonProgress, print_tables
+    from server.comparison.folder import ComparisonFolder
+    from server.comparison.measures import measures_of
+    from server.comparison.report.building import build_report
+    from server.comparison.running import run_comparison
+
+    folder = ComparisonFolder(Path(out))
+    with ComparisonProgress() as progress:
+        whole = run_comparison(folder, comparison, jobs, progress.begin, progress.show)
+    page = build_report(folder.path, baseline)
+    measures = measures_of(folder, whole)
+    if as_json:
+        console.print_json([asdict(measure) for measure in measures])
+        return
+    print_tables(measures, baseline, whole.base.workload)
+    click.echo(f"report: {page.resolve()}")
+
+
+@click.command(epilog=_REPORT_EXAMPLES)
+@click.argument("folder")
+@click.option(
+    "--baseline",
+    default="",
+    metavar="STRATEGY[:POWER]",
+    help="What ratios are to; by default random:maxn.",
+)
+def report(folder: str, baseline: str) -> None:
+    """Write FOLDER/report.html on a comparison or a run, with runs.csv and runs.jsonl beside it."""
+    from server.comparison.report.building import build_report
+
+    click.echo(f"report: {build_report(Path(folder), baseline).resolve()}")

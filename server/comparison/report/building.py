@@ -1,0 +1,133 @@
+"""Builds the report of a folder: of a comparison, or of one run and its baselines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from io import TextIOWrapper
+from pathlib import Path
+
+from powerctl.errors import InvalidInput
+from server.comparison.folder import ComparisonFolder
+from server.comparison.grid import REPLACED, Comparison
+from server.comparison.measures import RunMeasures
+from server.comparison.report.content import arrange
+from server.comparison.report.rendering import render
+from server.comparison.report.views import RunView, view_of
+from server.comparison.table import chosen_baseline
+from server.federation import FederationResult
+from server.recorded import is_finished, read_run
+
+_USUAL_TARGET = 0.9  # of a run without one
+
+
+def build_report(folder: Path, baseline: str = "") -> Path:
+    """Write ``report.html``, ``runs.csv`` and ``runs.jsonl`` into a folder; the page's path.
+
+    Parameters
+    ----------
+    folder : Path
+        Of `wattfed compare`, finished or not, or of a run.
+    baseline : str
+        ``STRATEGY:POWER`` that ratios are to; by default random at MAXN, or the first.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no run to report on, or a file is damaged.
+    """
+    if (folder / "comparison.json").exists():
+        return _of_comparison(ComparisonFolder(folder), baseline)
+    if (folder / "config.json").exists():
+        return _of_run(folder, baseline)
+    raise InvalidInput(
+        f"{folder}: neither a comparison nor a run; give the folder of wattfed compare, or RUN in "
+        "runs/RUN of wattfed simulate"
+    )
+
+
+def _of_comparison(folder: ComparisonFolder, baseline: str) -> Path:
+    comparison, n_clients = folder.asked()
+    views = [
+        view_of(result, n_clients, comparison.targets) for result in folder.results(comparison)
+    ]
+    if not views:
+        raise InvalidInput(f"{folder.path}: no run has finished yet; wait for wattfed compare")
+    return _write(folder.path, comparison, views, baseline, comparison.commands(str(folder.path)))
+
+
+def _of_run(folder: Path, baseline: str) -> Path:
+    """A run, beside those it was simulated against."""
+    others = sorted(path for path in folder.glob("against-*") if is_finished(path))
+    results = [read_run(path) for path in (folder, *others)]
+    config = results[0].config
+    comparison = Comparison(
+        base=config,
+        strategies=tuple(dict.fromkeys(result.config.strategy for result in results)),
+        powers=tuple(dict.fromkeys(result.config.power for result in results)),
+        per_round=(config.per_round,),
+        seeds=(config.seed,),
+        targets=(config.target_accuracy or _USUAL_TARGET,),
+    )
+    n_clients = max(_known_clients(result) for result in results)
+    views = [view_of(result, n_clients, comparison.targets) for result in results]
+    return _write(folder, comparison, views, baseline, [])
+
+
+def _known_clients(result: FederationResult) -> int:
+    """Clients of a run's fleet: those it waited for, and at least all that were seen."""
+    seen = [report.client + 1 for _, report in result.ledger.reports]
+    return max([result.config.min_nodes, *seen])
+
+
+def _write(
+    folder: Path,
+    comparison: Comparison,
+    views: Sequence[RunView],
+    baseline_text: str,
+    commands: list[str],
+) -> Path:
+    measures = [measure for view in views for measure in view.measures]
+    base = comparison.base.to_flower()
+    content = arrange(
+        views,
+        chosen_baseline(baseline_text, measures),
+        comparison.targets,
+        config=comparison.base,
+        settings={key: value for key, value in base.items() if key not in REPLACED},
+        commands=commands,
+        folder=str(folder),
+        seeds=len(comparison.seeds),
+        wanted=len(comparison.runs()) if commands else len(views),
+    )
+    _write_tables(folder, measures)
+    path = folder / "report.html"
+    with _replacing(path) as file:
+        file.write(render(content))
+    return path
+
+
+def _write_tables(folder: Path, measures: Sequence[RunMeasures]) -> None:
+    rows = [asdict(measure) for measure in measures]
+    with _replacing(folder / "runs.jsonl") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    with _replacing(folder / "runs.csv") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIOWrapper]:
+    """A file that takes the place of an older one once it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}") from None

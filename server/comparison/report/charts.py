@@ -1,0 +1,114 @@
+"""The geometry of line charts: scales, ticks, mean lines and bands; the template draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from powerctl.modes import FloatArray
+
+_GRID = 160  # points of a mean line
+
+
+@dataclass(frozen=True)
+class Series:
+    """A named line with a band around it; arrays of shape (n,)."""
+
+    name: str
+    x: FloatArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A series as SVG paths."""
+
+    name: str
+    line: str
+    band: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis, in the chart's units, and what stands there."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart in a view of `width` x `height`, its plot inside `left`, `top`, `right`, `bottom`."""
+
+    title: str
+    x_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    marks: tuple[Tick, ...]
+    series: tuple[Drawn, ...]
+    width: int = 400
+    height: int = 270
+    left: int = 40
+    top: int = 10
+    right: int = 390
+    bottom: int = 232
+
+
+def mean_of_curves(name: str, curves: Sequence[tuple[FloatArray, FloatArray]]) -> Series:
+    """The mean over seeds of accuracy over x, and the band from the lowest seed to the highest.
+
+    A run that has ended keeps its last accuracy.
+    """
+    end = max(float(x[-1]) for x, _ in curves)
+    grid = np.linspace(0.0, end, _GRID)
+    values = np.array([np.interp(grid, x, accuracy) for x, accuracy in curves])
+    return Series(name, grid, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+
+
+def line_chart(
+    title: str, x_label: str, series: Sequence[Series], marks: Sequence[float] = ()
+) -> Chart:
+    """A chart of accuracies, with a horizontal mark at each target."""
+    empty = Chart(title, x_label, (), (), (), ())
+    x_end = max((float(s.x[-1]) for s in series), default=1.0) or 1.0
+    lowest = min((float(s.low.min()) for s in series), default=0.0)
+    y_low = math.floor(10 * lowest) / 10
+    x_scale = (empty.right - empty.left) / x_end
+    y_scale = (empty.bottom - empty.top) / (1.0 - y_low)
+
+    def place(x: FloatArray, y: FloatArray) -> list[str]:
+        across = empty.left + x * x_scale
+        down = empty.bottom - (y - y_low) * y_scale
+        return [f"{a:.1f} {d:.1f}" for a, d in zip(across, down, strict=True)]
+
+    def height(value: float) -> float:
+        return round(empty.bottom - (value - y_low) * y_scale, 1)
+
+    drawn = []
+    for s in series:
+        line = "M" + "L".join(place(s.x, s.mean))
+        outline = place(s.x, s.high) + place(s.x[::-1], s.low[::-1])
+        drawn.append(Drawn(s.name, line, "M" + "L".join(outline) + "Z"))
+    return Chart(
+        title,
+        x_label,
+        tuple(Tick(round(empty.left + t * x_scale, 1), f"{t:,.10g}") for t in ticks(0.0, x_end)),
+        tuple(Tick(height(t), f"{t:.10g}") for t in ticks(y_low, 1.0)),
+        tuple(Tick(height(mark), f"{mark:g}") for mark in marks),
+        tuple(drawn),
+    )
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round numbers in a range, about so many: steps of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / wanted
+    decade = 10.0 ** math.floor(math.log10(rough))
+    step = next(n * decade for n in (1, 2, 5, 10) if n * decade >= 0.999 * rough)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(n * step, 10) for n in range(first, last + 1)]

@@ -1,0 +1,230 @@
+"""What the report says, arranged for its template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.comparison.grid import Contender
+from server.comparison.report.charts import Chart, Tick, line_chart, mean_of_curves, ticks
+from server.comparison.report.views import EnergyShares, RoundView, RunView, Troubles
+from server.comparison.statistics import Estimate, mean_interval
+from server.comparison.table import Line, Policy, Table
+from strategies.run_config import RunConfig
+
+COLOURS = 9  # of the style sheet
+_STRIPES = 100  # most bars in a picture of participations
+_DASHES = {"maxn": "5 4", "fastest": "2 3"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a policy is drawn everywhere: a colour for its selection, a dash for its power policy."""
+
+    colour: int
+    dash: str
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The tables at one target accuracy; `best` is None where only one number of clients ran."""
+
+    target: float
+    equal: list[Line]
+    best: list[Line] | None
+    least: float
+    most: float
+
+    def position(self, ratio: float) -> float:
+        """Where a ratio stands between the least and the most, in percent, on a log scale."""
+        span = math.log(self.most / self.least)
+        return round(100 * math.log(min(max(ratio, self.least), self.most) / self.least) / span, 1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs of one contender, as the page below the tables shows them."""
+
+    contender: Contender
+    shares: EnergyShares
+    energy_j: float
+    fairness: Estimate
+    clients: float
+    stripes: list[float]
+    never: float
+    troubles: Troubles
+    typical: RoundView | None
+    typical_seed: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of the page."""
+
+    config: RunConfig
+    settings: dict[str, object]
+    commands: list[str]
+    folder: str
+    n_clients: int
+    seeds: int
+    wanted: int
+    views: list[RunView]
+    baseline: Policy
+    baseline_name: str
+    standings: list[Standings]
+    charts: list[Chart]
+    parts: list[Part]
+    looks: dict[str, Look]
+    clients_in_stripe: int
+
+    @property
+    def most_energy_j(self) -> float:
+        """Of a part, for the scale of the bars."""
+        return max((part.energy_j for part in self.parts), default=1.0) or 1.0
+
+    @property
+    def longest_round_s(self) -> float:
+        """Of the rounds shown, for their common scale."""
+        ends = [
+            max(
+                [part.typical.round_time_s, *(t.transfer_s + t.train_s for t in part.typical.turns)]
+            )
+            for part in self.parts
+            if part.typical is not None
+        ]
+        return max(ends, default=1.0)
+
+    @property
+    def round_ticks(self) -> list[Tick]:
+        """Seconds of the rounds' common scale, in percent of it."""
+        end = self.longest_round_s
+        return [Tick(round(100 * t / end, 2), f"{t:.10g}") for t in ticks(0.0, end, 6)]
+
+    @property
+    def charged(self) -> str:
+        """What a minibatch was charged as."""
+        return self.config.workload
+
+
+def arrange(
+    views: Sequence[RunView],
+    baseline: Policy,
+    targets: Sequence[float],
+    **known: object,
+) -> Content:
+    """The content of a page on some runs.
+
+    Parameters
+    ----------
+    views : sequence of RunView
+        The runs.
+    baseline : Policy
+        What ratios are to.
+    targets : sequence of float
+        Accuracies of the tables; the parts below show each policy's best number at the last.
+    known
+        The rest of `Content`'s fields.
+    """
+    measures = [measure for view in views for measure in view.measures]
+    tables = [Table(measures, target, baseline) for target in targets]
+    several = len({view.contender.per_round for view in views}) > 1
+    shown = [line.contender for line in tables[-1].at_best_numbers()]
+    runs = {c: [view for view in views if view.contender == c] for c in shown}
+    n_clients = len(views[0].times)
+    return Content(
+        views=list(views),
+        baseline=baseline,
+        baseline_name=Contender(*baseline, per_round=0).policy,
+        standings=[_standings(table, several) for table in tables],
+        charts=_charts(runs, targets),
+        parts=[_part(contender, runs[contender]) for contender in shown],
+        looks=_looks(views, baseline),
+        n_clients=n_clients,
+        clients_in_stripe=_stripe_width(n_clients),
+        **known,  # type: ignore[arg-type]
+    )
+
+
+def _looks(views: Sequence[RunView], baseline: Policy) -> dict[str, Look]:
+    """By a policy's name; the baseline's selection has colour 0, a grey."""
+    strategies = [baseline.strategy, *(view.contender.strategy for view in views)]
+    order = list(dict.fromkeys(strategies))
+    return {
+        view.contender.policy: Look(
+            order.index(view.contender.strategy) % COLOURS, _DASHES.get(view.contender.power, "")
+        )
+        for view in views
+    }
+
+
+def _standings(table: Table, several: bool) -> Standings:
+    equal = table.at_equal_numbers()
+    best = table.at_best_numbers() if several else None
+    ends = [
+        end
+        for line in (*equal, *(best or ()))
+        for estimate in (line.less_energy, line.less_time)
+        for end in (estimate.mean, estimate.low, estimate.high)
+        if math.isfinite(end) and 0.1 <= end <= 10  # the interval of two seeds can be huge
+    ]
+    return Standings(table.target, equal, best, min([0.8, *ends]) / 1.05, max([1.25, *ends]) * 1.05)
+
+
+def _charts(runs: dict[Contender, list[RunView]], targets: Sequence[float]) -> list[Chart]:
+    charts = []
+    for title, x_label, field, unit in (
+        ("Over virtual time", "seconds of the fleet", "time_s", 1.0),
+        ("Over energy", "kilojoules of the fleet", "energy_j", 1e3),
+        ("Over rounds", "rounds", "rounds", 1.0),
+    ):
+        series = [
+            mean_of_curves(
+                contender.policy,
+                [(getattr(view.curve, field) / unit, view.curve.accuracy) for view in views],
+            )
+            for contender, views in runs.items()
+        ]
+        charts.append(line_chart(title, x_label, series, targets))
+    return charts
+
+
+def _part(contender: Contender, views: Sequence[RunView]) -> Part:
+    shares = EnergyShares(
+        *(
+            float(np.mean([getattr(view.shares, field) for view in views]))
+            for field in EnergyShares.__dataclass_fields__
+        )
+    )
+    times = np.mean([view.times for view in views], axis=0)
+    first = min(views, key=lambda view: view.seed)
+    return Part(
+        contender=contender,
+        shares=shares,
+        energy_j=sum(getattr(shares, field) for field in EnergyShares.__dataclass_fields__),
+        fairness=mean_interval([view.measures[0].jain_fairness for view in views]),
+        clients=float(np.mean([view.measures[0].clients_per_round for view in views])),
+        stripes=_stripes(times),
+        never=float(np.mean([(view.times == 0).mean() for view in views])),
+        troubles=Troubles(
+            *(
+                sum(getattr(view.troubles, field) for view in views)
+                for field in Troubles.__dataclass_fields__
+            )
+        ),
+        typical=first.typical,
+        typical_seed=first.seed,
+    )
+
+
+def _stripe_width(n_clients: int) -> int:
+    return math.ceil(n_clients / _STRIPES)
+
+
+def _stripes(times: np.ndarray) -> list[float]:
+    """Mean participations of each client, or of neighbours where there are too many to draw."""
+    width = _stripe_width(len(times))
+    starts = range(0, len(times), width)
+    return [float(times[start : start + width].mean()) for start in starts]

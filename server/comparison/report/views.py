@@ -1,0 +1,169 @@
+"""A run reduced to what the report shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from powerctl.modes import FloatArray, IntArray
+from powerctl.rounds import RoundReport
+from server.comparison.grid import Contender
+from server.comparison.measures import RunMeasures, measure, participations
+from server.federation import FederationResult
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy beside rounds, time and energy until then; arrays of shape (rounds + 1,)."""
+
+    rounds: FloatArray
+    time_s: FloatArray
+    energy_j: FloatArray
+    accuracy: FloatArray
+
+
+@dataclass(frozen=True)
+class EnergyShares:
+    """How a run's energy divides; the four parts are all of it.
+
+    Training and transfer are of updates that were used, `wasted_j` is both of those that were not,
+    and `waiting_j` is idle power from a client's upload to the round's end.
+    """
+
+    training_j: float
+    transfer_j: float
+    waiting_j: float
+    wasted_j: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A client's part in a round: transfer, training, then waiting for the others."""
+
+    client: int
+    transfer_s: float
+    train_s: float
+    waiting_s: float
+    power_w: float
+    modes: tuple[str, ...]
+    used: bool
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """Who did what in one round, in the order of the clients."""
+
+    number: int
+    round_time_s: float
+    deadline_s: float
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Troubles:
+    """Counts over a run's rounds and clients."""
+
+    client_rounds: int
+    over_power: int
+    over_budget: int
+    over_latency: int
+    late: int
+    partial: int
+    declined: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run: its measures at each target, its course, its clients, and a typical round."""
+
+    contender: Contender
+    seed: int
+    measures: tuple[RunMeasures, ...]
+    curve: Curve
+    shares: EnergyShares
+    times: IntArray
+    troubles: Troubles
+    typical: RoundView | None
+
+
+def view_of(result: FederationResult, n_clients: int, targets: Sequence[float]) -> RunView:
+    """The view of a run over so many clients."""
+    rows, entries = result.rows, result.ledger.entries
+    reports = [report for _, report in result.ledger.reports]
+    counts = participations(reports)
+    return RunView(
+        contender=Contender.of(result.config),
+        seed=result.config.seed,
+        measures=tuple(measure(result, n_clients, target) for target in targets),
+        curve=Curve(
+            rounds=np.array([row.round for row in rows], dtype=float),
+            time_s=np.array([row.clock_s for row in rows]),
+            energy_j=np.array([row.total_energy_j for row in rows]),
+            accuracy=np.array([row.accuracy for row in rows]),
+        ),
+        shares=_shares(result, reports),
+        times=np.array([counts[client] for client in range(n_clients)]),
+        troubles=Troubles(
+            client_rounds=sum(entry.reported for entry in entries),
+            over_power=sum(entry.power_violations for entry in entries),
+            over_budget=sum(entry.budget_violations for entry in entries),
+            over_latency=sum(entry.latency_violations for entry in entries),
+            late=sum(entry.late for entry in entries),
+            partial=sum(entry.partial for entry in entries),
+            declined=sum(entry.declined for entry in entries),
+            failed=sum(entry.failed for entry in entries),
+        ),
+        typical=_typical_round(result),
+    )
+
+
+def _shares(result: FederationResult, reports: Sequence[RoundReport]) -> EnergyShares:
+    trained = [report for report in reports if report.minibatches]
+    used = [report for report in trained if report.used]
+    unused = [report for report in trained if not report.used]
+    training_j, transfer_j = _training_j(used), _transfer_j(used)
+    wasted_j = _training_j(unused) + _transfer_j(unused)
+    waiting_j = result.ledger.energy_j - training_j - transfer_j - wasted_j
+    return EnergyShares(training_j, transfer_j, max(waiting_j, 0.0), wasted_j)
+
+
+def _training_j(reports: Sequence[RoundReport]) -> float:
+    return sum(report.energy_j for report in reports)
+
+
+def _transfer_j(reports: Sequence[RoundReport]) -> float:
+    return sum(report.idle_power_w * report.transfer_s for report in reports)
+
+
+def _typical_round(result: FederationResult) -> RoundView | None:
+    """The round of median length; None if nobody ever trained."""
+    entries = sorted(
+        (entry for entry in result.ledger.entries if entry.reported),
+        key=lambda entry: (entry.round_time_s, entry.round),
+    )
+    if not entries:
+        return None
+    entry = entries[len(entries) // 2]
+    trained = [r for r in result.ledger.reports_of(entry.round) if r.minibatches]
+    return RoundView(
+        entry.round,
+        entry.round_time_s,
+        entry.deadline_s,
+        tuple(_turn(report, entry.round_time_s) for report in trained),
+    )
+
+
+def _turn(report: RoundReport, round_time_s: float) -> Turn:
+    busy_s = report.transfer_s + report.time_s
+    return Turn(
+        client=report.client,
+        transfer_s=report.transfer_s,
+        train_s=report.time_s,
+        waiting_s=max(round_time_s - busy_s, 0.0),
+        power_w=report.energy_j / report.time_s,
+        modes=report.modes,
+        used=report.used,
+    )

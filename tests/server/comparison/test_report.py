@@ -1,0 +1,176 @@
+"""The report: whole, in one file, the same when it is built again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from powerctl.errors import InvalidInput, UnknownName
+from server.comparison.folder import ComparisonFolder
+from server.comparison.measures import measures_of
+from server.comparison.report.building import build_report
+from server.comparison.report.charts import line_chart, mean_of_curves, ticks
+from server.comparison.report.views import view_of
+from tests.server.comparison.running import run
+
+
+class Page(HTMLParser):
+    """Tables by their heads, texts, addresses, and whether every tag closes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tables, self.addresses, self.cell = [], [], [], None
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag, attributes):
+        """SVG's shapes close themselves."""
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & {*self.open}:
+            self.tables[-1][-1][-1] += data.strip()
+
+
+@pytest.fixture
+def built(whole, tmp_path):
+    """A copy of the comparison, with its report."""
+    shutil.copytree(whole.path, tmp_path / "compared")
+    return build_report(tmp_path / "compared")
+
+
+def test_every_run_is_on_the_page_and_in_the_tables_beside_it(built, whole, comparison):
+    measures = measures_of(whole, comparison)
+    runs = Page(built.read_text()).tables[-1][1:]
+    assert [(row[0], row[2]) for row in runs] == [
+        ("random at maxn", "0"),
+        ("pace", "0"),
+        ("random at maxn", "1"),
+        ("pace", "1"),
+    ]
+    with open(built.parent / "runs.csv") as file:
+        table = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (built.parent / "runs.jsonl").read_text().splitlines()]
+    assert len(table) == len(lines) == len(measures)
+    for row, line, run_measures in zip(table, lines, measures, strict=True):
+        assert float(row["energy_j"]) == line["energy_j"] == run_measures.energy_j
+
+
+def test_the_page_asks_the_network_for_nothing(built):
+    text = built.read_text()
+    assert not Page(text).addresses
+    assert not re.search(r"https?:|url\(|@import|<link|fetch\(|XMLHttp", text)
+
+
+def test_the_page_says_what_was_charged_and_how_to_repeat_it(built, comparison):
+    text = built.read_text()
+    assert "charged for mobilenetv3-train" in text
+    assert "Nothing that a twin says is a measurement of a Jetson" in text
+    assert comparison.commands(str(built.parent))[0] in text
+    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.S).lower().split()
+
+
+def test_a_rebuilt_report_is_the_same(built):
+    before = {path.name: path.read_bytes() for path in built.parent.glob("r*.*")}
+    assert {"report.html", "runs.csv", "runs.jsonl"} <= set(before)
+    for name in before:
+        (built.parent / name).unlink()
+    build_report(built.parent)
+    assert {path.name: path.read_bytes() for path in built.parent.glob("r*.*")} == before
+
+
+def test_ratios_are_to_the_baseline_that_is_asked_for(built):
+    def ratios(page):
+        return {row[0]: row[4] for row in Page(page.read_text()).tables[0][1:]}
+
+    assert ratios(built)["random at maxn"] == "baseline"
+    assert ratios(build_report(built.parent, "pace"))["pace"] == "baseline"
+    with pytest.raises(UnknownName, match="baseline 'oort:maxn'.*known: pace:joint, random:maxn"):
+        build_report(built.parent, "oort:maxn")
+
+
+def test_a_part_of_a_comparison_is_reported_as_a_part(built):
+    shutil.rmtree(built.parent / "runs" / "pace-joint-2-seed1")
+    text = build_report(built.parent).read_text()
+    assert "3 of 4" in text and "1 of 4 runs have not finished" in text
+
+
+def test_several_numbers_of_clients_show_everyones_best(comparison, tmp_path):
+    folder, _ = run(tmp_path, replace(comparison, per_round=(1, 2), seeds=(0,)))
+    page = Page(build_report(folder.path).read_text())
+    best, equal = page.tables[:2]
+    assert [row[0] for row in best[1:]] == ["random at maxn", "pace"]
+    assert len(equal) == 1 + 4
+
+
+def test_a_single_run_and_its_baselines_have_a_report_too(whole, tmp_path):
+    run_folder = tmp_path / "ours"
+    shutil.copytree(whole.path / "runs" / "pace-joint-2-seed0", run_folder)
+    text = build_report(run_folder).read_text()
+    assert "A federated run: pace" in text and Page(text)
+    other = run_folder / "against-random-maxn"
+    shutil.copytree(whole.path / "runs" / "random-maxn-2-seed0", other)
+    assert len(Page(build_report(run_folder).read_text()).tables[-1]) == 1 + 2
+
+
+def test_energy_divides_without_a_rest(whole, comparison):
+    for result in whole.results(comparison):
+        shares = view_of(result, 4, (0.3,)).shares
+        parts = (shares.training_j, shares.transfer_j, shares.waiting_j, shares.wasted_j)
+        assert sum(parts) == pytest.approx(result.ledger.energy_j)
+        assert all(part >= 0 for part in parts) and shares.training_j > 0
+
+
+def test_folders_without_runs_are_named(comparison, tmp_path):
+    with pytest.raises(InvalidInput, match="neither a comparison nor a run"):
+        build_report(tmp_path)
+    with ComparisonFolder(tmp_path).begun(comparison, 4):
+        pass
+    with pytest.raises(InvalidInput, match="no run has finished yet"):
+        build_report(tmp_path)
+
+
+def test_the_mean_of_curves_holds_the_last_accuracy_of_runs_that_stopped():
+    short = (np.array([0.0, 1.0]), np.array([0.0, 0.8]))
+    long = (np.array([0.0, 2.0]), np.array([0.0, 1.0]))
+    series = mean_of_curves("x", [short, long])
+    assert series.x[-1] == 2.0 and series.mean[-1] == pytest.approx(0.9)
+    assert (series.low[-1], series.high[-1]) == (0.8, 1.0)
+    assert (series.low <= series.mean).all() and (series.mean <= series.high).all()
+
+
+def test_charts_stay_inside_their_frame():
+    runs = [(np.array([0.0, 7.0, 23.0]), np.array([0.1, 0.5, 0.97]))]
+    chart = line_chart("over time", "s", [mean_of_curves("x", runs)], marks=(0.9,))
+    points = re.findall(r"([\d.]+) ([\d.]+)", chart.series[0].line)
+    assert all(chart.left <= float(x) <= chart.right for x, _ in points)
+    assert all(chart.top <= float(y) <= chart.bottom for _, y in points)
+    assert [tick.label for tick in chart.x_ticks] == ["0", "5", "10", "15", "20"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 793, [0, 200, 400, 600]), (0.3, 0.31, [0.3, 0.302])],
+)
+def test_ticks_are_round_numbers(low, high, wanted):
+    assert ticks(low, high)[: len(wanted)] == pytest.approx(wanted)
