@@ -114,7 +114,7 @@ class Desk:
         if self._hold is not None and self._hold.client is not client:
             raise Held(f"the board is held by {self._hold}")
         self._controller.axes.check(mode)
-        self._hold = None
+        self._hold, self._seen_s = None, -_FRESH_S
         try:
             self._controller.apply(mode)
         except (PowerctlError, OSError) as error:
@@ -213,7 +213,7 @@ class Desk:
 
     def _bring_back(self) -> None:
         """Restore what is noted; a failure is kept for those who ask, and tried again later."""
-        before, self._failure = self._failure, ""
+        before, self._failure, self._seen_s = self._failure, "", -_FRESH_S
         try:
             if self._journal.exists():
                 self._controller.bring_back()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from powerctl.jetson.sysfs import Sysfs
 
 _JOURNAL = "var/lib/powerctl/found.jsonl"
 _LOCK = "var/lib/powerctl/lock"
+_TRIES, _LOOK_S = 3, 0.01
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
@@ -125,19 +126,26 @@ class Lock:
             raise DeviceUnavailable(
                 f"{path}: {error.strerror}; clocks are set by root: sudo, or the daemon"
             ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not self._is_free(self._file):
             holder = os.read(self._file, 32).decode(errors="replace").strip() or "unknown"
             self.release()
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
             raise DeviceUnavailable(
                 f"another powerctl (process {holder}) controls this board; "
                 f"wait for it, or stop it: kill {holder}"
-            ) from None
+            )
         os.truncate(self._file, 0)
         os.write(self._file, f"{os.getpid()}\n".encode())
+
+    @staticmethod
+    def _is_free(file: int) -> bool:
+        """Take the lock; one who only looks (`holder`) has it for a moment."""
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                time.sleep(_LOOK_S)
+        return False
 
     def release(self) -> None:
         """Let go; a second time does nothing."""

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from powerctl.axes import PowerMode
 from powerctl.daemon.desk import Client, Desk
 from powerctl.daemon.peers import Peer
 from powerctl.daemon.protocol import Held, NotHeld
@@ -62,6 +63,8 @@ def test_the_holder_changes_modes_and_nobody_else_does(office):
     assert office.board.mode() == office.low
     desk.restore(ann)
     assert office.is_as_found
+    found = PowerMode(*desk.read(ann)["mode"])
+    assert found == office.board.mode(), "not what was seen before"
     desk.apply(bob, office.high)
     assert desk.read(ann)["holder"]["uid"] == BOB
     desk.restore(bob)
@@ -112,7 +115,7 @@ def test_a_mode_that_the_board_has_not_changes_nothing(office):
     desk.apply(ann, office.high)
     writes = office.sysfs.writes
     with pytest.raises(ModeNotInSpace):
-        desk.apply(ann, type(office.high)(1, 2, 3, 4))
+        desk.apply(ann, PowerMode(1, 2, 3, 4))
     assert office.sysfs.writes == writes and desk.hold(ann) == {}
 
 
