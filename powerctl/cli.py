@@ -6,6 +6,7 @@ import click
 
 from powerctl import console
 from powerctl.commands.catalogue import boards, modes, presets
+from powerctl.commands.characterize import characterize
 from powerctl.commands.choose import choose
 from powerctl.commands.daemon import daemon
 from powerctl.commands.doctor import doctor
@@ -40,6 +41,8 @@ Examples:
   Training beside inference, within power and latency:
     powerctl solve --device twin:orin-agx --train resnet18-train --infer mobilenetv3-infer \\
       --power 30 --rate 60 --latency 500ms --plot search.png
+  What shapes the time and energy of training here:
+    powerctl characterize --out study
   A network of the catalogue:
     powerctl choose --board orin-nano --workload resnet18-train --energy-min --slowdown 5%
     powerctl pareto --board orin-agx --workload mobilenetv3-train
@@ -61,6 +64,7 @@ for command in (
     *(profile_command, fit, reference),
     *(predict, pareto, choose, plot),
     *(explain, tune, roofline),
+    characterize,
     solve,
     *(doctor, nvpmodel, daemon, restore, fake_board),
     twin,

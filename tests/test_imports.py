@@ -24,6 +24,9 @@ MAY_IMPORT = {
 CLIENT_MODULES = {"client.tasks.task", "client.tasks.evaluation"}
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
+    "powerctl/characterization/real.py",
+    "powerctl/characterization/steps.py",
+    "powerctl/characterization/tasks.py",
     "powerctl/powertrain/network.py",
     "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",

@@ -1,0 +1,1 @@
+"""The characterisation study: what training and inference cost on a device, and why."""

@@ -1,0 +1,100 @@
+"""Runs the plan of a study: what the log has is not repeated, and what is left is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from powerctl.characterization.bench import Bench
+from powerctl.characterization.factors import Configuration
+from powerctl.characterization.plan import Plan, Run
+from powerctl.characterization.results import Result
+from powerctl.characterization.study_log import StudyLog
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands: runs done of all, what runs next, and seconds left as expected."""
+
+    done: int
+    total: int
+    next: Configuration | None
+    seconds_left: float
+    left_out: int = 0
+
+
+def expected(bench: Bench, plan: Plan) -> dict[Configuration, float]:
+    """About how many seconds a run of each cell takes; also checks that each can run."""
+    cells = plan.cells()
+    for cell in cells:
+        bench.check(cell)
+    return {cell: bench.expected_s(cell, plan.epochs) for cell in cells}
+
+
+def run_study(
+    bench: Bench,
+    plan: Plan,
+    log: StudyLog,
+    expected_s: Mapping[Configuration, float],
+    *,
+    budget_s: float = math.inf,
+    only: int | None = None,
+    progress: Callable[[Progress], None] = lambda now: None,
+) -> Progress:
+    """Run what is missing.
+
+    Parameters
+    ----------
+    bench, plan, log
+        What runs, which, and where results are kept, each as soon as there is one.
+    expected_s : mapping
+        Of each cell; see `expected`. What runs take corrects it.
+    budget_s : float
+        Of the bench's time; a run that is not expected to end within is not begun.
+    only : int, optional
+        Run this repetition alone.
+    progress : callable
+        Told before each run, and at the end.
+
+    Returns
+    -------
+    Progress
+        At the end.
+    """
+    runs = [run for run in plan.runs() if only is None or run.repetition == only]
+    missing = log.missing(runs)
+    began_s = bench.now()
+    took_s = foreseen_s = 0.0
+    for number, run in enumerate(missing):
+        factor = took_s / foreseen_s if foreseen_s else 1.0
+        next_s = factor * expected_s[run.configuration]
+        if bench.now() - began_s + next_s > budget_s:
+            return _told(progress, runs, missing[number:], None, 0.0, left_out=True)
+        left_s = factor * sum(expected_s[later.configuration] for later in missing[number:])
+        _told(progress, runs, missing[number:], run.configuration, left_s)
+        before_s = bench.now()
+        epochs = bench.run(run.configuration, run.repetition, plan.epochs)
+        seconds = bench.now() - before_s
+        log.append(Result(run.configuration, run.repetition, epochs, seconds))
+        took_s, foreseen_s = took_s + seconds, foreseen_s + expected_s[run.configuration]
+    return _told(progress, runs, [], None, 0.0)
+
+
+def _told(
+    progress: Callable[[Progress], None],
+    runs: list[Run],
+    left: list[Run],
+    following: Configuration | None,
+    seconds_left: float,
+    left_out: bool = False,
+) -> Progress:
+    now = Progress(
+        done=len(runs) - len(left),
+        total=len(runs),
+        next=following,
+        seconds_left=seconds_left,
+        left_out=len(left) if left_out else 0,
+    )
+    progress(now)
+    return now

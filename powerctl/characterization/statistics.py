@@ -1,0 +1,92 @@
+"""Intervals from repetitions: means, ratios between two levels, and many comparisons at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+_LEAST = 1e-9  # a ratio needs something: below any time or energy that there is
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over repetitions and its 95 % interval; NaN ends with a single repetition."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How much one mean is of another, with the 95 % interval, and p of their being equal."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of repetitions, with Student's interval."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2 or not math.isfinite(mean):
+        return Estimate(mean, math.nan, math.nan, n)
+    half = float(np.std(values, ddof=1)) / math.sqrt(n) * _quantile(n - 1)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def ratio(before: Sequence[float], after: Sequence[float]) -> Ratio:
+    """The ratio of the (geometric) means of two sets of runs, by Welch's t on their logarithms.
+
+    Time and energy of runs scatter by a share of themselves, so that their logarithms scatter
+    alike; Welch's interval does not ask that both sets scatter the same.
+    """
+    logs = [np.log(np.maximum(np.asarray(v, dtype=np.float64), _LEAST)) for v in (before, after)]
+    difference = float(logs[1].mean() - logs[0].mean())
+    value = math.exp(difference) if math.isfinite(difference) else math.nan
+    if min(map(len, logs)) < 2 or math.isnan(value):
+        return Ratio(value, math.nan, math.nan, math.nan)
+    shares = [float(log.var(ddof=1)) / len(log) for log in logs]
+    error = math.sqrt(sum(shares))
+    if error < 1e-12:  # a device without noise
+        return Ratio(value, value, value, 1.0 if abs(difference) < 1e-12 else 0.0)
+    freedom = sum(shares) ** 2 / sum(
+        share**2 / (len(log) - 1) for share, log in zip(shares, logs, strict=True)
+    )
+    half = error * _quantile(freedom)
+    p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    return Ratio(value, math.exp(difference - half), math.exp(difference + half), p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, raised for how many there are (Holm 1979); NaN stays."""
+    known = [i for i, p in enumerate(p_values) if not math.isnan(p)]
+    adjusted = list(p_values)
+    highest = 0.0
+    for rank, i in enumerate(sorted(known, key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(known) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def spoken_number(value: float, digits: int = 3) -> str:
+    """Three significant digits without an exponent: ``0.0123``, ``51.3``, ``1,140``."""
+    if abs(value) >= 10**digits:
+        return f"{float(f'{value:.{digits}g}'):,.0f}"
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
+
+
+def _quantile(freedom: float) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))

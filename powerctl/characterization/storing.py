@@ -1,0 +1,160 @@
+"""Samples on disc: a file for each, or all in one packed file; and reading them back.
+
+Both forms hold the same encoded bytes, so that decoding costs the same and only storage differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powerctl.errors import InvalidInput
+
+FORMS = ("files", "packed")
+_FILES_PER_FOLDER = 1000
+
+Decode = Callable[[bytes], Any]
+Sample = tuple[bytes, int]
+
+
+class Store(Protocol):
+    """Where encoded samples lie."""
+
+    labels: Sequence[int]
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a sample, from the disc unless the kernel has them."""
+        ...
+
+    def files(self) -> list[Path]:
+        """The files that hold them."""
+        ...
+
+
+class FileStore:
+    """A folder with a file for each sample."""
+
+    def __init__(self, folder: Path, labels: Sequence[int]) -> None:
+        self.labels = labels
+        self._paths = [_path(folder, index) for index in range(len(labels))]
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a sample."""
+        return self._paths[index].read_bytes()
+
+    def files(self) -> list[Path]:
+        """One a sample."""
+        return self._paths
+
+
+class PackedStore:
+    """One file that holds all samples, one behind the other."""
+
+    def __init__(self, path: Path, sizes: Sequence[int], labels: Sequence[int]) -> None:
+        self.labels = labels
+        self._path = path
+        self._ends: NDArray[np.int64] = np.cumsum(np.asarray(sizes, dtype=np.int64))
+        self._sizes = sizes
+        self._opened: tuple[int, int] | None = None
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a sample; a worker opens the file for itself."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), os.open(self._path, os.O_RDONLY))
+        size = self._sizes[index]
+        return os.pread(self._opened[1], size, int(self._ends[index]) - size)
+
+    def files(self) -> list[Path]:
+        """The one."""
+        return [self._path]
+
+
+class StoredSamples:
+    """A map-style data set, as torch's DataLoader takes it: decoded sample and label.
+
+    Parameters
+    ----------
+    store : Store
+        Where the bytes lie.
+    decode : callable
+        From bytes to an array.
+    """
+
+    def __init__(self, store: Store, decode: Decode) -> None:
+        self.store = store
+        self.decode = decode
+
+    def __len__(self) -> int:
+        return len(self.store.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.decode(self.store.read(index)), self.store.labels[index]
+
+    def files(self) -> list[Path]:
+        """What holds the samples."""
+        return self.store.files()
+
+
+def stored(folder: Path, form: str, name: str, samples: Callable[[], Iterable[Sample]]) -> Store:
+    """The samples in a folder, written there first unless they are there.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    form : str
+        ``files`` or ``packed``.
+    name : str
+        Of the data set and all that it depends on: another name is another folder.
+    samples : callable
+        Makes the samples, encoded, with their labels.
+
+    Raises
+    ------
+    InvalidInput
+        If the folder cannot be written.
+    """
+    if form not in FORMS:
+        raise InvalidInput(f"samples are stored as {' or '.join(FORMS)}, not {form!r}")
+    place = folder / f"{name.partition(' ')[0]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    index = place / f"{form}.json"
+    try:
+        if not index.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            _write(place, form, index, samples())
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{folder}: cannot hold the samples: {error.strerror}") from None
+    if form == "files":
+        return FileStore(place / "files", content["labels"])
+    return PackedStore(place / "packed.bin", content["sizes"], content["labels"])
+
+
+def _write(place: Path, form: str, index: Path, samples: Iterable[Sample]) -> None:
+    """Write the samples, then the index that says that they are whole."""
+    sizes, labels = [], []
+    with open(place / "packed.bin" if form == "packed" else os.devnull, "wb") as packed:
+        for number, (encoded, label) in enumerate(samples):
+            if form == "files":
+                path = _path(place / "files", number)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded)
+            else:
+                packed.write(encoded)
+            sizes.append(len(encoded))
+            labels.append(int(label))
+    os.sync()
+    part = index.with_suffix(".part")
+    part.write_text(json.dumps({"sizes": sizes, "labels": labels}), encoding="utf-8")
+    part.rename(index)
+
+
+def _path(folder: Path, index: int) -> Path:
+    return folder / f"{index // _FILES_PER_FOLDER:03d}" / f"{index:06d}.bin"

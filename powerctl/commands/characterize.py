@@ -1,0 +1,102 @@
+"""`powerctl characterize`: how loading, storage, batch and mode shape what a workload costs."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from powerctl import console
+from powerctl.commands.benches import BenchOptions, with_bench
+from powerctl.commands.options import json_option
+from powerctl.commands.quantities import parse_duration
+from powerctl.commands.stopping import stopping_cleanly
+from powerctl.commands.study_display import (
+    plan_content,
+    print_plan,
+    print_study,
+    showing,
+    study_content,
+)
+from powerctl.commands.varying import Varying, with_varying
+
+if TYPE_CHECKING:
+    from powerctl.characterization.running import Progress
+
+_EXAMPLES = """\b
+Examples:
+  What would run here, and how long; then the study, with its report in the folder:
+    powerctl characterize --out study --plan
+    powerctl characterize --out study
+  A model of your own, on generated pictures of the shape that it takes:
+    powerctl characterize --model my_pkg.my_mod:make --input 3,224,224 --out mine
+  Workers and batch sizes, each with each; samples on another disc too:
+    powerctl characterize --task digits --vary workers=0,2 --vary batch=16,64 --grid --out grid
+    powerctl characterize --vary storage=files,files@/media/card --out discs
+  Some modes of a Jetson; the presets and one more mode of a simulated one:
+    powerctl characterize --device jetson --vary workers --vary mode=MAXN,MODE_30W --out board
+    powerctl characterize --device twin:orin-agx --workload resnet18-train \\
+      --vary workers --vary storage --vary mode=presets,12c/1804/1300/3199 --out twin
+Run the same command again to go on with a study that was stopped, or to add levels to it.
+"""
+
+
+@click.command("characterize", epilog=_EXAMPLES)
+@with_bench
+@with_varying
+@click.option("--budget", help="Time of this run on the device's clock: 90s, 20m, 1h30m.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and how long.")
+@click.option("--out", type=click.Path(file_okay=False), required=True, help="Folder of the study.")
+@click.option("--repetition", type=click.IntRange(0), hidden=True, help="Run this one alone.")
+@json_option
+def characterize(
+    options: BenchOptions,
+    varying: Varying,
+    budget: str | None,
+    only_plan: bool,
+    out: str,
+    repetition: int | None,
+    as_json: bool,
+) -> None:
+    """Study how loading, storage, batch size and power mode shape time and energy.
+
+    One factor is varied at a time, each configuration runs several times, and the report says in
+    words only what those support. Every run is on disc before the next begins.
+    """
+    from powerctl.characterization.report import write_report
+    from powerctl.characterization.running import expected, run_study
+    from powerctl.characterization.study_log import StudyLog, identity_of, study_path
+
+    budget_s = math.inf if budget is None else parse_duration(budget, "--budget")
+    folder = Path(out)
+    path = study_path(folder)
+
+    def to_go_on() -> str:
+        return f"{path} holds the runs that were done; to go on, run the same command again"
+
+    with (
+        stopping_cleanly(to_go_on) as check,
+        closing(options.open(folder, varying.seed)) as bench,
+    ):
+        plan = varying.plan(bench)
+        expected_s = expected(bench, plan)
+        if only_plan:
+            left = StudyLog.read(path).missing(plan.runs()) if path.exists() else plan.runs()
+            content = plan_content(plan, left, expected_s, bench.is_virtual)
+            console.print_json(content) if as_json else print_plan(content)
+            return
+        show = showing(plan, bench.is_virtual)
+
+        def tell(now: Progress) -> None:
+            check()
+            show(now)
+
+        with closing(StudyLog.open(path, identity_of(bench, plan))) as log:
+            last = run_study(
+                bench, plan, log, expected_s, budget_s=budget_s, only=repetition, progress=tell
+            )
+    content = study_content(log, write_report(log, folder), last.left_out)
+    console.print_json(content) if as_json else print_study(content)

@@ -1,0 +1,135 @@
+"""What `powerctl characterize` shows: the plan before, progress meanwhile, the findings after."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from powerctl import console
+from powerctl.commands.quantities import spoken_duration
+
+if TYPE_CHECKING:
+    from powerctl.characterization.factors import Configuration
+    from powerctl.characterization.plan import Plan, Run
+    from powerctl.characterization.running import Progress
+    from powerctl.characterization.study_log import StudyLog
+
+_SECONDS_BETWEEN_LINES = 5.0
+_SHOWN = ("epoch", "stall", "compute", "power", "sample-energy")
+
+
+def plan_content(
+    plan: Plan, left: Sequence[Run], expected_s: Mapping[Configuration, float], virtual: bool
+) -> dict[str, Any]:
+    """The plan, for machines; `print_plan` shows it."""
+    from powerctl.characterization.factors import FACTORS, described
+
+    return {
+        "baseline": ", ".join(
+            f"{each.name} {each.shown(each.level(plan.baseline))}"
+            for each in FACTORS.values()
+            if each.kind == plan.baseline.kind and each.name != "observer"
+        ),
+        "cells": [
+            {"cell": described(cell, plan.baseline) or "baseline", "run_s": expected_s[cell]}
+            for cell in plan.cells()
+        ],
+        "repetitions": plan.repetitions,
+        "epochs": plan.epochs,
+        "runs": len(plan.runs()),
+        "done": len(plan.runs()) - len(left),
+        "left_s": sum(expected_s[run.configuration] for run in left),
+        "virtual": virtual,
+    }
+
+
+def print_plan(content: Mapping[str, Any]) -> None:
+    """The cells, and how long all of it takes."""
+    rows = [[cell["cell"], float(cell["run_s"])] for cell in content["cells"]]
+    console.print_table(("cell", "a run (s)"), rows)
+    click.echo(f"baseline: {content['baseline']}")
+    clock = " of virtual time, which passes at once" if content["virtual"] else ""
+    click.echo(
+        f"{len(rows)} cells, {content['repetitions']} times, {content['epochs']} epochs each: "
+        f"{content['runs']} runs, {content['done']} of them done; "
+        f"about {spoken_duration(content['left_s'])}{clock} left"
+    )
+
+
+def showing(plan: Plan, virtual: bool) -> Callable[[Progress], None]:
+    """What tells progress on stderr: on a terminal each run, else a line every few seconds."""
+    from powerctl.characterization.factors import described
+
+    printed = 0.0
+
+    def show(now: Progress) -> None:
+        nonlocal printed
+        every = 0.0 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+        if now.next is None or time.monotonic() - printed < every:
+            return
+        printed = time.monotonic()
+        cell = described(now.next, plan.baseline) or "baseline"
+        left = spoken_duration(now.seconds_left)
+        clock = " of virtual time" if virtual else ""
+        click.echo(f"{now.done} of {now.total}, {left}{clock} left; {cell}", err=True)
+
+    return show
+
+
+def study_content(log: StudyLog, files: Sequence[str], left_out: int) -> dict[str, Any]:
+    """The results, for machines; `print_study` shows them."""
+    from powerctl.characterization.factors import described
+    from powerctl.characterization.findings import findings
+    from powerctl.characterization.results import FIRST, LATER, METRICS
+
+    study = log.study()
+    cells = []
+    for cell in study.cells:
+        content: dict[str, Any] = {"cell": described(cell, study.baseline) or "baseline"}
+        content["repetitions"] = len(study.runs[cell])
+        for when in (FIRST, LATER):
+            content[when] = {
+                name: _known(study.estimate(cell, name, when).mean)
+                for name in METRICS
+                if study.measures(name)
+            }
+        cells.append(content)
+    said = findings(study)
+    return {
+        "study": log.identity["name"],
+        "virtual": log.identity["virtual"],
+        "cells": cells,
+        "findings": [each.text for each in said if each.decided],
+        "open": [each.text for each in said if not each.decided],
+        "seconds": sum(result.seconds for result in log.results),
+        "left_out": left_out,
+        "files": list(files),
+    }
+
+
+def print_study(content: Mapping[str, Any]) -> None:
+    """The cells in later epochs, and the findings."""
+    from powerctl.characterization.results import METRICS
+
+    cells = content["cells"]
+    shown = [name for name in _SHOWN if any(cell["later"].get(name) for cell in cells)]
+    header = ["cell"] + [f"{METRICS[name].title} ({METRICS[name].unit})" for name in shown]
+    console.print_table(header, [[c["cell"], *(c["later"][n] for n in shown)] for c in cells])
+    clock = "virtual time" if content["virtual"] else "device time"
+    took = spoken_duration(content["seconds"])
+    click.echo(f"{content['study']}; later epochs, means; {took} of {clock}")
+    for text in content["findings"]:
+        click.echo(f"- {text}")
+    if content["open"]:
+        click.echo(f"{len(content['open'])} questions are left open: see the report")
+    if content["left_out"]:
+        click.echo(f"left out: {content['left_out']} runs; run the same command to go on")
+    click.echo(f"written: {', '.join(content['files'])}")
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value
