@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -65,5 +66,5 @@ def daemon(
         return
     log_to_stderr()
     sysfs, admission = Sysfs.open(root), Admission.of(group)
-    listener = Listener(sysfs.root, path or default_socket(sysfs.root), admission.gid)
-    asyncio.run(Server(listener, Desk(sysfs, hold_s), admission).run())
+    with closing(Listener(sysfs.root, path or default_socket(sysfs.root), admission.gid)) as at:
+        asyncio.run(Server(at, Desk(sysfs, hold_s), admission).run())

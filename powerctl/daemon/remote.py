@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,37 +83,35 @@ class Daemon:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._channel = _Channel(self._path)
-        self._is_lost = False
+        self._channel = _Channel(path)
 
     def ask(self, request: Request) -> dict[str, Any]:
-        """Ask, and wait for the answer; connects again where the connection was lost before.
+        """Ask, and wait for the answer; where the connection is lost, once more on a new one.
+
+        Asked twice, every verb does what it does once.
 
         Raises
         ------
         PowerctlError
             What the daemon says.
         DeviceUnavailable
-            If the connection is lost.
+            If nobody answers.
         """
         with self._lock:
             try:
-                if self._is_lost:
-                    self._channel, self._is_lost = _Channel(self._path), False
-                self._channel.write(request.encode())
-                line = self._channel.readline()
-                if not line.endswith(b"\n"):
-                    raise ConnectionError("it has hung up")
-            except OSError as error:
-                self._is_lost = True
+                line = self._channel.ask(request.encode())
+            except OSError:
                 self._channel.close()
-                raise DeviceUnavailable(f"the daemon has gone: {error}") from None
+                try:
+                    self._channel = _Channel(self._path)
+                    line = self._channel.ask(request.encode())
+                except OSError as error:
+                    raise DeviceUnavailable(f"the daemon has gone: {error}") from None
         return parse_reply(line)
 
     def close(self) -> None:
         """Hang up, which ends the hold."""
         with self._lock:
-            self._is_lost = True
             self._channel.close()
 
 
@@ -128,7 +127,14 @@ class _Channel:
             self._socket.close()
             raise
         self._lines = self._socket.makefile("rb")
-        self.write, self.readline = self._socket.sendall, self._lines.readline
+
+    def ask(self, line: bytes) -> bytes:
+        with suppress(BrokenPipeError):  # why it has hung up may be there to be read
+            self._socket.sendall(line)
+        answer = self._lines.readline()
+        if not answer.endswith(b"\n"):
+            raise ConnectionError("it has hung up")
+        return answer
 
     def close(self) -> None:
         self._lines.close()

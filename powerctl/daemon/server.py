@@ -101,7 +101,6 @@ class Server:
         finally:
             notifier.stopping()
             server.close()
-            self._listener.close()
             self._desk.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

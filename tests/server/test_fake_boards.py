@@ -13,6 +13,7 @@ from powerctl.jetson.sysfs import Sysfs
 from server.federation import run_federation
 from server.in_process_grid import InProcessGrid
 from strategies.run_config import RunConfig
+from tests.powerctl.daemon.conftest import serve, start  # noqa: F401, fixtures
 from tests.powerctl.jetson.conftest import settings
 
 FLEET = [  # board, JetPack, and what its node may spend
@@ -38,7 +39,9 @@ def config(tmp_path):
 def reports_of(devices, config):
     """Run the federation over devices, each within its limits of `FLEET`."""
     grid = InProcessGrid(app, len(devices), config.to_flower())
-    for node, device, (_, _, limits) in zip(grid.get_node_ids(), devices, FLEET, strict=True):
+    for node, device, (_, _, limits) in zip(
+        grid.get_node_ids(), devices, FLEET[: len(devices)], strict=True
+    ):
         grid.context(node).node_config.update({"device": device, **limits})
     result = run_federation(grid, config)
     return result, [report for _, report in result.ledger.reports]
@@ -53,6 +56,18 @@ def test_rounds_train_within_every_limit_and_leave_the_boards_as_they_were(board
     assert not any(r.broke_power_limit or r.broke_budget or r.guard_steps for r in reports)
     assert all(report.minibatches for report in reports)
     assert result.rows[-1].accuracy > result.rows[0].accuracy + 0.2
+
+
+def test_a_round_through_the_daemon_is_the_same(boards, config, serve):  # noqa: F811
+    before = settings(boards[0])
+    config = replace(config, rounds=1, per_round=1, min_nodes=1)
+    alone = reports_of([f"jetson:{boards[0].root}"], config)[1]
+    daemon = serve(boards[0].root)
+    served = reports_of([f"jetson:{boards[0].root}"], replace(config, name="served"))[1]
+    assert "applied" in daemon.expect("as it wished")
+    assert settings(Sysfs.open(boards[0].root)) == before
+    assert (served[0].modes, served[0].minibatches) == (alone[0].modes, alone[0].minibatches)
+    assert served[0].energy_j == pytest.approx(alone[0].energy_j, rel=0.01)
 
 
 def test_a_fake_board_costs_what_the_twin_of_its_board_does(boards, config):

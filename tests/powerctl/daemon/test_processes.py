@@ -6,6 +6,7 @@ import grp
 import json
 import os
 import signal
+import socket
 
 import pytest
 from click.testing import CliRunner
@@ -169,6 +170,14 @@ def test_a_daemon_killed_at_a_write_is_undone_by_the_next(board, serve, start, n
     serve(board.root)
     assert is_as(board, before)
     client.close()
+
+
+def test_a_connection_that_was_closed_for_being_idle_is_made_again(board, serve):
+    serve(board.root)
+    with Jetson(board.root) as device:
+        device._controller._daemon._channel._socket.shutdown(socket.SHUT_RDWR)
+        device.apply(device.space.maximum)
+        device.verify()
 
 
 def test_two_daemons_refuse_each_other(board, serve, start, fake, folder):
