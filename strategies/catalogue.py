@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, cast
@@ -10,12 +9,13 @@ from typing import Any, cast
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.errors import UnknownName
 from strategies.all_clients import AllClients
 from strategies.eafl import EAFL
 from strategies.energy_budget import EnergyBudget
 from strategies.fedcs import FedCS
 from strategies.haccs import HACCS
+from strategies.named import parsed, values_of
 from strategies.oort import Oort, as_in_fedscale
 from strategies.pace import Pace
 from strategies.policy import SelectionPolicy
@@ -75,16 +75,11 @@ def make_policy(config: RunConfig) -> SelectionPolicy:
     InvalidInput
         If the text or a value cannot be read.
     """
-    name, given = _parsed(config.strategy)
+    name, given = parsed("strategy", config.strategy)
     if name not in _POLICIES:
         raise UnknownName("strategy", name, _POLICIES)
     policy = _POLICIES[name](config)
-    known = policy_parameters(policy)
-    values = {}
-    for key, text in given.items():
-        if key not in known:
-            raise UnknownName(f"parameter of {name}", key, known)
-        values[key] = _value(f"{name}({key}=...)", text, type(known[key]))
+    values = values_of(name, given, policy_parameters(policy))
     return cast(SelectionPolicy, replace(cast(Any, policy), **values))
 
 
@@ -92,24 +87,6 @@ def policy_parameters(policy: SelectionPolicy) -> dict[str, Any]:
     """The parameters of a policy that text can set, and their values."""
     names = [f.name for f in fields(cast(Any, policy)) if not f.name.startswith("_")]
     return {name: getattr(policy, name) for name in names if name != "power"}
-
-
-def _parsed(text: str) -> tuple[str, dict[str, str]]:
-    """Name and parameters of ``NAME(KEY=VALUE, ...)``."""
-    parts = re.fullmatch(r"([^()]*)(?:\((.*)\))?", text.strip())
-    pairs = [p.split("=") for p in (parts[2] or "").split(",") if p.strip()] if parts else [[]]
-    if parts is None or any(len(pair) != 2 for pair in pairs):
-        raise InvalidInput(f"cannot read the strategy {text!r}; write NAME or NAME(KEY=VALUE, ...)")
-    return parts[1].strip(), {key.strip(): value.strip() for key, value in pairs}
-
-
-def _value(what: str, text: str, kind: type) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text)
-    except (KeyError, ValueError):
-        raise InvalidInput(f"{what}: {text!r} is no {kind.__name__}") from None
 
 
 def make_aggregation(config: RunConfig) -> FedAvg:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
-from client.tasks.splitting import Split, dirichlet_split
-from powerctl.errors import UnknownName
+from client.tasks.skews import split_samples
+from client.tasks.splitting import Split
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.modes import FloatArray
+from strategies.named import parsed, values_of
 
 
 class Samples(NamedTuple):
@@ -44,21 +49,32 @@ class Task(Protocol):
         ...
 
 
-TASK_NAMES = ("cifar10", "digits", "noop")
+TASK_NAMES = ("cifar10", "digits", "images-cnn", "images-mlp", "noop")
 
 
 @lru_cache(maxsize=4)
 def load_task(name: str, data_dir: str = "") -> Task:
-    """The task of a name; `data_dir` is the folder of a data set that is not embedded."""
-    if name == "digits":
+    """The task of a name; `data_dir` is the folder of a data set that is not embedded.
+
+    Generated tasks take parameters: ``images-cnn(samples=200000, noise=0.9)``.
+    """
+    kind, given = parsed("task", name)
+    if kind in ("images-cnn", "images-mlp"):
+        from client.tasks.images import ImagesCnn, ImagesMlp
+
+        images = ImagesCnn if kind == "images-cnn" else ImagesMlp
+        return images(**values_of(kind, given, asdict(images())))
+    if given:
+        raise InvalidInput(f"{kind} takes no parameters, got {name!r}")
+    if kind == "digits":
         from client.tasks.digits import Digits
 
         return Digits()
-    if name == "cifar10":
+    if kind == "cifar10":
         from client.tasks.cifar10 import Cifar10
 
         return Cifar10(Path(data_dir))
-    if name == "noop":
+    if kind == "noop":
         from client.tasks.noop import Noop
 
         return Noop()
@@ -66,6 +82,28 @@ def load_task(name: str, data_dir: str = "") -> Task:
 
 
 @lru_cache(maxsize=8)
-def client_indices(task: Task, n_clients: int, alpha: float, seed: int) -> Split:
+def client_indices(task: Task, n_clients: int, skew: str, seed: int) -> Split:
     """The split of a task's training samples, made once per process."""
-    return dirichlet_split(task.train_samples().labels.numpy(), n_clients, alpha, seed)
+    return split_samples(task.train_samples().labels.numpy(), n_clients, skew, seed)
+
+
+@lru_cache(maxsize=8)
+def client_labels(task: Task, n_clients: int, skew: str, seed: int, privacy: float) -> FloatArray:
+    """What clients tell of their labels: examples of each, shape (n_clients, labels).
+
+    Parameters
+    ----------
+    privacy : float
+        Where it is not 0, counts carry Laplace noise of scale 1 / privacy, which makes them
+        differentially private in one example with that epsilon. It is drawn once, so that it
+        cannot be averaged away over rounds.
+    """
+    labels = task.train_samples().labels.numpy()
+    split = client_indices(task, n_clients, skew, seed)
+    n_labels = int(labels.max()) + 1
+    owner = np.repeat(np.arange(n_clients), split.sizes)
+    of_client = owner * n_labels + labels[split.indices]
+    counts = np.bincount(of_client, minlength=n_clients * n_labels).astype(np.float64)
+    if privacy:
+        counts += np.random.default_rng((seed, 1)).laplace(0, 1 / privacy, len(counts))
+    return counts.reshape(n_clients, n_labels)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.tasks.skews import split_samples
+from powerctl.errors import InvalidInput, UnknownName
+
+LABELS = np.arange(20_000) % 10
+N = 100
+skews = st.sampled_from(["dirichlet:0.1", "dirichlet:5", "shards:2", "quantity:2", "iid"])
+
+
+@given(skews, st.integers(1, 60), st.integers(0, 3), st.integers(2, 7))
+def test_every_sample_has_one_client_and_every_client_a_sample(skew, n, seed, n_labels):
+    labels = np.random.default_rng(0).integers(0, n_labels, 200)
+    split = split_samples(labels, n, skew, seed)
+    assert len(split) == n and split.sizes.min() >= 1
+    assert sorted(np.concatenate(list(split)).tolist()) == list(range(200))
+    again = split_samples(labels, n, skew, seed)
+    assert all(np.array_equal(a, b) for a, b in zip(split, again, strict=True))
+
+
+def labels_of(split):
+    return np.array([len(np.unique(LABELS[part])) for part in split])
+
+
+def test_shards_give_few_labels_in_equal_parts():
+    split = split_samples(LABELS, N, "shards:2", 0)
+    assert labels_of(split).max() <= 3 and labels_of(split).mean() < 2.1
+    assert set(split.sizes.tolist()) == {200}
+
+
+def test_quantity_gives_unequal_parts_of_one_mix():
+    split = split_samples(LABELS, N, "quantity:1.2", 0)
+    assert np.log(split.sizes).std() == pytest.approx(1.2, rel=0.2)
+    large = np.bincount(LABELS[split[int(split.sizes.argmax())]])
+    assert large.min() > 0.7 * large.max()
+
+
+def test_iid_gives_equal_parts_of_one_mix():
+    split = split_samples(LABELS, N, "iid", 0)
+    assert set(split.sizes.tolist()) == {200} and labels_of(split).min() == 10
+    assert not np.array_equal(split[0], split_samples(LABELS, N, "iid", 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("skew", "message"),
+    [
+        ("dirichlet", "write dirichlet:NUMBER"),
+        ("iid:3", "iid, without a degree"),
+        ("shards:1.5", "whole number from 1 to 200"),
+        ("shards:201", "whole number from 1 to 200"),
+        ("quantity:-1", "cannot be negative"),
+        ("dirichlet:0", "must be positive"),
+    ],
+)
+def test_a_skew_that_cannot_be_is_named(skew, message):
+    with pytest.raises(InvalidInput, match=message):
+        split_samples(LABELS, N, skew, 0)
+    with pytest.raises(UnknownName, match="dirichlet, iid, quantity, shards"):
+        split_samples(LABELS, N, "labels:2", 0)
+    with pytest.raises(InvalidInput, match="cannot split 20000 samples over 20001"):
+        split_samples(LABELS, 20_001, "iid", 0)
