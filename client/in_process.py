@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
+
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
@@ -10,7 +12,7 @@ from client.local import ClientState, LocalClient
 from client.tasks.evaluation import evaluate as evaluate_model
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment
-from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, decode, encode
+from strategies.records import ASSIGNMENT, CLOCK, CONFIG, OFFER, REPORT, decode, encode
 from strategies.run_config import RunConfig
 
 _STATE = "wattfed-client"
@@ -19,7 +21,7 @@ _THREADS = 1  # the order of summation, and so the model, must not depend on the
 
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
-    offer = _open(context).offer()
+    offer = _open(context).offer(_clock_s(message))
     return Message(RecordDict({OFFER: encode(offer)}), reply_to=message)
 
 
@@ -36,10 +38,11 @@ def train(message: Message, context: Context) -> Message:
         assignment,
         server_round=int(config["server-round"]),
         proximal_mu=float(config.get("proximal-mu", 0.0)),
+        clock_s=_clock_s(message),
     )
     _save(context, client.state)
     content = RecordDict({REPORT: encode(report)})
-    if report.minibatches:
+    if report.minibatches and not report.lost:
         content["arrays"] = ArrayRecord(model.state_dict())
         content["metrics"] = MetricRecord(
             {"num-examples": report.examples, "train-loss": report.loss}
@@ -57,6 +60,11 @@ def evaluate(message: Message, context: Context) -> Message:
         {"num-examples": len(client.samples), "eval-loss": loss, "accuracy": accuracy}
     )
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _clock_s(message: Message) -> float:
+    """The fleet's virtual clock, as the server tells it."""
+    return float(message.content.config_records[CONFIG].get(CLOCK, 0.0))
 
 
 def _open(context: Context) -> LocalClient:
@@ -87,10 +95,9 @@ def _load(context: Context) -> ClientState:
     record = context.state.config_records.get(_STATE)
     if record is None:
         return ClientState()
-    return ClientState(record["spent_j"], record["loss"], tuple(record["predictor"]))
+    kept = {f.name: record[f.name] for f in fields(ClientState)}
+    return ClientState(**{**kept, "predictor": tuple(record["predictor"])})
 
 
 def _save(context: Context, state: ClientState) -> None:
-    context.state[_STATE] = ConfigRecord(
-        {"spent_j": state.spent_j, "loss": state.loss, "predictor": list(state.predictor)}
-    )
+    context.state[_STATE] = ConfigRecord({**asdict(state), "predictor": list(state.predictor)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -12,14 +12,17 @@ import torch
 from torch import nn
 
 from client.choices import choices_of
+from client.fate import BATTERY, Fate
 from client.fleet import ClientProfile
-from client.tasks.task import Samples, client_indices, load_task
+from client.fleet.surroundings import CALM, Conditions
+from client.serving import Beside, beside, served, service_of
+from client.tasks.task import Samples, client_indices, client_labels, load_task
 from client.training import Execution, LocalTraining, Training, execute_plan
 from powerctl.boards import Board
 from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
-from powerctl.modes import IntArray, PowerMode
+from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
 from powerctl.rounds import (
@@ -47,11 +50,16 @@ class ClientState:
         Last training loss.
     predictor : tuple of float
         What the predictor has learned of this unit.
+    battery_j, battery_s : float
+        What was in the battery after the last training, and when on the fleet's clock (midnight of
+        the first day is 0); NaN before the first.
     """
 
     spent_j: float = 0.0
     loss: float = math.nan
     predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    battery_j: float = math.nan
+    battery_s: float = math.nan
 
 
 def training_workload(name: str) -> Workload:
@@ -104,7 +112,7 @@ class LocalClient:
         config, client = self.config, self.profile.client
         if not 0 <= client < self._n_clients:
             raise InvalidInput(f"client {client} is not one of {self._n_clients}")
-        split = client_indices(self.task, self._n_clients, config.dirichlet_alpha, config.seed)
+        split = client_indices(self.task, self._n_clients, config.split, config.seed)
         return split[client]
 
     @cached_property
@@ -116,18 +124,29 @@ class LocalClient:
     def _minibatches_per_epoch(self) -> int:
         return math.ceil(len(self._indices) / self.workload.batch_size)
 
-    def offer(self) -> RoundOffer:
-        """What this client can do in the next round, and what it would cost."""
-        return self._offer(self._open_device(server_round=0))
+    def offer(self, clock_s: float = 0.0) -> RoundOffer:
+        """What this client can do in a round that starts now, and what it would cost.
 
-    def _offer(self, device: Device) -> RoundOffer:
+        Parameters
+        ----------
+        clock_s : float
+            The fleet's virtual clock; of concern where batteries, availability or inference are
+            simulated.
+        """
+        now = self._conditions(clock_s)
+        device = self._open_device(server_round=0)
+        return self._offer(device, now, self._beside(device, now))
+
+    def _offer(self, device: Device, now: Conditions, beside: Beside) -> RoundOffer:
         choices = choices_of(self._predicting, device.board, device.space, self.workload)
-        front = choices.front(self.state.predictor, self.profile.limits.power_w)
-        maxn_time_s, maxn_energy_j = choices.maxn(self.state.predictor)
-        allowance_j = self.profile.limits.allowance_j(self.state.spent_j)
+        front, spare_j = beside.front, float(now.spare_j[0])
+        allowance_j = min(self.profile.limits.allowance_j(self.state.spent_j), spare_j)
         decline = ""
-        if not len(front):
-            decline = f"no mode surely stays within {self.profile.limits.power_w:g} W"
+        if not now.leaves_s[0]:
+            decline = "away"
+        elif not len(front):
+            latency = f" and serves {now.rate_hz[0]:g} requests/s in time" if now.rate_hz[0] else ""
+            decline = f"no mode surely stays within {self.profile.limits.power_w:g} W{latency}"
         elif allowance_j < front.energy_j[-1]:
             decline = f"{allowance_j:.3g} J left, a minibatch takes {front.energy_j[-1]:.3g} J"
         return RoundOffer(
@@ -136,12 +155,16 @@ class LocalClient:
             minibatches=self.config.local_epochs * self._minibatches_per_epoch,
             loss=self.state.loss,
             front=front,
-            maxn_time_s=maxn_time_s,
-            maxn_energy_j=maxn_energy_j,
+            maxn_time_s=beside.maxn_time_s,
+            maxn_energy_j=beside.maxn_energy_j,
             idle_power_w=choices.idle_power_w,
             transfer_s=self.profile.transfer_s(self.workload.model_bytes),
             allowance_j=allowance_j,
             decline=decline,
+            label_counts=tuple(self._labels.tolist()),
+            battery_j=float(now.battery_j[0]),
+            battery_capacity_j=float(self.profile.surroundings.batteries.capacity_j[self._row][0]),
+            available_s=float(now.told_s[0]),
         )
 
     def train(
@@ -151,6 +174,7 @@ class LocalClient:
         server_round: int,
         proximal_mu: float = 0.0,
         progress: Progress | None = None,
+        clock_s: float = 0.0,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -166,15 +190,21 @@ class LocalClient:
             FedProx's parameter.
         progress : callable, optional
             Told of mode, losses, seconds and joules after each minibatch.
+        clock_s : float
+            As for `offer`.
 
         Returns
         -------
         RoundReport
             With no minibatches and the reason if nothing fits the limits.
         """
+        now = self._conditions(clock_s)
         device = self._open_device(server_round)
-        offer = self._offer(device)
+        beside = self._beside(device, now)
+        offer = self._offer(device, now, beside)
         plan = plan_round(offer, assignment, device.space.maximum)
+        if not (now.leaves_s[0] and now.battery_j[0]):  # even MAXN, blind to limits, needs these
+            plan = RoundPlan((), offer.decline)
         if plan.decline:
             return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
         start_training = getattr(self.task, "training", LocalTraining)
@@ -187,18 +217,30 @@ class LocalClient:
             proximal_mu,
         )
         blind = assignment.power == "maxn"
+        leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
+        fate = Fate.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
+        end_s = assignment.deadline_s if blind else min(assignment.deadline_s, offer.available_s)
+        time_limit_s = end_s - offer.transfer_s
+        shared = beside.on(device)
         done = execute_plan(
-            device,
+            shared,
             self.workload,
             plan,
             training.steps(),
-            time_limit_s=assignment.deadline_s - offer.transfer_s,
-            energy_cap_j=math.inf if blind else min(assignment.energy_cap_j, offer.allowance_j),
+            time_limit_s=min(time_limit_s, fate.training_s),
+            energy_cap_j=battery_j if blind else min(assignment.energy_cap_j, offer.allowance_j),
             guard=None if blind else self._guard(device, offer),
             progress=None if progress is None else partial(progress, training.losses),
         )
         self._learn(device, done, training)
-        return self._report(offer, assignment, plan, done)
+        self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
+        cut = done.stopped == "deadline" and fate.training_s < time_limit_s
+        empty = blind and done.stopped == "energy"
+        return replace(
+            self._report(offer, assignment, plan, done),
+            lost=BATTERY if empty else fate.lost(done.time_s, cut),
+            **served(shared),
+        )
 
     def _learn(self, device: Device, done: Execution, training: Training) -> None:
         predictor = self._predictor(device)
@@ -241,6 +283,51 @@ class LocalClient:
             guard_steps=done.guard_steps,
             guard_cause=done.guard_cause,
         )
+
+    @property
+    def _row(self) -> IntArray:
+        """Where the columns of its surroundings have this client."""
+        return np.array([self.profile.row])
+
+    def _conditions(self, clock_s: float) -> Conditions:
+        around = self.profile.surroundings
+        if around.is_quiet:
+            return CALM
+        battery_j = self._battery_j(around.start_s + clock_s)
+        return around.at(self._row, self.config.seed, clock_s, battery_j)
+
+    def _battery_j(self, now_s: float) -> FloatArray:
+        around, state = self.profile.surroundings, self.state
+        if math.isnan(state.battery_s):
+            state.battery_j = float(around.batteries.start_j(self._row)[0])
+            state.battery_s = around.start_s
+        level_j, since_s = np.array([state.battery_j]), np.array([state.battery_s])
+        return around.batteries.level_j(self._row, level_j, since_s, now_s)
+
+    def _discharge(self, energy_j: float, clock_s: float) -> None:
+        """Training has taken so much energy by some time."""
+        around = self.profile.surroundings
+        if not around.is_quiet:
+            now_s = around.start_s + clock_s
+            self.state.battery_j = max(0.0, float(self._battery_j(now_s)[0]) - energy_j)
+            self.state.battery_s = now_s
+
+    def _beside(self, device: Device, now: Conditions) -> Beside:
+        choices = choices_of(self._predicting, device.board, device.space, self.workload)
+        load, row = self.profile.surroundings.inference, self.profile.row
+        rate_hz, latency_s = float(now.rate_hz[0]), float(load.latency_s[row])
+        service = service_of(str(load.workload[row]), rate_hz, latency_s)
+        limit_w = self.profile.limits.power_w
+        return beside(choices, device, service, self.state.predictor, limit_w)
+
+    @property
+    def _labels(self) -> FloatArray:
+        """What it tells of its labels."""
+        config = self.config
+        told = client_labels(
+            self.task, self._n_clients, config.split, config.seed, config.label_privacy
+        )
+        return told[self.profile.client]
 
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""

@@ -214,7 +214,10 @@ class RoundReport:
     from which it started. `inference_p99_s` is the 99th percentile of the latency of what the
     device served meanwhile, of its slowest service; 0 where it served nothing, and
     `inference_budget_s` is the latency it may have. `guard_steps` counts how often the power guard
-    stepped down, `guard_cause` says what the last step was for.
+    stepped down, `guard_cause` says what the last step was for. `inference_energy_j` is what the
+    requests took that were served meanwhile, which is not in `energy_j`. `lost` says why the update
+    never came (``"crashed"``, ``"left"``, ``"battery"``, ``"silent"``), in simulations only: a
+    server does not hear from such a client, but what it did is charged.
     """
 
     client: int
@@ -243,6 +246,8 @@ class RoundReport:
     guard_steps: int = 0
     guard_cause: str = ""
     inference_budget_s: float = math.inf
+    inference_energy_j: float = 0.0
+    lost: str = ""
 
     @property
     def broke_power_limit(self) -> bool:
@@ -348,7 +353,8 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) 
     front = offer.front
     if assignment.power == "fastest":
         front = Front(front.modes[:1], front.time_s[:1], front.energy_j[:1])
-    deadline_s = (assignment.deadline_s - offer.transfer_s) * (1 - TIME_RESERVE)
+    end_s = min(assignment.deadline_s, offer.available_s)
+    deadline_s = (end_s - offer.transfer_s) * (1 - TIME_RESERVE)
     cap_j = min(assignment.energy_cap_j, offer.allowance_j)
     return _most_work(front, wanted, deadline_s, cap_j)
 

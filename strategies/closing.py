@@ -179,10 +179,18 @@ class Flights(Generic[Update]):
 
 
 def silence_s(assignments: Sequence[RoundAssignment], reports: Sequence[RoundReport]) -> float:
-    """How long a round waits for who does not answer: until its deadline, if it has one."""
+    """How long a round waits for who does not answer.
+
+    Until its deadline; if it has none, until the last of those that were lost was gone, as their
+    broken connections tell.
+    """
+    lost = [report for report in reports if report.lost]
+    if len(reports) - len(lost) == len(assignments):
+        return 0.0
     deadline_s = max((a.deadline_s for a in assignments), default=math.inf)
-    silent = len(reports) < len(assignments) and math.isfinite(deadline_s)
-    return deadline_s if silent else 0.0
+    if math.isfinite(deadline_s):
+        return deadline_s
+    return max((report.time_s + report.transfer_s for report in lost), default=0.0)
 
 
 def close_with_all(
@@ -191,6 +199,6 @@ def close_with_all(
     """A round that waits for all that were asked."""
     flights: Flights[None] = Flights(Closing())
     for report in reports:
-        if report.minibatches:
+        if report.minibatches and not report.lost:
             flights.start(server_round, report, None)
     return flights.close(server_round, len(assignments), silence_s(assignments, reports))

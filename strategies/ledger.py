@@ -21,10 +21,12 @@ class RoundEntry:
     client stayed away); `train_energy_j` is the training of those who started in it,
     `transfer_energy_j` their transfer at idle power, `wait_energy_j` the waiting, at idle power, of
     those who finished in it until its end; those who were not selected are not counted.
-    `wasted_energy_j` is the part of it all, in this round or before, whose updates were dropped as
-    too late or rejected. `stale` counts updates from earlier rounds that were used, `dropped` those
-    that came too late; `guarded` the clients whose power guard stepped down, `latency_violations`
-    those whose inference meanwhile took longer than its budget.
+    `wasted_energy_j` is the part of it all, in this round or before, whose updates were lost,
+    rejected, or dropped as too late; `inference_energy_j` is what requests took that the
+    participants served while they trained, which is in none of the others. `stale` counts updates
+    from earlier rounds that were used, `dropped` those that came too late; `guarded` the clients
+    whose power guard stepped down, `latency_violations` those whose inference meanwhile took longer
+    than its budget.
     """
 
     round: int
@@ -50,6 +52,7 @@ class RoundEntry:
     wasted_energy_j: float = 0.0
     stale: int = 0
     dropped: int = 0
+    inference_energy_j: float = 0.0
 
     @property
     def energy_j(self) -> float:
@@ -111,15 +114,16 @@ class Ledger:
             closed = close_with_all(server_round, assignments, reports)
         trained = [report for report in reports if report.minibatches]
         here = [flight.report for flight in closed.arrived]
-        told = [*here, *closed.dropped, *(r for r in reports if not r.minibatches)]
+        lost = [report for report in reports if report.lost]
+        told = [*here, *closed.dropped, *(r for r in reports if r.lost or not r.minibatches)]
         told.sort(key=lambda report: report.client)
         self.reports.extend((server_round, report) for report in told)
         entry = RoundEntry(
             round=server_round,
             clients=tuple(a.client for a in assignments),
-            reported=len(trained),
+            reported=_count(not report.lost for report in trained),
             declined=_count(bool(report.decline) for report in reports),
-            failed=len(assignments) - len(reports),
+            failed=len(assignments) - len(reports) + len(lost),
             rejected=len(rejected),
             partial=_count(report.minibatches < report.wanted_minibatches for report in trained),
             deadline_s=deadline_s,
@@ -128,7 +132,7 @@ class Ledger:
             wait_energy_j=sum(power_w * s for power_w, s in closed.waits),
             power_violations=_count(report.broke_power_limit for report in trained),
             budget_violations=_count(report.broke_budget for report in trained),
-            late=_count(r.time_s + r.transfer_s > deadline_s for r in trained),
+            late=_count(r.time_s + r.transfer_s > deadline_s for r in trained if not r.lost),
             train_loss=_mean([report.loss for report in trained]),
             time_error_pct=_mean([_error_pct(r.planned_time_s, r.time_s, r) for r in trained]),
             energy_error_pct=_mean(
@@ -137,9 +141,12 @@ class Ledger:
             guarded=_count(report.guard_steps > 0 for report in trained),
             latency_violations=_count(report.broke_latency for report in trained),
             transfer_energy_j=sum(_transfer_j(report) for report in trained),
-            wasted_energy_j=sum(r.energy_j + _transfer_j(r) for r in (*closed.dropped, *rejected)),
+            wasted_energy_j=sum(
+                r.energy_j + _transfer_j(r) for r in (*closed.dropped, *rejected, *lost)
+            ),
             stale=_count(report.staleness > 0 for report in here),
             dropped=len(closed.dropped),
+            inference_energy_j=sum(report.inference_energy_j for report in trained),
         )
         self.entries.append(entry)
         return entry

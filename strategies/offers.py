@@ -120,8 +120,9 @@ class Offers:
         return self.transfer_s + train_s
 
     def candidates(self, power: str) -> IntArray:
-        """Rows of the clients that can take part; at MAXN, which ignores limits, all of them."""
-        return np.arange(len(self)) if power == "maxn" else np.flatnonzero(self.able)
+        """Rows of the clients that can take part; at MAXN, blind to limits, all that are there."""
+        there = (self.available_s > 0) & (self.battery_j > 0)
+        return np.flatnonzero(there if power == "maxn" else self.able)
 
     def choices(self, power: str, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Time and energy of the full work at each choice that a power policy leaves some clients.

@@ -17,6 +17,7 @@ from powerctl.modes import PowerMode
 from powerctl.rounds import Front, RoundAssignment, RoundOffer, RoundReport
 
 OFFER, ASSIGNMENT, REPORT, CONFIG = "offer", "assignment", "report", "config"
+CLOCK = "clock-s"  # in the CONFIG of queries and assignments: the fleet's virtual clock
 Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer)
 
 

@@ -22,7 +22,9 @@ class RunConfig:
     Each field's metadata says what it is about; command lines show the same words.
     """
 
-    task: str = _option("digits", "What the clients learn: digits or cifar10.")
+    task: str = _option(
+        "digits", "What the clients learn: digits, images-cnn, images-mlp or cifar10."
+    )
     workload: str = _option(
         "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
     )
@@ -55,7 +57,15 @@ class RunConfig:
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
     local_epochs: int = _option(5, "Passes of a client over its data in a round.")
     learning_rate: float = _option(0.05, "Of the clients' SGD.")
-    dirichlet_alpha: float = _option(0.3, "Evenness of the split of labels over clients.")
+    dirichlet_alpha: float = _option(
+        0.3, "Evenness of the split of labels over clients, where no skew is given."
+    )
+    skew: str = _option(
+        "", "Split of the data: dirichlet:0.3, shards:2, quantity:1.2 or iid; empty takes alpha."
+    )
+    label_privacy: float = _option(
+        0.0, "Epsilon of the Laplace noise on the label counts that clients tell; 0 adds none."
+    )
     seed: int = _option(0, "Of every random draw of the run.")
     data_dir: str = _option("", "Folder of a data set that is not embedded.")
     out_dir: str = _option("runs", "Where results go.")
@@ -70,7 +80,7 @@ class RunConfig:
         for key in ("learning_rate", "dirichlet_alpha", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise InvalidInput(f"{flag(key)} must be positive, got {getattr(self, key):g}")
-        for key in ("deadline_s", "proximal_mu", "seed"):
+        for key in ("deadline_s", "proximal_mu", "seed", "label_privacy"):
             if not getattr(self, key) >= 0:
                 raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
         if not 0 <= self.target_accuracy <= 1:
@@ -105,6 +115,11 @@ class RunConfig:
     def closing(self) -> Closing:
         """When rounds close, and what becomes of late updates."""
         return Closing(self.over_commit, self.buffer, self.late, self.max_staleness)
+
+    @property
+    def split(self) -> str:
+        """How the data are split over clients: the skew, or that of `dirichlet_alpha`."""
+        return self.skew or f"dirichlet:{self.dirichlet_alpha!r}"
 
     @property
     def run_name(self) -> str:

@@ -20,7 +20,7 @@ from strategies.ledger import Ledger, RoundEntry
 from strategies.offers import Offers
 from strategies.policy import SelectionPolicy
 from strategies.queried_offers import QueriedOffers
-from strategies.records import ASSIGNMENT, REPORT, decode, encode
+from strategies.records import ASSIGNMENT, CLOCK, REPORT, decode, encode
 from strategies.updates import Base, Update, messages_to_aggregate
 
 
@@ -123,7 +123,7 @@ class SelectingStrategy(Strategy):
         rejected = []
         base = Base(self._arrays)
         for report, reply in ((answer.report, answer.reply) for answer in answers):
-            if not report.minibatches:
+            if report.lost or not report.minibatches:
                 continue
             update = None
             if reply is not None and base.fits(reply):
@@ -136,7 +136,8 @@ class SelectingStrategy(Strategy):
         waits_s = silence_s(self._assignments, reports)
         closed = self._flights.close(server_round, len(self._assignments), waits_s)
         entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
-        self.policy.observe(self.ledger.reports_of(server_round))
+        heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
+        self.policy.observe(heard)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
         messages = messages_to_aggregate(closed.arrived, base, self.closing.late)
         if messages:
@@ -150,6 +151,7 @@ class SelectingStrategy(Strategy):
     ) -> Iterable[Message]:
         """Query the offers, select, and build one message per selected client."""
         config["server-round"] = server_round
+        config[CLOCK] = self.ledger.clock_s
         offers = self._queried.collect(grid, config)
         node_of_client = {offer.client: node for node, offer in offers.items()}
         assignments = self.select(server_round, Offers.of(list(offers.values())))

@@ -115,7 +115,7 @@ class Levels:
         self._since_s = np.full(len(everyone), start_s)
 
     def at(self, rows: IntArray, clock_s: float) -> FloatArray:
-        """Energy at a time, not before the latest `spend`.
+        """Energy at a time, not before what is kept.
 
         What is kept is the level at a full hour: however often one asks, the sums are the same.
         """
@@ -126,11 +126,13 @@ class Levels:
             self._since_s[behind] = hour_s
         return self._between(rows, clock_s)
 
-    def spend(self, row: int, joules: float, clock_s: float) -> None:
-        """Take what a training took, which ended at a time."""
-        rows = np.array([row])
-        self._level_j[row] = max(0.0, float(self.at(rows, clock_s)[0]) - joules)
-        self._since_s[row] = clock_s
+    def state(self, row: int) -> tuple[float, float]:
+        """What is kept of a battery: its energy at some time, and that time."""
+        return float(self._level_j[row]), float(self._since_s[row])
+
+    def keep(self, row: int, level_j: float, since_s: float) -> None:
+        """A battery's energy at some time is known: a training has ended."""
+        self._level_j[row], self._since_s[row] = level_j, since_s
 
     def _between(self, rows: IntArray, clock_s: float) -> FloatArray:
         return self._batteries.level_j(rows, self._level_j[rows], self._since_s[rows], clock_s)

@@ -51,5 +51,10 @@ class InferenceLoads(Columns):
         return cls(**numbers, workload=np.full(count, workload), shape=np.tile(shape, (count, 1)))
 
     def rate_at_hz(self, rows: IntArray, clock_s: float) -> FloatArray:
-        """Requests in a second at a time; `clock_s` is 0 at midnight."""
-        return np.asarray(self.rate_hz[rows] * self.shape[rows, hour_of_day(clock_s)])
+        """Requests in a second at a time; `clock_s` is 0 at midnight.
+
+        Rounded up to two digits, so that many clients have the same to choose from.
+        """
+        rate_hz = self.rate_hz[rows] * self.shape[rows, hour_of_day(clock_s)]
+        step_hz = 10.0 ** np.floor(np.log10(np.maximum(rate_hz, 1e-6)) - 1)
+        return np.asarray(np.ceil(rate_hz / step_hz - 1e-9) * step_hz)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,30 @@ from client.fleet.availability import Availability
 from client.fleet.battery import Batteries
 from client.fleet.failures import Failures
 from client.fleet.inference import InferenceLoads
+from powerctl.modes import FloatArray, IntArray
+
+
+class Conditions(NamedTuple):
+    """What clients find at a time; arrays of shape (m,).
+
+    Attributes
+    ----------
+    leaves_s : FloatArray
+        Seconds until they go away; 0 for who is away, infinite for who stays.
+    told_s : FloatArray
+        What they know of it: infinite also for who is there and foresees no end.
+    battery_j, spare_j : FloatArray
+        Energy in the battery, and what of it training may take.
+    rate_hz : FloatArray
+        Requests in a second.
+    """
+
+    leaves_s: FloatArray
+    told_s: FloatArray
+    battery_j: FloatArray
+    spare_j: FloatArray
+    rate_hz: FloatArray
+
 
 TABLES = ("availability", "battery", "inference", "failures")
 
@@ -57,7 +82,33 @@ class Surroundings:
             start_s=start_s,
         )
 
-    @property
+    def at(self, rows: IntArray, seed: int, clock_s: float, battery_j: FloatArray) -> Conditions:
+        """What clients find at a time.
+
+        Parameters
+        ----------
+        rows : IntArray, shape (m,)
+            Whose.
+        seed : int
+            Of the run.
+        clock_s : float
+            Of the run, 0 when it begins.
+        battery_j : FloatArray, shape (m,)
+            What is in their batteries then, see `Batteries.level_j`.
+        """
+        now_s = self.start_s + clock_s
+        presence = self.availability.at(rows, seed, now_s)
+        leaves_s = presence.stays_s(now_s)
+        unforeseen = presence.here & ~self.availability.foreseen[rows]
+        return Conditions(
+            leaves_s=leaves_s,
+            told_s=np.where(unforeseen, np.inf, leaves_s),
+            battery_j=battery_j,
+            spare_j=np.maximum(0.0, battery_j - self.batteries.reserve_j(rows)),
+            rate_hz=self.inference.rate_at_hz(rows, now_s),
+        )
+
+    @cached_property
     def is_quiet(self) -> bool:
         """Whether nothing ever happens: all are there, on mains, serve nothing and do not fail."""
         return bool(
@@ -69,5 +120,9 @@ class Surroundings:
             and not self.failures.silent_share.any()
         )
 
+
+_NEVER, _NOTHING = np.full(1, np.inf), np.zeros(1)
+CALM = Conditions(_NEVER, _NEVER, _NEVER, _NEVER, _NOTHING)
+"""What a client finds where nothing ever happens."""
 
 QUIET = Surroundings.read({}, 1, Path())

@@ -28,6 +28,7 @@ class Instructions:
     """What all clients of a round are told: the global arrays and the aggregation's settings."""
 
     server_round: int
+    clock_s: float
     arrays: Numbers
     proximal_mu: float = 0.0
 
@@ -80,12 +81,16 @@ class Clients:
                 self._config, self._fleet[assignment.client], len(self._fleet), state
             )
             report = client.train(
-                self._model, assignment, instructions.server_round, instructions.proximal_mu
+                self._model,
+                assignment,
+                instructions.server_round,
+                instructions.proximal_mu,
+                clock_s=instructions.clock_s,
             )
         except Exception as error:
             log(ERROR, "client %s raised", assignment.client, exc_info=error)
             return None
         arrays = None
-        if report.minibatches:
+        if report.minibatches and not report.lost:
             arrays = {name: value.numpy().copy() for name, value in self._resident.items()}
         return Trained(report, client.state, arrays)

@@ -52,13 +52,14 @@ class VirtualEngine:
     def _train(
         self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
     ) -> list[Trained]:
-        assignments = strategy.select(server_round, self._pool.offers())
+        clock_s = strategy.ledger.clock_s
+        assignments = strategy.select(server_round, self._pool.offers(clock_s))
         nodes = [_FIRST_NODE + assignment.client for assignment in assignments]
         messages = strategy.instruct(server_round, arrays, ConfigRecord(), nodes)
         told = next(iter(messages), None)  # all of them share one content
         if told is None:
             return []
-        instructions = _instructions(server_round, told)
+        instructions = _instructions(server_round, clock_s, told)
         jobs = [(a, self._pool.state(a.client)) for a in assignments]
         trained = [one for one in self._clients.train(instructions, jobs) if one is not None]
         for one in trained:
@@ -66,11 +67,12 @@ class VirtualEngine:
         return trained
 
 
-def _instructions(server_round: int, message: Message) -> Instructions:
+def _instructions(server_round: int, clock_s: float, message: Message) -> Instructions:
     (arrays,) = message.content.array_records.values()
     (config,) = message.content.config_records.values()
     return Instructions(
         server_round,
+        clock_s,
         {name: array.numpy() for name, array in arrays.items()},
         proximal_mu=float(config.get("proximal-mu", 0.0)),
     )

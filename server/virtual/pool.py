@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from client.choices import UNLEARNED, Choices, Learned, choices_of
+from client.choices import UNLEARNED, Choices, choices_of
 from client.fleet import Fleet
+from client.fleet.battery import Levels
 from client.fleet.profile import transfer_s
+from client.fleet.surroundings import CALM, Conditions
 from client.local import ClientState, training_workload
-from client.tasks.task import client_indices, load_task
-from powerctl.device import open_device
+from client.serving import NO_SERVICE, Beside, beside, service_of
+from client.tasks.task import client_indices, client_labels, load_task
+from powerctl.device import Device, open_device
 from powerctl.modes import IntArray
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import FRONT_POINTS
@@ -21,8 +26,8 @@ class Pool:
     """What every client of a fleet offers and has kept from its rounds.
 
     The offers are, bit for bit, those that the clients would make (`client.local.LocalClient`). A
-    client's front changes only when it has trained; clients of one board and power limit share one
-    until then.
+    client's front changes only when it has trained, or the rate of its requests has; who is alike
+    shares one.
 
     Parameters
     ----------
@@ -36,33 +41,51 @@ class Pool:
         n = len(fleet)
         workload = training_workload(config.workload)
         task = load_task(config.task, config.data_dir)
-        split = client_indices(task, n, config.dirichlet_alpha, config.seed)
+        split = client_indices(task, n, config.split, config.seed)
+        self._labels = client_labels(task, n, config.split, config.seed, config.label_privacy)
         self._examples = split.sizes
         self._minibatches = config.local_epochs * -(-split.sizes // workload.batch_size)
         self._limits = fleet.profiles
         self._transfer_s = transfer_s(workload.model_bytes, fleet.profiles.link_mbit_s)
+        self._around, self._seed = fleet.surroundings, config.seed
+        self._levels = Levels(self._around.batteries, self._around.start_s)
+        self._rate_hz = np.zeros(n)
         self._spent_j, self._loss = np.zeros(n), np.full(n, np.nan)
         self._learned = np.zeros((n, 3))
         self._time_s, self._energy_j = (np.full((n, FRONT_POINTS), np.inf) for _ in range(2))
         self._points = np.zeros(n, dtype=np.int64)
         self._least_j = np.full(n, np.inf)
         self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._devices: list[Device] = []
         self._choices: list[Choices] = []
         self._board = np.zeros(n, dtype=np.int64)
         for name in np.unique(fleet.device):
             rows = np.flatnonzero(fleet.device == name)
             self._board[rows] = len(self._choices)
             device = open_device(str(name))
+            self._devices.append(device)
             self._choices.append(
                 choices_of(SignaturePredictor, device.board, device.space, workload)
             )
             self._enter_alike(self._choices[-1], rows)
 
-    def offers(self) -> Offers:
-        """The offers of all for a round that starts now; not to be kept, the arrays are shared."""
+    def offers(self, clock_s: float = 0.0) -> Offers:
+        """The offers of all for a round that starts now; not to be kept, the arrays are shared.
+
+        Parameters
+        ----------
+        clock_s : float
+            The fleet's virtual clock.
+        """
+        now = self._conditions(clock_s)
+        changed = np.flatnonzero(now.rate_hz != self._rate_hz)
+        self._rate_hz = now.rate_hz
+        self._refresh(changed)
         width = max(1, int(self._points.max()))
         left_j = self._limits.energy_budget_j - self._spent_j
-        allowance_j = np.maximum(0.0, np.minimum(self._limits.round_energy_j, left_j))
+        within_j = np.maximum(0.0, np.minimum(self._limits.round_energy_j, left_j))
+        allowance_j = np.minimum(within_j, now.spare_j)
+        affordable = (self._points > 0) & (allowance_j >= self._least_j)
         return Offers(
             client=np.arange(len(self._points)),
             examples=self._examples,
@@ -74,40 +97,62 @@ class Pool:
             idle_power_w=self._idle_w,
             transfer_s=self._transfer_s,
             allowance_j=allowance_j,
-            able=(self._points > 0) & (allowance_j >= self._least_j),
+            able=affordable & (now.leaves_s > 0),
             maxn_energy_j=self._maxn_j,
+            label_counts=self._labels,
+            battery_j=now.battery_j,
+            battery_capacity_j=self._around.batteries.capacity_j,
+            available_s=now.told_s,
         )
 
     def state(self, client: int) -> ClientState:
         """What a client has kept from its rounds."""
         time, power, measured = self._learned[client].tolist()
-        return ClientState(
-            float(self._spent_j[client]), float(self._loss[client]), (time, power, measured)
-        )
+        spent_j, loss = float(self._spent_j[client]), float(self._loss[client])
+        return ClientState(spent_j, loss, (time, power, measured), *self._levels.state(client))
 
     def keep(self, client: int, state: ClientState) -> None:
         """A client has trained."""
         self._spent_j[client], self._loss[client] = state.spent_j, state.loss
+        self._levels.keep(client, state.battery_j, state.battery_s)
         if tuple(self._learned[client].tolist()) != state.predictor:
             self._learned[client] = state.predictor
-            choices = self._choices[self._board[client]]
-            self._enter(
-                choices, np.array([client]), float(self._limits.power_w[client]), state.predictor
-            )
+            self._refresh(np.array([client]))
+
+    def _conditions(self, clock_s: float) -> Conditions:
+        everyone = np.arange(len(self._points))
+        if self._around.is_quiet:
+            return Conditions(*(np.broadcast_to(column, len(everyone)) for column in CALM))
+        battery_j = self._levels.at(everyone, self._around.start_s + clock_s)
+        return self._around.at(everyone, self._seed, clock_s, battery_j)
+
+    def _refresh(self, rows: IntArray) -> None:
+        """Make the choices of some clients anew; once for those who are alike."""
+        load = self._around.inference
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        columns = (self._board, self._limits.power_w, self._rate_hz, load.latency_s, load.workload)
+        values = zip(*(column[rows].tolist() for column in columns), strict=True)
+        learned = map(tuple, self._learned[rows].tolist())
+        for row, key, of_unit in zip(rows.tolist(), values, learned, strict=True):
+            alike.setdefault((*key, of_unit), []).append(row)
+        for (board, limit_w, rate_hz, latency_s, workload, of_unit), members in alike.items():
+            service = service_of(workload, rate_hz, latency_s)
+            device, choices = self._devices[board], self._choices[board]
+            self._enter(np.array(members), beside(choices, device, service, of_unit, limit_w))
 
     def _enter_alike(self, choices: Choices, rows: IntArray) -> None:
         """Units of a board that have learned nothing: all that the same modes are open to."""
         open_modes = choices.count_within(self._limits.power_w[rows])
         for count in np.unique(open_modes):
             alike = rows[open_modes == count]
-            self._enter(choices, alike, float(self._limits.power_w[alike[0]]), UNLEARNED)
+            limit_w = float(self._limits.power_w[alike[0]])
+            device = self._devices[-1]
+            self._enter(alike, beside(choices, device, NO_SERVICE, UNLEARNED, limit_w))
         self._idle_w[rows] = choices.idle_power_w
 
-    def _enter(
-        self, choices: Choices, rows: IntArray, power_limit_w: float, learned: Learned
-    ) -> None:
-        front = choices.front(learned, power_limit_w)
-        n, minibatches = len(front), self._minibatches[rows]
+    def _enter(self, rows: IntArray, found: Beside) -> None:
+        front, minibatches = found.front, self._minibatches[rows]
+        n = len(front)
         for column, per_minibatch in (
             (self._time_s, front.time_s),
             (self._energy_j, front.energy_j),
@@ -116,6 +161,5 @@ class Pool:
             column[rows, :n] = minibatches[:, None] * per_minibatch
         self._points[rows] = n
         self._least_j[rows] = front.energy_j[-1] if n else np.inf
-        maxn_time_s, maxn_energy_j = choices.maxn(learned)
-        self._maxn_s[rows] = minibatches * maxn_time_s
-        self._maxn_j[rows] = minibatches * maxn_energy_j
+        self._maxn_s[rows] = minibatches * found.maxn_time_s
+        self._maxn_j[rows] = minibatches * found.maxn_energy_j

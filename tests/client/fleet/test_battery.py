@@ -34,9 +34,8 @@ def test_a_battery_is_never_below_empty_nor_above_full(start, draw_w, charge_w, 
         clock_s += wait_s
         before_j = levels.at(ALL, clock_s)
         assert (before_j >= 0).all() and (before_j <= 1000).all()
-        levels.spend(1, spent_j, clock_s)
-        after_j = levels.at(ALL, clock_s)
-        assert after_j[1] == max(0.0, before_j[1] - spent_j) and after_j[0] == before_j[0]
+        levels.keep(1, max(0.0, before_j[1] - spent_j), clock_s)
+        assert levels.at(ALL, clock_s)[0] == before_j[0]
 
 
 @given(st.lists(st.floats(0, 200_000), max_size=10), st.floats(0, 200_000))

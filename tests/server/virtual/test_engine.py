@@ -54,6 +54,55 @@ def test_they_agree_on_who_is_late(config, options):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+FLEET = """
+start_hour = 8
+
+[[group]]
+board = "orin-nx"
+count = 20
+power_w = 20
+
+[group.battery]
+capacity_j = 9000
+start = { low = 0.2, high = 1, seed = 1 }
+charge_w = 15
+
+[group.inference]
+rate_hz = { low = 0, high = 30, seed = 1 }
+latency_s = 1
+shape = "traffic"
+
+[group.availability]
+mean_on_s = 120
+mean_off_s = 30
+foreseen = false
+
+[group.failures]
+crashes_per_h = 10
+silent_share = 0.2
+"""
+
+
+@pytest.mark.parametrize("power", ["slack", "maxn"])
+def test_they_agree_on_what_goes_on_around_clients(config, tmp_path, power):
+    (tmp_path / "wild.toml").write_text(FLEET)
+    wild = replace(
+        config, fleet=str(tmp_path / "wild.toml"), task="noop", strategy="random", rounds=12,
+        power=power,
+    )  # fmt: skip
+    virtual, messages = simulate(wild), by_message(wild)
+    assert virtual.rows == messages.rows
+    assert virtual.ledger.reports == messages.ledger.reports
+    lost = {report.lost for _, report in virtual.ledger.reports}
+    assert {"left", "crashed", "silent"} <= lost
+    entries = virtual.ledger.entries
+    assert sum(entry.failed for entry in entries) == sum(
+        bool(report.lost) for _, report in virtual.ledger.reports
+    )
+    assert all(entry.wasted_energy_j > 0 for entry in entries if entry.failed)
+    assert sum(entry.inference_energy_j for entry in entries) > 0
+
+
 def test_minibatches_of_the_noop_task_are_charged_and_teach_nothing(config):
     result = simulate(replace(config, task="noop", strategy="random"))
     entries = result.ledger.entries

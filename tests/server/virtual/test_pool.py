@@ -30,6 +30,27 @@ energy_budget_j = 1000
 [[group]]
 board = "xavier-nx"
 count = 2
+
+[[group]]
+board = "orin-nx"
+count = 6
+power_w = 20
+
+[group.battery]
+capacity_j = 20000
+start = { low = 0, high = 1, seed = 1 }
+charge_w = 30
+charge_hours = [1, 3]
+
+[group.inference]
+rate_hz = 30
+latency_s = [1, 1, 1, 0.1, 1, 1]
+shape = "traffic"
+
+[group.availability]
+mean_on_s = 5000
+mean_off_s = 3000
+foreseen = false
 """
 
 
@@ -39,12 +60,14 @@ def config(tmp_path):
     return RunConfig(fleet=str(tmp_path / "mixed.toml"), local_epochs=2)
 
 
-def made_by_clients(config, states=None):
+def made_by_clients(config, states=None, clock_s=0.0):
     fleet = load_fleet(config.fleet)
     states = states or {}
     return Offers.of(
         [
-            LocalClient(config, one, len(fleet), states.get(one.client, ClientState())).offer()
+            LocalClient(config, one, len(fleet), states.get(one.client, ClientState())).offer(
+                clock_s
+            )
             for one in fleet
         ]
     )
@@ -73,6 +96,16 @@ def test_who_has_trained_offers_what_it_has_learned(config):
         assert pool.state(client) == one.state
     assert any(state.predictor != (0.0, 0.0, 0.0) for state in states.values())
     assert_same(pool.offers(), made_by_clients(config, states))
+
+
+def test_what_goes_on_around_clients_is_in_the_offers_of_both(config):
+    config = dataclasses.replace(config, label_privacy=0.5)
+    pool, seen = Pool(config, load_fleet(config.fleet)), []
+    for clock_s in (0.0, 100.0, 5000.0, 9000.5, 40_000.0):
+        offers = pool.offers(clock_s)
+        assert_same(offers, made_by_clients(config, clock_s=clock_s))
+        seen.append(tuple(offers.able[11:].tolist()))
+    assert len(set(seen)) > 2 and not any(able[3] for able in seen)
 
 
 def test_of_a_hundred_thousand_clients_none_is_opened(config, tmp_path):
