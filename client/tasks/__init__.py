@@ -1,1 +1,1 @@
-"""What a client learns: ``digits`` (embedded), generated images, ``cifar10`` (from a folder); or ``noop``."""
+"""What a client learns: ``digits`` (embedded), generated images, ``cifar10``; or ``noop``."""
