@@ -20,10 +20,10 @@ class RunMeasures:
     """One run, up to one target accuracy and in whole.
 
     Times and energies are the fleet's, on its virtual clock, idle waiting inside a round included;
-    those to the target are None where it was not reached. `wasted_energy_j` is that of updates
-    which were not used: training, and transfer at idle power. `jain_fairness` is Jain's index over
-    how often each client of the fleet trained. `budget_violations` counts clients a round that
-    broke a limit of power or of energy, `power_violations` those of power alone,
+    those to the target are None where it was not reached. Energy is that of training, transfer and
+    waiting; `wasted_energy_j` is the part of it whose updates were not used. `jain_fairness` is
+    Jain's index over how often each client of the fleet trained. `budget_violations` counts clients
+    in a round that broke a limit of power or of energy, `power_violations` those of power alone,
     `latency_violations` those whose inference was too slow.
     """
 
@@ -40,6 +40,7 @@ class RunMeasures:
     rounds: int
     energy_j: float
     train_energy_j: float
+    transfer_energy_j: float
     wait_energy_j: float
     wasted_energy_j: float
     virtual_time_s: float
@@ -70,8 +71,9 @@ def measure(result: FederationResult, n_clients: int, target: float) -> RunMeasu
         rounds=len(entries),
         energy_j=result.ledger.energy_j,
         train_energy_j=sum(entry.train_energy_j for entry in entries),
-        wait_energy_j=sum(entry.wait_energy_j + entry.transfer_energy_j for entry in entries),
-        wasted_energy_j=wasted_energy_j(reports),
+        transfer_energy_j=sum(entry.transfer_energy_j for entry in entries),
+        wait_energy_j=sum(entry.wait_energy_j for entry in entries),
+        wasted_energy_j=sum(entry.wasted_energy_j for entry in entries),
         virtual_time_s=result.ledger.clock_s,
         clients_per_round=sum(times.values()) / max(len(entries), 1),
         jain_fairness=jain_index([times[client] for client in range(n_clients)]),
@@ -102,12 +104,3 @@ def jain_index(shares: Iterable[float]) -> float:
     values = np.array(list(shares), dtype=float)
     squares = float((values**2).sum())
     return float(values.sum()) ** 2 / (len(values) * squares) if squares else 0.0
-
-
-def wasted_energy_j(reports: Iterable[RoundReport]) -> float:
-    """Energy of training and transfer for updates that were not used."""
-    return sum(
-        report.energy_j + report.idle_power_w * report.transfer_s
-        for report in reports
-        if report.minibatches and not report.used
-    )

@@ -59,6 +59,12 @@ class Chart:
     bottom: int = 232
 
 
+def range_of_accuracies(series: Sequence[Series]) -> tuple[float, float]:
+    """From the tenth below the lowest to 1."""
+    lowest = min((float(s.low.min()) for s in series), default=0.0)
+    return math.floor(10 * lowest) / 10, 1.0
+
+
 def mean_of_curves(name: str, curves: Sequence[tuple[FloatArray, FloatArray]]) -> Series:
     """The mean over seeds of accuracy over x, and the band from the lowest seed to the highest.
 
@@ -71,15 +77,18 @@ def mean_of_curves(name: str, curves: Sequence[tuple[FloatArray, FloatArray]]) -
 
 
 def line_chart(
-    title: str, x_label: str, series: Sequence[Series], marks: Sequence[float] = ()
+    title: str,
+    x_label: str,
+    series: Sequence[Series],
+    y_range: tuple[float, float],
+    marks: Sequence[float] = (),
 ) -> Chart:
-    """A chart of accuracies, with a horizontal mark at each target."""
+    """A chart from x = 0 to the longest series, with a horizontal line at each mark."""
     empty = Chart(title, x_label, (), (), (), ())
     x_end = max((float(s.x[-1]) for s in series), default=1.0) or 1.0
-    lowest = min((float(s.low.min()) for s in series), default=0.0)
-    y_low = math.floor(10 * lowest) / 10
+    y_low, y_high = y_range
     x_scale = (empty.right - empty.left) / x_end
-    y_scale = (empty.bottom - empty.top) / (1.0 - y_low)
+    y_scale = (empty.bottom - empty.top) / (y_high - y_low)
 
     def place(x: FloatArray, y: FloatArray) -> list[str]:
         across = empty.left + x * x_scale
@@ -98,7 +107,7 @@ def line_chart(
         title,
         x_label,
         tuple(Tick(round(empty.left + t * x_scale, 1), f"{t:,.10g}") for t in ticks(0.0, x_end)),
-        tuple(Tick(height(t), f"{t:.10g}") for t in ticks(y_low, 1.0)),
+        tuple(Tick(height(t), f"{t:,.10g}") for t in ticks(y_low, y_high)),
         tuple(Tick(height(mark), f"{mark:g}") for mark in marks),
         tuple(drawn),
     )

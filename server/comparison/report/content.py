@@ -9,8 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.comparison.grid import Contender
-from server.comparison.report.charts import Chart, Tick, line_chart, mean_of_curves, ticks
-from server.comparison.report.views import EnergyShares, RoundView, RunView, Troubles
+from server.comparison.report.charts import (
+    Chart,
+    Series,
+    Tick,
+    line_chart,
+    mean_of_curves,
+    range_of_accuracies,
+    ticks,
+)
+from server.comparison.report.views import RoundView, RunView, Troubles
 from server.comparison.statistics import Estimate, mean_interval
 from server.comparison.table import Line, Policy, Table
 from strategies.run_config import RunConfig
@@ -49,15 +57,20 @@ class Part:
     """The runs of one contender, as the page below the tables shows them."""
 
     contender: Contender
-    shares: EnergyShares
-    energy_j: float
+    train_j: float
+    transfer_j: float
+    waiting_j: float
+    wasted_j: float
     fairness: Estimate
-    clients: float
     stripes: list[float]
     never: float
     troubles: Troubles
     typical: RoundView | None
-    typical_seed: int
+
+    @property
+    def energy_j(self) -> float:
+        """All of a run's, mean over seeds."""
+        return self.train_j + self.transfer_j + self.waiting_j
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,7 @@ class Content:
     baseline_name: str
     standings: list[Standings]
     charts: list[Chart]
+    charts_of_numbers: list[Chart]
     parts: list[Part]
     looks: dict[str, Look]
     clients_in_stripe: int
@@ -140,6 +154,7 @@ def arrange(
         baseline_name=Contender(*baseline, per_round=0).policy,
         standings=[_standings(table, several) for table in tables],
         charts=_charts(runs, targets),
+        charts_of_numbers=_charts_of_numbers(tables[-1].at_equal_numbers()) if several else [],
         parts=[_part(contender, runs[contender]) for contender in shown],
         looks=_looks(views, baseline),
         n_clients=n_clients,
@@ -187,25 +202,43 @@ def _charts(runs: dict[Contender, list[RunView]], targets: Sequence[float]) -> l
             )
             for contender, views in runs.items()
         ]
-        charts.append(line_chart(title, x_label, series, targets))
+        charts.append(line_chart(title, x_label, series, range_of_accuracies(series), targets))
+    return charts
+
+
+def _charts_of_numbers(lines: Sequence[Line]) -> list[Chart]:
+    """Energy and time to the target over the clients wanted a round, where all seeds got there."""
+    policies: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.reached == line.seeds:
+            policies.setdefault(line.contender.policy, []).append(line)
+    charts = []
+    for title, field, unit in (
+        ("Kilojoules to the target", "energy_j", 1e3),
+        ("Seconds to the target", "time_s", 1.0),
+    ):
+        series = []
+        for policy, own in policies.items():
+            numbers = np.array([float(line.contender.per_round) for line in own])
+            means = np.array([getattr(line, field).mean / unit for line in own])
+            series.append(Series(policy, numbers, means, means, means))
+        highest = max((float(s.high.max()) for s in series), default=1.0)
+        charts.append(line_chart(title, "clients a round", series, (0.0, highest)))
     return charts
 
 
 def _part(contender: Contender, views: Sequence[RunView]) -> Part:
-    shares = EnergyShares(
-        *(
-            float(np.mean([getattr(view.shares, field) for view in views]))
-            for field in EnergyShares.__dataclass_fields__
-        )
-    )
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(view.measures[0], field) for view in views]))
+
     times = np.mean([view.times for view in views], axis=0)
-    first = min(views, key=lambda view: view.seed)
     return Part(
         contender=contender,
-        shares=shares,
-        energy_j=sum(getattr(shares, field) for field in EnergyShares.__dataclass_fields__),
+        train_j=mean("train_energy_j"),
+        transfer_j=mean("transfer_energy_j"),
+        waiting_j=mean("wait_energy_j"),
+        wasted_j=mean("wasted_energy_j"),
         fairness=mean_interval([view.measures[0].jain_fairness for view in views]),
-        clients=float(np.mean([view.measures[0].clients_per_round for view in views])),
         stripes=_stripes(times),
         never=float(np.mean([(view.times == 0).mean() for view in views])),
         troubles=Troubles(
@@ -214,8 +247,7 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
                 for field in Troubles.__dataclass_fields__
             )
         ),
-        typical=first.typical,
-        typical_seed=first.seed,
+        typical=min(views, key=lambda view: view.seed).typical,
     )
 
 

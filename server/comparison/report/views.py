@@ -25,20 +25,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class EnergyShares:
-    """How a run's energy divides; the four parts are all of it.
-
-    Training and transfer are of updates that were used, `wasted_j` is both of those that were not,
-    and `waiting_j` is idle power from a client's upload to the round's end.
-    """
-
-    training_j: float
-    transfer_j: float
-    waiting_j: float
-    wasted_j: float
-
-
-@dataclass(frozen=True)
 class Turn:
     """A client's part in a round: transfer, training, then waiting for the others."""
 
@@ -83,7 +69,6 @@ class RunView:
     seed: int
     measures: tuple[RunMeasures, ...]
     curve: Curve
-    shares: EnergyShares
     times: IntArray
     troubles: Troubles
     typical: RoundView | None
@@ -104,7 +89,6 @@ def view_of(result: FederationResult, n_clients: int, targets: Sequence[float]) 
             energy_j=np.array([row.total_energy_j for row in rows]),
             accuracy=np.array([row.accuracy for row in rows]),
         ),
-        shares=_shares(result, reports),
         times=np.array([counts[client] for client in range(n_clients)]),
         troubles=Troubles(
             client_rounds=sum(entry.reported for entry in entries),
@@ -118,24 +102,6 @@ def view_of(result: FederationResult, n_clients: int, targets: Sequence[float]) 
         ),
         typical=_typical_round(result),
     )
-
-
-def _shares(result: FederationResult, reports: Sequence[RoundReport]) -> EnergyShares:
-    trained = [report for report in reports if report.minibatches]
-    used = [report for report in trained if report.used]
-    unused = [report for report in trained if not report.used]
-    training_j, transfer_j = _training_j(used), _transfer_j(used)
-    wasted_j = _training_j(unused) + _transfer_j(unused)
-    waiting_j = result.ledger.energy_j - training_j - transfer_j - wasted_j
-    return EnergyShares(training_j, transfer_j, max(waiting_j, 0.0), wasted_j)
-
-
-def _training_j(reports: Sequence[RoundReport]) -> float:
-    return sum(report.energy_j for report in reports)
-
-
-def _transfer_j(reports: Sequence[RoundReport]) -> float:
-    return sum(report.idle_power_w * report.transfer_s for report in reports)
 
 
 def _typical_round(result: FederationResult) -> RoundView | None:

@@ -27,9 +27,10 @@ document.querySelectorAll(".legend button").forEach((button) => {
     button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
     const picked = [...document.querySelectorAll(".legend button[aria-pressed=true]")];
     const names = new Set(picked.map((other) => other.dataset.name));
-    const charts = document.querySelector(".charts");
-    charts.classList.toggle("chosen", names.size > 0);
-    charts.querySelectorAll(".series").forEach((series) => {
+    document.querySelectorAll(".charts").forEach((charts) => {
+      charts.classList.toggle("chosen", names.size > 0);
+    });
+    document.querySelectorAll(".charts .series").forEach((series) => {
       series.classList.toggle("on", names.has(series.dataset.name));
     });
   });
