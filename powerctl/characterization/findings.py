@@ -64,13 +64,12 @@ def _storage(study: Study, each: Slice) -> Said:
         cold = _changes(study, first, cell, FIRST)
         warm = _changes(study, first, cell, LATER)
         later = study.effect(first, cell, "epoch", LATER)
-        if cold and not warm and later is not None and later.less_than(MARGIN):
-            interval = _interval(later)
+        if cold and not warm and later is not None and later.ratio.within(MARGIN):
             said.append(
                 (
                     f"storage matters in the first epoch only: {_level(each, first)} → "
                     f"{_level(each, cell)} {_listed(cold)} there; later epochs differ by "
-                    f"less than {_MARGIN} ({interval})",
+                    f"less than {_MARGIN} ({later.ratio})",
                     True,
                 )
             )
@@ -108,9 +107,8 @@ def _observer(study: Study, each: Slice) -> Said:
         return []
     if effect.holds and effect.ratio.value > 1 + _LEAST_CHANGE:
         return [(f"observing lengthens epochs by {_change(effect)}; that is not subtracted", True)]
-    if effect.less_than(MARGIN):
-        low, high = (100 * (end - 1) for end in (effect.ratio.low, effect.ratio.high))
-        return [(f"observing changes epochs by {low:+.1f} to {high:+.1f} % (95 % CI)", True)]
+    if effect.ratio.within(MARGIN):
+        return [(f"observing changes epochs by less than {_MARGIN} ({effect.ratio})", True)]
     return [_open("the observer", effect, "epoch")]
 
 
@@ -134,7 +132,7 @@ def _pipelining(study: Study, each: Slice, what: str) -> Said:
     if changes:
         return [(f"{name} {_listed(changes)}", True)]
     effects = [study.effect(first, cell, "epoch", LATER) for cell in each.cells[1:]]
-    if all(effect is not None and effect.less_than(MARGIN) for effect in effects):
+    if all(effect is not None and effect.ratio.within(MARGIN) for effect in effects):
         levels = f"{_level(each, first)} to {_level(each, each.cells[-1])}"
         return [(f"{what} {levels} make no difference of {_MARGIN} to epochs", True)]
     return [_open(name, study.effect(first, best, "epoch", LATER), "epoch")]
@@ -147,7 +145,7 @@ def _enough(study: Study, each: Slice) -> str:
         effect = study.effect(cell, most, "epoch", LATER)
         if effect is not None and effect.ratio.low > 1 - MARGIN:
             levels = f"{_level(each, cell)} → {_level(each, most)}"
-            return f"workers {levels} shorten epochs by less than {_MARGIN} ({_interval(effect)})"
+            return f"workers {levels} shorten epochs by less than {_MARGIN} ({effect.ratio})"
     return ""
 
 
@@ -300,21 +298,13 @@ def _change(effect: Effect, of_what: str = "") -> str:
     return f"{much} (95 % CI {_percent(low).removesuffix(' %')} to {_percent(high)})"
 
 
-def _interval(effect: Effect) -> str:
-    r = effect.ratio
-    return (
-        f"{100 * (r.value - 1):+.1f} %, 95 % CI {100 * (r.low - 1):+.1f} to "
-        f"{100 * (r.high - 1):+.1f} %"
-    )
-
-
 def _percent(value: float) -> str:
     share = abs(value - 1)
     return f"{100 * share:.3g} %" if value > 0.005 else f"{100 * share:.4g} %"
 
 
 def _steps(effect: Effect) -> str:
-    return f"{effect.before.batch_size} → {effect.after.batch_size} {_interval(effect)}"
+    return f"{effect.before.batch_size} → {effect.after.batch_size} {effect.ratio}"
 
 
 def _doublings(effect: Effect) -> float:
@@ -324,7 +314,7 @@ def _doublings(effect: Effect) -> float:
 def _open(what: str, effect: Effect | None, of: str) -> tuple[str, bool]:
     if effect is None or effect.ratio.p != effect.ratio.p:
         return f"{what}: intervals need at least 2 repetitions", False
-    return f"{what}: not decided ({of} {_interval(effect)})", False
+    return f"{what}: not decided ({of} {effect.ratio})", False
 
 
 def _level(each: Slice, cell: object) -> str:

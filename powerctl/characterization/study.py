@@ -52,10 +52,6 @@ class Effect:
     after_mean: float
     holds: bool = False
 
-    def less_than(self, margin: float) -> bool:
-        """Whether the interval excludes a change of `margin` (0.05: 5 %) or more either way."""
-        return self.ratio.low > 1 - margin and self.ratio.high < 1 + margin
-
 
 @dataclass(frozen=True)
 class Study:

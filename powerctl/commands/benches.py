@@ -15,7 +15,7 @@ from powerctl.commands.quantities import parse_sizes
 if TYPE_CHECKING:
     from powerctl.characterization.bench import Bench
 
-_SAMPLES = "samples"  # folder of a study's data, unless it is somewhere else
+SAMPLES = "samples"  # folder of a study's data, unless it is somewhere else
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BenchOptions:
         """The bench; a study in `folder` keeps its data there."""
         if ":" in self.device:
             return self._virtual(seed)
-        return self._real(Path(self.data) if self.data else folder / _SAMPLES, seed)
+        return self._real(Path(self.data) if self.data else folder / SAMPLES, seed)
 
     def _virtual(self, seed: int) -> Bench:
         from powerctl.characterization.twin import TwinBench, infer_namesake

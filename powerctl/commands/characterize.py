@@ -11,11 +11,14 @@ import click
 
 from powerctl import console
 from powerctl.commands.benches import BenchOptions, with_bench
+from powerctl.commands.containers import run_both
 from powerctl.commands.options import json_option
 from powerctl.commands.quantities import parse_duration
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.commands.study_display import (
+    comparison_content,
     plan_content,
+    print_comparison,
     print_plan,
     print_study,
     showing,
@@ -40,6 +43,10 @@ Examples:
     powerctl characterize --device jetson --vary workers --vary mode=MAXN,MODE_30W --out board
     powerctl characterize --device twin:orin-agx --workload resnet18-train \\
       --vary workers --vary storage --vary mode=presets,12c/1804/1300/3199 --out twin
+  The same bare and in a container, which must see the folder; or two studies that there are:
+    powerctl characterize --task digits --vary workers --out both \\
+      --compare-container "docker run --rm -v $PWD:$PWD -w $PWD wattfed-client"
+    powerctl characterize --compare study-jp5 study-jp6 --out difference
 Run the same command again to go on with a study that was stopped, or to add levels to it.
 """
 
@@ -49,6 +56,17 @@ Run the same command again to go on with a study that was stopped, or to add lev
 @with_varying
 @click.option("--budget", help="Time of this run on the device's clock: 90s, 20m, 1h30m.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and how long.")
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run nothing: compare the studies of two folders.",
+)
+@click.option(
+    "--compare-container",
+    metavar="PREFIX",
+    help="Run it twice, bare and behind a command such as 'docker run ... IMAGE', and compare.",
+)
 @click.option("--out", type=click.Path(file_okay=False), required=True, help="Folder of the study.")
 @click.option("--repetition", type=click.IntRange(0), hidden=True, help="Run this one alone.")
 @json_option
@@ -57,6 +75,8 @@ def characterize(
     varying: Varying,
     budget: str | None,
     only_plan: bool,
+    compare: tuple[Path, Path] | None,
+    compare_container: str | None,
     out: str,
     repetition: int | None,
     as_json: bool,
@@ -66,12 +86,20 @@ def characterize(
     One factor is varied at a time, each configuration runs several times, and the report says in
     words only what those support. Every run is on disc before the next begins.
     """
+    folder = Path(out)
+    if compare is not None and compare_container is not None:
+        raise click.UsageError("--compare is of studies that there are; leave one of the two out")
+    if compare_container is not None and not only_plan:
+        compare = run_both(compare_container, folder, varying.repetitions)
+    if compare is not None:
+        _compare(compare, folder, as_json)
+        return
+
     from powerctl.characterization.report import write_report
     from powerctl.characterization.running import expected, run_study
     from powerctl.characterization.study_log import StudyLog, identity_of, study_path
 
     budget_s = math.inf if budget is None else parse_duration(budget, "--budget")
-    folder = Path(out)
     path = study_path(folder)
 
     def to_go_on() -> str:
@@ -100,3 +128,13 @@ def characterize(
             )
     content = study_content(log, write_report(log, folder), last.left_out)
     console.print_json(content) if as_json else print_study(content)
+
+
+def _compare(folders: tuple[Path, Path], out: Path, as_json: bool) -> None:
+    from powerctl.characterization.comparing import compare
+    from powerctl.characterization.comparison_report import write_comparison
+
+    found = compare(*folders)
+    files = write_comparison(found, out)
+    content = comparison_content(found, files)
+    console.print_json(content) if as_json else print_comparison(content)

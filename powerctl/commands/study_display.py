@@ -13,6 +13,7 @@ from powerctl import console
 from powerctl.commands.quantities import spoken_duration
 
 if TYPE_CHECKING:
+    from powerctl.characterization.comparing import Comparison
     from powerctl.characterization.factors import Configuration
     from powerctl.characterization.plan import Plan, Run
     from powerctl.characterization.running import Progress
@@ -128,6 +129,40 @@ def print_study(content: Mapping[str, Any]) -> None:
         click.echo(f"{len(content['open'])} questions are left open: see the report")
     if content["left_out"]:
         click.echo(f"left out: {content['left_out']} runs; run the same command to go on")
+    click.echo(f"written: {', '.join(content['files'])}")
+
+
+def comparison_content(found: Comparison, files: Sequence[str]) -> dict[str, Any]:
+    """A comparison, for machines; `print_comparison` shows it."""
+    return {
+        "first": found.names[0],
+        "second": found.names[1],
+        "cells": len(found.cells),
+        "repetitions": found.repetitions,
+        "differences": [
+            {
+                "metric": each.metric,
+                "epochs": each.when,
+                "ratio": each.ratio.value,
+                "low": _known(each.ratio.low),
+                "high": _known(each.ratio.high),
+                "holds": each.holds,
+            }
+            for each in found.means
+        ],
+        "findings": found.findings,
+        "files": list(files),
+    }
+
+
+def print_comparison(content: Mapping[str, Any]) -> None:
+    """Its findings."""
+    click.echo(
+        f"{content['second']} against {content['first']}, over {content['cells']} cells and "
+        f"{content['repetitions']} repetitions"
+    )
+    for text in content["findings"]:
+        click.echo(f"- {text}")
     click.echo(f"written: {', '.join(content['files'])}")
 
 

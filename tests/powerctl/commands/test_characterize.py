@@ -123,3 +123,27 @@ def test_a_workload_runs_on_a_simulated_board_only(failing):
 def test_another_study_needs_another_folder(failing, powerctl):
     powerctl(*TWIN, "--out", "study")
     assert "another folder with --out" in failing(*TWIN, "--fix", "batch=4", "--out", "study")
+
+
+def test_a_study_is_run_bare_and_behind_a_command_and_compared(as_json, tmp_path):
+    asked = (*TWIN, "--repetitions", "2", "--out", "both")
+    found = as_json(*asked, "--compare-container", "env -u HOME")
+    assert (found["cells"], found["repetitions"]) == (2, 2)
+    assert {each["ratio"] for each in found["differences"]} == {1.0}  # the twin's seed is the same
+    assert (tmp_path / "both" / "comparison.html").exists()
+    again = as_json("characterize", "--compare", "both/bare", "both/container", "--out", "again")
+    assert again["differences"] == found["differences"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("false", "the study container failed with exit code 1: false powerctl characterize"),
+        ("no-such-docker run", "there is no command no-such-docker"),
+        ("'", "No closing quotation"),
+        (" ", "write what comes before powerctl"),
+    ],
+)
+def test_a_command_that_runs_nothing_is_said(failing, prefix, message):
+    asked = (*TWIN, "--repetitions", "1", "--out", "both", "--compare-container", prefix)
+    assert message in failing(*asked)
