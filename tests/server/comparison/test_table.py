@@ -25,6 +25,7 @@ def run(strategy, power, per_round, seed, energy_j, time_s=100.0, target=0.9):
         rounds=20,
         energy_j=energy_j or 0.0,
         train_energy_j=0.0,
+        transfer_energy_j=0.0,
         wait_energy_j=0.0,
         wasted_energy_j=0.0,
         virtual_time_s=time_s,
