@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from server.console import row_line
+from server.history import RoundRow
+from strategies.ledger import Ledger
+from tests.strategies.offers_of import report
+
+
+def line_of(*reports):
+    ledger = Ledger()
+    entry = ledger.record(1, [], reports)
+    return row_line(RoundRow(1, 0.5, 1.0, ledger.clock_s, ledger.energy_j, entry))
+
+
+def test_a_round_says_how_many_clients_guards_stepped_down():
+    stepped = report(0, guard_steps=2, guard_cause="power")
+    assert "1 stepped down" in line_of(stepped, report(1))
+    assert "stepped down" not in line_of(report(0), report(1))
