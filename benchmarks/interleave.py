@@ -1,21 +1,28 @@
 """Managed interleaving against native sharing, executed for real on this machine.
 
-A small convolutional network serves Poisson arrivals while another trains. Managed: the agent's
-engine gives turns. Native: inference and training run at will, in two threads or two processes, and
-the operating system shares the cores; what waits is dispatched as one batch, full or not.
+A small convolutional network serves Poisson arrivals while another trains, on the GPU if there is
+one. Managed: the agent's engine gives turns. Native: inference and training run at will, in two
+threads or two processes, and the operating system shares the cores; or in two threads with a CUDA
+stream each. What waits is dispatched as one batch, full or not.
+
+What is left for training is what inference, in batches of the planned size, would leave of the rate
+that training has alone; both are timed before and after each run, as a shared machine's speed
+changes. Beside that, of managed runs: the share of the time not spent on inference in which
+training ran, which no change of speed touches.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import queue
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,13 +38,13 @@ from client.agent.tickets import Answer, Refusal, Ticket
 from powerctl import console
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.errors import DeviceUnavailable, InvalidInput, UnknownName
 from powerctl.fulcrum.arrivals import poisson
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
 
-MODES = ("managed", "native-threads", "native-processes")
+MODES = ("managed", "native-threads", "native-processes", "native-streams")
 _TRAIN_BATCH = 16
 _SIDE = 96
 _WARMUPS, _RUNS = 5, 15
@@ -52,27 +59,50 @@ def network() -> nn.Module:
     )
 
 
-def inference() -> Callable[[int], None]:
+def where() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def on_gpu(stream: Any) -> Iterator[None]:
+    """Work on a stream of the GPU, or with None on the default one; ends when that has ended."""
+    if where().type == "cpu":
+        yield
+        return
+    with torch.cuda.stream(stream):
+        yield
+        torch.cuda.current_stream().synchronize()
+
+
+def new_stream(own: bool) -> Any:
+    """A CUDA stream, if one is wanted."""
+    return torch.cuda.Stream() if own else None
+
+
+def inference(*, own_stream: bool = False) -> Callable[[int], None]:
     """What runs one batch of a size."""
-    model = network().eval()
+    model, stream = network().eval().to(where()), new_stream(own_stream)
 
     def infer(batch_size: int) -> None:
-        with torch.inference_mode():
-            model(torch.zeros(batch_size, 3, _SIDE, _SIDE))
+        with torch.inference_mode(), on_gpu(stream):
+            model(torch.zeros(batch_size, 3, _SIDE, _SIDE, device=where()))
 
     return infer
 
 
-def training() -> Callable[[], None]:
+def training(*, own_stream: bool = False) -> Callable[[], None]:
     """What runs one minibatch."""
-    model = network()
+    model, stream = network().to(where()), new_stream(own_stream)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
-    x, y = torch.randn(_TRAIN_BATCH, 3, _SIDE, _SIDE), torch.randint(10, (_TRAIN_BATCH,))
+    x = torch.randn(_TRAIN_BATCH, 3, _SIDE, _SIDE, device=where())
+    y = torch.randint(10, (_TRAIN_BATCH,), device=where())
 
     def train() -> None:
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimiser.step()
+        with on_gpu(stream):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimiser.step()
 
     return train
 
@@ -117,6 +147,16 @@ class Answers:
             self.add(arrived_s)
         else:
             self.refused += 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Requests, their answers, and minibatches a second; the share as in the module's docstring."""
+
+    requests: int
+    answers: Answers
+    train_hz: float
+    share_of_time_left: float = math.nan
 
 
 def send(load: Load, request: Callable[[float], None]) -> int:
@@ -175,8 +215,8 @@ class _Minibatches:
         """Nothing is left to do."""
 
 
-def managed(load: Load) -> tuple[int, Answers, float]:
-    """Requests, their answers, and minibatches a second, with turns."""
+def managed(load: Load) -> Run:
+    """With turns."""
     engine = Engine(HostDevice(load_board("orin-agx")), Interleaver())
     work, answers = _Minibatches(), Answers()
     service = Service("infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz)
@@ -190,17 +230,19 @@ def managed(load: Load) -> tuple[int, Answers, float]:
         engine.submit(Ticket("infer", None, load.latency_s, partial(answers.settle, now_s)))
 
     n = send(load, request)
-    rate = work.done / (time.perf_counter() - started)
+    lasted_s = time.perf_counter() - started
+    rate, busy_s = work.done / lasted_s, {j.name: j.account.busy_s for j in engine.state().jobs}
     time.sleep(load.latency_s)
     engine.stop("the benchmark ends", 5.0)
-    return n, answers, rate
+    return Run(n, answers, rate, busy_s["train"] / (lasted_s - busy_s["infer"]))
 
 
 class ThreadTrainer(AbstractContextManager["ThreadTrainer"]):
-    """Trains in a thread, at will."""
+    """Trains in a thread, at will; on a CUDA stream of its own if it is to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, own_stream: bool = False) -> None:
         self.done = 0
+        self._train = training(own_stream=own_stream)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -213,9 +255,8 @@ class ThreadTrainer(AbstractContextManager["ThreadTrainer"]):
         self._thread.join()
 
     def _run(self) -> None:
-        train = training()
         while not self._stop.is_set():
-            train()
+            self._train()
             self.done += 1
 
 
@@ -253,9 +294,9 @@ def _train_until(done: Any, stop: Any, ready: Any) -> None:
         done.value += 1
 
 
-def native(load: Load, trainer: ThreadTrainer | ProcessTrainer) -> tuple[int, Answers, float]:
-    """Requests, their answers, and minibatches a second, with nobody giving turns."""
-    infer, answers = inference(), Answers()
+def native(load: Load, trainer: ThreadTrainer | ProcessTrainer, *, own_stream: bool = False) -> Run:
+    """With nobody giving turns."""
+    infer, answers = inference(own_stream=own_stream), Answers()
     waiting: queue.Queue[float | None] = queue.Queue()
 
     def serve() -> None:
@@ -283,7 +324,7 @@ def native(load: Load, trainer: ThreadTrainer | ProcessTrainer) -> tuple[int, An
         rate = (trainer.done - before) / (time.perf_counter() - started)
         waiting.put(None)
         server.join()
-    return n, answers, rate
+    return Run(n, answers, rate)
 
 
 def alone(seconds: float) -> float:
@@ -297,30 +338,39 @@ def alone(seconds: float) -> float:
     return n / (time.perf_counter() - started)
 
 
-def run(mode: str, load: Load, alone_hz: float) -> dict[str, Any]:
+def speeds(load: Load, seconds: float) -> tuple[float, float]:
+    """Seconds of a batch of the planned size, and minibatches a second with nothing else."""
+    return timed(partial(inference(), load.batch_size)), alone(seconds)
+
+
+def run(mode: str, load: Load, alone_s: float) -> dict[str, Any]:
     """One row of the table."""
+    before = speeds(load, alone_s)
     if mode == "managed":
-        n, answers, rate = managed(load)
+        done = managed(load)
+    elif mode == "native-processes":
+        done = native(load, ProcessTrainer())
     else:
-        n, answers, rate = native(
-            load, ThreadTrainer() if mode == "native-threads" else ProcessTrainer()
-        )
-    latencies_s = np.array(answers.latencies_s or [np.nan])
-    busy = load.rate_hz / load.batch_size * load.infer_s[load.batch_size]
+        own = mode == "native-streams"
+        done = native(load, ThreadTrainer(own_stream=own), own_stream=own)
+    infer_s, alone_hz = np.mean([before, speeds(load, alone_s)], axis=0)
+    n, latencies_s = done.requests, np.array(done.answers.latencies_s or [np.nan])
+    busy = load.rate_hz / load.batch_size * infer_s
     return {
         "mode": mode,
         "batch_size": load.batch_size,
         "rate_hz": load.rate_hz,
         "load_pct": 100 * busy,
         "requests": n,
-        "answered": len(answers.latencies_s),
+        "answered": len(done.answers.latencies_s),
         "within_budget_pct": 100 * float(np.sum(latencies_s <= load.latency_s)) / max(n, 1),
         "latency_p50_ms": 1e3 * float(np.percentile(latencies_s, 50)),
         "latency_p99_ms": 1e3 * float(np.percentile(latencies_s, 99)),
         "latency_max_ms": 1e3 * float(latencies_s.max()),
-        "train_minibatches_per_s": rate,
+        "train_minibatches_per_s": done.train_hz,
         "train_minibatches_per_s_alone": alone_hz,
-        "of_capacity_left_pct": 100 * rate / (alone_hz * max(1 - busy, 1e-9)),
+        "of_capacity_left_pct": 100 * done.train_hz / (alone_hz * max(1 - busy, 1e-9)),
+        "of_time_left_pct": 100 * done.share_of_time_left,
     }
 
 
@@ -337,7 +387,23 @@ _COLUMNS = {
     "latency_max_ms": "max ms",
     "train_minibatches_per_s": "train /s",
     "of_capacity_left_pct": "of capacity left %",
+    "of_time_left_pct": "of time left %",
 }
+
+
+def _modes(text: str) -> list[str]:
+    """The modes asked for; without a GPU there are no streams, and by default none are tried."""
+    if text == "all":
+        return list(MODES if where().type == "cuda" else MODES[:-1])
+    for name in text.split(","):
+        if name not in MODES:
+            raise UnknownName("mode", name, MODES)
+    if "native-streams" in text and where().type != "cuda":
+        raise DeviceUnavailable(
+            "native-streams shares a GPU by CUDA streams, and torch sees no GPU here "
+            f"(torch {torch.__version__}); leave that mode out"
+        )
+    return text.split(",")
 
 
 def _numbers(text: str, what: str) -> list[float]:
@@ -359,7 +425,13 @@ def _numbers(text: str, what: str) -> list[float]:
     show_default=True,
     help="Of this machine: one, as there is one GPU on a Jetson; 0: all.",
 )
-@click.option("--mode", "modes", default=",".join(MODES), show_default=True)
+@click.option(
+    "--mode",
+    "modes",
+    default="all",
+    show_default=True,
+    help=f"Of {', '.join(MODES)}; the last needs a GPU.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(), help="Also write the rows as JSON.")
 def main(
@@ -374,19 +446,16 @@ def main(
     json_path: str | None,
 ) -> None:
     """Run the benchmark."""
-    names = modes.split(",")
-    for name in names:
-        if name not in MODES:
-            raise UnknownName("mode", name, MODES)
+    names = _modes(modes)
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    infer, train = inference(), training()
+    infer = inference()
     sizes = [int(size) for size in _numbers(batch, "--batch")]
     known = sorted({1, 2, 4, 8, 16, 32, *sizes})
     infer_s = {size: timed(partial(infer, size)) for size in known}
-    train_s, alone_hz = timed(train), alone(max(1.0, seconds / 10))
+    train_s = timed(training())
     rows = []
     for size in sizes:
         capacity_hz = size / infer_s[size]
@@ -396,12 +465,12 @@ def main(
             load = Load(rate_hz, latency, size, seconds, infer_s, train_s, seed)
             for name in names:
                 click.echo(f"{name}, batch {size}, {rate_hz:.0f}/s", err=True)
-                rows.append(run(name, load, alone_hz))
+                rows.append(run(name, load, max(0.5, seconds / 20)))
     console.print_table(list(_COLUMNS.values()), [[row[c] for c in _COLUMNS] for row in rows])
     times = ", ".join(f"{1e3 * infer_s[size]:.2g}" for size in sizes)
     click.echo(
-        f"alone: inference {times} ms a batch, training {1e3 * train_s:.2g} ms a minibatch, "
-        f"{alone_hz:.3g}/s; budget {1e3 * latency:g} ms"
+        f"at the start, on {where()}: inference {times} ms a batch, training "
+        f"{1e3 * train_s:.2g} ms a minibatch; budget {1e3 * latency:g} ms"
     )
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

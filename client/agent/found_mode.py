@@ -32,10 +32,13 @@ class KeptDevice:
     ----------
     restored : PowerMode or None
         What an agent that was killed had found, now in force again.
+    is_untouched : bool
+        Whether no mode has been applied since it was opened, or restored.
     """
 
     def __init__(self, device: Device, file: Path) -> None:
         self.device = device
+        self.is_untouched = True
         self._file = file
         self._found = device.mode()
         self._keeps = not getattr(device, "keeps_found", False)
@@ -57,6 +60,7 @@ class KeptDevice:
         if self._keeps and mode != self._found and not self._file.exists():
             self.space.check(mode)
             _write(self._file, self._found)
+        self.is_untouched = False
         self.device.apply(mode)
 
     def mode(self) -> PowerMode:
@@ -86,6 +90,7 @@ class KeptDevice:
         elif self.device.mode() != self._found:
             self.device.apply(self._found)
         self._file.unlink(missing_ok=True)
+        self.is_untouched = True
 
 
 def _left(file: Path, space: ModeSpace) -> PowerMode | None:

@@ -100,6 +100,7 @@ class TurnDevice:
         self._energy_j = 0.0
         self._until_s = float("inf")
         self._found: PowerMode | None = None
+        self._restores = False
         self._interrupted = ""
         self._waiting: _Minibatch | None = None
         self._running: _Minibatch | None = None
@@ -119,6 +120,7 @@ class TurnDevice:
             return
         if self._found is None:
             self._found = self.mode()
+            self._restores = getattr(self.module, "is_untouched", False)
         try:
             self._engine.change(mode).result()
         except CancelledError:
@@ -164,12 +166,16 @@ class TurnDevice:
         return self._energy_j
 
     def restore(self) -> None:
-        """Return to the mode that the round found."""
-        if self._found is not None and self._found != self.mode():
-            try:
+        """Return to the mode that the round found; to all that was, if none had been applied."""
+        if self._found is None:
+            return
+        try:
+            if self._restores:
+                self._engine.between_turns(self.module.restore).result()
+            elif self._found != self.mode():
                 self._engine.change(self._found).result()
-            except CancelledError:
-                return  # the agent stops, and restores the device itself
+        except CancelledError:
+            return  # the agent stops, and restores the device itself
 
     # What the agent does with it
 

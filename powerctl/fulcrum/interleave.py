@@ -9,9 +9,11 @@ The policy, in the order in which `Interleaver.decide` tries it:
 1. A request that not even a batch of one, begun now, would meet is given up.
 2. A full batch runs if it is *safe*: the planned size, or more where more has queued and that takes
    no longer per request; of several services the one with the earliest deadline.
-3. A training minibatch runs if it is safe.
+3. A training minibatch runs if it is safe; before it, a partial batch that no other request is
+   expected to join within its budget: it would wait for nothing.
 4. With nothing full and training held back, a partial batch runs rather than nothing, so that
-   training is safe again; without training, once the latest start of the queue has come.
+   training is safe again; without training, once the latest start of the queue has come, or at
+   once if it is not expected to fill by then.
 5. Requests that are late already run, where they are answered late.
 6. If a batch is full or due and none is safe, the one runs that saves most of what is queued.
 7. Else wait: for an arrival, or until the latest start.
@@ -200,6 +202,7 @@ class Interleaver:
             deadline_s = now_s + queue.service.latency_s
         queue.check(request, deadline_s)
         queue.arrivals.arrived(now_s)
+        queue.company.arrived(now_s, self._is_there(queue))
         account.arrived += 1
         if not queue.has_room:
             account.rejected_full += 1
@@ -250,6 +253,9 @@ class Interleaver:
         account.answered += running.size
         account.within += sum(not exceeds(now_s, q.deadline_s) for q in running.batch)
         self._patience[running.job].ran(now_s)
+        if running.job in self._queues:
+            queue = self._queues[running.job]
+            queue.company.seen(now_s, self._is_there(queue))
         if running.learn:
             self.times(running.job).observe(running.size, took_s)
 
@@ -285,7 +291,14 @@ class Interleaver:
         if self._running is not None:
             raise InvalidInput(f"{self._running.job} has the device: its turn has not finished")
         rejected = tuple(self._give_up(now_s))
-        turn = self._full_batch(now_s) or self._minibatch(now_s) or self._other(now_s)
+        for queue in self._queues.values():
+            queue.company.seen(now_s, self._is_there(queue))
+        turn = (
+            self._full_batch(now_s)
+            or self._lone_batch(now_s)
+            or self._minibatch(now_s)
+            or self._other(now_s)
+        )
         return Decision(turn, rejected)
 
     def has_room_for_training(self, now_s: float) -> bool:
@@ -344,6 +357,17 @@ class Interleaver:
         full = [queue for queue in self._outlook.by_deadline() if queue.is_full]
         return self._safe_batch(now_s, full)
 
+    def _lone_batch(self, now_s: float) -> RunBatch | None:
+        """A batch that no other request is expected to join in time, if training would run."""
+        if not self._jobs.wanting():
+            return None
+        alone = [
+            queue
+            for queue in self._outlook.by_deadline()
+            if queue.joins(now_s, now_s + queue.service.latency_s) < 1
+        ]
+        return self._safe_batch(now_s, alone)
+
     def _minibatch(self, now_s: float) -> RunTraining | None:
         """A minibatch of the job that has had the least time, of those that are safe."""
         for name in self._jobs.wanting():
@@ -361,12 +385,20 @@ class Interleaver:
         until_s = self._outlook.latest_start_s()
         pressed = until_s <= now_s + _NOW_S or any(queue.is_full for queue in waiting)
         partial = pressed or self.has_room_for_training(now_s)
+        if not (partial or self._jobs.wanting()):  # the device would idle
+            waiting = [queue for queue in waiting if not self._fills(queue, now_s, until_s)]
+            partial = bool(waiting)
         return (
             (self._safe_batch(now_s, waiting) if partial else None)
             or self._late_batch(now_s)
             or (self._best_batch(now_s, waiting) if pressed else None)
             or Wait(until_s)
         )
+
+    def _fills(self, queue: ServiceQueue, now_s: float, until_s: float) -> bool:
+        """Whether the planned batch is expected to fill by then."""
+        missing = queue.service.batch_size - len(queue.queue)
+        return queue.joins(now_s, until_s) >= missing
 
     def _safe_batch(
         self, now_s: float, queues: Iterable[ServiceQueue], arrivals: bool = True
@@ -439,6 +471,11 @@ class Interleaver:
             return now_s
         expected_s = self.times(self._running.job).expected_s(self._running.size)
         return max(now_s, self._running.start_s + expected_s)
+
+    def _is_there(self, queue: ServiceQueue) -> bool:
+        """Whether a request of a service waits or runs."""
+        running = self._running is not None and self._running.job == queue.service.name
+        return running or bool(queue.queue)
 
     def _reconsider(self, name: str, now_s: float) -> bool:
         return self._patience[name].reconsider(self.times(name), now_s)

@@ -9,6 +9,7 @@ from itertools import count
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.company import Company
 from powerctl.fulcrum.durations import LearnedTimes
 from powerctl.fulcrum.turns import Request, Service
 
@@ -102,6 +103,7 @@ class ServiceQueue:
         self.service = service
         self.times = times
         self.arrivals = ArrivalRate(service.rate_hz)
+        self.company = Company(service.rate_hz)
         self.queue: list[Queued] = []
         self.late: list[Queued] = []
         self._numbers = count()
@@ -131,10 +133,16 @@ class ServiceQueue:
         rate_hz = self.arrivals.rate_hz
         return rate_hz * self.times.expected_s(size) / size if rate_hz else 0.0
 
+    def joins(self, now_s: float, until_s: float) -> float:
+        """How many more requests are expected by then while those queued wait."""
+        rate_hz = self.company.rate_hz(now_s)
+        return rate_hz * max(until_s - now_s, 0.0) if rate_hz else 0.0
+
     def replan(self, service: Service) -> None:
         """Another plan for the service; a new planned rate replaces what was observed."""
         if service.rate_hz != self.service.rate_hz:
             self.arrivals = ArrivalRate(service.rate_hz)
+            self.company = Company(service.rate_hz)
         self.service = service
         self.times.replan(service.time_s)
 

@@ -26,10 +26,13 @@ from client.fleet import profile_from_node_config
 from client.local import ClientState, LocalClient
 from client.tasks.task import load_task
 from powerctl.errors import InvalidInput
+from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.jetson.sysfs import Sysfs
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from strategies.code_version import code_version
 from strategies.records import decode, encode
 from strategies.run_config import RunConfig
+from tests.powerctl.jetson.conftest import settings as board_settings
 
 CONFIG = RunConfig(local_epochs=2, seed=3)
 NODE = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
@@ -153,6 +156,17 @@ def test_metrics_tell_the_budget_left_and_hold_no_label_of_a_single_round(start,
     assert float(left[1]) == pytest.approx(900 - report.energy_j)
     assert set(re.findall(r'wattfed_turn_seconds_count{workload="(\w+)', text)) >= {"round"}
     assert "7/1/0" not in text
+
+
+def test_a_round_leaves_a_board_as_it_found_it(start, settings, tmp_path):
+    board = make_fake_board("orin-agx", "6", tmp_path / "board")
+    found = board_settings(board)
+    agent = start(settings, device=f"jetson:{board.root}")
+    with agent.channel() as channel:
+        request = train_request(node={**NODE, "power-w": 40.0}, minibatches=2)
+        events = rpc.RoundsStub(channel).Train(request, timeout=TIMEOUT_S)
+        assert result_of(events)[0].minibatches == 2
+    assert board_settings(Sysfs.open(board.root)) == found
 
 
 def test_arrays_of_another_model_are_refused(rounds):

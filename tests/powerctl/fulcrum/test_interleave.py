@@ -59,6 +59,43 @@ def test_an_incomplete_batch_waits_until_the_latest_start():
     assert made.decide(wait.until_s).turn == RunBatch("infer", (0, 1))
 
 
+def latencies(made, clients, rounds, now_s=0.0):
+    """Clients of which each sends its next request when it has the answer to the last."""
+    waiting = dict.fromkeys(range(clients), now_s)
+    for number in waiting:
+        made.arrive("infer", number, now_s)
+    found, next_number = [], clients
+    while len(found) < clients * rounds:
+        turn = made.decide(now_s).turn
+        if isinstance(turn, Wait):
+            now_s = turn.until_s
+            continue
+        size = len(turn.requests) if isinstance(turn, RunBatch) else 1
+        name = turn.service if isinstance(turn, RunBatch) else turn.job
+        now_s += made.times(name).expected_s(size)
+        made.finished(turn, now_s)
+        for request in turn.requests if isinstance(turn, RunBatch) else ():
+            found.append(now_s - waiting.pop(request))
+            waiting[next_number] = now_s
+            made.arrive("infer", next_number, now_s)
+            next_number += 1
+    return found
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, 40.0])
+@pytest.mark.parametrize("training", [{}, {"train": 0.05}])
+def test_a_lone_client_does_not_wait_for_company_that_never_comes(rate_hz, training):
+    made = policy(service(batch_size=8, rate_hz=rate_hz), training=training)
+    found = latencies(made, clients=1, rounds=20)
+    assert max(found[5:]) <= 0.11 + sum(training.values())
+
+
+def test_as_many_clients_as_the_batch_is_planned_for_fill_it():
+    made = policy(service(batch_size=8, rate_hz=40.0))
+    latencies(made, clients=8, rounds=20)
+    assert made.accounts["infer"].answered / made.accounts["infer"].turns > 7
+
+
 def test_with_nothing_to_do_it_waits_for_an_arrival():
     assert policy().decide(3.0).turn == Wait(math.inf)
 

@@ -1,0 +1,141 @@
+"""An agent under full load: what becomes of every request, and of its memory.
+
+    python -m benchmarks.agent_load --requests 10000 --clients 64
+
+An agent in a process of its own serves a small convolutional network. Each client has a connection
+and sends its next request when it has the answer to the last, be it a refusal. Memory is the
+agent's resident set, before the first request, after a tenth of them, and at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+import numpy as np
+import torch
+
+from client.agent import tensors
+from client.agent.proto import agent_pb2 as pb
+from client.agent.proto import agent_pb2_grpc as rpc
+from client.tasks.task import load_task
+from powerctl import console
+from powerctl.errors import PowerctlError
+
+_ROOT = Path(__file__).resolve().parents[1]
+_TIMEOUT_S = 120.0
+
+
+@contextmanager
+def agent(folder: Path, latency_s: float) -> Iterator[tuple[str, int]]:
+    """An agent that serves digits; its socket and process number."""
+    torch.save(load_task("digits").model().state_dict(), folder / "digits.pt")
+    socket = str(folder / "a.sock")
+    command = [sys.executable, "-m", "client.agent.cli", "serve", "--socket", socket]
+    command += ["--state-dir", str(folder / "state"), "--latency", f"{1e3 * latency_s:g}ms"]
+    command += ["--model", f"digits={folder / 'digits.pt'},task=digits", "--threads", "1"]
+    process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines: list[str] = []
+    try:
+        while not (lines and lines[-1].startswith("serving at")):
+            lines.append(process.stderr.readline())
+            if process.poll() is not None:
+                raise PowerctlError(f"the agent has ended:\n{''.join(lines)}")
+        yield socket, process.pid
+    finally:
+        process.terminate()
+        process.wait(_TIMEOUT_S)
+        process.stderr.close()
+
+
+def resident_mb(process: int) -> float:
+    """Of a process, its resident set."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def load(socket: str, requests: int, clients: int, process: int) -> dict[str, Any]:
+    """Send the requests; statuses, latencies and memory."""
+    sample = tensors.encode(load_task("digits").test_samples().inputs[0])
+    statuses: Counter[str] = Counter()
+    latencies_s: list[float] = []
+    numbers, memory_mb = count(), [resident_mb(process)]
+
+    async def client() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(f"unix:{socket}", options) as channel:
+            predict = rpc.InferenceStub(channel).Predict
+            while (number := next(numbers)) < requests:
+                if number == requests // 10:
+                    memory_mb.append(resident_mb(process))
+                start_s = time.perf_counter()
+                try:
+                    await predict(pb.PredictRequest(inputs=[sample]), timeout=_TIMEOUT_S)
+                    statuses["OK"] += 1
+                    latencies_s.append(time.perf_counter() - start_s)
+                except grpc.aio.AioRpcError as error:
+                    statuses[error.code().name] += 1
+
+    start_s = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    took_s = time.perf_counter() - start_s
+    memory_mb.append(resident_mb(process))
+    p50_ms, p99_ms = 1e3 * np.percentile(latencies_s or [np.nan], (50, 99))
+    return {
+        "requests": requests,
+        "clients": clients,
+        "statuses": dict(statuses),
+        "lost": requests - sum(statuses.values()),
+        "requests_per_s": requests / took_s,
+        "latency_p50_ms": float(p50_ms),
+        "latency_p99_ms": float(p99_ms),
+        "memory_mb": memory_mb,
+    }
+
+
+def run(requests: int, clients: int, latency_s: float = 0.1) -> dict[str, Any]:
+    """Start an agent, and load it."""
+    with tempfile.TemporaryDirectory() as folder, agent(Path(folder), latency_s) as started:
+        socket, process = started
+        return asyncio.run(load(socket, requests, clients, process))
+
+
+@click.command(help=__doc__)
+@click.option("--requests", type=click.IntRange(10), default=10_000, show_default=True)
+@click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--latency", default=0.1, show_default=True, help="Budget of a request, seconds.")
+@click.option("--json", "json_path", type=click.Path(), help="Also write it as JSON.")
+def main(requests: int, clients: int, latency: float, json_path: str | None) -> None:
+    """Run the benchmark."""
+    found = run(requests, clients, latency)
+    statuses = ", ".join(f"{n} {name}" for name, n in sorted(found["statuses"].items()))
+    console.print_table(
+        ("requests", "clients", "lost", "per s", "p50 ms", "p99 ms", "MB before", "at 10 %", "end"),
+        [
+            (
+                *(requests, clients, found["lost"], found["requests_per_s"]),
+                *(found["latency_p50_ms"], found["latency_p99_ms"], *found["memory_mb"]),
+            )
+        ],
+    )
+    click.echo(statuses)
+    if json_path:
+        Path(json_path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    console.run(main)
