@@ -166,6 +166,8 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
         "wasted_energy_j": sum(entry.wasted_energy_j for entry in entries),
         "power_violations": sum(entry.power_violations for entry in entries),
         "budget_violations": sum(entry.budget_violations for entry in entries),
+        "latency_violations": sum(entry.latency_violations for entry in entries),
+        "inference_energy_j": sum(entry.inference_energy_j for entry in entries),
         "guarded": sum(entry.guarded for entry in entries),
         "late": sum(entry.late for entry in entries),
         "declined": sum(entry.declined for entry in entries),

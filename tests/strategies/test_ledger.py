@@ -44,6 +44,21 @@ def test_broken_limits_lateness_and_partial_work_are_counted():
     assert entry.reported == 5 and entry.latency_violations == 1
 
 
+def test_what_is_lost_is_charged_as_wasted_and_holds_the_round_up():
+    reports = [
+        report(0),
+        report(1, minibatches=4, energy_j=80.0, time_s=4.0, lost="crashed"),
+        report(2, energy_j=200.0, time_s=30.0, lost="silent", inference_energy_j=7.0),
+    ]
+    entry = Ledger().record(1, [RoundAssignment(i, 10, 20.0) for i in range(3)], reports)
+    assert (entry.reported, entry.failed, entry.late, entry.round_time_s) == (1, 2, 0, 20.0)
+    assert entry.train_energy_j == pytest.approx(reports[0].energy_j + 280)
+    assert entry.wasted_energy_j == pytest.approx(280 + 2 * 2.0 * 0.5)
+    assert entry.inference_energy_j == 7.0
+    without = Ledger().record(1, [RoundAssignment(i, 10) for i in range(3)], reports)
+    assert without.round_time_s == 30.5  # until the connection of the last one broke
+
+
 def test_prediction_errors_compare_the_work_really_done():
     half = report(0, minibatches=5, time_s=5.5, energy_j=100.0)
     entry = Ledger().record(1, [RoundAssignment(0, 10)], [half])

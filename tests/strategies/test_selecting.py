@@ -44,6 +44,9 @@ def train(message: Message, context: Context) -> Message:
     if fault == "decline":
         declined = report(client, minibatches=0, decline="too hot")
         return Message(RecordDict({REPORT: encode(declined)}), reply_to=message)
+    if fault == "lost":
+        lost = report(client, lost="crashed")
+        return Message(RecordDict({REPORT: encode(lost)}), reply_to=message)
     arrays = [array + client for array in message.content["arrays"].to_numpy_ndarrays()]
     if fault == "nan":
         arrays[0][0, 0] = np.nan
@@ -69,6 +72,16 @@ def one_round(faults=None, aggregation="fedavg"):
 
 def mean_shift(result):
     return float(result.arrays.to_numpy_ndarrays()[0][0, 0])
+
+
+def test_an_update_that_is_lost_is_charged_and_the_policy_does_not_hear_of_it(monkeypatch):
+    heard = []
+    monkeypatch.setattr(AllClients, "observe", lambda self, reports: heard.extend(reports))
+    entry, result = one_round({1: "lost"})
+    assert (entry.reported, entry.failed, entry.rejected) == (3, 1, 0)
+    assert entry.wasted_energy_j == report(1).energy_j + 2.0 * 0.5
+    assert [one.client for one in heard] == [0, 2, 3]
+    assert mean_shift(result) == pytest.approx((0 + 2 + 3) / 3)
 
 
 def test_a_round_without_faults_averages_all():
