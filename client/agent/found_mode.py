@@ -24,7 +24,8 @@ class KeptDevice:
     Parameters
     ----------
     device : Device
-        One that says `keeps_found` keeps it itself, and is only asked to restore.
+        One that says `keeps_found` keeps it itself, and is only asked to bring back what a killed
+        process has left, and to restore.
     file : Path
         In the agent's state directory.
 
@@ -40,12 +41,16 @@ class KeptDevice:
         self.device = device
         self.is_untouched = True
         self._file = file
-        self._found = device.mode()
         self._keeps = not getattr(device, "keeps_found", False)
+        bring_back: Callable[[], bool] = getattr(device, "bring_back", bool)
+        brought_back = bring_back()
+        self._found = device.mode()
         self.restored = _left(file, device.space) if self._keeps else None
         if self.restored is not None:
             device.apply(self.restored)
             self._found = self.restored
+        elif brought_back:
+            self.restored = self._found
         file.unlink(missing_ok=True)
 
     board: Board

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from powerctl.daemon.remote import open_controller
-from powerctl.jetson.controller import Controller
+from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.discovery import board_with
 from powerctl.jetson.fake import FakeSysfs
 from powerctl.jetson.heat import Thermometer
+from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.rails import PowerSource, RailPower
 from powerctl.jetson.running import RealRunning, Running, TwinRunning
 from powerctl.jetson.sysfs import Sysfs
@@ -140,6 +141,19 @@ class Jetson:
         """Bring back the state found before the first `apply`, and let others control the board."""
         self._controller.restore()
         self._running.settle()
+
+    def bring_back(self) -> bool:
+        """Restore what a killed controller has left changed; whether one had.
+
+        Where the daemon serves it has done so already.
+        """
+        if not isinstance(self._controller, OwnController) or holder(self.sysfs):
+            return False
+        if not Journal(self.sysfs).found:
+            return False
+        self._controller.bring_back()
+        self._running.settle()
+        return True
 
     def close(self) -> None:
         """Restore and stop metering; a second time does nothing."""

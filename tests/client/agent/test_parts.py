@@ -14,6 +14,7 @@ from client.agent.engine import Engine
 from client.agent.found_mode import KeptDevice
 from client.agent.knowledge import Knowledge
 from client.agent.limits import ByteLimit, RateLimit, Refused
+from client.agent.members import Members
 from client.agent.opening import open_kept
 from client.agent.settings import ModelFile, parse_model, read_settings
 from client.agent.tickets import Ticket
@@ -24,12 +25,16 @@ from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service
 from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.jetson.sysfs import Sysfs
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.workload import Workload, load_workload
+from strategies.run_config import RunConfig
+from tests.client.agent.conftest import process
 from tests.powerctl.jetson.conftest import settings
+from tests.powerctl.jetson.conftest import settings as board_settings
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
 DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
@@ -206,6 +211,28 @@ def test_a_jetson_keeps_what_it_found_itself_and_only_restores(tmp_path):
     kept.close()
 
 
+APPLY = """
+import sys, time
+from pathlib import Path
+from client.agent.opening import open_kept
+device = open_kept(sys.argv[1], Path(sys.argv[2]))
+device.apply(device.space.minimum)
+print("applied")
+time.sleep(600)
+"""
+
+
+def test_a_board_that_a_killed_agent_has_changed_is_brought_back_by_the_next(tmp_path):
+    board = make_fake_board("orin-agx", "6", tmp_path / "board")
+    found, spec = board_settings(board), f"jetson:{board.root}"
+    with process(APPLY, spec, str(tmp_path)) as agent:
+        assert agent.stdout.readline() == "applied\n"
+    assert board_settings(Sysfs.open(board.root)) != found
+    again = open_kept(spec, tmp_path)
+    assert board_settings(Sysfs.open(board.root)) == found and again.restored == again.mode()
+    assert open_kept(spec, tmp_path).restored is None
+
+
 def test_what_was_left_before_the_machine_started_anew_is_no_longer_true(tmp_path):
     found = tmp_path / "found.json"
     mode = load_board("orin-agx").space.minimum.values
@@ -242,6 +269,23 @@ def test_what_is_measured_of_a_workload_goes_before_its_signature(tmp_path):
     GaussianPredictor(kind="infer").fit(MeasurementTable.of(measured)).save(file)
     with pytest.raises(InvalidInput, match="predicts infer on orin-agx, not train"):
         knowledge.predictor(board, workload)
+
+
+def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, host):
+    config, folder = RunConfig(), tmp_path / "clients"
+    folder.mkdir()
+    (folder / "7-0.json").write_text('{"spent_j": 5.0, "loss": 1.0, "predictor": [1, 1, 3]}')
+
+    def state():
+        members = Members(host, folder, Knowledge(tmp_path))
+        node = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
+        return members.get(config.to_flower(), node).client.state
+
+    assert state().predictor == (1, 1, 3)
+    (tmp_path / "tables").mkdir()
+    table = MeasurementTable.of([Measurement(host.space.maximum, 0.5, 50.0)])
+    table.write(tmp_path / "tables" / f"{config.workload}.csv")
+    assert state().predictor == (0, 0, 0) and state().spent_j == 5
 
 
 def test_a_fitted_predictor_learns_the_factor_of_its_unit():
