@@ -8,7 +8,9 @@ are seconds on the device's clock, all energies joules of the module.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
@@ -177,11 +179,14 @@ class Segment(NamedTuple):
 class RoundPlan:
     """Which modes the device trains in, for how many minibatches each, and what that should cost.
 
-    `segments` is empty when the device declines; `decline` then says why.
+    `segments` is empty when the device declines; `decline` then says why. `enter_s` and `enter_j`
+    are what the change into the first mode takes.
     """
 
     segments: tuple[Segment, ...]
     decline: str = ""
+    enter_s: float = 0.0
+    enter_j: float = 0.0
 
     @property
     def minibatches(self) -> int:
@@ -192,13 +197,13 @@ class RoundPlan:
     def time_s(self) -> float:
         """Expected seconds, changes between modes included."""
         switches_s = SWITCH_S * max(0, len(self.segments) - 1)
-        return switches_s + sum(s.minibatches * s.time_s for s in self.segments)
+        return self.enter_s + switches_s + sum(s.minibatches * s.time_s for s in self.segments)
 
     @property
     def energy_j(self) -> float:
         """Expected joules, changes between modes included (each at the power before it)."""
         switches_j = sum(SWITCH_S * s.energy_j / s.time_s for s in self.segments[:-1])
-        return switches_j + sum(s.minibatches * s.energy_j for s in self.segments)
+        return self.enter_j + switches_j + sum(s.minibatches * s.energy_j for s in self.segments)
 
 
 @dataclass(frozen=True)
@@ -298,12 +303,33 @@ def front_within(
     )
 
 
-def cheapest(front: Front, minibatches: int, deadline_s: float) -> RoundPlan:
+def cheapest(
+    front: Front,
+    minibatches: int,
+    deadline_s: float,
+    *,
+    found: PowerMode | None = None,
+    idle_power_w: float = 0.0,
+) -> RoundPlan:
     """The plan of least energy for so many minibatches within a time.
 
     One mode, or two: time and energy add up over minibatches, so that the best plan mixes at most
     two points of the front (BoFL, Middleware 2022, section on exploitation); the switch between
     them is charged at the faster mode's power.
+
+    Parameters
+    ----------
+    front : Front
+        The modes to choose from.
+    minibatches : int
+        Work to do.
+    deadline_s : float
+        Seconds that it may take.
+    found : PowerMode, optional
+        The mode in which the device is found: any other first costs a switch, at idle power, which
+        counts in a short round. Without it, no switch is charged for the first mode.
+    idle_power_w : float
+        Power before the work begins.
 
     Raises
     ------
@@ -312,20 +338,28 @@ def cheapest(front: Front, minibatches: int, deadline_s: float) -> RoundPlan:
     """
     if not len(front):
         raise Infeasible("no mode stays within the power limit")
-    least_s = minibatches * float(front.time_s[0])
-    if least_s > deadline_s:
+    change = [found is not None and mode != found for mode in front.modes]
+    enter_s = SWITCH_S * np.array(change, dtype=float)
+    single_s = enter_s + minibatches * front.time_s
+    in_time = np.flatnonzero(single_s <= deadline_s)
+    if not len(in_time):
         raise Infeasible(
-            f"{minibatches} minibatches take at least {least_s:.3g} s, {deadline_s:.3g} s are left"
+            f"{minibatches} minibatches take at least {single_s.min():.3g} s, "
+            f"{deadline_s:.3g} s are left"
         )
-    single = int(np.flatnonzero(minibatches * front.time_s <= deadline_s)[-1])
-    plans = [RoundPlan((front.segment(single, minibatches),))]
+
+    def plan(*parts: tuple[int, int]) -> RoundPlan:
+        segments = tuple(front.segment(index, count) for index, count in parts)
+        before_s = float(enter_s[parts[0][0]])
+        return RoundPlan(segments, enter_s=before_s, enter_j=before_s * idle_power_w)
+
+    plans = [plan((int(index), minibatches)) for index in in_time]
     for fast, slow in combinations(range(len(front)), 2):
-        spare_s = deadline_s - SWITCH_S - minibatches * float(front.time_s[fast])
+        spare_s = deadline_s - SWITCH_S - float(single_s[fast])
         gap_s = float(front.time_s[slow] - front.time_s[fast])
         n_slow = int(min(spare_s / gap_s, minibatches))
         if 0 < n_slow < minibatches:
-            n_fast = minibatches - n_slow
-            plans.append(RoundPlan((front.segment(fast, n_fast), front.segment(slow, n_slow))))
+            plans.append(plan((fast, minibatches - n_slow), (slow, n_slow)))
     return min(plans, key=lambda plan: (plan.energy_j, plan.time_s))
 
 
@@ -343,7 +377,7 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) 
     assignment : RoundAssignment
         What the server wants.
     maxn : PowerMode
-        The device's MAXN mode.
+        The device's MAXN mode, in which it is found.
     """
     wanted = assignment.minibatches
     if assignment.power == "maxn":
@@ -356,15 +390,18 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) 
     end_s = min(assignment.deadline_s, offer.available_s)
     deadline_s = (end_s - offer.transfer_s) * (1 - TIME_RESERVE)
     cap_j = min(assignment.energy_cap_j, offer.allowance_j)
-    return _most_work(front, wanted, deadline_s, cap_j)
+    least = partial(cheapest, front, found=maxn, idle_power_w=offer.idle_power_w)
+    return _most_work(least, wanted, deadline_s, cap_j)
 
 
-def _most_work(front: Front, wanted: int, deadline_s: float, cap_j: float) -> RoundPlan:
+def _most_work(
+    least: Callable[..., RoundPlan], wanted: int, deadline_s: float, cap_j: float
+) -> RoundPlan:
     """The cheapest plan of the most minibatches, up to those wanted, within time and energy."""
 
     def attempt(minibatches: int) -> RoundPlan:
         try:
-            plan = cheapest(front, minibatches, deadline_s)
+            plan = least(minibatches=minibatches, deadline_s=deadline_s)
         except Infeasible as reason:
             return RoundPlan((), str(reason))
         if plan.energy_j > cap_j:

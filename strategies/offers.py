@@ -9,7 +9,7 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from powerctl.rounds import RoundOffer
+from powerctl.rounds import SWITCH_S, RoundOffer
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ class Offers:
 
     def fastest_round_s(self, power: str) -> FloatArray:
         """The shortest round per client, transfer included, at MAXN or within the limits."""
-        train_s = self.maxn_time_s if power == "maxn" else self.time_s[:, 0]
-        return self.transfer_s + train_s
+        if power == "maxn":
+            return self.transfer_s + self.maxn_time_s
+        enter_s = _enter_s(self.time_s[:, 0], self.maxn_time_s)
+        return self.transfer_s + self.time_s[:, 0] + enter_s
 
     def candidates(self, power: str) -> IntArray:
         """Rows of the clients that can take part; at MAXN, blind to limits, all that are there."""
@@ -126,6 +128,8 @@ class Offers:
 
     def choices(self, power: str, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Time and energy of the full work at each choice that a power policy leaves some clients.
+
+        The change into a mode from MAXN, in which boards are found, is charged at idle power.
 
         Parameters
         ----------
@@ -144,9 +148,16 @@ class Offers:
             return self.maxn_time_s[rows, None], self.maxn_energy_j[rows, None]
         last = 1 if power == "fastest" else self.time_s.shape[1]
         time_s, energy_j = self.time_s[rows, :last], self.energy_j[rows, :last]
+        enter_s = _enter_s(time_s, self.maxn_time_s[rows, None])
+        time_s, energy_j = time_s + enter_s, energy_j + enter_s * self.idle_power_w[rows, None]
         most_j = np.minimum(self.allowance_j[rows], self.battery_j[rows])
         affordable = energy_j <= most_j[:, None]
         return np.where(affordable, time_s, np.inf), np.where(affordable, energy_j, np.inf)
+
+
+def _enter_s(time_s: FloatArray, maxn_time_s: FloatArray) -> FloatArray:
+    """Seconds of the change into choices: none into one as fast as MAXN, which is MAXN."""
+    return np.where(time_s > maxn_time_s * (1 + 1e-9), SWITCH_S, 0.0)
 
 
 def _label_counts(offers: Sequence[RoundOffer]) -> FloatArray:

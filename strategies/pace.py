@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
+from strategies.coverage import Worth, by_label
 from strategies.delivery import Delivery
 from strategies.experience import Experience
 from strategies.offers import Offers
@@ -20,22 +21,26 @@ from strategies.sampling import smallest
 from strategies.speed_tiers import tier_members
 
 _TIERS = 10  # of speed, in the short list
+_STEPS = 120  # clients that the greedy searches of a round may add, over all deadlines
+_FIRST = 100  # clients of most utility per joule that a greedy search looks at, or 3 k
+_SHORT = 1e6  # what a set loses for each client that it has too few
 
 
 @dataclass
 class Pace:
-    """Participants and deadline of the most learning per joule and second.
+    """Participants and deadline of the most learning for the energy and the time they take.
 
     For a deadline T, client i's round costs e_i(T): the least energy on its front that finishes
-    by T, plus waiting at idle power until T. With utilities u_i the policy maximises, over T and
-    sets S of at most k clients,
+    by T, plus waiting at idle power until T. With u_il the utility of its examples of label l, the
+    policy maximises, over T and sets S of at most k clients,
 
-        gamma log(sum u_i) - log(sum e_i(T) + rho T),
+        log(sum_l (sum_i u_il)^gamma) - log(sum_i e_i(T) + rho T).
 
-    so that nobody races to wait: whoever is not the slowest gets the time to run in a mode that
-    costs less. For each T the best set of each size is taken greedily by utility per joule.
-    Hard limits come before: only clients whose front has a point within T, and within their energy
-    allowance and battery, and that do not expect to leave before T, are considered.
+    Nobody races to wait: whoever is not the slowest gets the time to run in a mode that costs less.
+    Returns diminish in every label, so that the set covers the data, and ends with the client that
+    no longer teaches as much per joule as the set does: its size is chosen too, and k is only a
+    bound. Hard limits come before: only clients whose front has a point within T, and within their
+    energy allowance and battery, and that do not expect to leave before T, are considered.
 
     Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last training loss, plus
     a bonus for what is uncertain, here the highest loss known times sqrt(curiosity ln R / (1 + c))
@@ -43,33 +48,38 @@ class Pace:
     never heard of counts with the highest loss known. A client that, when asked, delivers only in
     a share of the rounds (it is silent, declines, or is too late) has that share of its utility.
 
-    In a large pool the search runs over a short list: of each tenth by speed, the clients of most
-    utility per joule, so that whatever the deadline, the best of the faster tenths are among them.
+    The search is greedy: at each deadline clients are ranked by utility per joule, and where the
+    best number of the first ones promises most, the set is built client by client. In a large pool
+    it runs over a short list: of each tenth by speed, the clients of most utility per joule, so
+    that whatever the deadline, the best of the faster tenths are among them.
 
     Parameters
     ----------
     gamma : float
-        Weight of learning against cost; higher takes more clients.
+        How slowly returns diminish; higher takes more clients.
     rho_w : float
-        Price of a second, in watts.
+        Price of a second, in watts; higher takes faster clients, and more of them.
     fairness : float
         How strongly past participation counts against a client.
-    at_least : float
-        Smallest share of k to select: aiming at too few ruins the last points of accuracy.
+    at_least : int
+        Fewest clients to select; the model follows one alone too far. k leaves no choice of number.
     curiosity : float
         Weight of the bonus for clients that are little known.
+    racing : bool
+        Everyone runs as fast as its limits allow, and waits: what is left without pacing.
     n_deadlines : int
         Candidate deadlines to consider.
     shortlist : int
         Clients to search over, but at least k of each tenth.
     """
 
-    gamma: float = 1.0
-    rho_w: float = 50.0
-    fairness: float = 0.25
-    at_least: float = 0.8
+    gamma: float = 0.4
+    rho_w: float = 30.0
+    fairness: float = 2.0
+    at_least: int = 2
     curiosity: float = 0.1
-    n_deadlines: int = 48
+    racing: bool = False
+    n_deadlines: int = 24
     shortlist: int = 1000
     _known: Experience = field(default_factory=Experience, init=False, repr=False)
     _delivery: Delivery = field(default_factory=Delivery, init=False, repr=False)
@@ -83,27 +93,37 @@ class Pace:
         self._known.know(offers.client)
         self._delivery.know(offers.client)
         rows, utility = self._shortlist(offers, k, server_round, rng)
-        time_s, energy_j = offers.choices("slack", rows)
+        time_s, energy_j = offers.choices(self._pacing, rows)
         able = np.isfinite(time_s).any(axis=1)
         rows, utility, time_s, energy_j = rows[able], utility[able], time_s[able], energy_j[able]
         if not len(rows):
-            return self._ask(assign(offers, offers.candidates("slack")[:k], "slack", np.inf))
+            return self._ask(assign(offers, offers.candidates("slack")[:k], self._pacing, np.inf))
         round_s = time_s + offers.transfer_s[rows, None]
-        best = (-np.inf, 0.0, rows[:0])
+        labels = by_label(utility / utility.max(), offers.label_counts[rows])
+        searches = []
         for deadline_s in candidate_deadlines(round_s, self.n_deadlines):
             cost_j = least_cost_by(
                 deadline_s, round_s, energy_j, offers.idle_power_w[rows], offers.transfer_s[rows]
             )
             cost_j[offers.available_s[rows] < with_reserve(deadline_s)] = np.inf
-            order, value = self._best_prefix(utility, cost_j, deadline_s, k)
+            searches.extend(self._searches(labels, cost_j, float(deadline_s), k))
+        searches.sort(key=lambda search: search.promise, reverse=True)
+        best = (-np.inf, np.inf, rows[:0])
+        for search in searches[: max(1, _STEPS // k)]:
+            value, picks = search.worth.greedy(self._fewest(k), k)
+            value -= _SHORT * max(0, self._fewest(k) - len(picks))
             if value > best[0]:
-                best = (value, float(deadline_s), rows[order])
-        return self._ask(assign(offers, best[2], "slack", with_reserve(best[1])))
+                best = (value, search.deadline_s, rows[search.order[picks]])
+        return self._ask(assign(offers, best[2], self._pacing, with_reserve(best[1])))
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
         """Remember each participant's loss, how often it took part, and what it delivered."""
         self._known.record(reports, self._round)
         self._delivery.record(reports)
+
+    @property
+    def _pacing(self) -> str:
+        return "fastest" if self.racing else "slack"
 
     def _ask(self, assignments: list[RoundAssignment]) -> list[RoundAssignment]:
         self._delivery.ask([assignment.client for assignment in assignments])
@@ -139,17 +159,31 @@ class Pace:
         jitter = 1 + 1e-6 * rng.random(len(rows))  # equal clients take turns by chance
         return np.asarray(np.maximum(utility, 1e-9 * highest) * jitter)
 
-    def _best_prefix(
-        self, utility: FloatArray, cost_j: FloatArray, deadline_s: float, k: int
-    ) -> tuple[IntArray, float]:
-        """The best number of clients in greedy order, and its value; -inf if too few can."""
+    def _fewest(self, k: int) -> int:
+        return max(1, min(self.at_least, k))
+
+    def _searches(
+        self, labels: FloatArray, cost_j: FloatArray, deadline_s: float, k: int
+    ) -> list[_Search]:
+        """The search at a deadline; none if nobody can meet it."""
         able = np.flatnonzero(np.isfinite(cost_j))
-        order = able[np.argsort(-utility[able] / cost_j[able], kind="stable")][:k]
-        if not len(order):
-            return order, -np.inf
-        gain = self.gamma * np.log(np.cumsum(utility[order]))
-        value = gain - np.log(np.cumsum(cost_j[order]) + self.rho_w * deadline_s)
-        wanted = max(1, math.ceil(self.at_least * k))
-        fewest = min(wanted, len(order))
-        size = fewest + int(value[fewest - 1 :].argmax())
-        return order[:size], float(value[size - 1]) - 1e6 * max(0, wanted - size)
+        if not len(able):
+            return []
+        rank = -labels[able].sum(axis=1) / cost_j[able]
+        order = able[np.argsort(rank, kind="stable")[: max(_FIRST, 3 * k)]]
+        worth = Worth(labels[order], cost_j[order], self.rho_w * deadline_s, self.gamma)
+        value, fewest = worth.of_prefixes()[:k], self._fewest(k)
+        promise = float(value[min(fewest, len(value)) - 1 :].max())
+        return [_Search(deadline_s, order, worth, promise - _SHORT * max(0, fewest - len(value)))]
+
+
+class _Search(NamedTuple):
+    """Clients that can meet a deadline, in order of utility per joule.
+
+    `promise` is what the best number of the first ones is worth.
+    """
+
+    deadline_s: float
+    order: IntArray
+    worth: Worth
+    promise: float

@@ -70,6 +70,15 @@ def test_the_cheapest_plan_is_the_cheapest_of_all_mixes(front, n, deadline_s):
     assert plan.energy_j == pytest.approx(best_j)
 
 
+def test_entering_a_mode_other_than_the_one_found_costs_a_switch():
+    front = Front((MAXN, SPACE.mode(0)), np.array([1.0, 1.01]), np.array([20.0, 19.9]))
+    short, long = (cheapest(front, n, 1e3, found=MAXN, idle_power_w=5.0) for n in (2, 30))
+    assert short.segments[0].mode == MAXN and short.enter_s == 0
+    assert long.segments[0].mode == SPACE.mode(0)
+    assert long.time_s == pytest.approx(30 * 1.01 + SWITCH_S)
+    assert long.energy_j == pytest.approx(30 * 19.9 + 5.0 * SWITCH_S)
+
+
 @given(fronts(), st.integers(1, 30), st.floats(0.1, 30), st.floats(0.1, 100), st.floats(0, 2))
 def test_a_plan_never_overdraws_and_does_the_most_work_that_fits(
     front, wanted, deadline_s, allowance_j, transfer_s

@@ -42,8 +42,10 @@ def test_digits_are_learned_inside_every_limit(default_run):
 
 
 def test_predictions_come_true_within_a_few_percent(default_run):
-    errors = [entry.energy_error_pct for entry in default_run.ledger.entries]
-    assert sum(errors) / len(errors) < 10
+    entries = default_run.ledger.entries
+    assert sum(entry.time_error_pct for entry in entries) / len(entries) < 6
+    # short rounds end before power has settled, which takes a second or two
+    assert sum(entry.energy_error_pct for entry in entries) / len(entries) < 15
 
 
 def test_results_are_whole_and_the_saved_model_is_the_reported_one(default_run):
@@ -101,14 +103,14 @@ def test_other_aggregations_carry_the_same_selection(config, aggregation):
 def test_rounds_go_on_when_budgets_run_out(tmp_path):
     fleet = tmp_path / "poor.toml"
     fleet.write_text(
-        '[[group]]\nboard = "orin-nano"\ncount = 3\nenergy_budget_j = [250, 5000, 2]\n'
+        '[[group]]\nboard = "orin-nano"\ncount = 3\nenergy_budget_j = [225, 5000, 2]\n'
     )
     result = simulate(
         RunConfig(fleet=str(fleet), out_dir=str(tmp_path), strategy="all", rounds=4, local_epochs=1)
     )
     clients = [entry.clients for entry in result.ledger.entries]
     assert clients[0] == (0, 1) and clients[-1] == (1,)
-    assert sum(r.energy_j for _, r in result.ledger.reports if r.client == 0) <= 250
+    assert sum(r.energy_j for _, r in result.ledger.reports if r.client == 0) <= 225
 
 
 def test_a_fleet_that_cannot_train_is_said_at_the_end_and_saved(tmp_path):

@@ -48,7 +48,7 @@ def test_the_shortest_round_that_the_budget_allows_is_taken():
     tight, ample = EnergyBudget(round_energy_j=520.0), EnergyBudget(round_energy_j=5000.0)
     (slow_s,) = {a.deadline_s for a in tight.select(offers, 3, 1, rng())}
     (fast_s,) = {a.deadline_s for a in ample.select(offers, 3, 1, rng())}
-    assert fast_s * 0.9 == pytest.approx(10.5) and slow_s * 0.9 == pytest.approx(20.5)
+    assert fast_s * 0.9 == pytest.approx(10.7) and slow_s * 0.9 == pytest.approx(20.7)
 
 
 def test_what_the_run_has_left_is_shared_among_its_rounds():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import TIME_RESERVE
+from powerctl.rounds import SWITCH_S, TIME_RESERVE
 from strategies.catalogue import (
     aggregation_names,
     make_aggregation,
@@ -102,7 +102,7 @@ def test_every_policy_goes_on_selecting_whatever_clients_report(name):
 @pytest.mark.parametrize("name", POLICIES)
 def test_k_clients_are_selected_where_nothing_forbids_it(name):
     offers = Offers.of([offer(i) for i in range(12)])
-    policy, wanted = policy_of(name), {"all": (12,), "pace": (4, 5)}.get(name, (5,))
+    policy, wanted = policy_of(name), {"all": (12,), "pace": range(2, 6)}.get(name, (5,))
     if name == "fedcs-serial":
         wanted = (1,)  # the uploads of more do not fit into the median round
     for server_round in range(1, 20):
@@ -133,7 +133,7 @@ def test_random_reaches_everyone_and_at_maxn_also_those_over_their_limits():
 
 def test_slack_gives_everyone_the_time_of_the_slowest_selected():
     assignments = RandomSelection("slack").select(mixed_offers(), 4, 1, rng())
-    slowest_s = 0.5 + 10 * (1 + max(clients(assignments)) / 4)
+    slowest_s = 0.5 + SWITCH_S + 10 * (1 + max(clients(assignments)) / 4)
     assert {a.deadline_s for a in assignments} == {slowest_s / (1 - TIME_RESERVE)}
     assert all(
         np.isinf(a.deadline_s) for a in RandomSelection("maxn").select(mixed_offers(), 4, 1, rng())
@@ -149,7 +149,7 @@ def test_fedcs_takes_the_fastest_that_meet_its_deadline():
 def test_pace_never_asks_for_more_than_an_allowance_pays():
     rich = [offer(i, fast_s=5.0) for i in range(3)]
     poor = [offer(i, allowance_j=100.0) for i in range(3, 8)]
-    assignments = Pace().select(Offers.of(rich + poor), 3, 1, rng())
+    assignments = Pace(at_least=99).select(Offers.of(rich + poor), 3, 1, rng())
     assert clients(assignments) == [0, 1, 2]
 
 
@@ -164,7 +164,7 @@ def test_pace_sets_a_deadline_that_every_selected_client_can_meet():
 def test_pace_prefers_the_frugal_of_equal_clients():
     frugal = [offer(i, fast_j=10.0) for i in range(0, 10, 2)]
     wasteful = [offer(i, fast_j=30.0) for i in range(1, 10, 2)]
-    assignments = Pace().select(Offers.of(frugal + wasteful), 5, 1, rng())
+    assignments = Pace(at_least=99).select(Offers.of(frugal + wasteful), 5, 1, rng())
     assert clients(assignments) == [0, 2, 4, 6, 8]
 
 
@@ -190,12 +190,13 @@ def test_pace_leaves_out_who_would_be_gone_or_run_flat_before_the_end():
     kept = [offer(i, fast_s=2.0) for i in range(3)]
     leaving = [offer(i, available_s=9.0) for i in range(3, 6)]
     flat = [offer(i, battery_j=100.0) for i in range(6, 9)]
-    chosen = Pace().select(Offers.of(kept + leaving + flat), 3, 1, rng())
+    chosen = Pace(at_least=99).select(Offers.of(kept + leaving + flat), 3, 1, rng())
     assert clients(chosen) == [0, 1, 2]
 
 
 def test_pace_turns_away_from_those_that_do_not_deliver():
-    policy, offers = Pace(curiosity=0.0, fairness=0.0), Offers.of([offer(i) for i in range(8)])
+    policy = Pace(curiosity=0.0, fairness=0.0, at_least=99)
+    offers = Offers.of([offer(i) for i in range(8)])
     for server_round in range(1, 6):
         chosen = clients(policy.select(offers, 8, server_round, rng(server_round)))
         policy.observe([report(client) for client in chosen if client >= 4])
@@ -219,9 +220,37 @@ def test_pace_finds_the_same_in_a_short_list_as_in_the_whole_pool():
     assert whole.select(offers, 10, 1, rng()) == short.select(offers, 10, 1, rng())
 
 
+def test_pace_chooses_the_number_of_clients_by_what_a_second_costs():
+    offers = Offers.of([offer(i) for i in range(20)])
+    numbers = [len(Pace(rho_w=rho).select(offers, 20, 1, rng())) for rho in (0, 300, 3000)]
+    assert numbers[0] == 2 < numbers[1] < numbers[2] == 20
+
+
+def test_pace_covers_the_labels():
+    of_two = [offer(i, label_counts=(160.0, 0.0)) for i in range(6)]
+    of_two += [offer(i, fast_j=22.0, label_counts=(0.0, 160.0)) for i in range(6, 8)]
+    assert {6, 7} & set(clients(Pace(at_least=99).select(Offers.of(of_two), 2, 1, rng())))
+
+
+def test_who_races_waits_and_who_paces_does_not():
+    offers = mixed_offers()
+    for racing, power in ((True, "fastest"), (False, "slack")):
+        assignments = Pace(racing=racing).select(offers, 5, 1, rng())
+        assert {a.power for a in assignments} == {power}
+
+
+def test_a_change_of_mode_is_part_of_a_round_but_for_maxn():
+    slowed, as_maxn = offer(0), offer(1, maxn_time_s=1.0)
+    offers = Offers.of([slowed, as_maxn])
+    time_s, energy_j = offers.choices("slack", np.arange(2))
+    assert time_s == pytest.approx(np.array([[10.2, 20.2], [10.0, 20.2]]))
+    assert energy_j == pytest.approx(np.array([[200.4, 140.4], [200.0, 140.4]]))
+    assert offers.fastest_round_s("slack") == pytest.approx([10.7, 10.5])
+
+
 def test_pace_selects_from_ten_thousand_clients():
     offers = Offers.of([offer(i, fast_s=1 + (i % 97) / 10) for i in range(10_000)])
-    assert 80 <= len(Pace().select(offers, 100, 1, rng())) <= 100
+    assert len(Pace(at_least=100).select(offers, 100, 1, rng())) == 100
 
 
 def test_two_nodes_cannot_offer_as_one_client():
