@@ -101,6 +101,15 @@ def test_a_board_that_gets_hot_is_stepped_down_and_cools(tmp_path):
         assert train(device, front, math.inf, minibatches=100, celsius=75).guard_steps == 0
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A net this small is trained several times as fast by one thread as by all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def round_of(client, server_round=1, **assignment):
     torch.manual_seed(0)
     asked = RoundAssignment(0, 300, **{"power": "fastest", **assignment})
