@@ -81,8 +81,7 @@ class Choices:
 
     def maxn(self, learned: Learned) -> tuple[float, float]:
         """Seconds and joules of a unit's minibatch at MAXN."""
-        predicted = self.of_unit(learned, self.expected_maxn)
-        return float(predicted.time_s[0]), float(predicted.energy_j[0])
+        return _maxn(self, learned)
 
     def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:
         """What is expected of any unit, corrected by what one has learned."""
@@ -113,6 +112,12 @@ def _by_signature(board: Board, space: ModeSpace, workload: Workload) -> Choices
 def _front(choices: Choices, learned: Learned, power_limit_w: float) -> Front:
     """Shared by all units that have learned the same: most of a fleet have learned nothing yet."""
     return front_within(choices.modes, choices.of_unit(learned, choices.expected), power_limit_w)
+
+
+@lru_cache(maxsize=4096)
+def _maxn(choices: Choices, learned: Learned) -> tuple[float, float]:
+    predicted = choices.of_unit(learned, choices.expected_maxn)
+    return float(predicted.time_s[0]), float(predicted.energy_j[0])
 
 
 def _unbeaten(expected: Prediction) -> IntArray:

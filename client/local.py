@@ -134,7 +134,7 @@ class LocalClient:
             simulated.
         """
         now = self._conditions(clock_s)
-        device = self._open_device(server_round=0)
+        device = self._open_device(seed=0)
         return self._offer(device, now, self._beside(device, now))
 
     def _offer(self, device: Device, now: Conditions, beside: Beside) -> RoundOffer:
@@ -198,8 +198,8 @@ class LocalClient:
         RoundReport
             With no minibatches and the reason if nothing fits the limits.
         """
-        now = self._conditions(clock_s)
-        device = self._open_device(server_round)
+        now, seed = self._conditions(clock_s), self._seed(server_round)
+        device = self._open_device(seed)
         beside = self._beside(device, now)
         offer = self._offer(device, now, beside)
         plan = plan_round(offer, assignment, device.space.maximum)
@@ -207,15 +207,7 @@ class LocalClient:
             plan = RoundPlan((), offer.decline)
         if plan.decline:
             return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
-        start_training = getattr(self.task, "training", LocalTraining)
-        training: Training = start_training(
-            model,
-            self.samples,
-            self.workload.batch_size,
-            self.config.learning_rate,
-            torch.Generator().manual_seed(self._seed(server_round)),
-            proximal_mu,
-        )
+        training = self._training(model, seed, proximal_mu)
         blind = assignment.power == "maxn"
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
         fate = Fate.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
@@ -242,6 +234,19 @@ class LocalClient:
             **served(shared),
         )
 
+    def _training(self, model: nn.Module, seed: int, proximal_mu: float) -> Training:
+        own: Callable[[], Training] | None = getattr(self.task, "training", None)
+        if own is not None:
+            return own()
+        return LocalTraining(
+            model,
+            self.samples,
+            self.workload.batch_size,
+            self.config.learning_rate,
+            torch.Generator().manual_seed(seed),
+            proximal_mu,
+        )
+
     def _learn(self, device: Device, done: Execution, training: Training) -> None:
         predictor = self._predictor(device)
         for segment in done.segments:
@@ -250,8 +255,9 @@ class LocalClient:
         self.state.predictor = predictor.state()
         self.state.spent_j += done.energy_j
         if training.losses:
-            # of the first pass: how the global model fits this client, before it has adapted
-            self.state.loss = float(np.mean(training.losses[: self._minibatches_per_epoch]))
+            # how the global model fits this client, before it has adapted
+            first_pass = training.losses[: self._minibatches_per_epoch]
+            self.state.loss = float(np.array(first_pass).sum() / len(first_pass))
 
     def _report(
         self,
@@ -340,9 +346,9 @@ class LocalClient:
         predictor = self._predicting(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
-    def _open_device(self, server_round: int) -> Device:
+    def _open_device(self, seed: int) -> Device:
         return self.device or open_device(
-            self.profile.device, unit=self.profile.unit, random_state=self._seed(server_round)
+            self.profile.device, unit=self.profile.unit, random_state=seed
         )
 
     def _seed(self, server_round: int) -> int:

@@ -29,7 +29,7 @@ class Interrupted(Exception):
 class Training(Protocol):
     """The learning of a round, minibatch by minibatch.
 
-    A task may bring its own as `training`, called like `LocalTraining`.
+    That of a task that has a method `training`, else `LocalTraining`.
     """
 
     losses: list[float]

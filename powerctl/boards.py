@@ -67,6 +67,9 @@ class Board:
     rails: tuple[Rail, ...]
     hardware: Hardware
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.l4t))  # quick: boards are keys of caches
+
     def peak_flops(self, gpu_hz: float | None = None) -> float:
         """FP32 FLOP/s of the GPU at a clock, by default the highest: 2 per CUDA core and cycle."""
         return 2.0 * self.cuda_cores * (gpu_hz or self.space.gpu_hz[-1])

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -303,6 +302,10 @@ def front_within(
     )
 
 
+Mix = tuple[tuple[int, int], ...]
+"""Points of a front, and minibatches in each."""
+
+
 def cheapest(
     front: Front,
     minibatches: int,
@@ -347,20 +350,42 @@ def cheapest(
             f"{minibatches} minibatches take at least {single_s.min():.3g} s, "
             f"{deadline_s:.3g} s are left"
         )
+    enters_s = enter_s.tolist()
+    enters_j = (enter_s * idle_power_w).tolist()
+    mixes: list[Mix] = [((int(index), minibatches),) for index in in_time]
+    mixes += _mixes_in_time(front, minibatches, (deadline_s - single_s).tolist())
+    times_s, energies_j = front.time_s.tolist(), front.energy_j.tolist()
 
-    def plan(*parts: tuple[int, int]) -> RoundPlan:
-        segments = tuple(front.segment(index, count) for index, count in parts)
-        before_s = float(enter_s[parts[0][0]])
-        return RoundPlan(segments, enter_s=before_s, enter_j=before_s * idle_power_w)
+    def cost(mix: Mix) -> tuple[float, float]:
+        """Energy and time, as of the plan but for its rounding."""
+        first, *rest = mix
+        energy_j = enters_j[first[0]] + sum(count * energies_j[index] for index, count in mix)
+        time_s = enters_s[first[0]] + sum(count * times_s[index] for index, count in mix)
+        if not rest:
+            return energy_j, time_s
+        return energy_j + SWITCH_S * energies_j[first[0]] / times_s[first[0]], time_s + SWITCH_S
 
-    plans = [plan((int(index), minibatches)) for index in in_time]
-    for fast, slow in combinations(range(len(front)), 2):
-        spare_s = deadline_s - SWITCH_S - float(single_s[fast])
-        gap_s = float(front.time_s[slow] - front.time_s[fast])
-        n_slow = int(min(spare_s / gap_s, minibatches))
-        if 0 < n_slow < minibatches:
-            plans.append(plan((fast, minibatches - n_slow), (slow, n_slow)))
-    return min(plans, key=lambda plan: (plan.energy_j, plan.time_s))
+    best = min(mixes, key=cost)
+    first = best[0][0]
+    segments = tuple(front.segment(index, count) for index, count in best)
+    return RoundPlan(segments, enter_s=enters_s[first], enter_j=enters_j[first])
+
+
+def _mixes_in_time(front: Front, minibatches: int, spares_s: list[float]) -> list[Mix]:
+    """Two modes each, the slower one for as many minibatches as the spare time admits.
+
+    `spares_s` is what is left of the deadline if all are done in one mode.
+    """
+    times_s = front.time_s.tolist()
+    mixes: list[Mix] = []
+    for fast, fast_s in enumerate(times_s):
+        spare_s = spares_s[fast] - SWITCH_S
+        for slow in range(fast + 1, len(times_s) if spare_s > 0 else 0):
+            fits = spare_s / (times_s[slow] - fast_s)
+            if 1 <= fits < minibatches:
+                n_slow = int(fits)
+                mixes.append(((fast, minibatches - n_slow), (slow, n_slow)))
+    return mixes
 
 
 def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) -> RoundPlan:

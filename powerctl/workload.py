@@ -50,6 +50,9 @@ class Workload:
         if self.batch_size < 1:
             raise InvalidInput(f"workload {self.name}: batch size {self.batch_size} is below 1")
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.batch_size))  # quick: workloads are keys of caches
+
     @property
     def model_bytes(self) -> int:
         """Size of the model in single precision."""

@@ -130,7 +130,7 @@ def run_rounds(
         entry = ledger.entries[-1] if server_round else None
         row = RoundRow(server_round, accuracy, loss, ledger.clock_s, ledger.energy_j, entry)
         rows.append(row)
-        folder.write_rounds(rows)
+        folder.add_round(row)
         folder.add_reports(server_round, ledger.reports_of(server_round))
         folder.save_checkpoint(server_round, model.state_dict())
         if on_row is not None:

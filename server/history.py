@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from strategies.ledger import RoundEntry
@@ -25,11 +25,19 @@ class RoundRow:
 
     def flat(self) -> dict[str, Any]:
         """Columns of the results' CSV."""
-        row = {key: value for key, value in asdict(self).items() if key != "entry"}
+        row = {key: value for key, value in vars(self).items() if key != "entry"}
         if self.entry is not None:
-            row.update(asdict(self.entry), energy_j=self.entry.energy_j)
+            row.update(vars(self.entry), energy_j=self.entry.energy_j)
             row["clients"] = " ".join(map(str, self.entry.clients))
         return row
+
+
+COLUMNS = (
+    *(item.name for item in fields(RoundRow) if item.name != "entry"),
+    *(item.name for item in fields(RoundEntry) if item.name != "round"),
+    "energy_j",
+)
+"""Of `RoundRow.flat`."""
 
 
 @dataclass(frozen=True)

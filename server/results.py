@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundReport
-from server.history import RoundRow
+from server.history import COLUMNS, RoundRow
 from strategies.run_config import RunConfig
 
 _KEPT_CHECKPOINTS = 3
@@ -25,9 +24,8 @@ _KEPT_CHECKPOINTS = 3
 class ResultsFolder:
     """A folder of ``config.json``, ``rounds.csv``, ``reports.jsonl``, ``summary.json`` and models.
 
-    Every file is whole at any time: rounds and reports are rewritten or appended after each round,
-    the others are written beside and renamed. The summary comes last: where it is, the run is
-    finished.
+    Every file is whole at any time: rounds and reports are appended after each round, the others
+    are written beside and renamed. The summary comes last: where it is, the run is finished.
 
     Parameters
     ----------
@@ -39,7 +37,7 @@ class ResultsFolder:
         self.path = path
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            files = (path / "summary.json", path / "reports.jsonl")
+            files = [path / name for name in ("summary.json", "rounds.csv", "reports.jsonl")]
             for old in (*files, *path.glob("checkpoints/round-*.pt")):
                 old.unlink(missing_ok=True)
         except OSError as error:
@@ -49,22 +47,19 @@ class ResultsFolder:
         """The run's configuration, as Flower's run config."""
         self._write_json("config.json", config.to_flower())
 
-    def write_rounds(self, rows: Sequence[RoundRow]) -> None:
-        """All rounds so far, one line each."""
-        flat = [row.flat() for row in rows]
-        columns = list(dict.fromkeys(key for row in reversed(flat) for key in row))
-        partial = self.path / "rounds.csv.partial"
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(flat)
-        os.replace(partial, self.path / "rounds.csv")
+    def add_round(self, row: RoundRow) -> None:
+        """A line of the rounds so far."""
+        with open(self.path / "rounds.csv", "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row.flat())
 
     def add_reports(self, server_round: int, reports: Sequence[RoundReport]) -> None:
         """A round's client reports, a JSON object a line; infinite limits become null."""
         with open(self.path / "reports.jsonl", "a", encoding="utf-8") as file:
             for report in reports:
-                line = _finite({"round": server_round, **asdict(report)})
+                line = _finite({"round": server_round, **vars(report)})
                 file.write(json.dumps(line) + "\n")
 
     def save_checkpoint(self, server_round: int, state: Mapping[str, Tensor]) -> None:

@@ -64,7 +64,7 @@ class Closing:
 
     def to_await(self, asked: int) -> int:
         """How many of those asked a round waits for; of no concern with a buffer."""
-        return round(asked / self.over_commit)
+        return max(min(asked, 1), round(asked / self.over_commit))
 
 
 @dataclass
@@ -201,4 +201,5 @@ def close_with_all(
     for report in reports:
         if report.minibatches and not report.lost:
             flights.start(server_round, report, None)
-    return flights.close(server_round, len(assignments), silence_s(assignments, reports))
+    asked = max(len(assignments), len(reports))
+    return flights.close(server_round, asked, silence_s(assignments, reports))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ class RoundEntry:
 
 @dataclass
 class Ledger:
-    """All rounds of a run, and every report in them."""
+    """All rounds of a run, and every report in them, by round."""
 
     entries: list[RoundEntry] = field(default_factory=list)
     reports: list[tuple[int, RoundReport]] = field(default_factory=list)
@@ -84,7 +85,9 @@ class Ledger:
 
     def reports_of(self, server_round: int) -> list[RoundReport]:
         """The clients' reports of one round."""
-        return [report for number, report in self.reports if number == server_round]
+        first = bisect_left(self.reports, server_round, key=lambda pair: pair[0])
+        last = bisect_right(self.reports, server_round, first, key=lambda pair: pair[0])
+        return [report for _, report in self.reports[first:last]]
 
     def record(
         self,

@@ -71,6 +71,9 @@ class RunConfig:
     out_dir: str = _option("runs", "Where results go.")
     name: str = _option("", "Folder in there; by default from task, strategy and seed.")
     min_nodes: int = _option(1, "Nodes to wait for before the first round.")
+    workers: int = _option(
+        0, "Processes that simulate; 0 starts more than one when it pays, with the same result."
+    )
     timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
@@ -80,7 +83,7 @@ class RunConfig:
         for key in ("learning_rate", "dirichlet_alpha", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise InvalidInput(f"{flag(key)} must be positive, got {getattr(self, key):g}")
-        for key in ("deadline_s", "proximal_mu", "seed", "label_privacy"):
+        for key in ("deadline_s", "proximal_mu", "seed", "label_privacy", "workers"):
             if not getattr(self, key) >= 0:
                 raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
         if not 0 <= self.target_accuracy <= 1:

@@ -21,7 +21,7 @@ from strategies.offers import Offers
 from strategies.policy import SelectionPolicy
 from strategies.queried_offers import QueriedOffers
 from strategies.records import ASSIGNMENT, CLOCK, REPORT, decode, encode
-from strategies.updates import Base, Update, messages_to_aggregate
+from strategies.updates import Base, Reply, Update, replies_to_aggregate
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Answer:
     """
 
     report: RoundReport
-    reply: Message | None
+    reply: Reply | None
 
 
 class SelectingStrategy(Strategy):
@@ -139,9 +139,9 @@ class SelectingStrategy(Strategy):
         heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
         self.policy.observe(heard)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
-        messages = messages_to_aggregate(closed.arrived, base, self.closing.late)
-        if messages:
-            result = self.aggregation.aggregate_train(server_round, messages)
+        replies = replies_to_aggregate(closed.arrived, base, self.closing.late)
+        if replies:
+            result = self.aggregation.aggregate_train(server_round, cast(list[Message], replies))
         if self.on_round is not None:
             self.on_round(entry)
         return result

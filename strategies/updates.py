@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from strategies.closing import Flight
+from strategies.held import HeldArray, HeldReply, Numbers
 from strategies.staleness import staleness_weights
 
 _WEIGHT = "num-examples"  # by which Flower's strategies weigh
-Numbers = Mapping[str, NDArray[Any]]
+Reply = Message | HeldReply
 
 
 class Base:
@@ -29,9 +30,9 @@ class Base:
         """The model's arrays."""
         return _numbers(self._arrays)
 
-    def fits(self, reply: Message) -> bool:
+    def fits(self, reply: Reply) -> bool:
         """Whether an update has the model's shapes and finite numbers only."""
-        records = list(reply.content.array_records.values())
+        records: list[Mapping[str, Array | HeldArray]] = list(reply.content.array_records.values())
         if len(records) != 1 or set(records[0]) != set(self._shapes):
             return False
         return all(
@@ -43,7 +44,7 @@ class Base:
 class Update:
     """A sound update, and where it started from."""
 
-    def __init__(self, reply: Message, base: Base) -> None:
+    def __init__(self, reply: Reply, base: Base) -> None:
         self.reply = reply
         self.base = base
 
@@ -54,9 +55,9 @@ class Update:
         return {name: value - began[name] for name, value in _numbers(record).items()}
 
 
-def messages_to_aggregate(
+def replies_to_aggregate(
     arrived: Sequence[Flight[Update]], base: Base, late_rule: str
-) -> list[Message]:
+) -> list[Reply]:
     """The replies of updates that have come, as an aggregation takes them.
 
     Where all are of this round, they are the replies. A late one brings its change to the present
@@ -94,16 +95,13 @@ def _deviations(changes: Sequence[Numbers], staleness: NDArray[np.int64]) -> NDA
     return np.asarray((((flat - centre) / (len(fresh) + 1)) ** 2).sum(axis=1), dtype=np.float64)
 
 
-def _moved(reply: Message, change: Numbers, base: Base, weight: float) -> Message:
+def _moved(reply: Reply, change: Numbers, base: Base, weight: float) -> HeldReply:
     """A reply with its change brought to another model, and its examples weighed."""
-    moved = {name: Array(base.numbers[name] + delta) for name, delta in change.items()}
-    ((arrays_key, _),) = reply.content.array_records.items()
-    ((metrics_key, metrics),) = reply.content.metric_records.items()
-    weighed = {**metrics, _WEIGHT: float(metrics[_WEIGHT]) * weight}  # type: ignore[arg-type]
-    content = RecordDict({arrays_key: ArrayRecord(moved), metrics_key: MetricRecord(weighed)})
-    meta = reply.metadata
-    return Message(content, meta.dst_node_id, meta.message_type)
+    moved = {name: base.numbers[name] + delta for name, delta in change.items()}
+    (metrics,) = reply.content.metric_records.values()
+    numbers = cast(dict[str, float], dict(metrics))
+    return HeldReply(moved, {**numbers, _WEIGHT: numbers[_WEIGHT] * weight})
 
 
-def _numbers(record: ArrayRecord) -> Numbers:
+def _numbers(record: Mapping[str, Array | HeldArray]) -> Numbers:
     return {name: array.numpy() for name, array in record.items()}

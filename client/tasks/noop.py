@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
@@ -34,11 +33,15 @@ class Noop:
 
     def test_samples(self) -> Samples:
         """One zero of each label."""
-        return _zeros(_TEST_SAMPLES)
+        return self._test
 
-    def training(self, *_: Any) -> NoTraining:
+    def training(self) -> NoTraining:
         """In place of SGD."""
         return NoTraining()
+
+    @cached_property
+    def _test(self) -> Samples:
+        return _zeros(_TEST_SAMPLES)
 
     @cached_property
     def _train(self) -> Samples:

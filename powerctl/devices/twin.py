@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import Hardware, Signature, minibatch_cost
+from powerctl.bottleneck import minibatch_cost
 from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
@@ -73,6 +74,7 @@ class Twin(VirtualDevice):
         self._variation = variation or Variation()
         self._unit = unit
         self._rng = np.random.default_rng((random_state, unit))
+        self._held: tuple[PowerMode, Workload, float, float] | None = None
         self._steady: dict[tuple[PowerMode, Workload], tuple[float, float]] = {}
         super().__init__(
             board,
@@ -89,14 +91,7 @@ class Twin(VirtualDevice):
         return self._steady[key]
 
     def _steady_cost(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
-        if workload.signature is None:
-            raise InvalidInput(
-                f"the twin cannot time {workload.name}: it has no signature; "
-                "fit one with: powerctl twin fit"
-            )
-        time_s, power_w = _model_cost(
-            self.board.hardware, workload.signature, mode, workload.batch_size
-        )
+        time_s, power_w = _model_cost(self.board, workload, mode)
         spread = self._variation
         of_unit = np.random.default_rng((self._unit, 1)).standard_normal(2)
         of_mode = np.random.default_rng((self._unit, 2, *mode.values)).standard_normal(2)
@@ -105,18 +100,23 @@ class Twin(VirtualDevice):
         return time_s * float(np.exp(time_shift)), power_w * float(np.exp(power_shift))
 
     def _minibatch(self, workload: Workload) -> tuple[float, float]:
-        time_s, power_w = self.steady(self._mode, workload)
-        noise = self._rng.standard_normal(2)
+        if self._held is None or self._held[0] is not self._mode or self._held[1] is not workload:
+            self._held = (self._mode, workload, *self.steady(self._mode, workload))
+        _, _, time_s, power_w = self._held
+        time_noise, power_noise = self._rng.standard_normal(2).tolist()
         return (
-            time_s * float(np.exp(self._variation.minibatch_time * noise[0])),
-            power_w * float(np.exp(self._variation.minibatch_power * noise[1])),
+            time_s * math.exp(self._variation.minibatch_time * time_noise),
+            power_w * math.exp(self._variation.minibatch_power * power_noise),
         )
 
 
 @lru_cache(maxsize=4096)
-def _model_cost(
-    hardware: Hardware, signature: Signature, mode: PowerMode, batch_size: int
-) -> tuple[float, float]:
+def _model_cost(board: Board, workload: Workload, mode: PowerMode) -> tuple[float, float]:
     """Seconds and watts of the cost model; a fleet has many units of one board."""
-    cost = minibatch_cost(hardware, signature, *mode.values, batch_size)
+    if workload.signature is None:
+        raise InvalidInput(
+            f"the twin cannot time {workload.name}: it has no signature; "
+            "fit one with: powerctl twin fit"
+        )
+    cost = minibatch_cost(board.hardware, workload.signature, *mode.values, workload.batch_size)
     return float(cost.time_s), float(cost.power_w)

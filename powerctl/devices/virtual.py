@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from powerctl.boards import Board
-from powerctl.bottleneck import Hardware, idle_power_w
+from powerctl.bottleneck import idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload
@@ -85,7 +85,7 @@ class VirtualDevice(ABC):
         """Seconds and watts of the next minibatch in the present mode."""
 
     def _idle_power_w(self) -> float:
-        return _idle_power_w(self.board.hardware, self._mode)
+        return _idle_power_w(self.board, self._mode)
 
     def _advance(self, seconds: float, power_w: float) -> None:
         """Let time pass while power approaches `power_w` with the settling time constant."""
@@ -102,6 +102,6 @@ class VirtualDevice(ABC):
 
 
 @lru_cache(maxsize=4096)
-def _idle_power_w(hardware: Hardware, mode: PowerMode) -> float:
+def _idle_power_w(board: Board, mode: PowerMode) -> float:
     """Of one mode; a simulation opens the same few boards again and again."""
-    return float(idle_power_w(hardware, *mode.values))
+    return float(idle_power_w(board.hardware, *mode.values))

@@ -67,6 +67,9 @@ class Clients:
         given = {name: torch.from_numpy(value) for name, value in instructions.arrays.items()}
         return [self._train(instructions, given, assignment, state) for assignment, state in jobs]
 
+    def close(self) -> None:
+        """Nothing was started."""
+
     def _train(
         self,
         instructions: Instructions,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from client.fleet import Fleet
 from server.run_identity import SUPERLINK_NODE_ID, join_run
-from server.virtual.clients import Clients, Instructions, Trained
-from server.virtual.held_array import held
+from server.virtual.clients import Instructions, Trained
 from server.virtual.pool import Pool
+from server.virtual.workers import trains
+from strategies.held import HeldReply
 from strategies.run_config import RunConfig
 from strategies.selecting import Answer, SelectingStrategy
 
@@ -33,7 +34,7 @@ class VirtualEngine:
         join_run(_RUN_ID)
         self._rounds = config.rounds
         self._pool = Pool(config, fleet)
-        self._clients = Clients(config, fleet)
+        self._trains = trains(config)
 
     def run(
         self,
@@ -43,11 +44,14 @@ class VirtualEngine:
     ) -> None:
         """All rounds, beginning with the initial model's evaluation as round 0."""
         after_round(0, arrays)
-        for server_round in range(1, self._rounds + 1):
-            trained = self._train(strategy, server_round, arrays)
-            aggregated, _ = strategy.close(server_round, [_answer(one) for one in trained])
-            arrays = arrays if aggregated is None else aggregated
-            after_round(server_round, arrays)
+        try:
+            for server_round in range(1, self._rounds + 1):
+                trained = self._train(strategy, server_round, arrays)
+                aggregated, _ = strategy.close(server_round, [_answer(one) for one in trained])
+                arrays = arrays if aggregated is None else aggregated
+                after_round(server_round, arrays)
+        finally:
+            self._trains.close()
 
     def _train(
         self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
@@ -61,7 +65,7 @@ class VirtualEngine:
             return []
         instructions = _instructions(server_round, clock_s, told)
         jobs = [(a, self._pool.state(a.client)) for a in assignments]
-        trained = [one for one in self._clients.train(instructions, jobs) if one is not None]
+        trained = [one for one in self._trains.train(instructions, jobs) if one is not None]
         for one in trained:
             self._pool.keep(one.report.client, one.state)
         return trained
@@ -82,6 +86,5 @@ def _answer(trained: Trained) -> Answer:
     report = trained.report
     if trained.arrays is None:
         return Answer(report, None)
-    metrics = MetricRecord({"num-examples": report.examples, "train-loss": report.loss})
-    content = RecordDict({"arrays": held(trained.arrays), "metrics": metrics})
-    return Answer(report, Message(content, _FIRST_NODE + report.client, MessageType.TRAIN))
+    metrics = {"num-examples": report.examples, "train-loss": report.loss}
+    return Answer(report, HeldReply(trained.arrays, metrics))

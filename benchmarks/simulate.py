@@ -1,0 +1,239 @@
+"""How fast a fleet is simulated: the engine of the virtual clock, and Flower's.
+
+    python -m benchmarks.simulate --clients 1000 --per-round 100 --task noop --engine virtual,flower
+
+Both run the same clients and the same strategy over the same fleet of four boards, each engine in
+processes of its own. Flower's Simulation Runtime (Ray) is as the app uses it: every client is asked
+for its offer in every round, by message. Seconds a round are wall time, the median of the rounds
+after the first; what the first takes beyond that counts as start-up. Memory is the highest sum of
+proportional set sizes over an engine's processes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import multiprocessing
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from powerctl import console
+from powerctl.errors import InvalidInput
+from strategies.catalogue import policy_names
+from strategies.run_config import RunConfig
+
+_ROOT = Path(__file__).resolve().parents[1]
+_BOARDS = ("orin-agx", "orin-nx", "orin-nano", "xavier-nx")
+_PERIOD_S = 0.2  # of looking at memory, and at Flower's rounds
+
+
+def fleet_file(folder: Path, clients: int) -> Path:
+    """A fleet of so many clients, evenly of four boards."""
+    counts = [len(range(i, clients, len(_BOARDS))) for i in range(len(_BOARDS))]
+    groups = [
+        f'[[group]]\nboard = "{board}"\ncount = {count}\n'
+        for board, count in zip(_BOARDS, counts, strict=True)
+        if count
+    ]
+    path = folder / "fleet.toml"
+    path.write_text("\n".join(groups), encoding="utf-8")
+    return path
+
+
+def run_virtual(config: RunConfig, began_s: float) -> list[float]:
+    """Seconds, since it began, of the initial model's row and of each round's end."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=_virtual, args=(config, there))
+    child.start()
+    there.close()
+    try:
+        return [at_s - began_s for at_s in here.recv()]
+    except EOFError:
+        raise InvalidInput("the simulation failed; see above") from None
+    finally:
+        child.join()
+
+
+def _virtual(config: RunConfig, reply: Connection) -> None:
+    from server.simulation import simulate
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    ends_s: list[float] = []
+    simulate(config, lambda row: ends_s.append(time.time()))
+    reply.send(ends_s)
+
+
+def run_flower(config: RunConfig, began_s: float) -> list[float]:
+    """The same by Flower; rounds end when their checkpoints appear."""
+    from server.flower_run import run_on_flower
+
+    ends_s: list[float] = []
+
+    def watch() -> None:
+        folder = Path(config.out_dir) / config.run_name / "checkpoints"
+        while len(ends_s) <= config.rounds and not over.wait(_PERIOD_S / 10):
+            if (folder / f"round-{len(ends_s):04d}.pt").exists():
+                ends_s.append(time.time() - began_s)
+
+    over = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        n_clients = config.min_nodes
+        run_on_flower(_ROOT, n_clients, config.to_flower(), relay=lambda line: None)
+    finally:
+        over.set()
+        watcher.join()
+    return ends_s
+
+
+_ENGINES: dict[str, Callable[[RunConfig, float], list[float]]] = {
+    "virtual": run_virtual,
+    "flower": run_flower,
+}
+
+
+@contextmanager
+def memory_watched() -> Iterator[list[float]]:
+    """Megabytes of this process's descendants, the highest so far, in a list of one."""
+    highest = [0.0]
+
+    def watch() -> None:
+        while not over.wait(_PERIOD_S):
+            highest[0] = max(highest[0], _descendants_mb())
+
+    over = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield highest
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _descendants_mb() -> float:
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue  # it has just ended
+    family, size = {multiprocessing.current_process().pid}, 0
+    while len(family) > size:
+        size = len(family)
+        family |= {pid for pid, parent in parents.items() if parent in family}
+    family.discard(multiprocessing.current_process().pid)
+    return sum(_proportional_mb(pid) for pid in family if pid is not None)
+
+
+def _proportional_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def measured(engine: str, config: RunConfig, clients: int) -> dict[str, Any]:
+    """One engine's row."""
+    began_s = time.time()
+    with memory_watched() as highest_mb:
+        ends_s = _ENGINES[engine](config, began_s)
+    peak_mb = highest_mb[0]
+    if engine == "virtual":  # a short run ends between two looks
+        peak_mb = max(peak_mb, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+    took_s = [after - before for before, after in pairwise(ends_s)]
+    round_s = median(took_s[1:] or took_s)
+    with open(Path(config.out_dir) / config.run_name / "rounds.csv", encoding="utf-8") as file:
+        trained = [int(row["reported"]) for row in csv.DictReader(file) if row["reported"]]
+    return {
+        "engine": engine,
+        "clients": clients,
+        "per_round": config.per_round,
+        "rounds": config.rounds,
+        "client_rounds_per_s": median(trained) / round_s,
+        "seconds_per_round": round_s,
+        "startup_s": ends_s[1] - round_s,
+        "peak_mb": peak_mb,
+        "task": config.task,
+        "strategy": config.strategy,
+        "local_epochs": config.local_epochs,
+    }
+
+
+def _engines(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(_ENGINES):
+        raise click.BadParameter(f"no engine {', '.join(unknown)}; there are virtual and flower")
+    return names
+
+
+@click.command(help=__doc__)
+@click.option("--clients", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--per-round", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--task", type=click.Choice(["noop", "digits"]), default="noop", show_default=True)
+@click.option("--engine", "engines", default="virtual,flower", callback=_engines, show_default=True)
+@click.option("--strategy", type=click.Choice(policy_names()), default="random", show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Local ones.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: as it pays.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--json", "json_path", type=click.Path(), help="Also write the rows as JSON.")
+def main(
+    clients: int,
+    per_round: int,
+    rounds: int,
+    task: str,
+    engines: list[str],
+    strategy: str,
+    epochs: int,
+    workers: int,
+    seed: int,
+    json_path: str | None,
+) -> None:
+    """Run the benchmark."""
+    rows = []
+    for engine in engines:
+        with tempfile.TemporaryDirectory() as text:
+            config = RunConfig(
+                task=task,
+                fleet=str(fleet_file(Path(text), clients)),
+                strategy=strategy,
+                rounds=rounds,
+                per_round=per_round,
+                local_epochs=epochs,
+                workers=workers,
+                seed=seed,
+                min_nodes=clients,
+                out_dir=text,
+                name=engine,
+                timeout_s=3600.0,
+            )
+            click.echo(f"{engine} ...", err=True)
+            rows.append(measured(engine, replace(config), clients))
+    columns = list(rows[0])
+    console.print_table(columns, [[row[column] for column in columns] for row in rows])
+    if len(rows) == 2:
+        ratio = rows[0]["client_rounds_per_s"] / rows[1]["client_rounds_per_s"]
+        click.echo(f"{rows[0]['engine']} is {ratio:.3g} times as fast as {rows[1]['engine']}")
+    if json_path:
+        Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,130 @@
+"""Several processes that train clients: the same result as one, sooner."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+from client.fleet import load_fleet
+from client.local import ClientState
+from powerctl.errors import PowerctlError
+from powerctl.rounds import RoundAssignment
+from server.virtual.clients import Clients, Instructions, Trained
+from strategies.run_config import RunConfig
+
+Jobs = Sequence[tuple[RoundAssignment, ClientState]]
+_PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
+
+
+class Trains(Protocol):
+    """What trains the clients of a round."""
+
+    def train(self, instructions: Instructions, jobs: Jobs) -> list[Trained | None]:
+        """One result per job, in their order; None for who raised."""
+        ...
+
+    def close(self) -> None:
+        """End what was started."""
+
+
+class WorkerDied(PowerctlError):
+    """A worker process ended."""
+
+
+class Workers:
+    """Processes with a resident model each, among which the clients of a round are shared out.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    n : int
+        Processes.
+    """
+
+    def __init__(self, config: RunConfig, n: int) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for _ in range(n):
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(config, there), daemon=True)
+            process.start()
+            there.close()
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def train(self, instructions: Instructions, jobs: Jobs) -> list[Trained | None]:
+        """One result per job, in their order; None for who raised."""
+        n = len(self._pipes)
+        results: list[Trained | None] = [None] * len(jobs)
+        try:
+            for first, pipe in enumerate(self._pipes):
+                pipe.send((instructions, jobs[first::n]))
+            for first, pipe in enumerate(self._pipes):
+                results[first::n] = pipe.recv()
+        except (EOFError, OSError):
+            raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
+        return results
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join()
+
+
+def _work(config: RunConfig, pipe: Connection) -> None:
+    """A worker process, until the other end of its pipe is closed."""
+    clients = Clients(config, load_fleet(config.fleet))
+    while True:
+        try:
+            instructions, jobs = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(clients.train(instructions, jobs))
+
+
+class AsItPays:
+    """Trains in this process, and in as many as there are cores once that will have paid.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._left = config.rounds
+        self._trains: Trains = Clients(config, load_fleet(config.fleet))
+        self._cores = len(os.sched_getaffinity(0))
+        if multiprocessing.parent_process() is not None:
+            self._cores = 1  # the others are for this process's siblings
+
+    def train(self, instructions: Instructions, jobs: Jobs) -> list[Trained | None]:
+        """One result per job, in their order; None for who raised."""
+        began_s = time.monotonic()
+        results = self._trains.train(instructions, jobs)
+        took_s, self._left = time.monotonic() - began_s, self._left - 1
+        if self._cores > 1 and took_s * self._left > _PAYS_S:
+            self._trains, self._cores = Workers(self._config, self._cores), 1
+        return results
+
+    def close(self) -> None:
+        """End what was started."""
+        self._trains.close()
+
+
+def trains(config: RunConfig) -> Trains:
+    """What trains the clients of a run, in as many processes as its configuration says."""
+    if config.workers == 0:
+        return AsItPays(config)
+    if config.workers == 1:
+        return Clients(config, load_fleet(config.fleet))
+    return Workers(config, config.workers)

@@ -1,0 +1,62 @@
+"""Replies that hold their numbers: what Flower's aggregations take, without serialising."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
+
+Numbers = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class HeldArray:
+    """In place of Flower's Array."""
+
+    values: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array's."""
+        return self.values.shape
+
+    def numpy(self) -> NDArray[Any]:
+        """The numbers; shared, not copied."""
+        return self.values
+
+
+class HeldContent(dict[str, Any]):
+    """In place of Flower's RecordDict."""
+
+    @cached_property
+    def array_records(self) -> dict[str, dict[str, HeldArray]]:
+        """The one record of arrays."""
+        return {"arrays": self["arrays"]}
+
+    @cached_property
+    def metric_records(self) -> dict[str, dict[str, float]]:
+        """The one record of metrics."""
+        return {"metrics": self["metrics"]}
+
+
+class HeldReply:
+    """In place of a Message with a client's arrays and metrics.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        By the names of the model's.
+    metrics : mapping
+        With the weight that the aggregation reads.
+    """
+
+    def __init__(self, arrays: Numbers, metrics: Mapping[str, float]) -> None:
+        held = {name: HeldArray(values) for name, values in arrays.items()}
+        self.content = HeldContent(arrays=held, metrics=dict(metrics))
+
+    def has_error(self) -> bool:
+        """It is of a client that has trained."""
+        return False
