@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,10 +136,9 @@ class LocalClient:
         """
         now = self._conditions(clock_s)
         device = self._open_device(seed=0)
-        return self._offer(device, now, self._beside(device, now))
+        return self._offer(now, self._beside(device, now))
 
-    def _offer(self, device: Device, now: Conditions, beside: Beside) -> RoundOffer:
-        choices = choices_of(self._predicting, device.board, device.space, self.workload)
+    def _offer(self, now: Conditions, beside: Beside) -> RoundOffer:
         front, spare_j = beside.front, float(now.spare_j[0])
         allowance_j = min(self.profile.limits.allowance_j(self.state.spent_j), spare_j)
         decline = ""
@@ -157,7 +157,7 @@ class LocalClient:
             front=front,
             maxn_time_s=beside.maxn_time_s,
             maxn_energy_j=beside.maxn_energy_j,
-            idle_power_w=choices.idle_power_w,
+            idle_power_w=beside.idle_power_w,
             transfer_s=self.profile.transfer_s(self.workload.model_bytes),
             allowance_j=allowance_j,
             decline=decline,
@@ -201,38 +201,38 @@ class LocalClient:
         now, seed = self._conditions(clock_s), self._seed(server_round)
         device = self._open_device(seed)
         beside = self._beside(device, now)
-        offer = self._offer(device, now, beside)
+        offer = self._offer(now, beside)
         plan = plan_round(offer, assignment, device.space.maximum)
         if not (now.leaves_s[0] and now.battery_j[0]):  # even MAXN, blind to limits, needs these
             plan = RoundPlan((), offer.decline)
         if plan.decline:
             return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
         training = self._training(model, seed, proximal_mu)
-        blind = assignment.power == "maxn"
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
         fate = Fate.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
-        end_s = assignment.deadline_s if blind else min(assignment.deadline_s, offer.available_s)
-        time_limit_s = end_s - offer.transfer_s
+        end_s, energy_cap_j, guard = assignment.deadline_s, battery_j, None
+        blind = assignment.power == "maxn"
+        if not blind:
+            end_s = min(end_s, offer.available_s)
+            energy_cap_j = min(assignment.energy_cap_j, offer.allowance_j)
+            guard = self._guard(device, offer)
         shared = beside.on(device)
         done = execute_plan(
             shared,
             self.workload,
             plan,
             training.steps(),
-            time_limit_s=min(time_limit_s, fate.training_s),
-            energy_cap_j=battery_j if blind else min(assignment.energy_cap_j, offer.allowance_j),
-            guard=None if blind else self._guard(device, offer),
+            time_limit_s=min(end_s - offer.transfer_s, fate.training_s),
+            energy_cap_j=energy_cap_j,
+            guard=guard,
             progress=None if progress is None else partial(progress, training.losses),
         )
         self._learn(device, done, training)
         self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
-        cut = done.stopped == "deadline" and fate.training_s < time_limit_s
+        cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
         empty = blind and done.stopped == "energy"
-        return replace(
-            self._report(offer, assignment, plan, done),
-            lost=BATTERY if empty else fate.lost(done.time_s, cut),
-            **served(shared),
-        )
+        lost = BATTERY if empty else fate.lost(done.time_s, cut)
+        return self._report(offer, assignment, plan, done, lost=lost, **served(shared))
 
     def _training(self, model: nn.Module, seed: int, proximal_mu: float) -> Training:
         own: Callable[[], Training] | None = getattr(self.task, "training", None)
@@ -265,6 +265,7 @@ class LocalClient:
         assignment: RoundAssignment,
         plan: RoundPlan,
         done: Execution,
+        **more: Any,
     ) -> RoundReport:
         return RoundReport(
             client=offer.client,
@@ -288,6 +289,7 @@ class LocalClient:
             decline=plan.decline,
             guard_steps=done.guard_steps,
             guard_cause=done.guard_cause,
+            **more,
         )
 
     @property

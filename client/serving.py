@@ -71,6 +71,8 @@ class Beside:
         Modes in which every request is answered in time, within the power limit.
     maxn_time_s, maxn_energy_j : float
         A minibatch at MAXN, whether or not requests are answered in time.
+    idle_power_w : float
+        While waiting, in the lowest mode.
     service : Service
         What it serves.
     batch_size : mapping of PowerMode to int
@@ -80,6 +82,7 @@ class Beside:
     front: Front
     maxn_time_s: float
     maxn_energy_j: float
+    idle_power_w: float
     service: Service
     batch_size: Mapping[PowerMode, int]
 
@@ -110,9 +113,9 @@ def beside(
     """
     if service.rate_hz:
         return _beside(choices, device.board, device.space, service, learned, power_limit_w)
-    return Beside(
-        choices.front(learned, power_limit_w), *choices.maxn(learned), service, batch_size={}
-    )
+    maxn_time_s, maxn_energy_j = choices.maxn(learned)
+    front, idle_power_w = choices.front(learned, power_limit_w), choices.idle_power_w
+    return Beside(front, maxn_time_s, maxn_energy_j, idle_power_w, service, batch_size={})
 
 
 @lru_cache(maxsize=4096)
@@ -158,6 +161,7 @@ def _beside(
         ),
         maxn_time_s=float(time_s[0]),
         maxn_energy_j=float(train.energy_j[0]),
+        idle_power_w=choices.idle_power_w,
         service=service,
         batch_size={modes.mode(i): sizes[best[i]] for i in (0, *keeps)},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from powerctl.errors import InvalidInput, ModeNotInSpace
@@ -74,12 +75,12 @@ class ModeAxes:
     def __contains__(self, mode: PowerMode) -> bool:
         return all(v in axis for v, axis in zip(mode.values, self.axes, strict=True))
 
-    @property
+    @cached_property
     def maximum(self) -> PowerMode:
         """Every axis at its highest: the MAXN mode."""
         return PowerMode(*(axis[-1] for axis in self.axes))
 
-    @property
+    @cached_property
     def minimum(self) -> PowerMode:
         """Every axis at its lowest."""
         return PowerMode(*(axis[0] for axis in self.axes))

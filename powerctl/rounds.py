@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +27,12 @@ SWITCH_S = 0.2
 TIME_RESERVE = 0.1  # plans end this share of their time before the deadline: predictions err
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Front:
     """A device's choices for one minibatch: modes with their time, energy and power.
 
-    Sorted from the fastest to the one of least energy; arrays of shape (n,).
+    Sorted from the fastest to the one of least energy; arrays of shape (n,). They do not change:
+    plans made from a front are remembered.
     """
 
     modes: tuple[PowerMode, ...]
@@ -306,6 +307,7 @@ Mix = tuple[tuple[int, int], ...]
 """Points of a front, and minibatches in each."""
 
 
+@lru_cache(maxsize=4096)  # a fleet has many units that offer, and are asked, the same
 def cheapest(
     front: Front,
     minibatches: int,

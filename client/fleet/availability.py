@@ -118,13 +118,16 @@ class Availability:
         check_keys(table, {"mean_on_s", "mean_off_s", "trace", "foreseen"})
         if "trace" not in table and ("mean_on_s" in table) != ("mean_off_s" in table):
             raise InvalidInput("mean_on_s and mean_off_s belong together")
+        foreseen = table.get("foreseen", True)
+        if not isinstance(foreseen, bool):
+            raise InvalidInput(f"foreseen is true or false, got {foreseen!r}")
         means = {k: v for k, v in table.items() if k.startswith("mean_")}
         traces = read_traces(folder / table["trace"]) if "trace" in table else NO_TRACES
         return cls(
             times=MeanTimes.read(means, count),
             trace=np.arange(count) % len(traces) if len(traces) else np.full(count, -1),
             traces=traces,
-            foreseen=np.full(count, bool(table.get("foreseen", True))),
+            foreseen=np.full(count, foreseen),
         )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -73,6 +73,3 @@ class Fleet(Sequence[ClientProfile]):
             surroundings=self.surroundings,
             row=client,
         )
-
-    def __iter__(self) -> Iterator[ClientProfile]:
-        return (self[client] for client in range(len(self)))

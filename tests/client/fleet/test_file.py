@@ -61,6 +61,7 @@ def test_a_group_gives_one_number_for_all_or_one_for_each(tmp_path):
             "no inference workload",
         ),
         ('[[group]]\nboard = "nano"\navailability = {mean_on_s = 3}', "belong together"),
+        ('[[group]]\nboard = "nano"\navailability = {foreseen = "no"}', "true or false"),
         ('[[group]]\nboard = "nano"\navailability = {trace = "no.json"}', "no.json: no such file"),
         ('[[group]]\nboard = "nano"\nfailures = {silent_share = -1}', "silent_share must be at"),
         ('[[group]]\nboard = "nano"\nlink_mbit_s = {median = 3}', "a distribution is"),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.tasks.skews import split_samples
+from client.tasks.task import client_labels, load_task
 from powerctl.errors import InvalidInput, UnknownName
 
 LABELS = np.arange(20_000) % 10
@@ -44,6 +45,17 @@ def test_iid_gives_equal_parts_of_one_mix():
     split = split_samples(LABELS, N, "iid", 0)
     assert set(split.sizes.tolist()) == {200} and labels_of(split).min() == 10
     assert not np.array_equal(split[0], split_samples(LABELS, N, "iid", 1)[0])
+
+
+def test_clients_tell_their_labels_with_as_much_noise_as_privacy_asks_for():
+    task = load_task("digits")
+    told = client_labels(task, 20, "shards:2", 0, 0.0)
+    labels = task.train_samples().labels.numpy()
+    split = split_samples(labels, 20, "shards:2", 0)
+    assert told.tolist() == [np.bincount(labels[part], minlength=10).tolist() for part in split]
+    noise = client_labels(task, 20, "shards:2", 0, 0.1) - told
+    assert np.abs(noise).mean() == pytest.approx(10, rel=0.3)
+    assert np.array_equal(noise, client_labels(task, 20, "shards:2", 0, 0.1) - told)
 
 
 @pytest.mark.parametrize(
