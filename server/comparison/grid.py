@@ -114,7 +114,7 @@ class Comparison:
             for key, value in (*options.items(), ("out", out))
         ]
         return [
-            " ".join(("wattfed compare", *words, f"--seed {seeds[0]} --seeds {len(seeds)}"))
+            " \\\n  ".join(("wattfed compare", *words, f"--seed {seeds[0]} --seeds {len(seeds)}"))
             for seeds in _ranges(self.seeds)
         ]
 

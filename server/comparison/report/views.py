@@ -26,7 +26,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Turn:
-    """A client's part in a round: transfer, training, then waiting for the others."""
+    """A client's part in a round: transfer, training, then waiting for the others.
+
+    `used` is False where the update was lost, or came too late.
+    """
 
     client: int
     transfer_s: float
@@ -124,12 +127,13 @@ def _typical_round(result: FederationResult) -> RoundView | None:
 
 def _turn(report: RoundReport, round_time_s: float) -> Turn:
     busy_s = report.transfer_s + report.time_s
+    waiting_s = 0.0 if report.lost else max(round_time_s - busy_s, 0.0)
     return Turn(
         client=report.client,
         transfer_s=report.transfer_s,
         train_s=report.time_s,
-        waiting_s=max(round_time_s - busy_s, 0.0),
+        waiting_s=waiting_s,
         power_w=report.energy_j / report.time_s,
         modes=report.modes,
-        used=report.used,
+        used=report.used and not report.lost,
     )

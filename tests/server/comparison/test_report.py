@@ -13,11 +13,17 @@ import numpy as np
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.rounds import RoundAssignment
 from server.comparison.folder import ComparisonFolder
 from server.comparison.measures import measures_of
 from server.comparison.report.building import build_report
 from server.comparison.report.charts import line_chart, mean_of_curves, ticks
+from server.comparison.report.views import view_of
+from server.federation import FederationResult
+from server.history import RoundRow
+from strategies.ledger import Ledger
 from tests.server.comparison.running import run
+from tests.strategies.offers_of import report
 
 
 class Page(HTMLParser):
@@ -130,6 +136,20 @@ def test_a_single_run_and_its_baselines_have_a_report_too(whole, tmp_path):
     other = run_folder / "against-random-maxn"
     shutil.copytree(whole.path / "runs" / "random-maxn-2-seed0", other)
     assert len(Page(build_report(run_folder).read_text()).tables[-1]) == 1 + 2
+
+
+def test_a_round_shows_who_waited_and_whose_update_was_lost(comparison, tmp_path):
+    ledger = Ledger()
+    lost = report(2, time_s=6.0, lost="crashed")
+    entry = ledger.record(
+        1, [RoundAssignment(i, 10) for i in range(3)], [report(0), report(1, time_s=15.0), lost]
+    )
+    rows = (RoundRow(0, 0.1, 2.0, 0.0, 0.0), RoundRow(1, 0.5, 1.0, 15.5, entry.energy_j, entry))
+    result = FederationResult(comparison.base, rows, ledger, tmp_path)
+    fast, slow, crashed = view_of(result, 3, (0.9,)).typical.turns
+    assert fast.waiting_s == pytest.approx(5.0) and slow.waiting_s == 0.0
+    assert fast.used and slow.used
+    assert not crashed.used and crashed.waiting_s == 0.0
 
 
 def test_folders_without_runs_are_named(comparison, tmp_path):
