@@ -143,9 +143,12 @@ def _enough(study: Study, each: Slice) -> str:
     *fewer, most = each.cells[1:]
     for cell in fewer:
         effect = study.effect(cell, most, "epoch", LATER)
-        if effect is not None and effect.ratio.low > 1 - MARGIN:
-            levels = f"{_level(each, cell)} → {_level(each, most)}"
-            return f"workers {levels} shorten epochs by less than {_MARGIN} ({effect.ratio})"
+        if effect is None or not effect.ratio.low > 1 - MARGIN:
+            continue
+        name = f"workers {_level(each, cell)} → {_level(each, most)}"
+        if _sure(effect):
+            return f"{name} {_changed(effect, 'epochs')}"
+        return f"{name} shorten epochs by less than {_MARGIN} ({effect.ratio})"
     return ""
 
 

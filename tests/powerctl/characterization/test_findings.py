@@ -49,6 +49,11 @@ def test_workers_that_gain_nothing_more_are_named(made):
     assert [t for t in said(study) if t.startswith("Workers 2 → 4 shorten epochs by less than 5 %")]
 
 
+def test_workers_that_cost_more_than_they_save_are_said_to(made):
+    study = made({BASE: (3.0, 5.0), TWO: (0.1, 5.0), NONE: (10.0, 5.0)}, noise=0.002)
+    assert [t for t in said(study) if t.startswith("Workers 2 → 4 raise epochs by 5")]
+
+
 def test_a_disc_that_is_slow_once_matters_in_the_first_epoch_only(made):
     slow = replace(BASE, storage="hdd")
     study = made({BASE: (0.5, 5.0, 0.5), slow: (0.5, 5.0, 20.0)}, noise=0.002)
