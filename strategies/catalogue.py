@@ -22,8 +22,10 @@ from strategies.policy import SelectionPolicy
 from strategies.power_of_choice import PowerOfChoice
 from strategies.random_selection import RandomSelection
 from strategies.refl import REFL
+from strategies.robust import MultiKrum, TrimmedMean, least_updates
 from strategies.round_robin_tiers import RoundRobinTiers
 from strategies.run_config import RunConfig
+from strategies.safeguard import Safeguard
 from strategies.tifl import TiFL
 
 _POLICIES: dict[str, Callable[[RunConfig], SelectionPolicy]] = {
@@ -50,8 +52,11 @@ _AGGREGATIONS: dict[str, type[FedAvg]] = {
     "fedadagrad": flower.FedAdagrad,
     "fedyogi": flower.FedYogi,
     "fedmedian": flower.FedMedian,
-    "fedtrimmedavg": flower.FedTrimmedAvg,
+    "fedtrimmedavg": TrimmedMean,
     "fedprox": flower.FedProx,
+    "krum": flower.Krum,
+    "multikrum": MultiKrum,
+    "bulyan": flower.Bulyan,
 }
 
 
@@ -90,11 +95,34 @@ def policy_parameters(policy: SelectionPolicy) -> dict[str, Any]:
 
 
 def make_aggregation(config: RunConfig) -> FedAvg:
-    """One of Flower's strategies, which aggregates whatever arrives."""
-    name = config.aggregation
+    """One of Flower's strategies behind the run's quorum and clipping.
+
+    Raises
+    ------
+    UnknownName
+        Listing the known aggregations.
+    InvalidInput
+        If a round has too few clients for the aggregation to withstand so many hostile ones.
+    """
+    name, hostile = config.aggregation, config.hostile
     if name not in _AGGREGATIONS:
         raise UnknownName("aggregation", name, _AGGREGATIONS)
-    own: dict[str, Any] = {"proximal_mu": config.proximal_mu} if name == "fedprox" else {}
-    return _AGGREGATIONS[name](
-        fraction_train=1.0, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **own
+    least = least_updates(name, hostile)
+    if config.per_round < least:
+        raise InvalidInput(
+            f"{name} withstands {hostile} hostile clients among at least {least}, per-round is "
+            f"{config.per_round}; raise per-round or lower hostile"
+        )
+    own: dict[str, dict[str, Any]] = {
+        "fedprox": {"proximal_mu": config.proximal_mu},
+        "fedtrimmedavg": {"hostile": hostile},
+        **{key: {"num_malicious_nodes": hostile} for key in ("krum", "multikrum", "bulyan")},
+    }
+    aggregation = _AGGREGATIONS[name](
+        fraction_train=1.0,
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        **own.get(name, {}),
     )
+    return Safeguard(aggregation, max(config.min_reports, least), config.clip_norm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -144,15 +144,24 @@ class Ledger:
             guarded=_count(report.guard_steps > 0 for report in trained),
             latency_violations=_count(report.broke_latency for report in trained),
             transfer_energy_j=sum(_transfer_j(report) for report in trained),
-            wasted_energy_j=sum(
-                r.energy_j + _transfer_j(r) for r in (*closed.dropped, *rejected, *lost)
-            ),
+            wasted_energy_j=_spent_j([*closed.dropped, *rejected, *lost]),
             stale=_count(report.staleness > 0 for report in here),
             dropped=len(closed.dropped),
             inference_energy_j=sum(report.inference_energy_j for report in trained),
         )
         self.entries.append(entry)
         return entry
+
+    def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
+        """Enter that some updates of the last round were of no use after all."""
+        last = self.entries[-1]
+        wasted_energy_j = last.wasted_energy_j + _spent_j(reports)
+        self.entries[-1] = replace(last, wasted_energy_j=wasted_energy_j)
+        return self.entries[-1]
+
+
+def _spent_j(reports: Sequence[RoundReport]) -> float:
+    return sum(report.energy_j + _transfer_j(report) for report in reports)
 
 
 def _transfer_j(report: RoundReport) -> float:

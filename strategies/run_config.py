@@ -37,8 +37,15 @@ class RunConfig:
         "Power policy of the selected: maxn (blind to limits), fastest within the limits, or "
         "slack (least energy that meets the deadline; pace always does this).",
     )
-    aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, fedadam, ...")
+    aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, multikrum, ...")
     proximal_mu: float = _option(0.1, "Pull of fedprox to the global model.")
+    hostile: int = _option(
+        1, "Clients in a round that fedtrimmedavg, krum, multikrum or bulyan withstands."
+    )
+    clip_norm: float = _option(
+        0.0, "Shorten updates longer than so many medians of the round's; 0 leaves them."
+    )
+    min_reports: int = _option(1, "With fewer updates in a round the model stays as it is.")
     rounds: int = _option(15, "Federated rounds.")
     target_accuracy: float = _option(
         0.0, "Stop after the round that reaches it; 0 runs all rounds."
@@ -77,13 +84,22 @@ class RunConfig:
     timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
-        for key in ("rounds", "per_round", "local_epochs", "min_nodes"):
+        for key in ("rounds", "per_round", "local_epochs", "min_nodes", "min_reports"):
             if getattr(self, key) < 1:
                 raise InvalidInput(f"{flag(key)} must be at least 1, got {getattr(self, key)}")
         for key in ("learning_rate", "dirichlet_alpha", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise InvalidInput(f"{flag(key)} must be positive, got {getattr(self, key):g}")
-        for key in ("deadline_s", "proximal_mu", "seed", "label_privacy", "workers"):
+        zero_or_more = (
+            "deadline_s",
+            "proximal_mu",
+            "hostile",
+            "clip_norm",
+            "seed",
+            "label_privacy",
+            "workers",
+        )
+        for key in zero_or_more:
             if not getattr(self, key) >= 0:
                 raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
         if not 0 <= self.target_accuracy <= 1:
@@ -91,6 +107,10 @@ class RunConfig:
                 f"target-accuracy must be between 0 and 1, got {self.target_accuracy:g}"
             )
         self.closing  # noqa: B018 - raises for what it cannot be
+        if self.min_reports > self.per_round:
+            raise InvalidInput(
+                f"min-reports is {self.min_reports}, more than the {self.per_round} of per-round"
+            )
         if self.power not in POWER_POLICIES:
             raise UnknownName("power policy", self.power, POWER_POLICIES)
 

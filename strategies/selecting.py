@@ -142,6 +142,9 @@ class SelectingStrategy(Strategy):
         replies = replies_to_aggregate(closed.arrived, base, self.closing.late)
         if replies:
             result = self.aggregation.aggregate_train(server_round, cast(list[Message], replies))
+            if result[0] is None:  # as without a quorum
+                used = [flight.report for flight in closed.arrived if flight.update is not None]
+                entry = self.ledger.waste(used)
         if self.on_round is not None:
             self.on_round(entry)
         return result
@@ -169,10 +172,16 @@ class SelectingStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Read the reports, and close the round."""
         answers = []
+        awaited = {assignment.client for assignment in self._assignments}
         for reply in replies:
             report = self._report(reply)
-            if report is not None:
-                answers.append(Answer(report, reply))
+            if report is None:
+                continue
+            if report.client not in awaited:
+                log(WARNING, "client %s: a late, repeated or uncalled-for reply", report.client)
+                continue
+            awaited.remove(report.client)
+            answers.append(Answer(report, reply))
         return self.close(server_round, answers)
 
     def configure_evaluate(
@@ -190,7 +199,7 @@ class SelectingStrategy(Strategy):
     def summary(self) -> None:
         """Log the policy and the aggregation in force."""
         log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
-        log(INFO, "\t└──> Aggregation: %s", type(self.aggregation).__name__)
+        log(INFO, "\t└──> Aggregation: %s", self.aggregation)
 
     def _report(self, reply: Message) -> RoundReport | None:
         """The report of a reply; None, with the client named in the log, if there is none."""

@@ -39,7 +39,7 @@ from server.keys import Keys
 __all__ = ["COMPLETED", "Federation", "RunResult"]
 
 _HOST = "127.0.0.1"
-_ONLINE_S = 60.0
+_ONLINE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Federation:
     Raises
     ------
     FlowerRunFailed
-        On entering, if a process ends or the nodes are not online within a minute.
+        On entering, if a process ends or the nodes are not online within two minutes.
     """
 
     def __init__(
@@ -152,6 +152,28 @@ class Federation:
         )
         self._tools.await_superlink(self._superlink, self.ports, self.keys.authority)
 
+    def add_node(self, node_config: Mapping[str, Any]) -> None:
+        """Start one more SuperNode, whose key is registered."""
+        self._node_configs = [*self._node_configs, node_config]
+        self.start_node(len(self._node_configs) - 1)
+
+    def await_log(self, name: str, text: str) -> None:
+        """Wait until a process has logged a text."""
+        give_up = time.monotonic() + _ONLINE_S
+        while text not in self._tools.log(name).read_text(errors="replace"):
+            assert time.monotonic() < give_up, tail(self._tools.log(name))
+            time.sleep(0.2)
+
+    def start_stranger(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+        """Start a SuperNode that nobody registered, or that does not know whom to trust."""
+        command = ("flower-supernode", "--superlink", self.ports.fleet)
+        ports = self.ports.supernode_options()
+        return self._tools.start(name, *command, *ports, *options, home=f"{name}-home")
+
+    def flwr(self, *arguments: str) -> dict[str, Any]:
+        """The JSON answer of a ``flwr`` command to the SuperLink."""
+        return self._tools.flwr(*arguments)
+
     def start_node(self, i: int) -> None:
         """Start a SuperNode, or start it again."""
         pairs = (f"{k}={toml_scalar(k, value)}" for k, value in self._node_configs[i].items())
@@ -171,15 +193,27 @@ class Federation:
             _, public = self.keys.node(f"node-{i}")
             self._tools.flwr("supernode", "register", str(public))
             self.start_node(i)
-        self._await_nodes()
+        self.await_nodes()
 
-    def _await_nodes(self) -> None:
+    def await_nodes(self, restarting: bool = False) -> None:
+        """Wait until every SuperNode is online.
+
+        Parameters
+        ----------
+        restarting : bool
+            Start those that end again, as systemd does: the SuperLink refuses a node that comes
+            back before it has noticed that it was away.
+        """
         give_up = time.monotonic() + _ONLINE_S
         while True:
             nodes = self._tools.flwr("supernode", "list")["nodes"]
             if sum(node["status"] == "online" for node in nodes) == len(self._nodes):
                 return
             ended = [i for i, node in self._nodes.items() if node.poll() is not None]
+            if restarting:
+                for i in ended:
+                    self.start_node(i)
+                ended = []
             if ended or time.monotonic() > give_up:
                 which = f"SuperNodes {ended} ended" if ended else "not all SuperNodes are online"
                 raise FlowerRunFailed(f"{which}; status: {[node['status'] for node in nodes]}")

@@ -293,4 +293,6 @@ def test_names_of_policies_and_aggregations_are_checked():
         make_policy(RunConfig(strategy="fedsc"))
     with pytest.raises(UnknownName, match="fedavg"):
         make_aggregation(RunConfig(aggregation="fedmagic"))
-    assert [make_aggregation(RunConfig(aggregation=name)) for name in aggregation_names()]
+    assert [
+        make_aggregation(RunConfig(aggregation=name, per_round=7)) for name in aggregation_names()
+    ]

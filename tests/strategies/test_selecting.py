@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from powerctl.rounds import RoundAssignment
+from powerctl.rounds import RoundAssignment, RoundReport
 from server.in_process_grid import InProcessGrid
 from strategies.all_clients import AllClients
 from strategies.catalogue import make_aggregation
@@ -116,6 +118,39 @@ def test_a_failure_is_named_by_its_client(caplog):
 def test_a_round_in_which_all_fail_changes_nothing():
     entry, result = one_round(dict.fromkeys(range(4), "raise"))
     assert entry.failed == 4 and len(result.arrays) == 0
+
+
+def test_without_a_quorum_the_model_stays_and_the_energy_is_wasted():
+    aggregation = make_aggregation(RunConfig(min_reports=4))
+    strategy = SelectingStrategy(AllClients(), aggregation, per_round=4)
+    grid = InProcessGrid(app, 4, {"fault-3": "nan"})
+    result = strategy.start(grid, ArrayRecord(START), num_rounds=1)
+    entry = strategy.ledger.entries[0]
+    assert len(result.arrays) == 0 and entry.reported == 4
+    assert entry.wasted_energy_j == pytest.approx(entry.train_energy_j + entry.transfer_energy_j)
+
+
+@pytest.mark.parametrize("again", ["twice", "in the next round"])
+def test_a_reply_that_comes_again_counts_once(again, caplog):
+    strategy = SelectingStrategy(AllClients(), make_aggregation(RunConfig()), per_round=4)
+    grid = InProcessGrid(app, 4, {})
+
+    def configured(server_round):
+        return strategy.configure_train(server_round, ArrayRecord(START), ConfigRecord(), grid)
+
+    replies = list(grid.send_and_receive(configured(1)))
+    of_client = {decode(RoundReport, reply.content[REPORT]).client: reply for reply in replies}
+    again_from_3 = copy.deepcopy(of_client[3])
+    if again == "in the next round":
+        strategy.aggregate_train(1, replies)
+        grid = InProcessGrid(app, 3, {})  # client 3 is gone
+        replies = list(grid.send_and_receive(configured(2)))
+    arrays, _ = strategy.aggregate_train(2, [*replies, again_from_3])
+    entry = strategy.ledger.entries[-1]
+    assert entry.reported == len(entry.clients)
+    mean = np.mean(entry.clients)
+    assert float(arrays.to_numpy_ndarrays()[0][0, 0]) == pytest.approx(mean)
+    assert any("client 3: a late" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("aggregation", ["fedprox", "fedmedian", "fedadam"])

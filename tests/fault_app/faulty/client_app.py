@@ -1,0 +1,49 @@
+"""A client that adds one to each number, unless the run's faults say otherwise.
+
+`faults` is ``ROUND:CLIENT:FAULT`` for each, with spaces between: `nan`, `shape`, `huge`, or `hang`,
+which leaves a file of its name when it has begun.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from strategies.records import OFFER, REPORT, encode
+from tests.strategies.offers_of import offer, report
+
+app = ClientApp()
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    return Message(
+        RecordDict({OFFER: encode(offer(context.node_config["partition-id"]))}), reply_to=message
+    )
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    client = context.node_config["partition-id"]
+    this = f"{message.content['config']['server-round']}:{client}:"
+    faults = str(context.run_config["faults"]).split()
+    fault = next((f.removeprefix(this) for f in faults if f.startswith(this)), "")
+    (weights,) = message.content["arrays"].to_numpy_ndarrays()
+    weights = weights + 1
+    if fault == "nan":
+        weights[0] = np.nan
+    if fault == "shape":
+        weights = weights[:3]
+    if fault == "huge":
+        weights = np.zeros(8_000_000, dtype=np.float32)
+    if fault == "hang":
+        Path(context.run_config["out-dir"], this.replace(":", "-") + "hang").touch()
+        time.sleep(600)
+    content = {
+        "arrays": ArrayRecord([weights]),
+        "metrics": MetricRecord({"num-examples": 1}),
+        REPORT: encode(report(client)),
+    }
+    return Message(RecordDict(content), reply_to=message)
