@@ -12,10 +12,10 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_HOME := $(CURDIR)/.flwr
 
-.PHONY: help setup run flower test test-oldest lint clean
+.PHONY: help setup run flower test test-oldest lint docs check-release clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 setup: $(VENV)/.installed ## make .venv and install what a run needs
 
@@ -36,8 +36,15 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(VENV)/.installed-dev ## the API reference, in build/docs
+	@$(BIN)/python -m pdoc --docformat numpy --output-directory build/docs powerctl strategies client server \
+	  '!client.agent.proto'
+
+check-release: $(VENV)/.installed ## build the wheel, and install it in a fresh environment for each extra
+	@PYTHON=$(BIN)/python release/check.sh
+
 clean: ## remove the environment and caches, not the results
-	rm -rf $(VENV) .venv-oldest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,9 +7,9 @@ import click
 from powerctl import console
 from server.commands.compare import compare, report
 from server.commands.flower import flower
+from server.commands.launching import keys, units
 from server.commands.simulate import simulate
 from server.commands.strategies import strategies
-from server.launching import keys, units
 
 _EXAMPLES = """\b
 Examples:
@@ -24,6 +24,7 @@ Examples:
 
 
 @click.group("wattfed", epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wattfed")
 def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
 

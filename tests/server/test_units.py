@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from server.cli import cli
-from server.launching import UNITS
+from server.commands.launching import UNITS
 
 
 def printed(unit: str) -> str:

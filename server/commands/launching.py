@@ -64,6 +64,6 @@ def units(unit: str) -> None:
 
     Its first lines say where it belongs and which file in /etc/wattfed configures it.
     """
-    template = Path(__file__).with_name("units") / f"{unit}.service"
+    template = Path(__file__).parents[1] / "units" / f"{unit}.service"
     text = template.read_text(encoding="utf-8")
     click.echo(text.replace("@BIN@", str(Path(sys.executable).parent)), nl=False)

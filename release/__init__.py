@@ -1,0 +1,1 @@
+"""What a release needs: its licences, and a check of its wheel."""

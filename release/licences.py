@@ -1,0 +1,82 @@
+"""Packages that wattfed needs, all the way down, with their licences, from installed metadata.
+
+python -m release.licences > docs/licences.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, requires
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+_HEAD = """\
+# Licences of what wattfed needs
+
+Made by `python -m release.licences > docs/licences.md`, from the metadata of the versions in
+`constraints.txt` on x86 Linux with Python 3.11. The extra `jetson` is not in it: jetson-stats
+(AGPL-3.0) is installed only where it is asked for, and nothing else needs it.
+
+| package | version | licence |
+|---|---|---|"""
+_LONGEST = 60  # some packages put the whole text where its name belongs
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package that is needed."""
+
+    name: str
+    version: str
+    licence: str
+
+
+def needed(name: str = "wattfed", extras: tuple[str, ...] = ()) -> list[Package]:
+    """What a package needs with some of its extras, but for itself, by name.
+
+    Dependencies that are not installed (of other systems, say) are left out.
+    """
+    found: dict[str, Package] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [(name, extra) for extra in ("", *extras)]
+    while waiting:
+        parent, extra = waiting.pop()
+        if (parent, extra) in seen:
+            continue
+        seen.add((parent, extra))
+        for requirement in map(Requirement, requires(parent) or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            child = canonicalize_name(requirement.name)
+            try:
+                metadata = distribution(child)
+            except PackageNotFoundError:
+                continue
+            found[child] = Package(child, metadata.version, licence(metadata))
+            waiting += [(child, wanted) for wanted in ("", *requirement.extras)]
+    return sorted(found.values(), key=lambda package: package.name)
+
+
+def licence(package: Distribution) -> str:
+    """The licence that a package's metadata names."""
+    metadata = package.metadata
+    classifiers = [
+        text.rpartition(" :: ")[2]
+        for text in metadata.get_all("Classifier") or ()
+        if text.startswith("License :: ") and not text.endswith("OSI Approved")
+    ]
+    stated = (metadata.get("License") or "").strip().split("\n")[0]
+    short = stated if len(stated) <= _LONGEST else ""
+    return metadata.get("License-Expression") or ", ".join(classifiers) or short or "not stated"
+
+
+def main() -> None:
+    """Print the list as Markdown."""
+    print(_HEAD)
+    for package in needed():
+        print(f"| {package.name} | {package.version} | {package.licence} |")
+
+
+if __name__ == "__main__":
+    main()
