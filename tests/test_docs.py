@@ -1,0 +1,135 @@
+"""README and docs are true: links lead somewhere, commands run, options exist, tests are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tests.documented import PAGES, ROOT, Command, commands, links
+
+COMMANDS = [command for page in PAGES for command in commands(page)]
+CLICK = {
+    "powerctl": "powerctl.cli",
+    "wattfed": "server.cli",
+    "wattfed-agent": "client.agent.cli",
+}
+# not run here, and why; their options are checked all the same
+NOT_RUN = {
+    r"make ": "the targets are the suite itself, or a run of it",
+    r"python -m benchmarks": "minutes, and measured tables that are not part of the project",
+    r"python -m ": "makes the file that is checked elsewhere",
+    r"flwr |flower-": "several hosts; tests/server/test_flower.py and test_faults.py run them",
+    r"wattfed-agent ": "stays, or needs one that does; tests/client/agent runs them",
+    r"wattfed (simulate|flower|compare|report)": "tens of seconds; tests/server runs them",
+    r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
+    r"powerctl (fake-board|profile --device jetson)": "the same",
+    r"powerctl roofline measure": "half a minute of the whole machine",
+    r"powerctl tune mobilenetv3|powerctl solve": "tens of seconds; their tests run them",
+    r"powerctl (twin fit|reference build)": "the table of a person's own measurements",
+    r"powerctl profile .*--until": "forty modes; the README's line runs with twenty",
+    r"powerctl (characterize|calibrate)": "a study of minutes",
+}
+_MODEL = """
+import torch
+
+def make_model():
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(4, 2))
+
+make = make_model
+"""
+
+
+def is_run(command: Command) -> bool:
+    return not any(re.match(pattern, command.text) for pattern in NOT_RUN)
+
+
+def click_command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that the words call, and its own arguments."""
+    command, rest = import_module(CLICK[words[0]]).cli, words[1:]
+    while isinstance(command, click.Group) and rest and rest[0] in command.commands:
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
+
+
+@lru_cache
+def help_of(*command: str) -> str:
+    program = str(Path(sys.executable).parent / command[0])
+    done = subprocess.run([program, *command[1:], "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def name(command: Command) -> str:
+    return f"{command.page}: {command.text}"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=name)
+def test_every_option_of_a_command_exists(command):
+    words = command.words
+    if words[0] in CLICK:
+        found, arguments = click_command(words)
+        assert not isinstance(found, click.Group), f"{words} is no command"
+        found.make_parser(click.Context(found)).parse_args([*arguments])
+    elif words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+    elif words[0] == "python":
+        source = ROOT / f"{words[2].replace('.', '/')}.py"
+        modules = source.read_text() if source.exists() else ""
+        assert all(option in modules for option in command.options), source
+    else:
+        parts = [word for word in words[1:3] if re.fullmatch("[a-z]+", word)]
+        parts = parts[:2] if words[1] == "supernode" else parts[:1]
+        known = help_of(words[0], *(parts if words[0] == "flwr" else ()))
+        short = {"--name"} if "--name" not in known else set()  # Flower 1.30 has no names
+        assert command.options - short <= set(re.findall(r"--[a-z-]+", known))
+
+
+RUN_PAGES = [page for page in PAGES if any(map(is_run, commands(page)))]
+# in place of lines that take long
+_PROFILE = "profile --device twin:orin-agx --workload resnet18-train --out run.jsonl"
+PREPARED = {"predict.md": f"{_PROFILE} --modes 10"}
+
+
+@pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.name)
+def test_the_quick_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, small_csv):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_pkg").mkdir()
+    (tmp_path / "my_pkg" / "my_mod.py").write_text(_MODEL)
+    small_csv.rename(tmp_path / "all-modes.csv")
+    if page.name in PREPARED:
+        CliRunner().invoke(import_module("powerctl.cli").cli, PREPARED[page.name].split())
+    for command in filter(is_run, commands(page)):
+        words = command.words
+        done = CliRunner().invoke(import_module(CLICK[words[0]]).cli, words[1:])
+        assert done.exit_code == 0, f"{command.text}\n{done.output}\n{done.exception!r}"
+        assert done.output
+
+
+def test_what_is_not_run_is_still_shown_somewhere():
+    stale = [p for p in NOT_RUN if not any(re.match(p, command.text) for command in COMMANDS)]
+    optional = {r"powerctl (characterize|calibrate)", r"python -m "}
+    assert set(stale) <= optional
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page):
+    missing = [target for target in links(page) if not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_a_page_names_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    for path, _, test in re.findall(r"`(tests/[\w/]+\.py)(::(\w+))?", text):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in source, f"{path} has no {test}"
