@@ -9,7 +9,7 @@ from typing import Any, cast
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
-from powerctl.errors import UnknownName
+from powerctl.errors import InvalidInput, UnknownName
 from strategies.all_clients import AllClients
 from strategies.eafl import EAFL
 from strategies.energy_budget import EnergyBudget
