@@ -93,11 +93,10 @@ class Twin(VirtualDevice):
     def _steady_cost(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
         time_s, power_w = _model_cost(self.board, workload, mode)
         spread = self._variation
-        of_unit = np.random.default_rng((self._unit, 1)).standard_normal(2)
-        of_mode = np.random.default_rng((self._unit, 2, *mode.values)).standard_normal(2)
+        of_unit, of_mode = _deviations(self._unit, 1), _deviations(self._unit, 2, *mode.values)
         time_shift = spread.unit_time * of_unit[0] + spread.mode_time * of_mode[0]
         power_shift = spread.unit_power * of_unit[1] + spread.mode_power * of_mode[1]
-        return time_s * float(np.exp(time_shift)), power_w * float(np.exp(power_shift))
+        return time_s * math.exp(time_shift), power_w * math.exp(power_shift)
 
     def _minibatch(self, workload: Workload) -> tuple[float, float]:
         if self._held is None or self._held[0] is not self._mode or self._held[1] is not workload:
@@ -108,6 +107,13 @@ class Twin(VirtualDevice):
             time_s * math.exp(self._variation.minibatch_time * time_noise),
             power_w * math.exp(self._variation.minibatch_power * power_noise),
         )
+
+
+@lru_cache(maxsize=65536)  # a simulation opens the same units again and again
+def _deviations(*entropy: int) -> tuple[float, float]:
+    """Of time and power, in standard deviations."""
+    time, power = np.random.default_rng(entropy).standard_normal(2).tolist()
+    return time, power
 
 
 @lru_cache(maxsize=4096)

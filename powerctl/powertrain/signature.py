@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from powerctl.boards import Board
 from powerctl.bottleneck import minibatch_cost
 from powerctl.errors import InvalidInput
-from powerctl.modes import ModeArrays
+from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.unit import MODE_STD, UnitPredictor
 from powerctl.workload import Workload
@@ -38,3 +40,12 @@ class SignaturePredictor(UnitPredictor):
         )
         stds = (np.full(cost.time_s.shape, std) for std in MODE_STD)
         return Prediction(cost.time_s, cost.power_w, *stds)
+
+    def expected_in(self, mode: PowerMode) -> tuple[float, float]:
+        """Seconds and watts in one mode; found once for all units of a board."""
+        return _expected_in(self.board, self.workload, mode)
+
+
+@lru_cache(maxsize=4096)
+def _expected_in(board: Board, workload: Workload, mode: PowerMode) -> tuple[float, float]:
+    return UnitPredictor.expected_in(SignaturePredictor(board, workload), mode)

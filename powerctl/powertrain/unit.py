@@ -39,6 +39,11 @@ class UnitPredictor(ABC):
     def expected(self, modes: ModeArrays) -> Prediction:
         """Time and power of a minibatch in each mode on any unit, with their errors there."""
 
+    def expected_in(self, mode: PowerMode) -> tuple[float, float]:
+        """Seconds and watts in one mode."""
+        expected = self.expected(ModeArrays.of([mode]))
+        return float(expected.time_s[0]), float(expected.power_w[0])
+
     @property
     def shift_(self) -> tuple[float, float]:
         """Posterior mean of the logarithm of the unit's factor on (time, power)."""
@@ -52,10 +57,10 @@ class UnitPredictor(ABC):
         """Learn from one measured mode: seconds of a minibatch, and watts."""
         if not (time_s > 0 and power_w > 0 and math.isfinite(time_s * power_w)):
             raise InvalidInput(f"cannot learn from {time_s} s and {power_w} W")
-        expected = self.expected(ModeArrays.of([mode]))
+        expected_s, expected_w = self.expected_in(mode)
         self._sum = (
-            self._sum[0] + math.log(time_s / float(expected.time_s[0])),
-            self._sum[1] + math.log(power_w / float(expected.power_w[0])),
+            self._sum[0] + math.log(time_s / expected_s),
+            self._sum[1] + math.log(power_w / expected_w),
         )
         self.n_measured_ += 1
         return self
