@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from powerctl.device import Device, excess_c, module_of
+from powerctl.device import Device, excess_c, falling_j, module_of
 from powerctl.guard import Guard
 from powerctl.modes import PowerMode
 
@@ -27,7 +27,7 @@ class RunMeter:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._module = module_of(device)
-        self._start = (device.now(), device.energy_j())
+        self._start = (device.now(), self._drawn_j())
         self._module_start_j = self._module.energy_j()
         self._busy_s = 0.0
         self._peak_w = 0.0
@@ -40,8 +40,11 @@ class RunMeter:
 
     @property
     def energy_j(self) -> float:
-        """Joules of the training."""
-        return self._device.energy_j() - self._start[1]
+        """Joules of the training, with those that are drawn as power falls after it."""
+        return self._drawn_j() - self._start[1]
+
+    def _drawn_j(self) -> float:
+        return self._device.energy_j() + falling_j(self._module)
 
     def start_segment(self) -> None:
         """Start the windows anew: a mode has just been applied."""

@@ -74,6 +74,15 @@ def has_thermometer(device: Device) -> bool:
     return hasattr(device, "excess_c")
 
 
+def falling_j(device: Device) -> float:
+    """Joules beyond idle that a device still takes as its power falls; 0 where that is not known.
+
+    Power lags the load by a second or so. What is not drawn yet when the work ends belongs to it:
+    without it, a second of work would seem to cost half of what it does.
+    """
+    return float(getattr(device, "falling_j", 0.0))
+
+
 def module_of(device: Device) -> Device:
     """The device whose energy is that of all that runs on the board.
 

@@ -76,6 +76,11 @@ class VirtualDevice(ABC):
         """Joules of the module since the device was opened."""
         return self._energy_j
 
+    @property
+    def falling_j(self) -> float:
+        """Joules beyond idle that would still be drawn if the work ended now."""
+        return self._settling_s * (self._power_w - self._idle_power_w())
+
     def restore(self) -> None:
         """Return to the mode found at opening, even if it is one that a table cannot run."""
         VirtualDevice.apply(self, self._found)

@@ -79,9 +79,12 @@ def test_power_is_reported_settled_and_at_its_peak():
     (segment,) = result.segments
     assert segment.settled_power_w == pytest.approx(steady_w, rel=0.02)
     assert steady_w * 0.98 < result.peak_power_w < steady_w * 1.05
-    short = execute_plan(Twin(BOARD), JOB, plan((FAST, 3)), counted_steps()[1])
+    short = execute_plan(device, JOB, plan((FAST, 3)), counted_steps()[1])
     assert math.isnan(short.segments[0].settled_power_w)
-    assert short.peak_power_w == pytest.approx(short.energy_j / short.time_s)
+    # power has not risen yet, and what is drawn as it falls belongs to the training
+    fast_w = device.steady(FAST, JOB)[1]
+    assert short.energy_j / short.time_s == pytest.approx(fast_w, rel=0.05)
+    assert short.peak_power_w < 0.7 * fast_w
 
 
 def trained(steps, **options):
