@@ -252,7 +252,8 @@ class Interleaver:
         account.turns += 1
         account.answered += running.size
         account.within += sum(not exceeds(now_s, q.deadline_s) for q in running.batch)
-        self._patience[running.job].ran(now_s)
+        planned_s = self.times(running.job).planned_safe_s(running.size)
+        self._patience[running.job].ran(now_s, as_planned=took_s <= planned_s)
         if running.job in self._queues:
             queue = self._queues[running.job]
             queue.company.seen(now_s, self._is_there(queue))

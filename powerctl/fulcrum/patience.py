@@ -11,15 +11,20 @@ _MOST_S = 640.0
 
 
 class Patience:
-    """How long a job's learned times may keep it from running; each time twice as long."""
+    """How long a job's learned times may keep it from running.
+
+    Each time twice as long, until a turn has taken no longer than planned.
+    """
 
     def __init__(self) -> None:
         self._since_s = math.nan
         self._patience_s = _FIRST_S
 
-    def ran(self, now_s: float) -> None:
+    def ran(self, now_s: float, as_planned: bool) -> None:
         """The job had a turn."""
         self._since_s = now_s
+        if as_planned:
+            self._patience_s = _FIRST_S
 
     def reconsider(self, times: LearnedTimes, now_s: float) -> bool:
         """Return to the plan if what was learned has kept the job waiting for too long.

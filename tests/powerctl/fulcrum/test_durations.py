@@ -136,6 +136,20 @@ def test_a_job_that_seems_too_slow_is_given_the_plan_again_after_ever_longer_wai
     assert tried_s == [5, 15, 35, 75]
 
 
+@pytest.mark.parametrize(("as_planned", "again_s"), [(True, 5), (False, 20)])
+def test_waits_are_short_again_after_a_turn_as_planned(as_planned, again_s):
+    times, patience = LearnedTimes({1: 0.1}), Patience()
+
+    def next_try_s(since_s):
+        for _ in range(5):
+            times.observe(1, 2.0)
+        return next(t for t in range(since_s, 100) if patience.reconsider(times, float(t)))
+
+    assert next_try_s(0) == 5 and next_try_s(5) == 15
+    patience.ran(15.0, as_planned)
+    assert next_try_s(15) == 15 + again_s
+
+
 def test_a_job_as_fast_as_planned_has_nothing_to_reconsider():
     patience = Patience()
     assert not any(patience.reconsider(LearnedTimes({1: 0.1}), t) for t in (0.0, 100.0))
