@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
@@ -31,12 +30,12 @@ class HeldArray:
 class HeldContent(dict[str, Any]):
     """In place of Flower's RecordDict."""
 
-    @cached_property
+    @property
     def array_records(self) -> dict[str, dict[str, HeldArray]]:
         """The one record of arrays."""
         return {"arrays": self["arrays"]}
 
-    @cached_property
+    @property
     def metric_records(self) -> dict[str, dict[str, float]]:
         """The one record of metrics."""
         return {"metrics": self["metrics"]}

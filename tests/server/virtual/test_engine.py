@@ -54,6 +54,14 @@ def test_they_agree_on_who_is_late(config, options):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_they_agree_on_updates_that_are_too_long(config):
+    clipped = replace(config, strategy="random", clip_norm=0.5)
+    virtual, messages = simulate(clipped), by_message(clipped)
+    assert virtual.rows == messages.rows
+    free = simulate(replace(clipped, clip_norm=0.0, name="free"))
+    assert virtual.rows[-1].loss != free.rows[-1].loss
+
+
 FLEET = """
 start_hour = 8
 
