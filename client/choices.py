@@ -1,4 +1,4 @@
-"""What a device can choose from for its workload: its front within a power limit, and MAXN.
+"""What a device can choose from for its workload: its front within a limit, MAXN, and a preset.
 
 Every mode's time and power are known up to factors of the unit. So the modes that can be on any
 unit's front, whatever its factors and its limit, are found once per board and workload: a hundred
@@ -14,13 +14,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from powerctl.boards import Board
+from powerctl.boards import Board, Preset
 from powerctl.bottleneck import idle_power_w
-from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace
+from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
-from powerctl.rounds import SAFETY_DEVIATIONS, Front, front_within
+from powerctl.rounds import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.workload import Workload
 
 Learned = tuple[float, float, float]
@@ -36,22 +36,23 @@ class Choices:
 
     Attributes
     ----------
+    board, space : Board, ModeSpace
+        Whose they are, and all modes.
     predictor : UnitPredictor
         Of a unit that has learned nothing.
     modes : ModeArrays, shape (n,)
         All that can be on a front.
     expected : Prediction, shape (n,)
         Of a minibatch in each of them.
-    expected_maxn : Prediction, shape (1,)
-        The same at MAXN.
     idle_power_w : float
         While waiting, in the lowest mode.
     """
 
+    board: Board
+    space: ModeSpace
     predictor: UnitPredictor
     modes: ModeArrays
     expected: Prediction
-    expected_maxn: Prediction
     idle_power_w: float
 
     @classmethod
@@ -60,10 +61,11 @@ class Choices:
         everything = predictor.expected(space.arrays)
         worth = _unbeaten(everything)
         return cls(
+            board=board,
+            space=space,
             predictor=predictor,
             modes=space.arrays.take(worth),
             expected=Prediction(*(column[worth] for column in everything)),
-            expected_maxn=predictor.expected(ModeArrays.of([space.maximum])),
             idle_power_w=float(idle_power_w(board.hardware, *space.minimum.values)),
         )
 
@@ -72,16 +74,17 @@ class Choices:
         return _front(self, learned, power_limit_w)
 
     def count_within(self, power_limit_w: FloatArray) -> IntArray:
-        """How many of the modes each limit admits to a unit that has learned nothing.
+        """How many of the modes, and presets, each limit admits to a unit that has learned nothing.
 
         Limits that admit equally many admit the same ones.
         """
         bounds_w = self.of_unit(UNLEARNED, self.expected).power_bound_w(SAFETY_DEVIATIONS)
-        return np.searchsorted(np.sort(bounds_w), power_limit_w, side="right")
+        presets_w = [preset.power_w for preset in self.board.presets]
+        return np.searchsorted(np.sort([*bounds_w, *presets_w]), power_limit_w, side="right")
 
-    def maxn(self, learned: Learned) -> tuple[float, float]:
-        """Seconds and joules of a unit's minibatch at MAXN."""
-        return _maxn(self, learned)
+    def held(self, learned: Learned, power_limit_w: float) -> tuple[Held, Held]:
+        """MAXN, and the preset for a power limit, on a unit; in a smaller space the mode below."""
+        return _held(self, learned, self.board.preset_within(power_limit_w))
 
     def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:
         """What is expected of any unit, corrected by what one has learned."""
@@ -115,9 +118,17 @@ def _front(choices: Choices, learned: Learned, power_limit_w: float) -> Front:
 
 
 @lru_cache(maxsize=4096)
-def _maxn(choices: Choices, learned: Learned) -> tuple[float, float]:
-    predicted = choices.of_unit(learned, choices.expected_maxn)
-    return float(predicted.time_s[0]), float(predicted.energy_j[0])
+def _held(choices: Choices, learned: Learned, preset: Preset) -> tuple[Held, Held]:
+    modes, expected = _expected_held(choices, preset)
+    found = choices.of_unit(learned, expected)
+    maxn, of_preset = map(Held, modes, found.time_s.tolist(), found.energy_j.tolist())
+    return maxn, of_preset
+
+
+@lru_cache(maxsize=512)
+def _expected_held(choices: Choices, preset: Preset) -> tuple[tuple[PowerMode, ...], Prediction]:
+    modes = (choices.space.maximum, choices.space.capped(preset.mode.values))
+    return modes, choices.predictor.expected(ModeArrays.of(modes))
 
 
 def _unbeaten(expected: Prediction) -> IntArray:

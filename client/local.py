@@ -155,8 +155,8 @@ class LocalClient:
             minibatches=self.config.local_epochs * self._minibatches_per_epoch,
             loss=self.state.loss,
             front=front,
-            maxn_time_s=beside.maxn_time_s,
-            maxn_energy_j=beside.maxn_energy_j,
+            maxn=beside.maxn,
+            preset=beside.preset,
             idle_power_w=beside.idle_power_w,
             transfer_s=self.profile.transfer_s(self.workload.model_bytes),
             allowance_j=allowance_j,
@@ -202,7 +202,7 @@ class LocalClient:
         device = self._open_device(seed)
         beside = self._beside(device, now)
         offer = self._offer(now, beside)
-        plan = plan_round(offer, assignment, device.space.maximum)
+        plan = plan_round(offer, assignment)
         if not (now.leaves_s[0] and now.battery_j[0]):  # even MAXN, blind to limits, needs these
             plan = RoundPlan((), offer.decline)
         if plan.decline:
@@ -326,7 +326,7 @@ class LocalClient:
         rate_hz, latency_s = float(now.rate_hz[0]), float(load.latency_s[row])
         service = service_of(str(load.workload[row]), rate_hz, latency_s)
         limit_w = self.profile.limits.power_w
-        return beside(choices, device, service, self.state.predictor, limit_w)
+        return beside(choices, service, self.state.predictor, limit_w)
 
     @property
     def _labels(self) -> FloatArray:

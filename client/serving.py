@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from client.choices import Choices, Learned, choices_of
-from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.fulcrum.problems.sharing import Concurrent
-from powerctl.modes import FloatArray, ModeArrays, ModeSpace, PowerMode
+from powerctl.modes import FloatArray, ModeArrays, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
-from powerctl.rounds import SAFETY_DEVIATIONS, Front, front_within
+from powerctl.rounds import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.workload import Workload, load_workload
 
 MARGIN = 0.25  # on predicted times: three deviations of unit, mode and noise together
@@ -69,8 +68,8 @@ class Beside:
     ----------
     front : Front
         Modes in which every request is answered in time, within the power limit.
-    maxn_time_s, maxn_energy_j : float
-        A minibatch at MAXN, whether or not requests are answered in time.
+    maxn, preset : Held
+        MAXN, and the preset for the power limit, whether or not requests are answered in time.
     idle_power_w : float
         While waiting, in the lowest mode.
     service : Service
@@ -80,8 +79,8 @@ class Beside:
     """
 
     front: Front
-    maxn_time_s: float
-    maxn_energy_j: float
+    maxn: Held
+    preset: Held
     idle_power_w: float
     service: Service
     batch_size: Mapping[PowerMode, int]
@@ -93,17 +92,13 @@ class Beside:
         return ServingDevice(device, self.service, self.batch_size)
 
 
-def beside(
-    choices: Choices, device: Device, service: Service, learned: Learned, power_limit_w: float
-) -> Beside:
+def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: float) -> Beside:
     """The choices of a unit that serves, or has nothing to serve.
 
     Parameters
     ----------
     choices : Choices
         For training alone.
-    device : Device
-        A simulated one.
     service : Service
         What it serves.
     learned : Learned
@@ -112,28 +107,22 @@ def beside(
         Bound of the power of both.
     """
     if service.rate_hz:
-        return _beside(choices, device.board, device.space, service, learned, power_limit_w)
-    maxn_time_s, maxn_energy_j = choices.maxn(learned)
+        return _beside(choices, service, learned, power_limit_w)
+    maxn, preset = choices.held(learned, power_limit_w)
     front, idle_power_w = choices.front(learned, power_limit_w), choices.idle_power_w
-    return Beside(front, maxn_time_s, maxn_energy_j, idle_power_w, service, batch_size={})
+    return Beside(front, maxn, preset, idle_power_w, service, batch_size={})
 
 
 @lru_cache(maxsize=4096)
-def _beside(
-    choices: Choices,
-    board: Board,
-    space: ModeSpace,
-    service: Service,
-    learned: Learned,
-    power_limit_w: float,
-) -> Beside:
+def _beside(choices: Choices, service: Service, learned: Learned, power_limit_w: float) -> Beside:
     """Shared by all units that have learned the same and serve alike."""
-    modes = _worth_trying(choices, board, space, service.workload)
+    maxn, preset = (held.mode for held in choices.held(learned, power_limit_w))
+    modes = _worth_trying(choices, service.workload, maxn, preset)
     train = choices.of_unit(learned, choices.predictor.expected(modes))
     planned_hz = max(service.rate_hz, _LEAST_CYCLES / service.latency_s)
     sizes = tuple(size for size in BATCH_SIZES if size / planned_hz < service.latency_s)
     infer = [
-        SignaturePredictor(board, service.workload.with_batch_size(size))
+        SignaturePredictor(choices.board, service.workload.with_batch_size(size))
         .load_state(learned)
         .predict(modes)
         for size in sizes
@@ -152,18 +141,18 @@ def _beside(
         excess.argmin(axis=1),
     )
     time_s = time_s[np.arange(len(best)), best]
-    keeps = np.flatnonzero(feasible.any(axis=1))
+    keeps = np.flatnonzero(feasible[:-1].any(axis=1))  # a preset may be worse than all others
     certain = np.zeros(len(keeps))
     mean_w = train.energy_j[keeps] / time_s[keeps]
     return Beside(
         front=front_within(
             modes.take(keeps), Prediction(time_s[keeps], mean_w, certain, certain), np.inf
         ),
-        maxn_time_s=float(time_s[0]),
-        maxn_energy_j=float(train.energy_j[0]),
+        maxn=Held(maxn, float(time_s[0]), float(train.energy_j[0])),
+        preset=Held(preset, float(time_s[-1]), float(train.energy_j[-1])),
         idle_power_w=choices.idle_power_w,
         service=service,
-        batch_size={modes.mode(i): sizes[best[i]] for i in (0, *keeps)},
+        batch_size={modes.mode(i): sizes[best[i]] for i in (0, *keeps, -1)},
     )
 
 
@@ -177,13 +166,14 @@ def _time_s(train_s: FloatArray, infer_s: FloatArray, cycle_s: FloatArray) -> Fl
     return np.minimum(train_s[:, None] / share, train_s[:, None] + infer_s)
 
 
-def _worth_trying(choices: Choices, board: Board, space: ModeSpace, infer: Workload) -> ModeArrays:
-    """MAXN, and the modes that are worth choosing for one of the workloads alone."""
-    maxn = ModeArrays.of([space.maximum])
-    alone = choices_of(SignaturePredictor, board, space, infer).modes
+def _worth_trying(
+    choices: Choices, infer: Workload, maxn: PowerMode, preset: PowerMode
+) -> ModeArrays:
+    """MAXN, the modes that are worth choosing for one of the workloads alone, and the preset."""
+    alone = choices_of(SignaturePredictor, choices.board, choices.space, infer).modes
     both = np.concatenate([np.stack(m, axis=1) for m in (choices.modes, alone)])
-    others = np.unique(both[(both != np.stack(maxn, axis=1)).any(axis=1)], axis=0)
-    return ModeArrays(*np.concatenate([np.stack(maxn, axis=1), others]).T)
+    others = np.unique(both[(both != maxn.values).any(axis=1)], axis=0)
+    return ModeArrays(*np.concatenate([[maxn.values], others, [preset.values]]).T)
 
 
 class ServingDevice:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from powerctl.board_files import board_names as board_names
@@ -23,6 +25,12 @@ class Preset:
     mode: PowerMode
     is_default: bool
     tpc_pg_mask: int
+
+    @cached_property
+    def power_w(self) -> float:
+        """The watts that its name promises; infinite for MAXN, which promises none."""
+        watts = re.search(r"(\d+)W", self.name)
+        return float(watts[1]) if watts else math.inf
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,18 @@ class Board:
             if _short(name) == _short(preset.name) or name == str(preset.id):
                 return preset
         raise UnknownName(f"preset of {self.name}", name, [p.name for p in self.presets])
+
+    def preset_within(self, power_limit_w: float) -> Preset:
+        """The preset of most power within a limit, by the watts of its name; else the lowest one.
+
+        MAXN promises nothing, and is only within no limit (infinite). Of presets of one power it is
+        that of the highest GPU clock, then of most cores.
+        """
+        limit_w = max(power_limit_w, min(preset.power_w for preset in self.presets))
+        return max(
+            (preset for preset in self.presets if preset.power_w <= limit_w),
+            key=lambda preset: (preset.power_w, preset.mode.gpu_hz, preset.mode),
+        )
 
     def mode(self, text: str) -> PowerMode:
         """The mode of a preset's name, or as it is written; see `ModeSpace.parse`."""

@@ -20,7 +20,7 @@ from powerctl.modes import FloatArray, ModeArrays, PowerMode
 from powerctl.pareto import pareto_front, thinned
 from powerctl.powertrain.prediction import Prediction
 
-POWER_POLICIES = ("maxn", "fastest", "slack")
+POWER_POLICIES = ("maxn", "preset", "fastest", "slack")
 SAFETY_DEVIATIONS = 3.0
 FRONT_POINTS = 12
 SWITCH_S = 0.2
@@ -51,6 +51,14 @@ class Front:
         """So many minibatches of one of the choices."""
         time_s, energy_j = float(self.time_s[index]), float(self.energy_j[index])
         return Segment(self.modes[index], minibatches, time_s, energy_j)
+
+
+class Held(NamedTuple):
+    """A mode held for a whole round, and what a minibatch takes in it, whatever the limits."""
+
+    mode: PowerMode
+    time_s: float
+    energy_j: float
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,9 @@ class RoundOffer:
         Last training loss; NaN before the first round.
     front : Front
         Choices within the power limit; empty if there is none.
-    maxn_time_s, maxn_energy_j : float
-        A minibatch at MAXN, whatever the limits.
+    maxn, preset : Held
+        MAXN, in which the device is found, and the preset that a user would set for the power
+        limit (`Board.preset_within`).
     idle_power_w : float
         Power while waiting.
     transfer_s : float
@@ -121,8 +130,8 @@ class RoundOffer:
     minibatches: int
     loss: float
     front: Front
-    maxn_time_s: float
-    maxn_energy_j: float
+    maxn: Held
+    preset: Held
     idle_power_w: float
     transfer_s: float
     allowance_j: float
@@ -149,8 +158,8 @@ class RoundAssignment:
         The device's own allowance holds as well.
     power : str
         ``"slack"``: the least energy that meets the deadline; ``"fastest"``: as fast as the power
-        limit allows; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power
-        awareness).
+        limit allows; ``"preset"``: the preset for the power limit, what a user without powerctl
+        sets; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power awareness).
     """
 
     client: int
@@ -390,7 +399,7 @@ def _mixes_in_time(front: Front, minibatches: int, spares_s: list[float]) -> lis
     return mixes
 
 
-def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) -> RoundPlan:
+def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:
     """The device's plan for an assignment, never above its limits.
 
     If the whole work does not fit into deadline and energy, the most work that does; if not even
@@ -400,24 +409,25 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment, maxn: PowerMode) 
     Parameters
     ----------
     offer : RoundOffer
-        The device's offer: its front and allowance.
+        The device's offer: its choices and allowance.
     assignment : RoundAssignment
         What the server wants.
-    maxn : PowerMode
-        The device's MAXN mode, in which it is found.
     """
-    wanted = assignment.minibatches
+    wanted, maxn = assignment.minibatches, offer.maxn
     if assignment.power == "maxn":
-        return RoundPlan((Segment(maxn, wanted, offer.maxn_time_s, offer.maxn_energy_j),))
+        return RoundPlan((Segment(maxn.mode, wanted, maxn.time_s, maxn.energy_j),))
     if offer.decline:
         return RoundPlan((), offer.decline)
     front = offer.front
     if assignment.power == "fastest":
         front = Front(front.modes[:1], front.time_s[:1], front.energy_j[:1])
+    elif assignment.power == "preset":
+        mode, time_s, energy_j = offer.preset
+        front = Front((mode,), np.array([time_s]), np.array([energy_j]))
     end_s = min(assignment.deadline_s, offer.available_s)
     deadline_s = (end_s - offer.transfer_s) * (1 - TIME_RESERVE)
     cap_j = min(assignment.energy_cap_j, offer.allowance_j)
-    least = partial(cheapest, front, found=maxn, idle_power_w=offer.idle_power_w)
+    least = partial(cheapest, front, found=maxn.mode, idle_power_w=offer.idle_power_w)
     return _most_work(least, wanted, deadline_s, cap_j)
 
 

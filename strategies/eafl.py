@@ -43,6 +43,6 @@ class EAFL(Oort):
 
     def _left_j(self, offers: Offers, rows: IntArray) -> FloatArray:
         """What the battery holds after a round at the fastest pace, transfer included."""
-        train_j = offers.maxn_energy_j if self.power == "maxn" else offers.energy_j[:, 0]
-        cost_j = train_j[rows] + offers.idle_power_w[rows] * offers.transfer_s[rows]
+        train_j = offers.fastest_energy_j(self.power)[rows]
+        cost_j = train_j + offers.idle_power_w[rows] * offers.transfer_s[rows]
         return offers.battery_j[rows] - cost_j

@@ -110,8 +110,7 @@ class EnergyBudget:
 
     def _price_j(self, offers: Offers, rows: IntArray) -> FloatArray:
         """Training energy by which clients are compared before any deadline is known."""
-        column = offers.maxn_energy_j if self.power == "maxn" else offers.energy_j[:, 0]
-        return np.maximum(column[rows], 1e-9)
+        return np.maximum(offers.fastest_energy_j(self.power)[rows], 1e-9)
 
     def _budget_j(self, k: int, price_j: FloatArray) -> float:
         round_j = self.round_energy_j or k * float(np.median(price_j))

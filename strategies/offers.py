@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 import numpy as np
 
@@ -31,8 +32,9 @@ class Offers:
         As in `RoundOffer`.
     able : BoolArray, shape (n,)
         Whether the client can take part within its limits.
-    maxn_energy_j : FloatArray, shape (n,)
-        Training energy of the full work at MAXN; that of the fastest choice where not given.
+    maxn_energy_j, preset_time_s, preset_energy_j : FloatArray, shape (n,)
+        Training energy of the full work at MAXN, and time and energy in the preset for the power
+        limit; those of the fastest choice where not given.
     label_counts : FloatArray, shape (n, labels)
         Examples per label; no columns where not given, a row of zeros for who does not tell.
     battery_j, battery_capacity_j, available_s : FloatArray, shape (n,)
@@ -51,6 +53,8 @@ class Offers:
     allowance_j: FloatArray
     able: BoolArray
     maxn_energy_j: FloatArray = field(default_factory=lambda: np.zeros(0))
+    preset_time_s: FloatArray = field(default_factory=lambda: np.zeros(0))
+    preset_energy_j: FloatArray = field(default_factory=lambda: np.zeros(0))
     label_counts: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     battery_j: FloatArray = field(default_factory=lambda: np.zeros(0))
     battery_capacity_j: FloatArray = field(default_factory=lambda: np.zeros(0))
@@ -60,6 +64,8 @@ class Offers:
         n = len(self.client)
         neutral = {
             "maxn_energy_j": self.energy_j[:, 0],
+            "preset_time_s": self.time_s[:, 0],
+            "preset_energy_j": self.energy_j[:, 0],
             "label_counts": np.zeros((n, 0)),
             **dict.fromkeys(("battery_j", "battery_capacity_j", "available_s"), np.full(n, np.inf)),
         }
@@ -82,7 +88,7 @@ class Offers:
             energy_j[row, : len(offer.front)] = offer.minibatches * offer.front.energy_j
 
         def column(name: str, dtype: type = float) -> np.ndarray:
-            return np.array([getattr(offer, name) for offer in ordered], dtype=dtype)
+            return np.array([attrgetter(name)(offer) for offer in ordered], dtype=dtype)
 
         minibatches = column("minibatches", int)
         return cls(
@@ -92,12 +98,14 @@ class Offers:
             loss=column("loss"),
             time_s=time_s,
             energy_j=energy_j,
-            maxn_time_s=minibatches * column("maxn_time_s"),
+            maxn_time_s=minibatches * column("maxn.time_s"),
             idle_power_w=column("idle_power_w"),
             transfer_s=column("transfer_s"),
             allowance_j=column("allowance_j"),
             able=np.array([not offer.decline for offer in ordered], dtype=bool),
-            maxn_energy_j=minibatches * column("maxn_energy_j"),
+            maxn_energy_j=minibatches * column("maxn.energy_j"),
+            preset_time_s=minibatches * column("preset.time_s"),
+            preset_energy_j=minibatches * column("preset.energy_j"),
             label_counts=_label_counts(ordered),
             battery_j=column("battery_j"),
             battery_capacity_j=column("battery_capacity_j"),
@@ -115,11 +123,13 @@ class Offers:
         return Offers(**{item.name: getattr(self, item.name)[keep] for item in fields(self)})
 
     def fastest_round_s(self, power: str) -> FloatArray:
-        """The shortest round per client, transfer included, at MAXN or within the limits."""
-        if power == "maxn":
-            return self.transfer_s + self.maxn_time_s
-        enter_s = _enter_s(self.time_s[:, 0], self.maxn_time_s)
-        return self.transfer_s + self.time_s[:, 0] + enter_s
+        """The shortest round per client that a power policy leaves, transfer included."""
+        time_s = self._left_by(power)[0][:, 0]
+        return self.transfer_s + time_s + _enter_s(time_s, self.maxn_time_s)
+
+    def fastest_energy_j(self, power: str) -> FloatArray:
+        """Training energy per client at the fastest choice that a power policy leaves."""
+        return self._left_by(power)[1][:, 0]
 
     def candidates(self, power: str) -> IntArray:
         """Rows of the clients that can take part; at MAXN, blind to limits, all that are there."""
@@ -134,7 +144,8 @@ class Offers:
         Parameters
         ----------
         power : str
-            ``"maxn"`` leaves MAXN, ``"fastest"`` the fastest choice, ``"slack"`` the whole front.
+            ``"maxn"`` leaves MAXN, ``"preset"`` the preset, ``"fastest"`` the fastest choice,
+            ``"slack"`` the whole front.
         rows : IntArray, shape (m,)
             Rows of the offers.
 
@@ -144,15 +155,23 @@ class Offers:
             Seconds and joules. But for MAXN, which ignores limits, what exceeds a client's
             allowance or its battery is infinite in both.
         """
+        time_s, energy_j = (column[rows] for column in self._left_by(power))
         if power == "maxn":
-            return self.maxn_time_s[rows, None], self.maxn_energy_j[rows, None]
-        last = 1 if power == "fastest" else self.time_s.shape[1]
-        time_s, energy_j = self.time_s[rows, :last], self.energy_j[rows, :last]
+            return time_s, energy_j
         enter_s = _enter_s(time_s, self.maxn_time_s[rows, None])
         time_s, energy_j = time_s + enter_s, energy_j + enter_s * self.idle_power_w[rows, None]
         most_j = np.minimum(self.allowance_j[rows], self.battery_j[rows])
         affordable = energy_j <= most_j[:, None]
         return np.where(affordable, time_s, np.inf), np.where(affordable, energy_j, np.inf)
+
+    def _left_by(self, power: str) -> tuple[FloatArray, FloatArray]:
+        """Time and energy of the training at what a power policy leaves, shape (n, c)."""
+        if power == "maxn":
+            return self.maxn_time_s[:, None], self.maxn_energy_j[:, None]
+        if power == "preset":
+            return self.preset_time_s[:, None], self.preset_energy_j[:, None]
+        last = 1 if power == "fastest" else self.time_s.shape[1]
+        return self.time_s[:, :last], self.energy_j[:, :last]
 
 
 def _enter_s(time_s: FloatArray, maxn_time_s: FloatArray) -> FloatArray:

@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
-from powerctl.rounds import Front, RoundAssignment, RoundOffer, RoundReport
+from powerctl.rounds import Front, Held, RoundAssignment, RoundOffer, RoundReport
 
 OFFER, ASSIGNMENT, REPORT, CONFIG = "offer", "assignment", "report", "config"
 CLOCK = "clock-s"  # in the CONFIG of queries and assignments: the fleet's virtual clock
@@ -26,7 +26,10 @@ def encode(record: RoundOffer | RoundAssignment | RoundReport) -> ConfigRecord:
     values: dict[str, Any] = {}
     for item in fields(record):
         value = getattr(record, item.name)
-        if isinstance(value, Front):
+        if isinstance(value, Held):
+            values |= {f"{item.name}_{name}": each for name, each in value._asdict().items()}
+            values[f"{item.name}_mode"] = list(value.mode.values)
+        elif isinstance(value, Front):
             values["modes"] = [axis for mode in value.modes for axis in mode.values]
             values["time_s"] = [float(t) for t in value.time_s]
             values["energy_j"] = [float(e) for e in value.energy_j]
@@ -41,6 +44,9 @@ def decode(kind: type[Record], record: ConfigRecord) -> Record:
     try:
         if kind is RoundOffer:
             axes = np.array(values["modes"], dtype=np.int64).reshape(-1, 4).tolist()
+            for name in ("maxn", "preset"):
+                mode, time_s, energy_j = (values[f"{name}_{part}"] for part in Held._fields)
+                values[name] = Held(PowerMode(*mode), time_s, energy_j)
             values["front"] = Front(
                 modes=tuple(PowerMode(*mode) for mode in axes),
                 time_s=np.array(values["time_s"], dtype=np.float64),

@@ -34,8 +34,9 @@ class RunConfig:
     )
     power: str = _option(
         "slack",
-        "Power policy of the selected: maxn (blind to limits), fastest within the limits, or "
-        "slack (least energy that meets the deadline; pace always does this).",
+        "Power policy of the selected: maxn (blind to limits), preset (nvpmodel's for the power "
+        "limit), fastest within the limits, or slack (least energy that meets the deadline; pace "
+        "always does this).",
     )
     aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, multikrum, ...")
     proximal_mu: float = _option(0.1, "Pull of fedprox to the global model.")

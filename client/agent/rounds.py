@@ -180,7 +180,7 @@ class RoundsService(rpc.RoundsServicer):
     async def _begin(self, request: pb.TrainRequest) -> _Round:
         member = await asyncio.to_thread(self._member, request)
         offer = await asyncio.to_thread(member.offer)
-        predicted_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn_time_s
+        predicted_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn.time_s
         # A prediction beyond a budget would keep the job from ever being measured: the first
         # minibatch is a probe, and what it takes decides from then on.
         budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]

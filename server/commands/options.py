@@ -54,7 +54,8 @@ def comparison_options(command: Command) -> Command:
         "--power",
         default="maxn,slack",
         show_default=True,
-        help="Power policies of those that only select; pace and its like choose modes themselves.",
+        help="Of those that only select: maxn, preset (nvpmodel's for the power limit), fastest "
+        "or slack; pace and its like choose modes themselves.",
     )
     @click.option("--per-round", default="10", show_default=True, help="Clients wanted in a round.")
     @click.option(

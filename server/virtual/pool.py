@@ -14,7 +14,7 @@ from client.fleet.surroundings import CALM, Conditions
 from client.local import ClientState, training_workload
 from client.serving import NO_SERVICE, Beside, beside, service_of
 from client.tasks.task import client_indices, client_labels, load_task
-from powerctl.device import Device, open_device
+from powerctl.device import open_device
 from powerctl.modes import IntArray
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import FRONT_POINTS
@@ -56,14 +56,13 @@ class Pool:
         self._points = np.zeros(n, dtype=np.int64)
         self._least_j = np.full(n, np.inf)
         self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
-        self._devices: list[Device] = []
+        self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
         self._choices: list[Choices] = []
         self._board = np.zeros(n, dtype=np.int64)
         for name in np.unique(fleet.device):
             rows = np.flatnonzero(fleet.device == name)
             self._board[rows] = len(self._choices)
             device = open_device(str(name))
-            self._devices.append(device)
             self._choices.append(
                 choices_of(SignaturePredictor, device.board, device.space, workload)
             )
@@ -99,6 +98,8 @@ class Pool:
             allowance_j=allowance_j,
             able=affordable & (now.leaves_s > 0),
             maxn_energy_j=self._maxn_j,
+            preset_time_s=self._preset_s,
+            preset_energy_j=self._preset_j,
             label_counts=self._labels,
             battery_j=now.battery_j,
             battery_capacity_j=self._around.batteries.capacity_j,
@@ -137,8 +138,8 @@ class Pool:
             alike.setdefault((*key, of_unit), []).append(row)
         for (board, limit_w, rate_hz, latency_s, workload, of_unit), members in alike.items():
             service = service_of(workload, rate_hz, latency_s)
-            device, choices = self._devices[board], self._choices[board]
-            self._enter(np.array(members), beside(choices, device, service, of_unit, limit_w))
+            found = beside(self._choices[board], service, of_unit, limit_w)
+            self._enter(np.array(members), found)
 
     def _enter_alike(self, choices: Choices, rows: IntArray) -> None:
         """Units of a board that have learned nothing: all that the same modes are open to."""
@@ -146,8 +147,7 @@ class Pool:
         for count in np.unique(open_modes):
             alike = rows[open_modes == count]
             limit_w = float(self._limits.power_w[alike[0]])
-            device = self._devices[-1]
-            self._enter(alike, beside(choices, device, NO_SERVICE, UNLEARNED, limit_w))
+            self._enter(alike, beside(choices, NO_SERVICE, UNLEARNED, limit_w))
         self._idle_w[rows] = choices.idle_power_w
 
     def _enter(self, rows: IntArray, found: Beside) -> None:
@@ -161,5 +161,7 @@ class Pool:
             column[rows, :n] = minibatches[:, None] * per_minibatch
         self._points[rows] = n
         self._least_j[rows] = front.energy_j[-1] if n else np.inf
-        self._maxn_s[rows] = minibatches * found.maxn_time_s
-        self._maxn_j[rows] = minibatches * found.maxn_energy_j
+        self._maxn_s[rows] = minibatches * found.maxn.time_s
+        self._maxn_j[rows] = minibatches * found.maxn.energy_j
+        self._preset_s[rows] = minibatches * found.preset.time_s
+        self._preset_j[rows] = minibatches * found.preset.energy_j

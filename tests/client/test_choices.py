@@ -32,8 +32,12 @@ def test_a_front_is_that_of_all_modes_at_any_limit(board, workload, learned):
         assert narrow.modes == full.modes
         np.testing.assert_array_equal(narrow.time_s, full.time_s)
         np.testing.assert_array_equal(narrow.energy_j, full.energy_j)
-    maxn = predictor.predict(ModeArrays.of([board.space.maximum]))
-    assert choices.maxn(learned) == (maxn.time_s[0], maxn.energy_j[0])
+        preset = board.preset_within(limit_w).mode
+        for mode, held in zip(
+            (board.space.maximum, preset), choices.held(learned, limit_w), strict=True
+        ):
+            alone = predictor.predict(ModeArrays.of([mode]))
+            assert held == (mode, alone.time_s[0], alone.energy_j[0])
 
 
 def test_limits_that_admit_equally_many_modes_have_one_front():
@@ -42,6 +46,9 @@ def test_limits_that_admit_equally_many_modes_have_one_front():
     limits_w = np.linspace(3.0, 20.0, 400)
     counts = choices.count_within(limits_w)
     assert (np.diff(counts) >= 0).all() and counts[0] == 0 and counts[-1] > 0
-    fronts = [choices.front((0.0, 0.0, 0.0), limit_w).modes for limit_w in limits_w.tolist()]
+    fronts, presets = (
+        [of((0.0, 0.0, 0.0), limit_w) for limit_w in limits_w.tolist()]
+        for of in (lambda *unit: choices.front(*unit).modes, choices.held)
+    )
     for i in np.flatnonzero(np.diff(counts) == 0):
-        assert fronts[i] == fronts[i + 1]
+        assert fronts[i] == fronts[i + 1] and presets[i] == presets[i + 1]

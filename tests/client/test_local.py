@@ -8,6 +8,7 @@ import torch
 
 from client.fleet import ClientProfile
 from client.local import ClientState, LocalClient
+from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.rounds import Limits, RoundAssignment
 from strategies.run_config import RunConfig
@@ -31,7 +32,7 @@ def test_an_offer_counts_the_local_work_and_names_choices_within_the_limit():
     offer = client(Limits(power_w=15)).offer()
     assert offer.examples == 95 and offer.minibatches == 5 * math.ceil(95 / 16)
     assert 0 < len(offer.front) <= 12 and not offer.decline
-    assert offer.front.power_w.max() < 15 < offer.maxn_energy_j / offer.maxn_time_s
+    assert offer.front.power_w.max() < 15 < offer.maxn.energy_j / offer.maxn.time_s
     assert offer.transfer_s == pytest.approx(2 * 4 * 5_483_032 * 8 / 100e6)
 
 
@@ -68,6 +69,34 @@ def test_maxn_is_blind_to_limits_and_the_report_says_so():
     report = train(one, power="maxn")
     assert report.minibatches == report.wanted_minibatches
     assert report.broke_power_limit and report.broke_budget
+
+
+@pytest.mark.parametrize(
+    ("limits", "preset"),
+    [(Limits(), "MAXN"), (Limits(power_w=49), "30W"), (Limits(power_w=29), "15W")],
+)
+def test_a_round_at_the_preset_stays_in_the_preset_of_the_limit(limits, preset):
+    one = client(limits, "twin:orin-agx")
+    report = train(one, power="preset", minibatches=10, deadline_s=1e4)
+    wanted = load_board("orin-agx").preset(preset).mode
+    assert one.offer().preset.mode == wanted and report.modes == (str(wanted),)
+    assert report.minibatches == 10 and not report.broke_power_limit
+    assert report.time_s == pytest.approx(report.planned_time_s, rel=0.2)
+    assert report.energy_j == pytest.approx(report.planned_energy_j, rel=0.2)
+
+
+def test_a_round_at_the_preset_keeps_deadline_allowance_and_guard():
+    late, poor, hot = (
+        train(client(limits, "twin:orin-agx"), power="preset", deadline_s=deadline_s)
+        for limits, deadline_s in (
+            (Limits(), 5.0),
+            (Limits(round_energy_j=60), math.inf),
+            (Limits(power_w=17), math.inf),  # the twin draws 21 W in the preset of 15 W
+        )
+    )
+    assert 0 < late.minibatches < late.wanted_minibatches and late.time_s + late.transfer_s <= 5
+    assert 0 < poor.minibatches < poor.wanted_minibatches and not poor.broke_budget
+    assert hot.guard_steps and hot.minibatches == hot.wanted_minibatches
 
 
 def test_a_deadline_is_met():

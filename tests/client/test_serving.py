@@ -20,7 +20,7 @@ def choices(device):
 
 def choices_beside(device, rate_hz, latency_s, power_w=np.inf):
     service = Service(INFER, rate_hz, latency_s)
-    return beside(choices(device), device, service, UNLEARNED, power_w)
+    return beside(choices(device), service, UNLEARNED, power_w)
 
 
 @given(
@@ -84,7 +84,20 @@ def test_where_no_mode_is_fast_enough_there_is_no_choice_and_maxn_is_late():
         serving.execute(TRAIN)
     told = served(serving)
     assert told["inference_p99_s"] > told["inference_budget_s"]
-    assert serving.now() / 50 == pytest.approx(found.maxn_time_s, rel=0.2)
+    assert serving.now() / 50 == pytest.approx(found.maxn.time_s, rel=0.2)
+
+
+def test_a_preset_is_held_for_requests_too_and_offered_to_no_other_policy():
+    device = open_device("twin:orin-agx")
+    alone, often = (choices_beside(device, rate, 1.0, 25.0) for rate in (0.0, 20))
+    assert alone.preset.mode == often.preset.mode == device.board.preset("15W").mode
+    assert often.preset.time_s > 1.1 * alone.preset.time_s
+    assert len(often.front) and often.preset.mode not in often.front.modes
+    serving = often.on(device)
+    serving.apply(often.preset.mode)
+    for _ in range(50):
+        serving.execute(TRAIN)
+    assert serving.now() / 50 == pytest.approx(often.preset.time_s, rel=0.2)
 
 
 def test_without_requests_the_device_is_itself():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 
 import pytest
 
@@ -97,6 +98,27 @@ def test_presets_are_found_by_name_and_number():
     assert board.mode("30w") == board.mode("MODE_30W") == board.preset("2").mode
     with pytest.raises(UnknownName, match="MODE_15W"):
         board.preset("31W")
+
+
+@pytest.mark.parametrize(
+    ("name", "l4t", "limit_w", "preset"),
+    [
+        ("orin-agx", None, math.inf, "MAXN"),
+        ("orin-agx", None, 60.0, "MODE_50W"),
+        ("orin-agx", None, 49.9, "MODE_30W"),
+        ("orin-agx", None, 9.0, "MODE_15W"),
+        ("orin-nano", None, math.inf, "15W"),
+        ("orin-nano", "36.4", math.inf, "MAXN_SUPER"),
+        ("orin-nano", "36.4", 100.0, "25W"),
+        ("orin-nano-4gb", None, 8.0, "7W_AI"),
+        ("xavier-agx", None, 30.0, "MODE_30W_ALL"),
+        ("xavier-agx", None, 15.0, "MODE_15W_DESKTOP"),
+        ("xavier-nx", None, 15.0, "MODE_15W_6CORE"),
+        ("nano", None, 10.0, "5W"),
+    ],
+)
+def test_the_preset_for_a_limit_promises_to_keep_it_or_is_the_lowest(name, l4t, limit_w, preset):
+    assert load_board(name, l4t).preset_within(limit_w).name == preset
 
 
 @pytest.mark.parametrize(("name", "l4t"), ALL)

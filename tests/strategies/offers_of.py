@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.rounds import Front, RoundAssignment, RoundOffer, RoundReport
+from powerctl.rounds import Front, Held, RoundAssignment, RoundOffer, RoundReport
 
-_MODES = tuple(load_board("orin-nano").space.mode(i) for i in range(2))
+_SPACE = load_board("orin-nano").space
+_MODES = tuple(_SPACE.mode(i) for i in range(2))
 
 
 def offer(
@@ -28,8 +29,8 @@ def offer(
         "minibatches": minibatches,
         "loss": float("nan"),
         "front": Front((), np.zeros(0), np.zeros(0)) if decline else front,
-        "maxn_time_s": 0.8 * fast_s,
-        "maxn_energy_j": 1.5 * fast_j,
+        "maxn": Held(_SPACE.maximum, 0.8 * fast_s, 1.5 * fast_j),
+        "preset": Held(_SPACE.mode(2), 1.2 * fast_s, 1.1 * fast_j),
         "idle_power_w": 2.0,
         "transfer_s": 0.5,
         "allowance_j": allowance_j,

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import SWITCH_S, TIME_RESERVE
+from powerctl.rounds import POWER_POLICIES, SWITCH_S, TIME_RESERVE, Held
 from strategies.catalogue import (
     aggregation_names,
     make_aggregation,
@@ -60,7 +61,7 @@ def any_offers(draw):
     ]
 
 
-@pytest.mark.parametrize("power", ["slack", "fastest", "maxn"])
+@pytest.mark.parametrize("power", POWER_POLICIES)
 @pytest.mark.parametrize("name", POLICIES)
 @given(offers=any_offers(), k=st.integers(1, 8), seed=st.integers(0, 2**16))
 def test_at_most_k_able_clients_each_once_and_with_full_work(name, power, offers, k, seed):
@@ -119,7 +120,7 @@ def test_nobody_offers_or_nobody_can(name):
 
 @pytest.mark.parametrize("name", [n for n in POLICIES if n != "pace"])
 def test_every_baseline_runs_with_any_power_policy(name):
-    for power in ("maxn", "fastest", "slack"):
+    for power in POWER_POLICIES:
         assignments = policy_of(name, power).select(mixed_offers(), 4, 1, rng())
         assert assignments and {a.power for a in assignments} == {power}
 
@@ -240,12 +241,24 @@ def test_who_races_waits_and_who_paces_does_not():
 
 
 def test_a_change_of_mode_is_part_of_a_round_but_for_maxn():
-    slowed, as_maxn = offer(0), offer(1, maxn_time_s=1.0)
+    maxn = load_board("orin-nano").space.maximum
+    slowed, as_maxn = offer(0), offer(1, maxn=Held(maxn, 1.0, 30.0))
     offers = Offers.of([slowed, as_maxn])
     time_s, energy_j = offers.choices("slack", np.arange(2))
     assert time_s == pytest.approx(np.array([[10.2, 20.2], [10.0, 20.2]]))
     assert energy_j == pytest.approx(np.array([[200.4, 140.4], [200.0, 140.4]]))
     assert offers.fastest_round_s("slack") == pytest.approx([10.7, 10.5])
+
+
+def test_rounds_at_the_preset_are_as_long_and_cost_what_the_preset_takes():
+    offers = Offers.of([offer(0), offer(1, fast_s=2.0), offer(2, allowance_j=220.0)])
+    assert offers.fastest_round_s("preset") == pytest.approx([12.7, 24.7, 12.7])
+    assert offers.fastest_energy_j("preset") == pytest.approx([220.0] * 3)
+    time_s, energy_j = offers.choices("preset", np.arange(3))
+    assert time_s == pytest.approx(np.array([[12.2], [24.2], [np.inf]]))  # entering costs 0.4 J
+    assert energy_j == pytest.approx(np.array([[220.4], [220.4], [np.inf]]))
+    fedcs = FedCS(15.0, "preset")
+    assert clients(fedcs.select(offers, 3, 1, rng())) == [0, 2]
 
 
 def test_pace_selects_from_ten_thousand_clients():

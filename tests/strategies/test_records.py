@@ -21,6 +21,7 @@ def test_an_offer_arrives_as_it_was_sent(sent):
     got = decode(RoundOffer, through_the_wire(sent))
     assert got.front.modes == sent.front.modes
     np.testing.assert_array_equal(got.front.energy_j, sent.front.energy_j)
+    assert (got.maxn, got.preset) == (sent.maxn, sent.preset)
     assert (got.client, got.decline, got.transfer_s) == (sent.client, sent.decline, 0.5)
     assert math.isnan(got.loss)
 

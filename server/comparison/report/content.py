@@ -25,7 +25,7 @@ from strategies.run_config import RunConfig
 
 COLOURS = 9  # of the style sheet
 _STRIPES = 100  # most bars in a picture of participations
-_DASHES = {"maxn": "5 4", "fastest": "2 3"}
+_DASHES = {"maxn": "5 4", "preset": "8 3 2 3", "fastest": "2 3"}
 
 
 @dataclass(frozen=True)

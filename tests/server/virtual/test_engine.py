@@ -31,7 +31,12 @@ def model(result):
 
 @pytest.mark.parametrize(
     ("strategy", "aggregation", "power"),
-    [("pace", "fedprox", "slack"), ("oort", "fedadam", "maxn"), ("refl", "fedmedian", "fastest")],
+    [
+        ("pace", "fedprox", "slack"),
+        ("oort", "fedadam", "maxn"),
+        ("refl", "fedmedian", "fastest"),
+        ("fedcs", "fedavg", "preset"),
+    ],
 )
 def test_both_engines_agree(config, strategy, aggregation, power):
     config = replace(config, strategy=strategy, aggregation=aggregation, power=power)
