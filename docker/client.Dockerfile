@@ -1,0 +1,37 @@
+# A client of a federation: the agent, or the SuperNode beside it; which one, the command says.
+#
+#   docker build -f docker/client.Dockerfile -t wattfed-client .
+#   docker build -f docker/client.Dockerfile -t wattfed-client --build-arg TORCH=base \
+#       --build-arg BASE=IMAGE-WITH-TORCH-FOR-THIS-JETPACK .
+#
+# TORCH=pip installs the pinned torch; TORCH=base takes that of the base image, as on a Jetson.
+# BASE needs Python 3.10 or newer with venv; PIP_OPTIONS as for the server. See docker/README.md.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+ARG TORCH=pip
+ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+COPY . /src
+WORKDIR /src
+RUN python3 -m venv --system-site-packages /opt/wattfed \
+    && if [ "$TORCH" = base ]; then sed -i '/^torch/d' constraints.txt; fi \
+    && /opt/wattfed/bin/pip install --no-cache-dir --disable-pip-version-check $PIP_OPTIONS \
+        --find-links docker/wheels -c constraints.txt .
+
+FROM ${BASE}
+# no root: the agent asks `powerctl daemon`, on the host, to set clocks
+RUN useradd --uid 10001 --create-home wattfed \
+    && install -d -o wattfed -g wattfed -m 700 /keys /run/wattfed /var/lib/wattfed
+COPY --from=build /opt/wattfed /opt/wattfed
+COPY docker/health.py /opt/health.py
+ENV PATH=/opt/wattfed/bin:$PATH \
+    FLWR_HOME=/var/lib/wattfed/flwr \
+    FLWR_TELEMETRY_ENABLED=0 \
+    FLWR_DISABLE_UPDATE_CHECK=1 \
+    FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 \
+    WATTFED_AGENT_SOCKET=/run/wattfed/agent.sock \
+    HEALTH=unix:/run/wattfed/agent.sock
+USER wattfed
+WORKDIR /var/lib/wattfed
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "/opt/health.py"]
+CMD ["wattfed-agent", "serve", "--state-dir", "/var/lib/wattfed/agent"]
