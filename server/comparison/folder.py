@@ -133,6 +133,7 @@ class ComparisonFolder:
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
-    """What all runs of a folder have in common."""
-    base = {k: v for k, v in comparison.base.to_flower().items() if k not in REPLACED}
+    """What all runs of a folder have in common; with any number of workers they are the same."""
+    base = comparison.base.to_flower()
+    base = {k: v for k, v in base.items() if k not in REPLACED and k != "workers"}
     return {**base, "targets": comparison.targets, "all-rounds": comparison.all_rounds}
