@@ -27,11 +27,19 @@ class HeldArray:
         return self.values
 
 
+class HeldArrays(dict[str, HeldArray]):
+    """In place of Flower's ArrayRecord."""
+
+    def to_numpy_ndarrays(self, *, keep_input: bool = True) -> list[NDArray[Any]]:
+        """The numbers of all; shared, and kept whatever is asked."""
+        return [array.values for array in self.values()]
+
+
 class HeldContent(dict[str, Any]):
     """In place of Flower's RecordDict."""
 
     @property
-    def array_records(self) -> dict[str, dict[str, HeldArray]]:
+    def array_records(self) -> dict[str, HeldArrays]:
         """The one record of arrays."""
         return {"arrays": self["arrays"]}
 
@@ -53,7 +61,7 @@ class HeldReply:
     """
 
     def __init__(self, arrays: Numbers, metrics: Mapping[str, float]) -> None:
-        held = {name: HeldArray(values) for name, values in arrays.items()}
+        held = HeldArrays({name: HeldArray(values) for name, values in arrays.items()})
         self.content = HeldContent(arrays=held, metrics=dict(metrics))
 
     def has_error(self) -> bool:

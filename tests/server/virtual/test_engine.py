@@ -36,6 +36,7 @@ def model(result):
         ("oort", "fedadam", "maxn"),
         ("refl", "fedmedian", "fastest"),
         ("fedcs", "fedavg", "preset"),
+        ("random", "multikrum", "slack"),
     ],
 )
 def test_both_engines_agree(config, strategy, aggregation, power):
