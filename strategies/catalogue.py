@@ -59,6 +59,8 @@ _AGGREGATIONS: dict[str, type[FedAvg]] = {
     "bulyan": flower.Bulyan,
 }
 
+_MOMENTUM = 0.9  # of fedavgm (Hsu et al., 2019); Flower's own default is none
+
 
 def policy_names() -> list[str]:
     """Names of the selection policies."""
@@ -114,6 +116,7 @@ def make_aggregation(config: RunConfig) -> FedAvg:
             f"{config.per_round}; raise per-round or lower hostile"
         )
     own: dict[str, dict[str, Any]] = {
+        "fedavgm": {"server_momentum": _MOMENTUM},
         "fedprox": {"proximal_mu": config.proximal_mu},
         "fedtrimmedavg": {"hostile": hostile},
         **{key: {"num_malicious_nodes": hostile} for key in ("krum", "multikrum", "bulyan")},
