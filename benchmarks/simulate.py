@@ -78,15 +78,15 @@ def _virtual(config: RunConfig, reply: Connection) -> None:
 
 
 def run_flower(config: RunConfig, began_s: float) -> list[float]:
-    """The same by Flower; rounds end when their checkpoints appear."""
+    """The same by Flower; rounds end when their rows appear."""
     from server.flower_run import run_on_flower
 
     ends_s: list[float] = []
 
     def watch() -> None:
-        folder = Path(config.out_dir) / config.run_name / "checkpoints"
+        rows = Path(config.out_dir) / config.run_name / "rounds.csv"
         while len(ends_s) <= config.rounds and not over.wait(_PERIOD_S / 10):
-            if (folder / f"round-{len(ends_s):04d}.pt").exists():
+            if rows.exists() and rows.read_text().count("\n") > len(ends_s) + 1:
                 ends_s.append(time.time() - began_s)
 
     over = threading.Event()
@@ -223,6 +223,7 @@ def main(
                 out_dir=text,
                 name=engine,
                 timeout_s=3600.0,
+                checkpoint_every=0,
             )
             click.echo(f"{engine} ...", err=True)
             rows.append(measured(engine, replace(config), clients))

@@ -24,7 +24,7 @@ from client.agent.wire import (
 from powerctl.errors import DeviceUnavailable
 from powerctl.rounds import RoundReport
 from strategies.code_version import code_version
-from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, decode
+from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, RUN, decode
 
 AGENT = "agent"  # key of the node configuration: the agent's socket
 _MESSAGE_BYTES = 512 << 20
@@ -33,7 +33,7 @@ _MESSAGE_BYTES = 512 << 20
 def query(message: Message, context: Context) -> Message:
     """Answer with the agent's offer."""
     with _rounds(context) as rounds:
-        reply = rounds.Offer(pb.OfferRequest(**_configs(context)))
+        reply = rounds.Offer(pb.OfferRequest(**_configs(message, context)))
     offer = ConfigRecord(record_from_proto(reply.offer))
     return Message(RecordDict({OFFER: offer}), reply_to=message)
 
@@ -49,7 +49,7 @@ def train(message: Message, context: Context) -> Message:
         server_round=server_round,
         proximal_mu=float(config.get("proximal-mu", 0.0)),
         arrays=arrays_to_proto({name: array.numpy() for name, array in arrays.items()}),
-        **_configs(context),
+        **_configs(message, context),
     )
     with _rounds(context) as rounds:
         result = _result(rounds.Train(request))
@@ -72,11 +72,12 @@ def _result(events: Iterator[pb.TrainEvent]) -> pb.TrainResult:
     raise DeviceUnavailable("the agent ended the round without a result")
 
 
-def _configs(context: Context) -> Mapping[str, Any]:
+def _configs(message: Message, context: Context) -> Mapping[str, Any]:
+    run = message.content.config_records[CONFIG].get(RUN, context.run_id)
     node = {k: v for k, v in context.node_config.items() if k != AGENT}
     return {
         "run_config": record_to_proto(dict(context.run_config)),
-        "node_config": record_to_proto({**node, "run-id": str(context.run_id)}),
+        "node_config": record_to_proto({**node, RUN: str(run)}),
         "code": code_version(),
     }
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 
 from client.tasks.evaluation import evaluate
 from client.tasks.task import load_task
 from powerctl.errors import PowerctlError
 from powerctl.rounds import RoundReport
-from server.history import RoundRow, best_accuracy
+from server.history import FederationResult, RoundRow, best_accuracy
 from server.results import ResultsFolder
+from server.resuming import go_on, state_of_run
 from strategies.catalogue import make_aggregation, make_policy
 from strategies.ledger import Ledger
+from strategies.records import RUN
 from strategies.run_config import RunConfig
 from strategies.selecting import SelectingStrategy
+from strategies.state import State
 
 
 class _TargetReached(Exception):
@@ -33,24 +35,6 @@ class NoClients(PowerctlError):
     """Nobody answered, or nobody took part in any round."""
 
 
-@dataclass(frozen=True)
-class FederationResult:
-    """A finished run: its history, its ledger with all reports, and where the files are."""
-
-    config: RunConfig
-    rows: tuple[RoundRow, ...]
-    ledger: Ledger
-    folder: Path
-
-    @property
-    def minibatches(self) -> list[int]:
-        """Minibatches trained in each round."""
-        return [
-            sum(report.minibatches for report in self.ledger.reports_of(entry.round))
-            for entry in self.ledger.entries
-        ]
-
-
 def check(config: RunConfig) -> None:
     """Raise at once for an unknown strategy, aggregation or task, or missing data."""
     make_policy(config)
@@ -58,8 +42,66 @@ def check(config: RunConfig) -> None:
     load_task(config.task, config.data_dir).test_samples()
 
 
-Rounds = Callable[[SelectingStrategy, ArrayRecord, Callable[[int, ArrayRecord], MetricRecord]], Any]
-"""Runs all rounds from the initial arrays; calls the last argument with 0 and each round's."""
+AfterRound = Callable[[int, ArrayRecord], MetricRecord]
+
+
+class Engine(Protocol):
+    """Runs rounds: on Flower's grid, or on the virtual clock."""
+
+    def run(self, strategy: SelectingStrategy, arrays: ArrayRecord, after_round: AfterRound) -> Any:
+        """All rounds that are not in the strategy's ledger yet; calls the last after each."""
+        ...
+
+    def state(self) -> State:
+        """What it keeps between rounds."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Take the state of another; raises `InvalidInput` if it is not of this run."""
+        ...
+
+
+class FlowerEngine:
+    """Flower's own loop and messages; what clients keep, their nodes keep.
+
+    Nodes are told the Flower run in which the federation began, by which agents keep accounts.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of a SuperLink, or of the Simulation Runtime.
+    config : RunConfig
+        The run.
+    """
+
+    def __init__(self, grid: Grid, config: RunConfig) -> None:
+        self._grid = grid
+        self._config = config
+        self._run_id = str(grid.run.run_id)
+
+    def run(self, strategy: SelectingStrategy, arrays: ArrayRecord, after_round: AfterRound) -> Any:
+        """The rounds that are left, which Flower numbers from 1."""
+        before = len(strategy.ledger.entries)
+
+        def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            return after_round(before + server_round, arrays) if server_round else None
+
+        return strategy.start(
+            self._grid,
+            arrays,
+            num_rounds=self._config.rounds - before,
+            timeout=self._config.timeout_s,
+            train_config=ConfigRecord({RUN: self._run_id}),
+            evaluate_fn=evaluate_fn,
+        )
+
+    def state(self) -> State:
+        """The Flower run in which it began."""
+        return {RUN: self._run_id}
+
+    def restore(self, state: State) -> None:
+        """Take over from another Flower run."""
+        self._run_id = state[RUN]
 
 
 def run_federation(
@@ -76,34 +118,23 @@ def run_federation(
     config : RunConfig
         The run.
     on_row : callable, optional
-        Called with the initial model's row and after each round.
+        Called with the initial model's row and after each round; first with the last row there
+        is, where a run goes on.
 
     Raises
     ------
     NoClients
         If too few nodes come within the time-out, or no client took part in any round.
+    InvalidInput
+        If the run is to go on from a checkpoint that is damaged, or of another configuration.
     """
-
-    def rounds(
-        strategy: SelectingStrategy,
-        arrays: ArrayRecord,
-        after_round: Callable[[int, ArrayRecord], MetricRecord],
-    ) -> None:
-        strategy.start(
-            grid,
-            arrays,
-            num_rounds=config.rounds,
-            timeout=config.timeout_s,
-            evaluate_fn=after_round,
-        )
-
     check(config)
     _await_nodes(grid, config.min_nodes, config.timeout_s)
-    return run_rounds(rounds, config, on_row)
+    return run_rounds(FlowerEngine(grid, config), config, on_row)
 
 
 def run_rounds(
-    rounds: Rounds, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
+    engine: Engine, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
 ) -> FederationResult:
     """What is the same on every engine: see `run_federation`."""
     check(config)
@@ -111,8 +142,8 @@ def run_rounds(
     task = load_task(config.task, config.data_dir)
     torch.manual_seed(config.seed)
     model = task.model()
+    arrays = ArrayRecord(model.state_dict())
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)
-    folder.write_config(config)
     strategy = SelectingStrategy(
         make_policy(config),
         make_aggregation(config),
@@ -121,26 +152,39 @@ def run_rounds(
         seed=config.seed,
         timeout_s=config.timeout_s,
     )
-    ledger = strategy.ledger
     rows: list[RoundRow] = []
 
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        ledger = strategy.ledger
         model.load_state_dict(arrays.to_torch_state_dict())
         loss, accuracy = evaluate(model, task.test_samples())
         entry = ledger.entries[-1] if server_round else None
         row = RoundRow(server_round, accuracy, loss, ledger.clock_s, ledger.energy_j, entry)
         rows.append(row)
-        folder.add_round(row)
-        folder.add_reports(server_round, ledger.reports_of(server_round))
-        folder.save_checkpoint(server_round, model.state_dict())
-        if on_row is not None:
-            on_row(row)
-        if 0 < config.target_accuracy <= accuracy:
-            raise _TargetReached
+        folder.add_round(row, ledger.reports_of(server_round))
+        if config.checkpoint_every and server_round % config.checkpoint_every == 0:
+            folder.checkpoints.save(server_round, state_of_run(row, arrays, strategy, engine))
+        show(row)
         return MetricRecord({"accuracy": accuracy, "loss": loss})
 
+    def show(row: RoundRow) -> None:
+        if on_row is not None:
+            on_row(row)
+        if 0 < config.target_accuracy <= row.accuracy:
+            raise _TargetReached
+
     with suppress(_TargetReached):
-        rounds(strategy, ArrayRecord(model.state_dict()), after_round)
+        begun = go_on(folder, config, strategy, engine) if config.resume else None
+        if begun is None:
+            folder.begin(config)
+            after_round(0, arrays)
+        else:
+            arrays, earlier = begun
+            model.load_state_dict(arrays.to_torch_state_dict())
+            rows.extend(earlier)
+            show(rows[-1])
+        engine.run(strategy, arrays, after_round)
+    ledger = strategy.ledger
     folder.finish(model.state_dict(), summary(config, rows, ledger))
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from strategies.ledger import RoundEntry
+from strategies.ledger import Ledger, RoundEntry
+from strategies.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,24 @@ COLUMNS = (
     "energy_j",
 )
 """Of `RoundRow.flat`."""
+
+
+@dataclass(frozen=True)
+class FederationResult:
+    """A finished run: its history, its ledger with all reports, and where the files are."""
+
+    config: RunConfig
+    rows: tuple[RoundRow, ...]
+    ledger: Ledger
+    folder: Path
+
+    @property
+    def minibatches(self) -> list[int]:
+        """Minibatches trained in each round."""
+        return [
+            sum(report.minibatches for report in self.ledger.reports_of(entry.round))
+            for entry in self.ledger.entries
+        ]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundReport
-from server.federation import FederationResult
-from server.history import RoundRow
+from server.history import FederationResult, RoundRow
 from strategies.ledger import Ledger, RoundEntry
 from strategies.run_config import RunConfig
 

@@ -1,4 +1,4 @@
-"""A run's results on disk: configuration, rounds, reports, models, summary."""
+"""A run's results on disk: configuration, rounds, reports, checkpoints, model, summary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundReport
+from server.checkpoints import Checkpoints
 from server.history import COLUMNS, RoundRow
 from strategies.run_config import RunConfig
-
-_KEPT_CHECKPOINTS = 3
+from strategies.state import State
 
 
 class ResultsFolder:
@@ -30,48 +31,62 @@ class ResultsFolder:
     Parameters
     ----------
     path : Path
-        Created if need be; an earlier run's files in it are replaced.
+        Created if need be.
+
+    Attributes
+    ----------
+    rounds, reports : Path
+        The two files that grow.
+    checkpoints : Checkpoints
+        From which the run can go on.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            files = [path / name for name in ("summary.json", "rounds.csv", "reports.jsonl")]
-            for old in (*files, *path.glob("checkpoints/round-*.pt")):
+        self.rounds, self.reports = path / "rounds.csv", path / "reports.jsonl"
+        self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
+        with self._writing():
+            self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, config: RunConfig) -> None:
+        """Remove an earlier run's files, and write the run's configuration."""
+        with self._writing():
+            for old in (self.path / "summary.json", self.rounds, self.reports):
                 old.unlink(missing_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"cannot write results to {path}: {error.strerror}") from None
+            self.checkpoints.clear()
+            self._write_json("config.json", config.to_flower())
 
-    def write_config(self, config: RunConfig) -> None:
-        """The run's configuration, as Flower's run config."""
-        self._write_json("config.json", config.to_flower())
+    def go_on(self, state: State) -> None:
+        """Remove what came after the state of a checkpoint."""
+        with self._writing():
+            (self.path / "summary.json").unlink(missing_ok=True)
+            self.checkpoints.cut(state)
 
-    def add_round(self, row: RoundRow) -> None:
-        """A line of the rounds so far."""
-        with open(self.path / "rounds.csv", "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if not file.tell():
-                writer.writeheader()
-            writer.writerow(row.flat())
-
-    def add_reports(self, server_round: int, reports: Sequence[RoundReport]) -> None:
-        """A round's client reports, a JSON object a line; infinite limits become null."""
-        with open(self.path / "reports.jsonl", "a", encoding="utf-8") as file:
-            for report in reports:
-                line = _finite({"round": server_round, **vars(report)})
-                file.write(json.dumps(line) + "\n")
-
-    def save_checkpoint(self, server_round: int, state: Mapping[str, Tensor]) -> None:
-        """The global model after a round; the last few are kept."""
-        self._save(f"checkpoints/round-{server_round:04d}.pt", state)
-        for old in sorted(self.path.glob("checkpoints/round-*.pt"))[:-_KEPT_CHECKPOINTS]:
-            old.unlink()
+    def add_round(self, row: RoundRow, reports: Sequence[RoundReport]) -> None:
+        """A line of the rounds so far, and one for each client's report; no limit becomes null."""
+        with self._writing():
+            with open(self.rounds, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                if not file.tell():
+                    writer.writeheader()
+                writer.writerow(row.flat())
+            with open(self.reports, "a", encoding="utf-8") as file:
+                for report in reports:
+                    line = _finite({"round": row.round, **vars(report)})
+                    file.write(json.dumps(line) + "\n")
 
     def finish(self, state: Mapping[str, Tensor], summary: Mapping[str, Any]) -> None:
         """The final model and the summary."""
-        self._save("model.pt", state)
-        self._write_json("summary.json", summary)
+        with self._writing():
+            self._save("model.pt", state)
+            self._write_json("summary.json", summary)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
 
     def _save(self, name: str, state: Mapping[str, Tensor]) -> None:
         partial = self.path / f"{name}.partial"

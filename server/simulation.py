@@ -29,5 +29,4 @@ def simulate(
     selections and the same model there.
     """
     config = replace(config, min_nodes=check_simulation(config))
-    engine = VirtualEngine(config, load_fleet(config.fleet))
-    return run_rounds(engine.run, config, on_row)
+    return run_rounds(VirtualEngine(config, load_fleet(config.fleet)), config, on_row)

@@ -110,21 +110,26 @@ class Flights(Generic[Update]):
     ----------
     closing : Closing
         When rounds close, and what is late.
+
+    Attributes
+    ----------
+    under_way : list of Flight
+        Of those who still train.
     """
 
     def __init__(self, closing: Closing) -> None:
         self.closing = closing
-        self._flights: list[Flight[Update]] = []
+        self.under_way: list[Flight[Update]] = []
 
     @property
     def clients(self) -> list[int]:
         """Who still trains."""
-        return [flight.report.client for flight in self._flights]
+        return [flight.report.client for flight in self.under_way]
 
     def start(self, server_round: int, report: RoundReport, update: Update | None) -> None:
         """A client has started in this round; it takes as long as its report says."""
         took_s = report.time_s + report.transfer_s
-        self._flights.append(Flight(report, update, server_round, took_s))
+        self.under_way.append(Flight(report, update, server_round, took_s))
 
     def close(self, server_round: int, asked: int, silence_s: float) -> ClosedRound[Update]:
         """End a round.
@@ -139,8 +144,8 @@ class Flights(Generic[Update]):
             How long it waits for those who do not answer, if others do not suffice.
         """
         duration_s = self._duration_s(server_round, asked, silence_s)
-        here = [flight for flight in self._flights if flight.left_s <= duration_s]
-        there = [flight for flight in self._flights if flight.left_s > duration_s]
+        here = [flight for flight in self.under_way if flight.left_s <= duration_s]
+        there = [flight for flight in self.under_way if flight.left_s > duration_s]
         dropped = []
         for flight in there:
             flight.left_s -= duration_s
@@ -154,7 +159,7 @@ class Flights(Generic[Update]):
                 dropped.append(self._drop(flight))
             if flight.report.used:
                 arrived.append(flight)
-        self._flights = there
+        self.under_way = there
         return ClosedRound(
             duration_s,
             sorted(arrived, key=lambda flight: flight.report.client),
@@ -165,9 +170,9 @@ class Flights(Generic[Update]):
     def _duration_s(self, server_round: int, asked: int, silence_s: float) -> float:
         buffer, wanted = self.closing.buffer, self.closing.to_await(asked)
         if buffer:
-            arrivals_s = sorted(flight.left_s for flight in self._flights)
+            arrivals_s = sorted(flight.left_s for flight in self.under_way)
             return arrivals_s[:buffer][-1] if arrivals_s else silence_s
-        fresh_s = sorted(f.left_s for f in self._flights if f.started == server_round)
+        fresh_s = sorted(f.left_s for f in self.under_way if f.started == server_round)
         if len(fresh_s) < wanted:
             return max([*fresh_s, silence_s])
         return fresh_s[wanted - 1] if wanted else 0.0

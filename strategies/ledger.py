@@ -131,8 +131,8 @@ class Ledger:
             partial=_count(report.minibatches < report.wanted_minibatches for report in trained),
             deadline_s=deadline_s,
             round_time_s=closed.duration_s,
-            train_energy_j=sum(report.energy_j for report in trained),
-            wait_energy_j=sum(power_w * s for power_w, s in closed.waits),
+            train_energy_j=sum((report.energy_j for report in trained), 0.0),
+            wait_energy_j=sum((power_w * s for power_w, s in closed.waits), 0.0),
             power_violations=_count(report.broke_power_limit for report in trained),
             budget_violations=_count(report.broke_budget for report in trained),
             late=_count(r.time_s + r.transfer_s > deadline_s for r in trained if not r.lost),
@@ -143,11 +143,11 @@ class Ledger:
             ),
             guarded=_count(report.guard_steps > 0 for report in trained),
             latency_violations=_count(report.broke_latency for report in trained),
-            transfer_energy_j=sum(_transfer_j(report) for report in trained),
+            transfer_energy_j=sum(map(_transfer_j, trained), 0.0),
             wasted_energy_j=_spent_j([*closed.dropped, *rejected, *lost]),
             stale=_count(report.staleness > 0 for report in here),
             dropped=len(closed.dropped),
-            inference_energy_j=sum(report.inference_energy_j for report in trained),
+            inference_energy_j=sum((report.inference_energy_j for report in trained), 0.0),
         )
         self.entries.append(entry)
         return entry
@@ -161,7 +161,7 @@ class Ledger:
 
 
 def _spent_j(reports: Sequence[RoundReport]) -> float:
-    return sum(report.energy_j + _transfer_j(report) for report in reports)
+    return sum((report.energy_j + _transfer_j(report) for report in reports), 0.0)
 
 
 def _transfer_j(report: RoundReport) -> float:

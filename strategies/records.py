@@ -18,6 +18,7 @@ from powerctl.rounds import Front, Held, RoundAssignment, RoundOffer, RoundRepor
 
 OFFER, ASSIGNMENT, REPORT, CONFIG = "offer", "assignment", "report", "config"
 CLOCK = "clock-s"  # in the CONFIG of queries and assignments: the fleet's virtual clock
+RUN = "run-id"  # there too: the Flower run in which the federation began, which it may outlive
 Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer)
 
 

@@ -82,6 +82,10 @@ class RunConfig:
     workers: int = _option(
         0, "Processes that simulate; 0 starts more than one when it pays, with the same result."
     )
+    resume: bool = _option(
+        False, "Go on from the last checkpoint in the run's folder; begin where there is none."
+    )
+    checkpoint_every: int = _option(1, "Rounds from one checkpoint to the next; 0 writes none.")
     timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
@@ -99,6 +103,7 @@ class RunConfig:
             "seed",
             "label_privacy",
             "workers",
+            "checkpoint_every",
         )
         for key in zero_or_more:
             if not getattr(self, key) >= 0:

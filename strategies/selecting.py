@@ -21,7 +21,15 @@ from strategies.offers import Offers
 from strategies.policy import SelectionPolicy
 from strategies.queried_offers import QueriedOffers
 from strategies.records import ASSIGNMENT, CLOCK, REPORT, decode, encode
-from strategies.updates import Base, Reply, Update, replies_to_aggregate
+from strategies.state import State, restore, state_of
+from strategies.updates import (
+    Base,
+    Reply,
+    Update,
+    flights_of,
+    replies_to_aggregate,
+    state_of_flights,
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,29 @@ class SelectingStrategy(Strategy):
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
         self._arrays = ArrayRecord()
+        self._rounds_before = 0
+
+    def state(self) -> State:
+        """What it has come to between two rounds, but for the ledger; each round draws anew."""
+        return {
+            "policy": state_of(self.policy),
+            "aggregation": state_of(self.aggregation),
+            "flights": state_of_flights(self._flights.under_way),
+        }
+
+    def restore(self, state: State, ledger: Ledger) -> None:
+        """Go on from the state and the ledger of another; `start` then numbers rounds from 1 on.
+
+        Raises
+        ------
+        InvalidInput
+            If policy or aggregation are of another kind, or of other code.
+        """
+        restore(self.policy, state["policy"])
+        restore(self.aggregation, state["aggregation"])
+        self._flights.under_way = flights_of(state["flights"])
+        self.ledger = ledger
+        self._rounds_before = len(ledger.entries)
 
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
         """Who trains in a round that starts now; nobody who still does."""
@@ -153,6 +184,7 @@ class SelectingStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Query the offers, select, and build one message per selected client."""
+        server_round += self._rounds_before
         config["server-round"] = server_round
         config[CLOCK] = self.ledger.clock_s
         offers = self._queried.collect(grid, config)
@@ -171,6 +203,7 @@ class SelectingStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Read the reports, and close the round."""
+        server_round += self._rounds_before
         answers = []
         awaited = {assignment.client for assignment in self._assignments}
         for reply in replies:

@@ -10,9 +10,11 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
+from powerctl.rounds import RoundReport
 from strategies.closing import Flight
 from strategies.held import HeldArray, HeldReply, Numbers
 from strategies.staleness import staleness_weights
+from strategies.state import State
 
 _WEIGHT = "num-examples"  # by which Flower's strategies weigh
 Reply = Message | HeldReply
@@ -23,12 +25,12 @@ class Base:
 
     def __init__(self, arrays: ArrayRecord) -> None:
         self._shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-        self._arrays = arrays
+        self.arrays = arrays
 
     @cached_property
     def numbers(self) -> Numbers:
         """The model's arrays."""
-        return _numbers(self._arrays)
+        return _numbers(self.arrays)
 
     def fits(self, reply: Reply) -> bool:
         """Whether an update has the model's shapes and finite numbers only."""
@@ -48,11 +50,22 @@ class Update:
         self.reply = reply
         self.base = base
 
+    @property
+    def numbers(self) -> Numbers:
+        """Trained arrays."""
+        (record,) = self.reply.content.array_records.values()
+        return _numbers(record)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What came with them, the weight among it."""
+        (metrics,) = self.reply.content.metric_records.values()
+        return cast(dict[str, float], dict(metrics))
+
     def change(self) -> Numbers:
         """Trained arrays less those that training began with."""
-        (record,) = self.reply.content.array_records.values()
         began = self.base.numbers
-        return {name: value - began[name] for name, value in _numbers(record).items()}
+        return {name: value - began[name] for name, value in self.numbers.items()}
 
 
 def replies_to_aggregate(
@@ -80,11 +93,42 @@ def replies_to_aggregate(
     deviation = _deviations(changes, staleness)
     weights = staleness_weights(staleness, deviation, late_rule)
     return [
-        _moved(update.reply, change, base, float(weight)) if late else update.reply
+        _moved(update, change, base, float(weight)) if late else update.reply
         for (update, _), change, late, weight in zip(
             updates, changes, staleness > 0, weights / weights.max(), strict=True
         )
     ]
+
+
+def state_of_flights(flights: Sequence[Flight[Update]]) -> State:
+    """Clients that train and their updates, with the models from which they started, once each."""
+    return {
+        "bases": {str(f.started): f.update.base.arrays for f in flights if f.update is not None},
+        "flights": [
+            {
+                "report": dict(vars(flight.report)),
+                "started": flight.started,
+                "left_s": flight.left_s,
+                "arrays": None if flight.update is None else flight.update.numbers,
+                "metrics": None if flight.update is None else flight.update.metrics,
+            }
+            for flight in flights
+        ],
+    }
+
+
+def flights_of(state: State) -> list[Flight[Update]]:
+    """The flights of such a state."""
+    bases = {started: Base(arrays) for started, arrays in state["bases"].items()}
+    flights = []
+    for one in state["flights"]:
+        update = None
+        if one["arrays"] is not None:
+            reply = HeldReply(one["arrays"], one["metrics"])
+            update = Update(reply, bases[str(one["started"])])
+        report = RoundReport(**one["report"])
+        flights.append(Flight(report, update, one["started"], one["left_s"]))
+    return flights
 
 
 def _deviations(changes: Sequence[Numbers], staleness: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -95,12 +139,11 @@ def _deviations(changes: Sequence[Numbers], staleness: NDArray[np.int64]) -> NDA
     return np.asarray((((flat - centre) / (len(fresh) + 1)) ** 2).sum(axis=1), dtype=np.float64)
 
 
-def _moved(reply: Reply, change: Numbers, base: Base, weight: float) -> HeldReply:
+def _moved(update: Update, change: Numbers, base: Base, weight: float) -> HeldReply:
     """A reply with its change brought to another model, and its examples weighed."""
     moved = {name: base.numbers[name] + delta for name, delta in change.items()}
-    (metrics,) = reply.content.metric_records.values()
-    numbers = cast(dict[str, float], dict(metrics))
-    return HeldReply(moved, {**numbers, _WEIGHT: numbers[_WEIGHT] * weight})
+    metrics = update.metrics
+    return HeldReply(moved, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
 
 
 def _numbers(record: Mapping[str, Array | HeldArray]) -> Numbers:

@@ -130,6 +130,10 @@ class Levels:
         """What is kept of a battery: its energy at some time, and that time."""
         return float(self._level_j[row]), float(self._since_s[row])
 
+    def states(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """The same of some batteries."""
+        return self._level_j[rows], self._since_s[rows]
+
     def keep(self, row: int, level_j: float, since_s: float) -> None:
         """A battery's energy at some time is known: a training has ended."""
         self._level_j[row], self._since_s[row] = level_j, since_s

@@ -28,8 +28,9 @@ def run_options(
             command = click.option(
                 f"--{flag(item.name)}",
                 type=type(item.default),
+                is_flag=isinstance(item.default, bool),
                 default=(defaults or {}).get(item.name, item.default),
-                show_default=item.default != "",
+                show_default=item.default != "" and item.default is not False,
                 help=item.metadata["about"],
             )(command)
         return command

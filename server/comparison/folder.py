@@ -66,8 +66,8 @@ class ComparisonFolder:
             os.close(folder)
 
     def placed(self, config: RunConfig) -> RunConfig:
-        """A run's configuration, with its results in this folder."""
-        return replace(config, out_dir=str(self.path / "runs"))
+        """A run's configuration, with its results in this folder, which keeps whole runs."""
+        return replace(config, out_dir=str(self.path / "runs"), checkpoint_every=0)
 
     def finished(self, config: RunConfig) -> bool:
         """Whether a run of the comparison is whole."""

@@ -13,7 +13,10 @@ from strategies.run_config import RunConfig
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
 # what a comparison replaces in the configuration that its runs have in common
-REPLACED = ("strategy", "power", "per-round", "seed", "target-accuracy", "name", "out-dir")
+REPLACED = (
+    *("strategy", "power", "per-round", "seed", "target-accuracy", "name", "out-dir"),
+    *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
+)
 _NAMES = re.compile(r"[^,()]+(?:\([^()]*\))?")
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import cached_property
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from client.fleet import Fleet
+from powerctl.errors import InvalidInput
+from server.checkpoint_file import digest_of
 from server.run_identity import SUPERLINK_NODE_ID, join_run
 from server.virtual.clients import Instructions, Trained
 from server.virtual.pool import Pool
-from server.virtual.workers import trains
+from server.virtual.workers import Trains, trains
 from strategies.held import HeldReply
 from strategies.run_config import RunConfig
 from strategies.selecting import Answer, SelectingStrategy
+from strategies.state import State
 
 _FIRST_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
@@ -32,9 +38,9 @@ class VirtualEngine:
 
     def __init__(self, config: RunConfig, fleet: Fleet) -> None:
         join_run(_RUN_ID)
-        self._rounds = config.rounds
+        self._config = config
+        self._fleet = fleet
         self._pool = Pool(config, fleet)
-        self._trains = trains(config)
 
     def run(
         self,
@@ -42,19 +48,34 @@ class VirtualEngine:
         arrays: ArrayRecord,
         after_round: Callable[[int, ArrayRecord], object],
     ) -> None:
-        """All rounds, beginning with the initial model's evaluation as round 0."""
-        after_round(0, arrays)
+        """All rounds that are not in the strategy's ledger yet."""
+        first = len(strategy.ledger.entries) + 1
+        trainer = trains(self._config)
         try:
-            for server_round in range(1, self._rounds + 1):
-                trained = self._train(strategy, server_round, arrays)
+            for server_round in range(first, self._config.rounds + 1):
+                trained = self._train(trainer, strategy, server_round, arrays)
                 aggregated, _ = strategy.close(server_round, [_answer(one) for one in trained])
                 arrays = arrays if aggregated is None else aggregated
                 after_round(server_round, arrays)
         finally:
-            self._trains.close()
+            trainer.close()
+
+    def state(self) -> State:
+        """What the clients keep, and what tells their fleet from others."""
+        return {"fleet": self._fleet_digest, "kept": self._pool.kept()}
+
+    def restore(self, state: State) -> None:
+        """Take what the clients kept; raises `InvalidInput` if they are another fleet."""
+        if state["fleet"] != self._fleet_digest:
+            raise InvalidInput("the fleet has changed: another file, or other boards or limits")
+        self._pool.restore(state["kept"])
+
+    @cached_property
+    def _fleet_digest(self) -> str:
+        return digest_of(_columns(self._fleet))
 
     def _train(
-        self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
+        self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
     ) -> list[Trained]:
         clock_s = strategy.ledger.clock_s
         assignments = strategy.select(server_round, self._pool.offers(clock_s))
@@ -65,10 +86,16 @@ class VirtualEngine:
             return []
         instructions = _instructions(server_round, clock_s, told)
         jobs = [(a, self._pool.state(a.client)) for a in assignments]
-        trained = [one for one in self._trains.train(instructions, jobs) if one is not None]
+        trained = [one for one in trainer.train(instructions, jobs) if one is not None]
         for one in trained:
             self._pool.keep(one.report.client, one.state)
         return trained
+
+
+def _columns(thing: Any) -> State:
+    """All that a fleet file tells, without what is computed from it."""
+    values = {item.name: getattr(thing, item.name) for item in fields(thing) if item.init}
+    return {k: _columns(v) if is_dataclass(v) else v for k, v in values.items()}
 
 
 def _instructions(server_round: int, clock_s: float, message: Message) -> Instructions:

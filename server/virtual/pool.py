@@ -20,6 +20,7 @@ from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import FRONT_POINTS
 from strategies.offers import Offers
 from strategies.run_config import RunConfig
+from strategies.state import State
 
 
 class Pool:
@@ -52,6 +53,7 @@ class Pool:
         self._rate_hz = np.zeros(n)
         self._spent_j, self._loss = np.zeros(n), np.full(n, np.nan)
         self._learned = np.zeros((n, 3))
+        self._has_trained = np.zeros(n, dtype=bool)
         self._time_s, self._energy_j = (np.full((n, FRONT_POINTS), np.inf) for _ in range(2))
         self._points = np.zeros(n, dtype=np.int64)
         self._least_j = np.full(n, np.inf)
@@ -114,11 +116,31 @@ class Pool:
 
     def keep(self, client: int, state: ClientState) -> None:
         """A client has trained."""
+        self._has_trained[client] = True
         self._spent_j[client], self._loss[client] = state.spent_j, state.loss
         self._levels.keep(client, state.battery_j, state.battery_s)
         if tuple(self._learned[client].tolist()) != state.predictor:
             self._learned[client] = state.predictor
             self._refresh(np.array([client]))
+
+    def kept(self) -> State:
+        """What all clients that have trained keep: from it and the clock follows all else."""
+        clients = np.flatnonzero(self._has_trained)
+        battery_j, battery_s = self._levels.states(clients)
+        return {
+            "client": clients,
+            "spent_j": self._spent_j[clients],
+            "loss": self._loss[clients],
+            "predictor": self._learned[clients],
+            "battery_j": battery_j,
+            "battery_s": battery_s,
+        }
+
+    def restore(self, kept: State) -> None:
+        """Take what clients kept, in place of what they had at first."""
+        clients, *columns = (column.tolist() for column in kept.values())
+        for client, spent_j, loss, learned, *battery in zip(clients, *columns, strict=True):
+            self.keep(client, ClientState(spent_j, loss, tuple(learned), *battery))
 
     def _conditions(self, clock_s: float) -> Conditions:
         everyone = np.arange(len(self._points))

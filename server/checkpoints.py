@@ -1,0 +1,117 @@
+"""The checkpoints of a run: the last two, and the lengths that its growing files had with each."""
+
+from __future__ import annotations
+
+import os
+from logging import WARNING
+from pathlib import Path
+
+from flwr.common.logger import log
+
+from powerctl.errors import InvalidInput
+from powerctl.json_lines import sync_folder
+from server.checkpoint_file import Damaged, from_bytes, to_bytes
+from strategies.state import State
+
+_KEPT = 2
+_LENGTHS = "lengths"
+
+
+class Checkpoints:
+    """Files ``round-NNNN.npz`` in a folder of their own.
+
+    A checkpoint is on disc, with all that the growing files hold, before the one before the last
+    is removed: a kill or a loss of power at any moment leaves one that is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Theirs.
+    growing : tuple of Path
+        Files that are appended to in every round; going on cuts them to what they were.
+    """
+
+    def __init__(self, folder: Path, growing: tuple[Path, ...]) -> None:
+        self.folder = folder
+        self._growing = growing
+
+    def save(self, server_round: int, state: State) -> None:
+        """Keep the state after a round; where the disc is full, warn, and keep the earlier ones."""
+        path = self.folder / f"round-{server_round:04d}.npz"
+        try:
+            lengths = {file.name: _synced_length(file) for file in self._growing}
+            replace_file(path, to_bytes({**state, _LENGTHS: lengths}))
+        except OSError as error:
+            log(
+                WARNING,
+                "%s: no checkpoint: %s; the run goes on, and after a kill from an earlier round",
+                *(path, error.strerror),
+            )
+            return
+        for old in self._files()[:-_KEPT]:
+            old.unlink()
+
+    def last(self) -> State | None:
+        """The last state that is whole; None if there never was one.
+
+        Raises
+        ------
+        InvalidInput
+            If every one is damaged.
+        """
+        reasons = []
+        for path in reversed(self._files()):
+            try:
+                return self._read(path)
+            except (Damaged, OSError) as error:
+                reasons.append(f"{path}: {error}")
+                log(WARNING, "%s; trying the checkpoint before", reasons[-1])
+        if reasons:
+            raise InvalidInput(
+                f"no checkpoint is whole: {'; '.join(reasons)}; begin the run again without resume"
+            )
+        return None
+
+    def cut(self, state: State) -> None:
+        """Take from the growing files what came after a state."""
+        for file in self._growing:
+            os.truncate(file, state[_LENGTHS][file.name])
+        for path in self._files():
+            if path.name > f"round-{state['round']:04d}.npz":
+                path.unlink()
+
+    def clear(self) -> None:
+        """Remove all of them."""
+        for path in self._files():
+            path.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("round-*.npz"))
+
+    def _read(self, path: Path) -> State:
+        state = from_bytes(path.read_bytes())
+        for file in self._growing:
+            if not file.exists() or file.stat().st_size < state[_LENGTHS][file.name]:
+                raise Damaged(f"{file.name} has lost rounds that are in it")
+        return state
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a kill or a loss of power leaves the old or the new one, whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path)
+
+
+def _synced_length(path: Path) -> int:
+    with open(path, "ab") as file:
+        os.fsync(file.fileno())
+        return file.tell()

@@ -1,0 +1,96 @@
+"""A run's state after a round, and going on from it as if nothing had happened.
+
+A round draws its random numbers from a stream of its own, made from seed and round, so that there
+is no generator to keep. The ledger is in the files of rounds and reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import INFO, WARNING
+from typing import TYPE_CHECKING
+
+from flwr.app import ArrayRecord
+from flwr.common.logger import log
+
+from powerctl.errors import InvalidInput
+from server.history import RoundRow
+from server.recorded import read_config, read_run
+from server.results import ResultsFolder
+from strategies.code_version import code_version
+from strategies.run_config import RunConfig
+from strategies.selecting import SelectingStrategy
+from strategies.state import State
+
+if TYPE_CHECKING:
+    from server.federation import Engine
+
+# where a run is and how it is run may change: its results do not depend on it
+_FREE = (
+    *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
+    *("resume", "checkpoint-every"),
+)
+
+
+def state_of_run(
+    row: RoundRow, arrays: ArrayRecord, strategy: SelectingStrategy, engine: Engine
+) -> State:
+    """All that the rounds after this one depend on."""
+    return {
+        "round": row.round,
+        "code": code_version(),
+        "model": arrays,
+        "strategy": strategy.state(),
+        "engine": engine.state(),
+    }
+
+
+def go_on(
+    folder: ResultsFolder, config: RunConfig, strategy: SelectingStrategy, engine: Engine
+) -> tuple[ArrayRecord, Sequence[RoundRow]] | None:
+    """Bring a fresh strategy and engine to where the folder's run was at its last checkpoint.
+
+    Returns
+    -------
+    tuple of ArrayRecord and sequence of RoundRow, or None
+        The model and the rounds until then. None if the folder has no checkpoint.
+
+    Raises
+    ------
+    InvalidInput
+        If the run was configured otherwise, naming what differs, or no checkpoint is whole.
+    """
+    state = folder.checkpoints.last()
+    if state is None:
+        log(WARNING, "%s: no checkpoint to go on from, the run begins", folder.path)
+        return None
+    _check_same(folder, config)
+    if state["code"] != code_version():
+        log(
+            WARNING,
+            "%s was begun by other code: what follows may differ from a run without a break",
+            folder.path,
+        )
+    try:
+        engine.restore(state["engine"])
+        folder.go_on(state)
+        recorded = read_run(folder.path)
+        strategy.restore(state["strategy"], recorded.ledger)
+    except (InvalidInput, KeyError, TypeError) as error:
+        raise InvalidInput(f"{folder.path}: cannot go on: {error}") from None
+    log(INFO, "goes on after round %s", state["round"])
+    return state["model"], recorded.rows
+
+
+def _check_same(folder: ResultsFolder, config: RunConfig) -> None:
+    was, now = read_config(folder.path).to_flower(), config.to_flower()
+    changes = [
+        f"{key} was {was[key]}, not {now[key]}"
+        for key in was
+        if was[key] != now[key] and key not in _FREE
+    ]
+    if changes:
+        raise InvalidInput(
+            f"{folder.path} holds another run: {', '.join(changes)}; give another name or out-dir, "
+            "or begin anew without resume"
+        )

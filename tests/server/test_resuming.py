@@ -1,0 +1,280 @@
+"""A run that was broken off goes on from its last checkpoint as if nothing had happened."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from flwr.app import ArrayRecord
+
+from client.app import app as client_app
+from client.fleet import load_fleet
+from powerctl.errors import InvalidInput
+from server.checkpoint_file import from_bytes, to_bytes
+from server.cli import cli
+from server.federation import run_federation
+from server.in_process_grid import InProcessGrid
+from server.simulation import simulate
+from strategies.catalogue import aggregation_names, policy_names
+from strategies.run_config import RunConfig
+
+RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
+WATTFED = Path(sys.executable).with_name("wattfed")
+
+
+class BrokenOff(Exception):
+    """In place of a kill."""
+
+
+def break_off(config, after, run=simulate):
+    """Run until a round is over; its row is on disc, and its checkpoint if one is due."""
+
+    def on_row(row):
+        if row.round == after:
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        run(config, on_row)
+
+
+def go_on(config, run=simulate):
+    return run(replace(config, resume=True), lambda row: None)
+
+
+def results(folder):
+    return {name: (folder / name).read_bytes() for name in RESULTS}
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        out_dir=str(tmp_path),
+        name="run",
+        task="images-cnn(samples=400, test=50, size=4)",
+        strategy="oort",
+        rounds=5,
+        local_epochs=1,
+        checkpoint_every=2,
+        workers=1,
+    )
+
+
+@pytest.fixture
+def whole(config):
+    """The same run without a break."""
+    return lambda **changes: results(simulate(replace(config, name="whole", **changes)).folder)
+
+
+SOON = {"tifl": "tifl(interval=2)", "haccs": "haccs(rho=0)"}  # what they learn counts at once
+
+
+@pytest.mark.parametrize(
+    ("strategy", "aggregation"),
+    list(zip(policy_names(), cycle(aggregation_names()), strict=False)),
+)
+def test_every_policy_and_every_aggregation_goes_on(config, whole, strategy, aggregation):
+    strategy = SOON.get(strategy, strategy)
+    options = {"strategy": strategy, "aggregation": aggregation, "per_round": 7, "clip_norm": 1.0}
+    if aggregation == "bulyan":  # Flower's takes milliseconds for each number of the model
+        options["task"] = "noop"
+    broken = replace(config, **options)
+    break_off(broken, after=3)
+    assert results(go_on(broken).folder) == whole(**options)
+
+
+WILD = """
+start_hour = 8
+
+[[group]]
+board = "orin-nx"
+count = 20
+power_w = 20
+energy_budget_j = 900
+
+[group.battery]
+capacity_j = 9000
+start = { low = 0.2, high = 1, seed = 1 }
+charge_w = 15
+
+[group.inference]
+rate_hz = { low = 0, high = 30, seed = 1 }
+latency_s = 1
+shape = "traffic"
+
+[group.availability]
+mean_on_s = 120
+mean_off_s = 30
+
+[group.failures]
+crashes_per_h = 10
+silent_share = 0.1
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"over_commit": 1.5, "strategy": "refl"},
+        {"over_commit": 2.0, "late": "refl", "strategy": "refl"},
+        {"buffer": 3, "late": "fedbuff", "aggregation": "fedadam"},
+    ],
+)
+def test_updates_under_way_batteries_and_what_clients_learned_are_kept(
+    config, whole, tmp_path, options
+):
+    (tmp_path / "wild.toml").write_text(WILD)
+    options = {"fleet": str(tmp_path / "wild.toml"), "rounds": 9, **options}
+    broken = replace(config, **options)
+    break_off(broken, after=7)
+    if broken.late != "drop":
+        with np.load(tmp_path / "run" / "checkpoints" / "round-0006.npz") as checkpoint:
+            assert any("flights" in name for name in checkpoint.files)
+    assert results(go_on(broken).folder) == whole(**options)
+
+
+def test_kill_9_in_mid_run(config, whole, tmp_path):
+    command = ["simulate", "--out-dir", str(tmp_path), "--name", "run", "--task", config.task]
+    command += ["--strategy", "oort", "--rounds", "40", "--local-epochs", "1", "--workers", "1"]
+    process = subprocess.Popen([WATTFED, *command], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "checkpoints" / "round-0004.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "run" / "summary.json").exists()
+    done = CliRunner().invoke(cli, [*command, "--resume"])
+    assert done.exit_code == 0, done.output
+    assert results(tmp_path / "run") == whole(rounds=40)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(config, whole, caplog):
+    break_off(config, after=4)
+    folder = Path(config.out_dir) / "run" / "checkpoints"
+    assert checkpoints(folder.parent) == ["round-0002.npz", "round-0004.npz"]
+    damaged = bytearray((folder / "round-0004.npz").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "round-0004.npz").write_bytes(damaged)
+    assert results(go_on(config).folder) == whole()
+    assert "round-0004.npz: damaged: its checksum is wrong" in caplog.text
+
+
+def test_without_a_whole_checkpoint_it_says_so(config):
+    break_off(config, after=4)
+    for path in Path(config.out_dir).glob("run/checkpoints/*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InvalidInput, match=r"no checkpoint is whole: .*round-0004.npz: damaged"):
+        go_on(config)
+
+
+def test_a_checkpoint_whose_rounds_are_lost_counts_as_damaged(config, whole, caplog):
+    break_off(config, after=4)
+    rounds = Path(config.out_dir) / "run" / "rounds.csv"
+    rounds.write_text("".join(rounds.read_text().splitlines(keepends=True)[:-1]))
+    assert results(go_on(config).folder) == whole()
+    assert "rounds.csv has lost rounds that are in it" in caplog.text
+
+
+def test_another_configuration_is_refused_and_nothing_is_lost(config, whole, tmp_path):
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('[[group]]\nboard = "orin-agx"\ncount = 6\npower_w = 30\n')
+    config = replace(config, fleet=str(fleet))
+    break_off(config, after=3)
+    with pytest.raises(InvalidInput, match="strategy was oort, not pace, seed was 0, not 1; give"):
+        go_on(replace(config, strategy="pace", seed=1))
+    load_fleet.cache_clear()
+    fleet.write_text(fleet.read_text().replace("30", "40"))
+    with pytest.raises(InvalidInput, match="cannot go on: the fleet has changed"):
+        go_on(config)
+    load_fleet.cache_clear()
+    fleet.write_text(fleet.read_text().replace("40", "30"))
+    assert results(go_on(replace(config, timeout_s=5.0)).folder) == whole(fleet=str(fleet))
+
+
+def test_where_there_is_nothing_to_go_on_from_the_run_begins(config, whole, caplog):
+    assert results(go_on(config).folder) == whole()
+    assert "no checkpoint to go on from, the run begins" in caplog.text
+
+
+def test_a_finished_run_is_as_it_was_also_if_it_ended_with_its_target(config):
+    config = replace(config, task="digits", strategy="pace", local_epochs=5, target_accuracy=0.15)
+    finished = simulate(config)
+    assert len(finished.rows) == 3
+    kept = results(finished.folder)
+    assert go_on(config).rows == finished.rows
+    assert results(finished.folder) == kept
+
+
+@contextmanager
+def largest_file(size):
+    """As a disc with little room left: files cannot grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_where_the_disc_has_no_room_for_a_checkpoint_the_run_goes_on(config, whole, caplog):
+    config = replace(config, task="digits")
+    break_off(config, after=3)
+    with largest_file(100_000):
+        result = go_on(config)
+    assert results(result.folder) == whole(task="digits")
+    assert checkpoints(result.folder) == ["round-0000.npz", "round-0002.npz"]
+    assert "round-0004.npz: no checkpoint: File too large; the run goes on" in caplog.text
+
+
+def test_where_it_has_no_room_for_results_the_run_ends_and_can_go_on(config, whole):
+    break_off(config, after=3)
+    with largest_file(2_000), pytest.raises(InvalidInput, match="results to .*: File too large"):
+        go_on(config)
+    assert results(go_on(config).folder) == whole()
+
+
+def test_rounds_by_message_go_on_with_nodes_that_stayed(config, whole):
+    """Flower numbers the rounds of every start from 1; nodes keep their own state."""
+    grid = InProcessGrid(client_app, 20, config.to_flower())
+
+    def by_message(config, on_row):
+        return run_federation(grid, config, on_row)
+
+    break_off(config, after=2, run=by_message)
+    assert results(go_on(config, run=by_message).folder) == whole()
+
+
+def test_what_a_checkpoint_cannot_hold_is_named():
+    with pytest.raises(TypeError, match="policy/_known: a set cannot be kept"):
+        to_bytes({"policy": {"_known": {1, 2}}})
+    with pytest.raises(TypeError, match="counts: keys must be texts"):
+        to_bytes({"counts": {1: 2}})
+
+
+def test_every_kind_of_value_comes_back_as_it_was():
+    state = {
+        "list": [1, 2.5, None, "x", True],
+        "tuple": (1, (2,)),
+        "set": frozenset({3, 1}),
+        "number": np.float32(0.1),
+        "array": np.array([[1, 2]], dtype=np.int16),
+        "record": ArrayRecord([np.arange(3.0)]),
+        "nan": float("nan"),
+    }
+    again = from_bytes(to_bytes(state))
+    assert again.keys() == state.keys()
+    assert repr(again) == repr(state)
+    assert type(again["number"]) is np.float32 and again["array"].dtype == np.int16
