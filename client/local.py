@@ -289,6 +289,7 @@ class LocalClient:
             decline=plan.decline,
             guard_steps=done.guard_steps,
             guard_cause=done.guard_cause,
+            budget_left_j=self.profile.limits.energy_budget_j - self.state.spent_j,
             **more,
         )
 

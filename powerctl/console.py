@@ -32,15 +32,23 @@ def print_json(content: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print aligned columns: text to the left, numbers to the right with three digits."""
+    for line in table_lines(header, rows):
+        click.echo(line)
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines that `print_table` prints."""
     cells = [[cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     is_text = [bool(rows) and isinstance(rows[0][i], str) for i in range(len(header))]
+    lines = []
     for line in (list(header), *cells):
         parts = [
             text.ljust(width) if left else text.rjust(width)
             for text, width, left in zip(line, widths, is_text, strict=True)
         ]
-        click.echo("  ".join(parts).rstrip())
+        lines.append("  ".join(parts).rstrip())
+    return lines
 
 
 def cell(value: object) -> str:

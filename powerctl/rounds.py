@@ -231,7 +231,8 @@ class RoundReport:
     stepped down, `guard_cause` says what the last step was for. `inference_energy_j` is what the
     requests took that were served meanwhile, which is not in `energy_j`. `lost` says why the update
     never came (``"crashed"``, ``"left"``, ``"battery"``, ``"silent"``), in simulations only: a
-    server does not hear from such a client, but what it did is charged.
+    server does not hear from such a client, but what it did is charged. `budget_left_j` is what is
+    left of the device's energy budget after the round; infinite without one.
     """
 
     client: int
@@ -262,6 +263,17 @@ class RoundReport:
     inference_budget_s: float = math.inf
     inference_energy_j: float = 0.0
     lost: str = ""
+    budget_left_j: float = math.inf
+
+    @property
+    def expected_time_s(self) -> float:
+        """The plan's seconds, for the work that was really done."""
+        return self.planned_time_s * self.minibatches / self.planned_minibatches
+
+    @property
+    def expected_energy_j(self) -> float:
+        """The plan's joules, for the work that was really done."""
+        return self.planned_energy_j * self.minibatches / self.planned_minibatches
 
     @property
     def broke_power_limit(self) -> bool:

@@ -8,6 +8,7 @@ from powerctl import console
 from server.commands.compare import compare, report
 from server.commands.flower import flower
 from server.commands.launching import keys, units
+from server.commands.live import top
 from server.commands.simulate import simulate
 from server.commands.strategies import strategies
 
@@ -19,6 +20,7 @@ Examples:
   wattfed simulate --fleet my-fleet.toml --task cifar10 --data-dir ~/data --json
   wattfed compare --strategies random,oort,pace --power maxn,slack --per-round 5,10 --seeds 3
   wattfed report runs/comparison
+  wattfed top
   wattfed flower --rounds 5
 """
 
@@ -29,7 +31,7 @@ def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
 
 
-for command in (simulate, compare, report, flower, keys, units, strategies):
+for command in (simulate, top, compare, report, flower, keys, units, strategies):
     cli.add_command(command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from client.tasks.evaluation import evaluate
 from client.tasks.task import load_task
 from powerctl.errors import PowerctlError
 from powerctl.rounds import RoundReport
-from server.history import FederationResult, RoundRow, best_accuracy
+from server.history import FederationResult, RoundRow, summary
 from server.results import ResultsFolder
 from server.resuming import go_on, state_of_run
 from strategies.catalogue import make_aggregation, make_policy
@@ -189,37 +189,6 @@ def run_rounds(
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
     return FederationResult(config, tuple(rows), ledger, folder.path)
-
-
-def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict[str, object]:
-    """A run in a few numbers; times and energies are the fleet's own."""
-    entries = ledger.entries
-    return {
-        "task": config.task,
-        "charged_workload": config.workload,
-        "strategy": config.strategy,
-        "power": config.power,
-        "rounds": len(entries),
-        "final_accuracy": rows[-1].accuracy,
-        "best_accuracy": best_accuracy(rows),
-        "virtual_time_s": ledger.clock_s,
-        "energy_j": ledger.energy_j,
-        "train_energy_j": sum(entry.train_energy_j for entry in entries),
-        "transfer_energy_j": sum(entry.transfer_energy_j for entry in entries),
-        "wait_energy_j": sum(entry.wait_energy_j for entry in entries),
-        "wasted_energy_j": sum(entry.wasted_energy_j for entry in entries),
-        "power_violations": sum(entry.power_violations for entry in entries),
-        "budget_violations": sum(entry.budget_violations for entry in entries),
-        "latency_violations": sum(entry.latency_violations for entry in entries),
-        "inference_energy_j": sum(entry.inference_energy_j for entry in entries),
-        "guarded": sum(entry.guarded for entry in entries),
-        "late": sum(entry.late for entry in entries),
-        "declined": sum(entry.declined for entry in entries),
-        "failed": sum(entry.failed for entry in entries),
-        "rejected": sum(entry.rejected for entry in entries),
-        "stale": sum(entry.stale for entry in entries),
-        "dropped": sum(entry.dropped for entry in entries),
-    }
 
 
 def _await_nodes(grid: Grid, wanted: int, timeout_s: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,42 @@ def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], target: fl
         train_energy_j=sum(entry.train_energy_j for entry in entries),
         minibatches=sum(minibatches[: end.round]),
     )
+
+
+def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict[str, object]:
+    """A run in a few numbers; times and energies are the fleet's own."""
+    entries = ledger.entries
+    return {
+        "task": config.task,
+        "charged_workload": config.workload,
+        "strategy": config.strategy,
+        "power": config.power,
+        "rounds": len(entries),
+        "final_accuracy": rows[-1].accuracy,
+        "best_accuracy": best_accuracy(rows),
+        "virtual_time_s": ledger.clock_s,
+        "energy_j": ledger.energy_j,
+        "train_energy_j": sum(entry.train_energy_j for entry in entries),
+        "transfer_energy_j": sum(entry.transfer_energy_j for entry in entries),
+        "wait_energy_j": sum(entry.wait_energy_j for entry in entries),
+        "wasted_energy_j": sum(entry.wasted_energy_j for entry in entries),
+        "power_violations": sum(entry.power_violations for entry in entries),
+        "budget_violations": sum(entry.budget_violations for entry in entries),
+        "latency_violations": sum(entry.latency_violations for entry in entries),
+        "inference_energy_j": sum(entry.inference_energy_j for entry in entries),
+        "guarded": sum(entry.guarded for entry in entries),
+        "late": sum(entry.late for entry in entries),
+        "declined": sum(entry.declined for entry in entries),
+        "failed": sum(entry.failed for entry in entries),
+        "rejected": sum(entry.rejected for entry in entries),
+        "stale": sum(entry.stale for entry in entries),
+        "dropped": sum(entry.dropped for entry in entries),
+    }
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with NaN and infinity as null, which JSON can hold."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

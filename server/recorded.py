@@ -58,36 +58,55 @@ def read_run(folder: Path) -> FederationResult:
 
 
 def _read_rows(path: Path) -> list[RoundRow]:
-    rows = []
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                values = {key: text for key, text in line.items() if text}
-                entry = _from_text(RoundEntry, values) if "round_time_s" in values else None
-                rows.append(_from_text(RoundRow, values, entry=entry))
-    except OSError as error:
-        raise InvalidInput(f"{path}: not readable: {error.strerror}") from None
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{path}, round {len(rows)}: damaged: {error}") from None
-    return rows
+    head, *lines = _whole_lines(path) or [""]
+    return [row_of(f"{path}, line {n}", head, line) for n, line in enumerate(lines, start=2)]
 
 
 def _read_reports(path: Path, rounds: int) -> list[tuple[int, RoundReport]]:
-    """The reports of the rounds that are whole; a last line that was broken off is left out."""
-    reports = []
+    """The reports of the rounds that are whole."""
+    lines = enumerate(_whole_lines(path), start=1)
+    reports = [report_of(f"{path}, line {n}", line) for n, line in lines]
+    return [(server_round, report) for server_round, report in reports if server_round <= rounds]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """All lines but a last one that was broken off."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InvalidInput(f"{path}: not readable: {error.strerror}") from None
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            values = json.loads(line)
-            server_round = values.pop("round")
-            if server_round <= rounds:
-                reports.append((server_round, _report(values)))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise InvalidInput(f"{path}, line {number}: damaged, not a client's report") from None
-    return reports
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: not readable: {error}") from None
+
+
+def row_of(where: str, head: str, line: str) -> RoundRow:
+    """A round from its line in ``rounds.csv``, below a head of column names.
+
+    Raises
+    ------
+    InvalidInput
+        If the line is damaged, with where it is.
+    """
+    texts = next(csv.DictReader([head, line]), {})
+    values = {key: text for key, text in texts.items() if text}
+    try:
+        entry = _from_text(RoundEntry, values) if "round_time_s" in values else None
+        return _from_text(RoundRow, values, entry=entry)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{where}: damaged: {error}") from None
+
+
+def report_of(where: str, line: str) -> tuple[int, RoundReport]:
+    """A round's number and a client's report from their line in ``reports.jsonl``.
+
+    Raises
+    ------
+    InvalidInput
+        If the line is damaged, with where it is.
+    """
+    try:
+        values = json.loads(line)
+        return int(values.pop("round")), _report(values)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InvalidInput(f"{where}: damaged, not a client's report") from None
 
 
 def _report(values: dict[str, Any]) -> RoundReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundReport
 from server.checkpoints import Checkpoints
-from server.history import COLUMNS, RoundRow
+from server.history import COLUMNS, RoundRow, finite
 from strategies.run_config import RunConfig
 from strategies.state import State
 
@@ -72,7 +71,7 @@ class ResultsFolder:
                 writer.writerow(row.flat())
             with open(self.reports, "a", encoding="utf-8") as file:
                 for report in reports:
-                    line = _finite({"round": row.round, **vars(report)})
+                    line = finite({"round": row.round, **vars(report)})
                     file.write(json.dumps(line) + "\n")
 
     def finish(self, state: Mapping[str, Tensor], summary: Mapping[str, Any]) -> None:
@@ -95,13 +94,5 @@ class ResultsFolder:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(_finite(content), indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
         os.replace(partial, self.path / name)
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with NaN and infinity as null, which JSON can hold."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }

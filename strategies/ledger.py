@@ -137,10 +137,8 @@ class Ledger:
             budget_violations=_count(report.broke_budget for report in trained),
             late=_count(r.time_s + r.transfer_s > deadline_s for r in trained if not r.lost),
             train_loss=_mean([report.loss for report in trained]),
-            time_error_pct=_mean([_error_pct(r.planned_time_s, r.time_s, r) for r in trained]),
-            energy_error_pct=_mean(
-                [_error_pct(r.planned_energy_j, r.energy_j, r) for r in trained]
-            ),
+            time_error_pct=_mean([_error_pct(r.expected_time_s, r.time_s) for r in trained]),
+            energy_error_pct=_mean([_error_pct(r.expected_energy_j, r.energy_j) for r in trained]),
             guarded=_count(report.guard_steps > 0 for report in trained),
             latency_violations=_count(report.broke_latency for report in trained),
             transfer_energy_j=sum(map(_transfer_j, trained), 0.0),
@@ -168,9 +166,8 @@ def _transfer_j(report: RoundReport) -> float:
     return report.idle_power_w * report.transfer_s
 
 
-def _error_pct(planned: float, measured: float, report: RoundReport) -> float:
-    """Absolute error of a plan in percent, the plan taken for the work that was really done."""
-    expected = planned * report.minibatches / report.planned_minibatches
+def _error_pct(expected: float, measured: float) -> float:
+    """Absolute error of a plan in percent."""
     return 100 * abs(expected - measured) / measured
 
 

@@ -12,7 +12,7 @@ from powerctl import console
 from server.commands.options import run_options
 
 if TYPE_CHECKING:
-    from server.federation import FederationResult
+    from server.history import FederationResult
     from strategies.run_config import RunConfig
 
 _COMPARED_AT = 0.9  # accuracy, of runs without a target
@@ -73,7 +73,7 @@ def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult
 
 def _finish(results: list[FederationResult], target_accuracy: float, as_json: bool) -> None:
     from server.console import SUMMARY_HEADER, common_target, comparison, label, summary_rows
-    from server.federation import summary
+    from server.history import summary
     from server.plots import plot_accuracy
 
     folder = results[0].folder

@@ -13,7 +13,7 @@ from typing import Any
 
 from powerctl.errors import InvalidInput
 from server.comparison.grid import REPLACED, Comparison
-from server.federation import FederationResult
+from server.history import FederationResult
 from server.recorded import is_finished, read_run
 from strategies.code_version import code_version
 from strategies.run_config import RunConfig

@@ -11,8 +11,7 @@ import numpy as np
 from powerctl.rounds import RoundReport
 from server.comparison.folder import ComparisonFolder
 from server.comparison.grid import Comparison, Contender
-from server.federation import FederationResult
-from server.history import best_accuracy, spending_to
+from server.history import FederationResult, best_accuracy, spending_to
 
 
 @dataclass(frozen=True)

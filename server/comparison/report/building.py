@@ -19,7 +19,7 @@ from server.comparison.report.content import arrange
 from server.comparison.report.rendering import render
 from server.comparison.report.views import RunView, view_of
 from server.comparison.table import chosen_baseline
-from server.federation import FederationResult
+from server.history import FederationResult
 from server.recorded import is_finished, read_run
 
 _USUAL_TARGET = 0.9  # of a run without one

@@ -11,7 +11,7 @@ from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundReport
 from server.comparison.grid import Contender
 from server.comparison.measures import RunMeasures, measure, participations
-from server.federation import FederationResult
+from server.history import FederationResult
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from server.comparison.measures import measures_of
 from server.comparison.report.building import build_report
 from server.comparison.report.charts import line_chart, mean_of_curves, ticks
 from server.comparison.report.views import view_of
-from server.federation import FederationResult
-from server.history import RoundRow
+from server.history import FederationResult, RoundRow
 from strategies.ledger import Ledger
 from tests.server.comparison.running import run
 from tests.strategies.offers_of import report

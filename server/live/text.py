@@ -1,0 +1,145 @@
+"""A run in a terminal: a snapshot as lines of text, and a view that is drawn again in place."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from powerctl.console import table_lines
+from server.history import RoundRow
+from server.live.accounts import ClientAccount, RoundWork
+from server.live.run import LiveRun, Snapshot
+
+ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
+_ROUND_COLUMNS = (
+    *("round", "accuracy", "trained", "time (s)", "energy (kJ)"),
+    *("train (kJ)", "predicted", "longest (s)", "predicted", "trouble"),
+)
+_CLIENT_COLUMNS = (
+    *("client", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
+    *("left (J)", "trouble"),
+)
+_OUTSIDE = 8  # lines of a view that are not rows of its tables
+
+
+def show(run: LiveRun, console: Console, every_s: float) -> None:
+    """Draw a run again and again until it has finished."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            now = run.look()
+            rows = max(console.height - _OUTSIDE, 2)
+            rounds = min(rows // 2, len(now.rows))
+            lines = lines_of(now, rounds, rows - rounds)
+            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            if now.is_finished:
+                return
+            time.sleep(every_s)
+
+
+def lines_of(now: Snapshot, rounds: int = ROUNDS, clients: int = CLIENTS) -> list[str]:
+    """A snapshot with at most its last rounds, and the clients asked last."""
+    return [_printable(line) for line in _lines(now, rounds, clients)]
+
+
+def _lines(now: Snapshot, rounds: int, clients: int) -> Iterator[str]:
+    config = now.config
+    yield f"{state_of(now)}: {now.folder}"
+    yield (
+        f"{config.task} with {config.strategy} ({config.power}); simulated boards are charged "
+        f"{config.workload}"
+    )
+    yield from _sums(now)
+    if not now.rows:
+        return
+    yield ""
+    last = [_round(row, now.work.get(row.round)) for row in now.rows[-rounds:]]
+    yield from table_lines(_ROUND_COLUMNS, last)
+    if not now.clients:
+        return
+    yield ""
+    shown = now.heard_last(clients)
+    yield from table_lines(_CLIENT_COLUMNS, [_client(account) for account in shown])
+    if len(shown) < len(now.clients):
+        yield f"and {len(now.clients) - len(shown):,} more clients, which were asked earlier"
+
+
+def state_of(now: Snapshot) -> str:
+    """Whether a run goes on, how far it has come, and how long ago that was written."""
+    rounds = f"round {now.round} of {now.config.rounds}"
+    if now.is_finished:
+        return f"finished, {rounds}"
+    return f"running, {rounds}, written {max(time.time() - now.written_s, 0):.0f} s ago"
+
+
+def _sums(now: Snapshot) -> Iterator[str]:
+    total = now.summary
+    if not total:
+        yield "the initial model is not evaluated yet"
+        return
+    target = now.config.target_accuracy
+    yield (
+        f"accuracy {total['final_accuracy']:.3f}, best {total['best_accuracy']:.3f}"
+        f"{f', target {target:g}' if target else ''}; {total['virtual_time_s']:.4g} s, "
+        f"{total['energy_j'] / 1e3:.4g} kJ, of which waiting {total['wait_energy_j'] / 1e3:.4g}, "
+        f"transfer {total['transfer_energy_j'] / 1e3:.4g}, "
+        f"wasted {total['wasted_energy_j'] / 1e3:.4g}"
+    )
+    yield ", ".join(f"{what} {total[key]}" for key, what in TROUBLES)
+
+
+TROUBLES = (
+    ("power_violations", "over power"),
+    ("budget_violations", "over energy"),
+    ("latency_violations", "over latency"),
+    ("declined", "declined"),
+    ("failed", "failed"),
+    ("rejected", "rejected"),
+    ("late", "late"),
+    ("dropped", "dropped"),
+    ("guarded", "stepped down"),
+)
+"""Fields of a round's entry, summed in a run's summary, that count what went wrong."""
+
+
+def troubles_of(row: RoundRow) -> str:
+    """What went wrong in a round, such as "1 declined, 2 late"; empty if nothing did."""
+    counts = [(getattr(row.entry, key, 0), what) for key, what in TROUBLES]
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
+
+
+def _round(row: RoundRow, work: RoundWork | None) -> tuple[object, ...]:
+    entry = row.entry
+    if entry is None:
+        return (row.round, row.accuracy, "-", *(math.nan,) * 6, "")
+    costs = (math.nan,) * 4
+    if work is not None:
+        energies_kj = (work.energy_j / 1e3, work.expected_energy_j / 1e3)
+        costs = (*energies_kj, work.time_s, work.expected_time_s)
+    trained = f"{entry.reported} of {len(entry.clients)}"
+    spent = (entry.round_time_s, entry.energy_j / 1e3)
+    return (row.round, row.accuracy, trained, *spent, *costs, troubles_of(row))
+
+
+def _client(account: ClientAccount) -> tuple[object, ...]:
+    last, left_j = account.last, account.budget_left_j
+    costs = (math.nan,) * 4
+    if last is not None:
+        costs = (last.time_s, last.expected_time_s, last.energy_j, last.expected_energy_j)
+    return (
+        account.client,
+        f"{account.trained} of {account.asked}",
+        account.last_round,
+        *costs,
+        left_j if math.isfinite(left_j) else math.nan,
+        account.trouble,
+    )
+
+
+def _printable(line: str) -> str:
+    """Without what a terminal would obey: reasons come from clients."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
