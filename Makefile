@@ -26,7 +26,7 @@ flower: $(VENV)/.installed-dev ## the same run on Flower's Simulation Runtime (R
 	@$(BIN)/wattfed flower
 
 test: $(VENV)/.installed-dev ## the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-oldest: .venv-oldest/.installed ## its Flower part on Flower 1.30, the newest for JetPack 6
 	@.venv-oldest/bin/python -m pytest tests/strategies tests/client tests/server

@@ -173,21 +173,21 @@ class FlowerTools:
         return SubmittedRun(self, app_dir, run_config, arguments, relay)
 
     def close(self) -> None:
-        """End every process, first with a request and then by force; returns within seconds."""
-        for process in self._started.values():
-            process.terminate()
+        """End every process, first with a request and then by force; returns within seconds.
+
+        SuperNodes before their SuperLink, which they take leave of.
+        """
+        started = list(self._started.values())
+        for processes in (started[1:], started[:1]):
+            for process in processes:
+                process.terminate()
+            _within(_END_S, lambda ended=processes: all(p.poll() is not None for p in ended))
         for force in (signal.SIGTERM, signal.SIGKILL):
-            give_up = time.monotonic() + _END_S
-            while time.monotonic() < give_up:
-                ended = [process.poll() is not None for process in self._started.values()]
-                if all(ended) and not _pids_with(f"{self._mark}/"):
-                    return
-                time.sleep(_POLL_S)
             for pid in _pids_with(f"{self._mark}/"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, force)
-        for process in self._started.values():
-            process.kill()
+            _within(_END_S, lambda: not _pids_with(f"{self._mark}/"))
+        for process in started:
             process.wait()
 
 
@@ -323,6 +323,14 @@ def _toml(key: str, value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
+
+
+def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:
+    """Whether a condition came true in time."""
+    give_up = time.monotonic() + timeout_s
+    while not (true := condition()) and time.monotonic() < give_up:
+        time.sleep(_POLL_S)
+    return true
 
 
 def _listens(address: str) -> bool:

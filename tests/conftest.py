@@ -1,8 +1,13 @@
-"""Where the shared tables are, small real tables, and a deterministic hypothesis."""
+"""The shared tables, small real tables, a command line, and a deterministic hypothesis."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models are slower in several; read by torch
 
 import numpy as np
 import pytest
@@ -47,3 +52,20 @@ def small_csv(small_table, tmp_path) -> Path:
     path = tmp_path / "resnet18.csv"
     small_table.write(path)
     return path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a program's entry point in this process; gives what a process of its own would."""
+
+    def call(main: Callable[[], None], *arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [main.__module__, *map(str, arguments)]
+        monkeypatch.setattr("sys.argv", words)
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return call

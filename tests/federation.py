@@ -195,26 +195,20 @@ class Federation:
             self.start_node(i)
         self.await_nodes()
 
-    def await_nodes(self, restarting: bool = False) -> None:
-        """Wait until every SuperNode is online.
+    def await_nodes(self, online: int | None = None) -> None:
+        """Wait until as many SuperNodes are online: all, if not said otherwise.
 
-        Parameters
-        ----------
-        restarting : bool
-            Start those that end again, as systemd does: the SuperLink refuses a node that comes
-            back before it has noticed that it was away.
+        One that was killed is offline when the SuperLink has noticed, within a minute; one that
+        comes back before is refused, and ends.
         """
+        wanted = len(self._nodes) if online is None else online
         give_up = time.monotonic() + _ONLINE_S
         while True:
             nodes = self._tools.flwr("supernode", "list")["nodes"]
-            if sum(node["status"] == "online" for node in nodes) == len(self._nodes):
+            if sum(node["status"] == "online" for node in nodes) == wanted:
                 return
             ended = [i for i, node in self._nodes.items() if node.poll() is not None]
-            if restarting:
-                for i in ended:
-                    self.start_node(i)
-                ended = []
-            if ended or time.monotonic() > give_up:
+            if (ended and online is None) or time.monotonic() > give_up:
                 which = f"SuperNodes {ended} ended" if ended else "not all SuperNodes are online"
                 raise FlowerRunFailed(f"{which}; status: {[node['status'] for node in nodes]}")
             time.sleep(0.2)

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-
-def powerctl(*arguments, cwd=None):
-    code = "import sys; from powerctl.cli import main; sys.argv[0] = 'powerctl'; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+from powerctl.cli import main
 
 
-def as_json(*arguments):
-    done = powerctl(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture
+def powerctl(call):
+    return partial(call, main)
 
 
-def test_boards_modes_and_presets():
+@pytest.fixture
+def as_json(powerctl):
+    def as_json(*arguments):
+        done = powerctl(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return as_json
+
+
+def test_boards_modes_and_presets(as_json):
     sizes = {(b["board"], b["l4t"]): b["n_modes"] for b in as_json("boards")}
     assert sizes["orin-agx", "34.1"] == 18_096 and sizes["xavier-agx", "32.1"] == 29_232
     grid = as_json("modes", "--board", "orin-agx", "--cores", "4,8,12", "--per-axis", "12")
@@ -30,7 +36,7 @@ def test_boards_modes_and_presets():
     assert names == ["15W", "25W", "MAXN_SUPER"]
 
 
-def test_fronts_and_choices_agree(tmp_path):
+def test_fronts_and_choices_agree(as_json, tmp_path):
     plot = tmp_path / "front.png"
     front = as_json("pareto", "--workload", "mobilenetv3-train", "--plot", plot)["front"]
     assert plot.stat().st_size > 10_000
@@ -42,14 +48,14 @@ def test_fronts_and_choices_agree(tmp_path):
     assert saving["energy_j"] < fastest["energy_j"]
 
 
-def test_a_measured_table_replaces_the_model(small_csv, small_table):
+def test_a_measured_table_replaces_the_model(as_json, small_csv, small_table):
     chosen = as_json("choose", "--table", small_csv, "--power", "20")
     assert chosen["origin"] == "measured, resnet18.csv"
     within = small_table.power_w <= 20
     assert chosen["time_s"] == pytest.approx(small_table.time_s[within].min(), rel=1e-4)
 
 
-def test_the_twin_runs_and_is_fitted(small_csv, tmp_path):
+def test_the_twin_runs_and_is_fitted(powerctl, as_json, small_csv, tmp_path):
     ran = as_json("twin", "run", "--mode", "8c/1190/624/2133", "--minibatches", "200")
     assert ran["time_s"] == pytest.approx(ran["predicted_time_s"], rel=0.2)
     out = tmp_path / "mine.toml"
@@ -58,7 +64,7 @@ def test_the_twin_runs_and_is_fitted(small_csv, tmp_path):
     assert as_json("choose", "--workload", out, "--power", "20")["power_w"] <= 20
 
 
-def test_a_workload_is_estimated_from_its_counts(tmp_path):
+def test_a_workload_is_estimated_from_its_counts(powerctl, as_json, tmp_path):
     out = tmp_path / "guess.toml"
     counts = ("--flop-per-sample", "2.5e10", "--bytes-per-sample", "7e8")
     done = powerctl("twin", "estimate", "--name", "guess", *counts, "--out", out)
@@ -66,7 +72,7 @@ def test_a_workload_is_estimated_from_its_counts(tmp_path):
     assert 0.05 < as_json("choose", "--workload", out, "--power", "60")["time_s"] < 1
 
 
-def test_tables_are_aligned_for_people():
+def test_tables_are_aligned_for_people(powerctl):
     lines = powerctl("presets", "--board", "orin-agx").stdout.splitlines()
     assert lines[0].split()[:3] == ["preset", "id", "mode"]
     assert "reboot" in lines[-1]
@@ -87,14 +93,14 @@ def test_tables_are_aligned_for_people():
         (["twin", "run", "--mode", "fast"], "cannot read 'fast'"),
     ],
 )
-def test_wrong_input_is_one_clear_line_and_exit_code_2(arguments, message):
+def test_wrong_input_is_one_clear_line_and_exit_code_2(powerctl, arguments, message):
     done = powerctl(*arguments)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not done.stdout
 
 
-def test_a_corrupted_table_names_its_row(tmp_path, small_csv):
+def test_a_corrupted_table_names_its_row(powerctl, tmp_path, small_csv):
     lines = small_csv.read_text().splitlines()
     lines[7] = lines[7].rsplit(",", 1)[0] + ",-4"
     small_csv.write_text("\n".join(lines))

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from server.cli import main
+
 
 def wattfed(*arguments, cwd):
     code = "import sys; from server.cli import main; sys.argv[0] = 'wattfed'; main()"
@@ -36,8 +38,8 @@ def test_scripts_get_json_only(tmp_path):
     assert not done.stderr
 
 
-def test_what_there_is_to_choose_from_is_listed(tmp_path):
-    listed = wattfed("strategies", cwd=tmp_path).stdout
+def test_what_there_is_to_choose_from_is_listed(call):
+    listed = call(main, "strategies").stdout
     for name in ("pace", "fedcs", "fedprox", "twenty-jetsons", "cifar10", "lstm-train"):
         assert name in listed
 
@@ -56,8 +58,11 @@ def test_what_there_is_to_choose_from_is_listed(tmp_path):
         (["--task", "cifar10", "--data-dir", "nowhere"], "cifar-10-python.tar.gz"),
     ],
 )
-def test_wrong_input_is_one_clear_line_and_exit_code_2(tmp_path, arguments, message):
-    done = wattfed("simulate", *arguments, cwd=tmp_path)
+def test_wrong_input_is_one_clear_line_and_exit_code_2(
+    call, monkeypatch, tmp_path, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    done = call(main, "simulate", *arguments)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -71,10 +76,11 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(tmp_path, arguments, mess
         ('[[group]]\nboard = "orin-agx"\nenergy_budget_j = -10\n', "must be positive, got -10"),
     ],
 )
-def test_a_bad_fleet_is_named(tmp_path, text, message):
+def test_a_bad_fleet_is_named(call, monkeypatch, tmp_path, text, message):
+    monkeypatch.chdir(tmp_path)
     fleet = tmp_path / "fleet.toml"
     fleet.write_text(text)
-    done = wattfed("simulate", "--fleet", fleet, cwd=tmp_path)
+    done = call(main, "simulate", "--fleet", fleet)
     assert done.returncode == 2 and message in done.stderr and "fleet.toml" in done.stderr
 
 
@@ -110,8 +116,9 @@ def test_a_comparison_is_one_command_and_goes_on_where_it_stopped(tmp_path):
         (["report", "nowhere"], "nowhere: neither a comparison nor a run"),
     ],
 )
-def test_what_cannot_be_compared_is_one_clear_line(tmp_path, arguments, message):
-    done = wattfed(*arguments, cwd=tmp_path)
+def test_what_cannot_be_compared_is_one_clear_line(call, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = call(main, *arguments)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -1,7 +1,7 @@
 """A client that adds one to each number, unless the run's faults say otherwise.
 
 `faults` is ``ROUND:CLIENT:FAULT`` for each, with spaces between: `nan`, `shape`, `huge`, or `hang`,
-which leaves a file of its name when it has begun.
+which leaves a file of its name when it has begun, and ends when there is a file `go`.
 """
 
 import time
@@ -39,8 +39,10 @@ def train(message: Message, context: Context) -> Message:
     if fault == "huge":
         weights = np.zeros(8_000_000, dtype=np.float32)
     if fault == "hang":
-        Path(context.run_config["out-dir"], this.replace(":", "-") + "hang").touch()
-        time.sleep(600)
+        out = Path(context.run_config["out-dir"])
+        (out / (this.replace(":", "-") + "hang")).touch()
+        while not (out / "go").exists():
+            time.sleep(0.1)
     content = {
         "arrays": ArrayRecord([weights]),
         "metrics": MetricRecord({"num-examples": 1}),
