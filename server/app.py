@@ -11,6 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from powerctl.errors import PowerctlError
 from server.console import row_line
 from server.federation import run_federation
+from server.steady_grid import SteadyGrid
 from strategies.run_config import RunConfig
 
 app = ServerApp()
@@ -21,7 +22,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say where its results are."""
     try:
         config = RunConfig.from_flower(context.run_config)
-        result = run_federation(grid, config, lambda row: log(INFO, row_line(row)))
+        result = run_federation(SteadyGrid(grid), config, lambda row: log(INFO, row_line(row)))
     except PowerctlError as error:
         log(ERROR, "wattfed: %s", error)  # the line to read; the traceback below is Flower's
         raise

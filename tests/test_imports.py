@@ -48,7 +48,7 @@ def imports(path):
             yield node.module
 
 
-MODULES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
+MODULES = [path for package in sorted(OURS) for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import threading
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from strategies.run_config import RunConfig
 
 RUN_ID = "run-id"  # key of the node configuration by which the ClientApp names the run
 Arrays = dict[str, np.ndarray]
+_LOG = logging.getLogger("wattfed.agent")
 
 
 class Member:
@@ -102,9 +104,16 @@ class Member:
                 )
             finally:
                 self.client.device = between
-                _write(self._path, self.client.state, self._source)
+                self._keep()
             trained = {k: v.numpy().copy() for k, v in self._model.state_dict().items()}
             return report, trained if report.minibatches else {}
+
+    def _keep(self) -> None:
+        """Write the state; the round counts also where the disc is full."""
+        try:
+            _write(self._path, self.client.state, self._source)
+        except OSError as error:
+            _LOG.error("%s: %s; what it has spent is kept in memory", self._path, error.strerror)
 
 
 class Members:

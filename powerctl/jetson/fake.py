@@ -78,10 +78,11 @@ class FakeSysfs(Sysfs):
         return self.exists(path) and self.kernel.is_writable(self.resolve(path))
 
     def set_power(self, watts: float) -> None:
-        """Let the rails show a power of the module."""
+        """Let the rails show a power of the module; those that were taken away stay away."""
         self.kernel.state.power_w = watts
         for path, content in self._kernel.rail_files().items():
-            self._put(path, content)
+            if self.exists(path):
+                self._put(path, content)
 
     def heat(self, celsius: float) -> None:
         """Let all zones have a temperature; nothing is slowed down by it, see `throttle`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from powerctl.boards import Board
@@ -159,6 +160,10 @@ class TwinRunning:
         energy_j = self._twin.energy_j()
         self._sysfs.set_power((energy_j - self._charged_j) / seconds)
         self._charged_j = energy_j
-        self._integral.sample()
+        self._sample()
         self._now_s += seconds
-        self._integral.sample()
+        self._sample()
+
+    def _sample(self) -> None:
+        with suppress(OSError):  # as the sampler of a Jetson: the next reading bridges the gap
+            self._integral.sample()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from client.app import app
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.rails import find_rails
 from powerctl.jetson.sysfs import Sysfs
 from server.federation import run_federation
 from server.in_process_grid import InProcessGrid
@@ -85,3 +88,28 @@ def test_a_fake_board_costs_what_the_twin_of_its_board_does(boards, config):
         )
         assert one.time_s == pytest.approx(other.time_s, abs=0.5)
         assert one.energy_j == pytest.approx(other.energy_j, rel=0.02)
+
+
+def test_a_sensor_that_is_lost_in_training_takes_its_client_alone_and_is_named(
+    boards, config, caplog
+):
+    board, before = boards[0], settings(boards[0])
+
+    def lose():
+        while settings(board) == before:
+            time.sleep(0.001)
+        for rail in find_rails(Sysfs(board.root)):
+            for path in rail.files:
+                (board.root / path).unlink()
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    devices = [f"jetson:{board.root}", "twin:orin-nano"]
+    config = replace(config, per_round=2, min_nodes=2)
+    result, _ = reports_of(devices, config)
+    losing.join()
+    first, second = result.ledger.entries
+    assert (first.clients, first.reported, first.failed) == ((0, 1), 1, 1)
+    assert (second.clients, second.reported) == ((0, 1), 2)  # it answers when opened again
+    assert "client 0 failed" in caplog.text and "power sensor does not answer" in caplog.text
+    assert settings(Sysfs.open(board.root)) == before

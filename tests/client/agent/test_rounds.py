@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -100,6 +102,22 @@ def test_a_repeated_call_gets_the_result_of_the_same_round(rounds):
     first, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
     again, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
     assert again == first
+
+
+def test_a_full_disc_loses_no_update_and_no_account_and_is_named(agent, rounds, caplog):
+    states = Path(agent.settings.state_dir) / "clients"
+    first, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
+    (state,) = states.glob("*.json")
+    kept = json.loads(state.read_text())["spent_j"]
+    state.with_suffix(".new").symlink_to("/dev/full")
+    second, arrays = result_of(rounds.Train(train_request("7/2/0"), timeout=TIMEOUT_S))
+    assert second.minibatches == 12 and arrays
+    assert json.loads(state.read_text())["spent_j"] == kept
+    assert f"{state}: No space left on device" in caplog.text
+    state.with_suffix(".new").unlink()
+    third, _ = result_of(rounds.Train(train_request("7/3/0"), timeout=TIMEOUT_S))
+    spent_j = sum(report.energy_j for report in (first, second, third))
+    assert json.loads(state.read_text())["spent_j"] == pytest.approx(spent_j)
 
 
 def test_the_deadline_ends_a_round_and_a_second_one_goes_on(rounds):
