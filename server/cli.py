@@ -8,7 +8,7 @@ from powerctl import console
 from server.commands.compare import compare, report
 from server.commands.flower import flower
 from server.commands.launching import keys, units
-from server.commands.live import top
+from server.commands.live import top, watch
 from server.commands.simulate import simulate
 from server.commands.strategies import strategies
 
@@ -31,7 +31,7 @@ def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
 
 
-for command in (simulate, top, compare, report, flower, keys, units, strategies):
+for command in (simulate, top, watch, compare, report, flower, keys, units, strategies):
     cli.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -13,6 +14,13 @@ Examples:
   wattfed top
   wattfed top runs/digits-pace-slack-seed0
   wattfed top /data/runs --once --json
+"""
+
+_WATCH_EXAMPLES = """\b
+Examples:
+  wattfed watch
+  wattfed watch /data/runs --port 0
+  wattfed watch /data/runs --host 0.0.0.0
 """
 
 _folder = click.argument("folder", type=click.Path(path_type=Path), default="runs")
@@ -48,3 +56,34 @@ def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
         click.echo("\n".join(lines_of(run.look())))
     else:
         show(run, screen, every)
+
+
+@click.command(epilog=_WATCH_EXAMPLES)
+@_folder
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Name or address to listen at."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8477,
+    show_default=True,
+    help="0 takes one that is free.",
+)
+def watch(folder: Path, host: str, port: int) -> None:
+    """Serve a page on a run that keeps up with it, for as long as this command runs.
+
+    FOLDER is as for `top`. The page is at /, the same as JSON at /run.json, and metrics for
+    Prometheus at /metrics. Nothing can be changed through it; whoever reaches the port can read.
+    """
+    from server.live.run import LiveRun
+    from server.live.web import WatchServer
+
+    run = LiveRun(folder)
+    run.look()  # raises where there is no run
+    with WatchServer(run, host, port) as server:
+        if server.is_public:
+            click.echo("no password: whoever reaches this port can read the run", err=True)
+        click.echo(server.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -43,6 +43,12 @@ class ClientAccount:
             self.trained += 1
             self.last = report
 
+    @property
+    def share_left(self) -> float:
+        """Of its energy budget, between 0 and 1."""
+        left_j = max(self.budget_left_j, 0.0)
+        return left_j / (left_j + self.energy_j) if math.isfinite(left_j) and left_j else 0.0
+
     def record(self) -> dict[str, Any]:
         """For JSON; what there is not is null."""
         values = {key: value for key, value in vars(self).items() if key != "last"}

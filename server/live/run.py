@@ -62,6 +62,8 @@ class Snapshot:
         Whether all of it is there; else it goes on, or was killed.
     written_s : float
         When something was last written, as a Unix time.
+    version : str
+        The same only as long as nothing has changed.
     """
 
     folder: Path
@@ -71,6 +73,7 @@ class Snapshot:
     clients: tuple[ClientAccount, ...]
     is_finished: bool
     written_s: float
+    version: str
 
     @property
     def round(self) -> int:
@@ -159,8 +162,10 @@ class LiveRun:
             self._begin(folder)
         self._enter_reports(reports)
         self._enter_rounds(lines)
-        names = ("config.json", "rounds.csv", "summary.json")
-        times_s = [(folder / name).stat().st_mtime for name in names if (folder / name).exists()]
+        began_s = (folder / "config.json").stat().st_mtime
+        files = [folder / name for name in ("rounds.csv", "reports.jsonl", "summary.json")]
+        written_s = max([began_s, *(file.stat().st_mtime for file in files if file.exists())])
+        read = f"{self._rounds.read_lines} {self._reports.read_lines}"
         return Snapshot(
             folder=folder,
             config=config,
@@ -168,7 +173,8 @@ class LiveRun:
             work=self._work,
             clients=tuple(self._accounts[client] for client in sorted(self._accounts)),
             is_finished=finished,
-            written_s=max(times_s),
+            written_s=written_s,
+            version=f"{folder} {began_s} {read} {finished}",
         )
 
     def _begin(self, folder: Path) -> None:

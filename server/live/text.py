@@ -69,11 +69,24 @@ def _lines(now: Snapshot, rounds: int, clients: int) -> Iterator[str]:
 
 
 def state_of(now: Snapshot) -> str:
-    """Whether a run goes on, how far it has come, and how long ago that was written."""
+    """Whether a run goes on, how far it has come, and how long ago that was written.
+
+    A round waits for replies for the run's `timeout_s`: who writes nothing for longer may be dead.
+    """
     rounds = f"round {now.round} of {now.config.rounds}"
     if now.is_finished:
         return f"finished, {rounds}"
-    return f"running, {rounds}, written {max(time.time() - now.written_s, 0):.0f} s ago"
+    silent_s = max(time.time() - now.written_s, 0)
+    if silent_s > now.config.timeout_s:
+        return f"silent for {_duration(silent_s)}, {rounds}"
+    return f"running, {rounds}, written {_duration(silent_s)} ago"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def _sums(now: Snapshot) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from server.comparison.report.charts import (
     range_of_accuracies,
     ticks,
 )
-from server.comparison.report.views import RoundView, RunView, Troubles
+from server.comparison.report.views import Curve, RoundView, RunView, Troubles
 from server.comparison.statistics import Estimate, mean_interval
 from server.comparison.table import Line, Policy, Table
 from strategies.run_config import RunConfig
@@ -153,7 +153,9 @@ def arrange(
         baseline=baseline,
         baseline_name=Contender(*baseline, per_round=0).policy,
         standings=[_standings(table, several) for table in tables],
-        charts=_charts(runs, targets),
+        charts=accuracy_charts(
+            {c.policy: [view.curve for view in own] for c, own in runs.items()}, targets
+        ),
         charts_of_numbers=_charts_of_numbers(tables[-1].at_equal_numbers()) if several else [],
         parts=[_part(contender, runs[contender]) for contender in shown],
         looks=_looks(views, baseline),
@@ -188,7 +190,8 @@ def _standings(table: Table, several: bool) -> Standings:
     return Standings(table.target, equal, best, min([0.8, *ends]) / 1.05, max([1.25, *ends]) * 1.05)
 
 
-def _charts(runs: dict[Contender, list[RunView]], targets: Sequence[float]) -> list[Chart]:
+def accuracy_charts(curves: Mapping[str, Sequence[Curve]], targets: Sequence[float]) -> list[Chart]:
+    """Accuracy over time, energy and rounds: a line for each name, the mean of its curves."""
     charts = []
     for title, x_label, field, unit in (
         ("Over virtual time", "seconds of the fleet", "time_s", 1.0),
@@ -196,11 +199,8 @@ def _charts(runs: dict[Contender, list[RunView]], targets: Sequence[float]) -> l
         ("Over rounds", "rounds", "rounds", 1.0),
     ):
         series = [
-            mean_of_curves(
-                contender.policy,
-                [(getattr(view.curve, field) / unit, view.curve.accuracy) for view in views],
-            )
-            for contender, views in runs.items()
+            mean_of_curves(name, [(getattr(curve, field) / unit, curve.accuracy) for curve in own])
+            for name, own in curves.items()
         ]
         charts.append(line_chart(title, x_label, series, range_of_accuracies(series), targets))
     return charts

@@ -18,22 +18,23 @@ _NONE = "\N{EN DASH}"
 
 def render(content: Content) -> str:
     """The page as HTML, complete in itself."""
-    return _environment().get_template("report.html.j2").render(content=content)
+    return environment().get_template("report.html.j2").render(content=content)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of the report, with its filters: other pages take them too."""
+    made = Environment(
         loader=PackageLoader("server.comparison.report"),
         autoescape=select_autoescape(["html", "j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, spread=spread, span=span, percent=percent)
-    environment.tests["known"] = math.isfinite
-    environment.globals["included"] = _included
-    return environment
+    made.filters.update(number=number, spread=spread, span=span, percent=percent)
+    made.tests["known"] = math.isfinite
+    made.globals["included"] = _included
+    return made
 
 
 def _included(name: str) -> Markup:

@@ -11,7 +11,7 @@ from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundReport
 from server.comparison.grid import Contender
 from server.comparison.measures import RunMeasures, measure, participations
-from server.history import FederationResult
+from server.history import FederationResult, RoundRow
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,16 @@ class Curve:
     time_s: FloatArray
     energy_j: FloatArray
     accuracy: FloatArray
+
+    @classmethod
+    def of(cls, rows: Sequence[RoundRow]) -> Curve:
+        """The curve of a history."""
+        return cls(
+            rounds=np.array([row.round for row in rows], dtype=float),
+            time_s=np.array([row.clock_s for row in rows]),
+            energy_j=np.array([row.total_energy_j for row in rows]),
+            accuracy=np.array([row.accuracy for row in rows]),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,19 +89,14 @@ class RunView:
 
 def view_of(result: FederationResult, n_clients: int, targets: Sequence[float]) -> RunView:
     """The view of a run over so many clients."""
-    rows, entries = result.rows, result.ledger.entries
+    entries = result.ledger.entries
     reports = [report for _, report in result.ledger.reports]
     counts = participations(reports)
     return RunView(
         contender=Contender.of(result.config),
         seed=result.config.seed,
         measures=tuple(measure(result, n_clients, target) for target in targets),
-        curve=Curve(
-            rounds=np.array([row.round for row in rows], dtype=float),
-            time_s=np.array([row.clock_s for row in rows]),
-            energy_j=np.array([row.total_energy_j for row in rows]),
-            accuracy=np.array([row.accuracy for row in rows]),
-        ),
+        curve=Curve.of(result.rows),
         times=np.array([counts[client] for client in range(n_clients)]),
         troubles=Troubles(
             client_rounds=sum(entry.reported for entry in entries),

@@ -4,6 +4,8 @@ import threading
 
 import pytest
 
+from server.live.run import LiveRun
+from server.live.web import WatchServer
 from server.simulation import simulate
 from strategies.run_config import RunConfig
 
@@ -73,3 +75,12 @@ def running(tmp_path, fleet):
 @pytest.fixture
 def folder(running, tmp_path):
     return tmp_path / "runs" / "mine"
+
+
+@pytest.fixture
+def served(running, folder):
+    """The server of the running run."""
+    with WatchServer(LiveRun(folder), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()

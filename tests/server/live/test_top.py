@@ -11,6 +11,8 @@ import struct
 import subprocess
 import sys
 import termios
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from click.testing import CliRunner
 from powerctl.errors import InvalidInput
 from server.cli import cli
 from server.live.run import LiveRun
-from server.live.text import lines_of
+from server.live.text import lines_of, state_of
 from server.results import ResultsFolder
 from tests.server.live.conftest import TIMEOUT_S
 from tests.strategies.offers_of import report
@@ -103,3 +105,18 @@ def test_on_a_terminal_it_is_drawn_again_in_place_until_the_run_ends(running, fo
     seen += until(screen, b"finished, round 4 of 4")
     assert process.wait(TIMEOUT_S) == 0
     assert b"\x1b[1A" in seen
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "words"),
+    [
+        (5, "running, round 0 of 4, written"),
+        (601, "silent for 10 min"),
+        (90_000, "silent for 25 h"),
+    ],
+)
+def test_a_run_that_writes_nothing_for_longer_than_a_round_waits_is_called_silent(
+    running, folder, silent_s, words
+):
+    now = LiveRun(folder).look()
+    assert state_of(replace(now, written_s=time.time() - silent_s)).startswith(words)
