@@ -151,6 +151,7 @@ def run_rounds(
         closing=config.closing,
         seed=config.seed,
         timeout_s=config.timeout_s,
+        on_assigned=folder.begin_round,
     )
     rows: list[RoundRow] = []
 

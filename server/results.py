@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundReport
+from powerctl.rounds import RoundAssignment, RoundReport
 from server.checkpoints import Checkpoints
 from server.history import COLUMNS, RoundRow, finite
 from strategies.run_config import RunConfig
@@ -36,6 +38,8 @@ class ResultsFolder:
     ----------
     rounds, reports : Path
         The two files that grow.
+    under_way : Path
+        Who trains now; not there once the run has finished.
     checkpoints : Checkpoints
         From which the run can go on.
     """
@@ -43,6 +47,7 @@ class ResultsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rounds, self.reports = path / "rounds.csv", path / "reports.jsonl"
+        self.under_way = path / "round.json"
         self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
         with self._writing():
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +55,7 @@ class ResultsFolder:
     def begin(self, config: RunConfig) -> None:
         """Remove an earlier run's files, and write the run's configuration."""
         with self._writing():
-            for old in (self.path / "summary.json", self.rounds, self.reports):
+            for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
             self.checkpoints.clear()
             self._write_json("config.json", config.to_flower())
@@ -60,6 +65,17 @@ class ResultsFolder:
         with self._writing():
             (self.path / "summary.json").unlink(missing_ok=True)
             self.checkpoints.cut(state)
+
+    def begin_round(self, server_round: int, assignments: Sequence[RoundAssignment]) -> None:
+        """Who trains now; for those who look at the run while it goes on."""
+        asked = {
+            "round": server_round,
+            "clients": [assignment.client for assignment in assignments],
+            "deadline_s": max((a.deadline_s for a in assignments), default=math.inf),
+            "began_unix_s": time.time(),
+        }
+        with self._writing():
+            self._write_json(self.under_way.name, asked)
 
     def add_round(self, row: RoundRow, reports: Sequence[RoundReport]) -> None:
         """A line of the rounds so far, and one for each client's report; no limit becomes null."""
@@ -77,6 +93,7 @@ class ResultsFolder:
     def finish(self, state: Mapping[str, Tensor], summary: Mapping[str, Any]) -> None:
         """The final model and the summary."""
         with self._writing():
+            self.under_way.unlink(missing_ok=True)
             self._save("model.pt", state)
             self._write_json("summary.json", summary)
 

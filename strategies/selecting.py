@@ -64,6 +64,8 @@ class SelectingStrategy(Strategy):
         Of the policy's randomness; each round has a stream of its own.
     timeout_s : float
         Wall-clock seconds to wait for the offers.
+    on_assigned : callable, optional
+        Called with a round's number and assignments before it begins.
     on_round : callable, optional
         Called with each round's ledger entry.
 
@@ -82,6 +84,7 @@ class SelectingStrategy(Strategy):
         closing: Closing | None = None,
         seed: int = 0,
         timeout_s: float = 600.0,
+        on_assigned: Callable[[int, Sequence[RoundAssignment]], None] | None = None,
         on_round: Callable[[RoundEntry], None] | None = None,
     ) -> None:
         self.policy = policy
@@ -89,6 +92,7 @@ class SelectingStrategy(Strategy):
         self.per_round = per_round
         self.closing = closing or Closing()
         self.seed = seed
+        self.on_assigned = on_assigned
         self.on_round = on_round
         self.ledger = Ledger()
         self._queried = QueriedOffers(timeout_s)
@@ -127,6 +131,8 @@ class SelectingStrategy(Strategy):
         rng = np.random.default_rng((self.seed, server_round))
         free = offers.without(busy)
         self._assignments = self.policy.select(free, k, server_round, rng) if k else []
+        if self.on_assigned is not None:
+            self.on_assigned(server_round, self._assignments)
         return self._assignments
 
     def instruct(

@@ -29,6 +29,7 @@ NOT_RUN = {
     r"flwr |flower-": "several hosts; tests/server/test_flower.py and test_faults.py run them",
     r"wattfed-agent ": "stays, or needs one that does; tests/client/agent runs them",
     r"wattfed (simulate|flower|compare|report)": "tens of seconds; tests/server runs them",
+    r"wattfed (top|watch)": "a run; tests/server/live runs them",
     r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
     r"powerctl (fake-board|profile --device jetson)": "the same",
     r"powerctl roofline measure": "half a minute of the whole machine",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-UNITS = ("superlink", "supernode", "agent")
+UNITS = ("superlink", "supernode", "agent", "watch")
 
 _KEYS_EXAMPLES = """\b
 Examples:
@@ -20,6 +20,7 @@ Examples:
   wattfed units superlink | sudo tee /etc/systemd/system/wattfed-superlink.service
   wattfed units supernode
   wattfed units agent
+  wattfed units watch
 """
 
 

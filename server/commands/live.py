@@ -55,7 +55,8 @@ def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
     elif once or not screen.is_terminal:
         click.echo("\n".join(lines_of(run.look())))
     else:
-        show(run, screen, every)
+        with contextlib.suppress(KeyboardInterrupt):
+            show(run, screen, every)
 
 
 @click.command(epilog=_WATCH_EXAMPLES)

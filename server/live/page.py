@@ -22,7 +22,7 @@ from server.comparison.report.views import Curve
 from server.history import RoundRow
 from server.live.accounts import ClientAccount, RoundWork
 from server.live.run import Snapshot
-from server.live.text import TROUBLES, state_of, troubles_of
+from server.live.text import TROUBLES, state_of, troubles_of, under_way
 
 ROUNDS, CLIENTS = 100, 100  # in the page's tables
 _MEASURED, _PREDICTED = "measured", "predicted"
@@ -103,7 +103,7 @@ def _environment() -> Environment:
     assert shared.loader is not None
     loader = ChoiceLoader([PackageLoader("server.live"), shared.loader])
     made = shared.overlay(loader=loader)
-    made.filters.update(off=_off, state=state_of, troubles=troubles_of)
+    made.filters.update(off=_off, state=state_of, troubles=troubles_of, under_way=under_way)
     made.tests["finite"] = math.isfinite
     return made
 

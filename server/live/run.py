@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput
 from server.history import RoundRow, finite, summary
@@ -42,6 +44,15 @@ def run_in(path: Path) -> Path:
     return max(begun)[1].parent
 
 
+class UnderWay(NamedTuple):
+    """A round that goes on: who trains in it, by when, and since when (a Unix time)."""
+
+    round: int
+    clients: tuple[int, ...]
+    deadline_s: float
+    began_s: float
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A run as it was when it was looked at.
@@ -58,6 +69,8 @@ class Snapshot:
         Training as predicted and measured, by round.
     clients : tuple of ClientAccount
         All that were ever asked, by number.
+    under_way : UnderWay or None
+        The round after the last, if it has begun.
     is_finished : bool
         Whether all of it is there; else it goes on, or was killed.
     written_s : float
@@ -71,6 +84,7 @@ class Snapshot:
     rows: tuple[RoundRow, ...]
     work: Mapping[int, RoundWork]
     clients: tuple[ClientAccount, ...]
+    under_way: UnderWay | None
     is_finished: bool
     written_s: float
     version: str
@@ -106,18 +120,34 @@ class Snapshot:
             finite({**row.flat(), **_prefixed(self.work.get(row.round, RoundWork()))})
             for row in self.rows
         ]
+        under_way = self.under_way._asdict() if self.under_way else {}
         return {
             "folder": str(self.folder),
             "finished": self.is_finished,
             "written_unix_s": self.written_s,
             "round": self.round,
             "rounds_wanted": self.config.rounds,
+            "under_way": finite(under_way),
             "config": self.config.to_flower(),
             "summary": finite(self.summary),
             "rounds": rounds,
             "clients_seen": len(self.clients),
             "clients": [account.record() for account in self.heard_last(MOST_CLIENTS)],
         }
+
+
+def _under_way(path: Path, server_round: int) -> UnderWay | None:
+    """The round of a file ``round.json``, if it is the one wanted."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        deadline_s = math.inf if values["deadline_s"] is None else float(values["deadline_s"])
+        clients = tuple(map(int, values["clients"]))
+        found = UnderWay(values["round"], clients, deadline_s, float(values["began_unix_s"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInput(f"{path}: damaged: {error}") from None
+    return found if found.round == server_round else None
 
 
 def _prefixed(work: RoundWork) -> dict[str, float]:
@@ -163,15 +193,18 @@ class LiveRun:
         self._enter_reports(reports)
         self._enter_rounds(lines)
         began_s = (folder / "config.json").stat().st_mtime
-        files = [folder / name for name in ("rounds.csv", "reports.jsonl", "summary.json")]
-        written_s = max([began_s, *(file.stat().st_mtime for file in files if file.exists())])
-        read = f"{self._rounds.read_lines} {self._reports.read_lines}"
+        under_way = _under_way(folder / "round.json", len(self._rows))
+        names = ("rounds.csv", "reports.jsonl", "summary.json")
+        times_s = [(folder / name).stat().st_mtime for name in names if (folder / name).exists()]
+        written_s = max(began_s, *times_s, under_way.began_s if under_way else 0.0)
+        read = f"{self._rounds.read_lines} {self._reports.read_lines} {bool(under_way)}"
         return Snapshot(
             folder=folder,
             config=config,
             rows=tuple(self._rows),
             work=self._work,
             clients=tuple(self._accounts[client] for client in sorted(self._accounts)),
+            under_way=None if finished else under_way,
             is_finished=finished,
             written_s=written_s,
             version=f"{folder} {began_s} {read} {finished}",

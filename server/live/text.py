@@ -13,7 +13,7 @@ from rich.text import Text
 from powerctl.console import table_lines
 from server.history import RoundRow
 from server.live.accounts import ClientAccount, RoundWork
-from server.live.run import LiveRun, Snapshot
+from server.live.run import LiveRun, Snapshot, UnderWay
 
 ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
 _ROUND_COLUMNS = (
@@ -24,7 +24,8 @@ _CLIENT_COLUMNS = (
     *("client", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
     *("left (J)", "trouble"),
 )
-_OUTSIDE = 8  # lines of a view that are not rows of its tables
+_OUTSIDE = 9  # lines of a view that are not rows of its tables
+_NAMED = 20  # clients of a round in one line
 
 
 def show(run: LiveRun, console: Console, every_s: float) -> None:
@@ -54,6 +55,8 @@ def _lines(now: Snapshot, rounds: int, clients: int) -> Iterator[str]:
         f"{config.workload}"
     )
     yield from _sums(now)
+    if now.under_way:
+        yield under_way(now.under_way)
     if not now.rows:
         return
     yield ""
@@ -80,6 +83,17 @@ def state_of(now: Snapshot) -> str:
     if silent_s > now.config.timeout_s:
         return f"silent for {_duration(silent_s)}, {rounds}"
     return f"running, {rounds}, written {_duration(silent_s)} ago"
+
+
+def under_way(round_: UnderWay) -> str:
+    """The round that goes on, in a line."""
+    clients = [str(client) for client in round_.clients[:_NAMED]]
+    if len(round_.clients) > _NAMED:
+        clients.append(f"and {len(round_.clients) - _NAMED:,} more")
+    by = f"; deadline {round_.deadline_s:.3g} s" if math.isfinite(round_.deadline_s) else ""
+    began = time.strftime("%H:%M:%S", time.localtime(round_.began_s))
+    who = f"clients {' '.join(clients)}" if clients else "nobody"
+    return f"round {round_.round} began at {began}: {who}{by}"
 
 
 def _duration(seconds: float) -> str:

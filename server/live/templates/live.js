@@ -13,6 +13,7 @@ async function replaceView(version) {
   const scrolled = [...view.querySelectorAll(".scroll")].map((e) => [e.scrollLeft, e.scrollTop]);
   view.innerHTML = html;
   view.dataset.version = version;
+  document.title = `${view.querySelector("h1").textContent}, wattfed`;
   view.querySelectorAll(".scroll").forEach((e, i) => {
     [e.scrollLeft, e.scrollTop] = scrolled[i] ?? [0, 0];
   });

@@ -6,13 +6,16 @@ import json
 import math
 import os
 import shutil
+import time
 from dataclasses import replace
 
 import pytest
 
 from powerctl.errors import InvalidInput
+from powerctl.rounds import RoundAssignment
 from server.live.accounts import ClientAccount, RoundWork, trouble_of
 from server.live.run import LiveRun, run_in
+from server.live.text import under_way
 from server.recorded import read_run
 from server.results import ResultsFolder
 from tests.strategies.offers_of import report
@@ -27,6 +30,23 @@ def test_a_run_is_seen_round_by_round_while_it_goes_on(running, folder):
     assert [row.round for row in live.look().rows] == [0, 1, 2, 3]
     running.finish()
     assert live.look().is_finished and live.look().round == 4
+
+
+def test_the_round_that_goes_on_is_shown_until_it_is_over(running, folder):
+    running.go_on()
+    assigned = [RoundAssignment(3, 10, deadline_s=9.0), RoundAssignment(0, 10)]
+    ResultsFolder(folder).begin_round(2, assigned)
+    now = LiveRun(folder).look()
+    assert now.under_way[:3] == (2, (3, 0), math.inf) and now.written_s >= now.under_way.began_s
+    ResultsFolder(folder).begin_round(2, assigned[:1])
+    now = LiveRun(folder).look()
+    began = time.strftime("%H:%M:%S", time.localtime(now.under_way.began_s))
+    assert under_way(now.under_way) == f"round 2 began at {began}: clients 3; deadline 9 s"
+    running.go_on()
+    assert json.loads((folder / "round.json").read_text())["round"] == 2
+    assert LiveRun(folder).look().under_way is None
+    running.finish()
+    assert not (folder / "round.json").exists()
 
 
 def test_what_was_followed_equals_what_is_read_at_the_end(running, folder):
