@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from logging import WARNING
 from pathlib import Path
 
@@ -20,8 +22,10 @@ _LENGTHS = "lengths"
 class Checkpoints:
     """Files ``round-NNNN.npz`` in a folder of their own.
 
-    A checkpoint is on disc, with all that the growing files hold, before the one before the last
-    is removed: a kill or a loss of power at any moment leaves one that is whole.
+    A checkpoint is on disc, with all that the growing files held, before the one before the last
+    is removed: a kill or a loss of power at any moment leaves one that is whole. It is written
+    while the next round goes on. The context keeps other processes out; leaving it waits for what
+    is being written.
 
     Parameters
     ----------
@@ -34,13 +38,39 @@ class Checkpoints:
     def __init__(self, folder: Path, growing: tuple[Path, ...]) -> None:
         self.folder = folder
         self._growing = growing
+        self._writer = ThreadPoolExecutor(1)
+        self._written: Future[None] = Future()
+        self._written.set_result(None)
+
+    def __enter__(self) -> Checkpoints:
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise InvalidInput(
+                f"{self.folder.parent}: another process writes this run; wait for it, or give "
+                "another name"
+            ) from None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writer.shutdown()
+        os.close(self._lock)
 
     def save(self, server_round: int, state: State) -> None:
         """Keep the state after a round; where the disc is full, warn, and keep the earlier ones."""
+        lengths = {file.name: file.stat().st_size for file in self._growing}
+        content = to_bytes({**state, _LENGTHS: lengths})
+        self._written.result()
+        self._written = self._writer.submit(self._write, server_round, content)
+
+    def _write(self, server_round: int, content: bytes) -> None:
         path = self.folder / f"round-{server_round:04d}.npz"
         try:
-            lengths = {file.name: _synced_length(file) for file in self._growing}
-            replace_file(path, to_bytes({**state, _LENGTHS: lengths}))
+            for file in self._growing:
+                _sync(file)
+            replace_file(path, content)
         except OSError as error:
             log(
                 WARNING,
@@ -111,7 +141,6 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path)
 
 
-def _synced_length(path: Path) -> int:
+def _sync(path: Path) -> None:
     with open(path, "ab") as file:
         os.fsync(file.fileno())
-        return file.tell()

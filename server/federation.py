@@ -174,7 +174,7 @@ def run_rounds(
         if 0 < config.target_accuracy <= row.accuracy:
             raise _TargetReached
 
-    with suppress(_TargetReached):
+    with folder.checkpoints, suppress(_TargetReached):
         begun = go_on(folder, config, strategy, engine) if config.resume else None
         if begun is None:
             folder.begin(config)

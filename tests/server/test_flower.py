@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,13 @@ def rounds(folder):
 
 def reports(folder):
     return [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
+
+
+def await_file(path):
+    give_up_s = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < give_up_s, f"no {path.name}"
+        time.sleep(0.05)
 
 
 def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
@@ -64,7 +73,7 @@ NODES = [
 ]
 
 
-def test_two_supernodes_train_over_tls_with_node_authentication(tmp_path):
+def test_two_supernodes_train_over_tls_and_go_on_when_their_superlink_has_died(tmp_path):
     config = RunConfig(
         rounds=2,
         per_round=2,
@@ -75,10 +84,16 @@ def test_two_supernodes_train_over_tls_with_node_authentication(tmp_path):
         out_dir=str(tmp_path / "runs"),
         name="deployed",
     )
-    with Federation(tmp_path / "federation", NODES) as federation:
-        result = federation.run(ROOT, config.to_flower())
-    assert result.status == COMPLETED, result.log
     folder = tmp_path / "runs" / "deployed"
+    with Federation(tmp_path / "federation", NODES) as federation:
+        federation.submit(ROOT, config.to_flower())
+        await_file(folder / "checkpoints" / "round-0001.npz")
+        federation.kill_superlink()
+        assert len(rounds(folder)) == 2
+        federation.start_superlink()
+        federation.await_nodes()
+        result = federation.run(ROOT, replace(config, resume=True).to_flower())
+    assert result.status == COMPLETED, result.log
     assert [row["clients"] for row in rounds(folder)[1:]] == ["0 1", "0 1"]
     told = reports(folder)
     assert [(r["round"], r["client"]) for r in told] == [(1, 0), (1, 1), (2, 0), (2, 1)]

@@ -24,6 +24,7 @@ from server.checkpoint_file import from_bytes, to_bytes
 from server.cli import cli
 from server.federation import run_federation
 from server.in_process_grid import InProcessGrid
+from server.run_identity import join_run
 from server.simulation import simulate
 from strategies.catalogue import aggregation_names, policy_names
 from strategies.run_config import RunConfig
@@ -246,15 +247,31 @@ def test_where_it_has_no_room_for_results_the_run_ends_and_can_go_on(config, who
     assert results(go_on(config).folder) == whole()
 
 
+def test_a_run_has_one_writer(config):
+    def on_row(row):
+        with pytest.raises(InvalidInput, match="run: another process writes this run"):
+            go_on(config)
+
+    simulate(replace(config, rounds=1), on_row)
+
+
 def test_rounds_by_message_go_on_with_nodes_that_stayed(config, whole):
-    """Flower numbers the rounds of every start from 1; nodes keep their own state."""
-    grid = InProcessGrid(client_app, 20, config.to_flower())
+    """Flower numbers the rounds of each run from 1, and the runs; nodes keep their own state."""
+    told = []
+
+    def app(message, context):
+        told.append(message.content["config"]["run-id"])
+        return client_app(message, context)
+
+    grid = InProcessGrid(app, 20, config.to_flower())
 
     def by_message(config, on_row):
         return run_federation(grid, config, on_row)
 
     break_off(config, after=2, run=by_message)
+    grid.set_run(join_run(7))
     assert results(go_on(config, run=by_message).folder) == whole()
+    assert set(told) == {"1"}  # agents keep a client's account by it
 
 
 def test_what_a_checkpoint_cannot_hold_is_named():
