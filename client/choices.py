@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from powerctl.boards import Board, Preset
 from powerctl.bottleneck import idle_power_w
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
 from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
 from powerctl.rounds import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.workload import Workload
@@ -97,18 +97,16 @@ def choices_of(
     space: ModeSpace,
     workload: Workload,
 ) -> Choices:
-    """The choices of a device; by signature, they are found once for all units of a board.
-
-    Other predictors come from files, which may have changed.
-    """
-    if predicting is SignaturePredictor:
-        return _by_signature(board, space, workload)
-    return Choices.of(predicting(board, workload), board, space)
+    """The choices of a device, found once for all units for which the same is expected."""
+    predictor = predicting(board, workload)
+    return _choices(type(predictor), predictor.origin, board, space)
 
 
 @lru_cache(maxsize=64)
-def _by_signature(board: Board, space: ModeSpace, workload: Workload) -> Choices:
-    return Choices.of(SignaturePredictor(board, workload), board, space)
+def _choices(
+    kind: Callable[..., UnitPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
+) -> Choices:
+    return Choices.of(kind(*origin), board, space)
 
 
 @lru_cache(maxsize=4096)

@@ -25,6 +25,7 @@ from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from strategies.run_config import RunConfig
 
+_KEPT = 8  # members in memory; a federation that comes back finds its state on disc
 RUN_ID = "run-id"  # key of the node configuration by which the ClientApp names the run
 Arrays = dict[str, np.ndarray]
 _LOG = logging.getLogger("wattfed.agent")
@@ -77,6 +78,11 @@ class Member:
         return cls(run, client, path, source.name if source else "")
 
     @property
+    def is_training(self) -> bool:
+        """Whether a round of it is going on."""
+        return self._busy.locked()
+
+    @property
     def left_j(self) -> float:
         """Joules left of its energy budget; infinite without one."""
         return self.client.profile.limits.energy_budget_j - self.client.state.spent_j
@@ -117,7 +123,7 @@ class Member:
 
 
 class Members:
-    """All members of an agent, made when they are first heard of.
+    """The members of an agent that were heard of last, made when they are first heard of.
 
     Parameters
     ----------
@@ -146,6 +152,10 @@ class Members:
                     run_config, node_config, self._device, self._folder, self._knowledge
                 )
                 self._known[key] = made
+            self._known[key] = self._known.pop(key)  # the last ones are the newest
+            for old in list(self._known)[:-_KEPT]:
+                if not self._known[old].is_training:
+                    del self._known[old]
             return self._known[key]
 
     def budgets(self) -> list[tuple[str, int, float]]:

@@ -23,6 +23,11 @@ class FittedPredictor(UnitPredictor):
         self.fitted = fitted
         self.batch_size = batch_size
 
+    @property
+    def origin(self) -> tuple[GaussianPredictor, int]:
+        """The fitted predictor, and the batch size."""
+        return self.fitted, self.batch_size
+
     def expected(self, modes: ModeArrays) -> Prediction:
         """What the fitted predictor says."""
         return self.fitted.predict(modes, self.batch_size)

@@ -31,6 +31,11 @@ class SignaturePredictor(UnitPredictor):
         self.board = board
         self.workload = workload
 
+    @property
+    def origin(self) -> tuple[Board, Workload]:
+        """Board and workload."""
+        return self.board, self.workload
+
     def expected(self, modes: ModeArrays) -> Prediction:
         """What the cost model says."""
         if self.workload.signature is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class UnitPredictor(ABC):
     def __init__(self) -> None:
         self.n_measured_ = 0
         self._sum = (0.0, 0.0)
+
+    @property
+    @abstractmethod
+    def origin(self) -> tuple[Any, ...]:
+        """What it was made from: predictors of one kind and origin expect the same of any unit."""
 
     @abstractmethod
     def expected(self, modes: ModeArrays) -> Prediction:

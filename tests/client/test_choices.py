@@ -10,6 +10,8 @@ import pytest
 from client.choices import choices_of
 from powerctl.boards import load_board
 from powerctl.modes import ModeArrays
+from powerctl.powertrain.fitted import FittedPredictor
+from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import front_within
 from powerctl.workload import load_workload
@@ -52,3 +54,16 @@ def test_limits_that_admit_equally_many_modes_have_one_front():
     )
     for i in np.flatnonzero(np.diff(counts) == 0):
         assert fronts[i] == fronts[i + 1] and presets[i] == presets[i + 1]
+
+
+def test_they_are_found_once_for_what_is_expected_of_all_units(small_table):
+    board, workload = load_board("orin-agx"), load_workload("resnet18-train")
+    fitted = [GaussianPredictor("orin-agx", kind="train").fit(small_table) for _ in range(2)]
+
+    def found(index):
+        def predicting(board, workload):
+            return FittedPredictor(fitted[index], 16)
+
+        return choices_of(predicting, board, board.space, workload)
+
+    assert found(0) is found(0) is not found(1)
