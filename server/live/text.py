@@ -24,7 +24,7 @@ _CLIENT_COLUMNS = (
     *("client", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
     *("left (J)", "trouble"),
 )
-_OUTSIDE = 9  # lines of a view that are not rows of its tables
+_OUTSIDE = 11  # lines of a view that are not rows of its tables
 _NAMED = 20  # clients of a round in one line
 
 

@@ -64,6 +64,12 @@ def test_json_follows_the_run(served, running, folder):
     assert json.loads(ask(served, "/state.json")[1])["finished"]
 
 
+def test_a_run_that_has_only_begun_is_served_too(served, running, folder):
+    ResultsFolder(folder).begin(running.config)
+    assert "not evaluated yet" in ask(served, "/")[1]
+    assert all(ask(served, path)[0] == 200 for path in PATHS)
+
+
 def test_many_readers_at_a_time_see_the_same(served, running):
     running.go_on(2)
     with ThreadPoolExecutor(8) as pool:
