@@ -55,3 +55,9 @@ def links(page: Path) -> list[str]:
     """Targets of a page's links to files of the project."""
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def python_code(page: Path) -> str:
+    """All Python of a page's fenced blocks, in order."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))

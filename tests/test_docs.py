@@ -8,12 +8,18 @@ import sys
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from tests.documented import PAGES, ROOT, Command, commands, links
+from powerctl.fulcrum.problems import TrainAlone
+from powerctl.fulcrum.replay import Replay
+from powerctl.fulcrum.search import Search
+from strategies.offers import Offers
+from tests.documented import PAGES, ROOT, Command, commands, links, python_code
+from tests.strategies.offers_of import offer, rng
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
 CLICK = {
@@ -116,6 +122,20 @@ def test_the_quick_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, 
         done = CliRunner().invoke(import_module(CLICK[words[0]]).cli, words[1:])
         assert done.exit_code == 0, f"{command.text}\n{done.output}\n{done.exception!r}"
         assert done.output
+
+
+def test_the_examples_of_extending_work(small_table):
+    made: dict[str, Any] = {"__name__": __name__}  # where dataclasses look
+    exec(python_code(ROOT / "docs" / "extend.md"), made)
+    inputs, labels = made["Blobs"](samples=500).train_samples()
+    assert len(labels) == 500 and made["Blobs"]().model()(inputs).shape == (500, 2)
+    offers = Offers.of([offer(i, minibatches=4 + i % 3) for i in range(9)])
+    selected = made["MostExamples"](least=90).select(offers, 5, 1, rng())
+    assert [assignment.client for assignment in selected] == [2, 5, 8]
+    replay = Replay.of({"train": small_table}, "orin-agx")
+    search = Search(TrainAlone(30.0), replay.candidates, replay.measure, cap=9)
+    solution = made["EveryNth"]().solve(search)
+    assert solution.solved and solution.modes_profiled == 9
 
 
 def test_what_is_not_run_is_still_shown_somewhere():
