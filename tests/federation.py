@@ -108,7 +108,7 @@ class Federation:
             self._show_logs()
 
     def run(
-        self, app_dir: Path, run_config: Mapping[str, Any], timeout_s: float = 180.0
+        self, app_dir: Path, run_config: Mapping[str, Any], timeout_s: float = 300.0
     ) -> RunResult:
         """Run an app to its end; its status says whether it completed.
 
@@ -123,7 +123,7 @@ class Federation:
         """Start a run; ``await_line(text, timeout_s)`` waits for a text in its log."""
         return self._tools.submit(app_dir, run_config)
 
-    def wait(self, run: SubmittedRun, timeout_s: float = 180.0) -> RunResult:
+    def wait(self, run: SubmittedRun, timeout_s: float = 300.0) -> RunResult:
         """Wait for the end of a run."""
         assert self._superlink is not None
         return RunResult(run.wait(self._superlink, timeout_s), run.log)

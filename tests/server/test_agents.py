@@ -1,11 +1,16 @@
-"""A federation in which one node has an agent: it trains and serves at the same time."""
+"""A federation in which one node has an agent: it trains and serves, dies and comes back."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,27 +20,73 @@ from client.agent import tensors
 from client.agent.proto import agent_pb2 as pb
 from client.agent.proto import agent_pb2_grpc as rpc
 from client.tasks.task import load_task
+from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.jetson.sysfs import Sysfs
 from strategies.run_config import RunConfig
 from tests.federation import COMPLETED, Federation
+from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
 
+LONG_S = 300  # a busy machine takes minutes for what an idle one does in 30 s
 
-@pytest.fixture
-def socket(tmp_path):
-    """Of an agent in a process of its own that serves digits."""
-    torch.save(load_task("digits").model().state_dict(), tmp_path / "digits.pt")
-    path = tmp_path / "a.sock"
-    command = [sys.executable, "-m", "client.agent.cli", "serve", "--socket", str(path)]
-    command += ["--state-dir", str(tmp_path / "state"), "--latency", "500ms"]
-    command += ["--model", f"digits={tmp_path / 'digits.pt'},task=digits"]
-    agent = subprocess.Popen(command, cwd=ROOT)
-    deadline_s = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline_s:
-        assert agent.poll() is None, "the agent has ended"
-        time.sleep(0.1)
-    yield str(path)
-    agent.terminate()
-    assert agent.wait(20) == 0
+
+class AgentProcess:
+    """An agent of a fake board, that serves digits, in a process that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        model = folder / "digits.pt"
+        torch.save(load_task("digits").model().state_dict(), model)
+        self.board = make_fake_board("orin-agx", "6", folder / "board")
+        self.found = settings(self.board)
+        self.socket = str(folder / "a.sock")
+        self._command = [sys.executable, "-m", "client.agent.cli", "serve"]
+        self._command += ["--device", f"jetson:{self.board.root}", "--socket", self.socket]
+        self._command += ["--state-dir", str(folder / "state"), "--latency", "500ms"]
+        self._command += ["--model", f"digits={model},task=digits"]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        lines = []
+        for line in self._process.stderr:
+            lines.append(line)
+            if line.startswith("serving at"):
+                return
+        raise AssertionError("".join(lines))
+
+    def end(self, number: int) -> int:
+        self._process.send_signal(number)
+        code = self._process.wait(LONG_S)
+        self._process.stderr.close()
+        return code
+
+    def rounds(self) -> dict[str, int]:
+        """Turns by round under way."""
+        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
+            status = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=LONG_S)
+        return {job.name: job.turns for job in status.jobs if job.kind == pb.TRAIN}
+
+    def await_rounds(self, condition) -> dict[str, int]:
+        give_up_s = time.monotonic() + LONG_S
+        while not condition(found := self.rounds()):
+            assert time.monotonic() < give_up_s, found
+            time.sleep(0.1)
+        return found
+
+    def now_set(self):
+        return settings(Sysfs.open(self.board.root))
+
+
+def client_apps(federation: Federation) -> list[int]:
+    """Processes of ClientApps that the first SuperNode runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes()
+            home = f"{federation.folder}/node-0-home".encode()
+            if b"flwr-clientapp" in words and home in (path.parent / "environ").read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 class Load:
@@ -71,25 +122,53 @@ class Load:
                 self.versions.append(reply.model_version)
 
 
-def test_a_node_with_an_agent_trains_while_it_serves(tmp_path, socket):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("agents")
+
+
+@pytest.fixture(scope="module")
+def agent(folder):
+    agent = AgentProcess(folder)
+    yield agent
+    assert agent.end(signal.SIGTERM) == 0
+
+
+@pytest.fixture(scope="module")
+def federation(folder, agent):
     nodes = [
-        {"partition-id": 0, "num-partitions": 2, "agent": socket},
+        {"partition-id": 0, "num-partitions": 2, "agent": agent.socket, "power-w": 25.0},
         {"partition-id": 1, "num-partitions": 2, "device": "twin:orin-nano"},
     ]
-    config = RunConfig(
+    with Federation(folder / "federation", nodes) as federation:
+        yield federation
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return RunConfig(
         rounds=2,
         per_round=2,
         strategy="all",
         local_epochs=1,
         min_nodes=2,
         dirichlet_alpha=5.0,
-        out_dir=str(tmp_path / "runs"),
-        name="agents",
+        out_dir=str(folder / "runs"),
+        name="served",
     )
-    with Load(socket) as load, Federation(tmp_path / "federation", nodes) as federation:
+
+
+@pytest.fixture(scope="module")
+def load(agent, federation, config):
+    """Requests during a run of two rounds."""
+    with Load(agent.socket) as load:
         result = federation.run(ROOT, config.to_flower())
     assert result.status == COMPLETED, result.log
-    told = reports(tmp_path / "runs" / "agents")
+    return load
+
+
+def test_a_node_with_an_agent_trains_while_it_serves(load, folder):
+    told = reports(folder / "runs" / "served")
     assert [(r["round"], r["client"]) for r in told] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert all(r["minibatches"] == r["wanted_minibatches"] for r in told if r["client"] == 0)
     assert all(0 < r["inference_p99_s"] < 0.5 for r in told if r["client"] == 0)
@@ -97,3 +176,21 @@ def test_a_node_with_an_agent_trains_while_it_serves(tmp_path, socket):
     # each round brought a global model, which is served from then on
     assert load.versions == sorted(load.versions) and load.versions[-1] == 3
     assert load.refused <= 0.05 * len(load.versions)
+
+
+def test_a_round_outlives_neither_its_agent_nor_its_client_app(federation, agent, config):
+    federation.submit(ROOT, replace(config, name="kills").to_flower())
+    first = agent.await_rounds(lambda rounds: any(n > 1 for n in rounds.values()))
+    assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+    assert agent.now_set() != agent.found
+    agent.start()
+    assert agent.now_set() == agent.found
+
+    # the server has gone on without it, and in the next round it takes part again
+    second = agent.await_rounds(lambda rounds: any(n > 1 for n in rounds.values()))
+    assert not set(first) & set(second)
+    assert agent.now_set() != agent.found
+    for process in client_apps(federation):
+        os.kill(process, signal.SIGKILL)
+    agent.await_rounds(lambda rounds: not rounds)
+    assert agent.now_set() == agent.found

@@ -76,10 +76,10 @@ def test_a_round_through_the_daemon_is_the_same(boards, config, serve):  # noqa:
 def test_a_fake_board_costs_what_the_twin_of_its_board_does(boards, config):
     names = [name for name, _, _ in FLEET]
     devices = [f"twin:{name}" for name in names]
-    devices[1] = f"jetson:{boards[1].root}"  # whose release is the catalogue's default
-    fake = [r for r in reports_of(devices, config)[1] if r.client == 1]
-    devices[1] = f"twin:{names[1]}"
-    own = [r for r in reports_of(devices, replace(config, name="twins"))[1] if r.client == 1]
+    devices[2] = f"jetson:{boards[2].root}"  # whose release is the catalogue's default
+    fake = [r for r in reports_of(devices, config)[1] if r.client == 2]
+    devices[2] = f"twin:{names[2]}"
+    own = [r for r in reports_of(devices, replace(config, name="twins"))[1] if r.client == 2]
     for one, other in zip(fake, own, strict=True):
         assert (one.minibatches, one.modes, one.loss) == (
             other.minibatches,
@@ -87,7 +87,8 @@ def test_a_fake_board_costs_what_the_twin_of_its_board_does(boards, config):
             other.loss,
         )
         assert one.time_s == pytest.approx(other.time_s, abs=0.5)
-        assert one.energy_j == pytest.approx(other.energy_j, rel=0.02)
+        # the twin also counts what is drawn as power falls after the training
+        assert 0.95 * other.energy_j < one.energy_j < other.energy_j
 
 
 def test_a_sensor_that_is_lost_in_training_takes_its_client_alone_and_is_named(
