@@ -9,6 +9,7 @@ from tests.test_imports import MODULES, ROOT
 
 STAMPS = {
     "powerctl/profile_log.py": "when a measurement was made",
+    "server/results.py": "when a run began",
     "server/live/text.py": "how long ago a file was written",
     "server/keys.py": "from when, and until when, a certificate holds",
 }
