@@ -6,6 +6,9 @@ from pathlib import Path
 
 from powerctl.errors import InvalidInput
 
+Lines = list[tuple[int, str]]
+"""Lines of a file with their numbers, from 1 on."""
+
 
 class FollowedFile:
     """The lines of a text file, as they are appended.
@@ -26,7 +29,7 @@ class FollowedFile:
         self._last = b""
         self._last_at = 0
 
-    def new_lines(self) -> list[str] | None:
+    def new_lines(self) -> Lines | None:
         """The lines since the last call; None if the file is to be read again, from its start.
 
         Raises
@@ -48,5 +51,6 @@ class FollowedFile:
         for line in lines:
             self._last_at += len(self._last)
             self._last = line + b"\n"
+        first = self.read_lines + 1
         self.read_lines += len(lines)
-        return [line.decode(errors="replace") for line in lines]
+        return [(n, line.decode(errors="replace")) for n, line in enumerate(lines, start=first)]

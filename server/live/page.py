@@ -21,8 +21,8 @@ from server.comparison.report.rendering import environment
 from server.comparison.report.views import Curve
 from server.history import RoundRow
 from server.live.accounts import ClientAccount, RoundWork
-from server.live.run import Snapshot
-from server.live.text import TROUBLES, state_of, troubles_of, under_way
+from server.live.snapshot import Snapshot
+from server.live.words import TROUBLES, state_of, troubles_of, under_way
 
 ROUNDS, CLIENTS = 100, 100  # in the page's tables
 _MEASURED, _PREDICTED = "measured", "predicted"

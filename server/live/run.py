@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput
-from server.history import RoundRow, finite, summary
+from server.history import RoundRow
 from server.live.accounts import ClientAccount, RoundWork
-from server.live.following import FollowedFile
+from server.live.following import FollowedFile, Lines
+from server.live.snapshot import Snapshot, UnderWay
 from server.recorded import is_finished, read_config, report_of, row_of
-from strategies.ledger import Ledger
-from strategies.run_config import RunConfig
 
-MOST_CLIENTS = 1000  # in one record
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
 
 
@@ -44,116 +39,6 @@ def run_in(path: Path) -> Path:
     return max(begun)[1].parent
 
 
-class UnderWay(NamedTuple):
-    """A round that goes on: who trains in it, by when, and since when (a Unix time)."""
-
-    round: int
-    clients: tuple[int, ...]
-    deadline_s: float
-    began_s: float
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as it was when it was looked at.
-
-    Attributes
-    ----------
-    folder : Path
-        Of its results.
-    config : RunConfig
-        The run.
-    rows : tuple of RoundRow
-        Its history, round 0 first; empty until the initial model has been evaluated.
-    work : mapping of int to RoundWork
-        Training as predicted and measured, by round.
-    clients : tuple of ClientAccount
-        All that were ever asked, by number.
-    under_way : UnderWay or None
-        The round after the last, if it has begun.
-    is_finished : bool
-        Whether all of it is there; else it goes on, or was killed.
-    written_s : float
-        When something was last written, as a Unix time.
-    version : str
-        The same only as long as nothing has changed.
-    """
-
-    folder: Path
-    config: RunConfig
-    rows: tuple[RoundRow, ...]
-    work: Mapping[int, RoundWork]
-    clients: tuple[ClientAccount, ...]
-    under_way: UnderWay | None
-    is_finished: bool
-    written_s: float
-    version: str
-
-    @property
-    def round(self) -> int:
-        """Rounds that are over."""
-        return self.rows[-1].round if self.rows else 0
-
-    @property
-    def ledger(self) -> Ledger:
-        """The rounds' entries, without the reports."""
-        return Ledger([row.entry for row in self.rows if row.entry is not None])
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """As `server.history.summary` has it; empty before there is a row."""
-        return summary(self.config, self.rows, self.ledger) if self.rows else {}
-
-    @property
-    def n_clients(self) -> int:
-        """Clients that the run waited for, and at least all that were seen."""
-        return max([self.config.min_nodes, *(a.client + 1 for a in self.clients[-1:])])
-
-    def heard_last(self, n: int) -> list[ClientAccount]:
-        """At most so many clients, those asked last; by number."""
-        latest = sorted(self.clients, key=lambda account: -account.last_round)[:n]
-        return sorted(latest, key=lambda account: account.client)
-
-    def record(self) -> dict[str, Any]:
-        """For JSON: at most `MOST_CLIENTS` clients, those heard of last."""
-        rounds = [
-            finite({**row.flat(), **_prefixed(self.work.get(row.round, RoundWork()))})
-            for row in self.rows
-        ]
-        under_way = self.under_way._asdict() if self.under_way else {}
-        return {
-            "folder": str(self.folder),
-            "finished": self.is_finished,
-            "written_unix_s": self.written_s,
-            "round": self.round,
-            "rounds_wanted": self.config.rounds,
-            "under_way": finite(under_way),
-            "config": self.config.to_flower(),
-            "summary": finite(self.summary),
-            "rounds": rounds,
-            "clients_seen": len(self.clients),
-            "clients": [account.record() for account in self.heard_last(MOST_CLIENTS)],
-        }
-
-
-def _under_way(path: Path, server_round: int) -> UnderWay | None:
-    """The round of a file ``round.json``, if it is the one wanted."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        deadline_s = math.inf if values["deadline_s"] is None else float(values["deadline_s"])
-        clients = tuple(map(int, values["clients"]))
-        found = UnderWay(values["round"], clients, deadline_s, float(values["began_unix_s"]))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidInput(f"{path}: damaged: {error}") from None
-    return found if found.round == server_round else None
-
-
-def _prefixed(work: RoundWork) -> dict[str, float]:
-    return {f"training_{key}": value for key, value in vars(work).items()}
-
-
 class LiveRun:
     """Looks at a run again and again, and reads only what is new in it.
 
@@ -177,6 +62,9 @@ class LiveRun:
         """
         try:
             return self._look()
+        except InvalidInput:
+            self._begin(self._folder)  # part of what was read may not have been entered
+            raise
         except OSError as error:
             raise InvalidInput(f"{error.filename}: not readable: {error.strerror}") from None
 
@@ -220,9 +108,8 @@ class LiveRun:
         self._work: dict[int, RoundWork] = {}
         self._accounts: dict[int, ClientAccount] = {}
 
-    def _enter_rounds(self, lines: list[str]) -> None:
-        first = self._rounds.read_lines - len(lines) + 1
-        for number, line in enumerate(lines, start=first):
+    def _enter_rounds(self, lines: Lines) -> None:
+        for number, line in lines:
             if number == 1:
                 self._head = line
                 continue
@@ -233,9 +120,8 @@ class LiveRun:
                 account.asked += 1
                 account.last_round = max(account.last_round, row.round)
 
-    def _enter_reports(self, lines: list[str]) -> None:
-        first = self._reports.read_lines - len(lines) + 1
-        for number, line in enumerate(lines, start=first):
+    def _enter_reports(self, lines: Lines) -> None:
+        for number, line in lines:
             server_round, report = report_of(f"{self._reports.path}, line {number}", line)
             self._account(report.client).enter(server_round, report)
             if report.minibatches:
@@ -243,3 +129,17 @@ class LiveRun:
 
     def _account(self, client: int) -> ClientAccount:
         return self._accounts.setdefault(client, ClientAccount(client))
+
+
+def _under_way(path: Path, server_round: int) -> UnderWay | None:
+    """The round of a file ``round.json``, if it is the one wanted."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        deadline_s = math.inf if values["deadline_s"] is None else float(values["deadline_s"])
+        clients = tuple(map(int, values["clients"]))
+        found = UnderWay(values["round"], clients, deadline_s, float(values["began_unix_s"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInput(f"{path}: damaged: {error}") from None
+    return found if found.round == server_round else None

@@ -13,7 +13,9 @@ from rich.text import Text
 from powerctl.console import table_lines
 from server.history import RoundRow
 from server.live.accounts import ClientAccount, RoundWork
-from server.live.run import LiveRun, Snapshot, UnderWay
+from server.live.run import LiveRun
+from server.live.snapshot import Snapshot
+from server.live.words import TROUBLES, state_of, troubles_of, under_way
 
 ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
 _ROUND_COLUMNS = (
@@ -25,7 +27,6 @@ _CLIENT_COLUMNS = (
     *("left (J)", "trouble"),
 )
 _OUTSIDE = 11  # lines of a view that are not rows of its tables
-_NAMED = 20  # clients of a round in one line
 
 
 def show(run: LiveRun, console: Console, every_s: float) -> None:
@@ -71,38 +72,6 @@ def _lines(now: Snapshot, rounds: int, clients: int) -> Iterator[str]:
         yield f"and {len(now.clients) - len(shown):,} more clients, which were asked earlier"
 
 
-def state_of(now: Snapshot) -> str:
-    """Whether a run goes on, how far it has come, and how long ago that was written.
-
-    A round waits for replies for the run's `timeout_s`: who writes nothing for longer may be dead.
-    """
-    rounds = f"round {now.round} of {now.config.rounds}"
-    if now.is_finished:
-        return f"finished, {rounds}"
-    silent_s = max(time.time() - now.written_s, 0)
-    if silent_s > now.config.timeout_s:
-        return f"silent for {_duration(silent_s)}, {rounds}"
-    return f"running, {rounds}, written {_duration(silent_s)} ago"
-
-
-def under_way(round_: UnderWay) -> str:
-    """The round that goes on, in a line."""
-    clients = [str(client) for client in round_.clients[:_NAMED]]
-    if len(round_.clients) > _NAMED:
-        clients.append(f"and {len(round_.clients) - _NAMED:,} more")
-    by = f"; deadline {round_.deadline_s:.3g} s" if math.isfinite(round_.deadline_s) else ""
-    began = time.strftime("%H:%M:%S", time.localtime(round_.began_s))
-    who = f"clients {' '.join(clients)}" if clients else "nobody"
-    return f"round {round_.round} began at {began}: {who}{by}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"
-
-
 def _sums(now: Snapshot) -> Iterator[str]:
     total = now.summary
     if not total:
@@ -117,26 +86,6 @@ def _sums(now: Snapshot) -> Iterator[str]:
         f"wasted {total['wasted_energy_j'] / 1e3:.4g}"
     )
     yield ", ".join(f"{what} {total[key]}" for key, what in TROUBLES)
-
-
-TROUBLES = (
-    ("power_violations", "over power"),
-    ("budget_violations", "over energy"),
-    ("latency_violations", "over latency"),
-    ("declined", "declined"),
-    ("failed", "failed"),
-    ("rejected", "rejected"),
-    ("late", "late"),
-    ("dropped", "dropped"),
-    ("guarded", "stepped down"),
-)
-"""Fields of a round's entry, summed in a run's summary, that count what went wrong."""
-
-
-def troubles_of(row: RoundRow) -> str:
-    """What went wrong in a round, such as "1 declined, 2 late"; empty if nothing did."""
-    counts = [(getattr(row.entry, key, 0), what) for key, what in TROUBLES]
-    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def _round(row: RoundRow, work: RoundWork | None) -> tuple[object, ...]:

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from powerctl.errors import InvalidInput, PowerctlError
 from server.live.metrics import CONTENT_TYPE, render_metrics
 from server.live.page import render_page, render_view, script_hash
-from server.live.run import LiveRun, Snapshot
-from server.live.text import state_of
+from server.live.run import LiveRun
+from server.live.snapshot import Snapshot
+from server.live.words import state_of
 
 _HTML, _JSON, _TEXT = (
     f"{kind}; charset=utf-8" for kind in ("text/html", "application/json", "text/plain")

@@ -16,7 +16,11 @@ def test_a_line_is_read_once_and_when_it_is_whole(path):
     followed = FollowedFile(path)
     assert followed.new_lines() == []
     with open(path, "w") as file:
-        for text, lines in (("a,b\n1,", ["a,b"]), ("2", []), ("\n3,4\n5", ["1,2", "3,4"])):
+        for text, lines in (
+            ("a,b\n1,", [(1, "a,b")]),
+            ("2", []),
+            ("\n3,4\n5", [(2, "1,2"), (3, "3,4")]),
+        ):
             file.write(text)
             file.flush()
             assert followed.new_lines() == lines

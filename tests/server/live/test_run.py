@@ -15,7 +15,7 @@ from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment
 from server.live.accounts import ClientAccount, RoundWork, trouble_of
 from server.live.run import LiveRun, run_in
-from server.live.text import under_way
+from server.live.words import under_way
 from server.recorded import read_run
 from server.results import ResultsFolder
 from tests.strategies.offers_of import report
@@ -121,10 +121,15 @@ def test_folders_without_a_run_are_named(tmp_path):
 
 def test_damaged_lines_are_named(running, folder):
     running.finish()
-    content = (folder / "reports.jsonl").read_text()
-    (folder / "reports.jsonl").write_text(content.replace('"client"', '"clown"', 1))
-    with pytest.raises(InvalidInput, match=r"reports\.jsonl, line 1: damaged"):
-        LiveRun(folder).look()
+    path, live, expected = folder / "reports.jsonl", LiveRun(folder), LiveRun(folder).look()
+    whole = path.read_text()
+    first, second, *others = whole.splitlines(keepends=True)
+    path.write_text("".join([first, second.replace('"client"', '"clown"'), *others]))
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match=r"reports\.jsonl, line 2: damaged"):
+            live.look()
+    path.write_text(whole)
+    assert live.look().clients == expected.clients
 
 
 def test_of_many_clients_those_asked_last_are_shown(running, folder):
