@@ -6,6 +6,7 @@ a board without a sensor would otherwise end the aggregation of all.
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -19,6 +20,16 @@ from powerctl.rounds import Front, Held, RoundAssignment, RoundOffer, RoundRepor
 OFFER, ASSIGNMENT, REPORT, CONFIG = "offer", "assignment", "report", "config"
 CLOCK = "clock-s"  # in the CONFIG of queries and assignments: the fleet's virtual clock
 RUN = "run-id"  # there too: the Flower run in which the federation began, which it may outlive
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "bool": (bool,),
+}
+_UNBOUNDED = {
+    *("power_limit_w", "allowance_j", "deadline_s", "energy_cap_j", "battery_j"),
+    *("battery_capacity_j", "available_s", "inference_budget_s", "budget_left_j"),
+}
 Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer)
 
 
@@ -40,7 +51,10 @@ def encode(record: RoundOffer | RoundAssignment | RoundReport) -> ConfigRecord:
 
 
 def decode(kind: type[Record], record: ConfigRecord) -> Record:
-    """The record of a kind; raises `InvalidInput` if fields are missing."""
+    """The record of a kind; raises `InvalidInput` if it is none, or says what cannot be.
+
+    It comes from another host, and whoever uses it must not stumble over what it says.
+    """
     values: dict[str, Any] = dict(record)
     try:
         if kind is RoundOffer:
@@ -57,4 +71,41 @@ def decode(kind: type[Record], record: ConfigRecord) -> Record:
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidInput(f"not a {kind.__name__}: {error}") from None
     lists = {key: tuple(value) for key, value in wanted.items() if isinstance(value, list)}
-    return kind(**{**wanted, **lists})
+    decoded = kind(**{**wanted, **lists})
+    if wrong := _wrong(decoded):
+        raise InvalidInput(f"not a {kind.__name__}: {wrong}")
+    return decoded
+
+
+def _wrong(record: RoundOffer | RoundAssignment | RoundReport) -> str:
+    """What in a record cannot be; empty if all can."""
+    for item in fields(record):
+        value = getattr(record, item.name)
+        kind = _KINDS.get(str(item.type))
+        if kind is not None and type(value) not in kind:
+            return f"{item.name} is {value!r}"
+        if isinstance(value, int | float) and not _can_be(item.name, value):
+            return f"{item.name} is {value}"
+    if isinstance(record, RoundReport) and record.minibatches:
+        if not (record.time_s and record.energy_j and record.examples):
+            return f"{record.minibatches} minibatches for nothing"
+        if record.minibatches > record.planned_minibatches:
+            return f"{record.minibatches} minibatches of {record.planned_minibatches} planned"
+    if isinstance(record, RoundOffer):
+        front = record.front
+        costs = np.concatenate([front.time_s, front.energy_j, record.maxn[1:], record.preset[1:]])
+        if not len(front.modes) == len(front.time_s) == len(front.energy_j):
+            return "its front has not one time and energy for each mode"
+        if not (np.isfinite(costs).all() and (costs > 0).all() and record.minibatches > 0):
+            return "its work costs nothing, or no number"
+        if not np.isfinite(np.array(record.label_counts, dtype=float)).all():
+            return f"label_counts are {record.label_counts}"
+    return ""
+
+
+def _can_be(name: str, value: float) -> bool:
+    if name == "loss" and math.isnan(value):
+        return True  # it has not trained yet
+    if name == "budget_left_j":
+        return not math.isnan(value)  # a device that is blind to its budget overdraws it
+    return value >= 0 and (name in _UNBOUNDED or math.isfinite(value))

@@ -33,6 +33,8 @@ def test_an_offer_arrives_as_it_was_sent(sent):
         RoundAssignment(1, 1),
         report(5, modes=("6c/1510/624/2133",), stopped="energy"),
         report(6, power_limit_w=math.inf),
+        report(7, budget_left_j=-3.0),
+        report(8, minibatches=0, planned_minibatches=0, time_s=0.0, energy_j=0.0, examples=0),
     ],
 )
 def test_assignments_and_reports_arrive_as_they_were_sent(sent):
@@ -43,3 +45,29 @@ def test_assignments_and_reports_arrive_as_they_were_sent(sent):
 def test_what_is_no_such_record_is_refused(kind):
     with pytest.raises(InvalidInput, match=kind.__name__):
         decode(kind, ConfigRecord({"client": 1}))
+
+
+@pytest.mark.parametrize(
+    ("sent", "lie"),
+    [
+        (report(1), {"planned_minibatches": 0}),
+        (report(1), {"time_s": 0.0}),
+        (report(1), {"energy_j": math.nan}),
+        (report(1), {"energy_j": -5.0}),
+        (report(1), {"peak_power_w": math.inf}),
+        (report(1), {"loss": math.inf}),
+        (report(1), {"minibatches": 1.5}),
+        (report(1), {"client": "1"}),
+        (report(1), {"decline": 1}),
+        (offer(1), {"time_s": [math.nan]}),
+        (offer(1), {"energy_j": [0.0]}),
+        (offer(1), {"minibatches": 0}),
+        (offer(1), {"maxn_time_s": 0.0}),
+        (offer(1), {"label_counts": [math.inf]}),
+        (offer(1), {"transfer_s": -1.0}),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(sent, lie):
+    with pytest.raises(InvalidInput, match=f"not a {type(sent).__name__}"):
+        decode(type(sent), ConfigRecord({**through_the_wire(sent), **lie}))
