@@ -17,7 +17,7 @@ from torch import Tensor
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundReport
-from server.checkpoints import Checkpoints
+from server.checkpoints import Checkpoints, replace_file
 from server.history import COLUMNS, RoundRow, finite
 from strategies.run_config import RunConfig
 from strategies.state import State
@@ -58,7 +58,7 @@ class ResultsFolder:
             for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
             self.checkpoints.clear()
-            self._write_json("config.json", config.to_flower())
+            replace_file(self.path / "config.json", _json(config.to_flower()).encode())
 
     def go_on(self, state: State) -> None:
         """Remove what came after the state of a checkpoint."""
@@ -111,5 +111,9 @@ class ResultsFolder:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
+        partial.write_text(_json(content), encoding="utf-8")
         os.replace(partial, self.path / name)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(finite(content), indent=2) + "\n"
