@@ -107,7 +107,7 @@ class Checkpoints:
         for file in self._growing:
             os.truncate(file, state[_LENGTHS][file.name])
         for path in self._files():
-            if path.name > f"round-{state['round']:04d}.npz":
+            if _round_of(path) > state["round"]:
                 path.unlink()
 
     def clear(self) -> None:
@@ -116,7 +116,7 @@ class Checkpoints:
             path.unlink()
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("round-*.npz"))
+        return sorted(self.folder.glob("round-*.npz"), key=_round_of)
 
     def _read(self, path: Path) -> State:
         state = from_bytes(path.read_bytes())
@@ -124,6 +124,10 @@ class Checkpoints:
             if not file.exists() or file.stat().st_size < state[_LENGTHS][file.name]:
                 raise Damaged(f"{file.name} has lost rounds that are in it")
         return state
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.removeprefix("round-"))
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from client.app import app as client_app
 from client.fleet import load_fleet
 from powerctl.errors import InvalidInput
 from server.checkpoint_file import from_bytes, to_bytes
+from server.checkpoints import Checkpoints
 from server.cli import cli
 from server.federation import run_federation
 from server.in_process_grid import InProcessGrid
@@ -272,6 +273,14 @@ def test_rounds_by_message_go_on_with_nodes_that_stayed(config, whole):
     grid.set_run(join_run(7))
     assert results(go_on(config, run=by_message).folder) == whole()
     assert set(told) == {"1"}  # agents keep a client's account by it
+
+
+def test_the_last_two_are_kept_whatever_their_number(tmp_path):
+    with Checkpoints(tmp_path, ()) as kept:
+        for server_round in (9_998, 9_999, 10_000, 10_001):
+            kept.save(server_round, {"round": server_round})
+    assert {path.name for path in tmp_path.iterdir()} == {"round-10000.npz", "round-10001.npz"}
+    assert Checkpoints(tmp_path, ()).last()["round"] == 10_001
 
 
 def test_what_a_checkpoint_cannot_hold_is_named():
