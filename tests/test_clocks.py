@@ -10,7 +10,7 @@ from tests.test_imports import MODULES, ROOT
 STAMPS = {
     "powerctl/profile_log.py": "when a measurement was made",
     "server/results.py": "when a run began",
-    "server/live/text.py": "how long ago a file was written",
+    "server/live/words.py": "how long ago a file was written",
     "server/keys.py": "from when, and until when, a certificate holds",
 }
 TIME_OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}
