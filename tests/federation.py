@@ -36,7 +36,7 @@ from server.flower_tools import (
 )
 from server.keys import Keys
 
-__all__ = ["COMPLETED", "Federation", "RunResult"]
+__all__ = ["COMPLETED", "Federation", "RunResult", "await_file"]
 
 _HOST = "127.0.0.1"
 _ONLINE_S = 120.0
@@ -217,3 +217,11 @@ class Federation:
         names = ["superlink", *(f"node-{i}" for i in range(len(self._node_configs)))]
         for name in names:
             print(tail(self._tools.log(name)), file=sys.stderr)
+
+
+def await_file(path: Path) -> None:
+    """Wait until a process of the federation has written a file."""
+    give_up_s = time.monotonic() + _ONLINE_S
+    while not path.exists():
+        assert time.monotonic() < give_up_s, f"no {path.name}"
+        time.sleep(0.05)

@@ -23,10 +23,10 @@ from client.local import ClientState, LocalClient, Progress
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from strategies.records import RUN
 from strategies.run_config import RunConfig
 
 _KEPT = 8  # members in memory; a federation that comes back finds its state on disc
-RUN_ID = "run-id"  # key of the node configuration by which the ClientApp names the run
 Arrays = dict[str, np.ndarray]
 _LOG = logging.getLogger("wattfed.agent")
 
@@ -67,7 +67,7 @@ class Member:
         config = RunConfig.from_flower(run_config)
         try:
             profile = profile_from_node_config({**node_config, "device": "agent"})
-            n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN_ID])
+            n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
         path = folder / f"{_file_name(run)}-{profile.client}.json"

@@ -6,25 +6,16 @@ One federation of three SuperNodes; a fourth of it is a link that is slow, and o
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.federation import COMPLETED, Federation
+from tests.federation import COMPLETED, Federation, await_file
 from tests.proxy import Proxy
 
 APP = Path(__file__).resolve().parents[1] / "fault_app"
 NODES = [{"partition-id": i, "num-partitions": 3} for i in range(3)]
 KILLED, CUT, SLOW = 0, 1, 2
-ROUND_S = 120.0
-
-
-def await_file(path: Path) -> None:
-    give_up_s = time.monotonic() + ROUND_S
-    while not path.exists():
-        assert time.monotonic() < give_up_s, f"no {path.name}"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

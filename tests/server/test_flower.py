@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from server.flower_run import run_on_flower
 from server.flower_tools import FlowerRunFailed
 from server.simulation import simulate
 from strategies.run_config import RunConfig
-from tests.federation import COMPLETED, Federation
+from tests.federation import COMPLETED, Federation, await_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,13 +28,6 @@ def rounds(folder):
 
 def reports(folder):
     return [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
-
-
-def await_file(path):
-    give_up_s = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < give_up_s, f"no {path.name}"
-        time.sleep(0.05)
 
 
 def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
