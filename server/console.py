@@ -122,6 +122,11 @@ def energy_factors(mine: Spending, theirs: Spending) -> dict[str, float]:
 def comparison(ours: FederationResult, other: FederationResult, target: float) -> list[str]:
     """In words: the energy and time of both at equal accuracy, and what the ratio is made of."""
     mine, theirs = (spending_to(r.rows, r.minibatches, target) for r in (ours, other))
+    if not (mine.minibatches and theirs.minibatches):
+        return [
+            f"The initial model has {target:.3f}, and a run got no higher: after more rounds there "
+            "may be something to compare."
+        ]
     ratio = theirs.energy_j / mine.energy_j
     work, modes, waiting = energy_factors(mine, theirs).values()
     return [

@@ -58,13 +58,14 @@ class ResultsFolder:
             for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
             self.checkpoints.clear()
-            replace_file(self.path / "config.json", _json(config.to_flower()).encode())
+            self._write_config(config)
 
-    def go_on(self, state: State) -> None:
-        """Remove what came after the state of a checkpoint."""
+    def go_on(self, config: RunConfig, state: State) -> None:
+        """Remove what came after the state of a checkpoint; write how the run goes on."""
         with self._writing():
             (self.path / "summary.json").unlink(missing_ok=True)
             self.checkpoints.cut(state)
+            self._write_config(config)
 
     def begin_round(self, server_round: int, assignments: Sequence[RoundAssignment]) -> None:
         """Who trains now; for those who look at the run while it goes on."""
@@ -103,6 +104,9 @@ class ResultsFolder:
             yield
         except OSError as error:
             raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
+
+    def _write_config(self, config: RunConfig) -> None:
+        replace_file(self.path / "config.json", _json(config.to_flower()).encode())
 
     def _save(self, name: str, state: Mapping[str, Tensor]) -> None:
         partial = self.path / f"{name}.partial"

@@ -25,10 +25,10 @@ from strategies.state import State
 if TYPE_CHECKING:
     from server.federation import Engine
 
-# where a run is and how it is run may change: its results do not depend on it
+# where a run is, how it is run and how long may change: its rounds so far do not depend on it
 _FREE = (
     *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
-    *("resume", "checkpoint-every"),
+    *("resume", "checkpoint-every", "rounds", "target-accuracy"),
 )
 
 
@@ -58,13 +58,18 @@ def go_on(
     Raises
     ------
     InvalidInput
-        If the run was configured otherwise, naming what differs, or no checkpoint is whole.
+        If the run was configured otherwise, naming what differs, has more rounds already than it
+        shall have, or no checkpoint is whole.
     """
     state = folder.checkpoints.last()
     if state is None:
         log(WARNING, "%s: no checkpoint to go on from, the run begins", folder.path)
         return None
     _check_same(folder, config)
+    if state["round"] > config.rounds:
+        raise InvalidInput(
+            f"{folder.path} has {state['round']} rounds already; give rounds as many, or more"
+        )
     if state["code"] != code_version():
         log(
             WARNING,
@@ -73,7 +78,7 @@ def go_on(
         )
     try:
         engine.restore(state["engine"])
-        folder.go_on(state)
+        folder.go_on(config, state)
         recorded = read_run(folder.path)
         strategy.restore(state["strategy"], recorded.ledger)
     except (InvalidInput, KeyError, TypeError) as error:

@@ -26,6 +26,8 @@ _PLAIN = (
 def state_of(thing: object) -> State:
     """All attributes, those of objects in them included; functions, which do not change, are not.
 
+    Of a dataclass that keeps some to itself, those alone: the others are its configuration.
+
     Arrays are shared, not copied.
     """
     return {
@@ -58,5 +60,6 @@ def restore(thing: object, state: State) -> None:
 def _attributes(thing: object) -> dict[str, Any]:
     """Of a dataclass its fields: what it has computed from them beside is not its state."""
     if is_dataclass(thing):
-        return {item.name: getattr(thing, item.name) for item in fields(thing)}
+        own = [item for item in fields(thing) if not item.init]
+        return {item.name: getattr(thing, item.name) for item in own or fields(thing)}
     return {name: value for name, value in vars(thing).items() if not callable(value)}

@@ -1,8 +1,13 @@
-"""The shared tables, small real tables, a command line, and a deterministic hypothesis."""
+"""The shared tables, small real tables, a command line, and a deterministic hypothesis.
+
+A shell that starts the suite in the background has it ignore SIGINT, nohup SIGHUP; programs that
+tests start and stop by a signal would inherit that.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +22,13 @@ from powerctl.boards import load_board
 from powerctl.bottleneck import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload
+
+for number, action in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, action)
 
 settings.register_profile("wattfed", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("wattfed")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -33,16 +36,23 @@ NOT_RUN = {
     r"python -m benchmarks": "minutes, and measured tables that are not part of the project",
     r"python -m ": "makes the file that is checked elsewhere",
     r"flwr |flower-": "several hosts; tests/server/test_flower.py and test_faults.py run them",
-    r"wattfed-agent ": "stays, or needs one that does; tests/client/agent runs them",
-    r"wattfed (simulate|flower|compare|report)": "tens of seconds; tests/server runs them",
-    r"wattfed (top|watch)": "a run; tests/server/live runs them",
+    r"wattfed-agent (?!serve --model|serve --device|predict digits --count|status|top)": "needs "
+    "keys; tests/client/agent runs them",
+    r"wattfed watch": "stays; tests/server/live runs it",
     r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
     r"powerctl (fake-board|profile --device jetson)": "the same",
     r"powerctl roofline measure": "half a minute of the whole machine",
-    r"powerctl tune mobilenetv3|powerctl solve": "tens of seconds; their tests run them",
-    r"powerctl (twin fit|reference build)": "the table of a person's own measurements",
+    r"powerctl tune mobilenetv3": "tens of seconds; its tests run it",
+    r"powerctl reference build": "the table of a person's own measurements",
     r"powerctl profile .*--until": "forty modes; the README's line runs with twenty",
     r"powerctl (characterize|calibrate)": "a study of minutes",
+}
+# what makes a line that takes long end soon, at the end of it
+SHORTER = {
+    r"wattfed simulate": "--rounds 1",
+    r"wattfed compare": "--rounds 1 --seeds 1",
+    r"wattfed top": "--once",
+    r"wattfed-agent top": "--frames 1",
 }
 _MODEL = """
 import torch
@@ -57,6 +67,12 @@ make = make_model
 
 def is_run(command: Command) -> bool:
     return not any(re.match(pattern, command.text) for pattern in NOT_RUN)
+
+
+def words_of(command: Command) -> list[str]:
+    """Program and arguments, with what makes it shorter."""
+    more = [words for pattern, words in SHORTER.items() if re.match(pattern, command.text)]
+    return [*command.words, *" ".join(more).split()]
 
 
 def click_command(words: list[str]) -> tuple[click.Command, list[str]]:
@@ -102,26 +118,97 @@ def test_every_option_of_a_command_exists(command):
         assert command.options - short <= set(re.findall(r"--[a-z-]+", known))
 
 
-RUN_PAGES = [page for page in PAGES if any(map(is_run, commands(page)))]
-# in place of lines that take long
-_PROFILE = "profile --device twin:orin-agx --workload resnet18-train --out run.jsonl"
-PREPARED = {"predict.md": f"{_PROFILE} --modes 10"}
+def of_the_agent(command: Command) -> bool:
+    return command.words[0] == "wattfed-agent" and is_run(command)
 
 
-@pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.name)
-def test_the_quick_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, small_csv):
+def of_others(command: Command) -> bool:
+    return command.words[0] != "wattfed-agent" and is_run(command)
+
+
+def pages_with(wanted: Callable[[Command], bool]) -> list[Path]:
+    return [page for page in PAGES if any(map(wanted, commands(page)))]
+
+
+# in place of lines that take long, or are on another page
+_PROFILE = "powerctl profile --device twin:orin-agx --workload resnet18-train --out run.jsonl"
+_SIMULATE = "wattfed simulate --rounds 1 --against random:maxn"
+PREPARED = {
+    "README.md": _SIMULATE,
+    "agent.md": _SIMULATE,
+    "compare.md": _SIMULATE,
+    "predict.md": f"{_PROFILE} --modes 10",
+    "watch.md": _SIMULATE,
+}
+_FLEET = """
+[[group]]
+board = "orin-nano"
+count = 8
+"""
+
+
+@pytest.fixture
+def at_home(tmp_path, monkeypatch, small_csv):
+    """A folder with all that the pages say a person has."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_pkg").mkdir()
     (tmp_path / "my_pkg" / "my_mod.py").write_text(_MODEL)
-    small_csv.rename(tmp_path / "all-modes.csv")
+    for name in ("my-fleet.toml", "robots.toml"):
+        (tmp_path / name).write_text(_FLEET)
+    for name in ("all-modes.csv", "measured.csv"):
+        shutil.copy(small_csv, tmp_path / name)
+
+
+def prepare(page: Path) -> None:
     if page.name in PREPARED:
-        CliRunner().invoke(import_module("powerctl.cli").cli, PREPARED[page.name].split())
-    for command in filter(is_run, commands(page)):
-        words = command.words
-        done = CliRunner().invoke(import_module(CLICK[words[0]]).cli, words[1:])
-        assert done.exit_code == 0, f"{command.text}\n{done.output}\n{done.exception!r}"
-        assert done.output
+        run(PREPARED[page.name].split())
+
+
+def run(words: list[str]) -> None:
+    done = CliRunner().invoke(import_module(CLICK[words[0]]).cli, words[1:])
+    assert done.exit_code == 0, f"{words}\n{done.output}\n{done.exception!r}"
+    assert done.output
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("page", pages_with(of_others), ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_in_order(page):
+    prepare(page)
+    for command in filter(of_others, commands(page)):
+        run(words_of(command))
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("page", pages_with(of_the_agent), ids=lambda page: page.name)
+def test_an_agent_serves_and_answers_as_a_page_has_it(page, tmp_path_factory, monkeypatch):
+    prepare(page)
+    exec(python_code(page), {})
+    home = tmp_path_factory.mktemp("agent")  # a socket's path must be short
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    agent = Path(sys.executable).with_name("wattfed-agent")
+    with contextlib.ExitStack() as served:
+        for command in filter(of_the_agent, commands(page)):
+            if command.words[1] == "serve":
+                served.close()
+                served.enter_context(serving([agent, *command.words[1:]]))
+            else:
+                run(words_of(command))
+
+
+@contextlib.contextmanager
+def serving(command: list[str | Path]) -> Iterator[None]:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            while "serving at" not in (line := process.stderr.readline()):
+                assert line, f"{command} ended with {process.wait()}"
+            yield
+        finally:
+            process.terminate()
+            process.communicate()
+    assert process.returncode == 0
 
 
 def test_the_examples_of_extending_work(small_table):

@@ -31,6 +31,13 @@ def test_a_run_shows_its_rounds_compares_and_says_where_its_results_are(tmp_path
     assert (folder / "against-random-maxn" / "summary.json").exists()
 
 
+def test_where_nothing_was_learned_there_is_nothing_to_compare(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--against", "random:maxn")
+    assert done.returncode == 0
+    assert "and a run got no higher" in done.stdout
+
+
 def test_scripts_get_json_only(tmp_path):
     done = wattfed("simulate", "--rounds", 1, "--json", cwd=tmp_path)
     (summary,) = json.loads(done.stdout)

@@ -25,10 +25,12 @@ from server.checkpoints import Checkpoints
 from server.cli import cli
 from server.federation import run_federation
 from server.in_process_grid import InProcessGrid
+from server.recorded import read_config
 from server.run_identity import join_run
 from server.simulation import simulate
 from strategies.catalogue import aggregation_names, policy_names
 from strategies.run_config import RunConfig
+from tests.fleets import WILD
 
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
 WATTFED = Path(sys.executable).with_name("wattfed")
@@ -96,35 +98,6 @@ def test_every_policy_and_every_aggregation_goes_on(config, whole, strategy, agg
     broken = replace(config, **options)
     break_off(broken, after=3)
     assert results(go_on(broken).folder) == whole(**options)
-
-
-WILD = """
-start_hour = 8
-
-[[group]]
-board = "orin-nx"
-count = 20
-power_w = 20
-energy_budget_j = 900
-
-[group.battery]
-capacity_j = 9000
-start = { low = 0.2, high = 1, seed = 1 }
-charge_w = 15
-
-[group.inference]
-rate_hz = { low = 0, high = 30, seed = 1 }
-latency_s = 1
-shape = "traffic"
-
-[group.availability]
-mean_on_s = 120
-mean_off_s = 30
-
-[group.failures]
-crashes_per_h = 10
-silent_share = 0.1
-"""
 
 
 @pytest.mark.parametrize(
@@ -204,6 +177,15 @@ def test_another_configuration_is_refused_and_nothing_is_lost(config, whole, tmp
     load_fleet.cache_clear()
     fleet.write_text(fleet.read_text().replace("40", "30"))
     assert results(go_on(replace(config, timeout_s=5.0)).folder) == whole(fleet=str(fleet))
+
+
+def test_a_run_may_be_made_longer_but_not_shorter_than_it_is(config, whole):
+    simulate(replace(config, rounds=3))
+    result = go_on(config)
+    assert results(result.folder) == whole()
+    assert read_config(result.folder).rounds == 5
+    with pytest.raises(InvalidInput, match="has 4 rounds already; give rounds as many, or more"):
+        go_on(replace(config, rounds=3))
 
 
 def test_where_there_is_nothing_to_go_on_from_the_run_begins(config, whole, caplog):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from strategies.energy_budget import EnergyBudget, most_utility_within
 from strategies.offers import Offers
+from strategies.state import restore, state_of
 from tests.strategies.offers_of import clients, offer, report, rng
 
 
@@ -57,6 +58,14 @@ def test_what_the_run_has_left_is_shared_among_its_rounds():
     assert len(policy.select(offers, 5, 1, rng())) == 3  # 161 J each
     policy.observe([report(i, energy_j=450.0) for i in range(2)])
     assert len(policy.select(offers, 5, 2, rng())) == 0
+
+
+def test_a_run_that_goes_on_for_more_rounds_shares_what_it_has_left_among_them():
+    short, longer = (EnergyBudget(total_energy_j=1000.0, rounds=rounds) for rounds in (1, 3))
+    offers = Offers.of([offer(i) for i in range(6)])
+    short.select(offers, 1, 1, rng())
+    restore(longer, state_of(short))
+    assert len(longer.select(offers, 5, 2, rng())) == 3  # of 161 J each
 
 
 def test_participants_are_left_out_until_others_have_caught_up():
