@@ -49,15 +49,6 @@ def write_line(file: FileIO, at: int, content: dict[str, Any], path: Path) -> No
         raise InvalidInput(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def sync_folder(path: Path) -> None:
-    """Make the name of a new file survive a power loss too."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def is_begun(content: bytes, format_name: str) -> bool:
     """Whether there is nothing but, at most, the beginning of a log's first line."""
     start = f'{{"format": "{format_name}"'.encode()

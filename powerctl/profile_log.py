@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from powerctl.device import Device
+from powerctl.durable import sync_folder
 from powerctl.errors import InvalidInput, InvalidTable
-from powerctl.json_lines import is_begun, open_locked, sync_folder, whole_lines, write_line
+from powerctl.json_lines import is_begun, open_locked, whole_lines, write_line
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, PowerMode
 from powerctl.profiler import Procedure, ProfiledMode

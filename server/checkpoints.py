@@ -10,8 +10,8 @@ from pathlib import Path
 
 from flwr.common.logger import log
 
+from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
-from powerctl.json_lines import sync_folder
 from server.checkpoint_file import Damaged, from_bytes, to_bytes
 from strategies.state import State
 
@@ -128,21 +128,6 @@ class Checkpoints:
 
 def _round_of(path: Path) -> int:
     return int(path.stem.removeprefix("round-"))
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a kill or a loss of power leaves the old or the new one, whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path)
 
 
 def _sync(path: Path) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundReport
-from server.checkpoints import Checkpoints, replace_file
+from server.checkpoints import Checkpoints
 from server.history import COLUMNS, RoundRow, finite
 from strategies.run_config import RunConfig
 from strategies.state import State

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from powerctl.boards import Board
 from powerctl.device import Device
+from powerctl.durable import replace_file
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload
 
@@ -64,7 +64,8 @@ class KeptDevice:
         """Set a mode, and remember the one found."""
         if self._keeps and mode != self._found and not self._file.exists():
             self.space.check(mode)
-            _write(self._file, self._found)
+            found = {"mode": self._found.values, "boot": _boot()}
+            replace_file(self._file, json.dumps(found).encode())
         self.is_untouched = False
         self.device.apply(mode)
 
@@ -106,16 +107,6 @@ def _left(file: Path, space: ModeSpace) -> PowerMode | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return mode if mode in space and left.get("boot") == _boot() else None
-
-
-def _write(file: Path, mode: PowerMode) -> None:
-    """Write it so that it is there whole or not at all, also after a power cut."""
-    part = file.with_suffix(".part")
-    with part.open("w") as stream:
-        json.dump({"mode": mode.values, "boot": _boot()}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
 
 
 def _boot() -> str:

@@ -21,12 +21,13 @@ from client.agent.turns import TurnDevice
 from client.fleet import profile_from_node_config
 from client.local import ClientState, LocalClient, Progress
 from powerctl.device import Device
+from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from strategies.records import RUN
 from strategies.run_config import RunConfig
 
-_KEPT = 8  # members in memory; a federation that comes back finds its state on disc
+_KEPT = 8  # members in memory; those whose state is on disc too make room for others
 Arrays = dict[str, np.ndarray]
 _LOG = logging.getLogger("wattfed.agent")
 
@@ -53,6 +54,7 @@ class Member:
         self._source = source
         self._model = client.task.model()
         self._busy = threading.Lock()
+        self._is_on_disc = True
 
     @classmethod
     def of(
@@ -110,20 +112,28 @@ class Member:
                 )
             finally:
                 self.client.device = between
-                self._keep()
+                self._is_on_disc = False
+                self.keep()
             trained = {k: v.numpy().copy() for k, v in self._model.state_dict().items()}
             return report, trained if report.minibatches else {}
 
-    def _keep(self) -> None:
-        """Write the state; the round counts also where the disc is full."""
+    def keep(self) -> bool:
+        """Write the state if it is not on disc; whether it is then, as a disc may be full."""
+        if self._is_on_disc:
+            return True
+        values = {**asdict(self.client.state), "source": self._source}
         try:
-            _write(self._path, self.client.state, self._source)
+            replace_file(self._path, json.dumps(values).encode() + b"\n")
+            self._is_on_disc = True
         except OSError as error:
             _LOG.error("%s: %s; what it has spent is kept in memory", self._path, error.strerror)
+        return self._is_on_disc
 
 
 class Members:
     """The members of an agent that were heard of last, made when they are first heard of.
+
+    One whose state could not be written stays until it can: what it has spent is nowhere else.
 
     Parameters
     ----------
@@ -154,9 +164,16 @@ class Members:
                 self._known[key] = made
             self._known[key] = self._known.pop(key)  # the last ones are the newest
             for old in list(self._known)[:-_KEPT]:
-                if not self._known[old].is_training:
+                if not self._known[old].is_training and self._known[old].keep():
                     del self._known[old]
             return self._known[key]
+
+    def keep(self) -> None:
+        """Write the states that could not be written; those that train do so themselves."""
+        with self._lock:
+            for member in self._known.values():
+                if not member.is_training:
+                    member.keep()
 
     def budgets(self) -> list[tuple[str, int, float]]:
         """Run, client, and joules left of its energy budget, of every client that has one."""
@@ -199,11 +216,3 @@ def _read(path: Path, source: str) -> ClientState:
         return ClientState()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{path}: no client's state, or damaged: {error}; remove it") from None
-
-
-def _write(path: Path, state: ClientState, source: str) -> None:
-    """Replace the file, so that a kill leaves the old or the new state."""
-    values = {**asdict(state), "source": source}
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    fresh.replace(path)

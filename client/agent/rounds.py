@@ -173,6 +173,10 @@ class RoundsService(rpc.RoundsServicer):
         for round_ in self._rounds.values():
             round_.interrupt(why)
 
+    def keep(self) -> None:
+        """Write what could not be written of the clients' states; the agent ends."""
+        self._members.keep()
+
     def budgets(self) -> list[tuple[str, int, float]]:
         """Run, client, and joules left of its energy budget, of every client that has one."""
         return self._members.budgets()

@@ -153,6 +153,7 @@ class Agent:
         if not await asyncio.to_thread(self.engine.stop, "the agent stops", lease_s):
             _LOG.warning("a turn did not end within %g s", lease_s)
         self._device.restore()
+        self._rounds.keep()
         self._gate.close()
         self._gate_socket.close()
         if stopping:

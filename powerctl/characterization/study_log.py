@@ -14,8 +14,9 @@ from powerctl.characterization.factors import Configuration
 from powerctl.characterization.plan import Plan, Run
 from powerctl.characterization.results import Result
 from powerctl.characterization.study import Study
+from powerctl.durable import sync_folder
 from powerctl.errors import InvalidInput, InvalidTable
-from powerctl.json_lines import is_begun, open_locked, sync_folder, whole_lines, write_line
+from powerctl.json_lines import is_begun, open_locked, whole_lines, write_line
 
 FORMAT = "powerctl-study"
 VERSION = 1

@@ -7,8 +7,8 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
+from powerctl.durable import sync_folder
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.sysfs import Sysfs
 
@@ -62,7 +62,7 @@ class Journal:
         self._found.clear()
         if self.path.exists():
             self.path.unlink()
-            _sync_folder(self.path.parent)
+            sync_folder(self.path)
 
     def _append(self, text: str, *, is_first: bool) -> None:
         try:
@@ -72,7 +72,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             if is_first:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path)
         except OSError as error:
             raise DeviceUnavailable(
                 f"{self.path}: cannot note the state found ({error.strerror}), so nothing is "
@@ -93,14 +93,6 @@ class Journal:
         if not entries or entries[0].get("boot") != self._boot:
             return {}
         return {entry["path"]: entry["value"] for entry in entries[1:]}
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Lock:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from server.comparison.grid import REPLACED, Comparison
 from server.history import FederationResult
@@ -127,9 +128,7 @@ class ComparisonFolder:
             "clients": n_clients,
             "asked": comparison.record(),
         }
-        partial = self.file.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.file)
+        replace_file(self.file, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:

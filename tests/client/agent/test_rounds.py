@@ -109,15 +109,38 @@ def test_a_full_disc_loses_no_update_and_no_account_and_is_named(agent, rounds, 
     first, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
     (state,) = states.glob("*.json")
     kept = json.loads(state.read_text())["spent_j"]
-    state.with_suffix(".new").symlink_to("/dev/full")
+    Path(f"{state}.partial").symlink_to("/dev/full")
     second, arrays = result_of(rounds.Train(train_request("7/2/0"), timeout=TIMEOUT_S))
     assert second.minibatches == 12 and arrays
     assert json.loads(state.read_text())["spent_j"] == kept
     assert f"{state}: No space left on device" in caplog.text
-    state.with_suffix(".new").unlink()
     third, _ = result_of(rounds.Train(train_request("7/3/0"), timeout=TIMEOUT_S))
     spent_j = sum(report.energy_j for report in (first, second, third))
     assert json.loads(state.read_text())["spent_j"] == pytest.approx(spent_j)
+
+
+def left_j(stub, node):
+    offered = stub.Offer(pb.OfferRequest(**configs(node)), timeout=TIMEOUT_S).offer
+    return decode(RoundOffer, record_from_proto(offered)).allowance_j
+
+
+def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_can(
+    start, settings
+):
+    node = {**NODE, "energy-budget-j": 900.0}
+    obstacle = Path(settings.state_dir) / "clients" / "7-0.json.partial"
+    obstacle.mkdir(parents=True)
+    first = start(settings)
+    with first.channel() as channel:
+        stub = rpc.RoundsStub(channel)
+        report, _ = result_of(stub.Train(train_request(node=node), timeout=TIMEOUT_S))
+        for run in range(9):
+            left_j(stub, {**NODE, "run-id": f"other-{run}"})
+        assert left_j(stub, node) == pytest.approx(900 - report.energy_j)
+    obstacle.rmdir()
+    first.close()
+    with start(settings).channel() as channel:
+        assert left_j(rpc.RoundsStub(channel), node) == pytest.approx(900 - report.energy_j)
 
 
 def test_the_deadline_ends_a_round_and_a_second_one_goes_on(rounds):
