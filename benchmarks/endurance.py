@@ -105,7 +105,8 @@ def train(socket: str, rounds: int, seed: int, folder: str) -> int:
     grid.context(node).node_config[AGENT] = socket
     try:
         entries = run_federation(grid, config).ledger.entries
-    except NoClients:
+    except NoClients as error:
+        click.echo(error, err=True)
         return 0
     return sum(entry.reported for entry in entries)
 

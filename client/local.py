@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -232,6 +232,8 @@ class LocalClient:
         cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
         empty = blind and done.stopped == "energy"
         lost = BATTERY if empty else fate.lost(done.time_s, cut)
+        if not (done.minibatches or lost):
+            plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
         return self._report(offer, assignment, plan, done, lost=lost, **served(shared))
 
     def _training(self, model: nn.Module, seed: int, proximal_mu: float) -> Training:

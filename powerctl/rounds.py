@@ -219,14 +219,14 @@ class RoundPlan:
 class RoundReport:
     """What a round took on a device, beside what was planned.
 
-    `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top.
-    The work is counted as wanted by the server, planned within the limits, and done.
-    `peak_power_w` is the highest mean over a second. `stopped` is empty, ``"deadline"`` or
-    ``"energy"``: why training ended before the plan did. `rms_loss` is the root mean square of the
-    samples' losses behind `loss`; 0 where it was not measured. `used` is False if the update came
-    after the round had closed and was dropped; `staleness` says how many rounds old the model was
-    from which it started. `inference_p99_s` is the 99th percentile of the latency of what the
-    device served meanwhile, of its slowest service; 0 where it served nothing, and
+    `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top. The
+    work is counted as wanted by the server, planned within the limits, and done. `peak_power_w` is
+    the highest mean over a second. `stopped` is empty, ``"deadline"`` or ``"energy"``: why training
+    ended before the plan did. `decline` says why nothing was trained. `rms_loss` is the root mean
+    square of the samples' losses behind `loss`; 0 where it was not measured. `used` is False if the
+    update came after the round had closed and was dropped; `staleness` says how many rounds old the
+    model was from which it started. `inference_p99_s` is the 99th percentile of the latency of what
+    the device served meanwhile, of its slowest service; 0 where it served nothing, and
     `inference_budget_s` is the latency it may have. `guard_steps` counts how often the power guard
     stepped down, `guard_cause` says what the last step was for. `inference_energy_j` is what the
     requests took that were served meanwhile, which is not in `energy_j`. `lost` says why the update

@@ -60,6 +60,7 @@ class _Round:
             serve_global(registry, self._member.client.config.task, arrays)
             assignment = _assignment(request)
             self._device.end_at(self._device.now() + assignment.deadline_s)
+            others_s = self._others_s(engine)
             report, trained = self._member.train(
                 self._device,
                 arrays,
@@ -71,9 +72,19 @@ class _Round:
         finally:
             self._device.close()
         report = replace(report, inference_p99_s=_slowest_p99_s(engine))
+        if report.decline and report.stopped:
+            share = (self._others_s(engine) - others_s) / report.time_s
+            why = f"{report.decline}; other turns took {share:.0%} of {report.time_s:.3g} s"
+            report = replace(report, decline=why)
+            _LOG.warning("round %s: %s", self.id, why)
         return pb.TrainResult(
             report=record_to_proto(dict(encode(report))), arrays=arrays_to_proto(trained)
         )
+
+    def _others_s(self, engine: Engine) -> float:
+        """Seconds that inference and all else there is now have had the device for."""
+        jobs = engine.state().jobs
+        return sum((job.account.busy_s for job in jobs if job.name != self._device.name), 0.0)
 
     def _tell(self, losses: list[float], mode: PowerMode, time_s: float, energy_j: float) -> None:
         self.progress = pb.Progress(

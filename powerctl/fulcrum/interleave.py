@@ -16,7 +16,8 @@ The policy, in the order in which `Interleaver.decide` tries it:
    once if it is not expected to fill by then.
 5. Requests that are late already run, where they are answered late.
 6. If a batch is full or due and none is safe, the one runs that saves most of what is queued.
-7. Else wait: for an arrival, or until the latest start.
+7. Else wait: for an arrival, or until the latest start; not long if training is held back, as it
+   becomes safe when none comes.
 
 A turn from now to its end is safe if every service's queue, and what may arrive during the turn,
 can still be met when it ends, in batches run by deadline. All times are the safety quantile of
@@ -56,6 +57,7 @@ from powerctl.fulcrum.turns import (
 )
 
 _NOW_S = 1e-9  # a latest start so near has come
+_AGAIN_S = 0.1  # training that is held is looked at again: if no request comes, it becomes safe
 
 
 class _Running(NamedTuple):
@@ -293,6 +295,7 @@ class Interleaver:
             raise InvalidInput(f"{self._running.job} has the device: its turn has not finished")
         rejected = tuple(self._give_up(now_s))
         for queue in self._queues.values():
+            queue.arrivals.seen(now_s)
             queue.company.seen(now_s, self._is_there(queue))
         turn = (
             self._full_batch(now_s)
@@ -393,7 +396,7 @@ class Interleaver:
             (self._safe_batch(now_s, waiting) if partial else None)
             or self._late_batch(now_s)
             or (self._best_batch(now_s, waiting) if pressed else None)
-            or Wait(until_s)
+            or Wait(min(until_s, now_s + _AGAIN_S) if self._jobs.wanting() else until_s)
         )
 
     def _fills(self, queue: ServiceQueue, now_s: float, until_s: float) -> bool:

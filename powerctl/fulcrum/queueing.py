@@ -13,6 +13,7 @@ from powerctl.fulcrum.company import Company
 from powerctl.fulcrum.durations import LearnedTimes
 from powerctl.fulcrum.turns import Request, Service
 
+_USUAL_DEVIATIONS = 3.0  # above the mean, a gap is still usual
 _PRIOR_GAPS = 16  # what the planned rate is worth, in observed gaps between arrivals
 _SLOWEST_GAIN = 1 / 64
 _ROUNDING = 1e-9  # of a request
@@ -33,16 +34,25 @@ class Demand(NamedTuple):
     time_s: float
 
 
+class _Gaps(NamedTuple):
+    """Mean of the gaps between arrivals, and of their squares."""
+
+    mean_s: float
+    square: float
+
+
 class ArrivalRate:
     """How fast requests come, and how irregularly: mean and dispersion of the gaps, learned.
 
     Dispersion is the squared coefficient of variation of the gaps: 0 for constant arrivals, 1 for
-    Poisson (assumed to begin with), above 1 for bursts.
+    Poisson (assumed to begin with), above 1 for bursts. A gap that is not over yet counts once it
+    is longer than usual: where requests cease to come, what is expected of them fades.
     """
 
     def __init__(self, rate_hz: float) -> None:
-        self._gap_s = 1 / rate_hz if rate_hz else math.inf
-        self._square = 2 * self._gap_s**2  # mean square of the gap
+        gap_s = 1 / rate_hz if rate_hz else math.inf
+        self._over = self._now = _Gaps(gap_s, 2 * gap_s**2)
+        self._usual_s = (1 + _USUAL_DEVIATIONS) * gap_s
         self._weight = _PRIOR_GAPS if rate_hz else 0
         self._count = 0
         self._last_s = math.nan
@@ -50,27 +60,33 @@ class ArrivalRate:
     @property
     def rate_hz(self) -> float:
         """Arrivals in a second; infinite if all came at one instant."""
-        return 1 / self._gap_s if self._gap_s else math.inf
+        return 1 / self._now.mean_s if self._now.mean_s else math.inf
 
     @property
     def dispersion(self) -> float:
         """Squared coefficient of variation of the gaps."""
-        if not 0 < self._gap_s < math.inf:
-            return 1.0
-        return max(self._square / self._gap_s**2 - 1, 0.0)
+        mean_s, square = self._now
+        return max(square / mean_s**2 - 1, 0.0) if 0 < mean_s < math.inf else 1.0
 
     def arrived(self, now_s: float) -> None:
         """A request came."""
         gap_s, self._last_s = now_s - self._last_s, now_s
-        if not gap_s >= 0:  # the first
-            return
-        self._count += 1
-        if math.isinf(self._gap_s):
-            self._gap_s, self._square = gap_s, 2 * gap_s**2
-            return
-        gain = max(1 / (self._weight + self._count), _SLOWEST_GAIN)
-        self._gap_s += gain * (gap_s - self._gap_s)
-        self._square += gain * (gap_s**2 - self._square)
+        if gap_s >= 0:  # not the first
+            self._over = self._now = self._with(gap_s)
+            self._usual_s = self._now.mean_s * (1 + _USUAL_DEVIATIONS * math.sqrt(self.dispersion))
+            self._count += 1
+
+    def seen(self, now_s: float) -> None:
+        """No other has come by now."""
+        gap_s = now_s - self._last_s
+        self._now = self._with(gap_s) if gap_s > self._usual_s else self._over
+
+    def _with(self, gap_s: float) -> _Gaps:
+        mean_s, square = self._over
+        if math.isinf(mean_s):
+            return _Gaps(gap_s, 2 * gap_s**2)
+        gain = max(1 / (self._weight + self._count + 1), _SLOWEST_GAIN)
+        return _Gaps(mean_s + gain * (gap_s - mean_s), square + gain * (gap_s**2 - square))
 
     def most(self, time_s: float, deviations: float) -> float:
         """Upper bound of the arrivals in some time, at least 1: mean plus some deviations."""
@@ -81,11 +97,11 @@ class ArrivalRate:
 
     def earliest_s(self, number: int, deviations: float) -> float:
         """Seconds in which `most` grows beyond a number: the next arrival but so many."""
-        if not number or math.isinf(deviations) or not self._gap_s:
+        if not number or math.isinf(deviations) or not self._now.mean_s:
             return 0.0
         spread = deviations * math.sqrt(self.dispersion)
         root = (math.sqrt(spread**2 + 4 * number) - spread) / 2
-        return root**2 * self._gap_s
+        return root**2 * self._now.mean_s
 
 
 class ServiceQueue:

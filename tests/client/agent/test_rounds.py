@@ -25,6 +25,7 @@ from client.agent.wire import (
     record_to_proto,
 )
 from client.fleet import profile_from_node_config
+from client.gate import Gate, LeaseExceeded
 from client.local import ClientState, LocalClient
 from client.tasks.task import load_task
 from powerctl.errors import InvalidInput
@@ -145,11 +146,21 @@ def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_
 
 def test_the_deadline_ends_a_round_and_a_second_one_goes_on(rounds):
     report, _ = result_of(
-        rounds.Train(train_request(minibatches=100_000, deadline_s=1.0), timeout=TIMEOUT_S)
+        rounds.Train(train_request(minibatches=100_000, deadline_s=5.0), timeout=TIMEOUT_S)
     )
-    assert report.minibatches < 100_000
+    assert 0 < report.minibatches < 100_000
     after, _ = result_of(rounds.Train(train_request("7/2/0"), timeout=TIMEOUT_S))
     assert after.minibatches == 12
+
+
+def test_a_round_without_a_single_turn_says_what_took_the_time(agent, rounds, caplog):
+    longer = Gate("other", socket=agent.socket, lease_s=0.8)
+    with longer, pytest.warns(LeaseExceeded), longer.minibatch("train"):
+        short = train_request(deadline_s=4.0)  # the transfer takes 3.5 s
+        report, arrays = result_of(rounds.Train(short, timeout=TIMEOUT_S))
+    assert report.minibatches == 0 and report.stopped == "deadline" and not arrays
+    assert re.match("not one minibatch was done: deadline; other turns took .* s", report.decline)
+    assert report.decline in caplog.text
 
 
 def test_cancel_ends_a_round_with_what_is_done(agent, rounds):

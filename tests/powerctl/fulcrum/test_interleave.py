@@ -172,9 +172,20 @@ def test_training_held_back_makes_a_partial_batch_run_at_once():
 def test_a_minibatch_that_fits_no_budget_never_runs_and_the_policy_says_so():
     made = policy(training={"train": 3.0})
     assert not made.has_room_for_training(0.0)
-    assert made.decide(0.0).turn == Wait(math.inf)
+    assert isinstance(made.decide(0.0).turn, Wait)
     arrive(made, 2)
     assert isinstance(made.decide(0.0).turn, Wait)  # a smaller batch would be of no use
+
+
+def test_training_held_for_requests_that_come_no_more_is_looked_at_again():
+    made = policy(training={"train": 0.5})
+    for i in range(200):
+        made.arrive("infer", i, 0.01 * i)
+        made.withdraw("infer", i)
+    now_s = 2.0
+    while isinstance(turn := made.decide(now_s).turn, Wait):
+        now_s = turn.until_s
+    assert turn == RunTraining("train") and 2.0 < now_s < 10.0
 
 
 def test_training_runs_only_while_it_is_wanted():

@@ -54,6 +54,19 @@ def test_dispersion_tells_constant_from_random_from_bursty_arrivals():
     assert even < 0.1 < random < bursty
 
 
+@pytest.mark.parametrize("trace", [constant(100, 5), poisson(100, 5, np.random.default_rng(0))])
+def test_an_unusual_silence_counts_before_it_is_over(trace):
+    *_, last_s = trace = list(trace)
+    rate = learned(trace)
+    known_hz = rate.rate_hz
+    rate.seen(last_s + 1 / known_hz)
+    assert rate.rate_hz == known_hz
+    rate.seen(last_s + 60)
+    assert rate.rate_hz < 2 and rate.most(0.05, 2.0) < 5
+    rate.arrived(last_s + 1 / known_hz)
+    assert rate.rate_hz == pytest.approx(known_hz)
+
+
 def test_arrivals_are_provided_for_beyond_their_mean_and_at_least_one():
     rate = ArrivalRate(100.0)
     assert rate.most(0.0, 3.0) == 1
