@@ -71,7 +71,7 @@ class Choices:
 
     def front(self, learned: Learned, power_limit_w: float) -> Front:
         """The front of a unit within a power limit: that of all modes, by `front_within`."""
-        return _front(self, learned, power_limit_w)
+        return front_within(self.modes, self.of_unit(learned, self.expected), power_limit_w)
 
     def count_within(self, power_limit_w: FloatArray) -> IntArray:
         """How many of the modes, and presets, each limit admits to a unit that has learned nothing.
@@ -84,7 +84,10 @@ class Choices:
 
     def held(self, learned: Learned, power_limit_w: float) -> tuple[Held, Held]:
         """MAXN, and the preset for a power limit, on a unit; in a smaller space the mode below."""
-        return _held(self, learned, self.board.preset_within(power_limit_w))
+        modes, expected = _expected_held(self, self.board.preset_within(power_limit_w))
+        found = self.of_unit(learned, expected)
+        maxn, of_preset = map(Held, modes, found.time_s.tolist(), found.energy_j.tolist())
+        return maxn, of_preset
 
     def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:
         """What is expected of any unit, corrected by what one has learned."""
@@ -107,20 +110,6 @@ def _choices(
     kind: Callable[..., UnitPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
 ) -> Choices:
     return Choices.of(kind(*origin), board, space)
-
-
-@lru_cache(maxsize=4096)
-def _front(choices: Choices, learned: Learned, power_limit_w: float) -> Front:
-    """Shared by all units that have learned the same: most of a fleet have learned nothing yet."""
-    return front_within(choices.modes, choices.of_unit(learned, choices.expected), power_limit_w)
-
-
-@lru_cache(maxsize=4096)
-def _held(choices: Choices, learned: Learned, preset: Preset) -> tuple[Held, Held]:
-    modes, expected = _expected_held(choices, preset)
-    found = choices.of_unit(learned, expected)
-    maxn, of_preset = map(Held, modes, found.time_s.tolist(), found.energy_j.tolist())
-    return maxn, of_preset
 
 
 @lru_cache(maxsize=512)

@@ -92,8 +92,12 @@ class Beside:
         return ServingDevice(device, self.service, self.batch_size)
 
 
+@lru_cache(maxsize=4096)
 def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: float) -> Beside:
     """The choices of a unit that serves, or has nothing to serve.
+
+    Shared by all units that have learned the same and serve alike: most of a fleet have learned
+    nothing yet.
 
     Parameters
     ----------
@@ -106,35 +110,20 @@ def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: 
     power_limit_w : float
         Bound of the power of both.
     """
-    if service.rate_hz:
-        return _beside(choices, service, learned, power_limit_w)
-    maxn, preset = choices.held(learned, power_limit_w)
-    front, idle_power_w = choices.front(learned, power_limit_w), choices.idle_power_w
-    return Beside(front, maxn, preset, idle_power_w, service, batch_size={})
-
-
-@lru_cache(maxsize=4096)
-def _beside(choices: Choices, service: Service, learned: Learned, power_limit_w: float) -> Beside:
-    """Shared by all units that have learned the same and serve alike."""
+    if not service.rate_hz:
+        front = choices.front(learned, power_limit_w)
+        held = choices.held(learned, power_limit_w)
+        return Beside(front, *held, choices.idle_power_w, service, batch_size={})
     maxn, preset = (held.mode for held in choices.held(learned, power_limit_w))
-    modes = _worth_trying(choices, service.workload, maxn, preset)
-    train = choices.of_unit(learned, choices.predictor.expected(modes))
+    modes, expected = _expected(choices, service.workload, maxn, preset)
     planned_hz = max(service.rate_hz, _LEAST_CYCLES / service.latency_s)
     sizes = tuple(size for size in BATCH_SIZES if size / planned_hz < service.latency_s)
-    infer = [
-        SignaturePredictor(choices.board, service.workload.with_batch_size(size))
-        .load_state(learned)
-        .predict(modes)
-        for size in sizes
-    ]
+    both = choices.of_unit(learned, Prediction(*(c[:, : 1 + len(sizes)] for c in expected)))
     problem = Concurrent(power_limit_w, planned_hz, service.latency_s, sizes)
-    judged = problem.evaluate(
-        np.stack([p.time_s * (1 + MARGIN) for p in (train, *infer)], axis=1),
-        np.stack([p.power_bound_w(SAFETY_DEVIATIONS) for p in (train, *infer)], axis=1),
-    )
+    judged = problem.evaluate(both.time_s * (1 + MARGIN), both.power_bound_w(SAFETY_DEVIATIONS))
     feasible, excess = judged.feasible[:, ::-1], judged.excess[:, ::-1]  # smallest batch first
-    infer_s = np.stack([p.time_s for p in infer], axis=1)
-    time_s = _time_s(train.time_s, infer_s, np.array(sizes) / service.rate_hz)
+    train_s, train_j = both.time_s[:, 0], both.energy_j[:, 0]
+    time_s = _time_s(train_s, both.time_s[:, 1:], np.array(sizes) / service.rate_hz)
     best = np.where(
         feasible.any(axis=1),
         np.where(feasible, time_s, np.inf).argmin(axis=1),
@@ -143,17 +132,35 @@ def _beside(choices: Choices, service: Service, learned: Learned, power_limit_w:
     time_s = time_s[np.arange(len(best)), best]
     keeps = np.flatnonzero(feasible[:-1].any(axis=1))  # a preset may be worse than all others
     certain = np.zeros(len(keeps))
-    mean_w = train.energy_j[keeps] / time_s[keeps]
+    kept = modes.take(keeps)
+    mean_w = train_j[keeps] / time_s[keeps]
+    batch_size = dict(zip(kept.objects(), np.array(sizes)[best[keeps]].tolist(), strict=True))
     return Beside(
-        front=front_within(
-            modes.take(keeps), Prediction(time_s[keeps], mean_w, certain, certain), np.inf
-        ),
-        maxn=Held(maxn, float(time_s[0]), float(train.energy_j[0])),
-        preset=Held(preset, float(time_s[-1]), float(train.energy_j[-1])),
+        front=front_within(kept, Prediction(time_s[keeps], mean_w, certain, certain), np.inf),
+        maxn=Held(maxn, float(time_s[0]), float(train_j[0])),
+        preset=Held(preset, float(time_s[-1]), float(train_j[-1])),
         idle_power_w=choices.idle_power_w,
         service=service,
-        batch_size={modes.mode(i): sizes[best[i]] for i in (0, *keeps, -1)},
+        batch_size={maxn: sizes[best[0]], **batch_size, preset: sizes[best[-1]]},
     )
+
+
+@lru_cache(maxsize=64)
+def _expected(
+    choices: Choices, infer: Workload, maxn: PowerMode, preset: PowerMode
+) -> tuple[ModeArrays, Prediction]:
+    """The modes that are worth trying, and what is expected of any unit in each of them.
+
+    Of a minibatch of the training, then of a batch of each size; arrays of shape
+    (n_modes, 1 + n_sizes).
+    """
+    modes = _worth_trying(choices, infer, maxn, preset)
+    predictors = [
+        SignaturePredictor(choices.board, infer.with_batch_size(size)) for size in BATCH_SIZES
+    ]
+    expected = [predictor.expected(modes) for predictor in (choices.predictor, *predictors)]
+    columns = zip(*expected, strict=True)
+    return modes, Prediction(*(np.stack(column, axis=1) for column in columns))
 
 
 def _time_s(train_s: FloatArray, infer_s: FloatArray, cycle_s: FloatArray) -> FloatArray:
@@ -211,7 +218,9 @@ class ServingDevice:
         self.latencies_s: list[float] = []
         self.inference_j = 0.0
         self.service = service
-        self._batch_size = batch_size
+        self._batch_size, sizes = batch_size, set(batch_size.values())
+        self._least_size = min(sizes)
+        self._batches = {size: service.workload.with_batch_size(size) for size in sizes}
         self._oldest_s = device.now()
 
     def apply(self, mode: PowerMode) -> None:
@@ -224,11 +233,11 @@ class ServingDevice:
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Answer a batch if one is full, then run the minibatch; returns its own seconds."""
-        size = self._batch_size.get(self.mode(), min(self._batch_size.values()))
+        size = self._batch_size.get(self.module.mode(), self._least_size)
         gap_s = 1 / self.service.rate_hz
         if self.module.now() >= self._oldest_s + (size - 1) * gap_s:
             before_j = self.module.energy_j()
-            self.module.execute(self.service.workload.with_batch_size(size))
+            self.module.execute(self._batches[size])
             self.inference_j += self.module.energy_j() - before_j
             self.latencies_s.append(self.module.now() - self._oldest_s)
             self._oldest_s += size * gap_s

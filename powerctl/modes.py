@@ -39,6 +39,10 @@ class ModeArrays(NamedTuple):
         at = np.asarray(indices, dtype=np.int64)
         return ModeArrays(*(axis[at] for axis in self))
 
+    def objects(self) -> Iterator[PowerMode]:
+        """All of them, one by one."""
+        return map(PowerMode, *(axis.tolist() for axis in self))
+
     def mode(self, index: int) -> PowerMode:
         """One of the modes as an object."""
         return PowerMode(*(int(axis[index]) for axis in self))
@@ -56,8 +60,7 @@ class ModeSpace(ModeAxes):
         return int(np.prod(self.shape))
 
     def __iter__(self) -> Iterator[PowerMode]:
-        arrays = self.arrays
-        return (arrays.mode(i) for i in range(len(self)))
+        return self.arrays.objects()
 
     @cached_property
     def arrays(self) -> ModeArrays:
