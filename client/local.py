@@ -140,6 +140,7 @@ class LocalClient:
 
     def _offer(self, now: Conditions, beside: Beside) -> RoundOffer:
         front, spare_j = beside.front, float(now.spare_j[0])
+        batteries = self.profile.surroundings.batteries
         allowance_j = min(self.profile.limits.allowance_j(self.state.spent_j), spare_j)
         decline = ""
         if not now.leaves_s[0]:
@@ -163,7 +164,7 @@ class LocalClient:
             decline=decline,
             label_counts=tuple(self._labels.tolist()),
             battery_j=float(now.battery_j[0]),
-            battery_capacity_j=float(self.profile.surroundings.batteries.capacity_j[self._row][0]),
+            battery_capacity_j=float(batteries.capacity_j[self.profile.row]),
             available_s=float(now.told_s[0]),
         )
 
@@ -342,10 +343,11 @@ class LocalClient:
 
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""
-        limits = GuardLimits(self.profile.limits.power_w, self.profile.limits.celsius)
+        limits = self.profile.limits
         if math.isinf(limits.power_w) and not has_thermometer(module_of(device)):
             return None
-        return PowerGuard(limits, Ladder(device.space, offer.front))
+        ladder = Ladder(device.space, offer.front)
+        return PowerGuard(GuardLimits(limits.power_w, limits.celsius), ladder)
 
     def _predictor(self, device: Device) -> UnitPredictor:
         predictor = self._predicting(device.board, self.workload)

@@ -22,32 +22,35 @@ class RunMeter:
     ----------
     device : Device
         What trains.
+
+    Attributes
+    ----------
+    time_s : float
+        Seconds on the device's clock, when it was last read.
+    energy_j : float
+        Joules of the training then, with those that are drawn as power falls after it.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._module = module_of(device)
-        self._start = (device.now(), self._drawn_j())
+        self._start_s, self._start_j = device.now(), self._drawn_j()
         self._module_start_j = self._module.energy_j()
         self._busy_s = 0.0
         self._peak_w = 0.0
         self.start_segment()
 
-    @property
-    def time_s(self) -> float:
-        """Seconds on the device's clock."""
-        return self._device.now() - self._start[0]
-
-    @property
-    def energy_j(self) -> float:
-        """Joules of the training, with those that are drawn as power falls after it."""
-        return self._drawn_j() - self._start[1]
+    def read(self) -> None:
+        """Read the device's clock and its energy counter."""
+        self.time_s = self._device.now() - self._start_s
+        self.energy_j = self._drawn_j() - self._start_j
 
     def _drawn_j(self) -> float:
         return self._device.energy_j() + falling_j(self._module)
 
     def start_segment(self) -> None:
         """Start the windows anew: a mode has just been applied."""
+        self.read()
         self._segment_s = self.time_s
         self._window = (self.time_s, self._module.energy_j())
         self._settled: tuple[float, float] | None = None
@@ -55,11 +58,11 @@ class RunMeter:
     def tick(self, took_s: float) -> None:
         """A minibatch has ended."""
         self._busy_s += took_s
-        time_s = self.time_s
-        if self._settled is None and time_s - self._segment_s >= SETTLED_S:
+        self.read()
+        if self._settled is None and self.time_s - self._segment_s >= SETTLED_S:
             self._settled = (self._busy_s, self.energy_j)
-        if time_s - self._window[0] >= POWER_WINDOW_S:
-            now = (time_s, self._module.energy_j())
+        if self.time_s - self._window[0] >= POWER_WINDOW_S:
+            now = (self.time_s, self._module.energy_j())
             self._peak_w = max(self._peak_w, _mean_power_w(self._window, now))
             self._window = now
 

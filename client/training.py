@@ -240,6 +240,7 @@ class _Run:
     def execution(self) -> Execution:
         """What it took until now."""
         meter = self._meter
+        meter.read()  # waiting for a turn that did not come has taken time as well
         return Execution(
             segments=tuple(self._results),
             time_s=meter.time_s,

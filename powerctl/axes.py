@@ -28,7 +28,7 @@ class PowerMode:
     mem_hz: int
 
     def __str__(self) -> str:
-        cpu, gpu, mem = (v // m for v, m in zip(self.values[1:], _PER_MHZ[1:], strict=True))
+        cpu, gpu, mem = self.cpu_khz // 1_000, self.gpu_hz // 1_000_000, self.mem_hz // 1_000_000
         return f"{self.cores}c/{cpu}/{gpu}/{mem}"
 
     @property

@@ -277,9 +277,11 @@ class PowerGuard:
 class NoGuard:
     """Where no limit binds: never looks."""
 
+    limits = GuardLimits()
+    steps, cause, mean_w = 0, "", math.nan
+
     def __init__(self, space: ModeSpace) -> None:
-        self.limits, self.ladder = GuardLimits(), Ladder(space)
-        self.steps, self.cause, self.mean_w = 0, "", math.nan
+        self.ladder = Ladder(space)
 
     def admit(self, mode: PowerMode) -> PowerMode:
         """The mode."""

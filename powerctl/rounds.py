@@ -8,9 +8,10 @@ are seconds on the device's clock, all energies joules of the module.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -316,16 +317,11 @@ def front_within(
     within = np.flatnonzero(prediction.power_bound_w(SAFETY_DEVIATIONS) <= power_limit_w)
     time_s, energy_j = prediction.time_s[within], prediction.energy_j[within]
     picks = thinned(pareto_front(time_s, energy_j), time_s, n) if len(within) else within
-    chosen = modes.take(within[picks])
     return Front(
-        modes=tuple(chosen.mode(i) for i in range(len(picks))),
+        modes=tuple(modes.take(within[picks]).objects()),
         time_s=time_s[picks],
         energy_j=energy_j[picks],
     )
-
-
-Mix = tuple[tuple[int, int], ...]
-"""Points of a front, and minibatches in each."""
 
 
 @lru_cache(maxsize=4096)  # a fleet has many units that offer, and are asked, the same
@@ -364,51 +360,52 @@ def cheapest(
     """
     if not len(front):
         raise Infeasible("no mode stays within the power limit")
-    change = [found is not None and mode != found for mode in front.modes]
-    enter_s = SWITCH_S * np.array(change, dtype=float)
-    single_s = enter_s + minibatches * front.time_s
-    in_time = np.flatnonzero(single_s <= deadline_s)
-    if not len(in_time):
+    enter_s = [SWITCH_S if found not in (None, mode) else 0.0 for mode in front.modes]
+    mixes = list(_mixes_in_time(front, minibatches, deadline_s, enter_s, idle_power_w))
+    if not mixes:
+        least_s = (np.array(enter_s) + minibatches * front.time_s).min()
         raise Infeasible(
-            f"{minibatches} minibatches take at least {single_s.min():.3g} s, "
-            f"{deadline_s:.3g} s are left"
+            f"{minibatches} minibatches take at least {least_s:.3g} s, {deadline_s:.3g} s are left"
         )
-    enters_s = enter_s.tolist()
-    enters_j = (enter_s * idle_power_w).tolist()
-    mixes: list[Mix] = [((int(index), minibatches),) for index in in_time]
-    mixes += _mixes_in_time(front, minibatches, (deadline_s - single_s).tolist())
-    times_s, energies_j = front.time_s.tolist(), front.energy_j.tolist()
-
-    def cost(mix: Mix) -> tuple[float, float]:
-        """Energy and time, as of the plan but for its rounding."""
-        first, *rest = mix
-        energy_j = enters_j[first[0]] + sum(count * energies_j[index] for index, count in mix)
-        time_s = enters_s[first[0]] + sum(count * times_s[index] for index, count in mix)
-        if not rest:
-            return energy_j, time_s
-        return energy_j + SWITCH_S * energies_j[first[0]] / times_s[first[0]], time_s + SWITCH_S
-
-    best = min(mixes, key=cost)
-    first = best[0][0]
+    best = min(mixes, key=itemgetter(0, 1)).counts
+    first, _ = best[0]
     segments = tuple(front.segment(index, count) for index, count in best)
-    return RoundPlan(segments, enter_s=enters_s[first], enter_j=enters_j[first])
+    return RoundPlan(segments, enter_s=enter_s[first], enter_j=enter_s[first] * idle_power_w)
 
 
-def _mixes_in_time(front: Front, minibatches: int, spares_s: list[float]) -> list[Mix]:
-    """Two modes each, the slower one for as many minibatches as the spare time admits.
+class _Mix(NamedTuple):
+    """Energy and time of so many minibatches each in one or two choices of a front."""
 
-    `spares_s` is what is left of the deadline if all are done in one mode.
-    """
-    times_s = front.time_s.tolist()
-    mixes: list[Mix] = []
-    for fast, fast_s in enumerate(times_s):
-        spare_s = spares_s[fast] - SWITCH_S
-        for slow in range(fast + 1, len(times_s) if spare_s > 0 else 0):
-            fits = spare_s / (times_s[slow] - fast_s)
-            if 1 <= fits < minibatches:
+    energy_j: float
+    time_s: float
+    counts: tuple[tuple[int, int], ...]
+
+
+def _mixes_in_time(
+    front: Front, minibatches: int, deadline_s: float, enter_s: list[float], idle_power_w: float
+) -> Iterator[_Mix]:
+    """Each mode, and each with a slower one for as many minibatches as the spare time admits."""
+    times_s, energies_j = front.time_s.tolist(), front.energy_j.tolist()
+    for fast, (fast_s, fast_j) in enumerate(zip(times_s, energies_j, strict=True)):
+        enter_j = enter_s[fast] * idle_power_w
+        single_s = enter_s[fast] + minibatches * fast_s
+        if single_s > deadline_s:
+            continue
+        yield _Mix(enter_j + minibatches * fast_j, single_s, ((fast, minibatches),))
+        for slow in range(fast + 1, len(times_s)):
+            fits = (deadline_s - single_s - SWITCH_S) / (times_s[slow] - fast_s)
+            if fits < 1:
+                break
+            if fits < minibatches:
                 n_slow = int(fits)
-                mixes.append(((fast, minibatches - n_slow), (slow, n_slow)))
-    return mixes
+                n_fast = minibatches - n_slow
+                work_j = n_fast * fast_j + n_slow * energies_j[slow]
+                work_s = n_fast * fast_s + n_slow * times_s[slow]
+                yield _Mix(
+                    enter_j + work_j + SWITCH_S * fast_j / fast_s,
+                    enter_s[fast] + work_s + SWITCH_S,
+                    ((fast, n_fast), (slow, n_slow)),
+                )
 
 
 def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Any, TypeVar
 
 from client.fleet.surroundings import QUIET, Surroundings
 from powerctl.errors import InvalidInput
+from powerctl.modes import FloatArray
 from powerctl.rounds import Limits
 
 DEFAULT_LINK_MBIT_S = 100.0
 LIMITS = tuple(f.name for f in fields(Limits))
+_Speed = TypeVar("_Speed", float, FloatArray)
 
 
-def transfer_s(payload_bytes: float, link_mbit_s: ArrayLike) -> Any:
-    """Seconds to receive and to send so many bytes over links of some speed."""
-    return 2 * payload_bytes * 8 / (np.asarray(link_mbit_s) * 1e6)
+def transfer_s(payload_bytes: float, link_mbit_s: _Speed) -> _Speed:
+    """Seconds to receive and to send so many bytes over a link, or links, of some speed."""
+    return 2 * payload_bytes * 8 / (link_mbit_s * 1e6)
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class ClientProfile:
 
     def transfer_s(self, payload_bytes: float) -> float:
         """Seconds to receive and to send so many bytes."""
-        return float(transfer_s(payload_bytes, self.link_mbit_s))
+        return transfer_s(payload_bytes, self.link_mbit_s)
 
 
 def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:

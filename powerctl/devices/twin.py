@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,6 +46,7 @@ class Variation:
     switch_s: float = 0.2
 
 
+TYPICAL = Variation()
 NO_VARIATION = Variation(**dict.fromkeys(Variation.__dataclass_fields__, 0.0))
 
 
@@ -69,11 +71,11 @@ class Twin(VirtualDevice):
         *,
         unit: int = 0,
         random_state: int = 0,
-        variation: Variation | None = None,
+        variation: Variation = TYPICAL,
     ) -> None:
-        self._variation = variation or Variation()
+        self._variation = variation
         self._unit = unit
-        self._rng = np.random.default_rng((random_state, unit))
+        self._noise = _normal_pairs(np.random.default_rng((random_state, unit)))
         self._held: tuple[PowerMode, Workload, float, float] | None = None
         self._steady: dict[tuple[PowerMode, Workload], tuple[float, float]] = {}
         super().__init__(
@@ -102,11 +104,17 @@ class Twin(VirtualDevice):
         if self._held is None or self._held[0] is not self._mode or self._held[1] is not workload:
             self._held = (self._mode, workload, *self.steady(self._mode, workload))
         _, _, time_s, power_w = self._held
-        time_noise, power_noise = self._rng.standard_normal(2).tolist()
+        time_noise, power_noise = next(self._noise)
         return (
             time_s * math.exp(self._variation.minibatch_time * time_noise),
             power_w * math.exp(self._variation.minibatch_power * power_noise),
         )
+
+
+def _normal_pairs(rng: np.random.Generator) -> Iterator[list[float]]:
+    """Endlessly; drawn some at a time, which takes as long as one."""
+    while True:
+        yield from rng.standard_normal((16, 2)).tolist()
 
 
 @lru_cache(maxsize=65536)  # a simulation opens the same units again and again

@@ -41,14 +41,12 @@ class VirtualDevice(ABC):
         self._now_s = 0.0
         self._energy_j = 0.0
         self._found = self._mode = space.maximum
-        self._power_w = self._idle_power_w()
+        self._power_w = self._idle_w = _idle_power_w(board, self._mode)
 
     def apply(self, mode: PowerMode) -> None:
         """Set a mode of the space; costs the switch time when it differs from the present one."""
         self.space.check(mode)
-        if mode != self._mode:
-            self._advance(self._switch_s, self._power_w)
-            self._mode = mode
+        self._switch_to(mode)
 
     def mode(self) -> PowerMode:
         """The mode in force."""
@@ -66,7 +64,7 @@ class VirtualDevice(ABC):
         """Let virtual time pass at the mode's idle power."""
         if not seconds >= 0:
             raise InvalidInput(f"cannot idle for {seconds} s")
-        self._advance(seconds, self._idle_power_w())
+        self._advance(seconds, self._idle_w)
 
     def now(self) -> float:
         """Virtual seconds since the device was opened."""
@@ -79,18 +77,20 @@ class VirtualDevice(ABC):
     @property
     def falling_j(self) -> float:
         """Joules beyond idle that would still be drawn if the work ended now."""
-        return self._settling_s * (self._power_w - self._idle_power_w())
+        return self._settling_s * (self._power_w - self._idle_w)
 
     def restore(self) -> None:
         """Return to the mode found at opening, even if it is one that a table cannot run."""
-        VirtualDevice.apply(self, self._found)
+        self._switch_to(self._found)
 
     @abstractmethod
     def _minibatch(self, workload: Workload) -> tuple[float, float]:
         """Seconds and watts of the next minibatch in the present mode."""
 
-    def _idle_power_w(self) -> float:
-        return _idle_power_w(self.board, self._mode)
+    def _switch_to(self, mode: PowerMode) -> None:
+        if mode != self._mode:
+            self._advance(self._switch_s, self._power_w)
+            self._mode, self._idle_w = mode, _idle_power_w(self.board, mode)
 
     def _advance(self, seconds: float, power_w: float) -> None:
         """Let time pass while power approaches `power_w` with the settling time constant."""

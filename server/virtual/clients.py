@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from logging import ERROR
 from typing import Any
 
+import numpy as np
 import torch
 from flwr.common.logger import log
 from numpy.typing import NDArray
@@ -58,14 +59,14 @@ class Clients:
         self._config = config
         self._fleet = fleet
         self._model = load_task(config.task, config.data_dir).model()
-        self._resident = self._model.state_dict()
+        state = self._model.state_dict()
+        self._resident: Numbers = {name: value.numpy() for name, value in state.items()}
 
     def train(
         self, instructions: Instructions, jobs: Sequence[tuple[RoundAssignment, ClientState]]
     ) -> list[Trained | None]:
         """Train as assigned, each from its state; None for who raised, which is logged."""
-        given = {name: torch.from_numpy(value) for name, value in instructions.arrays.items()}
-        return [self._train(instructions, given, assignment, state) for assignment, state in jobs]
+        return [self._train(instructions, assignment, state) for assignment, state in jobs]
 
     def close(self) -> None:
         """Nothing was started."""
@@ -73,12 +74,11 @@ class Clients:
     def _train(
         self,
         instructions: Instructions,
-        given: dict[str, torch.Tensor],
         assignment: RoundAssignment,
         state: ClientState,
     ) -> Trained | None:
-        for name, values in given.items():
-            self._resident[name].copy_(values)
+        for name, values in instructions.arrays.items():
+            np.copyto(self._resident[name], values)
         try:
             client = LocalClient(
                 self._config, self._fleet[assignment.client], len(self._fleet), state
@@ -95,5 +95,5 @@ class Clients:
             return None
         arrays = None
         if report.minibatches and not report.lost:
-            arrays = {name: value.numpy().copy() for name, value in self._resident.items()}
+            arrays = {name: value.copy() for name, value in self._resident.items()}
         return Trained(report, client.state, arrays)

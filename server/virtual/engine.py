@@ -21,7 +21,7 @@ from strategies.run_config import RunConfig
 from strategies.selecting import Answer, SelectingStrategy
 from strategies.state import State
 
-_FIRST_NODE = SUPERLINK_NODE_ID + 1
+_ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
 
 
@@ -79,9 +79,9 @@ class VirtualEngine:
     ) -> list[Trained]:
         clock_s = strategy.ledger.clock_s
         assignments = strategy.select(server_round, self._pool.offers(clock_s))
-        nodes = [_FIRST_NODE + assignment.client for assignment in assignments]
+        nodes = [_ANY_NODE] if assignments else []  # all would be told the same
         messages = strategy.instruct(server_round, arrays, ConfigRecord(), nodes)
-        told = next(iter(messages), None)  # all of them share one content
+        told = next(iter(messages), None)
         if told is None:
             return []
         instructions = _instructions(server_round, clock_s, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Pool:
         self._rate_hz = np.zeros(n)
         self._spent_j, self._loss = np.zeros(n), np.full(n, np.nan)
         self._learned = np.zeros((n, 3))
-        self._has_trained = np.zeros(n, dtype=bool)
+        self._has_trained, self._changed = (np.zeros(n, dtype=bool) for _ in range(2))
         self._time_s, self._energy_j = (np.full((n, FRONT_POINTS), np.inf) for _ in range(2))
         self._points = np.zeros(n, dtype=np.int64)
         self._least_j = np.full(n, np.inf)
@@ -79,9 +80,10 @@ class Pool:
             The fleet's virtual clock.
         """
         now = self._conditions(clock_s)
-        changed = np.flatnonzero(now.rate_hz != self._rate_hz)
+        self._changed |= now.rate_hz != self._rate_hz
         self._rate_hz = now.rate_hz
-        self._refresh(changed)
+        self._refresh(np.flatnonzero(self._changed))
+        self._changed[:] = False
         width = max(1, int(self._points.max()))
         left_j = self._limits.energy_budget_j - self._spent_j
         within_j = np.maximum(0.0, np.minimum(self._limits.round_energy_j, left_j))
@@ -120,8 +122,7 @@ class Pool:
         self._spent_j[client], self._loss[client] = state.spent_j, state.loss
         self._levels.keep(client, state.battery_j, state.battery_s)
         if tuple(self._learned[client].tolist()) != state.predictor:
-            self._learned[client] = state.predictor
-            self._refresh(np.array([client]))
+            self._learned[client], self._changed[client] = state.predictor, True
 
     def kept(self) -> State:
         """What all clients that have trained keep: from it and the clock follows all else."""
@@ -152,38 +153,43 @@ class Pool:
     def _refresh(self, rows: IntArray) -> None:
         """Make the choices of some clients anew; once for those who are alike."""
         load = self._around.inference
-        alike: dict[tuple[Any, ...], list[int]] = {}
         columns = (self._board, self._limits.power_w, self._rate_hz, load.latency_s, load.workload)
         values = zip(*(column[rows].tolist() for column in columns), strict=True)
         learned = map(tuple, self._learned[rows].tolist())
-        for row, key, of_unit in zip(rows.tolist(), values, learned, strict=True):
-            alike.setdefault((*key, of_unit), []).append(row)
-        for (board, limit_w, rate_hz, latency_s, workload, of_unit), members in alike.items():
-            service = service_of(workload, rate_hz, latency_s)
-            found = beside(self._choices[board], service, of_unit, limit_w)
-            self._enter(np.array(members), found)
+        alike: dict[Any, int] = {}
+        kind = [alike.setdefault(key, len(alike)) for key in zip(values, learned, strict=True)]
+        found = [
+            beside(self._choices[board], service_of(workload, rate_hz, latency_s), of_unit, limit_w)
+            for (board, limit_w, rate_hz, latency_s, workload), of_unit in alike
+        ]
+        self._enter(rows, found, np.array(kind, dtype=np.int64))
 
     def _enter_alike(self, choices: Choices, rows: IntArray) -> None:
         """Units of a board that have learned nothing: all that the same modes are open to."""
-        open_modes = choices.count_within(self._limits.power_w[rows])
-        for count in np.unique(open_modes):
-            alike = rows[open_modes == count]
-            limit_w = float(self._limits.power_w[alike[0]])
-            self._enter(alike, beside(choices, NO_SERVICE, UNLEARNED, limit_w))
+        limits_w = self._limits.power_w[rows]
+        _, first, kind = np.unique(
+            choices.count_within(limits_w), return_index=True, return_inverse=True
+        )
+        found = [
+            beside(choices, NO_SERVICE, UNLEARNED, limit_w) for limit_w in limits_w[first].tolist()
+        ]
+        self._enter(rows, found, kind)
         self._idle_w[rows] = choices.idle_power_w
 
-    def _enter(self, rows: IntArray, found: Beside) -> None:
-        front, minibatches = found.front, self._minibatches[rows]
-        n = len(front)
-        for column, per_minibatch in (
-            (self._time_s, front.time_s),
-            (self._energy_j, front.energy_j),
+    def _enter(self, rows: IntArray, found: Sequence[Beside], kind: IntArray) -> None:
+        """What some clients can choose from; `kind` says which of those found is whose."""
+        time_s, energy_j = (np.full((len(found), FRONT_POINTS), np.inf) for _ in range(2))
+        for i, front in enumerate(one.front for one in found):
+            time_s[i, : len(front)], energy_j[i, : len(front)] = front.time_s, front.energy_j
+        points = np.array([len(one.front) for one in found], dtype=np.int64)
+        minibatches = self._minibatches[rows]
+        self._points[rows] = points[kind]
+        self._least_j[rows] = energy_j[np.arange(len(found)), points - 1][kind]
+        self._time_s[rows] = minibatches[:, None] * time_s[kind]
+        self._energy_j[rows] = minibatches[:, None] * energy_j[kind]
+        for of_mode, column_s, column_j in (
+            ([one.maxn for one in found], self._maxn_s, self._maxn_j),
+            ([one.preset for one in found], self._preset_s, self._preset_j),
         ):
-            column[rows] = np.inf
-            column[rows, :n] = minibatches[:, None] * per_minibatch
-        self._points[rows] = n
-        self._least_j[rows] = front.energy_j[-1] if n else np.inf
-        self._maxn_s[rows] = minibatches * found.maxn.time_s
-        self._maxn_j[rows] = minibatches * found.maxn.energy_j
-        self._preset_s[rows] = minibatches * found.preset.time_s
-        self._preset_j[rows] = minibatches * found.preset.energy_j
+            column_s[rows] = minibatches * np.array([held.time_s for held in of_mode])[kind]
+            column_j[rows] = minibatches * np.array([held.energy_j for held in of_mode])[kind]
