@@ -12,6 +12,7 @@ import torch
 
 from client.tasks.evaluation import evaluate
 from client.tasks.task import load_task
+from server.flower_ports import ONE_PORT_SINCE, flower_version
 from server.flower_run import run_on_flower
 from server.flower_tools import FlowerRunFailed
 from server.simulation import simulate
@@ -30,6 +31,12 @@ def reports(folder):
     return [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
 
 
+needs_runtime = pytest.mark.skipif(
+    flower_version() < ONE_PORT_SINCE, reason="wattfed flower needs a newer Flower"
+)
+
+
+@needs_runtime
 def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
     fleet = tmp_path / "four.toml"
     fleet.write_text(
@@ -47,6 +54,7 @@ def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
     assert all(torch.equal(ray[key], own[key]) for key in own)
 
 
+@needs_runtime
 def test_a_run_that_fails_says_why(tmp_path):
     config = RunConfig(fleet="none", rounds=1, out_dir=str(tmp_path), timeout_s=20)
     with pytest.raises(FlowerRunFailed, match="no client took part|NoClients"):
