@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from logging import WARNING
+from dataclasses import dataclass, field
+from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.logger import log
@@ -17,7 +17,7 @@ from strategies.records import CONFIG, OFFER, decode
 
 @dataclass(frozen=True)
 class QueriedOffers:
-    """Asks every node of a grid in every round.
+    """Asks every node of a grid in every round, and logs who cannot do a round's work, once.
 
     Parameters
     ----------
@@ -26,6 +26,7 @@ class QueriedOffers:
     """
 
     timeout_s: float = 600.0
+    _unable: set[int] = field(default_factory=set, init=False, repr=False)
 
     def collect(self, grid: Grid, config: ConfigRecord) -> dict[int, RoundOffer]:
         """The offers by node; nodes that fail or stay silent are logged and left out."""
@@ -42,4 +43,25 @@ class QueriedOffers:
                 log(WARNING, "node %s made no valid offer: %s", reply.metadata.src_node_id, error)
                 continue
             offers[reply.metadata.src_node_id] = offer
+            self._tell_if_unable(offer)
         return offers
+
+    def _tell_if_unable(self, offer: RoundOffer) -> None:
+        why = f"declines: {offer.decline}" if offer.decline else _what_it_lacks(offer)
+        if not why:
+            self._unable.discard(offer.client)
+        elif offer.client not in self._unable:
+            self._unable.add(offer.client)
+            log(INFO, "client %s %s", offer.client, why)
+
+
+def _what_it_lacks(offer: RoundOffer) -> str:
+    """Why a client that takes part can do but a part of its round; empty if it can do all."""
+    least_j = offer.minibatches * float(offer.front.energy_j[-1])
+    most_j = min(offer.allowance_j, offer.battery_j)
+    if least_j <= most_j:
+        return ""
+    return (
+        f"has {most_j:.4g} J for a round, whose {offer.minibatches} minibatches take at least "
+        f"{least_j:.4g} J: it can do a part, and some policies leave it out"
+    )

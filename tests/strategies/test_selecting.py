@@ -30,7 +30,8 @@ def query(message: Message, context: Context) -> Message:
         raise RuntimeError("asleep")
     if fault == "bad-offer":
         return Message(RecordDict({OFFER: ConfigRecord({"client": client})}), reply_to=message)
-    return Message(RecordDict({OFFER: encode(offer(client))}), reply_to=message)
+    changes = {"poor": {"allowance_j": 100.0}, "unable": {"decline": "too hot"}}.get(fault, {})
+    return Message(RecordDict({OFFER: encode(offer(client, **changes))}), reply_to=message)
 
 
 @app.train()
@@ -62,14 +63,14 @@ def train(message: Message, context: Context) -> Message:
     return Message(RecordDict(content), reply_to=message)
 
 
-def one_round(faults=None, aggregation="fedavg"):
+def run(faults=None, aggregation="fedavg", rounds=1):
     run_config = {f"fault-{client}": fault for client, fault in (faults or {}).items()}
     strategy = SelectingStrategy(
         AllClients(), make_aggregation(RunConfig(aggregation=aggregation)), per_round=4
     )
     grid = InProcessGrid(app, 4, run_config)
-    result = strategy.start(grid, ArrayRecord(START), num_rounds=1)
-    return strategy.ledger.entries[0], result
+    result = strategy.start(grid, ArrayRecord(START), num_rounds=rounds)
+    return strategy.ledger.entries[-1], result
 
 
 def mean_shift(result):
@@ -79,7 +80,7 @@ def mean_shift(result):
 def test_an_update_that_is_lost_is_charged_and_the_policy_does_not_hear_of_it(monkeypatch):
     heard = []
     monkeypatch.setattr(AllClients, "observe", lambda self, reports: heard.extend(reports))
-    entry, result = one_round({1: "lost"})
+    entry, result = run({1: "lost"})
     assert (entry.reported, entry.failed, entry.rejected) == (3, 1, 0)
     assert entry.wasted_energy_j == report(1).energy_j + 2.0 * 0.5
     assert [one.client for one in heard] == [0, 2, 3]
@@ -87,7 +88,7 @@ def test_an_update_that_is_lost_is_charged_and_the_policy_does_not_hear_of_it(mo
 
 
 def test_a_round_without_faults_averages_all():
-    entry, result = one_round()
+    entry, result = run()
     assert entry.clients == (0, 1, 2, 3) and entry.reported == 4
     assert mean_shift(result) == pytest.approx(1.5)
 
@@ -105,18 +106,27 @@ def test_a_round_without_faults_averages_all():
     ],
 )
 def test_a_fault_of_one_client_is_counted_and_the_others_are_averaged(fault, counted):
-    entry, result = one_round({3: fault})
+    entry, result = run({3: fault})
     assert {key: getattr(entry, key) for key in counted} == counted
     assert mean_shift(result) == pytest.approx(1.0)
 
 
 def test_a_failure_is_named_by_its_client(caplog):
-    one_round({2: "raise"})
+    run({2: "raise"})
     assert any("client 2 failed" in record.getMessage() for record in caplog.records)
 
 
+def test_who_cannot_do_the_work_of_a_round_is_named_once(caplog):
+    caplog.set_level("INFO", "flwr")
+    run({1: "poor", 2: "unable"}, rounds=2)
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("client 2 declines: too hot") == 1
+    (poor,) = [text for text in told if text.startswith("client 1 ")]
+    assert "has 100 J for a round, whose 10 minibatches take at least 140 J" in poor
+
+
 def test_a_round_in_which_all_fail_changes_nothing():
-    entry, result = one_round(dict.fromkeys(range(4), "raise"))
+    entry, result = run(dict.fromkeys(range(4), "raise"))
     assert entry.failed == 4 and len(result.arrays) == 0
 
 
@@ -155,5 +165,5 @@ def test_a_reply_that_comes_again_counts_once(again, caplog):
 
 @pytest.mark.parametrize("aggregation", ["fedprox", "fedmedian", "fedadam"])
 def test_any_aggregation_is_carried(aggregation):
-    entry, result = one_round({3: "nan"}, aggregation)
+    entry, result = run({3: "nan"}, aggregation)
     assert entry.rejected == 1 and np.isfinite(mean_shift(result))
