@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from client.fleet import ClientProfile, load_fleet, profile_from_node_config
 from client.local import ClientState, LocalClient
+from client.state_file import StateFile
 from client.tasks.evaluation import evaluate as evaluate_model
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment
-from strategies.records import ASSIGNMENT, CLOCK, CONFIG, OFFER, REPORT, decode, encode
+from strategies.records import ASSIGNMENT, CLOCK, CONFIG, OFFER, REPORT, RUN, decode, encode
 from strategies.run_config import RunConfig
 
 _STATE = "wattfed-client"
+_STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run
 _THREADS = 1  # the order of summation, and so the model, must not depend on the host's cores
 
 
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
-    offer = _open(context).offer(_clock_s(message))
+    offer = _open(message, context).offer(_clock_s(message))
     return Message(RecordDict({OFFER: encode(offer)}), reply_to=message)
 
 
 def train(message: Message, context: Context) -> Message:
     """Train as assigned; answer with the arrays and the report, or the report alone."""
     torch.set_num_threads(_THREADS)
-    client = _open(context)
+    client = _open(message, context)
     config = message.content.config_records[CONFIG]
     assignment = decode(RoundAssignment, message.content.config_records[ASSIGNMENT])
     model = client.task.model()
@@ -40,7 +43,7 @@ def train(message: Message, context: Context) -> Message:
         proximal_mu=float(config.get("proximal-mu", 0.0)),
         clock_s=_clock_s(message),
     )
-    _save(context, client.state)
+    _save(message, context, client.state)
     content = RecordDict({REPORT: encode(report)})
     if report.minibatches and not report.lost:
         content["arrays"] = ArrayRecord(model.state_dict())
@@ -52,7 +55,7 @@ def train(message: Message, context: Context) -> Message:
 
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
-    client = _open(context)
+    client = _open(message, context)
     model = client.task.model()
     model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
     loss, accuracy = evaluate_model(model, client.samples)
@@ -67,7 +70,7 @@ def _clock_s(message: Message) -> float:
     return float(message.content.config_records[CONFIG].get(CLOCK, 0.0))
 
 
-def _open(context: Context) -> LocalClient:
+def _open(message: Message, context: Context) -> LocalClient:
     """The client of a context.
 
     Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
@@ -81,7 +84,7 @@ def _open(context: Context) -> LocalClient:
         profile = profile_from_node_config(node)
     else:
         profile = _member(config.fleet, int(node["partition-id"]))
-    return LocalClient(config, profile, int(node["num-partitions"]), _load(context))
+    return LocalClient(config, profile, int(node["num-partitions"]), _load(message, context))
 
 
 def _member(fleet: str, client: int) -> ClientProfile:
@@ -91,13 +94,25 @@ def _member(fleet: str, client: int) -> ClientProfile:
     return clients[client]
 
 
-def _load(context: Context) -> ClientState:
+def _state_file(message: Message, context: Context) -> StateFile | None:
+    node = context.node_config
+    if _STATE_DIR not in node:
+        return None
+    run = message.content.config_records[CONFIG].get(RUN, context.run_id)
+    return StateFile.of(Path(str(node[_STATE_DIR])), str(run), int(node["partition-id"]))
+
+
+def _load(message: Message, context: Context) -> ClientState:
+    """What earlier rounds left: in this Flower run, else on disc in an earlier one."""
     record = context.state.config_records.get(_STATE)
-    if record is None:
-        return ClientState()
-    kept = {f.name: record[f.name] for f in fields(ClientState)}
-    return ClientState(**{**kept, "predictor": tuple(record["predictor"])})
+    if record is not None:
+        kept = {f.name: record[f.name] for f in fields(ClientState)}
+        return ClientState(**{**kept, "predictor": tuple(record["predictor"])})
+    file = _state_file(message, context)
+    return file.read() if file else ClientState()
 
 
-def _save(context: Context, state: ClientState) -> None:
+def _save(message: Message, context: Context, state: ClientState) -> None:
     context.state[_STATE] = ConfigRecord({**asdict(state), "predictor": list(state.predictor)})
+    if file := _state_file(message, context):
+        file.write(state)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,9 @@ from client.agent.models import task_model
 from client.agent.registry import Registry
 from client.agent.turns import TurnDevice
 from client.fleet import profile_from_node_config
-from client.local import ClientState, LocalClient, Progress
+from client.local import LocalClient, Progress
+from client.state_file import StateFile
 from powerctl.device import Device
-from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from strategies.records import RUN
@@ -29,7 +27,6 @@ from strategies.run_config import RunConfig
 
 _KEPT = 8  # members in memory; those whose state is on disc too make room for others
 Arrays = dict[str, np.ndarray]
-_LOG = logging.getLogger("wattfed.agent")
 
 
 class Member:
@@ -41,17 +38,14 @@ class Member:
         Of the federation.
     client : LocalClient
         Plans and trains.
-    path : Path
+    file : StateFile
         Of its state.
-    source : str
-        The file that its predictor is from; empty for the workload's signature.
     """
 
-    def __init__(self, run: str, client: LocalClient, path: Path, source: str) -> None:
+    def __init__(self, run: str, client: LocalClient, file: StateFile) -> None:
         self.run = run
         self.client = client
-        self._path = path
-        self._source = source
+        self._file = file
         self._model = client.task.model()
         self._busy = threading.Lock()
         self._is_on_disc = True
@@ -72,12 +66,11 @@ class Member:
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
-        path = folder / f"{_file_name(run)}-{profile.client}.json"
-        predictor = knowledge.predictor
         source = knowledge.source(config.workload)
-        state = _read(path, source.name if source else "")
-        client = LocalClient(config, profile, n_clients, state, device, predictor)
-        return cls(run, client, path, source.name if source else "")
+        file = StateFile.of(folder, run, profile.client, source.name if source else "")
+        state = file.read()
+        client = LocalClient(config, profile, n_clients, state, device, knowledge.predictor)
+        return cls(run, client, file)
 
     @property
     def is_training(self) -> bool:
@@ -119,14 +112,7 @@ class Member:
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""
-        if self._is_on_disc:
-            return True
-        values = {**asdict(self.client.state), "source": self._source}
-        try:
-            replace_file(self._path, json.dumps(values).encode() + b"\n")
-            self._is_on_disc = True
-        except OSError as error:
-            _LOG.error("%s: %s; what it has spent is kept in memory", self._path, error.strerror)
+        self._is_on_disc = self._is_on_disc or self._file.write(self.client.state)
         return self._is_on_disc
 
 
@@ -157,7 +143,6 @@ class Members:
         key = json.dumps([dict(run_config), dict(node_config)], sort_keys=True)
         with self._lock:
             if key not in self._known:
-                self._folder.mkdir(parents=True, exist_ok=True)
                 made = Member.of(
                     run_config, node_config, self._device, self._folder, self._knowledge
                 )
@@ -198,21 +183,3 @@ def serve_global(registry: Registry, task: str, arrays: Arrays) -> None:
             state = {name: torch.from_numpy(a) for name, a in arrays.items()}
             source = f"federated round, after version {model.version}"
             registry.swap(task_model(model.name, task, state, model.version + 1, source))
-
-
-def _file_name(run: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in run)[:64] or "run"
-
-
-def _read(path: Path, source: str) -> ClientState:
-    """A client's state; what it has learned only if its predictor has the same source."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        state = ClientState(values["spent_j"], values["loss"])
-        if values.get("source", "") == source:
-            state.predictor = tuple(values["predictor"])
-        return state
-    except FileNotFoundError:
-        return ClientState()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path}: no client's state, or damaged: {error}; remove it") from None

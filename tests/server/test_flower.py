@@ -84,8 +84,9 @@ def test_two_supernodes_train_over_tls_and_go_on_when_their_superlink_has_died(t
         out_dir=str(tmp_path / "runs"),
         name="deployed",
     )
-    folder = tmp_path / "runs" / "deployed"
-    with Federation(tmp_path / "federation", NODES) as federation:
+    folder, states = tmp_path / "runs" / "deployed", tmp_path / "states"
+    nodes = [{**node, "state-dir": str(states)} for node in NODES]
+    with Federation(tmp_path / "federation", nodes) as federation:
         federation.submit(ROOT, config.to_flower())
         await_file(folder / "checkpoints" / "round-0001.npz")
         federation.kill_superlink()
@@ -100,6 +101,10 @@ def test_two_supernodes_train_over_tls_and_go_on_when_their_superlink_has_died(t
     assert all(r["peak_power_w"] <= r["power_limit_w"] for r in told)
     assert all(r["energy_j"] <= 150 for r in told if r["client"] == 1)
     assert told[1]["minibatches"] < told[1]["wanted_minibatches"]
+    kept = {int(path.stem.split("-")[1]): json.loads(path.read_text()) for path in states.iterdir()}
+    for client, state in kept.items():  # one account each, though Flower ran twice
+        assert state["spent_j"] >= sum(r["energy_j"] for r in told if r["client"] == client)
+    assert sorted(kept) == [0, 1] and len(list(states.iterdir())) == 2
     task = load_task("digits")
     model = task.model()
     model.load_state_dict(torch.load(folder / "model.pt"))

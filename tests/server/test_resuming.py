@@ -257,6 +257,18 @@ def test_rounds_by_message_go_on_with_nodes_that_stayed(config, whole):
     assert set(told) == {"1"}  # agents keep a client's account by it
 
 
+def test_rounds_by_message_go_on_with_nodes_that_were_started_again(config, whole, tmp_path):
+    def app(message, context):
+        context.node_config["state-dir"] = str(tmp_path / "states")
+        return client_app(message, context)
+
+    def by_message(config, on_row):
+        return run_federation(InProcessGrid(app, 20, config.to_flower()), config, on_row)
+
+    break_off(config, after=2, run=by_message)
+    assert results(go_on(config, run=by_message).folder) == whole()
+
+
 def test_the_last_two_are_kept_whatever_their_number(tmp_path):
     with Checkpoints(tmp_path, ()) as kept:
         for server_round in (9_998, 9_999, 10_000, 10_001):
