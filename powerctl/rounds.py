@@ -451,8 +451,8 @@ def _most_work(
         except Infeasible as reason:
             return RoundPlan((), str(reason))
         if plan.energy_j > cap_j:
-            need = f"{minibatches} minibatches need {plan.energy_j:.3g} J"
-            return RoundPlan((), f"{need}, {cap_j:.3g} J are left")
+            what = "a minibatch needs" if minibatches == 1 else f"{minibatches} minibatches need"
+            return RoundPlan((), f"{what} {plan.energy_j:.3g} J, {cap_j:.3g} J are left")
         return plan
 
     best = attempt(wanted)
