@@ -69,7 +69,8 @@ class LocalTraining:
 
     def __post_init__(self) -> None:
         self.model.train()
-        self._global = [p.detach().clone() for p in self.model.parameters()]
+        parameters = self.model.parameters() if self.proximal_mu else ()
+        self._global = [p.detach().clone() for p in parameters]
         self._optimizer = torch.optim.SGD(
             self.model.parameters(), lr=self.learning_rate, momentum=0.9
         )

@@ -324,6 +324,10 @@ def front_within(
     )
 
 
+_Mix = tuple[float, float, tuple[tuple[int, int], ...]]
+"""Energy and time of so many minibatches in each of one or two choices of a front."""
+
+
 @lru_cache(maxsize=4096)  # a fleet has many units that offer, and are asked, the same
 def cheapest(
     front: Front,
@@ -367,18 +371,10 @@ def cheapest(
         raise Infeasible(
             f"{minibatches} minibatches take at least {least_s:.3g} s, {deadline_s:.3g} s are left"
         )
-    best = min(mixes, key=itemgetter(0, 1)).counts
+    _, _, best = min(mixes, key=itemgetter(0, 1))
     first, _ = best[0]
     segments = tuple(front.segment(index, count) for index, count in best)
     return RoundPlan(segments, enter_s=enter_s[first], enter_j=enter_s[first] * idle_power_w)
-
-
-class _Mix(NamedTuple):
-    """Energy and time of so many minibatches each in one or two choices of a front."""
-
-    energy_j: float
-    time_s: float
-    counts: tuple[tuple[int, int], ...]
 
 
 def _mixes_in_time(
@@ -391,7 +387,7 @@ def _mixes_in_time(
         single_s = enter_s[fast] + minibatches * fast_s
         if single_s > deadline_s:
             continue
-        yield _Mix(enter_j + minibatches * fast_j, single_s, ((fast, minibatches),))
+        yield enter_j + minibatches * fast_j, single_s, ((fast, minibatches),)
         for slow in range(fast + 1, len(times_s)):
             fits = (deadline_s - single_s - SWITCH_S) / (times_s[slow] - fast_s)
             if fits < 1:
@@ -401,11 +397,9 @@ def _mixes_in_time(
                 n_fast = minibatches - n_slow
                 work_j = n_fast * fast_j + n_slow * energies_j[slow]
                 work_s = n_fast * fast_s + n_slow * times_s[slow]
-                yield _Mix(
-                    enter_j + work_j + SWITCH_S * fast_j / fast_s,
-                    enter_s[fast] + work_s + SWITCH_S,
-                    ((fast, n_fast), (slow, n_slow)),
-                )
+                energy_j = enter_j + work_j + SWITCH_S * fast_j / fast_s
+                time_s = enter_s[fast] + work_s + SWITCH_S
+                yield energy_j, time_s, ((fast, n_fast), (slow, n_slow))
 
 
 def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:
