@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from logging import ERROR
 from typing import Any
 
-import numpy as np
 import torch
 from flwr.common.logger import log
 from numpy.typing import NDArray
@@ -78,7 +77,7 @@ class Clients:
         state: ClientState,
     ) -> Trained | None:
         for name, values in instructions.arrays.items():
-            np.copyto(self._resident[name], values)
+            self._resident[name][...] = values
         try:
             client = LocalClient(
                 self._config, self._fleet[assignment.client], len(self._fleet), state
