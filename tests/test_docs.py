@@ -50,7 +50,7 @@ NOT_RUN = {
 # what makes a line that takes long end soon, at the end of it
 SHORTER = {
     r"wattfed simulate": "--rounds 1",
-    r"wattfed compare": "--rounds 1 --seeds 1",
+    r"wattfed compare": "--rounds 1 --seeds 1 --jobs 1",
     r"wattfed top": "--once",
     r"wattfed-agent top": "--frames 1",
 }
