@@ -13,6 +13,7 @@ training ran, which no change of speed touches.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import multiprocessing
@@ -48,6 +49,18 @@ MODES = ("managed", "native-threads", "native-processes", "native-streams")
 _TRAIN_BATCH = 16
 _SIDE = 96
 _WARMUPS, _RUNS = 5, 15
+_KEEP = {-1: 2**31 - 1, -4: 0, -8: 1}  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
+
+
+def keep_memory() -> None:
+    """Keep what is freed, as torch keeps a GPU's memory.
+
+    By itself glibc gives large tensors back to the system, in some threads more than in others:
+    a minibatch faults its pages in anew, and takes longer in a turn than alone.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        for option, value in _KEEP.items():
+            mallopt(option, value)
 
 
 def network() -> nn.Module:
@@ -286,6 +299,7 @@ class ProcessTrainer(AbstractContextManager["ProcessTrainer"]):
 
 def _train_until(done: Any, stop: Any, ready: Any) -> None:
     torch.set_num_threads(1)
+    keep_memory()
     train = training()
     train()
     ready.set()
@@ -448,6 +462,7 @@ def main(
     """Run the benchmark."""
     names = _modes(modes)
     torch.set_num_threads(1)
+    keep_memory()
     torch.manual_seed(seed)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])

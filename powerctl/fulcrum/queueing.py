@@ -52,7 +52,6 @@ class ArrivalRate:
     def __init__(self, rate_hz: float) -> None:
         gap_s = 1 / rate_hz if rate_hz else math.inf
         self._over = self._now = _Gaps(gap_s, 2 * gap_s**2)
-        self._usual_s = (1 + _USUAL_DEVIATIONS) * gap_s
         self._weight = _PRIOR_GAPS if rate_hz else 0
         self._count = 0
         self._last_s = math.nan
@@ -73,13 +72,14 @@ class ArrivalRate:
         gap_s, self._last_s = now_s - self._last_s, now_s
         if gap_s >= 0:  # not the first
             self._over = self._now = self._with(gap_s)
-            self._usual_s = self._now.mean_s * (1 + _USUAL_DEVIATIONS * math.sqrt(self.dispersion))
             self._count += 1
 
     def seen(self, now_s: float) -> None:
         """No other has come by now."""
-        gap_s = now_s - self._last_s
-        self._now = self._with(gap_s) if gap_s > self._usual_s else self._over
+        gap_s, self._now = now_s - self._last_s, self._over
+        usual = 1 + _USUAL_DEVIATIONS * math.sqrt(self.dispersion)
+        if gap_s > usual * self._over.mean_s:
+            self._now = self._with(gap_s)
 
     def _with(self, gap_s: float) -> _Gaps:
         mean_s, square = self._over
