@@ -34,7 +34,9 @@ class RunMeter:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._module = module_of(device)
-        self._start_s, self._start_j = device.now(), self._drawn_j()
+        self._start_s, self._start_j = 0.0, 0.0
+        self.read()
+        self._start_s, self._start_j = self.time_s, self.energy_j
         self._module_start_j = self._module.energy_j()
         self._busy_s = 0.0
         self._peak_w = 0.0
@@ -43,10 +45,8 @@ class RunMeter:
     def read(self) -> None:
         """Read the device's clock and its energy counter."""
         self.time_s = self._device.now() - self._start_s
-        self.energy_j = self._drawn_j() - self._start_j
-
-    def _drawn_j(self) -> float:
-        return self._device.energy_j() + falling_j(self._module)
+        drawn_j = self._device.energy_j() + falling_j(self._module)
+        self.energy_j = drawn_j - self._start_j
 
     def start_segment(self) -> None:
         """Start the windows anew: a mode has just been applied."""
