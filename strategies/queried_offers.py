@@ -15,7 +15,7 @@ from strategies.code_version import CODE, code_version
 from strategies.records import CONFIG, OFFER, decode
 
 
-@dataclass(frozen=True)
+@dataclass
 class QueriedOffers:
     """Asks every node of a grid in every round, and logs who cannot do a round's work, once.
 

@@ -96,6 +96,8 @@ def _wrong(record: RoundOffer | RoundAssignment | RoundReport) -> str:
         costs = np.concatenate([front.time_s, front.energy_j, record.maxn[1:], record.preset[1:]])
         if not len(front.modes) == len(front.time_s) == len(front.energy_j):
             return "its front has not one time and energy for each mode"
+        if not (front.modes or record.decline):
+            return "it offers no mode, and does not decline"
         if not (np.isfinite(costs).all() and (costs > 0).all() and record.minibatches > 0):
             return "its work costs nothing, or no number"
         if not np.isfinite(np.array(record.label_counts, dtype=float)).all():

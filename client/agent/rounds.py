@@ -73,8 +73,8 @@ class _Round:
             self._device.close()
         report = replace(report, inference_p99_s=_slowest_p99_s(engine))
         if report.decline and report.stopped:
-            share = (self._others_s(engine) - others_s) / report.time_s
-            why = f"{report.decline}; other turns took {share:.0%} of {report.time_s:.3g} s"
+            others_s = self._others_s(engine) - others_s
+            why = f"{report.decline}; other turns took {others_s:.3g} of {report.time_s:.3g} s"
             report = replace(report, decline=why)
             _LOG.warning("round %s: %s", self.id, why)
         return pb.TrainResult(

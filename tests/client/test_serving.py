@@ -104,4 +104,7 @@ def test_without_requests_the_device_is_itself():
     device = open_device("twin:orin-nx")
     found = choices_beside(device, 0.0, 1.0)
     assert found.on(device) is device and served(device) == {}
-    assert found.front.modes == choices(device).front(UNLEARNED, np.inf).modes
+    alone = choices(device).front(UNLEARNED, np.inf)
+    assert found.front.modes == alone.modes
+    assert np.array_equal(found.front.time_s, alone.time_s)
+    assert np.array_equal(found.front.energy_j, alone.energy_j)

@@ -61,6 +61,7 @@ def test_what_is_no_such_record_is_refused(kind):
         (report(1), {"decline": 1}),
         (offer(1), {"time_s": [math.nan]}),
         (offer(1), {"energy_j": [0.0]}),
+        (offer(1), {"modes": [], "time_s": [], "energy_j": []}),
         (offer(1), {"minibatches": 0}),
         (offer(1), {"maxn_time_s": 0.0}),
         (offer(1), {"label_counts": [math.inf]}),

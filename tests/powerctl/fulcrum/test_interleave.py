@@ -172,7 +172,7 @@ def test_training_held_back_makes_a_partial_batch_run_at_once():
 def test_a_minibatch_that_fits_no_budget_never_runs_and_the_policy_says_so():
     made = policy(training={"train": 3.0})
     assert not made.has_room_for_training(0.0)
-    assert isinstance(made.decide(0.0).turn, Wait)
+    assert made.decide(0.0).turn == Wait(0.1)  # it is looked at again
     arrive(made, 2)
     assert isinstance(made.decide(0.0).turn, Wait)  # a smaller batch would be of no use
 
