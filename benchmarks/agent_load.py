@@ -28,12 +28,12 @@ import grpc
 import numpy as np
 import torch
 
-from client.agent import tensors
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.tasks.task import load_task
 from powerctl import console
 from powerctl.errors import PowerctlError
+from wattfed.client.agent import tensors
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.tasks.task import load_task
 
 _ROOT = Path(__file__).resolve().parents[1]
 _TIMEOUT_S = 120.0
@@ -44,7 +44,7 @@ def agent(folder: Path, latency_s: float) -> Iterator[tuple[str, int]]:
     """An agent that serves digits; its socket and process number."""
     torch.save(load_task("digits").model().state_dict(), folder / "digits.pt")
     socket = str(folder / "a.sock")
-    command = [sys.executable, "-m", "client.agent.cli", "serve", "--socket", socket]
+    command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", "--socket", socket]
     command += ["--state-dir", str(folder / "state"), "--latency", f"{1e3 * latency_s:g}ms"]
     command += ["--model", f"digits={folder / 'digits.pt'},task=digits", "--threads", "1"]
     process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)

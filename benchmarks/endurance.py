@@ -25,14 +25,14 @@ from typing import Any
 import click
 
 from benchmarks.agent_load import agent, load, resident_mb
-from client.app import app as client_app
-from client.forwarding import AGENT
 from powerctl import console
-from server.federation import NoClients, run_federation
-from server.history import RoundRow
-from server.in_process_grid import InProcessGrid
-from server.simulation import simulate
-from strategies.run_config import RunConfig
+from wattfed.client.app import app as client_app
+from wattfed.client.forwarding import AGENT
+from wattfed.server.federation import NoClients, run_federation
+from wattfed.server.history import RoundRow
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 _LATENCY_S = 0.1
 

@@ -34,8 +34,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from client.agent.engine import Engine
-from client.agent.tickets import Answer, Refusal, Ticket
 from powerctl import console
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
@@ -44,6 +42,8 @@ from powerctl.fulcrum.arrivals import poisson
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.tickets import Answer, Refusal, Ticket
 
 MODES = ("managed", "native-threads", "native-processes", "native-streams")
 _TRAIN_BATCH = 16

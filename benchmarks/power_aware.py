@@ -18,10 +18,10 @@ import click
 import numpy as np
 
 from powerctl import console
-from server.console import common_target, energy_factors
-from server.history import spending_to
-from server.simulation import simulate
-from strategies.run_config import RunConfig
+from wattfed.server.console import common_target, energy_factors
+from wattfed.server.history import spending_to
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 
 def compare(config: RunConfig, target_accuracy: float) -> dict[str, float]:

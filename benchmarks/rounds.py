@@ -32,15 +32,15 @@ import click
 import numpy as np
 import torch
 
-from client.agent.engine import Engine
-from client.agent.opening import open_kept
-from client.agent.server import Agent
-from client.agent.settings import Settings
-from client.tasks.task import load_task
 from powerctl import console
 from powerctl.errors import PowerctlError
-from strategies.code_version import CODE, code_version
-from strategies.run_config import RunConfig
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.opening import open_kept
+from wattfed.client.agent.server import Agent
+from wattfed.client.agent.settings import Settings
+from wattfed.client.tasks.task import load_task
+from wattfed.strategies.code_version import CODE, code_version
+from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DEVICE = "host:orin-agx"
@@ -53,12 +53,12 @@ begun_s = time.perf_counter()
 import builtins, json, sys
 import flwr.supernode.cli  # as flwr-clientapp does
 flower_s = time.perf_counter()
-from client.app import app
+from wattfed.client.app import app
 given = json.loads(sys.argv[1])
 if "agent" in given["node_config"]:
-    import client.forwarding
+    import wattfed.client.forwarding
 else:
-    import client.in_process
+    import wattfed.client.in_process
 imported_s = time.perf_counter()
 
 import numpy as np

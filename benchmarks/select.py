@@ -17,12 +17,12 @@ from pathlib import Path
 import click
 
 from powerctl import console
-from server.commands.options import comparison_options
-from server.comparison.console import ComparisonProgress, print_tables
-from server.comparison.folder import ComparisonFolder
-from server.comparison.grid import Comparison
-from server.comparison.measures import measures_of
-from server.comparison.running import run_comparison
+from wattfed.server.commands.options import comparison_options
+from wattfed.server.comparison.console import ComparisonProgress, print_tables
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.grid import Comparison
+from wattfed.server.comparison.measures import measures_of
+from wattfed.server.comparison.running import run_comparison
 
 
 @click.command(help=__doc__)

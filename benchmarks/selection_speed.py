@@ -17,9 +17,9 @@ import numpy as np
 
 from powerctl import console
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.catalogue import make_policy, policy_names
-from strategies.offers import Offers
-from strategies.run_config import RunConfig
+from wattfed.strategies.catalogue import make_policy, policy_names
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.run_config import RunConfig
 
 
 def random_offers(n: int, choices: int = 12, seed: int = 0) -> Offers:

@@ -32,8 +32,8 @@ import click
 
 from powerctl import console
 from powerctl.errors import InvalidInput
-from strategies.catalogue import policy_names
-from strategies.run_config import RunConfig
+from wattfed.strategies.catalogue import policy_names
+from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
 _BOARDS = ("orin-agx", "orin-nx", "orin-nano", "xavier-nx")
@@ -69,7 +69,7 @@ def run_virtual(config: RunConfig, began_s: float) -> list[float]:
 
 
 def _virtual(config: RunConfig, reply: Connection) -> None:
-    from server.simulation import simulate
+    from wattfed.server.simulation import simulate
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     ends_s: list[float] = []
@@ -79,7 +79,7 @@ def _virtual(config: RunConfig, reply: Connection) -> None:
 
 def run_flower(config: RunConfig, began_s: float) -> list[float]:
     """The same by Flower; rounds end when their rows appear."""
-    from server.flower_run import run_on_flower
+    from wattfed.server.flower_run import run_on_flower
 
     ends_s: list[float] = []
 

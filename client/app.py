@@ -10,8 +10,8 @@ from types import ModuleType
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from strategies.code_version import CODE, check_code_version
-from strategies.records import CONFIG
+from wattfed.strategies.code_version import CODE, check_code_version
+from wattfed.strategies.records import CONFIG
 
 app = ClientApp()
 
@@ -32,7 +32,7 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
-    from client import in_process
+    from wattfed.client import in_process
 
     return in_process.evaluate(message, context)
 
@@ -40,9 +40,9 @@ def evaluate(message: Message, context: Context) -> Message:
 def _who_trains(context: Context) -> ModuleType:
     """Imported when it is known: a messenger needs no torch, whose import takes seconds."""
     if "agent" in context.node_config:
-        from client import forwarding
+        from wattfed.client import forwarding
 
         return forwarding
-    from client import in_process
+    from wattfed.client import in_process
 
     return in_process

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.fleet import ClientProfile
+from wattfed.client.fleet import ClientProfile
 
 CRASHED, LEFT, BATTERY, SILENT = "crashed", "left", "battery", "silent"
 

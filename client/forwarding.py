@@ -13,18 +13,18 @@ import grpc
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.wire import (
+from powerctl.errors import DeviceUnavailable
+from powerctl.rounds import RoundReport
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.wire import (
     arrays_from_proto,
     arrays_to_proto,
     record_from_proto,
     record_to_proto,
 )
-from powerctl.errors import DeviceUnavailable
-from powerctl.rounds import RoundReport
-from strategies.code_version import code_version
-from strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, RUN, decode
+from wattfed.strategies.code_version import code_version
+from wattfed.strategies.records import ASSIGNMENT, CONFIG, OFFER, REPORT, RUN, decode
 
 AGENT = "agent"  # key of the node configuration: the agent's socket
 _MESSAGE_BYTES = 512 << 20

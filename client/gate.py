@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from client.agent.framing import LENGTH, LONGEST, SUFFIX, frame
-from client.agent.proto import agent_pb2 as pb
-from client.agent.settings import default_socket
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
+from wattfed.client.agent.framing import LENGTH, LONGEST, SUFFIX, frame
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.settings import default_socket
 
 _KINDS = {"infer": pb.INFER, "train": pb.TRAIN}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from client.fleet import ClientProfile, load_fleet, profile_from_node_config
-from client.local import ClientState, LocalClient
-from client.state_file import StateFile
-from client.tasks.evaluation import evaluate as evaluate_model
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment
-from strategies.records import ASSIGNMENT, CLOCK, CONFIG, OFFER, REPORT, RUN, decode, encode
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.state_file import StateFile
+from wattfed.client.tasks.evaluation import evaluate as evaluate_model
+from wattfed.strategies.records import ASSIGNMENT, CLOCK, CONFIG, OFFER, REPORT, RUN, decode, encode
+from wattfed.strategies.run_config import RunConfig
 
 _STATE = "wattfed-client"
 _STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run

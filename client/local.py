@@ -12,13 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from client.choices import choices_of
-from client.fate import BATTERY, Fate
-from client.fleet import ClientProfile
-from client.fleet.surroundings import CALM, Conditions
-from client.serving import Beside, beside, served, service_of
-from client.tasks.task import Samples, client_indices, client_labels, load_task
-from client.training import Execution, LocalTraining, Training, execute_plan
 from powerctl.boards import Board
 from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
@@ -34,7 +27,14 @@ from powerctl.rounds import (
     plan_round,
 )
 from powerctl.workload import Workload, load_workload
-from strategies.run_config import RunConfig
+from wattfed.client.choices import choices_of
+from wattfed.client.fate import BATTERY, Fate
+from wattfed.client.fleet import ClientProfile
+from wattfed.client.fleet.surroundings import CALM, Conditions
+from wattfed.client.serving import Beside, beside, served, service_of
+from wattfed.client.tasks.task import Samples, client_indices, client_labels, load_task
+from wattfed.client.training import Execution, LocalTraining, Training, execute_plan
+from wattfed.strategies.run_config import RunConfig
 
 Progress = Callable[[list[float], PowerMode, float, float], None]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from client.choices import Choices, Learned, choices_of
 from powerctl.device import Device
 from powerctl.fulcrum.problems.sharing import Concurrent
 from powerctl.modes import FloatArray, ModeArrays, PowerMode
@@ -22,6 +21,7 @@ from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.workload import Workload, load_workload
+from wattfed.client.choices import Choices, Learned, choices_of
 
 MARGIN = 0.25  # on predicted times: three deviations of unit, mode and noise together
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)

@@ -7,9 +7,9 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from client.local import ClientState
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
+from wattfed.client.local import ClientState
 
 _LOG = logging.getLogger("wattfed.client")
 

@@ -11,13 +11,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from client.metering import RunMeter
-from client.tasks.task import Samples
 from powerctl.device import Device
 from powerctl.guard import Guard, NoGuard
 from powerctl.modes import PowerMode
 from powerctl.rounds import RoundPlan, Segment
 from powerctl.workload import Workload
+from wattfed.client.metering import RunMeter
+from wattfed.client.tasks.task import Samples
 
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
 

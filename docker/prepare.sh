@@ -6,7 +6,7 @@ wattfed keys /keys --certificate server=superlink,localhost \
 [ -f /models/digits.pt ] || python - <<'PYTHON'
 import torch
 
-from client.tasks.task import load_task
+from wattfed.client.tasks.task import load_task
 
 torch.save(load_task("digits").model().state_dict(), "/models/digits.pt")
 PYTHON

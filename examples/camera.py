@@ -11,7 +11,7 @@ import time
 import torch
 from torch import nn
 
-from client.gate import Gate, TurnRefused
+from wattfed.client.gate import Gate, TurnRefused
 
 
 def main() -> None:

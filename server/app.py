@@ -9,10 +9,10 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from powerctl.errors import PowerctlError
-from server.console import row_line
-from server.federation import run_federation
-from server.steady_grid import SteadyGrid
-from strategies.run_config import RunConfig
+from wattfed.server.console import row_line
+from wattfed.server.federation import run_federation
+from wattfed.server.steady_grid import SteadyGrid
+from wattfed.strategies.run_config import RunConfig
 
 app = ServerApp()
 

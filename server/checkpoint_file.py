@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from powerctl.errors import PowerctlError
-from strategies.state import State
+from wattfed.strategies.state import State
 
 _STATE = "state.json"
 _DIGEST = 2 * hashlib.sha256().digest_size  # in hexadecimal digits

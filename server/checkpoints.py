@@ -12,8 +12,8 @@ from flwr.common.logger import log
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
-from server.checkpoint_file import Damaged, from_bytes, to_bytes
-from strategies.state import State
+from wattfed.server.checkpoint_file import Damaged, from_bytes, to_bytes
+from wattfed.strategies.state import State
 
 _KEPT = 2
 _LENGTHS = "lengths"

@@ -1,16 +1,16 @@
-"""The `wattfed` command: the group of all its commands, which `server.commands` holds."""
+"""The `wattfed` command: the group of all its commands, which `wattfed.server.commands` holds."""
 
 from __future__ import annotations
 
 import click
 
 from powerctl import console
-from server.commands.compare import compare, report
-from server.commands.flower import flower
-from server.commands.launching import keys, units
-from server.commands.live import top, watch
-from server.commands.simulate import simulate
-from server.commands.strategies import strategies
+from wattfed.server.commands.compare import compare, report
+from wattfed.server.commands.flower import flower
+from wattfed.server.commands.launching import keys, units
+from wattfed.server.commands.live import top, watch
+from wattfed.server.commands.simulate import simulate
+from wattfed.server.commands.strategies import strategies
 
 _EXAMPLES = """\b
 Examples:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from server.history import FederationResult, RoundRow, Spending, best_accuracy, spending_to
+from wattfed.server.history import FederationResult, RoundRow, Spending, best_accuracy, spending_to
 
 
 def row_line(row: RoundRow) -> str:

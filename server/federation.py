@@ -12,19 +12,19 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 
-from client.tasks.evaluation import evaluate
-from client.tasks.task import load_task
 from powerctl.errors import PowerctlError
 from powerctl.rounds import RoundReport
-from server.history import FederationResult, RoundRow, summary
-from server.results import ResultsFolder
-from server.resuming import go_on, state_of_run
-from strategies.catalogue import make_aggregation, make_policy
-from strategies.ledger import Ledger
-from strategies.records import RUN
-from strategies.run_config import RunConfig
-from strategies.selecting import SelectingStrategy
-from strategies.state import State
+from wattfed.client.tasks.evaluation import evaluate
+from wattfed.client.tasks.task import load_task
+from wattfed.server.history import FederationResult, RoundRow, summary
+from wattfed.server.results import ResultsFolder
+from wattfed.server.resuming import go_on, state_of_run
+from wattfed.strategies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.records import RUN
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
+from wattfed.strategies.state import State
 
 
 class _TargetReached(Exception):

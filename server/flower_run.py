@@ -27,8 +27,8 @@ import click
 
 from powerctl import console
 from powerctl.errors import InvalidInput
-from server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
-from server.flower_tools import COMPLETED, FlowerRunFailed, FlowerTools
+from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
+from wattfed.server.flower_tools import COMPLETED, FlowerRunFailed, FlowerTools
 
 
 def run_on_flower(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError
-from server.flower_ports import FlowerPorts
+from wattfed.server.flower_ports import FlowerPorts
 
 COMPLETED = "finished:completed"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from strategies.ledger import Ledger, RoundEntry
-from strategies.run_config import RunConfig
+from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.run_config import RunConfig
 
 
 @dataclass(frozen=True)

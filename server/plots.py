@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from server.history import RoundRow
+from wattfed.server.history import RoundRow
 
 
 def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar, get_type_hints
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundReport
-from server.history import FederationResult, RoundRow
-from strategies.ledger import Ledger, RoundEntry
-from strategies.run_config import RunConfig
+from wattfed.server.history import FederationResult, RoundRow
+from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.run_config import RunConfig
 
 Record = TypeVar("Record", RoundRow, RoundEntry, RoundReport)
 

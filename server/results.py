@@ -18,10 +18,10 @@ from torch import Tensor
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundReport
-from server.checkpoints import Checkpoints
-from server.history import COLUMNS, RoundRow, finite
-from strategies.run_config import RunConfig
-from strategies.state import State
+from wattfed.server.checkpoints import Checkpoints
+from wattfed.server.history import COLUMNS, RoundRow, finite
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.state import State
 
 
 class ResultsFolder:

@@ -14,16 +14,16 @@ from flwr.app import ArrayRecord
 from flwr.common.logger import log
 
 from powerctl.errors import InvalidInput
-from server.history import RoundRow
-from server.recorded import read_config, read_run
-from server.results import ResultsFolder
-from strategies.code_version import code_version
-from strategies.run_config import RunConfig
-from strategies.selecting import SelectingStrategy
-from strategies.state import State
+from wattfed.server.history import RoundRow
+from wattfed.server.recorded import read_config, read_run
+from wattfed.server.results import ResultsFolder
+from wattfed.strategies.code_version import files_hash
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
+from wattfed.strategies.state import State
 
 if TYPE_CHECKING:
-    from server.federation import Engine
+    from wattfed.server.federation import Engine
 
 # where a run is, how it is run and how long may change: its rounds so far do not depend on it
 _FREE = (
@@ -38,7 +38,7 @@ def state_of_run(
     """All that the rounds after this one depend on."""
     return {
         "round": row.round,
-        "code": code_version(),
+        "code": files_hash(),
         "model": arrays,
         "strategy": strategy.state(),
         "engine": engine.state(),
@@ -70,7 +70,7 @@ def go_on(
         raise InvalidInput(
             f"{folder.path} has {state['round']} rounds already; give rounds as many, or more"
         )
-    if state["code"] != code_version():
+    if state["code"] != files_hash():
         log(
             WARNING,
             "%s was begun by other code: what follows may differ from a run without a break",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from client.fleet import load_fleet
-from client.local import training_workload
-from server.federation import FederationResult, check, run_rounds
-from server.history import RoundRow
-from server.virtual.engine import VirtualEngine
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import load_fleet
+from wattfed.client.local import training_workload
+from wattfed.server.federation import FederationResult, check, run_rounds
+from wattfed.server.history import RoundRow
+from wattfed.server.virtual.engine import VirtualEngine
+from wattfed.strategies.run_config import RunConfig
 
 
 def check_simulation(config: RunConfig) -> int:

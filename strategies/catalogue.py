@@ -10,23 +10,23 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
 from powerctl.errors import InvalidInput, UnknownName
-from strategies.all_clients import AllClients
-from strategies.eafl import EAFL
-from strategies.energy_budget import EnergyBudget
-from strategies.fedcs import FedCS
-from strategies.haccs import HACCS
-from strategies.named import parsed, values_of
-from strategies.oort import Oort, as_in_fedscale
-from strategies.pace import Pace
-from strategies.policy import SelectionPolicy
-from strategies.power_of_choice import PowerOfChoice
-from strategies.random_selection import RandomSelection
-from strategies.refl import REFL
-from strategies.robust import MultiKrum, TrimmedMean, least_updates
-from strategies.round_robin_tiers import RoundRobinTiers
-from strategies.run_config import RunConfig
-from strategies.safeguard import Safeguard
-from strategies.tifl import TiFL
+from wattfed.strategies.all_clients import AllClients
+from wattfed.strategies.eafl import EAFL
+from wattfed.strategies.energy_budget import EnergyBudget
+from wattfed.strategies.fedcs import FedCS
+from wattfed.strategies.haccs import HACCS
+from wattfed.strategies.named import parsed, values_of
+from wattfed.strategies.oort import Oort, as_in_fedscale
+from wattfed.strategies.pace import Pace
+from wattfed.strategies.policy import SelectionPolicy
+from wattfed.strategies.power_of_choice import PowerOfChoice
+from wattfed.strategies.random_selection import RandomSelection
+from wattfed.strategies.refl import REFL
+from wattfed.strategies.robust import MultiKrum, TrimmedMean, least_updates
+from wattfed.strategies.round_robin_tiers import RoundRobinTiers
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.safeguard import Safeguard
+from wattfed.strategies.tifl import TiFL
 
 _POLICIES: dict[str, Callable[[RunConfig], SelectionPolicy]] = {
     "random": lambda config: RandomSelection(config.power),

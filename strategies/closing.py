@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.staleness import STALENESS_RULES
+from wattfed.strategies.staleness import STALENESS_RULES
 
 DROP = "drop"
 LATE_RULES = (DROP, *STALENESS_RULES)
@@ -32,7 +32,7 @@ class Closing:
         replaces each at once).
     late : str
         What becomes of an update that comes when its round has closed: ``"drop"``, or the rule of
-        `strategies.staleness` by which it counts in the round in which it comes.
+        `wattfed.strategies.staleness` by which it counts in the round in which it comes.
     max_staleness : int
         Updates that are more rounds late are dropped all the same.
     """

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from strategies.offers import Offers
-from strategies.oort import Oort
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.oort import Oort
 
 
 @dataclass

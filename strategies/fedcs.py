@@ -10,9 +10,9 @@ from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.offers import Offers
-from strategies.policy import assign, with_reserve
-from strategies.sampling import smallest
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign, with_reserve
+from wattfed.strategies.sampling import smallest
 
 
 @dataclass(frozen=True)

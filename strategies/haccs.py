@@ -10,11 +10,11 @@ from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.experience import Experience
-from strategies.label_clusters import cluster_centres, nearest_centre, root_shares
-from strategies.offers import Offers
-from strategies.policy import assign
-from strategies.sampling import smallest
+from wattfed.strategies.experience import Experience
+from wattfed.strategies.label_clusters import cluster_centres, nearest_centre, root_shares
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
+from wattfed.strategies.sampling import smallest
 
 
 @dataclass

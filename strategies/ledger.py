@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.closing import ClosedRound, close_with_all
+from wattfed.strategies.closing import ClosedRound, close_with_all
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from numpy.random import Generator
 from powerctl.errors import UnknownName
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.experience import Experience
-from strategies.offers import Offers
-from strategies.policy import assign
-from strategies.sampling import smallest, weighted_sample
+from wattfed.strategies.experience import Experience
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
+from wattfed.strategies.sampling import smallest, weighted_sample
 
 _CHOICES = {
     "explore_by": ("speed", "reward"),

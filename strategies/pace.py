@@ -11,14 +11,14 @@ from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.coverage import Worth, by_label
-from strategies.delivery import Delivery
-from strategies.experience import Experience
-from strategies.offers import Offers
-from strategies.policy import assign, with_reserve
-from strategies.round_cost import candidate_deadlines, least_cost_by
-from strategies.sampling import smallest
-from strategies.speed_tiers import tier_members
+from wattfed.strategies.coverage import Worth, by_label
+from wattfed.strategies.delivery import Delivery
+from wattfed.strategies.experience import Experience
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign, with_reserve
+from wattfed.strategies.round_cost import candidate_deadlines, least_cost_by
+from wattfed.strategies.sampling import smallest
+from wattfed.strategies.speed_tiers import tier_members
 
 _TIERS = 10  # of speed, in the short list
 _STEPS = 120  # clients that the greedy searches of a round may add, over all deadlines

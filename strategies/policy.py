@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from powerctl.modes import IntArray
 from powerctl.rounds import TIME_RESERVE, RoundAssignment, RoundReport
-from strategies.offers import Offers
+from wattfed.strategies.offers import Offers
 
 
 class SelectionPolicy(Protocol):

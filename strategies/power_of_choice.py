@@ -9,10 +9,10 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.experience import Experience
-from strategies.offers import Offers
-from strategies.policy import assign
-from strategies.sampling import smallest, weighted_sample
+from wattfed.strategies.experience import Experience
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
+from wattfed.strategies.sampling import smallest, weighted_sample
 
 
 @dataclass

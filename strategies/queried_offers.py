@@ -11,8 +11,8 @@ from flwr.serverapp import Grid
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundOffer
-from strategies.code_version import CODE, code_version
-from strategies.records import CONFIG, OFFER, decode
+from wattfed.strategies.code_version import CODE, code_version
+from wattfed.strategies.records import CONFIG, OFFER, decode
 
 
 @dataclass

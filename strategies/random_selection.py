@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.offers import Offers
-from strategies.policy import assign
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.offers import Offers
-from strategies.policy import assign
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
 
 
 @dataclass
@@ -24,7 +24,7 @@ class REFL:
     updates that are expected to arrive in this round, down to a share of it. An update is expected
     late if its client has not reported, from when it was predicted to finish; a client that is
     overdue by then is given up, so that one that died does not shrink the rounds for ever. How much
-    late updates count is said by `strategies.staleness`.
+    late updates count is said by `wattfed.strategies.staleness`.
 
     Parameters
     ----------

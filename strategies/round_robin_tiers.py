@@ -9,9 +9,9 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.offers import Offers
-from strategies.policy import assign
-from strategies.speed_tiers import speed_tiers, tiers_that_fill
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
+from wattfed.strategies.speed_tiers import speed_tiers, tiers_that_fill
 
 
 @dataclass(frozen=True)

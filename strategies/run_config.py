@@ -8,7 +8,7 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import POWER_POLICIES
-from strategies.closing import Closing
+from wattfed.strategies.closing import Closing
 
 
 def _option(default: Any, about: str) -> Any:

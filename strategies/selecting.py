@@ -15,14 +15,14 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.closing import Closing, Flights, silence_s
-from strategies.ledger import Ledger, RoundEntry
-from strategies.offers import Offers
-from strategies.policy import SelectionPolicy
-from strategies.queried_offers import QueriedOffers
-from strategies.records import ASSIGNMENT, CLOCK, REPORT, decode, encode
-from strategies.state import State, restore, state_of
-from strategies.updates import (
+from wattfed.strategies.closing import Closing, Flights, silence_s
+from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import SelectionPolicy
+from wattfed.strategies.queried_offers import QueriedOffers
+from wattfed.strategies.records import ASSIGNMENT, CLOCK, REPORT, decode, encode
+from wattfed.strategies.state import State, restore, state_of
+from wattfed.strategies.updates import (
     Base,
     Reply,
     Update,

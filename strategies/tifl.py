@@ -10,10 +10,10 @@ from numpy.random import Generator
 
 from powerctl.modes import BoolArray, FloatArray, IntArray
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.experience import Experience
-from strategies.offers import Offers
-from strategies.policy import assign
-from strategies.speed_tiers import speed_tiers, tiers_that_fill
+from wattfed.strategies.experience import Experience
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policy import assign
+from wattfed.strategies.speed_tiers import speed_tiers, tiers_that_fill
 
 
 @dataclass

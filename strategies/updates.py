@@ -11,10 +11,10 @@ from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from powerctl.rounds import RoundReport
-from strategies.closing import Flight
-from strategies.held import HeldArray, HeldReply, Numbers
-from strategies.staleness import staleness_weights
-from strategies.state import State
+from wattfed.strategies.closing import Flight
+from wattfed.strategies.held import HeldArray, HeldReply, Numbers
+from wattfed.strategies.staleness import staleness_weights
+from wattfed.strategies.state import State
 
 _WEIGHT = "num-examples"  # by which Flower's strategies weigh
 Reply = Message | HeldReply
@@ -83,7 +83,7 @@ def replies_to_aggregate(
     base : Base
         The present global model.
     late_rule : str
-        Of `strategies.staleness`.
+        Of `wattfed.strategies.staleness`.
     """
     updates = [(flight.update, flight.report) for flight in arrived if flight.update is not None]
     staleness = np.array([report.staleness for _, report in updates], dtype=np.int64)

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.flower_ports import flower_ports
-from server.flower_tools import (
+from wattfed.server.flower_ports import flower_ports
+from wattfed.server.flower_tools import (
     COMPLETED,
     FlowerRunFailed,
     FlowerTools,
@@ -34,7 +34,7 @@ from server.flower_tools import (
     tail,
     toml_scalar,
 )
-from server.keys import Keys
+from wattfed.server.keys import Keys
 
 __all__ = ["COMPLETED", "Federation", "RunResult", "await_file"]
 

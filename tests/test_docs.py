@@ -20,15 +20,15 @@ from click.testing import CliRunner
 from powerctl.fulcrum.problems import TrainAlone
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Search
-from strategies.offers import Offers
 from tests.documented import PAGES, ROOT, Command, commands, links, python_code
 from tests.strategies.offers_of import offer, rng
+from wattfed.strategies.offers import Offers
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
 CLICK = {
     "powerctl": "powerctl.cli",
-    "wattfed": "server.cli",
-    "wattfed-agent": "client.agent.cli",
+    "wattfed": "wattfed.server.cli",
+    "wattfed-agent": "wattfed.client.agent.cli",
 }
 # not run here, and why; their options are checked all the same
 NOT_RUN = {

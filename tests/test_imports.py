@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ MAY_IMPORT = {
     "server": {"server", "client", "strategies", "powerctl"},
 }
 # the server knows the model and its evaluation; only the simulation knows the client
-CLIENT_MODULES = {"client.tasks.task", "client.tasks.evaluation"}
+CLIENT_MODULES = {"wattfed.client.tasks.task", "wattfed.client.tasks.evaluation"}
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
     "powerctl/characterization/real.py",
@@ -48,6 +49,12 @@ def imports(path):
             yield node.module
 
 
+def folder_of(name):
+    """The folder at the root that a module lies in: all but powerctl are within ``wattfed``."""
+    top, _, below = name.partition(".")
+    return below.partition(".")[0] if top == "wattfed" else top
+
+
 MODULES = [path for package in sorted(OURS) for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -55,7 +62,7 @@ MODULES = [path for package in sorted(OURS) for path in sorted((ROOT / package).
 def test_imports_run_downwards(path):
     package = path.relative_to(ROOT).parts[0]
     for name in imports(path):
-        top = name.split(".")[0]
+        top = folder_of(name)
         assert top not in OURS or top in MAY_IMPORT[package], name
         if package == "powerctl":
             assert top not in ("flwr", "ray")
@@ -63,6 +70,20 @@ def test_imports_run_downwards(path):
         if package == "server" and top == "client" and name not in CLIENT_MODULES:
             where = path.relative_to(ROOT)
             assert str(where) in KNOW_THE_CLIENT or where.parent.name == "virtual", name
+
+
+def test_nothing_imports_by_the_names_that_an_app_may_have_for_its_own_folders():
+    """An editable install shows them, a wheel does not."""
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT).stdout
+    old = re.compile(r"(?m)^[ \"'>]*(?:from|import) (client|server|strategies)\b")
+    spelt = [
+        name
+        for name in tracked.split()
+        if name.endswith((".py", ".md", ".sh", ".toml", "Dockerfile"))
+        and "tests/own_folders/" not in name
+        and old.search((ROOT / name).read_text())
+    ]
+    assert spelt == []
 
 
 @pytest.mark.parametrize("package", sorted(OURS))
@@ -83,7 +104,7 @@ def test_a_package_defines_nothing_in_its_init(package):
     ],
 )
 def test_help_loads_nothing_heavy(command, heavy):
-    module = {"powerctl": "powerctl.cli", "wattfed": "server.cli"}[command]
+    module = {"powerctl": "powerctl.cli", "wattfed": "wattfed.server.cli"}[command]
     code = (
         f"import sys; sys.argv = ['{command}', '--help']\n"
         f"from {module} import main\n"

@@ -15,7 +15,7 @@ from powerctl import console
 from powerctl.commands.quantities import parse_duration, parse_minibatch_time
 
 if TYPE_CHECKING:
-    from client.agent.proto import agent_pb2 as pb
+    from wattfed.client.agent.proto import agent_pb2 as pb
 
 _EXAMPLES = """\b
 Examples:
@@ -85,13 +85,13 @@ def cli() -> None:
 @click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""
-    from client.agent.settings import read_settings
+    from wattfed.client.agent.settings import read_settings
 
     if flags["metrics"] and ":" not in flags["metrics"]:
         flags["metrics"] = f"127.0.0.1:{flags['metrics']}"
     settings = read_settings(config, **flags)
     logging.basicConfig(level=logging.INFO, format="wattfed-agent: %(message)s")
-    from client.agent.server import serve as run  # torch takes seconds
+    from wattfed.client.agent.server import serve as run  # torch takes seconds
 
     asyncio.run(run(settings, lambda where: click.echo(f"serving at {where}", err=True)))
 
@@ -109,8 +109,8 @@ def _reaching(command: Any) -> Any:
 
 
 def _connect(socket: str, **others: str) -> Any:
-    from client.agent.connecting import connect
-    from client.agent.settings import default_socket
+    from wattfed.client.agent.connecting import connect
+    from wattfed.client.agent.settings import default_socket
 
     return connect(socket or default_socket(), **others)
 
@@ -120,9 +120,9 @@ def _connect(socket: str, **others: str) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def status(as_json: bool, **where: str) -> None:
     """What an agent serves, and how it does."""
-    from client.agent.proto import agent_pb2 as pb
-    from client.agent.proto import agent_pb2_grpc as rpc
-    from client.agent.top import describe_plan
+    from wattfed.client.agent.proto import agent_pb2 as pb
+    from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+    from wattfed.client.agent.top import describe_plan
 
     with _connect(**where) as channel:
         now = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=10)
@@ -173,9 +173,9 @@ def top(every: float, frames: int, **where: str) -> None:
     """A live view of an agent."""
     from rich.console import Console
 
-    from client.agent.proto import agent_pb2 as pb
-    from client.agent.proto import agent_pb2_grpc as rpc
-    from client.agent.top import show
+    from wattfed.client.agent.proto import agent_pb2 as pb
+    from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+    from wattfed.client.agent.top import show
 
     with _connect(**where) as channel:
         request = pb.TelemetryRequest(period_s=every)
@@ -189,8 +189,8 @@ def top(every: float, frames: int, **where: str) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 def predict(model: str, count: int, seed: int, **where: str) -> None:
     """Send a model random inputs, and say what came back and how long it took."""
-    from client.agent.proto import agent_pb2_grpc as rpc
-    from client.agent.trying import try_model
+    from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+    from wattfed.client.agent.trying import try_model
 
     with _connect(**where) as channel:
         tried = try_model(rpc.InferenceStub(channel), model, count, seed)

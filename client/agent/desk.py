@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from client.agent.engine import Engine
-from client.agent.tickets import Answer, Refusal, Ticket
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.tickets import Answer, Refusal, Ticket
 
 _SLACK_S = 0.25
 

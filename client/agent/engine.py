@@ -16,14 +16,23 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, cast
 
-from client.agent.jobs import Abandoned, Job
-from client.agent.observing import NoObserver, Observer, RecentLatencies
-from client.agent.states import EngineState, JobState
-from client.agent.tickets import EXPIRED, FAILED, FULL, LATE, STOPPING, Answer, Refusal, Ticket
 from powerctl.device import Device
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Rejection, RunBatch, RunTraining, Service, Training, Turn, Wait
 from powerctl.modes import PowerMode
+from wattfed.client.agent.jobs import Abandoned, Job
+from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
+from wattfed.client.agent.states import EngineState, JobState
+from wattfed.client.agent.tickets import (
+    EXPIRED,
+    FAILED,
+    FULL,
+    LATE,
+    STOPPING,
+    Answer,
+    Refusal,
+    Ticket,
+)
 
 _LOG = logging.getLogger("wattfed.agent")
 _MARGIN_S = 0.002  # of a budget: to wake up in, and to get the answer out

@@ -1,6 +1,6 @@
 """The Gate service: turns over gRPC, for processes in any language.
 
-A turn costs gRPC's own half millisecond; `client.agent.gate_socket` speaks the same messages for
+A turn costs gRPC's own half millisecond; `gate_socket` speaks the same messages for
 less.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from client.agent.holders import Holder, Holders
-from client.agent.limits import Refused
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.holders import Holder, Holders
+from wattfed.client.agent.limits import Refused
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 
 
 class GateService(rpc.GateServicer):

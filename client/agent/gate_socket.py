@@ -15,11 +15,11 @@ from pathlib import Path
 import grpc
 from google.protobuf.message import DecodeError
 
-from client.agent.framing import LENGTH, LONGEST, frame
-from client.agent.holders import Holder, Holders
-from client.agent.limits import STATUS, Refused
-from client.agent.proto import agent_pb2 as pb
-from client.agent.tickets import STOPPING
+from wattfed.client.agent.framing import LENGTH, LONGEST, frame
+from wattfed.client.agent.holders import Holder, Holders
+from wattfed.client.agent.limits import STATUS, Refused
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.tickets import STOPPING
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 

@@ -1,4 +1,6 @@
-"""Generate the agent's gRPC code from `agent.proto`; run as ``python -m client.agent.generate``.
+"""Generate the agent's gRPC code from its `agent.proto`.
+
+Run as ``python -m wattfed.client.agent.generate``.
 
 The generated code is committed, so that installing needs no compiler. It must not be newer than
 the protobuf and grpcio that the oldest supported Flower allows (1.30: protobuf 5.28, grpcio 1.70),
@@ -7,7 +9,7 @@ protobuf 5.27, in an environment of its own:
 
     python3.11 -m venv /tmp/proto
     /tmp/proto/bin/pip install grpcio-tools==1.67.1 setuptools
-    /tmp/proto/bin/python -m client.agent.generate
+    /tmp/proto/bin/python -m wattfed.client.agent.generate
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-_PROTO = "client/agent/proto/agent.proto"
+_PROTO = "wattfed/client/agent/proto/agent.proto"
 _TOOLS = "1.67.1"
 
 

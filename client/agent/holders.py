@@ -1,7 +1,7 @@
 """Holders: the workloads of other processes, as jobs of the engine, and their turns.
 
 However a holder is connected, it is told events by a function of its own and speaks in the
-protocol's messages; see `client.agent.gate_socket` and `client.agent.gate_service`.
+protocol's messages; see `wattfed.client.agent.gate_socket` and `wattfed.client.agent.gate_service`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 import grpc
 
-from client.agent.desk import Desk, Pending
-from client.agent.jobs import Abandoned
-from client.agent.limits import STATUS, Refused
-from client.agent.proto import agent_pb2 as pb
-from client.agent.tickets import STOPPING, Answer, Refusal, Ticket
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
+from wattfed.client.agent.desk import Desk, Pending
+from wattfed.client.agent.jobs import Abandoned
+from wattfed.client.agent.limits import STATUS, Refused
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
 
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
 _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one corrects it

@@ -11,16 +11,16 @@ from urllib.parse import unquote
 
 import grpc
 
-from client.agent import tensors
-from client.agent.desk import Desk
-from client.agent.limits import ByteLimit, RateLimit, Refused
-from client.agent.models import Model
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.registry import Registry
-from client.agent.settings import Limits, ModelFile
-from client.agent.tickets import Refusal
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
+from wattfed.client.agent import tensors
+from wattfed.client.agent.desk import Desk
+from wattfed.client.agent.limits import ByteLimit, RateLimit, Refused
+from wattfed.client.agent.models import Model
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.registry import Registry
+from wattfed.client.agent.settings import Limits, ModelFile
+from wattfed.client.agent.tickets import Refusal
 
 CLIENT_KEY = (
     "wattfed-client"  # metadata by which processes on the Unix socket tell themselves apart

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from client.agent.tickets import Ticket
 from powerctl.workload import Workload
+from wattfed.client.agent.tickets import Ticket
 
 
 class Abandoned(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import grpc
 
-from client.agent.tickets import EXPIRED, FAILED, FULL, LATE, REMOVED, STOPPING, Refusal
+from wattfed.client.agent.tickets import EXPIRED, FAILED, FULL, LATE, REMOVED, STOPPING, Refusal
 
 _MOST_CLIENTS = 4096  # whose rates are remembered; of more, who has been quiet longest is forgotten
 

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from client.agent.knowledge import Knowledge
-from client.agent.models import task_model
-from client.agent.registry import Registry
-from client.agent.turns import TurnDevice
-from client.fleet import profile_from_node_config
-from client.local import LocalClient, Progress
-from client.state_file import StateFile
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
-from strategies.records import RUN
-from strategies.run_config import RunConfig
+from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.models import task_model
+from wattfed.client.agent.registry import Registry
+from wattfed.client.agent.turns import TurnDevice
+from wattfed.client.fleet import profile_from_node_config
+from wattfed.client.local import LocalClient, Progress
+from wattfed.client.state_file import StateFile
+from wattfed.strategies.records import RUN
+from wattfed.strategies.run_config import RunConfig
 
 _KEPT = 8  # members in memory; those whose state is on disc too make room for others
 Arrays = dict[str, np.ndarray]

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from client.agent.settings import ModelFile
-from client.agent.tensors import InputSpec, parse_inputs
-from client.tasks.task import load_task
 from powerctl.errors import InvalidInput
+from wattfed.client.agent.settings import ModelFile
+from wattfed.client.agent.tensors import InputSpec, parse_inputs
+from wattfed.client.tasks.task import load_task
 
 TORCHSCRIPT, EXPORT, STATE_DICT = "torchscript", "export", "state-dict"
 Sample = Sequence[torch.Tensor]

@@ -8,11 +8,11 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from client.agent.found_mode import KeptDevice
 from powerctl.device import Device, open_device
 from powerctl.devices.paced import PacedDevice
 from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from wattfed.client.agent.found_mode import KeptDevice
 
 _FOUND_MODE = "found-mode.json"
 

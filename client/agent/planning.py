@@ -11,11 +11,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from client.agent.engine import Engine
-from client.agent.knowledge import Knowledge
-from client.agent.registry import charged_as
-from client.agent.settings import ModelFile, PlanSettings
-from client.local import training_workload
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.fulcrum.baselines import Maxn
 from powerctl.fulcrum.controller import Decision, Reaction, Serving, WindowController
@@ -26,6 +21,11 @@ from powerctl.fulcrum.turns import Service, Training
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from powerctl.rounds import SAFETY_DEVIATIONS
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.registry import charged_as
+from wattfed.client.agent.settings import ModelFile, PlanSettings
+from wattfed.client.local import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
 

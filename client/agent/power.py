@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 
 import grpc
 
-from client.agent.engine import Engine
-from client.agent.planning import PlanState
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.states import EngineState, JobState
 from powerctl.device import Device
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.planning import PlanState
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.states import EngineState, JobState
 
 _SHORTEST_PERIOD_S = 0.1
 

@@ -9,13 +9,13 @@ from functools import partial
 
 import torch
 
-from client.agent.engine import Engine
-from client.agent.models import Model, read_model
-from client.agent.settings import ModelFile
-from client.agent.tickets import Ticket
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
 from powerctl.workload import Workload, load_workload
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.models import Model, read_model
+from wattfed.client.agent.settings import ModelFile
+from wattfed.client.agent.tickets import Ticket
 
 _WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
 

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import grpc
 
-from client.agent.engine import Engine
-from client.agent.knowledge import Knowledge
-from client.agent.members import Member, Members, serve_global
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.registry import Registry
-from client.agent.turns import PlannedDevice, TurnDevice
-from client.agent.wire import (
+from powerctl.errors import PowerctlError
+from powerctl.modes import PowerMode
+from powerctl.rounds import RoundAssignment
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.members import Member, Members, serve_global
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.registry import Registry
+from wattfed.client.agent.turns import PlannedDevice, TurnDevice
+from wattfed.client.agent.wire import (
     arrays_from_proto,
     arrays_to_proto,
     record_from_proto,
     record_to_proto,
 )
-from powerctl.errors import PowerctlError
-from powerctl.modes import PowerMode
-from powerctl.rounds import RoundAssignment
-from strategies.code_version import check_agent_code, code_version
-from strategies.records import decode, encode
+from wattfed.strategies.code_version import code_version, runs
+from wattfed.strategies.records import decode, encode
 
 _LOG = logging.getLogger("wattfed.agent")
 _PROGRESS_S = 0.5
@@ -129,6 +129,7 @@ class RoundsService(rpc.RoundsServicer):
         self._members = Members(device, folder, knowledge)
         self._sets_modes = sets_modes
         self._rounds: dict[str, _Round] = {}
+        self._warned: set[str] = set()  # of which other versions
         code_version()  # of what runs here, whatever is installed later
 
     async def Offer(
@@ -215,7 +216,13 @@ class RoundsService(rpc.RoundsServicer):
         return round_
 
     def _member(self, request: pb.OfferRequest | pb.TrainRequest) -> Member:
-        check_agent_code(request.code)
+        if request.code not in self._warned and not runs(request.code):
+            self._warned.add(request.code)
+            _LOG.warning(
+                "the server runs other code (%s) than this agent (%s): install the app's code "
+                "here and restart the agent",
+                *(request.code or "an older one", code_version()),
+            )
         run_config = record_from_proto(request.run_config)
         return self._members.get(run_config, record_from_proto(request.node_config))
 

@@ -20,27 +20,27 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from client.agent.desk import Desk
-from client.agent.engine import Engine
-from client.agent.found_mode import KeptDevice
-from client.agent.framing import SUFFIX
-from client.agent.gate_service import GateService
-from client.agent.gate_socket import GateSocket
-from client.agent.holders import Holders
-from client.agent.inference import InferenceService
-from client.agent.knowledge import Knowledge
-from client.agent.metrics import Metrics
-from client.agent.opening import claim_socket, claim_state, open_kept
-from client.agent.planning import NoPlanner, Planner, model_to_plan
-from client.agent.power import PowerService
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.registry import Registry
-from client.agent.rounds import RoundsService
-from client.agent.security import TokenCheck, read_tls, read_tokens
-from client.agent.settings import Settings, parse_address
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
+from wattfed.client.agent.desk import Desk
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.found_mode import KeptDevice
+from wattfed.client.agent.framing import SUFFIX
+from wattfed.client.agent.gate_service import GateService
+from wattfed.client.agent.gate_socket import GateSocket
+from wattfed.client.agent.holders import Holders
+from wattfed.client.agent.inference import InferenceService
+from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.metrics import Metrics
+from wattfed.client.agent.opening import claim_socket, claim_state, open_kept
+from wattfed.client.agent.planning import NoPlanner, Planner, model_to_plan
+from wattfed.client.agent.power import PowerService
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.registry import Registry
+from wattfed.client.agent.rounds import RoundsService
+from wattfed.client.agent.security import TokenCheck, read_tls, read_tokens
+from wattfed.client.agent.settings import Settings, parse_address
 
 _LOG = logging.getLogger("wattfed.agent")
 _GRACE_S = 2.0  # for answers that are on their way out

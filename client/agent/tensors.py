@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from client.agent.proto import agent_pb2 as pb
 from powerctl.errors import InvalidInput
+from wattfed.client.agent.proto import agent_pb2 as pb
 
 _DTYPES: dict[int, torch.dtype] = {
     pb.FLOAT32: torch.float32,

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2 as pb
 
 _COLUMNS = (
     *("job", "kind", "rate/s", "turns/s", "busy%", "batch"),

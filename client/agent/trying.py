@@ -10,10 +10,10 @@ import grpc
 import numpy as np
 import torch
 
-from client.agent import tensors
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
 from powerctl.errors import InvalidInput, UnknownName
+from wattfed.client.agent import tensors
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 
 _TIMEOUT_S = 30.0
 _BUSY = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from client.agent.engine import Engine
-from client.agent.tickets import Ticket
-from client.training import Interrupted
 from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.fulcrum.turns import Training
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.tickets import Ticket
+from wattfed.client.training import Interrupted
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from client.agent.proto import agent_pb2 as pb
 from powerctl.errors import InvalidInput
+from wattfed.client.agent.proto import agent_pb2 as pb
 
 _DTYPES = {
     "float32": pb.FLOAT32,

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from client.fleet.columns import Columns, check_keys, number
-from client.fleet.counters import exponential, uniform
-from client.fleet.traces import NO_TRACES, Traces, read_traces
 from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
+from wattfed.client.fleet.columns import Columns, check_keys, number
+from wattfed.client.fleet.counters import exponential, uniform
+from wattfed.client.fleet.traces import NO_TRACES, Traces, read_traces
 
 _AT_FIRST, _DURATION = 3, 4  # subjects of the random numbers
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from client.fleet.columns import Columns, check_keys, number
-from client.fleet.hours import HOUR_S, hour_of_day, hours_between
 from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
+from wattfed.client.fleet.columns import Columns, check_keys, number
+from wattfed.client.fleet.hours import HOUR_S, hour_of_day, hours_between
 
 
 @dataclass(frozen=True, eq=False)

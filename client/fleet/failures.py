@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.fleet.columns import Columns, number
-from client.fleet.counters import exponential, uniform
 from powerctl.modes import BoolArray, FloatArray, IntArray
+from wattfed.client.fleet.columns import Columns, number
+from wattfed.client.fleet.counters import exponential, uniform
 
 _CRASH, _SILENCE = 1, 2  # subjects of the random numbers
 

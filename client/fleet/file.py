@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from client.fleet.columns import check_keys, check_whole
-from client.fleet.fleet import Fleet, Profiles
-from client.fleet.hours import HOUR_S
-from client.fleet.surroundings import TABLES, Surroundings
 from powerctl.boards import load_board
 from powerctl.bottleneck import idle_power_w
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.toml_files import catalogue_names, find_entry, read_toml
+from wattfed.client.fleet.columns import check_keys, check_whole
+from wattfed.client.fleet.fleet import Fleet, Profiles
+from wattfed.client.fleet.hours import HOUR_S
+from wattfed.client.fleet.surroundings import TABLES, Surroundings
 
-_CATALOGUE = resources.files("client") / "fleets"
+_CATALOGUE = resources.files("wattfed.client") / "fleets"
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 

@@ -9,11 +9,11 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from client.fleet.columns import Columns, number
-from client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile
-from client.fleet.surroundings import Surroundings
 from powerctl.modes import FloatArray
 from powerctl.rounds import Limits
+from wattfed.client.fleet.columns import Columns, number
+from wattfed.client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile
+from wattfed.client.fleet.surroundings import Surroundings
 
 
 @dataclass(frozen=True, eq=False)

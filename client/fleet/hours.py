@@ -29,7 +29,7 @@ def shape_of_day(value: str | Sequence[float]) -> FloatArray:
         Listing the named shapes; unless there are 24 numbers, none negative.
     """
     if isinstance(value, str):
-        shapes = read_toml(resources.files("client.fleet") / "shapes.toml")
+        shapes = read_toml(resources.files("wattfed.client.fleet") / "shapes.toml")
         if value not in shapes:
             raise UnknownName("shape", value, shapes, "; or 24 numbers, one an hour")
         value = shapes[value]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.fleet.columns import Columns, check_keys, number
-from client.fleet.hours import hour_of_day, shape_of_day
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray, IntArray
 from powerctl.workload import load_workload
+from wattfed.client.fleet.columns import Columns, check_keys, number
+from wattfed.client.fleet.hours import hour_of_day, shape_of_day
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from client.fleet.surroundings import QUIET, Surroundings
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray
 from powerctl.rounds import Limits
+from wattfed.client.fleet.surroundings import QUIET, Surroundings
 
 DEFAULT_LINK_MBIT_S = 100.0
 LIMITS = tuple(f.name for f in fields(Limits))

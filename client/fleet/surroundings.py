@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from client.fleet.availability import Availability
-from client.fleet.battery import Batteries
-from client.fleet.failures import Failures
-from client.fleet.inference import InferenceLoads
 from powerctl.modes import FloatArray, IntArray
+from wattfed.client.fleet.availability import Availability
+from wattfed.client.fleet.battery import Batteries
+from wattfed.client.fleet.failures import Failures
+from wattfed.client.fleet.inference import InferenceLoads
 
 
 class Conditions(NamedTuple):

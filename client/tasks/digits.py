@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from client.tasks.task import Samples
+from wattfed.client.tasks.task import Samples
 
 
 class Digits:

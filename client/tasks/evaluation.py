@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from client.tasks.task import Samples
+from wattfed.client.tasks.task import Samples
 
 
 class Evaluation(NamedTuple):

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from client.tasks.task import Samples
 from powerctl.errors import InvalidInput
+from wattfed.client.tasks.task import Samples
 
 _VARIANTS = 3  # patterns that carry one label
 _WAVES = 3  # of a pattern, in each direction

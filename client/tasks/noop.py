@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from client.tasks.task import Samples
+from wattfed.client.tasks.task import Samples
 
 _SAMPLES = 131_072  # enough for pools of 100,000 clients
 _TEST_SAMPLES = 10

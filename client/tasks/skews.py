@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from client.tasks.splitting import Split, _give_everyone_one, dirichlet_split
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import IntArray
+from wattfed.client.tasks.splitting import Split, _give_everyone_one, dirichlet_split
 
 
 def split_samples(labels: IntArray, n_clients: int, skew: str, seed: int) -> Split:

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from client.tasks.skews import split_samples
-from client.tasks.splitting import Split
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import FloatArray
-from strategies.named import parsed, values_of
+from wattfed.client.tasks.skews import split_samples
+from wattfed.client.tasks.splitting import Split
+from wattfed.strategies.named import parsed, values_of
 
 
 class Samples(NamedTuple):
@@ -60,22 +60,22 @@ def load_task(name: str, data_dir: str = "") -> Task:
     """
     kind, given = parsed("task", name)
     if kind in ("images-cnn", "images-mlp"):
-        from client.tasks.images import ImagesCnn, ImagesMlp
+        from wattfed.client.tasks.images import ImagesCnn, ImagesMlp
 
         images = ImagesCnn if kind == "images-cnn" else ImagesMlp
         return images(**values_of(kind, given, asdict(images())))
     if given:
         raise InvalidInput(f"{kind} takes no parameters, got {name!r}")
     if kind == "digits":
-        from client.tasks.digits import Digits
+        from wattfed.client.tasks.digits import Digits
 
         return Digits()
     if kind == "cifar10":
-        from client.tasks.cifar10 import Cifar10
+        from wattfed.client.tasks.cifar10 import Cifar10
 
         return Cifar10(Path(data_dir))
     if kind == "noop":
-        from client.tasks.noop import Noop
+        from wattfed.client.tasks.noop import Noop
 
         return Noop()
     raise UnknownName("task", name, TASK_NAMES)

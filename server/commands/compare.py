@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from server.commands.options import comparison_options
+from wattfed.server.commands.options import comparison_options
 
 if TYPE_CHECKING:
-    from server.comparison.grid import Comparison
+    from wattfed.server.comparison.grid import Comparison
 
 _COMPARE_EXAMPLES = """\b
 Examples:
@@ -41,11 +41,11 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
     More policies, numbers of clients and seeds may be added to a folder.
     """
-    from server.comparison.console import ComparisonProgress, print_tables
-    from server.comparison.folder import ComparisonFolder
-    from server.comparison.measures import measures_of
-    from server.comparison.report.building import build_report
-    from server.comparison.running import run_comparison
+    from wattfed.server.comparison.console import ComparisonProgress, print_tables
+    from wattfed.server.comparison.folder import ComparisonFolder
+    from wattfed.server.comparison.measures import measures_of
+    from wattfed.server.comparison.report.building import build_report
+    from wattfed.server.comparison.running import run_comparison
 
     folder = ComparisonFolder(Path(out))
     with ComparisonProgress() as progress:
@@ -69,6 +69,6 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
 )
 def report(folder: str, baseline: str) -> None:
     """Write FOLDER/report.html on a comparison or a run, with runs.csv and runs.jsonl beside it."""
-    from server.comparison.report.building import build_report
+    from wattfed.server.comparison.report.building import build_report
 
     click.echo(f"report: {build_report(Path(folder), baseline).resolve()}")

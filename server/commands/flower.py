@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from server.commands.options import run_options
+from wattfed.server.commands.options import run_options
 
 _EXAMPLES = """\b
 Examples:
@@ -25,9 +25,9 @@ def flower(**options: Any) -> None:
     """
     from pathlib import Path
 
-    from server.flower_run import run_on_flower
-    from server.simulation import check_simulation
-    from strategies.run_config import RunConfig
+    from wattfed.server.flower_run import run_on_flower
+    from wattfed.server.simulation import check_simulation
+    from wattfed.strategies.run_config import RunConfig
 
     for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
         if key != "fleet" or options[key].endswith(".toml"):

@@ -41,7 +41,7 @@ def keys(folder: Path, certificates: tuple[str, ...], nodes: tuple[str, ...]) ->
     """
     from powerctl import console
     from powerctl.errors import InvalidInput
-    from server.keys import Keys
+    from wattfed.server.keys import Keys
 
     made = Keys(folder)
     rows = [(str(made.authority), "every host, and who starts runs", "/etc/wattfed/ca.crt")]

@@ -46,8 +46,8 @@ def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from server.live.run import LiveRun
-    from server.live.text import lines_of, show
+    from wattfed.server.live.run import LiveRun
+    from wattfed.server.live.text import lines_of, show
 
     run, screen = LiveRun(folder), Console()
     if as_json:
@@ -77,8 +77,8 @@ def watch(folder: Path, host: str, port: int) -> None:
     FOLDER is as for `top`. The page is at /, the same as JSON at /run.json, and metrics for
     Prometheus at /metrics. Nothing can be changed through it; whoever reaches the port can read.
     """
-    from server.live.run import LiveRun
-    from server.live.web import WatchServer
+    from wattfed.server.live.run import LiveRun
+    from wattfed.server.live.web import WatchServer
 
     run = LiveRun(folder)
     run.look()  # raises where there is no run

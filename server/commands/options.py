@@ -19,7 +19,7 @@ def run_options(
     leave_out: Collection[str] = (), defaults: Mapping[str, Any] | None = None
 ) -> Callable[[Command], Command]:
     """One option per field of the run configuration; some may be left out or start elsewhere."""
-    from strategies.run_config import RunConfig, flag
+    from wattfed.strategies.run_config import RunConfig, flag
 
     def decorate(command: Command) -> Command:
         for item in reversed(fields(RunConfig)):
@@ -43,7 +43,7 @@ def comparison_options(command: Command) -> Command:
 
     It receives a `Comparison` as `comparison`, and `baseline` and `jobs`.
     """
-    from server.comparison.grid import REPLACED
+    from wattfed.server.comparison.grid import REPLACED
 
     @click.option(
         "--strategies",
@@ -86,8 +86,8 @@ def comparison_options(command: Command) -> Command:
     @run_options(leave_out=REPLACED, defaults=_COMPARED_BY_DEFAULT)
     @wraps(command)
     def run(**given: Any) -> None:
-        from server.comparison.grid import Comparison, split_names, split_numbers
-        from strategies.run_config import RunConfig, flag
+        from wattfed.server.comparison.grid import Comparison, split_names, split_numbers
+        from wattfed.strategies.run_config import RunConfig, flag
 
         own = {
             item.name: given.pop(item.name)

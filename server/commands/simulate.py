@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from server.commands.options import run_options
+from wattfed.server.commands.options import run_options
 
 if TYPE_CHECKING:
-    from server.history import FederationResult
-    from strategies.run_config import RunConfig
+    from wattfed.server.history import FederationResult
+    from wattfed.strategies.run_config import RunConfig
 
 _COMPARED_AT = 0.9  # accuracy, of runs without a target
 
@@ -42,9 +42,9 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
-    from server.simulation import check_simulation
-    from server.simulation import simulate as run_simulation
-    from strategies.run_config import RunConfig
+    from wattfed.server.simulation import check_simulation
+    from wattfed.server.simulation import simulate as run_simulation
+    from wattfed.strategies.run_config import RunConfig
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     ours = RunConfig(**options)
@@ -62,7 +62,7 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
 
 
 def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
-    from server.console import RunProgress
+    from wattfed.server.console import RunProgress
 
     if quiet:
         return run(config)
@@ -72,9 +72,15 @@ def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult
 
 
 def _finish(results: list[FederationResult], target_accuracy: float, as_json: bool) -> None:
-    from server.console import SUMMARY_HEADER, common_target, comparison, label, summary_rows
-    from server.history import summary
-    from server.plots import plot_accuracy
+    from wattfed.server.console import (
+        SUMMARY_HEADER,
+        common_target,
+        comparison,
+        label,
+        summary_rows,
+    )
+    from wattfed.server.history import summary
+    from wattfed.server.plots import plot_accuracy
 
     folder = results[0].folder
     plot = folder / "accuracy.png"

@@ -8,10 +8,10 @@ import click
 @click.command()
 def strategies() -> None:
     """List selection policies, aggregation strategies, fleets, tasks and workloads."""
-    from client.fleet import fleet_names
-    from client.tasks.task import TASK_NAMES
     from powerctl.workload import workload_names
-    from strategies.catalogue import aggregation_names, policy_names
+    from wattfed.client.fleet import fleet_names
+    from wattfed.client.tasks.task import TASK_NAMES
+    from wattfed.strategies.catalogue import aggregation_names, policy_names
 
     for what, names in (
         ("strategies", policy_names()),

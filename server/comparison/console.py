@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from powerctl import console
-from server.comparison.grid import Contender
-from server.comparison.measures import RunMeasures
-from server.comparison.running import Finished
-from server.comparison.statistics import Estimate
-from server.comparison.table import Line, Table, chosen_baseline, policies
+from wattfed.server.comparison.grid import Contender
+from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.running import Finished
+from wattfed.server.comparison.statistics import Estimate
+from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 
 _HEADER = (
     "strategy",

@@ -13,11 +13,11 @@ from typing import Any
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
-from server.comparison.grid import REPLACED, Comparison
-from server.history import FederationResult
-from server.recorded import is_finished, read_run
-from strategies.code_version import code_version
-from strategies.run_config import RunConfig
+from wattfed.server.comparison.grid import REPLACED, Comparison
+from wattfed.server.history import FederationResult
+from wattfed.server.recorded import is_finished, read_run
+from wattfed.strategies.code_version import code_hash
+from wattfed.strategies.run_config import RunConfig
 
 
 class ComparisonFolder:
@@ -105,9 +105,9 @@ class ComparisonFolder:
         return replace(new, **joined)
 
     def _check_code(self) -> None:
-        if (code := self._read().get("code")) != code_version():
+        if (code := self._read().get("code")) != code_hash():
             raise InvalidInput(
-                f"{self.path} was begun by other code ({code}, this is {code_version()}): its runs "
+                f"{self.path} was begun by other code ({code}, this is {code_hash()}): its runs "
                 "and new ones do not compare; give another folder"
             )
 
@@ -124,7 +124,7 @@ class ComparisonFolder:
 
     def _write(self, comparison: Comparison, n_clients: int) -> None:
         content = {
-            "code": code_version(),
+            "code": code_hash(),
             "clients": n_clients,
             "asked": comparison.record(),
         }

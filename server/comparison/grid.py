@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput
-from strategies.run_config import RunConfig
+from wattfed.strategies.run_config import RunConfig
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
 # what a comparison replaces in the configuration that its runs have in common
@@ -30,7 +30,7 @@ class Contender(NamedTuple):
     @classmethod
     def of(cls, config: RunConfig) -> Contender:
         """The contender of a run; strategies that choose modes themselves have the power joint."""
-        from strategies.catalogue import make_policy  # loads flwr, which --help must not
+        from wattfed.strategies.catalogue import make_policy  # loads flwr, which --help must not
 
         own = not hasattr(make_policy(config), "power")
         return cls(config.strategy, JOINT if own else config.power, config.per_round)

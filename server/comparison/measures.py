@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.rounds import RoundReport
-from server.comparison.folder import ComparisonFolder
-from server.comparison.grid import Comparison, Contender
-from server.history import FederationResult, best_accuracy, spending_to
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.grid import Comparison, Contender
+from wattfed.server.history import FederationResult, best_accuracy, spending_to
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput, PowerctlError
-from server.comparison.folder import ComparisonFolder
-from server.comparison.grid import Comparison
-from server.federation import NoClients
-from server.simulation import check_simulation, simulate
-from strategies.run_config import RunConfig
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.grid import Comparison
+from wattfed.server.federation import NoClients
+from wattfed.server.simulation import check_simulation, simulate
+from wattfed.strategies.run_config import RunConfig
 
 
 class Finished(NamedTuple):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from powerctl.errors import UnknownName
-from server.comparison.grid import JOINT, Contender
-from server.comparison.measures import RunMeasures
-from server.comparison.statistics import Estimate, mean_interval, ratio_interval
+from wattfed.server.comparison.grid import JOINT, Contender
+from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.statistics import Estimate, mean_interval, ratio_interval
 
 
 class Policy(NamedTuple):

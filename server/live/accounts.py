@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from powerctl.rounds import RoundReport
-from server.history import finite
+from wattfed.server.history import finite
 
 
 @dataclass

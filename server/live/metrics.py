@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from server.live.snapshot import Snapshot
-from server.live.words import TROUBLES
+from wattfed.server.live.snapshot import Snapshot
+from wattfed.server.live.words import TROUBLES
 
 MOST_CLIENTS = 100  # of a fleet whose clients have series of their own
 CONTENT_TYPE = CONTENT_TYPE_LATEST

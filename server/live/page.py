@@ -15,18 +15,18 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from server.comparison.report.charts import Chart, Series, line_chart
-from server.comparison.report.content import Look, accuracy_charts
-from server.comparison.report.rendering import environment
-from server.comparison.report.views import Curve
-from server.history import RoundRow
-from server.live.accounts import ClientAccount, RoundWork
-from server.live.snapshot import Snapshot
-from server.live.words import TROUBLES, state_of, troubles_of, under_way
+from wattfed.server.comparison.report.charts import Chart, Series, line_chart
+from wattfed.server.comparison.report.content import Look, accuracy_charts
+from wattfed.server.comparison.report.rendering import environment
+from wattfed.server.comparison.report.views import Curve
+from wattfed.server.history import RoundRow
+from wattfed.server.live.accounts import ClientAccount, RoundWork
+from wattfed.server.live.snapshot import Snapshot
+from wattfed.server.live.words import TROUBLES, state_of, troubles_of, under_way
 
 ROUNDS, CLIENTS = 100, 100  # in the page's tables
 _MEASURED, _PREDICTED = "measured", "predicted"
-_FILES = resources.files("server.live") / "templates"
+_FILES = resources.files("wattfed.server.live") / "templates"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _render(template: str, now: Snapshot, **more: Any) -> str:
 def _environment() -> Environment:
     shared = environment()
     assert shared.loader is not None
-    loader = ChoiceLoader([PackageLoader("server.live"), shared.loader])
+    loader = ChoiceLoader([PackageLoader("wattfed.server.live"), shared.loader])
     made = shared.overlay(loader=loader)
     made.filters.update(off=_off, state=state_of, troubles=troubles_of, under_way=under_way)
     made.tests["finite"] = math.isfinite

@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 from powerctl.errors import InvalidInput
-from server.history import RoundRow
-from server.live.accounts import ClientAccount, RoundWork
-from server.live.following import FollowedFile, Lines
-from server.live.snapshot import Snapshot, UnderWay
-from server.recorded import is_finished, read_config, report_of, row_of
+from wattfed.server.history import RoundRow
+from wattfed.server.live.accounts import ClientAccount, RoundWork
+from wattfed.server.live.following import FollowedFile, Lines
+from wattfed.server.live.snapshot import Snapshot, UnderWay
+from wattfed.server.recorded import is_finished, read_config, report_of, row_of
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
 

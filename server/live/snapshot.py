@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from server.history import RoundRow, finite, summary
-from server.live.accounts import ClientAccount, RoundWork
-from strategies.ledger import Ledger
-from strategies.run_config import RunConfig
+from wattfed.server.history import RoundRow, finite, summary
+from wattfed.server.live.accounts import ClientAccount, RoundWork
+from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.run_config import RunConfig
 
 MOST_CLIENTS = 1000  # in one record
 
@@ -72,7 +72,7 @@ class Snapshot:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """As `server.history.summary` has it; empty before there is a row."""
+        """As `wattfed.server.history.summary` has it; empty before there is a row."""
         return summary(self.config, self.rows, self.ledger) if self.rows else {}
 
     @property

@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.text import Text
 
 from powerctl.console import table_lines
-from server.history import RoundRow
-from server.live.accounts import ClientAccount, RoundWork
-from server.live.run import LiveRun
-from server.live.snapshot import Snapshot
-from server.live.words import TROUBLES, state_of, troubles_of, under_way
+from wattfed.server.history import RoundRow
+from wattfed.server.live.accounts import ClientAccount, RoundWork
+from wattfed.server.live.run import LiveRun
+from wattfed.server.live.snapshot import Snapshot
+from wattfed.server.live.words import TROUBLES, state_of, troubles_of, under_way
 
 ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
 _ROUND_COLUMNS = (

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from powerctl.errors import InvalidInput, PowerctlError
-from server.live.metrics import CONTENT_TYPE, render_metrics
-from server.live.page import render_page, render_view, script_hash
-from server.live.run import LiveRun
-from server.live.snapshot import Snapshot
-from server.live.words import state_of
+from wattfed.server.live.metrics import CONTENT_TYPE, render_metrics
+from wattfed.server.live.page import render_page, render_view, script_hash
+from wattfed.server.live.run import LiveRun
+from wattfed.server.live.snapshot import Snapshot
+from wattfed.server.live.words import state_of
 
 _HTML, _JSON, _TEXT = (
     f"{kind}; charset=utf-8" for kind in ("text/html", "application/json", "text/plain")

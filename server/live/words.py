@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 
-from server.history import RoundRow
-from server.live.snapshot import Snapshot, UnderWay
+from wattfed.server.history import RoundRow
+from wattfed.server.live.snapshot import Snapshot, UnderWay
 
 TROUBLES = (
     ("power_violations", "over power"),

@@ -14,11 +14,11 @@ import torch
 from flwr.common.logger import log
 from numpy.typing import NDArray
 
-from client.fleet import Fleet
-from client.local import ClientState, LocalClient
-from client.tasks.task import load_task
 from powerctl.rounds import RoundAssignment, RoundReport
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import Fleet
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.tasks.task import load_task
+from wattfed.strategies.run_config import RunConfig
 
 Numbers = dict[str, NDArray[Any]]
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from client.fleet import Fleet
 from powerctl.errors import InvalidInput
-from server.checkpoint_file import digest_of
-from server.run_identity import SUPERLINK_NODE_ID, join_run
-from server.virtual.clients import Instructions, Trained
-from server.virtual.pool import Pool
-from server.virtual.workers import Trains, trains
-from strategies.held import HeldReply
-from strategies.run_config import RunConfig
-from strategies.selecting import Answer, SelectingStrategy
-from strategies.state import State
+from wattfed.client.fleet import Fleet
+from wattfed.server.checkpoint_file import digest_of
+from wattfed.server.run_identity import SUPERLINK_NODE_ID, join_run
+from wattfed.server.virtual.clients import Instructions, Trained
+from wattfed.server.virtual.pool import Pool
+from wattfed.server.virtual.workers import Trains, trains
+from wattfed.strategies.held import HeldReply
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import Answer, SelectingStrategy
+from wattfed.strategies.state import State
 
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1

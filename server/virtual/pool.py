@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from client.choices import UNLEARNED, Choices, choices_of
-from client.fleet import Fleet
-from client.fleet.battery import Levels
-from client.fleet.profile import transfer_s
-from client.fleet.surroundings import CALM, Conditions
-from client.local import ClientState, training_workload
-from client.serving import NO_SERVICE, Beside, beside, service_of
-from client.tasks.task import client_indices, client_labels, load_task
 from powerctl.device import open_device
 from powerctl.modes import IntArray
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import FRONT_POINTS
-from strategies.offers import Offers
-from strategies.run_config import RunConfig
-from strategies.state import State
+from wattfed.client.choices import UNLEARNED, Choices, choices_of
+from wattfed.client.fleet import Fleet
+from wattfed.client.fleet.battery import Levels
+from wattfed.client.fleet.profile import transfer_s
+from wattfed.client.fleet.surroundings import CALM, Conditions
+from wattfed.client.local import ClientState, training_workload
+from wattfed.client.serving import NO_SERVICE, Beside, beside, service_of
+from wattfed.client.tasks.task import client_indices, client_labels, load_task
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.state import State
 
 
 class Pool:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from client.fleet import load_fleet
-from client.local import ClientState
 from powerctl.errors import PowerctlError
 from powerctl.rounds import RoundAssignment
-from server.virtual.clients import Clients, Instructions, Trained
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import load_fleet
+from wattfed.client.local import ClientState
+from wattfed.server.virtual.clients import Clients, Instructions, Trained
+from wattfed.strategies.run_config import RunConfig
 
 Jobs = Sequence[tuple[RoundAssignment, ClientState]]
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds

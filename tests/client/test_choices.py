@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from client.choices import choices_of
 from powerctl.boards import load_board
 from powerctl.modes import ModeArrays
 from powerctl.powertrain.fitted import FittedPredictor
@@ -15,6 +14,7 @@ from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.rounds import front_within
 from powerctl.workload import load_workload
+from wattfed.client.choices import choices_of
 
 LEARNED = [(0.0, 0.0, 0.0), (0.031, -0.047, 1.0), (-0.4, 0.2, 7.0), (0.1234567, 0.07654321, 3.0)]
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.fleet import load_fleet
-from client.local import ClientState, LocalClient
 from powerctl.rounds import RoundAssignment
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import load_fleet
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.strategies.run_config import RunConfig
 
 CONFIG = RunConfig(task="noop", local_epochs=1)
 

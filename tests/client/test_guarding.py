@@ -10,11 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from client.agent.engine import Engine
-from client.agent.turns import TurnDevice
-from client.fleet import ClientProfile
-from client.local import ClientState, LocalClient
-from client.training import execute_plan
 from powerctl.boards import load_board
 from powerctl.device import open_device
 from powerctl.devices.host import HostDevice
@@ -25,7 +20,12 @@ from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.pagoda.meters import Meter
 from powerctl.rounds import Front, Limits, RoundAssignment, RoundPlan
 from powerctl.workload import load_workload
-from strategies.run_config import RunConfig
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.turns import TurnDevice
+from wattfed.client.fleet import ClientProfile
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.training import execute_plan
+from wattfed.strategies.run_config import RunConfig
 
 JOB = load_workload("mobilenetv3-train")
 BOARD = load_board("orin-nano")

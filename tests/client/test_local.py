@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from client.fleet import ClientProfile
-from client.local import ClientState, LocalClient
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.rounds import Limits, RoundAssignment
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import ClientProfile
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.strategies.run_config import RunConfig
 
 CONFIG = RunConfig()
 

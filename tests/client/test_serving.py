@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.choices import UNLEARNED, choices_of
-from client.serving import Service, ServingDevice, beside, served
 from powerctl.device import open_device
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload
+from wattfed.client.choices import UNLEARNED, choices_of
+from wattfed.client.serving import Service, ServingDevice, beside, served
 
 TRAIN, INFER = load_workload("mobilenetv3-train"), load_workload("mobilenetv3-infer")
 

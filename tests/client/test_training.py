@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from client.tasks.task import load_task
-from client.training import LocalTraining, execute_plan
 from powerctl.boards import load_board
 from powerctl.devices.twin import NO_VARIATION, Twin
 from powerctl.rounds import RoundPlan, Segment
 from powerctl.workload import load_workload
+from wattfed.client.tasks.task import load_task
+from wattfed.client.training import LocalTraining, execute_plan
 
 BOARD, JOB = load_board("orin-agx"), load_workload("mobilenetv3-train")
 FAST, SLOW = BOARD.space.maximum, BOARD.space.parse("8c/1190/624/2133")

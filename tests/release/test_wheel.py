@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from server.cli import cli
+from wattfed.server.cli import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("powerctl", "client", "server", "strategies")
+FOLDERS = {
+    "powerctl": "powerctl",
+    **{n: f"wattfed/{n}" for n in ("client", "server", "strategies")},
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +32,12 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_all_files_of_the_packages_are_in_it_and_nothing_else(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    command = ["git", "ls-files", *PACKAGES]
+    command = ["git", "ls-files", *FOLDERS]
     tracked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert set(tracked.split()) <= packed
-    assert {name.split("/")[0] for name in packed} == set(PACKAGES)
+    folders = (name.partition("/")[::2] for name in tracked.split())
+    assert {f"{FOLDERS[folder]}/{path}" for folder, path in folders} <= packed
+    assert {"wattfed/__init__.py", "wattfed/py.typed"} <= packed
+    assert {name.split("/")[0] for name in packed} == {"powerctl", "wattfed"}
 
 
 def test_the_version_is_that_of_the_project(wheel):

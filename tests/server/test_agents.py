@@ -16,16 +16,16 @@ import grpc
 import pytest
 import torch
 
-from client.agent import tensors
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.tasks.task import load_task
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.sysfs import Sysfs
-from strategies.run_config import RunConfig
 from tests.federation import COMPLETED, Federation
 from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
+from wattfed.client.agent import tensors
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.tasks.task import load_task
+from wattfed.strategies.run_config import RunConfig
 
 LONG_S = 300  # a busy machine takes minutes for what an idle one does in 30 s
 
@@ -39,7 +39,7 @@ class AgentProcess:
         self.board = make_fake_board("orin-agx", "6", folder / "board")
         self.found = settings(self.board)
         self.socket = str(folder / "a.sock")
-        self._command = [sys.executable, "-m", "client.agent.cli", "serve"]
+        self._command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve"]
         self._command += ["--device", f"jetson:{self.board.root}", "--socket", self.socket]
         self._command += ["--state-dir", str(folder / "state"), "--latency", "500ms"]
         self._command += ["--model", f"digits={model},task=digits"]

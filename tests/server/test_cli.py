@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from server.cli import main
+from wattfed.server.cli import main
 
 
 def wattfed(*arguments, cwd):
-    code = "import sys; from server.cli import main; sys.argv[0] = 'wattfed'; main()"
+    code = "import sys; from wattfed.server.cli import main; sys.argv[0] = 'wattfed'; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from server.console import row_line
-from server.history import RoundRow
-from strategies.ledger import Ledger
 from tests.strategies.offers_of import report
+from wattfed.server.console import row_line
+from wattfed.server.history import RoundRow
+from wattfed.strategies.ledger import Ledger
 
 
 def line_of(*reports):

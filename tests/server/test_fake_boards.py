@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from client.app import app
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.rails import find_rails
 from powerctl.jetson.sysfs import Sysfs
-from server.federation import run_federation
-from server.in_process_grid import InProcessGrid
-from strategies.run_config import RunConfig
 from tests.powerctl.daemon.conftest import serve, start  # noqa: F401, fixtures
 from tests.powerctl.jetson.conftest import settings
+from wattfed.client.app import app
+from wattfed.server.federation import run_federation
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.strategies.run_config import RunConfig
 
 FLEET = [  # board, JetPack, and what its node may spend
     ("orin-agx", "6", {"power-w": 30.0}),

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.tasks.evaluation import evaluate
-from client.tasks.task import load_task
-from server.flower_ports import ONE_PORT_SINCE, flower_version
-from server.flower_run import run_on_flower
-from server.flower_tools import FlowerRunFailed
-from server.simulation import simulate
-from strategies.run_config import RunConfig
 from tests.federation import COMPLETED, Federation, await_file
+from wattfed.client.tasks.evaluation import evaluate
+from wattfed.client.tasks.task import load_task
+from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_version
+from wattfed.server.flower_run import run_on_flower
+from wattfed.server.flower_tools import FlowerRunFailed
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from server.history import RoundRow, best_accuracy, spending_to
-from strategies.ledger import Ledger
 from tests.strategies.offers_of import report
+from wattfed.server.history import RoundRow, best_accuracy, spending_to
+from wattfed.strategies.ledger import Ledger
 
 
 def history():

@@ -6,10 +6,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from client.app import app as honest
-from server.federation import run_federation
-from server.in_process_grid import InProcessGrid
-from strategies.run_config import RunConfig
+from wattfed.client.app import app as honest
+from wattfed.server.federation import run_federation
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.strategies.run_config import RunConfig
 
 N_CLIENTS, HOSTILE = 10, (0, 1)
 app = ClientApp()

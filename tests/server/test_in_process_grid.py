@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
 from powerctl.errors import InvalidInput
-from server.in_process_grid import InProcessGrid
+from wattfed.server.in_process_grid import InProcessGrid
 
 N_NODES = 4
 BROKEN = 2

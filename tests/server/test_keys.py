@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from powerctl.errors import InvalidInput
-from server.cli import cli
-from server.keys import Keys
+from wattfed.server.cli import cli
+from wattfed.server.keys import Keys
 
 
 @pytest.fixture

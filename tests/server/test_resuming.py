@@ -17,20 +17,20 @@ import pytest
 from click.testing import CliRunner
 from flwr.app import ArrayRecord
 
-from client.app import app as client_app
-from client.fleet import load_fleet
 from powerctl.errors import InvalidInput
-from server.checkpoint_file import from_bytes, to_bytes
-from server.checkpoints import Checkpoints
-from server.cli import cli
-from server.federation import run_federation
-from server.in_process_grid import InProcessGrid
-from server.recorded import read_config
-from server.run_identity import join_run
-from server.simulation import simulate
-from strategies.catalogue import aggregation_names, policy_names
-from strategies.run_config import RunConfig
 from tests.fleets import WILD
+from wattfed.client.app import app as client_app
+from wattfed.client.fleet import load_fleet
+from wattfed.server.checkpoint_file import from_bytes, to_bytes
+from wattfed.server.checkpoints import Checkpoints
+from wattfed.server.cli import cli
+from wattfed.server.federation import run_federation
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.server.recorded import read_config
+from wattfed.server.run_identity import join_run
+from wattfed.server.simulation import simulate
+from wattfed.strategies.catalogue import aggregation_names, policy_names
+from wattfed.strategies.run_config import RunConfig
 
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
 WATTFED = Path(sys.executable).with_name("wattfed")

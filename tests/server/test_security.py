@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from server.flower_ports import ONE_PORT_SINCE, flower_version
-from server.flower_tools import FlowerRunFailed
-from server.keys import Keys
 from tests.federation import Federation
+from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_version
+from wattfed.server.flower_tools import FlowerRunFailed
+from wattfed.server.keys import Keys
 
 NODES = [{"partition-id": 0, "num-partitions": 1}]
 

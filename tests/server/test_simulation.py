@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from client.tasks.evaluation import evaluate
-from client.tasks.task import load_task
 from powerctl.errors import InvalidInput, UnknownName
-from server.federation import NoClients
-from server.recorded import read_run
-from server.simulation import simulate
-from strategies.run_config import RunConfig
+from wattfed.client.tasks.evaluation import evaluate
+from wattfed.client.tasks.task import load_task
+from wattfed.server.federation import NoClients
+from wattfed.server.recorded import read_run
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_digits_are_learned_inside_every_limit(default_run):
     for report in reports:
         spent[report.client] = spent.get(report.client, 0.0) + report.energy_j
         assert report.time_s + report.transfer_s <= report.deadline_s
-    from client.fleet import load_fleet
+    from wattfed.client.fleet import load_fleet
 
     for profile in load_fleet("twenty-jetsons"):
         assert spent.get(profile.client, 0.0) <= profile.limits.energy_budget_j

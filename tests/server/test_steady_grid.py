@@ -7,8 +7,8 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from server.in_process_grid import InProcessGrid
-from server.steady_grid import SteadyGrid
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.server.steady_grid import SteadyGrid
 
 app = ClientApp()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from server.cli import cli
-from server.commands.launching import UNITS
+from wattfed.server.cli import cli
+from wattfed.server.commands.launching import UNITS
 
 
 def printed(unit: str) -> str:

@@ -8,11 +8,11 @@ from flwr.app import ArrayRecord
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import RoundAssignment
-from strategies.closing import Closing, Flights
-from strategies.held import HeldReply
-from strategies.ledger import Ledger
-from strategies.updates import Base, Update, replies_to_aggregate
 from tests.strategies.offers_of import report
+from wattfed.strategies.closing import Closing, Flights
+from wattfed.strategies.held import HeldReply
+from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.updates import Base, Update, replies_to_aggregate
 
 
 def flights(closing, server_round, times_s, known=None):

@@ -1,12 +1,55 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from powerctl.errors import InvalidInput
-from strategies.code_version import check_code_version, code_version
+from wattfed.strategies.code_version import check_code_version, code_version
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_same_code_is_accepted_and_other_code_named_with_its_folder():
     check_code_version(code_version())
     with pytest.raises(InvalidInput, match="server runs 0123.*start it in the folder of the app"):
         check_code_version("0123")
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """Another checkout, whose files can be edited."""
+    for name in ("client", "strategies", "powerctl"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "wattfed").mkdir()
+    shutil.copy(ROOT / "wattfed" / "__init__.py", tmp_path / "wattfed")
+    return tmp_path
+
+
+def check_there(checkout: Path, version: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import sys; from wattfed.strategies.code_version import check_code_version\n"
+        "check_code_version(sys.argv[1])"
+    )
+    command = [sys.executable, "-c", code, version]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+
+
+def test_an_edited_comment_or_docstring_is_the_same_code(checkout):
+    module = checkout / "client" / "gate.py"
+    text = module.read_text()
+    assert text.startswith('"""The gate:')
+    module.write_text(text.replace("The gate:", "A gate:", 1) + "\n# a comment\n")
+    assert check_there(checkout, code_version()).returncode == 0
+
+
+def test_an_edited_number_is_other_code(checkout):
+    module = checkout / "powerctl" / "rounds.py"
+    text = module.read_text()
+    assert "SWITCH_S = 0.2" in text
+    module.write_text(text.replace("SWITCH_S = 0.2", "SWITCH_S = 0.3"))
+    done = check_there(checkout, code_version())
+    assert done.returncode != 0 and f"from {checkout}" in done.stderr

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.energy_budget import EnergyBudget, most_utility_within
-from strategies.offers import Offers
-from strategies.state import restore, state_of
 from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.energy_budget import EnergyBudget, most_utility_within
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.state import restore, state_of
 
 
 def cost_j(offers, chosen, deadline_s):

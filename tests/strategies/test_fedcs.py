@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.rounds import TIME_RESERVE
-from strategies.fedcs import FedCS, serial_greedy
-from strategies.offers import Offers
 from tests.strategies.offers_of import clients, offer, rng
+from wattfed.strategies.fedcs import FedCS, serial_greedy
+from wattfed.strategies.offers import Offers
 
 SECONDS = st.lists(st.floats(0, 20), min_size=1, max_size=8)
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.haccs import HACCS, cluster_weights, draw_clusters
-from strategies.label_clusters import cluster_centres, nearest_centre, root_shares
-from strategies.offers import Offers
 from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.haccs import HACCS, cluster_weights, draw_clusters
+from wattfed.strategies.label_clusters import cluster_centres, nearest_centre, root_shares
+from wattfed.strategies.offers import Offers
 
 KINDS = [(9, 1, 0), (0, 9, 1), (1, 0, 9)]
 

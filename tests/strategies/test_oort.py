@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.eafl import EAFL
-from strategies.experience import statistical_utility
-from strategies.offers import Offers
-from strategies.oort import Oort, as_in_fedscale
 from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.eafl import EAFL
+from wattfed.strategies.experience import statistical_utility
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.oort import Oort, as_in_fedscale
 
 EVER = {"exploration": 0.0, "least_exploration": 0.0}  # exploit whoever is known
 

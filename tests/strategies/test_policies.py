@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import POWER_POLICIES, SWITCH_S, TIME_RESERVE, Held
-from strategies.catalogue import (
+from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.catalogue import (
     aggregation_names,
     make_aggregation,
     make_policy,
     policy_names,
     policy_parameters,
 )
-from strategies.delivery import Delivery
-from strategies.fedcs import FedCS
-from strategies.offers import Offers
-from strategies.pace import Pace
-from strategies.random_selection import RandomSelection
-from strategies.run_config import RunConfig
-from strategies.tifl import TiFL
-from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.delivery import Delivery
+from wattfed.strategies.fedcs import FedCS
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.pace import Pace
+from wattfed.strategies.random_selection import RandomSelection
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.tifl import TiFL
 
 POLICIES = policy_names()
 

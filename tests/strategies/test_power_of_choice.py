@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from strategies.offers import Offers
-from strategies.power_of_choice import PowerOfChoice
 from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.power_of_choice import PowerOfChoice
 
 
 def alike(n):

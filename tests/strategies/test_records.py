@@ -8,8 +8,8 @@ from flwr.app import ConfigRecord
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
-from strategies.records import decode, encode
 from tests.strategies.offers_of import offer, report
+from wattfed.strategies.records import decode, encode
 
 
 def through_the_wire(record):

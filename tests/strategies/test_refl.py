@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from powerctl.errors import UnknownName
-from strategies.offers import Offers
-from strategies.refl import REFL
-from strategies.staleness import STALENESS_RULES, staleness_weights
 from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.refl import REFL
+from wattfed.strategies.staleness import STALENESS_RULES, staleness_weights
 
 
 def alike(n, **changes):

@@ -9,10 +9,10 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from powerctl.errors import InvalidInput
-from server.in_process_grid import InProcessGrid
-from strategies.catalogue import make_aggregation
-from strategies.run_config import RunConfig
 from tests.strategies.test_selecting import app
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.strategies.catalogue import make_aggregation
+from wattfed.strategies.run_config import RunConfig
 
 START = [np.float32([1.0, 1.0]), np.array([7])]  # weights, and a counter
 

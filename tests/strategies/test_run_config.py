@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from strategies.run_config import RunConfig
+from wattfed.strategies.run_config import RunConfig
 
 if sys.version_info >= (3, 11):
     import tomllib

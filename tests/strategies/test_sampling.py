@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.sampling import smallest, weighted_sample
 from tests.strategies.offers_of import rng
+from wattfed.strategies.sampling import smallest, weighted_sample
 
 
 def test_chances_are_in_proportion_to_weights():

@@ -10,13 +10,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from powerctl.rounds import RoundAssignment, RoundReport
-from server.in_process_grid import InProcessGrid
-from strategies.all_clients import AllClients
-from strategies.catalogue import make_aggregation
-from strategies.records import ASSIGNMENT, OFFER, REPORT, decode, encode
-from strategies.run_config import RunConfig
-from strategies.selecting import SelectingStrategy
 from tests.strategies.offers_of import offer, report
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.strategies.all_clients import AllClients
+from wattfed.strategies.catalogue import make_aggregation
+from wattfed.strategies.records import ASSIGNMENT, OFFER, REPORT, decode, encode
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
 
 app = ClientApp()
 START = [np.zeros((2, 3), dtype=np.float32), np.ones(4, dtype=np.float32)]

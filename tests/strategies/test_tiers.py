@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.offers import Offers
-from strategies.round_robin_tiers import RoundRobinTiers
-from strategies.speed_tiers import speed_tiers
-from strategies.tifl import TiFL, tier_chances
 from tests.strategies.offers_of import clients, offer, report, rng
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.round_robin_tiers import RoundRobinTiers
+from wattfed.strategies.speed_tiers import speed_tiers
+from wattfed.strategies.tifl import TiFL, tier_chances
 
 ALL = np.ones(4, dtype=bool)
 

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from client.agent.proto import agent_pb2 as client_dot_agent_dot_proto_dot_agent__pb2
+from wattfed.client.agent.proto import agent_pb2 as client_dot_agent_dot_proto_dot_agent__pb2
 
 GRPC_GENERATED_VERSION = '1.67.1'
 GRPC_VERSION = grpc.__version__

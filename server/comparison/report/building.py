@@ -12,15 +12,15 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from powerctl.errors import InvalidInput
-from server.comparison.folder import ComparisonFolder
-from server.comparison.grid import REPLACED, Comparison
-from server.comparison.measures import RunMeasures
-from server.comparison.report.content import arrange
-from server.comparison.report.rendering import render
-from server.comparison.report.views import RunView, view_of
-from server.comparison.table import chosen_baseline
-from server.history import FederationResult
-from server.recorded import is_finished, read_run
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.grid import REPLACED, Comparison
+from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.report.content import arrange
+from wattfed.server.comparison.report.rendering import render
+from wattfed.server.comparison.report.views import RunView, view_of
+from wattfed.server.comparison.table import chosen_baseline
+from wattfed.server.history import FederationResult
+from wattfed.server.recorded import is_finished, read_run
 
 _USUAL_TARGET = 0.9  # of a run without one
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.comparison.grid import Contender
-from server.comparison.report.charts import (
+from wattfed.server.comparison.grid import Contender
+from wattfed.server.comparison.report.charts import (
     Chart,
     Series,
     Tick,
@@ -18,10 +18,10 @@ from server.comparison.report.charts import (
     range_of_accuracies,
     ticks,
 )
-from server.comparison.report.views import Curve, RoundView, RunView, Troubles
-from server.comparison.statistics import Estimate, mean_interval
-from server.comparison.table import Line, Policy, Table
-from strategies.run_config import RunConfig
+from wattfed.server.comparison.report.views import Curve, RoundView, RunView, Troubles
+from wattfed.server.comparison.statistics import Estimate, mean_interval
+from wattfed.server.comparison.table import Line, Policy, Table
+from wattfed.strategies.run_config import RunConfig
 
 COLOURS = 9  # of the style sheet
 _STRIPES = 100  # most bars in a picture of participations

@@ -9,10 +9,10 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from server.comparison.report.content import Content
-from server.comparison.statistics import Estimate
+from wattfed.server.comparison.report.content import Content
+from wattfed.server.comparison.statistics import Estimate
 
-_TEMPLATES = resources.files("server.comparison.report") / "templates"
+_TEMPLATES = resources.files("wattfed.server.comparison.report") / "templates"
 _NONE = "\N{EN DASH}"
 
 
@@ -25,7 +25,7 @@ def render(content: Content) -> str:
 def environment() -> Environment:
     """The templates of the report, with its filters: other pages take them too."""
     made = Environment(
-        loader=PackageLoader("server.comparison.report"),
+        loader=PackageLoader("wattfed.server.comparison.report"),
         autoescape=select_autoescape(["html", "j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -9,9 +9,9 @@ import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.rounds import RoundReport
-from server.comparison.grid import Contender
-from server.comparison.measures import RunMeasures, measure, participations
-from server.history import FederationResult, RoundRow
+from wattfed.server.comparison.grid import Contender
+from wattfed.server.comparison.measures import RunMeasures, measure, participations
+from wattfed.server.history import FederationResult, RoundRow
 
 
 @dataclass(frozen=True)

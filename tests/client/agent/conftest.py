@@ -14,12 +14,12 @@ import grpc
 import pytest
 import torch
 
-from client.agent import tensors
-from client.agent.opening import open_kept
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.server import Agent
-from client.agent.settings import ModelFile, Settings
+from wattfed.client.agent import tensors
+from wattfed.client.agent.opening import open_kept
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.server import Agent
+from wattfed.client.agent.settings import ModelFile, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 20

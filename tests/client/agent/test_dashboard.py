@@ -9,12 +9,12 @@ import urllib.request
 
 import pytest
 
-from client.agent.metrics import Metrics
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.gate import Gate
 from tests.client.agent.conftest import ROOT, TIMEOUT_S, request, status_of
 from tests.client.agent.test_rounds import NODE, configs
+from wattfed.client.agent.metrics import Metrics
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.gate import Gate
 
 DASHBOARD = json.loads((ROOT / "docs" / "grafana-agent.json").read_text())
 NAME = re.compile(r"wattfed_\w+")

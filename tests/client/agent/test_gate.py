@@ -6,23 +6,23 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from client.agent.framing import SUFFIX
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.gate import Gate, GateUnavailable, LeaseExceeded, NoGate, TurnRefused, find_gate
 from powerctl.errors import InvalidInput
 from tests.client.agent.conftest import TIMEOUT_S, process
+from wattfed.client.agent.framing import SUFFIX
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.gate import Gate, GateUnavailable, LeaseExceeded, NoGate, TurnRefused, find_gate
 
 HOLD = """
 import sys, time
-from client.gate import Gate
+from wattfed.client.gate import Gate
 with Gate("holder", socket=sys.argv[1], serve_late=True).minibatch(sys.argv[2]):
     print("held")
     time.sleep(600)
 """
 TAKE_TURNS = """
 import fcntl, sys
-from client.gate import Gate
+from wattfed.client.gate import Gate
 gate = Gate(socket=sys.argv[1], serve_late=True, latency_s=5)
 with open(sys.argv[2], "w") as file:
     for number in range(200):

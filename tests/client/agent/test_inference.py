@@ -5,13 +5,13 @@ import grpc
 import pytest
 import torch
 
-from client.agent import tensors
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.settings import Limits, ModelFile
-from client.gate import Gate
-from client.tasks.task import load_task
 from tests.client.agent.conftest import TIMEOUT_S, request, status_of
+from wattfed.client.agent import tensors
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.settings import Limits, ModelFile
+from wattfed.client.gate import Gate
+from wattfed.client.tasks.task import load_task
 
 
 def value(reply) -> float:

@@ -9,15 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.agent import tensors
-from client.agent.engine import Engine
-from client.agent.found_mode import KeptDevice
-from client.agent.knowledge import Knowledge
-from client.agent.limits import ByteLimit, RateLimit, Refused
-from client.agent.members import Members
-from client.agent.opening import open_kept
-from client.agent.settings import ModelFile, parse_model, read_settings
-from client.agent.tickets import Ticket
 from powerctl.boards import load_board
 from powerctl.device import excess_c
 from powerctl.devices.host import HostDevice
@@ -31,10 +22,19 @@ from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.workload import Workload, load_workload
-from strategies.run_config import RunConfig
 from tests.client.agent.conftest import process
 from tests.powerctl.jetson.conftest import settings
 from tests.powerctl.jetson.conftest import settings as board_settings
+from wattfed.client.agent import tensors
+from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.found_mode import KeptDevice
+from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.limits import ByteLimit, RateLimit, Refused
+from wattfed.client.agent.members import Members
+from wattfed.client.agent.opening import open_kept
+from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
+from wattfed.client.agent.tickets import Ticket
+from wattfed.strategies.run_config import RunConfig
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
 DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
@@ -214,7 +214,7 @@ def test_a_jetson_keeps_what_it_found_itself_and_only_restores(tmp_path):
 APPLY = """
 import sys, time
 from pathlib import Path
-from client.agent.opening import open_kept
+from wattfed.client.agent.opening import open_kept
 device = open_kept(sys.argv[1], Path(sys.argv[2]))
 device.apply(device.space.minimum)
 print("applied")

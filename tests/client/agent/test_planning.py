@@ -9,10 +9,6 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.settings import PlanSettings, read_settings
-from client.agent.top import describe_plan
 from powerctl.boards import load_board
 from powerctl.bottleneck import minibatch_cost
 from powerctl.errors import InvalidInput
@@ -20,6 +16,10 @@ from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.workload import load_workload
 from tests.client.agent.conftest import TIMEOUT_S, request
 from tests.client.agent.test_rounds import result_of, train_request
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.settings import PlanSettings, read_settings
+from wattfed.client.agent.top import describe_plan
 
 PLAN = PlanSettings(
     power_w=25.0, training="mobilenetv3-train", period_s=0.2, window_s=2.0, quick_s=1.0

@@ -9,14 +9,14 @@ import sys
 import grpc
 import pytest
 
-from client.agent.connecting import connect
-from client.agent.framing import SUFFIX
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
 from powerctl.errors import PowerctlError
-from server.keys import Keys
 from tests.client.agent.conftest import TIMEOUT_S, status_of
 from tests.client.agent.test_rounds import NODE, result_of, train_request
+from wattfed.client.agent.connecting import connect
+from wattfed.client.agent.framing import SUFFIX
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.server.keys import Keys
 
 NOBODY = 65534
 _CONNECT = """

@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.agent.connecting import connect
-from client.agent.opening import claim_state
-from client.agent.proto import agent_pb2 as pb
-from client.agent.proto import agent_pb2_grpc as rpc
-from client.agent.settings import read_settings
-from client.gate import Gate
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from tests.client.agent.conftest import ROOT, TIMEOUT_S, request, status_of
+from wattfed.client.agent.connecting import connect
+from wattfed.client.agent.opening import claim_state
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.settings import read_settings
+from wattfed.client.gate import Gate
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MODE = "4c/1190/624/2133"
@@ -146,7 +146,7 @@ def test_the_status_counts_requests_and_names_the_mode_and_the_source_of_energy(
 
 def test_metrics_are_to_be_had_in_prometheus_form(start, settings):
     pytest.importorskip("prometheus_client")
-    from client.agent.metrics import Metrics
+    from wattfed.client.agent.metrics import Metrics
 
     agent = start(settings, Metrics(), metrics="127.0.0.1:0")
     with agent.channel() as channel:
@@ -169,7 +169,7 @@ def test_metrics_are_to_be_had_in_prometheus_form(start, settings):
 
 def serving(tmp_path, *options: str) -> subprocess.Popen:
     """A `wattfed-agent serve` process that answers."""
-    command = [sys.executable, "-m", "client.agent.cli", "serve", *options]
+    command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", *options]
     command += ["--socket", str(tmp_path / "p.sock"), "--state-dir", str(tmp_path / "p")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     lines = []
@@ -227,7 +227,7 @@ def test_a_second_agent_of_a_state_directory_is_told_so(tmp_path):
 
 
 def test_tcp_without_tls_or_with_a_token_that_others_may_read_is_no_setting(tls):
-    from client.agent.security import read_tokens
+    from wattfed.client.agent.security import read_tokens
 
     with pytest.raises(InvalidInput, match="--tls-cert"):
         read_settings(None, listen="0.0.0.0:1")
@@ -239,7 +239,7 @@ def test_tcp_without_tls_or_with_a_token_that_others_may_read_is_no_setting(tls)
 def test_help_shows_examples_and_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['wattfed-agent', '--help']\n"
-        "from client.agent.cli import main\n"
+        "from wattfed.client.agent.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(sorted({'numpy', 'torch', 'flwr', 'grpc', 'rich'} & set(sys.modules)))"
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.fleet.availability import MeanTimes, Renewal
+from wattfed.client.fleet.availability import MeanTimes, Renewal
 
 N = 40
 clocks = st.lists(st.floats(0, 5e4), min_size=1, max_size=6)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.fleet.battery import Batteries, Levels
+from wattfed.client.fleet.battery import Batteries, Levels
 
 ALL = np.arange(3)
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from client.fleet.counters import uniform
-from client.fleet.failures import Failures
-from client.fleet.hours import hour_of_day, hours_between, shape_of_day
+from wattfed.client.fleet.counters import uniform
+from wattfed.client.fleet.failures import Failures
+from wattfed.client.fleet.hours import hour_of_day, hours_between, shape_of_day
 
 N = 20_000
 EVERYONE = np.arange(N)

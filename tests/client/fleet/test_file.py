@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from client.fleet import load_fleet, profile_from_node_config
 from powerctl.errors import InvalidInput, UnknownName
+from wattfed.client.fleet import load_fleet, profile_from_node_config
 
 
 def fleet(tmp_path, text):

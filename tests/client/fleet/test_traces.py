@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.fleet import load_fleet
-from client.fleet.traces import Traces, read_traces
 from powerctl.errors import InvalidInput
+from wattfed.client.fleet import load_fleet
+from wattfed.client.fleet.traces import Traces, read_traces
 
 
 def fedscale(tmp_path, *traces):

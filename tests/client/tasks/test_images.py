@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from client.tasks.evaluation import evaluate
-from client.tasks.task import load_task
-from client.training import LocalTraining
 from powerctl.errors import InvalidInput, UnknownName
+from wattfed.client.tasks.evaluation import evaluate
+from wattfed.client.tasks.task import load_task
+from wattfed.client.training import LocalTraining
 
 
 @pytest.mark.parametrize("name", ["images-cnn", "images-mlp"])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.tasks.skews import split_samples
-from client.tasks.task import client_labels, load_task
 from powerctl.errors import InvalidInput, UnknownName
+from wattfed.client.tasks.skews import split_samples
+from wattfed.client.tasks.task import client_labels, load_task
 
 LABELS = np.arange(20_000) % 10
 N = 100

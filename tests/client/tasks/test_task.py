@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.tasks.evaluation import evaluate
-from client.tasks.splitting import dirichlet_split
-from client.tasks.task import load_task
 from powerctl.errors import InvalidInput, UnknownName
+from wattfed.client.tasks.evaluation import evaluate
+from wattfed.client.tasks.splitting import dirichlet_split
+from wattfed.client.tasks.task import load_task
 
 
 @given(

@@ -11,8 +11,8 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from strategies.records import OFFER, REPORT, encode
 from tests.strategies.offers_of import offer, report
+from wattfed.strategies.records import OFFER, REPORT, encode
 
 app = ClientApp()
 

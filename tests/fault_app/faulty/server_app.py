@@ -8,10 +8,10 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from strategies.all_clients import AllClients
-from strategies.catalogue import make_aggregation
-from strategies.run_config import RunConfig
-from strategies.selecting import SelectingStrategy
+from wattfed.strategies.all_clients import AllClients
+from wattfed.strategies.catalogue import make_aggregation
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
 
 app = ServerApp()
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from client.fleet import ClientProfile
-from client.local import ClientState, LocalClient
 from powerctl.boards import load_board
 from powerctl.devices.jetson import Jetson
 from powerctl.devices.twin import Twin
@@ -17,8 +15,10 @@ from powerctl.jetson.running import RealRunning
 from powerctl.profiler import FixedModes, MemoryLog, Procedure, profile
 from powerctl.rounds import Limits, RoundAssignment
 from powerctl.workload import Workload, load_workload
-from strategies.run_config import RunConfig
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
+from wattfed.client.fleet import ClientProfile
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.strategies.run_config import RunConfig
 
 JOB = load_workload("resnet18-train")
 
@@ -76,7 +76,7 @@ def test_a_clients_round_runs_unchanged(root, monkeypatch):
         opened.append(spec)
         return Jetson(root, unit=unit, random_state=random_state)
 
-    monkeypatch.setattr("client.local.open_device", open_device)
+    monkeypatch.setattr("wattfed.client.local.open_device", open_device)
     before = settings(Jetson(root).sysfs)
     profile_of = ClientProfile(2, f"jetson:{root}", Limits(power_w=25), unit=7)
     one = LocalClient(RunConfig(), profile_of, 20, ClientState())

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from server.comparison.grid import Comparison
-from strategies.run_config import RunConfig
 from tests.server.comparison.running import run
+from wattfed.server.comparison.grid import Comparison
+from wattfed.strategies.run_config import RunConfig
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.comparison.folder import ComparisonFolder
-from server.comparison.running import run_comparison
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.running import run_comparison
 
 
 def run(path, comparison, jobs=1):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from server.comparison.grid import Comparison, Contender, split_names, split_numbers
-from strategies.run_config import RunConfig
+from wattfed.server.comparison.grid import Comparison, Contender, split_names, split_numbers
+from wattfed.strategies.run_config import RunConfig
 
 
 def comparison(**changes):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.comparison.measures import jain_index
+from wattfed.server.comparison.measures import jain_index
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.rounds import RoundAssignment
-from server.comparison.folder import ComparisonFolder
-from server.comparison.measures import measures_of
-from server.comparison.report.building import build_report
-from server.comparison.report.charts import line_chart, mean_of_curves, ticks
-from server.comparison.report.views import view_of
-from server.history import FederationResult, RoundRow
-from strategies.ledger import Ledger
 from tests.server.comparison.running import run
 from tests.strategies.offers_of import report
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.measures import measures_of
+from wattfed.server.comparison.report.building import build_report
+from wattfed.server.comparison.report.charts import line_chart, mean_of_curves, ticks
+from wattfed.server.comparison.report.views import view_of
+from wattfed.server.history import FederationResult, RoundRow
+from wattfed.strategies.ledger import Ledger
 
 
 class Page(HTMLParser):

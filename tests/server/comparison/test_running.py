@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from server.comparison.folder import ComparisonFolder
-from server.comparison.measures import measures_of
-from server.comparison.running import check_comparison
 from tests.server.comparison.running import run
+from wattfed.server.comparison.folder import ComparisonFolder
+from wattfed.server.comparison.measures import measures_of
+from wattfed.server.comparison.running import check_comparison
 
 
 def files(path):
@@ -63,9 +63,9 @@ def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(whole, compar
     program = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from server.comparison.folder import ComparisonFolder\n"
-        "from server.comparison.grid import Comparison\n"
-        "from server.comparison.running import run_comparison\n"
+        "from wattfed.server.comparison.folder import ComparisonFolder\n"
+        "from wattfed.server.comparison.grid import Comparison\n"
+        "from wattfed.server.comparison.running import run_comparison\n"
         "if __name__ == '__main__':\n"
         "    asked = Comparison.from_record(json.loads(sys.argv[2]))\n"
         "    folder = ComparisonFolder(Path(sys.argv[1]))\n"

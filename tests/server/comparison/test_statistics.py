@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from server.comparison.statistics import mean_interval, ratio_interval
+from wattfed.server.comparison.statistics import mean_interval, ratio_interval
 
 VALUES = [107.0, 95.5, 121.0, 99.0, 103.2]
 

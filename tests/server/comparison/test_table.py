@@ -5,8 +5,8 @@ import math
 import pytest
 
 from powerctl.errors import UnknownName
-from server.comparison.measures import RunMeasures
-from server.comparison.table import Policy, Table, chosen_baseline
+from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.table import Policy, Table, chosen_baseline
 
 
 def run(strategy, power, per_round, seed, energy_j, time_s=100.0, target=0.9):

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from server.live.run import LiveRun
-from server.live.web import WatchServer
-from server.simulation import simulate
-from strategies.run_config import RunConfig
+from wattfed.server.live.run import LiveRun
+from wattfed.server.live.web import WatchServer
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 TIMEOUT_S = 60
 FLEET = """\

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.live.accounts import ClientAccount
-from server.live.metrics import MOST_CLIENTS, render_metrics
-from server.live.run import LiveRun
+from wattfed.server.live.accounts import ClientAccount
+from wattfed.server.live.metrics import MOST_CLIENTS, render_metrics
+from wattfed.server.live.run import LiveRun
 
 UNITS = ("_seconds", "_joules", "_ratio", "_info")
 COUNTS = {"finished", "rounds", "rounds_wanted", "troubles", "clients_asked", "client_rounds"}

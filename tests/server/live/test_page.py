@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from server.live.run import LiveRun
-from server.results import ResultsFolder
 from tests.browser import CHROMIUM, Browser
 from tests.strategies.offers_of import report
+from wattfed.server.live.run import LiveRun
+from wattfed.server.results import ResultsFolder
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 ROUNDS = "[...document.querySelectorAll('[aria-label=Rounds] tbody tr')]"

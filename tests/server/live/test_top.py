@@ -19,13 +19,13 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.errors import InvalidInput
-from server.cli import cli
-from server.live.run import LiveRun
-from server.live.text import lines_of
-from server.live.words import state_of
-from server.results import ResultsFolder
 from tests.server.live.conftest import TIMEOUT_S
 from tests.strategies.offers_of import report
+from wattfed.server.cli import cli
+from wattfed.server.live.run import LiveRun
+from wattfed.server.live.text import lines_of
+from wattfed.server.live.words import state_of
+from wattfed.server.results import ResultsFolder
 
 WATTFED = Path(sys.executable).parent / "wattfed"
 

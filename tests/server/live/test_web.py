@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from powerctl.errors import InvalidInput
-from server.live.run import LiveRun
-from server.live.web import WatchServer
-from server.results import ResultsFolder
 from tests.server.live.conftest import TIMEOUT_S
 from tests.strategies.offers_of import report
+from wattfed.server.live.run import LiveRun
+from wattfed.server.live.web import WatchServer
+from wattfed.server.results import ResultsFolder
 
 PATHS = ("/", "/view", "/state.json", "/run.json", "/metrics")
 WATTFED = Path(sys.executable).parent / "wattfed"

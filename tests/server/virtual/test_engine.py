@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from client.app import app as client_app
-from server.federation import run_federation
-from server.in_process_grid import InProcessGrid
-from server.simulation import simulate
-from strategies.run_config import RunConfig
 from tests.fleets import WILD
+from wattfed.client.app import app as client_app
+from wattfed.server.federation import run_federation
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 
 @pytest.fixture

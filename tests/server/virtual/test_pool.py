@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from client.fleet import load_fleet
-from client.local import ClientState, LocalClient
 from powerctl.rounds import RoundAssignment
-from server.virtual.pool import Pool
-from strategies.offers import Offers
-from strategies.run_config import RunConfig
+from wattfed.client.fleet import load_fleet
+from wattfed.client.local import ClientState, LocalClient
+from wattfed.server.virtual.pool import Pool
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.run_config import RunConfig
 
 FLEET = """
 [[group]]

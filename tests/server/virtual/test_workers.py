@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from client.local import ClientState
 from powerctl.rounds import RoundAssignment
-from server.simulation import simulate
-from server.virtual.clients import Instructions
-from server.virtual.workers import WorkerDied, Workers
-from strategies.run_config import RunConfig
+from wattfed.client.local import ClientState
+from wattfed.server.simulation import simulate
+from wattfed.server.virtual.clients import Instructions
+from wattfed.server.virtual.workers import WorkerDied, Workers
+from wattfed.strategies.run_config import RunConfig
 
 
 @pytest.fixture
