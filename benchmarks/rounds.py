@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import subprocess
 import sys
@@ -40,6 +39,8 @@ from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import Settings
 from wattfed.client.tasks.task import load_task
 from wattfed.strategies.code_version import CODE, code_version
+from wattfed.strategies.codec import encode
+from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,6 @@ builtins.__import__ = timed_import
 
 content = RecordDict({"config": ConfigRecord(given["config"])})
 if given["kind"] == "train":
-    content["assignment"] = ConfigRecord(given["assignment"])
     with np.load(given["arrays"]) as file:
         arrays = {name: Array.from_numpy_ndarray(file[name]) for name in file.files}
     content["arrays"] = ArrayRecord(arrays)
@@ -104,7 +104,7 @@ print(json.dumps({
     "later_s": later_s,
     "handle_s": time.perf_counter() - imported_s,
     "minibatches_s": minibatches_s,
-    "minibatches": record["minibatches"],
+    "minibatches": next(v for k, v in record.items() if k.endswith(".minibatches")),
     "torch": "torch" in sys.modules,
 }))
 """
@@ -182,18 +182,13 @@ def one_round(
         "run_id": _RUN_ID,
         "node_config": node,
         "run_config": config.to_flower(),
-        "config": {"server-round": server_round, CODE: code_version()},
+        "config": {ROUND: server_round, PROTOCOL: VERSION, CODE: code_version()},
         "arrays": str(arrays),
     }
     query = handle(message | {"kind": "query"})
-    assignment = {
-        "client": node["partition-id"],
-        "minibatches": query["minibatches"],
-        "deadline_s": math.inf,
-        "energy_cap_j": math.inf,
-        "power": "fastest",
-    }
-    train = handle(message | {"kind": "train", "assignment": assignment})
+    assignment = RoundAssignment(node["partition-id"], query["minibatches"], power="fastest")
+    asked = message["config"] | encode(assignment)
+    train = handle(message | {"kind": "train", "config": asked})
     if train["minibatches"] != query["minibatches"]:
         raise PowerctlError(f"only {train['minibatches']} of {query['minibatches']} minibatches")
     job = f"round {_RUN_ID}/{server_round}/{node['partition-id']}"

@@ -16,9 +16,9 @@ import click
 import numpy as np
 
 from powerctl import console
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.catalogue import make_policy, policy_names
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
 

@@ -17,11 +17,12 @@ import numpy as np
 
 from powerctl.boards import Board, Preset
 from powerctl.bottleneck import idle_power_w
+from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
+from powerctl.plans import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.unit import UnitPredictor
-from powerctl.rounds import SAFETY_DEVIATIONS, Front, Held, front_within
-from powerctl.workload import Workload
+from powerctl.workload import Workload, load_workload
 
 Learned = tuple[float, float, float]
 UNLEARNED: Learned = (0.0, 0.0, 0.0)
@@ -92,6 +93,14 @@ class Choices:
     def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:
         """What is expected of any unit, corrected by what one has learned."""
         return copy(self.predictor).load_state(learned).corrected(expected)
+
+
+def training_workload(name: str) -> Workload:
+    """The workload that a client is charged for; raises unless it is a training workload."""
+    workload = load_workload(name)
+    if workload.kind != "train":
+        raise InvalidInput(f"{name} is no training workload; clients train")
+    return workload
 
 
 def choices_of(

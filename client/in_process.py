@@ -6,71 +6,61 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
-from wattfed.client.local import ClientState, LocalClient
-from wattfed.client.state_file import StateFile
+from wattfed.client.local import LocalClient
+from wattfed.client.messages import Told, assignment_of, evaluated, offered, trained
+from wattfed.client.state_file import ClientState, StateFile
 from wattfed.client.tasks.evaluation import evaluate as evaluate_model
-from wattfed.strategies.records import ASSIGNMENT, CLOCK, CONFIG, OFFER, REPORT, RUN, decode, encode
+from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer
 from wattfed.strategies.run_config import RunConfig
 
-_STATE = "wattfed-client"
+_STATE, _OFFER = "wattfed-client", "wattfed-offer"  # what Flower keeps between two messages
 _STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run
 _THREADS = 1  # the order of summation, and so the model, must not depend on the host's cores
 
 
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
-    offer = _open(message, context).offer(_clock_s(message))
-    return Message(RecordDict({OFFER: encode(offer)}), reply_to=message)
+    told = Told.of(message.content)
+    offer = _open(told, context).offer(told.clock_s)
+    context.state[_OFFER] = ConfigRecord({**encode(offer), ROUND: told.server_round})
+    return Message(offered(offer), reply_to=message)
 
 
 def train(message: Message, context: Context) -> Message:
     """Train as assigned; answer with the arrays and the report, or the report alone."""
     torch.set_num_threads(_THREADS)
-    client = _open(message, context)
-    config = message.content.config_records[CONFIG]
-    assignment = decode(RoundAssignment, message.content.config_records[ASSIGNMENT])
+    told = Told.of(message.content)
+    client = _open(told, context)
+    assignment = assignment_of(message.content)
     model = client.task.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    model.load_state_dict(message.content.array_records[ARRAYS].to_torch_state_dict())
     report = client.train(
         model,
         assignment,
-        server_round=int(config["server-round"]),
-        proximal_mu=float(config.get("proximal-mu", 0.0)),
-        clock_s=_clock_s(message),
+        told.server_round,
+        told.proximal_mu,
+        clock_s=told.clock_s,
+        offer=_offer_kept(told, context),
     )
-    _save(message, context, client.state)
-    content = RecordDict({REPORT: encode(report)})
-    if report.minibatches and not report.lost:
-        content["arrays"] = ArrayRecord(model.state_dict())
-        content["metrics"] = MetricRecord(
-            {"num-examples": report.examples, "train-loss": report.loss}
-        )
-    return Message(content, reply_to=message)
+    _save(told, context, client.state)
+    return Message(trained(report, ArrayRecord(model.state_dict())), reply_to=message)
 
 
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
-    client = _open(message, context)
+    client = _open(Told.of(message.content), context)
     model = client.task.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    model.load_state_dict(message.content.array_records[ARRAYS].to_torch_state_dict())
     loss, accuracy = evaluate_model(model, client.samples)
-    metrics = MetricRecord(
-        {"num-examples": len(client.samples), "eval-loss": loss, "accuracy": accuracy}
-    )
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    return Message(evaluated(len(client.samples), loss, accuracy), reply_to=message)
 
 
-def _clock_s(message: Message) -> float:
-    """The fleet's virtual clock, as the server tells it."""
-    return float(message.content.config_records[CONFIG].get(CLOCK, 0.0))
-
-
-def _open(message: Message, context: Context) -> LocalClient:
+def _open(told: Told, context: Context) -> LocalClient:
     """The client of a context.
 
     Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
@@ -84,7 +74,7 @@ def _open(message: Message, context: Context) -> LocalClient:
         profile = profile_from_node_config(node)
     else:
         profile = _member(config.fleet, int(node["partition-id"]))
-    return LocalClient(config, profile, int(node["num-partitions"]), _load(message, context))
+    return LocalClient(config, profile, int(node["num-partitions"]), _load(told, context))
 
 
 def _member(fleet: str, client: int) -> ClientProfile:
@@ -94,25 +84,33 @@ def _member(fleet: str, client: int) -> ClientProfile:
     return clients[client]
 
 
-def _state_file(message: Message, context: Context) -> StateFile | None:
+def _state_file(told: Told, context: Context) -> StateFile | None:
     node = context.node_config
     if _STATE_DIR not in node:
         return None
-    run = message.content.config_records[CONFIG].get(RUN, context.run_id)
-    return StateFile.of(Path(str(node[_STATE_DIR])), str(run), int(node["partition-id"]))
+    run = told.run or str(context.run_id)
+    return StateFile.of(Path(str(node[_STATE_DIR])), run, int(node["partition-id"]))
 
 
-def _load(message: Message, context: Context) -> ClientState:
+def _load(told: Told, context: Context) -> ClientState:
     """What earlier rounds left: in this Flower run, else on disc in an earlier one."""
     record = context.state.config_records.get(_STATE)
     if record is not None:
         kept = {f.name: record[f.name] for f in fields(ClientState)}
         return ClientState(**{**kept, "predictor": tuple(record["predictor"])})
-    file = _state_file(message, context)
+    file = _state_file(told, context)
     return file.read() if file else ClientState()
 
 
-def _save(message: Message, context: Context, state: ClientState) -> None:
+def _save(told: Told, context: Context, state: ClientState) -> None:
     context.state[_STATE] = ConfigRecord({**asdict(state), "predictor": list(state.predictor)})
-    if file := _state_file(message, context):
+    if file := _state_file(told, context):
         file.write(state)
+
+
+def _offer_kept(told: Told, context: Context) -> RoundOffer | None:
+    """The offer that this client has made for the round; None where another process made it."""
+    record = context.state.config_records.get(_OFFER)
+    if record is None or record[ROUND] != told.server_round:
+        return None
+    return decode(RoundOffer, record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,58 +17,23 @@ from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import FloatArray, IntArray, PowerMode
+from powerctl.plans import RoundPlan
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
-from powerctl.rounds import (
-    RoundAssignment,
-    RoundOffer,
-    RoundPlan,
-    RoundReport,
-    plan_round,
-)
-from powerctl.workload import Workload, load_workload
-from wattfed.client.choices import choices_of
+from powerctl.workload import Workload
+from wattfed.client.choices import choices_of, training_workload
 from wattfed.client.fate import BATTERY, Fate
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.surroundings import CALM, Conditions
-from wattfed.client.serving import Beside, beside, served, service_of
-from wattfed.client.tasks.task import Samples, client_indices, client_labels, load_task
+from wattfed.client.pool import Pool
+from wattfed.client.serving import beside, served, service_of
+from wattfed.client.state_file import ClientState
+from wattfed.client.tasks.task import Samples, client_indices, load_task
 from wattfed.client.training import Execution, LocalTraining, Training, execute_plan
+from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
 
 Progress = Callable[[list[float], PowerMode, float, float], None]
-
-
-@dataclass
-class ClientState:
-    """What a client keeps between rounds.
-
-    Attributes
-    ----------
-    spent_j : float
-        Training energy so far.
-    loss : float
-        Last training loss.
-    predictor : tuple of float
-        What the predictor has learned of this unit.
-    battery_j, battery_s : float
-        What was in the battery after the last training, and when on the fleet's clock (midnight of
-        the first day is 0); NaN before the first.
-    """
-
-    spent_j: float = 0.0
-    loss: float = math.nan
-    predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    battery_j: float = math.nan
-    battery_s: float = math.nan
-
-
-def training_workload(name: str) -> Workload:
-    """The workload that a client is charged for; raises unless it is a training workload."""
-    workload = load_workload(name)
-    if workload.kind != "train":
-        raise InvalidInput(f"{name} is no training workload; clients train")
-    return workload
 
 
 class LocalClient:
@@ -99,6 +64,8 @@ class LocalClient:
         device: Device | None = None,
         predictor: Callable[[Board, Workload], UnitPredictor] = SignaturePredictor,
     ) -> None:
+        if not 0 <= profile.client < n_clients:
+            raise InvalidInput(f"client {profile.client} is not one of {n_clients}")
         self.config = config
         self.profile = profile
         self.state = state
@@ -110,11 +77,8 @@ class LocalClient:
 
     @cached_property
     def _indices(self) -> IntArray:
-        config, client = self.config, self.profile.client
-        if not 0 <= client < self._n_clients:
-            raise InvalidInput(f"client {client} is not one of {self._n_clients}")
-        split = client_indices(self.task, self._n_clients, config.split, config.seed)
-        return split[client]
+        split = client_indices(self.task, self._n_clients, self.config.split, self.config.seed)
+        return split[self.profile.client]
 
     @cached_property
     def samples(self) -> Samples:
@@ -134,39 +98,11 @@ class LocalClient:
             The fleet's virtual clock; of concern where batteries, availability or inference are
             simulated.
         """
-        now = self._conditions(clock_s)
         device = self._open_device(seed=0)
-        return self._offer(now, self._beside(device, now))
-
-    def _offer(self, now: Conditions, beside: Beside) -> RoundOffer:
-        front, spare_j = beside.front, float(now.spare_j[0])
-        batteries = self.profile.surroundings.batteries
-        allowance_j = min(self.profile.limits.allowance_j(self.state.spent_j), spare_j)
-        decline = ""
-        if not now.leaves_s[0]:
-            decline = "away"
-        elif not len(front):
-            latency = f" and serves {now.rate_hz[0]:g} requests/s in time" if now.rate_hz[0] else ""
-            decline = f"no mode surely stays within {self.profile.limits.power_w:g} W{latency}"
-        elif allowance_j < front.energy_j[-1]:
-            decline = f"{allowance_j:.3g} J left, a minibatch takes {front.energy_j[-1]:.3g} J"
-        return RoundOffer(
-            client=self.profile.client,
-            examples=len(self._indices),
-            minibatches=self.config.local_epochs * self._minibatches_per_epoch,
-            loss=self.state.loss,
-            front=front,
-            maxn=beside.maxn,
-            preset=beside.preset,
-            idle_power_w=beside.idle_power_w,
-            transfer_s=self.profile.transfer_s(self.workload.model_bytes),
-            allowance_j=allowance_j,
-            decline=decline,
-            label_counts=tuple(self._labels.tolist()),
-            battery_j=float(now.battery_j[0]),
-            battery_capacity_j=float(batteries.capacity_j[self.profile.row]),
-            available_s=float(now.told_s[0]),
-        )
+        pool = Pool.of_one(self.config, self.profile, self._n_clients, device, self._predicting)
+        pool.keep(0, self.state)
+        pool.offers(clock_s)
+        return pool.offer(0)
 
     def train(
         self,
@@ -176,6 +112,7 @@ class LocalClient:
         proximal_mu: float = 0.0,
         progress: Progress | None = None,
         clock_s: float = 0.0,
+        offer: RoundOffer | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -193,6 +130,9 @@ class LocalClient:
             Told of mode, losses, seconds and joules after each minibatch.
         clock_s : float
             As for `offer`.
+        offer : RoundOffer, optional
+            That of this client to which the assignment is the answer; made anew if it is lost, or
+            the device has other modes now.
 
         Returns
         -------
@@ -201,8 +141,8 @@ class LocalClient:
         """
         now, seed = self._conditions(clock_s), self._seed(server_round)
         device = self._open_device(seed)
-        beside = self._beside(device, now)
-        offer = self._offer(now, beside)
+        if offer is None or offer.maxn.mode != device.space.maximum:
+            offer = self.offer(clock_s)
         plan = plan_round(offer, assignment)
         if not (now.leaves_s[0] and now.battery_j[0]):  # even MAXN, blind to limits, needs these
             plan = RoundPlan((), offer.decline)
@@ -217,7 +157,7 @@ class LocalClient:
             end_s = min(end_s, offer.available_s)
             energy_cap_j = min(assignment.energy_cap_j, offer.allowance_j)
             guard = self._guard(device, offer)
-        shared = beside.on(device)
+        shared = self._serving(device, now)
         done = execute_plan(
             shared,
             self.workload,
@@ -324,22 +264,16 @@ class LocalClient:
             self.state.battery_j = max(0.0, float(self._battery_j(now_s)[0]) - energy_j)
             self.state.battery_s = now_s
 
-    def _beside(self, device: Device, now: Conditions) -> Beside:
+    def _serving(self, device: Device, now: Conditions) -> Device:
+        """The device as training sees it, which serves requests where some come."""
+        rate_hz = float(now.rate_hz[0])
+        if not rate_hz:
+            return device
         choices = choices_of(self._predicting, device.board, device.space, self.workload)
         load, row = self.profile.surroundings.inference, self.profile.row
-        rate_hz, latency_s = float(now.rate_hz[0]), float(load.latency_s[row])
-        service = service_of(str(load.workload[row]), rate_hz, latency_s)
+        service = service_of(str(load.workload[row]), rate_hz, float(load.latency_s[row]))
         limit_w = self.profile.limits.power_w
-        return beside(choices, service, self.state.predictor, limit_w)
-
-    @property
-    def _labels(self) -> FloatArray:
-        """What it tells of its labels."""
-        config = self.config
-        told = client_labels(
-            self.task, self._n_clients, config.split, config.seed, config.label_privacy
-        )
-        return told[self.profile.client]
+        return beside(choices, service, self.state.predictor, limit_w).on(device)
 
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""

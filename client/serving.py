@@ -17,9 +17,9 @@ import numpy as np
 from powerctl.device import Device
 from powerctl.fulcrum.problems.sharing import Concurrent
 from powerctl.modes import FloatArray, ModeArrays, PowerMode
+from powerctl.plans import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
-from powerctl.rounds import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.workload import Workload, load_workload
 from wattfed.client.choices import Choices, Learned, choices_of
 

@@ -1,17 +1,41 @@
-"""What a client has spent and learned, on disc: it outlives the process and Flower's run."""
+"""What a client has spent and learned, and its file, which outlives process and Flower's run."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
-from wattfed.client.local import ClientState
 
 _LOG = logging.getLogger("wattfed.client")
+
+
+@dataclass
+class ClientState:
+    """What a client keeps between rounds.
+
+    Attributes
+    ----------
+    spent_j : float
+        Training energy so far.
+    loss : float
+        Last training loss.
+    predictor : tuple of float
+        What the predictor has learned of this unit.
+    battery_j, battery_s : float
+        What was in the battery after the last training, and when on the fleet's clock (midnight of
+        the first day is 0); NaN before the first.
+    """
+
+    spent_j: float = 0.0
+    loss: float = math.nan
+    predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    battery_j: float = math.nan
+    battery_s: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from powerctl.device import Device
 from powerctl.guard import Guard, NoGuard
 from powerctl.modes import PowerMode
-from powerctl.rounds import RoundPlan, Segment
+from powerctl.plans import RoundPlan, Segment
 from powerctl.workload import Workload
 from wattfed.client.metering import RunMeter
 from wattfed.client.tasks.task import Samples

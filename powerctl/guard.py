@@ -10,7 +10,7 @@ from typing import Protocol
 from powerctl.device import COOL
 from powerctl.errors import InvalidInput
 from powerctl.modes import ModeSpace, PowerMode
-from powerctl.rounds import Front, Segment
+from powerctl.plans import Front, Segment
 
 POWER, HEAT = "power", "temperature"
 """What a guard steps for."""

@@ -13,7 +13,6 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 
 from powerctl.errors import PowerctlError
-from powerctl.rounds import RoundReport
 from wattfed.client.tasks.evaluation import evaluate
 from wattfed.client.tasks.task import load_task
 from wattfed.server.history import FederationResult, RoundRow, summary
@@ -21,7 +20,7 @@ from wattfed.server.results import ResultsFolder
 from wattfed.server.resuming import go_on, state_of_run
 from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.ledger import Ledger
-from wattfed.strategies.records import RUN
+from wattfed.strategies.protocol import RUN, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State

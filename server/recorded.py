@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundReport
 from wattfed.server.history import FederationResult, RoundRow
 from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.run_config import RunConfig
 
 Record = TypeVar("Record", RoundRow, RoundEntry, RoundReport)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import COLUMNS, RoundRow, finite
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 

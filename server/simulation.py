@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from wattfed.client.choices import training_workload
 from wattfed.client.fleet import load_fleet
-from wattfed.client.local import training_workload
 from wattfed.server.federation import FederationResult, check, run_rounds
 from wattfed.server.history import RoundRow
 from wattfed.server.virtual.engine import VirtualEngine

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import RoundAssignment, RoundReport
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.staleness import STALENESS_RULES
 
 DROP = "drop"

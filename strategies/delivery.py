@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundReport
+from wattfed.strategies.protocol import RoundReport
 
 _LEAST = 0.1  # who never delivers keeps so much of its utility, and with it a chance to recover
 

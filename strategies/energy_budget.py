@@ -10,10 +10,10 @@ from numpy.random import Generator
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.experience import Experience
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign, with_reserve
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.round_cost import candidate_deadlines, least_cost_by
 from wattfed.strategies.sampling import smallest
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundReport
+from wattfed.strategies.protocol import RoundReport
 
 
 def statistical_utility(report: RoundReport) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign, with_reserve
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest
 
 

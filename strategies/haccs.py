@@ -9,11 +9,11 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.experience import Experience
 from wattfed.strategies.label_clusters import cluster_centres, nearest_centre, root_shares
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.closing import ClosedRound, close_with_all
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from powerctl.rounds import SWITCH_S, RoundOffer
+from powerctl.plans import SWITCH_S
+from wattfed.strategies.protocol import RoundOffer
 
 
 @dataclass(frozen=True)

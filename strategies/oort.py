@@ -10,10 +10,10 @@ from numpy.random import Generator
 
 from powerctl.errors import UnknownName
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.experience import Experience
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest, weighted_sample
 
 _CHOICES = {

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.coverage import Worth, by_label
 from wattfed.strategies.delivery import Delivery
 from wattfed.strategies.experience import Experience
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign, with_reserve
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.round_cost import candidate_deadlines, least_cost_by
 from wattfed.strategies.sampling import smallest
 from wattfed.strategies.speed_tiers import tier_members

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import IntArray
-from powerctl.rounds import TIME_RESERVE, RoundAssignment, RoundReport
+from powerctl.plans import TIME_RESERVE
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 
 
 class SelectionPolicy(Protocol):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.random import Generator
 
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.experience import Experience
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest, weighted_sample
 
 

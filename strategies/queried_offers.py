@@ -10,9 +10,8 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundOffer
-from wattfed.strategies.code_version import CODE, code_version
-from wattfed.strategies.records import CONFIG, OFFER, decode
+from wattfed.strategies.codec import decode
+from wattfed.strategies.protocol import CONFIG, RoundOffer
 
 
 @dataclass
@@ -30,7 +29,7 @@ class QueriedOffers:
 
     def collect(self, grid: Grid, config: ConfigRecord) -> dict[int, RoundOffer]:
         """The offers by node; nodes that fail or stay silent are logged and left out."""
-        content = RecordDict({CONFIG: ConfigRecord({**config, CODE: code_version()})})
+        content = RecordDict({CONFIG: config})
         queries = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
         offers = {}
         for reply in grid.send_and_receive(queries, timeout=self.timeout_s):
@@ -38,7 +37,7 @@ class QueriedOffers:
                 log(WARNING, "a node made no offer: %s", reply.error.reason)
                 continue
             try:
-                offer = decode(RoundOffer, reply.content.config_records[OFFER])
+                offer = decode(RoundOffer, reply.content.config_records[CONFIG])
             except (InvalidInput, KeyError) as error:
                 log(WARNING, "node %s made no valid offer: %s", reply.metadata.src_node_id, error)
                 continue

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import POWER_POLICIES
 from wattfed.strategies.closing import Closing
+from wattfed.strategies.protocol import POWER_POLICIES
 
 
 def _option(default: Any, about: str) -> Any:

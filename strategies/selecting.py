@@ -14,13 +14,22 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.closing import Closing, Flights, silence_s
+from wattfed.strategies.code_version import CODE, code_version
+from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import SelectionPolicy
+from wattfed.strategies.protocol import (
+    CLOCK,
+    CONFIG,
+    PROTOCOL,
+    ROUND,
+    VERSION,
+    RoundAssignment,
+    RoundReport,
+)
 from wattfed.strategies.queried_offers import QueriedOffers
-from wattfed.strategies.records import ASSIGNMENT, CLOCK, REPORT, decode, encode
 from wattfed.strategies.state import State, restore, state_of
 from wattfed.strategies.updates import (
     Base,
@@ -191,8 +200,8 @@ class SelectingStrategy(Strategy):
     ) -> Iterable[Message]:
         """Query the offers, select, and build one message per selected client."""
         server_round += self._rounds_before
-        config["server-round"] = server_round
-        config[CLOCK] = self.ledger.clock_s
+        config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
+        config[PROTOCOL], config[CODE] = VERSION, code_version()
         offers = self._queried.collect(grid, config)
         node_of_client = {offer.client: node for node, offer in offers.items()}
         assignments = self.select(server_round, Offers.of(list(offers.values())))
@@ -246,7 +255,7 @@ class SelectingStrategy(Strategy):
             log(WARNING, "client %s failed: %s", self._client_of(reply), reply.error.reason)
             return None
         try:
-            return decode(RoundReport, reply.content.config_records[REPORT])
+            return decode(RoundReport, reply.content.config_records[CONFIG])
         except (InvalidInput, KeyError) as error:
             log(WARNING, "client %s sent no report: %s", self._client_of(reply), error)
             return None
@@ -272,8 +281,9 @@ class _OnlyNodes:
 
 def _with_assignment(draft: Message, assignment: RoundAssignment) -> Message:
     """A message of its own for one client: Flower's drafts share one content among all."""
+    config = ConfigRecord({**draft.content.config_records[CONFIG], **encode(assignment)})
     return Message(
-        RecordDict({**draft.content, ASSIGNMENT: encode(assignment)}),
+        RecordDict({**draft.content, CONFIG: config}),
         draft.metadata.dst_node_id,
         draft.metadata.message_type,
         group_id=draft.metadata.group_id,

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.random import Generator
 
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.strategies.experience import Experience
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
+from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.speed_tiers import speed_tiers, tiers_that_fill
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
-from powerctl.rounds import RoundReport
 from wattfed.strategies.closing import Flight
 from wattfed.strategies.held import HeldArray, HeldReply, Numbers
+from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.staleness import staleness_weights
 from wattfed.strategies.state import State
 

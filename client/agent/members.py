@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from flwr.app import ArrayRecord, RecordDict
 
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.models import task_model
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.turns import TurnDevice
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.local import LocalClient, Progress
+from wattfed.client.messages import Told, assignment_of, evaluated, trained
 from wattfed.client.state_file import StateFile
-from wattfed.strategies.records import RUN
+from wattfed.client.tasks.evaluation import evaluate
+from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
 _KEPT = 8  # members in memory; those whose state is on disc too make room for others
-Arrays = dict[str, np.ndarray]
 
 
 class Member:
@@ -48,6 +48,8 @@ class Member:
         self._file = file
         self._model = client.task.model()
         self._busy = threading.Lock()
+        self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for
+        self._offering = threading.Lock()
         self._is_on_disc = True
 
     @classmethod
@@ -82,33 +84,59 @@ class Member:
         """Joules left of its energy budget; infinite without one."""
         return self.client.profile.limits.energy_budget_j - self.client.state.spent_j
 
-    def offer(self) -> RoundOffer:
-        """What it can do in the next round."""
-        return self.client.offer()
+    def offer(self, told: Told) -> RoundOffer:
+        """What it can do in a round; made once, however often one asks."""
+        with self._offering:
+            if self._offer is None or self._offer[0] != told.server_round:
+                self._offer = (told.server_round, self.client.offer(told.clock_s))
+            return self._offer[1]
 
     def train(
         self,
         device: TurnDevice,
-        arrays: Arrays,
-        assignment: RoundAssignment,
-        server_round: int,
-        proximal_mu: float,
+        content: RecordDict,
         progress: Progress,
-    ) -> tuple[RoundReport, Arrays]:
-        """Train as assigned from given parameters; the report, and the parameters afterwards."""
+        interrupted: Callable[[RoundReport], RoundReport],
+    ) -> RecordDict:
+        """Train as the server's message says; the content of the reply.
+
+        Parameters
+        ----------
+        device : TurnDevice
+            Runs a minibatch in its turn.
+        content : RecordDict
+            Of the message.
+        progress : callable
+            As for `LocalClient.train`.
+        interrupted : callable
+            Adds to the report what the agent knows of the round.
+        """
+        told, assignment = Told.of(content), assignment_of(content)
         with self._busy:
-            load(self._model, arrays)
+            load(self._model, content)
             between, self.client.device = self.client.device, device
             try:
                 report = self.client.train(
-                    self._model, assignment, server_round, proximal_mu, progress
+                    self._model,
+                    assignment,
+                    told.server_round,
+                    told.proximal_mu,
+                    progress,
+                    told.clock_s,
+                    self.offer(told),
                 )
             finally:
                 self.client.device = between
-                self._is_on_disc = False
+                self._is_on_disc, self._offer = False, None
                 self.keep()
-            trained = {k: v.numpy().copy() for k, v in self._model.state_dict().items()}
-            return report, trained if report.minibatches else {}
+            return trained(interrupted(report), ArrayRecord(self._model.state_dict()))
+
+    def evaluate(self, content: RecordDict) -> RecordDict:
+        """Evaluate the message's model on this client's own samples; the content of the reply."""
+        with self._busy:
+            load(self._model, content)
+            loss, accuracy = evaluate(self._model, self.client.samples)
+        return evaluated(len(self.client.samples), loss, accuracy)
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""
@@ -168,18 +196,18 @@ class Members:
         return [(*who, left_j) for who, left_j in left.items() if math.isfinite(left_j)]
 
 
-def load(model: torch.nn.Module, arrays: Arrays) -> None:
-    """Load parameters into a model; raises `InvalidInput` if they are of another."""
+def load(model: torch.nn.Module, content: RecordDict) -> None:
+    """Load a message's parameters into a model; raises `InvalidInput` if they are of another."""
     try:
-        model.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
-    except RuntimeError as error:
+        model.load_state_dict(content.array_records[ARRAYS].to_torch_state_dict())
+    except (RuntimeError, KeyError) as error:
         raise InvalidInput(f"the arrays do not fit the task's model: {error}") from None
 
 
-def serve_global(registry: Registry, task: str, arrays: Arrays) -> None:
-    """Swap new global parameters into every served model of a task."""
+def serve_global(registry: Registry, task: str, content: RecordDict) -> None:
+    """Swap a message's parameters, the global ones, into every served model of a task."""
     for model in registry.models():
         if registry.task(model.name) == task:
-            state = {name: torch.from_numpy(a) for name, a in arrays.items()}
+            state = dict(content.array_records[ARRAYS].to_torch_state_dict())
             source = f"federated round, after version {model.version}"
             registry.swap(task_model(model.name, task, state, model.version + 1, source))

@@ -19,13 +19,13 @@ from powerctl.fulcrum.problems import Concurrent, InferAlone, Job
 from powerctl.fulcrum.search import Candidates, Record
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.modes import FloatArray, PowerMode
+from powerctl.plans import SAFETY_DEVIATIONS
 from powerctl.powertrain.prediction import Prediction
-from powerctl.rounds import SAFETY_DEVIATIONS
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
-from wattfed.client.local import training_workload
+from wattfed.client.choices import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
 

@@ -1,19 +1,19 @@
-"""The Rounds service: what a client offers, and its training, one minibatch a turn."""
+"""The Rounds service: what clients offer, and their training, one minibatch a turn."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
+from flwr.app import RecordDict
 
-from powerctl.errors import PowerctlError
+from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.modes import PowerMode
-from powerctl.rounds import RoundAssignment
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.members import Member, Members, serve_global
@@ -21,14 +21,10 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.turns import PlannedDevice, TurnDevice
-from wattfed.client.agent.wire import (
-    arrays_from_proto,
-    arrays_to_proto,
-    record_from_proto,
-    record_to_proto,
-)
+from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
+from wattfed.client.messages import Told, assignment_of, offered
 from wattfed.strategies.code_version import code_version, runs
-from wattfed.strategies.records import decode, encode
+from wattfed.strategies.protocol import RoundReport, check_protocol
 
 _LOG = logging.getLogger("wattfed.agent")
 _PROGRESS_S = 0.5
@@ -39,12 +35,15 @@ _KEPT = 4  # results of rounds that are over, for a caller that lost its connect
 class _Round:
     """One round of one client: in a thread of its own, heard of by any number of callers."""
 
-    def __init__(self, request: pb.TrainRequest, member: Member, device: TurnDevice) -> None:
-        self.id = request.round_id
+    def __init__(
+        self, round_id: str, content: RecordDict, member: Member, device: TurnDevice
+    ) -> None:
+        self.id = round_id
         self.progress = pb.Progress()
         self.listeners = 0
-        self.result: asyncio.Task[pb.TrainResult]
-        self._request = request
+        self.result: asyncio.Task[RecordDict]
+        self._content = content
+        self._assignment = assignment_of(content)
         self._member = member
         self._device = device
 
@@ -52,34 +51,28 @@ class _Round:
         """End it after the running minibatch."""
         self._device.interrupt(why)
 
-    def run(self, engine: Engine, registry: Registry) -> pb.TrainResult:
-        """Train, and serve the global model that the round starts from."""
-        request = self._request
-        arrays = arrays_from_proto(request.arrays)
+    def run(self, engine: Engine, registry: Registry) -> RecordDict:
+        """Train, and serve the global model that the round starts from; the reply's content."""
         try:
-            serve_global(registry, self._member.client.config.task, arrays)
-            assignment = _assignment(request)
-            self._device.end_at(self._device.now() + assignment.deadline_s)
+            serve_global(registry, self._member.client.config.task, self._content)
+            self._device.end_at(self._device.now() + self._assignment.deadline_s)
             others_s = self._others_s(engine)
-            report, trained = self._member.train(
-                self._device,
-                arrays,
-                assignment,
-                request.server_round,
-                request.proximal_mu,
-                self._tell,
-            )
+
+            def beside(report: RoundReport) -> RoundReport:
+                return self._beside(report, engine, self._others_s(engine) - others_s)
+
+            return self._member.train(self._device, self._content, self._tell, beside)
         finally:
             self._device.close()
+
+    def _beside(self, report: RoundReport, engine: Engine, others_s: float) -> RoundReport:
+        """A report with what else the device did meanwhile, for so many seconds."""
         report = replace(report, inference_p99_s=_slowest_p99_s(engine))
         if report.decline and report.stopped:
-            others_s = self._others_s(engine) - others_s
             why = f"{report.decline}; other turns took {others_s:.3g} of {report.time_s:.3g} s"
             report = replace(report, decline=why)
             _LOG.warning("round %s: %s", self.id, why)
-        return pb.TrainResult(
-            report=record_to_proto(dict(encode(report))), arrays=arrays_to_proto(trained)
-        )
+        return report
 
     def _others_s(self, engine: Engine) -> float:
         """Seconds that inference and all else there is now have had the device for."""
@@ -89,7 +82,7 @@ class _Round:
     def _tell(self, losses: list[float], mode: PowerMode, time_s: float, energy_j: float) -> None:
         self.progress = pb.Progress(
             minibatches=len(losses),
-            planned=_assignment(self._request).minibatches,
+            planned=self._assignment.minibatches,
             time_s=time_s,
             energy_j=energy_j,
             loss=losses[-1],
@@ -98,7 +91,7 @@ class _Round:
 
 
 class RoundsService(rpc.RoundsServicer):
-    """Offers and trains for the ClientApps of this machine.
+    """Offers, trains and evaluates for the ClientApps of this machine.
 
     Parameters
     ----------
@@ -132,43 +125,63 @@ class RoundsService(rpc.RoundsServicer):
         self._warned: set[str] = set()  # of which other versions
         code_version()  # of what runs here, whatever is installed later
 
-    async def Offer(
-        self, request: pb.OfferRequest, context: grpc.aio.ServicerContext
-    ) -> pb.OfferReply:
-        """What the client can do next."""
+    async def Handle(
+        self, request: AsyncIterator[pb.Part], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.Part]:
+        """Answer a message of the server; of a training, with its progress first."""
         try:
-            offer = await asyncio.to_thread(lambda: self._member(request).offer())
-            return pb.OfferReply(offer=record_to_proto(dict(encode(offer))))
-        except PowerctlError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            raise AssertionError("abort raises") from None
-
-    async def Train(
-        self, request: pb.TrainRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.TrainEvent]:
-        """Progress, then the result; a caller that is gone ends the round it was alone with."""
-        try:
-            round_ = self._rounds.get(request.round_id) or await self._begin(request)
-        except PowerctlError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            return
-        round_.listeners += 1
-        try:
-            while not round_.result.done():
-                await asyncio.wait({round_.result}, timeout=_PROGRESS_S)
-                yield pb.TrainEvent(progress=round_.progress)
-            yield pb.TrainEvent(result=round_.result.result())
+            head, content = await self._read(request)
+            member = await asyncio.to_thread(self._member, content)
+            if head.kind == "train":
+                round_ = self._rounds.get(head.round_id)
+                round_ = round_ or await self._begin(head.round_id, content, member)
+                async for progress in self._listen(round_):
+                    yield pb.Part(progress=progress)
+                reply = round_.result.result()
+            else:
+                reply = await asyncio.to_thread(_ANSWERS[head.kind], member, content)
+            for part in parts_of(reply):
+                yield part
         except PowerctlError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except Exception as error:
             if isinstance(error, grpc.RpcError):
                 raise
-            _LOG.exception("round %s failed", request.round_id)
+            _LOG.exception("a message failed")
             await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    async def _listen(self, round_: _Round) -> AsyncIterator[pb.Progress]:
+        """The progress of a round until its end; a caller that is gone ends one it had alone."""
+        round_.listeners += 1
+        try:
+            while not round_.result.done():
+                await asyncio.wait({round_.result}, timeout=_PROGRESS_S)
+                yield round_.progress
         finally:
             round_.listeners -= 1
             if not round_.listeners:
                 round_.interrupt("caller gone")
+
+    async def _read(self, request: AsyncIterator[pb.Part]) -> tuple[pb.Head, RecordDict]:
+        """A message's head and content; raises `InvalidInput` if it is not understood."""
+        head, content = pb.Head(), Assembly()
+        async for part in request:
+            if part.WhichOneof("what") == "head":
+                head = part.head
+                check_protocol("the ClientApp", head.protocol)
+            content.add(part)
+        if head.kind not in ("train", *_ANSWERS):
+            raise InvalidInput(
+                f"a message of kind {head.kind!r}; known: train, {', '.join(_ANSWERS)}"
+            )
+        if head.code not in self._warned and not runs(head.code):
+            self._warned.add(head.code)
+            _LOG.warning(
+                "the server runs other code (%s) than this agent (%s): install the app's code "
+                "here and restart the agent",
+                *(head.code or "an older one", code_version()),
+            )
+        return head, content.content()
 
     async def Cancel(
         self, request: pb.CancelRequest, context: grpc.aio.ServicerContext
@@ -193,45 +206,46 @@ class RoundsService(rpc.RoundsServicer):
         """Run, client, and joules left of its energy budget, of every client that has one."""
         return self._members.budgets()
 
-    async def _begin(self, request: pb.TrainRequest) -> _Round:
-        member = await asyncio.to_thread(self._member, request)
-        offer = await asyncio.to_thread(member.offer)
+    async def _begin(self, round_id: str, content: RecordDict, member: Member) -> _Round:
+        offer = await asyncio.to_thread(member.offer, Told.of(content))
         predicted_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn.time_s
         # A prediction beyond a budget would keep the job from ever being measured: the first
         # minibatch is a probe, and what it takes decides from then on.
         budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]
         expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
-        name = f"round {request.round_id}"
         device = TurnDevice(
-            self._engine, name, member.client.workload, expected_s, sets_modes=self._sets_modes
+            self._engine,
+            f"round {round_id}",
+            member.client.workload,
+            expected_s,
+            sets_modes=self._sets_modes,
         )
-        round_ = _Round(request, member, device)
+        round_ = _Round(round_id, content, member, device)
         round_.result = asyncio.create_task(
             asyncio.to_thread(round_.run, self._engine, self._registry)
         )
         for old in list(self._rounds)[: max(0, len(self._rounds) - _KEPT)]:
             if self._rounds[old].result.done():
                 del self._rounds[old]
-        self._rounds[request.round_id] = round_
+        self._rounds[round_id] = round_
         return round_
 
-    def _member(self, request: pb.OfferRequest | pb.TrainRequest) -> Member:
-        if request.code not in self._warned and not runs(request.code):
-            self._warned.add(request.code)
-            _LOG.warning(
-                "the server runs other code (%s) than this agent (%s): install the app's code "
-                "here and restart the agent",
-                *(request.code or "an older one", code_version()),
-            )
-        run_config = record_from_proto(request.run_config)
-        return self._members.get(run_config, record_from_proto(request.node_config))
+    def _member(self, content: RecordDict) -> Member:
+        records = content.config_records
+        return self._members.get(dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG]))
+
+
+def _query(member: Member, content: RecordDict) -> RecordDict:
+    return offered(member.offer(Told.of(content)))
+
+
+_ANSWERS: dict[str, Callable[[Member, RecordDict], RecordDict]] = {
+    "query": _query,
+    "evaluate": Member.evaluate,
+}
 
 
 def _slowest_p99_s(engine: Engine) -> float:
     """Of the services' last answers; 0 where there are none."""
     served = [job.latency_p99_s for job in engine.state().jobs if not job.is_training]
     return max((p99_s for p99_s in served if math.isfinite(p99_s)), default=0.0)
-
-
-def _assignment(request: pb.TrainRequest) -> RoundAssignment:
-    return decode(RoundAssignment, record_from_proto(request.assignment))

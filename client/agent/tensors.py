@@ -1,4 +1,4 @@
-"""Tensors of the protocol, to and from torch and numpy, checked."""
+"""Tensors of inference in and out of the agent's messages, checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from powerctl.errors import InvalidInput
@@ -116,20 +115,6 @@ def encode(tensor: torch.Tensor) -> pb.Tensor:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
     return pb.Tensor(dtype=_NUMBERS[tensor.dtype], shape=tuple(tensor.shape), data=data)
-
-
-def from_array(array: np.ndarray) -> pb.Tensor:
-    """The message of a numpy array."""
-    try:
-        return encode(torch.from_numpy(np.ascontiguousarray(array)).reshape(array.shape))
-    except TypeError as error:
-        raise InvalidInput(f"arrays of {array.dtype} cannot be sent: {error}") from None
-
-
-def to_array(tensor: pb.Tensor) -> np.ndarray:
-    """The numpy array of a message; bfloat16, which numpy has not, as float32."""
-    decoded = decode(tensor)
-    return (decoded.float() if decoded.dtype is torch.bfloat16 else decoded).numpy()
 
 
 def check_inputs(tensors: Sequence[torch.Tensor], specs: Sequence[InputSpec]) -> None:

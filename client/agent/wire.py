@@ -1,99 +1,84 @@
-"""Records and arrays of federated rounds on the wire; without torch, for the ClientApp's sake."""
+"""The content of a message between ClientApp and agent, in parts; without torch.
+
+Flower's own serialisation carries the records, so that a record or an array is the same here as
+between server and client. The data of arrays follow in pieces: no part is large, however large a
+model is.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
+from google.protobuf.message import DecodeError
 
 from powerctl.errors import InvalidInput
 from wattfed.client.agent.proto import agent_pb2 as pb
 
-_DTYPES = {
-    "float32": pb.FLOAT32,
-    "float64": pb.FLOAT64,
-    "float16": pb.FLOAT16,
-    "int8": pb.INT8,
-    "int16": pb.INT16,
-    "int32": pb.INT32,
-    "int64": pb.INT64,
-    "uint8": pb.UINT8,
-    "bool": pb.BOOL,
-}
-_NAMES = {number: name for name, number in _DTYPES.items()}
-_LISTS = {float: ("reals", pb.Reals), int: ("wholes", pb.Wholes), str: ("texts", pb.Texts)}
+RUN_CONFIG, NODE_CONFIG = "run-config", "node-config"  # records beside the message's own
+_PIECE_BYTES = 1 << 20
 
 
-def record_to_proto(values: Mapping[str, Any]) -> pb.Record:
-    """A flat record: scalars, and lists of one type; an empty list is one of reals."""
-    return pb.Record(values={key: _to_value(key, value) for key, value in values.items()})
+def parts_of(content: RecordDict) -> Iterator[pb.Part]:
+    """The parts of a message's content."""
+    records = RecordDict({name: _emptied(record) for name, record in content.items()})
+    yield pb.Part(records=recorddict_to_proto(records).SerializeToString())
+    for record in content.array_records.values():
+        for array in record.values():
+            for start in range(0, len(array.data) or 1, _PIECE_BYTES):
+                end = start + _PIECE_BYTES
+                piece = pb.Piece(data=array.data[start:end], last=end >= len(array.data))
+                yield pb.Part(piece=piece)
 
 
-def record_from_proto(record: pb.Record) -> dict[str, Any]:
-    """The record as plain values."""
-    return {key: _from_value(value) for key, value in record.values.items()}
+class Assembly:
+    """Puts a message's content together again from its parts."""
 
+    def __init__(self) -> None:
+        self._records: RecordDict | None = None
+        self._pieces: list[bytes] = []
+        self._data: list[bytes] = []
 
-def _to_value(key: str, value: Any) -> pb.Value:
-    if isinstance(value, bool):
-        return pb.Value(truth=value)
-    if isinstance(value, int):
-        return pb.Value(whole=value)
-    if isinstance(value, float):
-        return pb.Value(real=value)
-    if isinstance(value, str):
-        return pb.Value(text=value)
-    if isinstance(value, bytes):
-        return pb.Value(blob=value)
-    if isinstance(value, list | tuple):
-        kind = type(value[0]) if value else float
-        if kind in _LISTS and all(type(item) is kind for item in value):
-            name, message = _LISTS[kind]
-            return pb.Value(**{name: message(values=value)})
-    raise InvalidInput(f"{key}: a {type(value).__name__} cannot be sent: {value!r}")
+    def add(self, part: pb.Part) -> None:
+        """Take the next part; raises `InvalidInput` if it is none of Flower's records."""
+        if part.WhichOneof("what") == "records":
+            try:
+                self._records = recorddict_from_proto(RecordDictProto.FromString(part.records))
+            except (DecodeError, ValueError, TypeError, AttributeError) as error:
+                raise InvalidInput(f"a message's records cannot be read: {error}") from None
+        elif part.WhichOneof("what") == "piece":
+            self._pieces.append(part.piece.data)
+            if part.piece.last:
+                self._data.append(b"".join(self._pieces))
+                self._pieces = []
 
-
-def _from_value(value: pb.Value) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind is None:
-        raise InvalidInput("a record has a value without type")
-    found = getattr(value, kind)
-    return list(found.values) if kind in ("reals", "wholes", "texts") else found
-
-
-def arrays_to_proto(arrays: Mapping[str, np.ndarray]) -> list[pb.NamedTensor]:
-    """Arrays by name."""
-    return [pb.NamedTensor(name=name, tensor=_to_tensor(a)) for name, a in arrays.items()]
-
-
-def arrays_from_proto(tensors: Any) -> dict[str, np.ndarray]:
-    """The arrays, each with memory of its own.
-
-    Raises
-    ------
-    InvalidInput
-        For an unknown type, or data that does not fit the shape.
-    """
-    return {item.name: _to_array(item.name, item.tensor) for item in tensors}
-
-
-def _to_tensor(array: np.ndarray) -> pb.Tensor:
-    if array.dtype.name not in _DTYPES:
-        raise InvalidInput(f"arrays of {array.dtype} cannot be sent")
-    data = np.ascontiguousarray(array).tobytes()
-    return pb.Tensor(dtype=_DTYPES[array.dtype.name], shape=array.shape, data=data)
-
-
-def _to_array(name: str, tensor: pb.Tensor) -> np.ndarray:
-    dtype = _NAMES.get(tensor.dtype)
-    if dtype is None:
-        raise InvalidInput(f"array {name} is of unknown type {tensor.dtype}")
-    shape = tuple(tensor.shape)
-    wanted = math.prod(shape) * np.dtype(dtype).itemsize
-    if any(size < 0 for size in shape) or len(tensor.data) != wanted:
-        raise InvalidInput(
-            f"array {name} of shape {shape}, {dtype}: {wanted} bytes, not {len(tensor.data)}"
+    def content(self) -> RecordDict:
+        """The content; raises `InvalidInput` if parts are missing, or too many."""
+        if self._records is None:
+            raise InvalidInput("a message ended before its records")
+        data = iter(self._data)
+        arrays = [len(record) for record in self._records.array_records.values()]
+        if self._pieces or len(self._data) != sum(arrays):
+            raise InvalidInput(f"a message has {sum(arrays)} arrays, {len(self._data)} came")
+        return RecordDict(
+            {
+                name: _filled(record, data) if isinstance(record, ArrayRecord) else record
+                for name, record in self._records.items()
+            }
         )
-    return np.frombuffer(bytearray(tensor.data), dtype=dtype).reshape(shape)
+
+
+def _emptied(record: object) -> object:
+    """A record as it is; of arrays, all but their data."""
+    return _filled(record, None) if isinstance(record, ArrayRecord) else record
+
+
+def _filled(record: ArrayRecord, data: Iterator[bytes] | None) -> ArrayRecord:
+    return ArrayRecord(
+        {
+            name: Array(one.dtype, one.shape, one.stype, next(data) if data else b"")
+            for name, one in record.items()
+        }
+    )

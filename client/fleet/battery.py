@@ -98,21 +98,22 @@ class Batteries(Columns):
 
 
 class Levels:
-    """The present energy in the batteries of a fleet, brought up to date for who is asked for.
+    """The present energy in the batteries of some clients, brought up to date for who is asked for.
 
     Parameters
     ----------
     batteries : Batteries
-        Their columns.
+        Columns,
+    rows : IntArray, shape (n,)
+        and where they have these clients, who are numbered from 0 here.
     start_s : float
         The clock at the beginning of the run.
     """
 
-    def __init__(self, batteries: Batteries, start_s: float) -> None:
-        everyone = np.arange(len(batteries.capacity_j))
-        self._batteries = batteries
-        self._level_j = batteries.start_j(everyone)
-        self._since_s = np.full(len(everyone), start_s)
+    def __init__(self, batteries: Batteries, rows: IntArray, start_s: float) -> None:
+        self._batteries, self._rows = batteries, rows
+        self._level_j = batteries.start_j(rows)
+        self._since_s = np.full(len(rows), start_s)
 
     def at(self, rows: IntArray, clock_s: float) -> FloatArray:
         """Energy at a time, not before what is kept.
@@ -139,4 +140,5 @@ class Levels:
         self._level_j[row], self._since_s[row] = level_j, since_s
 
     def _between(self, rows: IntArray, clock_s: float) -> FloatArray:
-        return self._batteries.level_j(rows, self._level_j[rows], self._since_s[rows], clock_s)
+        who = self._rows[rows]
+        return self._batteries.level_j(who, self._level_j[rows], self._since_s[rows], clock_s)

@@ -10,21 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray
-from powerctl.rounds import Limits
 from wattfed.client.fleet.columns import Columns, number
-from wattfed.client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile
+from wattfed.client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile, Limits
 from wattfed.client.fleet.surroundings import Surroundings
 
 
 @dataclass(frozen=True, eq=False)
 class Profiles(Columns):
-    """Limits, as in `powerctl.rounds.Limits`, and link speeds; arrays of shape (n,)."""
+    """Limits, as in `Limits`, and link speeds; arrays of shape (n,)."""
 
     power_w: FloatArray = number(np.inf, above=0.0)
     energy_budget_j: FloatArray = number(np.inf, above=0.0)
     round_energy_j: FloatArray = number(np.inf, above=0.0)
     celsius: FloatArray = number(np.inf, above=0.0)
     link_mbit_s: FloatArray = number(DEFAULT_LINK_MBIT_S, above=0.0)
+
+    @classmethod
+    def of(cls, profile: ClientProfile) -> Profiles:
+        """The columns of one client."""
+        values = {**vars(profile.limits), "link_mbit_s": profile.link_mbit_s}
+        return cls(**{name: np.array([value]) for name, value in values.items()})
 
 
 @dataclass(frozen=True, eq=False)

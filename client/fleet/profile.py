@@ -8,10 +8,42 @@ from typing import Any, TypeVar
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray
-from powerctl.rounds import Limits
 from wattfed.client.fleet.surroundings import QUIET, Surroundings
 
 DEFAULT_LINK_MBIT_S = 100.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a device may spend on federated training.
+
+    Attributes
+    ----------
+    power_w : float
+        Limit on module power while training.
+    energy_budget_j : float
+        Training energy over the whole run.
+    round_energy_j : float
+        Training energy in any one round.
+    celsius : float
+        Limit on the temperature of any part of the board while training.
+    """
+
+    power_w: float = math.inf
+    energy_budget_j: float = math.inf
+    round_energy_j: float = math.inf
+    celsius: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name in ("power_w", "energy_budget_j", "round_energy_j", "celsius"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name} must be positive, got {getattr(self, name):g}")
+
+    def allowance_j(self, spent_j: float) -> float:
+        """Energy that the next round may take after `spent_j` of the budget are gone."""
+        return max(0.0, min(self.round_energy_j, self.energy_budget_j - spent_j))
+
+
 LIMITS = tuple(f.name for f in fields(Limits))
 _Speed = TypeVar("_Speed", float, FloatArray)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from powerctl.rounds import RoundReport
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison, Contender
 from wattfed.server.history import FederationResult, best_accuracy, spending_to
+from wattfed.strategies.protocol import RoundReport
 
 
 @dataclass(frozen=True)

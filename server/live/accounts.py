@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from powerctl.rounds import RoundReport
 from wattfed.server.history import finite
+from wattfed.strategies.protocol import RoundReport
 
 
 @dataclass

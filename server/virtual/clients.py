@@ -14,10 +14,11 @@ import torch
 from flwr.common.logger import log
 from numpy.typing import NDArray
 
-from powerctl.rounds import RoundAssignment, RoundReport
 from wattfed.client.fleet import Fleet
-from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.local import LocalClient
+from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.task import load_task
+from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
 Numbers = dict[str, NDArray[Any]]
@@ -31,6 +32,15 @@ class Instructions:
     clock_s: float
     arrays: Numbers
     proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one client of a round is asked for, on what offer, and what it has kept until then."""
+
+    assignment: RoundAssignment
+    offer: RoundOffer
+    state: ClientState
 
 
 @dataclass(frozen=True)
@@ -61,36 +71,29 @@ class Clients:
         state = self._model.state_dict()
         self._resident: Numbers = {name: value.numpy() for name, value in state.items()}
 
-    def train(
-        self, instructions: Instructions, jobs: Sequence[tuple[RoundAssignment, ClientState]]
-    ) -> list[Trained | None]:
+    def train(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Trained | None]:
         """Train as assigned, each from its state; None for who raised, which is logged."""
-        return [self._train(instructions, assignment, state) for assignment, state in jobs]
+        return [self._train(instructions, job) for job in jobs]
 
     def close(self) -> None:
         """Nothing was started."""
 
-    def _train(
-        self,
-        instructions: Instructions,
-        assignment: RoundAssignment,
-        state: ClientState,
-    ) -> Trained | None:
+    def _train(self, instructions: Instructions, job: Job) -> Trained | None:
         for name, values in instructions.arrays.items():
             self._resident[name][...] = values
         try:
-            client = LocalClient(
-                self._config, self._fleet[assignment.client], len(self._fleet), state
-            )
+            profile = self._fleet[job.assignment.client]
+            client = LocalClient(self._config, profile, len(self._fleet), job.state)
             report = client.train(
                 self._model,
-                assignment,
+                job.assignment,
                 instructions.server_round,
                 instructions.proximal_mu,
                 clock_s=instructions.clock_s,
+                offer=job.offer,
             )
         except Exception as error:
-            log(ERROR, "client %s raised", assignment.client, exc_info=error)
+            log(ERROR, "client %s raised", job.assignment.client, exc_info=error)
             return None
         arrays = None
         if report.minibatches and not report.lost:

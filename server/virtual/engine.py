@@ -11,12 +11,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
+from wattfed.client.pool import Pool
 from wattfed.server.checkpoint_file import digest_of
 from wattfed.server.run_identity import SUPERLINK_NODE_ID, join_run
-from wattfed.server.virtual.clients import Instructions, Trained
-from wattfed.server.virtual.pool import Pool
+from wattfed.server.virtual.clients import Instructions, Job, Trained
 from wattfed.server.virtual.workers import Trains, trains
 from wattfed.strategies.held import HeldReply
+from wattfed.strategies.protocol import WEIGHT
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import Answer, SelectingStrategy
 from wattfed.strategies.state import State
@@ -40,7 +41,7 @@ class VirtualEngine:
         join_run(_RUN_ID)
         self._config = config
         self._fleet = fleet
-        self._pool = Pool(config, fleet)
+        self._pool = Pool.of_fleet(config, fleet)
 
     def run(
         self,
@@ -85,7 +86,7 @@ class VirtualEngine:
         if told is None:
             return []
         instructions = _instructions(server_round, clock_s, told)
-        jobs = [(a, self._pool.state(a.client)) for a in assignments]
+        jobs = [Job(a, self._pool.offer(a.client), self._pool.state(a.client)) for a in assignments]
         trained = [one for one in trainer.train(instructions, jobs) if one is not None]
         for one in trained:
             self._pool.keep(one.report.client, one.state)
@@ -113,5 +114,5 @@ def _answer(trained: Trained) -> Answer:
     report = trained.report
     if trained.arrays is None:
         return Answer(report, None)
-    metrics = {"num-examples": report.examples, "train-loss": report.loss}
+    metrics = {WEIGHT: report.examples, "train-loss": report.loss}
     return Answer(report, HeldReply(trained.arrays, metrics))

@@ -10,13 +10,11 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from powerctl.errors import PowerctlError
-from powerctl.rounds import RoundAssignment
 from wattfed.client.fleet import load_fleet
-from wattfed.client.local import ClientState
-from wattfed.server.virtual.clients import Clients, Instructions, Trained
+from wattfed.server.virtual.clients import Clients, Instructions, Job, Trained
 from wattfed.strategies.run_config import RunConfig
 
-Jobs = Sequence[tuple[RoundAssignment, ClientState]]
+Jobs = Sequence[Job]
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
 
 

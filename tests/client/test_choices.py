@@ -9,10 +9,10 @@ import pytest
 
 from powerctl.boards import load_board
 from powerctl.modes import ModeArrays
+from powerctl.plans import front_within
 from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.signature import SignaturePredictor
-from powerctl.rounds import front_within
 from powerctl.workload import load_workload
 from wattfed.client.choices import choices_of
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powerctl.rounds import RoundAssignment
 from wattfed.client.fleet import load_fleet
-from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.local import LocalClient
+from wattfed.client.state_file import ClientState
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 CONFIG = RunConfig(task="noop", local_epochs=1)

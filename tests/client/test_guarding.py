@@ -18,13 +18,16 @@ from powerctl.fulcrum.interleave import Interleaver
 from powerctl.guard import GuardLimits, Ladder, PowerGuard
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.pagoda.meters import Meter
-from powerctl.rounds import Front, Limits, RoundAssignment, RoundPlan
+from powerctl.plans import Front, RoundPlan
 from powerctl.workload import load_workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.turns import TurnDevice
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.fleet.profile import Limits
+from wattfed.client.local import LocalClient
+from wattfed.client.state_file import ClientState
 from wattfed.client.training import execute_plan
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 JOB = load_workload("mobilenetv3-train")

@@ -8,9 +8,11 @@ import torch
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.rounds import Limits, RoundAssignment
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.fleet.profile import Limits
+from wattfed.client.local import LocalClient
+from wattfed.client.state_file import ClientState
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 CONFIG = RunConfig()

@@ -7,7 +7,7 @@ import torch
 
 from powerctl.boards import load_board
 from powerctl.devices.twin import NO_VARIATION, Twin
-from powerctl.rounds import RoundPlan, Segment
+from powerctl.plans import RoundPlan, Segment
 from powerctl.workload import load_workload
 from wattfed.client.tasks.task import load_task
 from wattfed.client.training import LocalTraining, execute_plan

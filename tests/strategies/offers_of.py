@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.rounds import Front, Held, RoundAssignment, RoundOffer, RoundReport
+from powerctl.plans import Front, Held
+from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 
 _SPACE = load_board("orin-nano").space
 _MODES = tuple(_SPACE.mode(i) for i in range(2))

@@ -7,11 +7,11 @@ import pytest
 from flwr.app import ArrayRecord
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import RoundAssignment
 from tests.strategies.offers_of import report
 from wattfed.strategies.closing import Closing, Flights
 from wattfed.strategies.held import HeldReply
 from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.updates import Base, Update, replies_to_aggregate
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from powerctl.rounds import RoundAssignment
 from tests.strategies.offers_of import report
 from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.protocol import RoundAssignment
 
 
 def test_a_round_lasts_until_the_last_upload_and_waiting_costs_idle_power():

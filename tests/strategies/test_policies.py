@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import POWER_POLICIES, SWITCH_S, TIME_RESERVE, Held
+from powerctl.plans import SWITCH_S, TIME_RESERVE, Held
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.catalogue import (
     aggregation_names,
@@ -20,6 +20,7 @@ from wattfed.strategies.delivery import Delivery
 from wattfed.strategies.fedcs import FedCS
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.pace import Pace
+from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.tifl import TiFL

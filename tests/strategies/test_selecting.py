@@ -9,12 +9,12 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from powerctl.rounds import RoundAssignment, RoundReport
 from tests.strategies.offers_of import offer, report
 from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.strategies.all_clients import AllClients
 from wattfed.strategies.catalogue import make_aggregation
-from wattfed.strategies.records import ASSIGNMENT, OFFER, REPORT, decode, encode
+from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.protocol import CONFIG, RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 
@@ -29,16 +29,18 @@ def query(message: Message, context: Context) -> Message:
     if fault == "no-offer":
         raise RuntimeError("asleep")
     if fault == "bad-offer":
-        return Message(RecordDict({OFFER: ConfigRecord({"client": client})}), reply_to=message)
+        return Message(RecordDict({CONFIG: ConfigRecord({"client": client})}), reply_to=message)
     changes = {"poor": {"allowance_j": 100.0}, "unable": {"decline": "too hot"}}.get(fault, {})
-    return Message(RecordDict({OFFER: encode(offer(client, **changes))}), reply_to=message)
+    return Message(
+        RecordDict({CONFIG: ConfigRecord(encode(offer(client, **changes)))}), reply_to=message
+    )
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     client = context.node_config["partition-id"]
     fault = context.run_config.get(f"fault-{client}", "")
-    assignment = decode(RoundAssignment, message.content[ASSIGNMENT])
+    assignment = decode(RoundAssignment, message.content[CONFIG])
     assert assignment.client == client
     if fault == "raise":
         raise RuntimeError("out of memory")
@@ -46,10 +48,10 @@ def train(message: Message, context: Context) -> Message:
         return Message(RecordDict(), reply_to=message)
     if fault == "decline":
         declined = report(client, minibatches=0, decline="too hot")
-        return Message(RecordDict({REPORT: encode(declined)}), reply_to=message)
+        return Message(RecordDict({CONFIG: ConfigRecord(encode(declined))}), reply_to=message)
     if fault == "lost":
         lost = report(client, lost="crashed")
-        return Message(RecordDict({REPORT: encode(lost)}), reply_to=message)
+        return Message(RecordDict({CONFIG: ConfigRecord(encode(lost))}), reply_to=message)
     arrays = [array + client for array in message.content["arrays"].to_numpy_ndarrays()]
     if fault == "nan":
         arrays[0][0, 0] = np.nan
@@ -58,7 +60,7 @@ def train(message: Message, context: Context) -> Message:
     content = {
         "arrays": ArrayRecord(arrays),
         "metrics": MetricRecord({"num-examples": 1}),
-        REPORT: encode(report(client)),
+        CONFIG: ConfigRecord(encode(report(client))),
     }
     return Message(RecordDict(content), reply_to=message)
 
@@ -149,7 +151,7 @@ def test_a_reply_that_comes_again_counts_once(again, caplog):
         return strategy.configure_train(server_round, ArrayRecord(START), ConfigRecord(), grid)
 
     replies = list(grid.send_and_receive(configured(1)))
-    of_client = {decode(RoundReport, reply.content[REPORT]).client: reply for reply in replies}
+    of_client = {decode(RoundReport, reply.content[CONFIG]).client: reply for reply in replies}
     again_from_3 = copy.deepcopy(of_client[3])
     if again == "in the next round":
         strategy.aggregate_train(1, replies)

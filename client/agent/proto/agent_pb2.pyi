@@ -341,108 +341,37 @@ class JobStatus(_message.Message):
     latency_s: float
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., queued: _Optional[int] = ..., arrived: _Optional[int] = ..., answered: _Optional[int] = ..., within: _Optional[int] = ..., rejected_late: _Optional[int] = ..., rejected_full: _Optional[int] = ..., withdrawn: _Optional[int] = ..., turns: _Optional[int] = ..., busy_s: _Optional[float] = ..., latency_p50_s: _Optional[float] = ..., latency_p99_s: _Optional[float] = ..., rate_hz: _Optional[float] = ..., batch_size: _Optional[int] = ..., latency_s: _Optional[float] = ...) -> None: ...
 
-class Value(_message.Message):
-    __slots__ = ("real", "whole", "text", "truth", "blob", "reals", "wholes", "texts")
-    REAL_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_FIELD_NUMBER: _ClassVar[int]
-    TEXT_FIELD_NUMBER: _ClassVar[int]
-    TRUTH_FIELD_NUMBER: _ClassVar[int]
-    BLOB_FIELD_NUMBER: _ClassVar[int]
-    REALS_FIELD_NUMBER: _ClassVar[int]
-    WHOLES_FIELD_NUMBER: _ClassVar[int]
-    TEXTS_FIELD_NUMBER: _ClassVar[int]
-    real: float
-    whole: int
-    text: str
-    truth: bool
-    blob: bytes
-    reals: Reals
-    wholes: Wholes
-    texts: Texts
-    def __init__(self, real: _Optional[float] = ..., whole: _Optional[int] = ..., text: _Optional[str] = ..., truth: bool = ..., blob: _Optional[bytes] = ..., reals: _Optional[_Union[Reals, _Mapping]] = ..., wholes: _Optional[_Union[Wholes, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ...) -> None: ...
-
-class Reals(_message.Message):
-    __slots__ = ("values",)
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
-
-class Wholes(_message.Message):
-    __slots__ = ("values",)
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, values: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class Texts(_message.Message):
-    __slots__ = ("values",)
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class Record(_message.Message):
-    __slots__ = ("values",)
-    class ValuesEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: Value
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.MessageMap[str, Value]
-    def __init__(self, values: _Optional[_Mapping[str, Value]] = ...) -> None: ...
-
-class NamedTensor(_message.Message):
-    __slots__ = ("name", "tensor")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    TENSOR_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    tensor: Tensor
-    def __init__(self, name: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
-
-class OfferRequest(_message.Message):
-    __slots__ = ("run_config", "node_config", "code")
-    RUN_CONFIG_FIELD_NUMBER: _ClassVar[int]
-    NODE_CONFIG_FIELD_NUMBER: _ClassVar[int]
-    CODE_FIELD_NUMBER: _ClassVar[int]
-    run_config: Record
-    node_config: Record
-    code: str
-    def __init__(self, run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ..., code: _Optional[str] = ...) -> None: ...
-
-class OfferReply(_message.Message):
-    __slots__ = ("offer",)
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    offer: Record
-    def __init__(self, offer: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
-
-class TrainRequest(_message.Message):
-    __slots__ = ("round_id", "run_config", "node_config", "assignment", "server_round", "proximal_mu", "arrays", "code")
-    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
-    RUN_CONFIG_FIELD_NUMBER: _ClassVar[int]
-    NODE_CONFIG_FIELD_NUMBER: _ClassVar[int]
-    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
-    SERVER_ROUND_FIELD_NUMBER: _ClassVar[int]
-    PROXIMAL_MU_FIELD_NUMBER: _ClassVar[int]
-    ARRAYS_FIELD_NUMBER: _ClassVar[int]
-    CODE_FIELD_NUMBER: _ClassVar[int]
-    round_id: str
-    run_config: Record
-    node_config: Record
-    assignment: Record
-    server_round: int
-    proximal_mu: float
-    arrays: _containers.RepeatedCompositeFieldContainer[NamedTensor]
-    code: str
-    def __init__(self, round_id: _Optional[str] = ..., run_config: _Optional[_Union[Record, _Mapping]] = ..., node_config: _Optional[_Union[Record, _Mapping]] = ..., assignment: _Optional[_Union[Record, _Mapping]] = ..., server_round: _Optional[int] = ..., proximal_mu: _Optional[float] = ..., arrays: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ..., code: _Optional[str] = ...) -> None: ...
-
-class TrainEvent(_message.Message):
-    __slots__ = ("progress", "result")
+class Part(_message.Message):
+    __slots__ = ("head", "records", "piece", "progress")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
-    RESULT_FIELD_NUMBER: _ClassVar[int]
+    head: Head
+    records: bytes
+    piece: Piece
     progress: Progress
-    result: TrainResult
-    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., result: _Optional[_Union[TrainResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, head: _Optional[_Union[Head, _Mapping]] = ..., records: _Optional[bytes] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+
+class Head(_message.Message):
+    __slots__ = ("protocol", "code", "kind", "round_id")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    code: str
+    kind: str
+    round_id: str
+    def __init__(self, protocol: _Optional[int] = ..., code: _Optional[str] = ..., kind: _Optional[str] = ..., round_id: _Optional[str] = ...) -> None: ...
+
+class Piece(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("minibatches", "planned", "time_s", "energy_j", "loss", "mode")
@@ -459,14 +388,6 @@ class Progress(_message.Message):
     loss: float
     mode: str
     def __init__(self, minibatches: _Optional[int] = ..., planned: _Optional[int] = ..., time_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., loss: _Optional[float] = ..., mode: _Optional[str] = ...) -> None: ...
-
-class TrainResult(_message.Message):
-    __slots__ = ("report", "arrays")
-    REPORT_FIELD_NUMBER: _ClassVar[int]
-    ARRAYS_FIELD_NUMBER: _ClassVar[int]
-    report: Record
-    arrays: _containers.RepeatedCompositeFieldContainer[NamedTensor]
-    def __init__(self, report: _Optional[_Union[Record, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class CancelRequest(_message.Message):
     __slots__ = ("round_id", "reason")

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from wattfed.client.agent.proto import agent_pb2 as client_dot_agent_dot_proto_dot_agent__pb2
+from wattfed.client.agent.proto import agent_pb2 as wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2
 
 GRPC_GENERATED_VERSION = '1.67.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in client/agent/proto/agent_pb2_grpc.py depends on'
+        + f' but the generated code in wattfed/client/agent/proto/agent_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -38,28 +38,28 @@ class InferenceStub(object):
         """
         self.Predict = channel.unary_unary(
                 '/wattfed.agent.v1.Inference/Predict',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictReply.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictReply.FromString,
                 _registered_method=True)
         self.PredictStream = channel.stream_stream(
                 '/wattfed.agent.v1.Inference/PredictStream',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictStreamReply.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictStreamReply.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/wattfed.agent.v1.Inference/ListModels',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.ListModelsReply.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ListModelsReply.FromString,
                 _registered_method=True)
         self.LoadModel = channel.unary_unary(
                 '/wattfed.agent.v1.Inference/LoadModel',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.LoadModelRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
                 _registered_method=True)
         self.ReloadModel = channel.unary_unary(
                 '/wattfed.agent.v1.Inference/ReloadModel',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.ReloadModelRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ReloadModelRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
                 _registered_method=True)
 
 
@@ -107,28 +107,28 @@ def add_InferenceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Predict': grpc.unary_unary_rpc_method_handler(
                     servicer.Predict,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictReply.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictReply.SerializeToString,
             ),
             'PredictStream': grpc.stream_stream_rpc_method_handler(
                     servicer.PredictStream,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.PredictStreamReply.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictStreamReply.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.ListModelsRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.ListModelsReply.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ListModelsRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ListModelsReply.SerializeToString,
             ),
             'LoadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadModel,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.LoadModelRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.Model.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.LoadModelRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Model.SerializeToString,
             ),
             'ReloadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.ReloadModel,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.ReloadModelRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.Model.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ReloadModelRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Model.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,8 +158,8 @@ class Inference(object):
             request,
             target,
             '/wattfed.agent.v1.Inference/Predict',
-            client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.PredictReply.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -185,8 +185,8 @@ class Inference(object):
             request_iterator,
             target,
             '/wattfed.agent.v1.Inference/PredictStream',
-            client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.PredictStreamReply.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.PredictStreamReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -212,8 +212,8 @@ class Inference(object):
             request,
             target,
             '/wattfed.agent.v1.Inference/ListModels',
-            client_dot_agent_dot_proto_dot_agent__pb2.ListModelsRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.ListModelsReply.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ListModelsRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ListModelsReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -239,8 +239,8 @@ class Inference(object):
             request,
             target,
             '/wattfed.agent.v1.Inference/LoadModel',
-            client_dot_agent_dot_proto_dot_agent__pb2.LoadModelRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.LoadModelRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,
@@ -266,8 +266,8 @@ class Inference(object):
             request,
             target,
             '/wattfed.agent.v1.Inference/ReloadModel',
-            client_dot_agent_dot_proto_dot_agent__pb2.ReloadModelRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.ReloadModelRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,
@@ -294,8 +294,8 @@ class GateStub(object):
         """
         self.Turns = channel.stream_stream(
                 '/wattfed.agent.v1.Gate/Turns',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.TurnRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.TurnEvent.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TurnRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TurnEvent.FromString,
                 _registered_method=True)
 
 
@@ -317,8 +317,8 @@ def add_GateServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Turns': grpc.stream_stream_rpc_method_handler(
                     servicer.Turns,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.TurnRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.TurnEvent.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TurnRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TurnEvent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,8 +350,8 @@ class Gate(object):
             request_iterator,
             target,
             '/wattfed.agent.v1.Gate/Turns',
-            client_dot_agent_dot_proto_dot_agent__pb2.TurnRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.TurnEvent.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TurnRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TurnEvent.FromString,
             options,
             channel_credentials,
             insecure,
@@ -376,13 +376,13 @@ class PowerStub(object):
         """
         self.GetStatus = channel.unary_unary(
                 '/wattfed.agent.v1.Power/GetStatus',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.StatusRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.StatusRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
                 _registered_method=True)
         self.Telemetry = channel.unary_stream(
                 '/wattfed.agent.v1.Power/Telemetry',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.TelemetryRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TelemetryRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
                 _registered_method=True)
 
 
@@ -409,13 +409,13 @@ def add_PowerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.StatusRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.Status.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.StatusRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Status.SerializeToString,
             ),
             'Telemetry': grpc.unary_stream_rpc_method_handler(
                     servicer.Telemetry,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.TelemetryRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.Status.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TelemetryRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Status.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -445,8 +445,8 @@ class Power(object):
             request,
             target,
             '/wattfed.agent.v1.Power/GetStatus',
-            client_dot_agent_dot_proto_dot_agent__pb2.StatusRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.StatusRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
             options,
             channel_credentials,
             insecure,
@@ -472,8 +472,8 @@ class Power(object):
             request,
             target,
             '/wattfed.agent.v1.Power/Telemetry',
-            client_dot_agent_dot_proto_dot_agent__pb2.TelemetryRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.TelemetryRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Status.FromString,
             options,
             channel_credentials,
             insecure,
@@ -497,20 +497,15 @@ class RoundsStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Offer = channel.unary_unary(
-                '/wattfed.agent.v1.Rounds/Offer',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.OfferRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.OfferReply.FromString,
-                _registered_method=True)
-        self.Train = channel.unary_stream(
-                '/wattfed.agent.v1.Rounds/Train',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.TrainRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.TrainEvent.FromString,
+        self.Handle = channel.stream_stream(
+                '/wattfed.agent.v1.Rounds/Handle',
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Part.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Part.FromString,
                 _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/wattfed.agent.v1.Rounds/Cancel',
-                request_serializer=client_dot_agent_dot_proto_dot_agent__pb2.CancelRequest.SerializeToString,
-                response_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.CancelReply.FromString,
+                request_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.CancelRequest.SerializeToString,
+                response_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.CancelReply.FromString,
                 _registered_method=True)
 
 
@@ -520,15 +515,10 @@ class RoundsServicer(object):
     Federated rounds: the ClientApp hands the server's messages on and brings the answers back.
     """
 
-    def Offer(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Train(self, request, context):
-        """Progress while it trains, then one result. The end of the stream by the caller, or Cancel,
-        ends the round after the running minibatch.
+    def Handle(self, request_iterator, context):
+        """A message of the server in parts, and the parts of the reply; of a training, its progress comes
+        before that. The end of the stream by the caller, or Cancel, ends a round after the running
+        minibatch. A repeated call with the same round joins it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -543,20 +533,15 @@ class RoundsServicer(object):
 
 def add_RoundsServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Offer': grpc.unary_unary_rpc_method_handler(
-                    servicer.Offer,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.OfferRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.OfferReply.SerializeToString,
-            ),
-            'Train': grpc.unary_stream_rpc_method_handler(
-                    servicer.Train,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.TrainRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.TrainEvent.SerializeToString,
+            'Handle': grpc.stream_stream_rpc_method_handler(
+                    servicer.Handle,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Part.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Part.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
-                    request_deserializer=client_dot_agent_dot_proto_dot_agent__pb2.CancelRequest.FromString,
-                    response_serializer=client_dot_agent_dot_proto_dot_agent__pb2.CancelReply.SerializeToString,
+                    request_deserializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.CancelRequest.FromString,
+                    response_serializer=wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.CancelReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -573,7 +558,7 @@ class Rounds(object):
     """
 
     @staticmethod
-    def Offer(request,
+    def Handle(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -583,39 +568,12 @@ class Rounds(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
-            '/wattfed.agent.v1.Rounds/Offer',
-            client_dot_agent_dot_proto_dot_agent__pb2.OfferRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.OfferReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Train(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/wattfed.agent.v1.Rounds/Train',
-            client_dot_agent_dot_proto_dot_agent__pb2.TrainRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.TrainEvent.FromString,
+            '/wattfed.agent.v1.Rounds/Handle',
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Part.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.Part.FromString,
             options,
             channel_credentials,
             insecure,
@@ -641,8 +599,8 @@ class Rounds(object):
             request,
             target,
             '/wattfed.agent.v1.Rounds/Cancel',
-            client_dot_agent_dot_proto_dot_agent__pb2.CancelRequest.SerializeToString,
-            client_dot_agent_dot_proto_dot_agent__pb2.CancelReply.FromString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.CancelRequest.SerializeToString,
+            wattfed_dot_client_dot_agent_dot_proto_dot_agent__pb2.CancelReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.rounds import RoundReport
 from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.measures import RunMeasures, measure, participations
 from wattfed.server.history import FederationResult, RoundRow
+from wattfed.strategies.protocol import RoundReport
 
 
 @dataclass(frozen=True)

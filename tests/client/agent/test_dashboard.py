@@ -10,9 +10,8 @@ import urllib.request
 import pytest
 
 from tests.client.agent.conftest import ROOT, TIMEOUT_S, request, status_of
-from tests.client.agent.test_rounds import NODE, configs
+from tests.client.agent.test_rounds import NODE, answer, message
 from wattfed.client.agent.metrics import Metrics
-from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.gate import Gate
 
@@ -40,8 +39,8 @@ def exported(start, settings) -> tuple[set[str], set[str]]:
     """Names of metrics, and of their labels, that an agent exports once all has happened."""
     agent = start(settings, Metrics(), metrics="127.0.0.1:0")
     with agent.channel() as channel:
-        offer_request = pb.OfferRequest(**configs({**NODE, "energy-budget-j": 900.0}))
-        rpc.RoundsStub(channel).Offer(offer_request, timeout=TIMEOUT_S)
+        query = message("query", node={**NODE, "energy-budget-j": 900.0})
+        answer(rpc.RoundsStub(channel), query)
         predict = rpc.InferenceStub(channel).Predict
         predict(request(), timeout=TIMEOUT_S)
         with Gate("trainer", socket=agent.socket) as gate, gate.minibatch("train"):
@@ -50,8 +49,8 @@ def exported(start, settings) -> tuple[set[str], set[str]]:
     give_up_s, samples = time.monotonic() + TIMEOUT_S, []
     while not any(name == "wattfed_refused_total" for name, _ in samples):
         assert time.monotonic() < give_up_s, samples
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as answer:
-            samples = SAMPLE.findall(answer.read().decode())
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as page:
+            samples = SAMPLE.findall(page.read().decode())
     labels = {label for _, pairs in samples for label in re.findall(r'(\w+)="', pairs)}
     return {name for name, _ in samples}, labels
 

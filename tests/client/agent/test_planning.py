@@ -15,7 +15,7 @@ from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.workload import load_workload
 from tests.client.agent.conftest import TIMEOUT_S, request
-from tests.client.agent.test_rounds import result_of, train_request
+from tests.client.agent.test_rounds import answer, result_of, train_request
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import PlanSettings, read_settings
@@ -89,7 +89,7 @@ def power_w(mode: str, batch_size: int) -> float:
 def test_a_load_that_doubles_is_planned_for_within_the_power_and_no_request_is_dropped(planning):
     def train():
         asked = train_request(minibatches=100_000, deadline_s=1e6)
-        reports.append(result_of(rpc.RoundsStub(channel).Train(asked, timeout=9 * TIMEOUT_S))[0])
+        reports.append(result_of(answer(rpc.RoundsStub(channel), asked, 9 * TIMEOUT_S))[0])
 
     reports = []
     with planning.channel() as channel:

@@ -11,7 +11,7 @@ import pytest
 
 from powerctl.errors import PowerctlError
 from tests.client.agent.conftest import TIMEOUT_S, status_of
-from tests.client.agent.test_rounds import NODE, result_of, train_request
+from tests.client.agent.test_rounds import NODE, trained
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -66,8 +66,7 @@ def test_a_path_in_a_models_name_or_a_run_is_only_a_name(agent, tmp_path, name):
         load = pb.LoadModelRequest(name=name, path=name)
         code = status_of(lambda: rpc.InferenceStub(channel).LoadModel(load, timeout=TIMEOUT_S))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
-        request = train_request(node={**NODE, "run-id": name}, minibatches=1)
-        result_of(rpc.RoundsStub(channel).Train(request, timeout=TIMEOUT_S))
+        trained(rpc.RoundsStub(channel), node={**NODE, "run-id": name}, minibatches=1)
     after = {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents}
     assert after == before
     (state,) = (tmp_path / "clients").iterdir()

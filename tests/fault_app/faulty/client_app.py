@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.records import OFFER, REPORT, encode
+from wattfed.strategies.codec import encode
+from wattfed.strategies.protocol import CONFIG
 
 app = ClientApp()
 
@@ -20,7 +21,8 @@ app = ClientApp()
 @app.query()
 def query(message: Message, context: Context) -> Message:
     return Message(
-        RecordDict({OFFER: encode(offer(context.node_config["partition-id"]))}), reply_to=message
+        RecordDict({CONFIG: ConfigRecord(encode(offer(context.node_config["partition-id"])))}),
+        reply_to=message,
     )
 
 
@@ -46,6 +48,6 @@ def train(message: Message, context: Context) -> Message:
     content = {
         "arrays": ArrayRecord([weights]),
         "metrics": MetricRecord({"num-examples": 1}),
-        REPORT: encode(report(client)),
+        CONFIG: ConfigRecord(encode(report(client))),
     }
     return Message(RecordDict(content), reply_to=message)

@@ -13,11 +13,13 @@ from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.running import RealRunning
 from powerctl.profiler import FixedModes, MemoryLog, Procedure, profile
-from powerctl.rounds import Limits, RoundAssignment
 from powerctl.workload import Workload, load_workload
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.local import ClientState, LocalClient
+from wattfed.client.fleet.profile import Limits
+from wattfed.client.local import LocalClient
+from wattfed.client.state_file import ClientState
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 JOB = load_workload("resnet18-train")

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.rounds import RoundAssignment
 from tests.server.comparison.running import run
 from tests.strategies.offers_of import report
 from wattfed.server.comparison.folder import ComparisonFolder
@@ -23,6 +22,7 @@ from wattfed.server.comparison.report.charts import line_chart, mean_of_curves, 
 from wattfed.server.comparison.report.views import view_of
 from wattfed.server.history import FederationResult, RoundRow
 from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.protocol import RoundAssignment
 
 
 class Page(HTMLParser):

@@ -12,13 +12,13 @@ from dataclasses import replace
 import pytest
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment
 from tests.strategies.offers_of import report
 from wattfed.server.live.accounts import ClientAccount, RoundWork, trouble_of
 from wattfed.server.live.run import LiveRun, run_in
 from wattfed.server.live.words import under_way
 from wattfed.server.recorded import read_run
 from wattfed.server.results import ResultsFolder
+from wattfed.strategies.protocol import RoundAssignment
 
 
 def test_a_run_is_seen_round_by_round_while_it_goes_on(running, folder):

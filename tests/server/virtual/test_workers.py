@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from powerctl.rounds import RoundAssignment
-from wattfed.client.local import ClientState
+from tests.strategies.offers_of import offer
+from wattfed.client.state_file import ClientState
 from wattfed.server.simulation import simulate
-from wattfed.server.virtual.clients import Instructions
+from wattfed.server.virtual.clients import Instructions, Job
 from wattfed.server.virtual.workers import WorkerDied, Workers
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -34,5 +35,7 @@ def test_a_process_that_dies_is_an_error(config):
     workers = Workers(config, 1)
     multiprocessing.active_children()[0].kill()
     with pytest.raises(WorkerDied, match="--workers 1"):
-        workers.train(Instructions(1, 0.0, {}), [(RoundAssignment(0, 1), ClientState())])
+        workers.train(
+            Instructions(1, 0.0, {}), [Job(RoundAssignment(0, 1), offer(0), ClientState())]
+        )
     workers.close()

@@ -7,13 +7,19 @@ import pytest
 from flwr.app import ConfigRecord
 
 from powerctl.errors import InvalidInput
-from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.records import decode, encode
+from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 
 
 def through_the_wire(record):
-    return ConfigRecord(dict(encode(record)))
+    return ConfigRecord({"server-round": 1, **encode(record)})
+
+
+def of_kind(record, values):
+    """Fields as a record of the kind has them on the wire."""
+    prefix = next(iter(encode(record))).partition(".")[0]
+    return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
 @pytest.mark.parametrize("sent", [offer(3), offer(4, decline="no mode")], ids=["able", "declining"])
@@ -71,4 +77,4 @@ def test_what_is_no_such_record_is_refused(kind):
 )
 def test_what_cannot_be_is_refused(sent, lie):
     with pytest.raises(InvalidInput, match=f"not a {type(sent).__name__}"):
-        decode(type(sent), ConfigRecord({**through_the_wire(sent), **lie}))
+        decode(type(sent), ConfigRecord({**through_the_wire(sent), **of_kind(sent, lie)}))

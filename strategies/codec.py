@@ -1,4 +1,4 @@
-"""The records both sides exchange: powerctl's round objects in and out of Flower's ConfigRecord.
+"""The records of a round in and out of a message's ConfigRecord.
 
 Telemetry travels in a ConfigRecord because Flower checks the keys of MetricRecords across clients:
 a board without a sensor would otherwise end the aggregation of all.
@@ -7,19 +7,22 @@ a board without a sensor would otherwise end the aggregation of all.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import ConfigRecord
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
-from powerctl.rounds import Front, Held, RoundAssignment, RoundOffer, RoundReport
+from powerctl.plans import Front, Held
+from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 
-OFFER, ASSIGNMENT, REPORT, CONFIG = "offer", "assignment", "report", "config"
-CLOCK = "clock-s"  # in the CONFIG of queries and assignments: the fleet's virtual clock
-RUN = "run-id"  # there too: the Flower run in which the federation began, which it may outlive
+_PREFIX: dict[type, str] = {
+    RoundOffer: "offer.",
+    RoundAssignment: "assignment.",
+    RoundReport: "report.",
+}
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -33,8 +36,8 @@ _UNBOUNDED = {
 Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer)
 
 
-def encode(record: RoundOffer | RoundAssignment | RoundReport) -> ConfigRecord:
-    """A record as a flat ConfigRecord."""
+def encode(record: RoundOffer | RoundAssignment | RoundReport) -> dict[str, Any]:
+    """What a ConfigRecord holds of a record: its fields, after a prefix of its kind."""
     values: dict[str, Any] = {}
     for item in fields(record):
         value = getattr(record, item.name)
@@ -47,15 +50,21 @@ def encode(record: RoundOffer | RoundAssignment | RoundReport) -> ConfigRecord:
             values["energy_j"] = [float(e) for e in value.energy_j]
         else:
             values[item.name] = list(value) if isinstance(value, tuple) else value
-    return ConfigRecord(values)
+    return {_PREFIX[type(record)] + name: value for name, value in values.items()}
 
 
-def decode(kind: type[Record], record: ConfigRecord) -> Record:
-    """The record of a kind; raises `InvalidInput` if it is none, or says what cannot be.
+def decode(kind: type[Record], config: Mapping[str, Any]) -> Record:
+    """The record of a kind that a ConfigRecord holds.
 
     It comes from another host, and whoever uses it must not stumble over what it says.
+
+    Raises
+    ------
+    InvalidInput
+        If there is none, or it says what cannot be.
     """
-    values: dict[str, Any] = dict(record)
+    prefix = _PREFIX[kind]
+    values = {key[len(prefix) :]: one for key, one in config.items() if key.startswith(prefix)}
     try:
         if kind is RoundOffer:
             axes = np.array(values["modes"], dtype=np.int64).reshape(-1, 4).tolist()

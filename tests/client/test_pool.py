@@ -1,4 +1,4 @@
-"""A pool's offers are those that its clients would make."""
+"""A pool of a whole fleet offers what each of its clients, a pool of its own, would offer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from powerctl.rounds import RoundAssignment
 from wattfed.client.fleet import load_fleet
-from wattfed.client.local import ClientState, LocalClient
-from wattfed.server.virtual.pool import Pool
+from wattfed.client.local import LocalClient
+from wattfed.client.pool import Pool
+from wattfed.client.state_file import ClientState
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
 FLEET = """
@@ -79,12 +80,12 @@ def assert_same(pool, clients):
 
 
 def test_at_first_nobody_has_to_be_asked(config):
-    assert_same(Pool(config, load_fleet(config.fleet)).offers(), made_by_clients(config))
+    assert_same(Pool.of_fleet(config, load_fleet(config.fleet)).offers(), made_by_clients(config))
 
 
 def test_who_has_trained_offers_what_it_has_learned(config):
     fleet = load_fleet(config.fleet)
-    pool = Pool(config, fleet)
+    pool = Pool.of_fleet(config, fleet)
     states = {}
     for client in (1, 3, 5, 9):
         one = LocalClient(config, fleet[client], len(fleet), pool.state(client))
@@ -100,7 +101,7 @@ def test_who_has_trained_offers_what_it_has_learned(config):
 
 def test_what_goes_on_around_clients_is_in_the_offers_of_both(config):
     config = dataclasses.replace(config, label_privacy=0.5)
-    pool, seen = Pool(config, load_fleet(config.fleet)), []
+    pool, seen = Pool.of_fleet(config, load_fleet(config.fleet)), []
     for clock_s in (0.0, 100.0, 5000.0, 9000.5, 40_000.0):
         offers = pool.offers(clock_s)
         assert_same(offers, made_by_clients(config, clock_s=clock_s))
@@ -114,6 +115,6 @@ def test_of_a_hundred_thousand_clients_none_is_opened(config, tmp_path):
         '[[group]]\nboard = "orin-nano"\ncount = 40000\n'
     )
     large = dataclasses.replace(config, task="noop", fleet=str(tmp_path / "large.toml"))
-    offers = Pool(large, load_fleet(large.fleet)).offers()
+    offers = Pool.of_fleet(large, load_fleet(large.fleet)).offers()
     assert len(offers) == 100_000 and offers.able.all()
     assert len(np.unique(offers.time_s[:, 0] / offers.minibatches)) <= 4

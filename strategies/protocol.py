@@ -1,0 +1,230 @@
+"""What travels between the server and its clients in a round: offer, assignment and report.
+
+The way of a round: a client makes a `RoundOffer`, the server answers with a `RoundAssignment`,
+`plan_round` turns it into a `RoundPlan`, and what really happened is a `RoundReport`. All times
+are seconds on the device's clock, all energies joules of the module.
+
+A message has one ConfigRecord, as the mods of Flower that may stand around a ClientApp want it:
+what the server tells all, by the keys below, and one of the three, as `strategies.codec` puts it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from powerctl.errors import InvalidInput
+from powerctl.plans import TIME_RESERVE, Front, Held, RoundPlan, Segment, cheapest, most_work
+
+VERSION = 1  # of all that is in this module and its codec: raised when a change is not understood
+CONFIG = "config"  # the name of the one ConfigRecord
+ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
+ROUND = "server-round"
+CLOCK = "clock-s"  # the fleet's virtual clock
+RUN = "run-id"  # the Flower run in which the federation began, which it may outlive
+PROTOCOL = "protocol"  # the server's `VERSION`
+WEIGHT = "num-examples"  # the metric by which Flower's strategies weigh updates
+POWER_POLICIES = ("maxn", "preset", "fastest", "slack")
+
+
+@dataclass(frozen=True)
+class RoundOffer:
+    """What a device can do in the next round.
+
+    Attributes
+    ----------
+    client : int
+        Stable number of the client (its partition).
+    examples, minibatches : int
+        Local training examples, and minibatches of the full local work.
+    loss : float
+        Last training loss; NaN before the first round.
+    front : Front
+        Choices within the power limit; empty if there is none.
+    maxn, preset : Held
+        MAXN, in which the device is found, and the preset that a user would set for the power
+        limit (`Board.preset_within`).
+    idle_power_w : float
+        Power while waiting.
+    transfer_s : float
+        Download and upload of the model.
+    allowance_j : float
+        Energy that this round may take.
+    decline : str
+        Why the device cannot take part; empty if it can.
+    label_counts : tuple of float
+        Local examples per label, with noise where privacy asks for it; empty if not told.
+    battery_j, battery_capacity_j : float
+        Energy left in the battery, and in a full one; infinite on mains.
+    available_s : float
+        How long the device expects to stay; infinite if it foresees no end.
+    """
+
+    client: int
+    examples: int
+    minibatches: int
+    loss: float
+    front: Front
+    maxn: Held
+    preset: Held
+    idle_power_w: float
+    transfer_s: float
+    allowance_j: float
+    decline: str = ""
+    label_counts: tuple[float, ...] = ()
+    battery_j: float = math.inf
+    battery_capacity_j: float = math.inf
+    available_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class RoundAssignment:
+    """What the server wants of a device.
+
+    Attributes
+    ----------
+    client : int
+        Whom it is for.
+    minibatches : int
+        Local work wanted.
+    deadline_s : float
+        Time from the round's start to the end of the upload.
+    energy_cap_j : float
+        The device's own allowance holds as well.
+    power : str
+        ``"slack"``: the least energy that meets the deadline; ``"fastest"``: as fast as the power
+        limit allows; ``"preset"``: the preset for the power limit, what a user without powerctl
+        sets; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power awareness).
+    """
+
+    client: int
+    minibatches: int
+    deadline_s: float = math.inf
+    energy_cap_j: float = math.inf
+    power: str = "slack"
+
+    def __post_init__(self) -> None:
+        if self.power not in POWER_POLICIES:
+            raise InvalidInput(f"power policy is one of {POWER_POLICIES}, not {self.power!r}")
+        if self.minibatches < 1 or not self.deadline_s > 0 or not self.energy_cap_j >= 0:
+            raise InvalidInput(f"an assignment of nothing: {self}")
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round took on a device, beside what was planned.
+
+    `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top. The
+    work is counted as wanted by the server, planned within the limits, and done. `peak_power_w` is
+    the highest mean over a second. `stopped` is empty, ``"deadline"`` or ``"energy"``: why training
+    ended before the plan did. `decline` says why nothing was trained. `rms_loss` is the root mean
+    square of the samples' losses behind `loss`; 0 where it was not measured. `used` is False if the
+    update came after the round had closed and was dropped; `staleness` says how many rounds old the
+    model was from which it started. `inference_p99_s` is the 99th percentile of the latency of what
+    the device served meanwhile, of its slowest service; 0 where it served nothing, and
+    `inference_budget_s` is the latency it may have. `guard_steps` counts how often the power guard
+    stepped down, `guard_cause` says what the last step was for. `inference_energy_j` is what the
+    requests took that were served meanwhile, which is not in `energy_j`. `lost` says why the update
+    never came (``"crashed"``, ``"left"``, ``"battery"``, ``"silent"``), in simulations only: a
+    server does not hear from such a client, but what it did is charged. `budget_left_j` is what is
+    left of the device's energy budget after the round; infinite without one.
+    """
+
+    client: int
+    examples: int
+    minibatches: int
+    time_s: float
+    energy_j: float
+    peak_power_w: float
+    transfer_s: float
+    idle_power_w: float
+    loss: float
+    power_limit_w: float
+    allowance_j: float
+    deadline_s: float
+    wanted_minibatches: int
+    planned_minibatches: int
+    planned_time_s: float
+    planned_energy_j: float
+    modes: tuple[str, ...] = field(default=())
+    stopped: str = ""
+    decline: str = ""
+    rms_loss: float = 0.0
+    used: bool = True
+    staleness: int = 0
+    inference_p99_s: float = 0.0
+    guard_steps: int = 0
+    guard_cause: str = ""
+    inference_budget_s: float = math.inf
+    inference_energy_j: float = 0.0
+    lost: str = ""
+    budget_left_j: float = math.inf
+
+    @property
+    def expected_time_s(self) -> float:
+        """The plan's seconds, for the work that was really done."""
+        return self.planned_time_s * self.minibatches / self.planned_minibatches
+
+    @property
+    def expected_energy_j(self) -> float:
+        """The plan's joules, for the work that was really done."""
+        return self.planned_energy_j * self.minibatches / self.planned_minibatches
+
+    @property
+    def broke_power_limit(self) -> bool:
+        """Whether power exceeded the device's limit."""
+        return self.peak_power_w > self.power_limit_w
+
+    @property
+    def broke_budget(self) -> bool:
+        """Whether training took more energy than the device allowed."""
+        return self.energy_j > self.allowance_j
+
+    @property
+    def broke_latency(self) -> bool:
+        """Whether inference took longer than its budget meanwhile."""
+        return self.inference_p99_s > self.inference_budget_s
+
+
+def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:
+    """The device's plan for an assignment, never above its limits.
+
+    If the whole work does not fit into deadline and energy, the most work that does; if not even
+    one minibatch fits, a plan of nothing with the reason. The policy ``"maxn"`` is planned at
+    MAXN in any case.
+
+    Parameters
+    ----------
+    offer : RoundOffer
+        The device's offer: its choices and allowance.
+    assignment : RoundAssignment
+        What the server wants.
+    """
+    wanted, maxn = assignment.minibatches, offer.maxn
+    if assignment.power == "maxn":
+        return RoundPlan((Segment(maxn.mode, wanted, maxn.time_s, maxn.energy_j),))
+    if offer.decline:
+        return RoundPlan((), offer.decline)
+    front = offer.front
+    if assignment.power == "fastest":
+        front = Front(front.modes[:1], front.time_s[:1], front.energy_j[:1])
+    elif assignment.power == "preset":
+        mode, time_s, energy_j = offer.preset
+        front = Front((mode,), np.array([time_s]), np.array([energy_j]))
+    end_s = min(assignment.deadline_s, offer.available_s)
+    deadline_s = (end_s - offer.transfer_s) * (1 - TIME_RESERVE)
+    cap_j = min(assignment.energy_cap_j, offer.allowance_j)
+    least = partial(cheapest, front, found=maxn.mode, idle_power_w=offer.idle_power_w)
+    return most_work(least, wanted, deadline_s, cap_j)
+
+
+def check_protocol(who: str, version: object) -> None:
+    """Raise `InvalidInput` if somebody speaks another version of the protocol than this process."""
+    if version != VERSION:
+        raise InvalidInput(
+            f"{who} speaks protocol {version or 'none'}, this process protocol {VERSION}: install "
+            "the same version of wattfed on both"
+        )

@@ -1,0 +1,75 @@
+"""The ClientApp in a process of its own: one offer a round, and Flower's mods around it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.clientapp import ClientApp
+from flwr.clientapp.mod import fixedclipping_mod
+
+from wattfed.client import app as client_app
+from wattfed.client.pool import Pool
+from wattfed.client.tasks.task import load_task
+from wattfed.server.in_process_grid import InProcessGrid
+from wattfed.strategies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
+
+CONFIG = RunConfig(strategy="random", per_round=2, local_epochs=1)
+N_NODES = 3
+
+
+def run(app, rounds=1, **train_config):
+    strategy = SelectingStrategy(make_policy(CONFIG), make_aggregation(CONFIG), per_round=2)
+    grid = InProcessGrid(app, N_NODES, CONFIG.to_flower())
+    arrays = ArrayRecord(load_task("digits").model().state_dict())
+    told = ConfigRecord(train_config)
+    result = strategy.start(grid, arrays, num_rounds=rounds, train_config=told)
+    return strategy.ledger, arrays, result.arrays
+
+
+@pytest.fixture
+def offers_made(monkeypatch):
+    """How often each client has computed its offer."""
+    made, offer = Counter(), Pool.offer
+
+    def counted(self, row):
+        made[int(self._clients[row])] += 1
+        return offer(self, row)
+
+    monkeypatch.setattr(Pool, "offer", counted)
+    return made
+
+
+def test_an_offer_is_computed_once_a_round_by_each_client(offers_made):
+    ledger, *_ = run(client_app.app, rounds=2)
+    assert [len(entry.clients) for entry in ledger.entries] == [2, 2]
+    assert offers_made == dict.fromkeys(range(N_NODES), 2)
+
+
+def test_an_offer_that_was_lost_on_the_way_is_made_again(offers_made):
+    app = ClientApp()
+    app.query()(client_app.query)
+
+    @app.train()
+    def train(message, context):
+        context.state.config_records.clear()
+        return client_app.train(message, context)
+
+    ledger, *_ = run(app)
+    assert ledger.entries[0].reported == 2 and offers_made.total() == N_NODES + 2
+
+
+def test_a_mod_of_flower_can_stand_around_a_training():
+    app = ClientApp()
+    app.query()(client_app.query)
+    app.train(mods=[fixedclipping_mod])(client_app.train)
+    ledger, before, after = run(app, clipping_norm=0.01)
+    assert ledger.entries[0].reported == 2
+    moved = [
+        a - b for a, b in zip(after.to_numpy_ndarrays(), before.to_numpy_ndarrays(), strict=True)
+    ]
+    assert 0 < np.sqrt(sum((m**2).sum() for m in moved)) <= 0.0101
