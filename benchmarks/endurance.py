@@ -25,12 +25,12 @@ from typing import Any
 import click
 
 from benchmarks.agent_load import agent, load, resident_mb
+from benchmarks.in_process_grid import InProcessGrid
 from powerctl import console
 from wattfed.client.app import app as client_app
 from wattfed.client.forwarding import AGENT
 from wattfed.server.federation import NoClients, run_federation
 from wattfed.server.history import RoundRow
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 

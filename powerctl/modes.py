@@ -1,4 +1,4 @@
-"""Power modes and the space of all modes of a board: four axes, neighbours, sub-grids."""
+"""Power modes and the space of all modes of a board: four axes, sub-grids."""
 
 from __future__ import annotations
 
@@ -91,13 +91,6 @@ class ModeSpace(ModeAxes):
             known &= ladder[at] == values
             number = number * len(ladder) + at
         return np.where(known, number, -1)
-
-    def neighbours(self, index: int) -> IntArray:
-        """Numbers of the modes that differ by one step on one axis."""
-        at = np.array(np.unravel_index(index, self.shape))
-        steps = np.vstack([np.eye(4, dtype=np.int64), -np.eye(4, dtype=np.int64)]) + at
-        inside = np.all((steps >= 0) & (steps < np.array(self.shape)), axis=1)
-        return np.sort(np.ravel_multi_index(tuple(steps[inside].T), self.shape)).astype(np.int64)
 
     def subspace(self, **values: Sequence[int]) -> ModeSpace:
         """The space with some axes reduced to given values, e.g. ``subspace(cores=(4, 8))``."""

@@ -66,16 +66,6 @@ def least_energy_within(time_s: FloatArray, power_w: FloatArray, deadline_s: flo
     )
 
 
-def least_energy_within_slowdown(time_s: FloatArray, power_w: FloatArray, slowdown: float) -> int:
-    """Index of the choice of least energy at most `slowdown` (0.05: 5 %) slower than the fastest.
-
-    The question of Pagoda: which mode saves energy at little cost in time.
-    """
-    if not slowdown >= 0:
-        raise InvalidInput(f"a slow-down is a share of at least 0, got {slowdown:g}")
-    return least_energy_within(time_s, power_w, float(time_s.min()) * (1 + slowdown))
-
-
 def _best(feasible: BoolArray, keys: tuple[FloatArray, ...], message: str) -> int:
     """The feasible index that is least by the last key, then by the one before."""
     candidates = np.flatnonzero(feasible)

@@ -107,10 +107,6 @@ class Study:
         """Of each factor the sets of cells that vary it alone; those of the baseline first."""
         return [each for name in FACTORS for each in self._slices_of(FACTORS[name])]
 
-    def slices_of(self, name: str) -> list[Slice]:
-        """Of one factor."""
-        return [each for each in self.slices if each.factor.name == name]
-
     @cached_property
     def effects(self) -> list[Effect]:
         """Every comparison of the study, with whether it holds among all of them."""

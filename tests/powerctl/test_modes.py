@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,17 +26,6 @@ def test_index_and_mode_are_inverse(space, data):
 def test_a_printed_mode_is_read_back(space, data):
     mode = space.mode(data.draw(st.integers(0, len(space) - 1)))
     assert space.parse(str(mode)) == mode
-
-
-@given(spaces, st.data())
-def test_neighbours_differ_by_one_step_on_one_axis_and_see_each_other(space, data):
-    index = data.draw(st.integers(0, len(space) - 1))
-    at = np.array(np.unravel_index(index, space.shape))
-    neighbours = space.neighbours(index)
-    assert 4 <= len(neighbours) <= 8
-    for neighbour in neighbours:
-        assert np.abs(np.array(np.unravel_index(neighbour, space.shape)) - at).sum() == 1
-        assert index in space.neighbours(int(neighbour))
 
 
 @given(spaces, st.integers(1, 20), st.integers(1, 3 * 10**6), st.integers(1, 2 * 10**9))

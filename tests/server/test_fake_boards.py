@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.in_process_grid import InProcessGrid
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.rails import find_rails
@@ -16,7 +17,6 @@ from tests.powerctl.daemon.conftest import serve, start  # noqa: F401, fixtures
 from tests.powerctl.jetson.conftest import settings
 from wattfed.client.app import app
 from wattfed.server.federation import run_federation
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.strategies.run_config import RunConfig
 
 FLEET = [  # board, JetPack, and what its node may spend

@@ -6,9 +6,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
+from benchmarks.in_process_grid import InProcessGrid
 from wattfed.client.app import app as honest
 from wattfed.server.federation import run_federation
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.strategies.run_config import RunConfig
 
 N_CLIENTS, HOSTILE = 10, (0, 1)

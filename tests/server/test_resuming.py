@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from flwr.app import ArrayRecord
 
+from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.fleets import WILD
 from wattfed.client.app import app as client_app
@@ -25,7 +26,6 @@ from wattfed.server.checkpoint_file import from_bytes, to_bytes
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.cli import cli
 from wattfed.server.federation import run_federation
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.server.recorded import read_config
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate

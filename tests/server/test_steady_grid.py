@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wattfed.server.in_process_grid import InProcessGrid
+from benchmarks.in_process_grid import InProcessGrid
 from wattfed.server.steady_grid import SteadyGrid
 
 app = ClientApp()

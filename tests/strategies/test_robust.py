@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.strategies.test_selecting import app
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.strategies.catalogue import make_aggregation
 from wattfed.strategies.run_config import RunConfig
 

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from benchmarks.in_process_grid import InProcessGrid
 from tests.strategies.offers_of import offer, report
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.strategies.all_clients import AllClients
 from wattfed.strategies.catalogue import make_aggregation
 from wattfed.strategies.codec import decode, encode

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.in_process_grid import InProcessGrid
 from tests.fleets import WILD
 from wattfed.client.app import app as client_app
 from wattfed.server.federation import run_federation
-from wattfed.server.in_process_grid import InProcessGrid
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 

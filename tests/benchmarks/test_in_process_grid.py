@@ -10,8 +10,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
+from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
-from wattfed.server.in_process_grid import InProcessGrid
 
 N_NODES = 4
 BROKEN = 2
