@@ -119,7 +119,7 @@ class SelectingStrategy(Strategy):
         """
         restore(self.policy, state["policy"])
         restore(self.aggregation, state["aggregation"])
-        self._flights.under_way = flights_of(state["flights"])
+        self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
         self._rounds_before = len(ledger.entries)
 

@@ -98,10 +98,14 @@ class Update:
         return cast(dict[str, float], dict(metrics))
 
     def change(self) -> Numbers:
-        """Trained arrays less those that training began with; of Booleans, which changed."""
+        """Trained arrays less those that training began with; of Booleans, which changed.
+
+        Floating buffers are left out: they tell of the client's data, wherever it began.
+        """
         return {
             name: value ^ began if value.dtype == np.bool_ else value - began
             for name, value in self.numbers.items()
+            if name not in self.base.floating_buffers
             for began in [self.base.widened(name)]
         }
 
@@ -155,9 +159,9 @@ def state_of_flights(flights: Sequence[Flight[Update]]) -> State:
     }
 
 
-def flights_of(state: State) -> list[Flight[Update]]:
-    """The flights of such a state."""
-    bases = {started: Base(arrays) for started, arrays in state["bases"].items()}
+def flights_of(state: State, parameters: frozenset[str] | None) -> list[Flight[Update]]:
+    """The flights of such a state, of a model with these parameters."""
+    bases = {started: Base(arrays, parameters) for started, arrays in state["bases"].items()}
     flights = []
     for one in state["flights"]:
         update = None
@@ -189,7 +193,7 @@ def _moved(update: Update, change: Numbers, base: Base, weight: float) -> HeldRe
         for began in [base.widened(name)]
     }
     metrics = update.metrics
-    return HeldReply(moved, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
+    return HeldReply({**update.numbers, **moved}, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
 
 
 def _fits(array: Array | HeldArray, model: NDArray[Any]) -> bool:

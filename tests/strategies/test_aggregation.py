@@ -377,10 +377,12 @@ def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
         "batches": np.array(100),
         "mask": ~MODEL["mask"],
         "bytes": np.array([3, 4], dtype=np.uint8),
+        "variance": np.float32([0.5, 0.5]),
     }
     base = Base(record(now), PARAMETERS)
     late = {**MODEL, "weight": MODEL["weight"] + 1, "batches": np.array(15)}
     late["mask"] = np.array([False, False, True])  # the first one was changed
+    late["variance"] = np.float32([0.1, 0.2])
     fresh, moved = replies_to_aggregate([flight(now, base, 0), flight(late, then, 2)], base, rule)
     assert fresh.content["arrays"]["weight"].numpy() is now["weight"]
     brought = {name: array.numpy() for name, array in moved.content["arrays"].items()}
@@ -388,6 +390,7 @@ def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
     assert brought["batches"] == 105
     np.testing.assert_array_equal(brought["mask"], [True, True, False])
     np.testing.assert_array_equal(brought["bytes"], now["bytes"])
+    np.testing.assert_array_equal(brought["variance"], late["variance"])
     assert 0 < moved.content["metrics"]["num-examples"] < 4
 
 
