@@ -6,12 +6,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Context, Message
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
 from wattfed.client.local import LocalClient
 from wattfed.client.messages import Told, assignment_of, evaluated, offered, trained
+from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import ClientState, StateFile
 from wattfed.client.tasks.evaluation import evaluate as evaluate_model
 from wattfed.strategies.codec import decode, encode
@@ -38,7 +39,7 @@ def train(message: Message, context: Context) -> Message:
     client = _open(told, context)
     assignment = assignment_of(message.content)
     model = client.task.model()
-    model.load_state_dict(message.content.array_records[ARRAYS].to_torch_state_dict())
+    load_arrays(model, message.content.array_records[ARRAYS])
     report = client.train(
         model,
         assignment,
@@ -48,14 +49,14 @@ def train(message: Message, context: Context) -> Message:
         offer=_offer_kept(told, context),
     )
     _save(told, context, client.state)
-    return Message(trained(report, ArrayRecord(model.state_dict())), reply_to=message)
+    return Message(trained(report, record_of(model)), reply_to=message)
 
 
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
     client = _open(Told.of(message.content), context)
     model = client.task.model()
-    model.load_state_dict(message.content.array_records[ARRAYS].to_torch_state_dict())
+    load_arrays(model, message.content.array_records[ARRAYS])
     loss, accuracy = evaluate_model(model, client.samples)
     return Message(evaluated(len(client.samples), loss, accuracy), reply_to=message)
 

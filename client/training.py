@@ -19,6 +19,7 @@ from powerctl.workload import Workload
 from wattfed.client.metering import RunMeter
 from wattfed.client.tasks.task import Samples
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
 
 
@@ -42,6 +43,9 @@ class Training(Protocol):
 @dataclass
 class LocalTraining:
     """SGD on local samples, one minibatch per step, endlessly.
+
+    A minibatch of one sample has no variance: layers that normalise over the batch take their
+    running statistics for it.
 
     Parameters
     ----------
@@ -69,6 +73,7 @@ class LocalTraining:
 
     def __post_init__(self) -> None:
         self.model.train()
+        self._batch_norms = [m for m in self.model.modules() if isinstance(m, _BATCH_NORMS)]
         parameters = self.model.parameters() if self.proximal_mu else ()
         self._global = [p.detach().clone() for p in parameters]
         self._optimizer = torch.optim.SGD(
@@ -84,6 +89,8 @@ class LocalTraining:
                 yield lambda batch=batch: self._step(batch)
 
     def _step(self, batch: Samples) -> None:
+        for layer in self._batch_norms:
+            layer.train(len(batch) > 1)
         self._optimizer.zero_grad()
         loss = nn.functional.cross_entropy(self.model(batch.inputs), batch.labels)
         self.losses.append(loss.item())

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
+from torch import nn
 
 from powerctl.errors import PowerctlError
+from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.evaluation import evaluate
 from wattfed.client.tasks.task import load_task
 from wattfed.server.history import FederationResult, RoundRow, summary
@@ -35,10 +37,12 @@ class NoClients(PowerctlError):
 
 
 def check(config: RunConfig) -> None:
-    """Raise at once for an unknown strategy, aggregation or task, or missing data."""
+    """Raise at once for an unknown strategy, aggregation or task, or missing data or weights."""
     make_policy(config)
     make_aggregation(config)
     load_task(config.task, config.data_dir).test_samples()
+    if config.start_from:
+        _first_model(config)
 
 
 AfterRound = Callable[[int, ArrayRecord], MetricRecord]
@@ -139,13 +143,12 @@ def run_rounds(
     check(config)
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
     task = load_task(config.task, config.data_dir)
-    torch.manual_seed(config.seed)
-    model = task.model()
-    arrays = ArrayRecord(model.state_dict())
+    model = _first_model(config)
+    arrays = record_of(model)
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)
     strategy = SelectingStrategy(
         make_policy(config),
-        make_aggregation(config),
+        make_aggregation(config, parameter_names(model)),
         per_round=config.per_round,
         closing=config.closing,
         seed=config.seed,
@@ -156,7 +159,7 @@ def run_rounds(
 
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         ledger = strategy.ledger
-        model.load_state_dict(arrays.to_torch_state_dict())
+        load_arrays(model, arrays)
         loss, accuracy = evaluate(model, task.test_samples())
         entry = ledger.entries[-1] if server_round else None
         row = RoundRow(server_round, accuracy, loss, ledger.clock_s, ledger.energy_j, entry)
@@ -180,7 +183,7 @@ def run_rounds(
             after_round(0, arrays)
         else:
             arrays, earlier = begun
-            model.load_state_dict(arrays.to_torch_state_dict())
+            load_arrays(model, arrays)
             rows.extend(earlier)
             show(rows[-1])
         engine.run(strategy, arrays, after_round)
@@ -189,6 +192,15 @@ def run_rounds(
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
     return FederationResult(config, tuple(rows), ledger, folder.path)
+
+
+def _first_model(config: RunConfig) -> nn.Module:
+    """The task's model with its random initialisation, or with the weights of a checkpoint."""
+    torch.manual_seed(config.seed)
+    model = load_task(config.task, config.data_dir).model()
+    if config.start_from:
+        load_file(model, Path(config.start_from))
+    return model
 
 
 def _await_nodes(grid: Grid, wanted: int, timeout_s: float) -> None:

@@ -10,6 +10,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
 from powerctl.errors import InvalidInput, UnknownName
+from wattfed.strategies.aggregation import Aggregation
 from wattfed.strategies.all_clients import AllClients
 from wattfed.strategies.eafl import EAFL
 from wattfed.strategies.energy_budget import EnergyBudget
@@ -22,10 +23,9 @@ from wattfed.strategies.policy import SelectionPolicy
 from wattfed.strategies.power_of_choice import PowerOfChoice
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.refl import REFL
-from wattfed.strategies.robust import MultiKrum, TrimmedMean, least_updates
+from wattfed.strategies.robust import Bulyan, Krum, MultiKrum, TrimmedMean, least_updates
 from wattfed.strategies.round_robin_tiers import RoundRobinTiers
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.safeguard import Safeguard
 from wattfed.strategies.tifl import TiFL
 
 _POLICIES: dict[str, Callable[[RunConfig], SelectionPolicy]] = {
@@ -54,9 +54,9 @@ _AGGREGATIONS: dict[str, type[FedAvg]] = {
     "fedmedian": flower.FedMedian,
     "fedtrimmedavg": TrimmedMean,
     "fedprox": flower.FedProx,
-    "krum": flower.Krum,
+    "krum": Krum,
     "multikrum": MultiKrum,
-    "bulyan": flower.Bulyan,
+    "bulyan": Bulyan,
 }
 
 _MOMENTUM = 0.9  # of fedavgm (Hsu et al., 2019); Flower's own default is none
@@ -96,8 +96,15 @@ def policy_parameters(policy: SelectionPolicy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in names if name != "power"}
 
 
-def make_aggregation(config: RunConfig) -> FedAvg:
-    """One of Flower's strategies behind the run's quorum and clipping.
+def make_aggregation(config: RunConfig, parameters: frozenset[str] | None = None) -> Aggregation:
+    """One of Flower's strategies, for whole models, behind the run's quorum and clipping.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    parameters : frozenset of str, optional
+        Names of the model's parameters; by default all floating arrays are.
 
     Raises
     ------
@@ -118,14 +125,13 @@ def make_aggregation(config: RunConfig) -> FedAvg:
     own: dict[str, dict[str, Any]] = {
         "fedavgm": {"server_momentum": _MOMENTUM},
         "fedprox": {"proximal_mu": config.proximal_mu},
-        "fedtrimmedavg": {"hostile": hostile},
-        **{key: {"num_malicious_nodes": hostile} for key in ("krum", "multikrum", "bulyan")},
+        **{key: {"hostile": hostile} for key in ("fedtrimmedavg", "krum", "multikrum", "bulyan")},
     }
-    aggregation = _AGGREGATIONS[name](
+    strategy = _AGGREGATIONS[name](
         fraction_train=1.0,
         min_train_nodes=1,
         min_evaluate_nodes=1,
         min_available_nodes=1,
         **own.get(name, {}),
     )
-    return Safeguard(aggregation, max(config.min_reports, least), config.clip_norm)
+    return Aggregation(strategy, parameters, max(config.min_reports, least), config.clip_norm)

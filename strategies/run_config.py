@@ -47,6 +47,9 @@ class RunConfig:
         0.0, "Shorten updates longer than so many medians of the round's; 0 leaves them."
     )
     min_reports: int = _option(1, "With fewer updates in a round the model stays as it is.")
+    start_from: str = _option(
+        "", "Checkpoint (.pt) whose weights the model starts with; empty: random ones."
+    )
     rounds: int = _option(15, "Federated rounds.")
     target_accuracy: float = _option(
         0.0, "Stop after the round that reaches it; 0 runs all rounds."

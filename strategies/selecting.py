@@ -11,9 +11,10 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy import Strategy
 
 from powerctl.errors import InvalidInput
+from wattfed.strategies.aggregation import Aggregation
 from wattfed.strategies.closing import Closing, Flights, silence_s
 from wattfed.strategies.code_version import CODE, code_version
 from wattfed.strategies.codec import decode, encode
@@ -32,7 +33,6 @@ from wattfed.strategies.protocol import (
 from wattfed.strategies.queried_offers import QueriedOffers
 from wattfed.strategies.state import State, restore, state_of
 from wattfed.strategies.updates import (
-    Base,
     Reply,
     Update,
     flights_of,
@@ -62,8 +62,8 @@ class SelectingStrategy(Strategy):
     ----------
     policy : SelectionPolicy
         Who trains, by when, with how much work.
-    aggregation : FedAvg
-        Any of Flower's strategies; it builds the training messages (so that FedProx adds its
+    aggregation : Aggregation
+        Any of Flower's strategies in it; it builds the training messages (so that FedProx adds its
         parameter) and aggregates the replies.
     per_round : int
         Clients wanted in a round.
@@ -87,7 +87,7 @@ class SelectingStrategy(Strategy):
     def __init__(
         self,
         policy: SelectionPolicy,
-        aggregation: FedAvg,
+        aggregation: Aggregation,
         *,
         per_round: int,
         closing: Closing | None = None,
@@ -108,7 +108,6 @@ class SelectingStrategy(Strategy):
         self._flights: Flights[Update] = Flights(self.closing)
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
-        self._arrays = ArrayRecord()
         self._rounds_before = 0
 
     def state(self) -> State:
@@ -129,7 +128,7 @@ class SelectingStrategy(Strategy):
         """
         restore(self.policy, state["policy"])
         restore(self.aggregation, state["aggregation"])
-        self._flights.under_way = flights_of(state["flights"])
+        self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
         self._rounds_before = len(ledger.entries)
 
@@ -148,11 +147,10 @@ class SelectingStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, nodes: Sequence[int]
     ) -> Iterable[Message]:
         """The aggregation's training messages to some nodes; all share one content."""
-        self._arrays = arrays
-        if not nodes:
-            return []
-        selected = cast(Grid, _OnlyNodes(nodes))
-        return self.aggregation.configure_train(server_round, arrays, config, selected)
+        # The aggregation is told the model also where nobody is asked: late updates may come.
+        selected = cast(Grid, _OnlyNodes(nodes or [0]))
+        messages = self.aggregation.configure_train(server_round, arrays, config, selected)
+        return messages if nodes else []
 
     def close(
         self, server_round: int, answers: Iterable[Answer]
@@ -167,7 +165,7 @@ class SelectingStrategy(Strategy):
         answers = sorted(answers, key=lambda answer: answer.report.client)
         reports = [answer.report for answer in answers]
         rejected = []
-        base = Base(self._arrays)
+        base = self.aggregation.base
         for report, reply in ((answer.report, answer.reply) for answer in answers):
             if report.lost or not report.minibatches:
                 continue
@@ -187,8 +185,8 @@ class SelectingStrategy(Strategy):
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
         replies = replies_to_aggregate(closed.arrived, base, self.closing.late)
         if replies:
-            result = self.aggregation.aggregate_train(server_round, cast(list[Message], replies))
-            if result[0] is None:  # as without a quorum
+            result = self.aggregation.aggregate_train(server_round, replies)
+            if result[0] is None:  # without a quorum, or not finite
                 used = [flight.report for flight in closed.arrived if flight.update is not None]
                 entry = self.ledger.waste(used)
         if self.on_round is not None:

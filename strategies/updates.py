@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
@@ -20,27 +21,58 @@ _WEIGHT = "num-examples"  # by which Flower's strategies weigh
 Reply = Message | HeldReply
 
 
+@dataclass(frozen=True, eq=False)
 class Base:
-    """The global model from which the clients of a round start."""
+    """The global model from which the clients of a round start.
 
-    def __init__(self, arrays: ArrayRecord) -> None:
-        self._shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-        self.arrays = arrays
+    Attributes
+    ----------
+    arrays : ArrayRecord
+        All of it.
+    parameters : frozenset of str, optional
+        Names of its parameters; by default all floating arrays.
+    """
+
+    arrays: ArrayRecord
+    parameters: frozenset[str] | None = None
 
     @cached_property
     def numbers(self) -> Numbers:
         """The model's arrays."""
-        return _numbers(self.arrays)
+        return {name: array.numpy() for name, array in self.arrays.items()}
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of its parameters, in its order; what cannot be averaged is none."""
+        named = self.numbers if self.parameters is None else self.parameters
+        return tuple(name for name in self._floating if name in named)
+
+    @cached_property
+    def floating_buffers(self) -> tuple[str, ...]:
+        """Names of what else is floating, such as running means."""
+        return tuple(name for name in self._floating if name not in self.parameter_names)
+
+    @cached_property
+    def other_buffers(self) -> tuple[str, ...]:
+        """Names of its integer and Boolean arrays, such as counters, indices and masks."""
+        return tuple(name for name in self.numbers if name not in self._floating)
+
+    @cached_property
+    def _floating(self) -> dict[str, None]:
+        kinds = {name: array.dtype for name, array in self.numbers.items()}
+        return {name: None for name, kind in kinds.items() if np.issubdtype(kind, np.inexact)}
+
+    def widened(self, name: str) -> NDArray[Any]:
+        """An array as it is computed with: half precision would lose small changes."""
+        array = self.numbers[name]
+        return array.astype(np.float32) if array.dtype == np.float16 else array
 
     def fits(self, reply: Reply) -> bool:
-        """Whether an update has the model's shapes and finite numbers only."""
+        """Whether an update has the model's shapes and kinds, and finite numbers only."""
         records: list[Mapping[str, Array | HeldArray]] = list(reply.content.array_records.values())
-        if len(records) != 1 or set(records[0]) != set(self._shapes):
+        if len(records) != 1 or set(records[0]) != set(self.numbers):
             return False
-        return all(
-            tuple(array.shape) == self._shapes[name] and bool(np.isfinite(array.numpy()).all())
-            for name, array in records[0].items()
-        )
+        return all(_fits(array, self.numbers[name]) for name, array in records[0].items())
 
 
 class Update:
@@ -52,9 +84,12 @@ class Update:
 
     @property
     def numbers(self) -> Numbers:
-        """Trained arrays."""
+        """Trained arrays, in the model's order and as they are computed with."""
         (record,) = self.reply.content.array_records.values()
-        return _numbers(record)
+        return {
+            name: record[name].numpy().astype(self.base.widened(name).dtype, copy=False)
+            for name in self.base.numbers
+        }
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -63,9 +98,16 @@ class Update:
         return cast(dict[str, float], dict(metrics))
 
     def change(self) -> Numbers:
-        """Trained arrays less those that training began with."""
-        began = self.base.numbers
-        return {name: value - began[name] for name, value in self.numbers.items()}
+        """Trained arrays less those that training began with; of Booleans, which changed.
+
+        Floating buffers are left out: they tell of the client's data, wherever it began.
+        """
+        return {
+            name: value ^ began if value.dtype == np.bool_ else value - began
+            for name, value in self.numbers.items()
+            if name not in self.base.floating_buffers
+            for began in [self.base.widened(name)]
+        }
 
 
 def replies_to_aggregate(
@@ -90,7 +132,7 @@ def replies_to_aggregate(
     if not staleness.any():
         return [update.reply for update, _ in updates]
     changes = [update.change() for update, _ in updates]
-    deviation = _deviations(changes, staleness)
+    deviation = _deviations(changes, base.parameter_names, staleness)
     weights = staleness_weights(staleness, deviation, late_rule)
     return [
         _moved(update, change, base, float(weight)) if late else update.reply
@@ -117,9 +159,9 @@ def state_of_flights(flights: Sequence[Flight[Update]]) -> State:
     }
 
 
-def flights_of(state: State) -> list[Flight[Update]]:
-    """The flights of such a state."""
-    bases = {started: Base(arrays) for started, arrays in state["bases"].items()}
+def flights_of(state: State, parameters: frozenset[str] | None) -> list[Flight[Update]]:
+    """The flights of such a state, of a model with these parameters."""
+    bases = {started: Base(arrays, parameters) for started, arrays in state["bases"].items()}
     flights = []
     for one in state["flights"]:
         update = None
@@ -131,9 +173,13 @@ def flights_of(state: State) -> list[Flight[Update]]:
     return flights
 
 
-def _deviations(changes: Sequence[Numbers], staleness: NDArray[np.int64]) -> NDArray[np.float64]:
+def _deviations(
+    changes: Sequence[Numbers], parameters: Sequence[str], staleness: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """How far each late change, joining the n fresh ones, would move their average, squared."""
-    flat = np.array([np.concatenate([v.ravel() for v in c.values()]) for c in changes])
+    if not parameters:
+        return np.zeros(len(changes))
+    flat = np.array([np.concatenate([c[name].ravel() for name in parameters]) for c in changes])
     fresh = flat[staleness == 0]
     centre = fresh.mean(axis=0) if len(fresh) else np.zeros(flat.shape[1])
     return np.asarray((((flat - centre) / (len(fresh) + 1)) ** 2).sum(axis=1), dtype=np.float64)
@@ -141,10 +187,19 @@ def _deviations(changes: Sequence[Numbers], staleness: NDArray[np.int64]) -> NDA
 
 def _moved(update: Update, change: Numbers, base: Base, weight: float) -> HeldReply:
     """A reply with its change brought to another model, and its examples weighed."""
-    moved = {name: base.numbers[name] + delta for name, delta in change.items()}
+    moved = {
+        name: began ^ delta if delta.dtype == np.bool_ else began + delta
+        for name, delta in change.items()
+        for began in [base.widened(name)]
+    }
     metrics = update.metrics
-    return HeldReply(moved, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
+    return HeldReply({**update.numbers, **moved}, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
 
 
-def _numbers(record: Mapping[str, Array | HeldArray]) -> Numbers:
-    return {name: array.numpy() for name, array in record.items()}
+def _fits(array: Array | HeldArray, model: NDArray[Any]) -> bool:
+    """Whether an array can take the place of one of the model's."""
+    values = array.numpy()
+    if values.shape != model.shape or values.dtype.kind != model.dtype.kind:
+        return False
+    with np.errstate(over="ignore"):  # double precision may be beyond the model's own
+        return bool(np.isfinite(values.astype(model.dtype, copy=False)).all())

@@ -21,8 +21,12 @@ MAY_IMPORT = {
     "client": {"client", "strategies", "powerctl"},
     "server": {"server", "client", "strategies", "powerctl"},
 }
-# the server knows the model and its evaluation; only the simulation knows the client
-CLIENT_MODULES = {"wattfed.client.tasks.task", "wattfed.client.tasks.evaluation"}
+# the server knows the model, its arrays and its evaluation; only the simulation knows the client
+CLIENT_MODULES = {
+    "wattfed.client.model_arrays",
+    "wattfed.client.tasks.task",
+    "wattfed.client.tasks.evaluation",
+}
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
     "powerctl/characterization/real.py",

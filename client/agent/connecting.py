@@ -10,8 +10,6 @@ import grpc
 
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
 
-_MESSAGE_BYTES = 64 << 20
-
 
 class AgentRefused(PowerctlError):
     """The agent has answered with a status other than OK."""
@@ -32,10 +30,8 @@ def connect(
     ca_file, token_file : str
         For TCP: PEM certificates to trust (by default the system's), and the bearer token.
     """
-    options = [
-        ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-        ("grpc.max_send_message_length", _MESSAGE_BYTES),
-    ]
+    # no limits of our own: those of the agent's settings hold
+    options = [(f"grpc.max_{way}_message_length", -1) for way in ("receive", "send")]
     if address:
         channel = grpc.secure_channel(address, _credentials(ca_file, token_file), options)
     else:

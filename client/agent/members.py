@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import RecordDict
 
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
@@ -21,6 +20,7 @@ from wattfed.client.agent.turns import TurnDevice
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained
+from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import StateFile
 from wattfed.client.tasks.evaluation import evaluate
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport
@@ -113,7 +113,7 @@ class Member:
         """
         told, assignment = Told.of(content), assignment_of(content)
         with self._busy:
-            load(self._model, content)
+            load_arrays(self._model, content.array_records[ARRAYS])
             between, self.client.device = self.client.device, device
             try:
                 report = self.client.train(
@@ -129,12 +129,12 @@ class Member:
                 self.client.device = between
                 self._is_on_disc, self._offer = False, None
                 self.keep()
-            return trained(interrupted(report), ArrayRecord(self._model.state_dict()))
+            return trained(interrupted(report), record_of(self._model))
 
     def evaluate(self, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
         with self._busy:
-            load(self._model, content)
+            load_arrays(self._model, content.array_records[ARRAYS])
             loss, accuracy = evaluate(self._model, self.client.samples)
         return evaluated(len(self.client.samples), loss, accuracy)
 
@@ -196,18 +196,10 @@ class Members:
         return [(*who, left_j) for who, left_j in left.items() if math.isfinite(left_j)]
 
 
-def load(model: torch.nn.Module, content: RecordDict) -> None:
-    """Load a message's parameters into a model; raises `InvalidInput` if they are of another."""
-    try:
-        model.load_state_dict(content.array_records[ARRAYS].to_torch_state_dict())
-    except (RuntimeError, KeyError) as error:
-        raise InvalidInput(f"the arrays do not fit the task's model: {error}") from None
-
-
 def serve_global(registry: Registry, task: str, content: RecordDict) -> None:
     """Swap a message's parameters, the global ones, into every served model of a task."""
     for model in registry.models():
         if registry.task(model.name) == task:
-            state = dict(content.array_records[ARRAYS].to_torch_state_dict())
+            arrays = content.array_records[ARRAYS]
             source = f"federated round, after version {model.version}"
-            registry.swap(task_model(model.name, task, state, model.version + 1, source))
+            registry.swap(task_model(model.name, task, arrays, model.version + 1, source))

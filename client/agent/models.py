@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from flwr.app import ArrayRecord
 
 from powerctl.errors import InvalidInput
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
+from wattfed.client.model_arrays import load_arrays, load_file
 from wattfed.client.tasks.task import load_task
 
 TORCHSCRIPT, EXPORT, STATE_DICT = "torchscript", "export", "state-dict"
@@ -83,8 +85,7 @@ def _read(file: ModelFile, version: int) -> Model:
     name, path = file.name, file.path
     given = parse_inputs(file.inputs) if file.inputs else ()
     if file.task:
-        state = torch.load(file.path, map_location="cpu", weights_only=True)
-        return task_model(file.name, file.task, state, version, file.path)
+        return task_model(file.name, file.task, Path(file.path), version, file.path)
     if file.path.endswith(".pt2"):
         program = torch.export.load(file.path)
         batch_size, inputs = _exported_inputs(program, file)
@@ -100,11 +101,14 @@ def _read(file: ModelFile, version: int) -> Model:
 
 
 def task_model(
-    name: str, task: str, state: dict[str, torch.Tensor], version: int, source: str
+    name: str, task: str, arrays: ArrayRecord | Path, version: int, source: str
 ) -> Model:
-    """The model of a task with given parameters: what a federated round brings."""
+    """The model of a task with the arrays that a federated round brings, or of a file."""
     module = load_task(task).model()
-    module.load_state_dict(state)
+    if isinstance(arrays, Path):
+        load_file(module, arrays)
+    else:
+        load_arrays(module, arrays)
     sample = load_task(task).test_samples().inputs[0]
     inputs = (InputSpec(tuple(sample.shape), sample.dtype),)
     return Model(name, version, source, STATE_DICT, inputs, module.eval())

@@ -29,9 +29,11 @@ def flower(**options: Any) -> None:
     from wattfed.server.simulation import check_simulation
     from wattfed.strategies.run_config import RunConfig
 
-    for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
-        if key != "fleet" or options[key].endswith(".toml"):
-            options[key] = str(Path(options[key]).resolve())
+    paths = ["out_dir", "data_dir"]
+    paths += ["fleet"] if options["fleet"].endswith(".toml") else []
+    paths += ["start_from"] if options["start_from"] else []
+    for key in paths:  # the apps run in other folders
+        options[key] = str(Path(options[key]).resolve())
     config = RunConfig(**options)
     n_clients = check_simulation(config)
     app_dir = Path(__file__).resolve().parents[2]

@@ -8,20 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from logging import ERROR
-from typing import Any
 
 import torch
 from flwr.common.logger import log
-from numpy.typing import NDArray
 
 from wattfed.client.fleet import Fleet
 from wattfed.client.local import LocalClient
+from wattfed.client.model_arrays import Arrays, ResidentArrays
 from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.task import load_task
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
-
-Numbers = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Instructions:
 
     server_round: int
     clock_s: float
-    arrays: Numbers
+    arrays: Arrays
     proximal_mu: float = 0.0
 
 
@@ -49,7 +46,7 @@ class Trained:
 
     report: RoundReport
     state: ClientState
-    arrays: Numbers | None
+    arrays: Arrays | None
 
 
 class Clients:
@@ -68,8 +65,7 @@ class Clients:
         self._config = config
         self._fleet = fleet
         self._model = load_task(config.task, config.data_dir).model()
-        state = self._model.state_dict()
-        self._resident: Numbers = {name: value.numpy() for name, value in state.items()}
+        self._resident = ResidentArrays(self._model)
 
     def train(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Trained | None]:
         """Train as assigned, each from its state; None for who raised, which is logged."""
@@ -79,8 +75,7 @@ class Clients:
         """Nothing was started."""
 
     def _train(self, instructions: Instructions, job: Job) -> Trained | None:
-        for name, values in instructions.arrays.items():
-            self._resident[name][...] = values
+        self._resident.load(instructions.arrays)
         try:
             profile = self._fleet[job.assignment.client]
             client = LocalClient(self._config, profile, len(self._fleet), job.state)
@@ -97,5 +92,5 @@ class Clients:
             return None
         arrays = None
         if report.minibatches and not report.lost:
-            arrays = {name: value.copy() for name, value in self._resident.items()}
+            arrays = self._resident.copy()
         return Trained(report, client.state, arrays)

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from powerctl.boards import load_board
 from powerctl.devices.twin import NO_VARIATION, Twin
 from powerctl.plans import RoundPlan, Segment
 from powerctl.workload import load_workload
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.task import Samples, load_task
 from wattfed.client.training import LocalTraining, execute_plan
 
 BOARD, JOB = load_board("orin-agx"), load_workload("mobilenetv3-train")
@@ -114,3 +115,34 @@ def test_fedprox_keeps_the_model_near_the_global_one():
         return sum(float(((a - b) ** 2).sum().detach()) for a, b in pairs)
 
     assert distance(trained(20, proximal_mu=5.0)) < 0.5 * distance(trained(20))
+
+
+def minibatches_of(model, n, batch_size):
+    """The model after one pass over n samples, and the losses of the pass."""
+    torch.manual_seed(0)
+    samples = Samples(torch.randn(n, 4), torch.arange(n) % 3)
+    training = LocalTraining(model, samples, batch_size, 0.05, torch.Generator().manual_seed(1))
+    for _, step in zip(range(math.ceil(n / batch_size)), training.steps(), strict=False):
+        step()
+    return training.losses
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(17, 16), (1, 16), (3, 2), (3, 1)])
+def test_a_minibatch_of_one_sample_trains_a_model_that_normalises_over_the_batch(n, batch_size):
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    before = model[0].weight.detach().clone()
+    losses = minibatches_of(model, n, batch_size)
+    assert len(losses) == math.ceil(n / batch_size) and all(map(math.isfinite, losses))
+    assert not torch.equal(model[0].weight, before)
+    assert model[1].num_batches_tracked == sum(size > 1 for size in sizes(n, batch_size))
+
+
+def test_larger_minibatches_are_normalised_by_themselves_also_after_one_of_one():
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
+    minibatches_of(model, 5, 2)
+    minibatches_of(model, 5, 2)
+    assert model[0].num_batches_tracked == 4
+
+
+def sizes(n, batch_size):
+    return [len(part) for part in torch.arange(n).split(batch_size)]

@@ -55,6 +55,8 @@ def train(message: Message, context: Context) -> Message:
     arrays = [array + client for array in message.content["arrays"].to_numpy_ndarrays()]
     if fault == "nan":
         arrays[0][0, 0] = np.nan
+    if fault == "huge":
+        arrays[0][0, 0] = 3e38
     if fault == "shape":
         arrays[1] = arrays[1][:3]
     content = {
@@ -140,6 +142,15 @@ def test_without_a_quorum_the_model_stays_and_the_energy_is_wasted():
     entry = strategy.ledger.entries[0]
     assert len(result.arrays) == 0 and entry.reported == 4
     assert entry.wasted_energy_j == pytest.approx(entry.train_energy_j + entry.transfer_energy_j)
+
+
+def test_an_aggregate_that_is_not_finite_is_not_taken_and_the_energy_is_wasted(caplog):
+    entry, result = run({3: "huge"}, aggregation="fedadam", rounds=2)
+    assert len(result.arrays) == 0 and entry.round == 2 and entry.reported == 4
+    assert entry.wasted_energy_j == pytest.approx(entry.train_energy_j + entry.transfer_energy_j)
+    assert "round 2: the aggregate is not finite" in caplog.text
+    entry, result = run({3: "huge"}, aggregation="fedmedian")
+    assert np.isfinite(mean_shift(result)) and entry.wasted_energy_j == 0
 
 
 @pytest.mark.parametrize("again", ["twice", "in the next round"])
