@@ -108,9 +108,9 @@ class Comparison:
             base=COMMON.changed(**options),
             strategies=split_names(strategies),
             powers=split_names(power),
-            per_round=split_numbers(per_round, int, "per-round"),
+            per_round=split_numbers(per_round, int, "--per-round"),
             seeds=tuple(range(seed, seed + seeds)),
-            targets=split_numbers(target_accuracy, float, "target-accuracy"),
+            targets=split_numbers(target_accuracy, float, "--target-accuracy"),
             all_rounds=all_rounds,
         )
 
