@@ -37,8 +37,10 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/mypy
 
 docs: $(VENV)/.installed-dev ## the API reference, in build/docs
-	@$(BIN)/python -m pdoc --docformat numpy --output-directory build/docs powerctl wattfed \
-	  '!wattfed.client.agent.proto'
+	@$(BIN)/python -m pdoc --docformat numpy --output-directory build/docs powerctl \
+	  $(patsubst powerctl/%.py,powerctl.%,$(filter-out powerctl/__%,$(wildcard powerctl/*.py))) \
+	  $(patsubst powerctl/%/__init__.py,powerctl.%,$(wildcard powerctl/*/__init__.py)) \
+	  wattfed wattfed.client wattfed.server wattfed.strategies '!wattfed.client.agent.proto'
 
 check-release: $(VENV)/.installed ## build the wheel, and install it in a fresh environment for each extra
 	@PYTHON=$(BIN)/python release/check.sh

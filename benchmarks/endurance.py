@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import tempfile
 import time
@@ -49,7 +48,6 @@ def simulation(rounds: int, task: str, strategy: str = "pace") -> dict[str, Any]
     def look(row: RoundRow) -> None:
         seen.append((resident_mb(os.getpid()), descriptors(os.getpid())))
 
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
         simulate(

@@ -9,7 +9,6 @@ their ratio, and the factors of the energy ratio. Charged on the twin, not measu
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +60,6 @@ def main(
     seeds: int, seed: int, strategy: str, target_accuracy: float, json_path: str | None
 ) -> None:
     """Run the benchmark."""
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     rows = []
     with tempfile.TemporaryDirectory() as out_dir:
         for number in range(seed, seed + seeds):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import multiprocessing
 import resource
 import tempfile
@@ -71,7 +70,6 @@ def run_virtual(config: RunConfig, began_s: float) -> list[float]:
 def _virtual(config: RunConfig, reply: Connection) -> None:
     from wattfed.server.simulation import simulate
 
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     ends_s: list[float] = []
     simulate(config, lambda row: ends_s.append(time.time()))
     reply.send(ends_s)

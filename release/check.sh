@@ -12,7 +12,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$scratch/build/bin/python" -m build --outdir dist .
 wheel=$(ls -t dist/wattfed-*.whl | head -1)
 
-for extra in "" sim jetson dev; do
+for extra in "" sim jetson pandas dev; do
     "$python" -m venv "$scratch/env"
     "$scratch/env/bin/pip" install --quiet --disable-pip-version-check \
         -c "${CONSTRAINTS:-constraints.txt}" "$wheel${extra:+[$extra]}"

@@ -6,10 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from powerctl.errors import UnknownName
+from wattfed.server.frames import frame
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ COLUMNS = (
 """Of `RoundRow.flat`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FederationResult:
     """A finished run: its history, its ledger with all reports, and where the files are."""
 
@@ -59,6 +64,30 @@ class FederationResult:
             sum(report.minibatches for report in self.ledger.reports_of(entry.round))
             for entry in self.ledger.entries
         ]
+
+    def to_pandas(self, what: str = "rounds") -> DataFrame:
+        """The run as a table of pandas, with the columns of the files in its folder.
+
+        Parameters
+        ----------
+        what : {"rounds", "reports"}
+            A row for each round, as in ``rounds.csv``, or for each client's report in each round,
+            as in ``reports.jsonl``.
+        """
+        if what == "rounds":
+            return frame([row.flat() for row in self.rows], COLUMNS)
+        if what == "reports":
+            reports = self.ledger.reports
+            return frame({"round": number, **vars(report)} for number, report in reports)
+        raise UnknownName("table of a run", what, ("rounds", "reports"))
+
+    def __repr__(self) -> str:
+        last = self.rows[-1]
+        return (
+            f"<{self.config.run_name}: {last.round} rounds, accuracy {last.accuracy:.3f}, "
+            f"{last.clock_s:.1f} s and {last.total_energy_j / 1e3:.2f} kJ of the fleet, "
+            f"in {self.folder}>"
+        )
 
 
 @dataclass(frozen=True)

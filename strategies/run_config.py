@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
@@ -127,17 +127,20 @@ class RunConfig:
     def from_flower(cls, run_config: Mapping[str, Any]) -> RunConfig:
         """The configuration from Flower's flat run config (keys with hyphens)."""
         known = {flag(f.name): f for f in fields(cls)}
-        unknown = set(run_config) - set(known)
-        if unknown:
-            raise UnknownName("run-config key", sorted(unknown)[0], known)
-        values = {}
-        for key, value in run_config.items():
-            wanted: type[Any] = type(known[key].default)
-            try:
-                values[known[key].name] = wanted(value)  # Flower keeps `x=8` an int for a float
-            except (TypeError, ValueError):
-                raise InvalidInput(f"{key} must be {wanted.__name__}, got {value!r}") from None
-        return cls(**values)
+        return cls(**_values("run-config key", known, run_config))
+
+    def changed(self, **options: Any) -> RunConfig:
+        """The configuration with other values, by the names of its fields.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such field.
+        InvalidInput
+            For a value of another kind, or outside its range.
+        """
+        known = {f.name: f for f in fields(self)}
+        return replace(self, **_values("option of a run", known, options))
 
     def to_flower(self) -> dict[str, Any]:
         """The flat run config that `from_flower` reads."""
@@ -157,6 +160,20 @@ class RunConfig:
     def run_name(self) -> str:
         """Name of the results' folder."""
         return self.name or f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
+
+
+def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by field, each made the kind that its field has: Flower keeps `x=8` an int."""
+    if unknown := set(given) - set(known):
+        raise UnknownName(what, min(unknown), known)
+    values = {}
+    for key, value in given.items():
+        wanted: type[Any] = type(known[key].default)
+        try:
+            values[known[key].name] = wanted(value)
+        except (TypeError, ValueError):
+            raise InvalidInput(f"{key} must be {wanted.__name__}, got {value!r}") from None
+    return values
 
 
 def flag(field_name: str) -> str:

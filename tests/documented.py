@@ -57,7 +57,12 @@ def links(page: Path) -> list[str]:
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
-def python_code(page: Path) -> str:
-    """All Python of a page's fenced blocks, in order."""
+def python_blocks(page: Path) -> list[str]:
+    """The Python of each of a page's fenced blocks, in order."""
     text = page.read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def python_code(page: Path) -> str:
+    """All Python of a page's fenced blocks."""
+    return "\n".join(python_blocks(page))

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from powerctl.fulcrum.problems import TrainAlone
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Search
-from tests.documented import PAGES, ROOT, Command, commands, links, python_code
+from tests.documented import PAGES, ROOT, Command, commands, links, python_blocks, python_code
 from tests.strategies.offers_of import offer, rng
 from wattfed.strategies.offers import Offers
 
@@ -223,6 +223,32 @@ def test_the_examples_of_extending_work(small_table):
     search = Search(TrainAlone(30.0), replay.candidates, replay.measure, cap=9)
     solution = made["EveryNth"]().solve(search)
     assert solution.solved and solution.modes_profiled == 9
+
+
+@pytest.mark.usefixtures("at_home")
+def test_the_examples_from_python_work_and_print_what_the_page_says(capsys, caplog):
+    page, made = ROOT / "docs" / "python.md", dict[str, Any]()
+    for block in python_blocks(page):
+        if "to_pandas" not in block:
+            exec(block, made)
+    printed, number = capsys.readouterr(), r"\d+(\.\d+)?"
+    first = re.sub(number, "N", printed.out.splitlines()[0])
+    assert first in re.sub(number, "N", page.read_text()) and not printed.err
+    assert not caplog.records  # not a line of Flower's
+    assert made["expected"].power_w[made["front"]].min() <= 30 and str(made["mode"])
+    assert made["alone"].figures["power_w"] <= 30 and made["beside"].batch_sizes["infer"] > 1
+    offers = Offers.of([offer(i) for i in range(9)])
+    assert [a.client for a in made["policy"].select(offers, 3, 1, rng())] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_examples_from_python_give_tables_of_pandas(page):
+    pandas = pytest.importorskip("pandas")
+    made: dict[str, Any] = {}
+    exec(python_code(ROOT / page), made)
+    assert isinstance(made["result"].to_pandas(), pandas.DataFrame)
+    assert len(made["front"]) > 1
 
 
 def test_what_is_not_run_is_still_shown_somewhere():

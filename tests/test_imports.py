@@ -90,14 +90,36 @@ def test_nothing_imports_by_the_names_that_an_app_may_have_for_its_own_folders()
     assert spelt == []
 
 
-@pytest.mark.parametrize("package", sorted(OURS))
+@pytest.mark.parametrize("package", [*sorted(OURS), "wattfed"])
 def test_a_package_defines_nothing_in_its_init(package):
     for path in (ROOT / package).rglob("__init__.py"):
         docstring, *listed = ast.parse(path.read_text()).body
         assert isinstance(docstring, ast.Expr), path
         for statement in listed:  # what is public, and nothing else
             names = [ast.unparse(target) for target in getattr(statement, "targets", ())]
-            assert isinstance(statement, ast.ImportFrom) or names == ["__all__"], path
+            listing = isinstance(statement, ast.ImportFrom) or names == ["__all__"]
+            assert listing or path.parent.name in LAZY, path
+
+
+# public names are imported when they are used; before that, wattfed looks for its folders
+LAZY = {"powerctl": 1, "wattfed": 2}  # statements beside imports
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_a_package_lists_its_public_names_for_type_checkers_and_for_use_alike(package):
+    body = ast.parse((ROOT / package / "__init__.py").read_text()).body
+    rest = [s for s in body[1:] if not isinstance(s, (ast.Import, ast.ImportFrom))]
+    *_, listed = rest
+    assert isinstance(listed, ast.If) and ast.unparse(listed.test) == "TYPE_CHECKING"
+    assert len(rest) == LAZY[package]
+    checked = {}
+    for line in listed.body:
+        assert isinstance(line, ast.ImportFrom)
+        checked |= dict.fromkeys((alias.name for alias in line.names), line.module)
+        assert all(alias.name == alias.asname for alias in line.names)  # re-exported, not used
+    (used,) = listed.orelse
+    homes = ast.literal_eval(used.value.args[1])
+    assert checked == {name: home for home, names in homes.items() for name in names.split()}
 
 
 @pytest.mark.parametrize(

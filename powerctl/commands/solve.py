@@ -17,9 +17,9 @@ from powerctl.errors import InvalidInput
 
 if TYPE_CHECKING:
     from powerctl.commands.searching import Progress
-    from powerctl.commands.sources import Source
     from powerctl.fulcrum.search import Search, Solution
     from powerctl.fulcrum.solver import Solver
+    from powerctl.fulcrum.sources import Source
     from powerctl.powertrain.reference import Reference
 
 _EXAMPLES = """\b

@@ -1,10 +1,10 @@
-"""Where `powerctl solve` measures: tables that it replays, or a device that it profiles."""
+"""What `powerctl solve` measures on, from its flags: tables, or a device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
+from functools import partial
 
 import click
 import numpy as np
@@ -12,155 +12,13 @@ import numpy as np
 from powerctl.boards import Board
 from powerctl.commands.steps import load_step
 from powerctl.commands.tables import check_same, read_measured
-from powerctl.device import Device, open_device
-from powerctl.devices.virtual import VirtualDevice
+from powerctl.device import open_device
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.problems import Job
-from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Candidates
+from powerctl.fulcrum.sources import DeviceSource, MakeSteps, Source, TableSource, workload_of
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import PowerMode
-from powerctl.profiler import Procedure, Step, measure_mode
-from powerctl.workload import Workload, load_workload
 
-_USUAL_SIZES = (1, 4, 16, 32, 64)
 _TABLES = (".csv", ".jsonl")
-
-
-class Source(Protocol):
-    """Something that can be measured."""
-
-    @property
-    def board(self) -> str:
-        """Name of the board."""
-
-    @property
-    def name(self) -> str:
-        """Where figures are from, in words."""
-
-    @property
-    def candidates(self) -> Candidates:
-        """The modes that may be chosen."""
-        ...
-
-    @property
-    def replay(self) -> Replay | None:
-        """What measuring every mode would give, where that is known."""
-
-    @property
-    def seconds(self) -> float:
-        """What measuring took so far, on the device's clock."""
-        ...
-
-    @property
-    def clock(self) -> str:
-        """Which clock that is, in words."""
-        ...
-
-    def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-        """The batch sizes of a role: those asked for, checked, or the usual."""
-        ...
-
-    def measure(self, mode: PowerMode, job: Job) -> tuple[float, float]:
-        """Seconds and watts of a minibatch."""
-        ...
-
-    def restore(self) -> None:
-        """Bring the device back to the mode found."""
-
-
-@dataclass
-class TableSource:
-    """Measured tables, one for each role."""
-
-    board: str
-    names: tuple[str, ...]
-    replay: Replay
-    seconds: float = 0.0
-    clock: str = "no time"
-
-    @property
-    def candidates(self) -> Candidates:
-        """The modes that all tables have."""
-        return self.replay.candidates
-
-    @property
-    def name(self) -> str:
-        """The files."""
-        return f"measured tables {', '.join(self.names)}"
-
-    def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-        """Those asked for, or all of the table."""
-        there = self.replay.batch_sizes(role)
-        missing = set(asked or ()) - set(there)
-        if missing:
-            raise InvalidInput(
-                f"the table of --{role} has the batch sizes {', '.join(map(str, there))}, "
-                f"not {', '.join(map(str, sorted(missing)))}"
-            )
-        return asked or there
-
-    def measure(self, mode: PowerMode, job: Job) -> tuple[float, float]:
-        """What the table says."""
-        return self.replay.measure(mode, job)
-
-    def restore(self) -> None:
-        """Nothing was changed."""
-
-
-@dataclass
-class DeviceSource:
-    """A device that runs the workload of each role, measured as `powerctl profile` does it."""
-
-    spec: str
-    device: Device
-    candidates: Candidates
-    workloads: Mapping[str, Workload]
-    step_names: Mapping[str, str]
-    replay: Replay | None = None
-    seconds: float = 0.0
-    _steps: dict[Job, Step | None] = field(default_factory=dict)
-
-    @property
-    def board(self) -> str:
-        """Of the device."""
-        return self.device.board.name
-
-    @property
-    def name(self) -> str:
-        """The device, and what runs on it."""
-        return f"{' and '.join(w.name for w in self.workloads.values())} on {self.spec}"
-
-    @property
-    def clock(self) -> str:
-        """That of the device."""
-        return ("virtual " if isinstance(self.device, VirtualDevice) else "") + "device time"
-
-    def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-        """Those asked for, or the usual; a step is made for each now, not after an hour."""
-        sizes = asked or _USUAL_SIZES
-        self._load(role, {size: Job(role, size) for size in sizes})
-        return sizes
-
-    def measure(self, mode: PowerMode, job: Job) -> tuple[float, float]:
-        """Profile one job in one mode; leaves the device in it."""
-        workload = self.workloads[job.role]
-        if job.batch_size is not None:
-            workload = workload.with_batch_size(job.batch_size)
-        elif job not in self._steps:
-            self._load(job.role, {workload.batch_size: job})
-        seen = measure_mode(self.device, workload, mode, Procedure(), self._steps[job])
-        self.seconds += seen.seconds
-        return seen.time_s, seen.power_w
-
-    def restore(self) -> None:
-        """Return to the mode found at opening."""
-        self.device.restore()
-
-    def _load(self, role: str, jobs: Mapping[int, Job]) -> None:
-        name = self.step_names.get(role)
-        steps = {} if name is None else load_step(name, list(jobs))
-        self._steps |= {job: steps.get(size) for size, job in jobs.items()}
 
 
 def open_source(
@@ -199,7 +57,7 @@ def open_source(
         return _open_tables(roles, board, per_axis)
     if tables:
         raise click.UsageError(f"--{tables[0]} is a table, which needs no --device; give workloads")
-    workloads = {role: _workload(role, name) for role, name in roles.items()}
+    workloads = {role: workload_of(role, name) for role, name in roles.items()}
     device = open_device(spec, random_state=seed)
     if board is not None:
         check_same(f"--device {spec}", "board", device.board.name, board)
@@ -222,10 +80,7 @@ def _open_tables(paths: Mapping[str, str], board: str | None, per_axis: int | No
         tables[role], found = read_table(role, path, board)
         board = found.name
     assert board is not None
-    replay = Replay.of(tables, board)
-    if per_axis is not None:
-        replay = Replay.of(tables, board, replay.candidates.space.thinned(per_axis))
-    return TableSource(board, tuple(table.source for table in tables.values()), replay)
+    return TableSource.of(tables, board, per_axis)
 
 
 def read_table(role: str, path: str, board: str | None) -> tuple[MeasurementTable, Board]:
@@ -243,19 +98,12 @@ def read_table(role: str, path: str, board: str | None) -> tuple[MeasurementTabl
     return table, measured.board
 
 
-def _workload(role: str, name: str) -> Workload:
-    workload, kind = load_workload(name), "train" if role == "train" else "infer"
-    if workload.kind != kind:
-        raise InvalidInput(f"--{role} {name}: it is of kind {workload.kind}, not {kind}")
-    return workload
-
-
-def _by_role(steps: tuple[str, ...], roles: Mapping[str, str]) -> dict[str, str]:
-    found = {}
+def _by_role(steps: tuple[str, ...], roles: Mapping[str, str]) -> dict[str, MakeSteps]:
+    found: dict[str, MakeSteps] = {}
     for text in steps:
         role, _, name = text.rpartition("=")
         role = role or (next(iter(roles)) if len(roles) == 1 else "")
         if role not in roles:
             raise click.UsageError(f"--step {text}: write ROLE=pkg.module:make, ROLE of {[*roles]}")
-        found[role] = name
+        found[role] = partial(load_step, name)
     return found

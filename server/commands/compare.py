@@ -41,22 +41,23 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
     More policies, numbers of clients and seeds may be added to a folder.
     """
+    from wattfed.server.comparison.comparing import compare as run_comparison
     from wattfed.server.comparison.console import ComparisonProgress, print_tables
-    from wattfed.server.comparison.folder import ComparisonFolder
-    from wattfed.server.comparison.measures import measures_of
-    from wattfed.server.comparison.report.building import build_report
-    from wattfed.server.comparison.running import run_comparison
 
-    folder = ComparisonFolder(Path(out))
     with ComparisonProgress() as progress:
-        whole = run_comparison(folder, comparison, jobs, progress.begin, progress.show)
-    page = build_report(folder.path, baseline)
-    measures = measures_of(folder, whole)
+        result = run_comparison(
+            comparison,
+            out=out,
+            baseline=baseline,
+            jobs=jobs,
+            on_begin=progress.begin,
+            on_run=progress.show,
+        )
     if as_json:
-        console.print_json([asdict(measure) for measure in measures])
+        console.print_json([asdict(measure) for measure in result.measures])
         return
-    print_tables(measures, baseline, whole.base.workload)
-    click.echo(f"report: {page.resolve()}")
+    print_tables(result.measures, baseline, result.comparison.base.workload)
+    click.echo(f"report: {result.report.resolve()}")
 
 
 @click.command(epilog=_REPORT_EXAMPLES)

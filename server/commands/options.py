@@ -11,9 +11,6 @@ import click
 
 Command = Callable[..., None]
 
-STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
-_COMPARED_BY_DEFAULT = {"fleet": "hundred-jetsons", "rounds": 120}
-
 
 def run_options(
     leave_out: Collection[str] = (), defaults: Mapping[str, Any] | None = None
@@ -43,29 +40,40 @@ def comparison_options(command: Command) -> Command:
 
     It receives a `Comparison` as `comparison`, and `baseline` and `jobs`.
     """
-    from wattfed.server.comparison.grid import REPLACED
+    from wattfed.server.comparison.grid import COMMON, REPLACED, Comparison
+
+    usual = Comparison.of.__kwdefaults__
 
     @click.option(
         "--strategies",
-        default=STRATEGIES,
+        default=usual["strategies"],
         show_default=True,
         help="Policies with commas between, such as random,oort(clip=0.9),pace.",
     )
     @click.option(
         "--power",
-        default="maxn,slack",
+        default=usual["power"],
         show_default=True,
         help="Of those that only select: maxn, preset (nvpmodel's for the power limit), fastest "
         "or slack; pace and its like choose modes themselves.",
     )
-    @click.option("--per-round", default="10", show_default=True, help="Clients wanted in a round.")
     @click.option(
-        "--seeds", type=click.IntRange(1), default=3, show_default=True, help="From --seed on."
+        "--per-round",
+        default=usual["per_round"],
+        show_default=True,
+        help="Clients wanted in a round.",
     )
-    @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+    @click.option(
+        "--seeds",
+        type=click.IntRange(1),
+        default=usual["seeds"],
+        show_default=True,
+        help="From --seed on.",
+    )
+    @click.option("--seed", type=click.IntRange(0), default=usual["seed"], show_default=True)
     @click.option(
         "--target-accuracy",
-        default="0.9",
+        default=usual["target_accuracy"],
         show_default=True,
         help="Count time and energy until here; several with commas: a run stops at the last.",
     )
@@ -83,27 +91,10 @@ def comparison_options(command: Command) -> Command:
         show_default="as many as there are cores",
         help="Runs at a time, each in a process of its own.",
     )
-    @run_options(leave_out=REPLACED, defaults=_COMPARED_BY_DEFAULT)
+    @run_options(leave_out=REPLACED, defaults=vars(COMMON))
     @wraps(command)
     def run(**given: Any) -> None:
-        from wattfed.server.comparison.grid import Comparison, split_names, split_numbers
-        from wattfed.strategies.run_config import RunConfig, flag
-
-        own = {
-            item.name: given.pop(item.name)
-            for item in fields(RunConfig)
-            if flag(item.name) not in REPLACED
-        }
-        seed = given.pop("seed")
-        comparison = Comparison(
-            base=RunConfig(**own),
-            strategies=split_names(given.pop("strategies")),
-            powers=split_names(given.pop("power")),
-            per_round=split_numbers(given.pop("per_round"), int, "--per-round"),
-            seeds=tuple(range(seed, seed + given.pop("seeds"))),
-            targets=split_numbers(given.pop("target_accuracy"), float, "--target-accuracy"),
-            all_rounds=given.pop("all_rounds"),
-        )
-        command(comparison=comparison, **given)
+        asked = {name: given.pop(name) for name in Comparison.options()}
+        command(comparison=Comparison.of(**asked), **given)
 
     return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,6 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from wattfed.server.simulation import simulate as run_simulation
     from wattfed.strategies.run_config import RunConfig
 
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     ours = RunConfig(**options)
     configs = [ours, *(_baseline(ours, text) for text in against)]
     for config in configs:

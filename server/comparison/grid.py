@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from powerctl.errors import InvalidInput
-from wattfed.strategies.run_config import RunConfig
+from powerctl.errors import InvalidInput, UnknownName
+from wattfed.strategies.run_config import RunConfig, flag
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
 # what a comparison replaces in the configuration that its runs have in common
@@ -17,6 +17,10 @@ REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "name", "out-dir"),
     *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
 )
+STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
+COMMON = RunConfig(fleet="hundred-jetsons", rounds=120)
+"""The usual configuration of what is compared."""
+
 _NAMES = re.compile(r"[^,()]+(?:\([^()]*\))?")
 
 
@@ -71,6 +75,50 @@ class Comparison:
                 raise InvalidInput(f"nothing to compare: no {name.replace('_', ' ')} given")
         if not all(0 < target <= 1 for target in self.targets):
             raise InvalidInput(f"target accuracies are above 0 and up to 1, got {self.targets}")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        strategies: str | Sequence[str] = STRATEGIES,
+        power: str | Sequence[str] = "maxn,slack",
+        per_round: str | int | Sequence[int] = "10",
+        seeds: int = 3,
+        seed: int = 0,
+        target_accuracy: str | float | Sequence[float] = "0.9",
+        all_rounds: bool = False,
+        **options: Any,
+    ) -> Comparison:
+        """The comparison of a command's options, or of the same from Python.
+
+        Parameters
+        ----------
+        strategies, power, per_round, target_accuracy : str or sequence
+            What is combined: a sequence, or a text with commas.
+        seeds, seed : int
+            How many seeds, and the first.
+        all_rounds : bool
+            Whether runs go on after the last target.
+        **options
+            Fields of `RunConfig` that all runs have in common, in place of those of `COMMON`.
+        """
+        if unknown := set(options) - set(cls.options()):
+            raise UnknownName("option of a comparison", min(unknown), cls.options())
+        return cls(
+            base=COMMON.changed(**options),
+            strategies=split_names(strategies),
+            powers=split_names(power),
+            per_round=split_numbers(per_round, int, "--per-round"),
+            seeds=tuple(range(seed, seed + seeds)),
+            targets=split_numbers(target_accuracy, float, "--target-accuracy"),
+            all_rounds=all_rounds,
+        )
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The names of all that `of` takes."""
+        common = (f.name for f in fields(RunConfig) if flag(f.name) not in REPLACED)
+        return [*cls.of.__kwdefaults__, *common]
 
     def runs(self) -> list[RunConfig]:
         """The configuration of every run, once each; all of a seed before those of the next."""
@@ -143,15 +191,23 @@ def _ranges(numbers: Sequence[int]) -> list[list[int]]:
     return ranges
 
 
-def split_names(text: str) -> tuple[str, ...]:
-    """Strategies with commas between, each ``NAME`` or ``NAME(PARAMETER=VALUE, ...)``."""
-    names = tuple(name.strip() for name in _NAMES.findall(text))
-    return tuple(dict.fromkeys(name for name in names if name))
+def split_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, each once: a sequence of them, or a text with commas between.
+
+    A strategy is ``NAME`` or ``NAME(PARAMETER=VALUE, ...)``.
+    """
+    names = _NAMES.findall(given) if isinstance(given, str) else given
+    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def split_numbers(text: str, kind: type[int] | type[float], what: str) -> tuple[Any, ...]:
-    """Numbers with commas between, ascending, each once."""
+def split_numbers(
+    given: str | float | Sequence[float], kind: type[int] | type[float], what: str
+) -> tuple[Any, ...]:
+    """Numbers, ascending, each once: one, a sequence of them, or a text with commas between."""
+    parts = given.split(",") if isinstance(given, str) else given
+    if isinstance(parts, (int, float)):
+        parts = [parts]
     try:
-        return tuple(sorted({kind(part) for part in text.split(",") if part.strip()}))
-    except ValueError:
-        raise InvalidInput(f"{what}: cannot read {text!r}; write numbers like 3,5,10") from None
+        return tuple(sorted({kind(part) for part in parts if str(part).strip()}))
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{what}: cannot read {given!r}; write numbers like 3,5,10") from None

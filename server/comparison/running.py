@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import threading
@@ -99,7 +98,6 @@ def _ended(configs: list[RunConfig], jobs: int) -> Iterator[Finished]:
 
 
 def _run(config: RunConfig) -> Finished:
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     try:
         result = simulate(config)
     except NoClients as error:  # a result too

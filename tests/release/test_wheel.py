@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import zipfile
 from importlib.metadata import version
-from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
+from tests.release.conftest import ROOT, build
 from wattfed.server.cli import cli
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "powerctl": "powerctl",
     **{n: f"wattfed/{n}" for n in ("client", "server", "strategies")},
 }
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.iterdir()
-    return path
 
 
 def test_all_files_of_the_packages_are_in_it_and_nothing_else(wheel):
@@ -38,6 +25,16 @@ def test_all_files_of_the_packages_are_in_it_and_nothing_else(wheel):
     assert {f"{FOLDERS[folder]}/{path}" for folder, path in folders} <= packed
     assert {"wattfed/__init__.py", "wattfed/py.typed"} <= packed
     assert {name.split("/")[0] for name in packed} == {"powerctl", "wattfed"}
+
+
+def test_a_wheel_that_is_built_from_the_sdist_is_the_same(wheel, tmp_path):
+    again, sdist = build(tmp_path)  # by default the sdist, and the wheel from it
+    assert sdist.name.endswith(".tar.gz")
+    one, other = (
+        {entry.filename: entry.CRC for entry in zipfile.ZipFile(path).infolist()}
+        for path in (wheel, again)
+    )
+    assert one == other
 
 
 def test_the_version_is_that_of_the_project(wheel):

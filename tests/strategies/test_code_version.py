@@ -25,7 +25,8 @@ def checkout(tmp_path) -> Path:
     for name in ("client", "strategies", "powerctl"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "wattfed").mkdir()
-    shutil.copy(ROOT / "wattfed" / "__init__.py", tmp_path / "wattfed")
+    for name in ("wattfed/__init__.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 

@@ -30,6 +30,7 @@ class TrainAlone(Problem):
     energy_limit_j: float = math.inf
 
     maximised: ClassVar[bool] = False
+    roles: ClassVar[tuple[str, ...]] = ("train",)
 
     def __post_init__(self) -> None:
         check_positive(power_limit_w=self.power_limit_w, energy_limit_j=self.energy_limit_j)
@@ -88,6 +89,7 @@ class InferAlone(Problem):
     energy_limit_j: float = math.inf
 
     maximised: ClassVar[bool] = False
+    roles: ClassVar[tuple[str, ...]] = ("infer",)
 
     def __post_init__(self) -> None:
         check_positive(

@@ -57,11 +57,14 @@ class Problem(ABC):
     ----------
     maximised : bool
         Whether more of the objective is better.
+    roles : tuple of str
+        What runs: the roles of its jobs, in all its choices.
     power_limit_w : float
         Bound of the power of every job.
     """
 
     maximised: ClassVar[bool]
+    roles: ClassVar[tuple[str, ...]]
     power_limit_w: float
     _jobs_of_a_choice: ClassVar[int] = 1
 

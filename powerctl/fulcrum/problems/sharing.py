@@ -82,6 +82,8 @@ class Concurrent(_Sharing):
 
     objective: str = "rate"
 
+    roles: ClassVar[tuple[str, ...]] = ("train", "infer")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.objective not in OBJECTIVES:
@@ -155,6 +157,8 @@ class TwoInferences(_Sharing):
 
     background_batch_sizes: tuple[int, ...]
     background_latency_s: float = math.inf
+
+    roles: ClassVar[tuple[str, ...]] = ("infer", "background")
 
     def __post_init__(self) -> None:
         super().__post_init__()

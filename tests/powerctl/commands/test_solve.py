@@ -14,10 +14,12 @@ from powerctl.commands import sources
 from powerctl.commands.solve import solve
 from powerctl.devices.twin import Twin
 from powerctl.errors import PowerctlError
+from powerctl.fulcrum import sources as measured_on
 from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone, TwoInferences
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import best_of
 from powerctl.measurement import MeasurementTable
+from powerctl.workload import load_workload
 from tests.powerctl.fulcrum.conftest import twin_table
 
 SIZES = (1, 4, 16, 64)
@@ -267,7 +269,7 @@ def test_a_device_is_profiled_and_restored(twin):
     assert answer["modes_profiled"] <= 5 and twin.mode() == found
     assert answer["device_time_s"] == pytest.approx(twin.now(), rel=0.05)
     one = next(m for m in answer["measured"] if m["role"] == "train")
-    job = sources.load_workload("resnet18-train")
+    job = load_workload("resnet18-train")
     steady = twin.steady(twin.space.parse(one["mode"]), job)
     assert (one["time_s"], one["power_w"]) == pytest.approx(steady, rel=0.05)
 
@@ -292,7 +294,7 @@ def test_a_stopped_search_keeps_what_was_measured_and_restores_the_device(
     twin, monkeypatch, tmp_path
 ):
     out, found, count = tmp_path / "measured", twin.mode(), 0
-    measure = sources.measure_mode
+    measure = measured_on.measure_mode
 
     def stopped_in_the_third(*arguments):
         nonlocal count
@@ -301,7 +303,7 @@ def test_a_stopped_search_keeps_what_was_measured_and_restores_the_device(
             signal.raise_signal(signal.SIGINT)
         return measure(*arguments)
 
-    monkeypatch.setattr(sources, "measure_mode", stopped_in_the_third)
+    monkeypatch.setattr(measured_on, "measure_mode", stopped_in_the_third)
     done = invoke(*TWIN, "--train", "resnet18-train", "--out", out, *GMD)
     assert done.exit_code == 128 + signal.SIGINT
     assert "stopped by SIGINT, the device is restored" in done.stderr

@@ -1,0 +1,1 @@
+"""A folder of the app, not of wattfed."""

@@ -1,0 +1,5 @@
+"""A module of the app that has the name of one of wattfed's."""
+
+from __future__ import annotations
+
+OUT = "runs"
