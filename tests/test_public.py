@@ -37,7 +37,7 @@ import sys
 import powerctl, wattfed
 mode = {"numpy", "scipy", "sklearn", "torch", "flwr", "pandas"} & set(sys.modules)
 powerctl.GaussianPredictor, powerctl.solve, wattfed.RunConfig, wattfed.Gate
-print(sorted(mode), sorted({"torch", "flwr", "pandas"} & set(sys.modules)))
+print(sorted(mode), sorted({"torch", "flwr"} & set(sys.modules)))
 """
 
 
