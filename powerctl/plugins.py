@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import reduce
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
@@ -30,7 +31,13 @@ from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 
 Made = TypeVar("Made")
 
+OF_OTHERS = "; or your own as pkg.mod:Name or path/to/file.py:Name"
+
 __path__: list[str] = []  # files of others are modules below this one, see `_Files`
+
+
+class NoModule(InvalidInput):
+    """There is no module, or no file, of the name that was given."""
 
 
 class _Files:
@@ -62,14 +69,15 @@ def load_module(text: str) -> ModuleType:
 
     Raises
     ------
+    NoModule
+        If there is none.
     InvalidInput
-        If there is none, or importing it raises: naming the place in its file. What was raised
-        is the cause.
+        If importing it raises: naming the place in its file. What was raised is the cause.
     """
     if text.endswith(".py"):
         path = Path(text).resolve()
         if not path.is_file():
-            raise InvalidInput(f"{text}: no such file")
+            raise NoModule(f"{text}: no such file")
         beside, name = str(path.parent), _Files.name_of(path)
         if beside not in sys.path:
             sys.path.append(beside)  # last: it hides nothing that is installed
@@ -79,8 +87,8 @@ def load_module(text: str) -> ModuleType:
             raise InvalidInput(
                 f"cannot read {text!r} as a module: write pkg.mod or path/to/file.py"
             )
-        if "" not in sys.path:  # as `python -m` does: the module is often beside the person
-            sys.path.insert(0, "")
+        if "" not in sys.path and name.partition(".")[0] not in sys.modules:
+            sys.path.insert(0, "")  # as `python -m` does: the module is often beside the person
     importlib.invalidate_caches()
     try:
         with blamed(text):
@@ -88,7 +96,7 @@ def load_module(text: str) -> ModuleType:
     except InvalidInput as error:
         cause = error.__cause__
         if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
-            raise InvalidInput(
+            raise NoModule(
                 f"{text}: there is no module {cause.name}; run the command in the folder that "
                 "holds it, or install it"
             ) from cause
@@ -104,8 +112,9 @@ def load_object(text: str) -> Any:
     try:
         return reduce(getattr, name.split("."), cast(Any, module))
     except AttributeError:
-        own = [key for key in vars(module) if not key.startswith("_")]
-        raise UnknownName(f"name in {where}", name, own) from None
+        close = get_close_matches(name, vars(module), n=1)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise InvalidInput(f"{where} has no attribute {name!r}{guess}") from None
 
 
 @contextmanager
@@ -124,13 +133,21 @@ def _place(error: BaseException) -> str:
     """Where in the code of others it was raised: the last line of the file that we entered."""
     if isinstance(error, SyntaxError):  # which says so itself
         return ""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
-    ]
+    _, _, *frames = traceback.extract_tb(error.__traceback__)  # without `blamed` and its caller
+    frames = [f for f in frames if f.filename != importlib.__file__ and f.filename[0] != "<"]
     own = [frame for frame in frames if frame.filename == frames[0].filename]
     return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+
+
+def names_code(text: str) -> bool:
+    """Whether a text points to code itself, and not to what comes with us or is installed."""
+    return ":" in text.partition("(")[0]
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """The texts of a list with commas between, as each is written, and each once."""
+    names = (name.strip() for name in re.findall(r"[^,()]+(?:\([^()]*\))?", text))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def parsed(what: str, text: str) -> tuple[str, dict[str, str]]:
@@ -153,12 +170,14 @@ class Kind(Generic[Made]):
     group : str
         Entry points of this group are of this kind.
     built_in : mapping
-        What comes with us, by name; an entry point of such a name is not looked at, so that our
-        names mean the same everywhere.
+        What comes with us, by name, or as ``pkg.mod:Name`` where it is only loaded when it is
+        found. An entry point of such a name is not looked at: our names mean the same everywhere.
     expected : type
-        A protocol, or an abstract class: what `make` gives has its methods and attributes.
+        What `make` gives is of this class; or, of a protocol, has its methods and attributes.
     fixed : sequence of str
         Parameters that are filled in, and that a text cannot set.
+    hint : str
+        What else can be written, for who wrote a name that there is not.
     """
 
     what: str
@@ -166,10 +185,16 @@ class Kind(Generic[Made]):
     built_in: Mapping[str, Any]
     expected: Any
     fixed: Sequence[str] = ()
+    hint: str = OF_OTHERS
 
     def names(self) -> list[str]:
         """What can be named: built in, and by the entry points of what is installed."""
-        return sorted({*self.built_in, *(entry.name for entry in self._entry_points())})
+        return sorted({*self.built_in, *self.others()})
+
+    def others(self) -> Iterator[str]:
+        """What the entry points of installed packages add to what is built in."""
+        names = {entry.name for entry in self._entry_points()}
+        yield from sorted(names - set(self.built_in))
 
     def find(self, name: str) -> Any:
         """What a text without parameters names, as it is: a class, a function, or a thing.
@@ -180,9 +205,13 @@ class Kind(Generic[Made]):
             If there is none, or it cannot be imported, or two packages have one of that name.
         """
         if name in self.built_in:
-            return self.built_in[name]
+            found = self.built_in[name]
+            return load_object(found) if isinstance(found, str) else found
         if ":" in name:
-            return load_object(name)
+            try:
+                return load_object(name)
+            except NoModule as error:  # or a name of ours, misspelt
+                raise UnknownName(self.what, name, self.names(), f"; {error}") from error
         found = {entry.value: entry for entry in self._entry_points() if entry.name == name}
         if len(found) > 1:
             raise InvalidInput(
@@ -190,9 +219,7 @@ class Kind(Generic[Made]):
                 f"{', '.join(sorted(found))}; write which"
             )
         if not found:
-            raise UnknownName(
-                self.what, name, self.names(), "; or your own as pkg.mod:Name or file.py:Name"
-            )
+            raise UnknownName(self.what, name, self.names(), self.hint)
         return load_object(next(iter(found.values())).value.replace(" ", ""))
 
     def make(self, text: str, **filled: Any) -> Made:
@@ -237,12 +264,15 @@ class Kind(Generic[Made]):
         return cast(Made, made)
 
     def _check(self, name: str, made: Any) -> None:
+        gave = f"{name} gave a {type(made).__name__}"
+        if not getattr(self.expected, "_is_protocol", False):
+            if not isinstance(made, self.expected):
+                raise InvalidInput(f"{gave}, not a {self.expected.__name__}")
+            return
         wanted = _wanted(self.expected)
-        lacks = [key for key in wanted if not _has(made, key, self.expected)]
-        if lacks:
+        if lacks := [key for key in wanted if not _has(made, key, self.expected)]:
             raise InvalidInput(
-                f"{name} gave a {type(made).__name__} without {', '.join(lacks)}; a {self.what} "
-                f"has {', '.join(wanted.values())}"
+                f"{gave} without {', '.join(lacks)}; a {self.what} has {', '.join(wanted.values())}"
             )
 
     def _entry_points(self) -> Any:
@@ -251,24 +281,25 @@ class Kind(Generic[Made]):
         return entry_points(group=self.group)
 
 
-def _wanted(expected: Any) -> dict[str, str]:
-    """The methods and attributes of a protocol, or of an abstract class, as people write them."""
-    names = getattr(expected, "__abstractmethods__", ()) or dir(expected)
+def _wanted(protocol: Any) -> dict[str, str]:
+    """The methods and attributes of a protocol, as people write them."""
+    stated = {key: getattr(protocol, key) for key in dir(protocol) if not key.startswith("_")}
     methods = {
-        key: f"{key}({', '.join([*inspect.signature(getattr(expected, key)).parameters][1:])})"
-        for key in sorted(names)
-        if not key.startswith("_") and callable(getattr(expected, key))
+        key: f"{key}({', '.join([*inspect.signature(method).parameters][1:])})"
+        for key, method in stated.items()
+        if callable(method)
     }
-    return methods | {key: key for key in getattr(expected, "__annotations__", {})}
+    return methods | {
+        key: key for key in (*stated, *protocol.__annotations__) if key not in methods
+    }
 
 
-def _has(made: Any, key: str, expected: Any) -> bool:
-    """Whether a thing has a method or an attribute, and not only what a protocol says of it."""
-    stated = getattr(expected, key, None)
-    found = getattr(made, key, None)
-    if stated is None:
-        return hasattr(made, key)
-    return callable(found) and getattr(type(made), key, None) is not stated
+def _has(made: Any, key: str, protocol: Any) -> bool:
+    """Whether a thing has a method or an attribute, and not only what the protocol says of it."""
+    stated = getattr(protocol, key, None)
+    if stated is not None and getattr(type(made), key, None) is stated:
+        return False
+    return callable(getattr(made, key, None)) if callable(stated) else hasattr(made, key)
 
 
 def _parameters(make: Callable[..., Any]) -> dict[str, Any]:
@@ -294,6 +325,8 @@ def values_of(name: str, given: Mapping[str, str], known: Mapping[str, Any]) -> 
     """
     values = {}
     for key, text in given.items():
+        if not known:
+            raise InvalidInput(f"{name} takes no parameters, got {key}={text}")
         if key not in known:
             raise UnknownName(f"parameter of {name}", key, known)
         kind = str if known[key] is None or known[key] is _NONE else type(known[key])

@@ -86,7 +86,8 @@ def comparison_options(command: Command) -> Command:
     @run_options(leave_out=REPLACED, defaults=_COMPARED_BY_DEFAULT)
     @wraps(command)
     def run(**given: Any) -> None:
-        from wattfed.server.comparison.grid import Comparison, split_names, split_numbers
+        from powerctl.plugins import split_names
+        from wattfed.server.comparison.grid import Comparison, split_numbers
         from wattfed.strategies.run_config import RunConfig, flag
 
         own = {

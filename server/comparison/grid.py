@@ -17,7 +17,6 @@ REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "name", "out-dir"),
     *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
 )
-_NAMES = re.compile(r"[^,()]+(?:\([^()]*\))?")
 
 
 class Contender(NamedTuple):
@@ -141,12 +140,6 @@ def _ranges(numbers: Sequence[int]) -> list[list[int]]:
         else:
             ranges.append([number])
     return ranges
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Strategies with commas between, each ``NAME`` or ``NAME(PARAMETER=VALUE, ...)``."""
-    names = tuple(name.strip() for name in _NAMES.findall(text))
-    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def split_numbers(text: str, kind: type[int] | type[float], what: str) -> tuple[Any, ...]:

@@ -14,7 +14,6 @@ from wattfed.strategies.catalogue import (
     make_aggregation,
     make_policy,
     policy_names,
-    policy_parameters,
 )
 from wattfed.strategies.delivery import Delivery
 from wattfed.strategies.fedcs import FedCS
@@ -22,7 +21,6 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.pace import Pace
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.tifl import TiFL
 
 POLICIES = policy_names()
 
@@ -282,7 +280,8 @@ def test_parameters_of_policies_are_set_by_text():
     assert make_policy(RunConfig(strategy="oort( clip = 0.5,blacklist_rounds=3)")).clip == 0.5
     assert make_policy(RunConfig(strategy="fedcs(parallel_upload=false)")).parallel_upload is False
     assert make_policy(RunConfig(strategy="oort-fedscale")).cut_off == 0.05
-    assert policy_parameters(TiFL())["interval"] == 10
+    assert make_policy(RunConfig(strategy="tifl(interval=7)")).interval == 7
+    assert make_policy(RunConfig(strategy="energy-budget(rounds=7)", rounds=9)).rounds == 7
 
 
 @pytest.mark.parametrize(

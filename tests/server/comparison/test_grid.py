@@ -5,7 +5,8 @@ import json
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.server.comparison.grid import Comparison, Contender, split_names, split_numbers
+from powerctl.plugins import split_names
+from wattfed.server.comparison.grid import Comparison, Contender, split_numbers
 from wattfed.strategies.run_config import RunConfig
 
 
