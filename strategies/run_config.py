@@ -28,7 +28,9 @@ class RunConfig:
     workload: str = _option(
         "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
     )
-    fleet: str = _option("twenty-jetsons", "Fleet to simulate: a name, a .toml file, or yours: pkg.mod:Name.")
+    fleet: str = _option(
+        "twenty-jetsons", "Fleet to simulate: a name, a .toml file or pkg.mod:Name."
+    )
     strategy: str = _option(
         "pace",
         "Client selection, such as pace or oort(clip=0.9), or yours: pkg.mod:Name; all: wattfed "
