@@ -212,7 +212,7 @@ class Kind(Generic[Made]):
                 return load_object(name)
             except NoModule as error:  # or a name of ours, misspelt
                 raise UnknownName(self.what, name, self.names(), f"; {error}") from error
-        found = {entry.value: entry for entry in self._entry_points() if entry.name == name}
+        found = {entry.value for entry in self._entry_points() if entry.name == name}
         if len(found) > 1:
             raise InvalidInput(
                 f"{self.what} {name!r} is the entry point of several packages: "
@@ -220,7 +220,11 @@ class Kind(Generic[Made]):
             )
         if not found:
             raise UnknownName(self.what, name, self.names(), self.hint)
-        return load_object(next(iter(found.values())).value.replace(" ", ""))
+        (value,) = found
+        try:
+            return load_object(value.replace(" ", ""))
+        except NoModule as error:
+            raise InvalidInput(f"{self.what} {name!r} of an installed package: {error}") from error
 
     def make(self, text: str, **filled: Any) -> Made:
         """One of this kind, from ``NAME`` or ``NAME(KEY=VALUE, ...)``.
@@ -303,13 +307,18 @@ def _has(made: Any, key: str, protocol: Any) -> bool:
 
 
 def _parameters(make: Callable[..., Any]) -> dict[str, Any]:
-    """What a class or function takes by name, and the defaults (`_NONE` where there is none)."""
+    """What a class or function takes by name, and the defaults (`_NONE` where there is none).
+
+    What a class hands on by ``**options`` is what its base class takes.
+    """
     try:
         taken = inspect.signature(make).parameters.values()
     except (TypeError, ValueError):  # of some that are written in C
         return {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {parameter.name: parameter.default for parameter in taken if parameter.kind in named}
+    hands_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken)
+    of_base = _parameters(make.__mro__[1]) if hands_on and isinstance(make, type) else {}
+    return of_base | {item.name: item.default for item in taken if item.kind in named}
 
 
 _NONE = inspect.Parameter.empty

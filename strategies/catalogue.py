@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
@@ -51,7 +50,7 @@ POLICIES = Kind[SelectionPolicy](
     fixed=("power",),  # of the run, which results are told apart by
 )
 
-_ALL_SELECTED: dict[str, Any] = {
+_ALL_SELECTED = {
     "fraction_train": 1.0,
     "min_train_nodes": 1,
     "min_evaluate_nodes": 1,
@@ -69,7 +68,7 @@ AGGREGATIONS = Kind[FedAvg](
         "fedadagrad": flower.FedAdagrad,
         "fedyogi": flower.FedYogi,
         "fedmedian": flower.FedMedian,
-        "fedtrimmedavg": partial(TrimmedMean, **_ALL_SELECTED),  # which hands them on
+        "fedtrimmedavg": TrimmedMean,
         "fedprox": flower.FedProx,
         "krum": flower.Krum,
         "multikrum": MultiKrum,

@@ -84,7 +84,9 @@ def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
     check_keys(group, {"board", "count", *_PER_CLIENT, *TABLES})
     if "board" not in group:
         raise InvalidInput("no board; name one of: powerctl boards")
-    board, count = load_board(group["board"]), group.get("count", 1)
+    name = str(group["board"])
+    board = load_board(str(folder / name) if name.endswith(".toml") else name)
+    count = group.get("count", 1)
     check_whole("count", count, least=1)
     surroundings = Surroundings.read(group, count, folder)
     if "draw_w" not in group.get("battery", {"draw_w": 0.0}):

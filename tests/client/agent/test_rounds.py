@@ -42,9 +42,9 @@ NODE = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
 TIMEOUT_S = 30
 
 
-def configs(node=NODE):
+def configs(node=NODE, config=CONFIG):
     return {
-        "run_config": record_to_proto(CONFIG.to_flower()),
+        "run_config": record_to_proto(config.to_flower()),
         "node_config": record_to_proto(node),
         "code": code_version(),
     }
@@ -85,6 +85,15 @@ def test_an_offer_is_the_one_of_a_client_in_its_own_process(rounds):
     own = LocalClient(CONFIG, profile, 5, ClientState()).offer()
     assert (offer.client, offer.examples, offer.minibatches) == (0, own.examples, own.minibatches)
     np.testing.assert_allclose(offer.front.time_s, own.front.time_s)
+
+
+@pytest.mark.parametrize("key", ["task", "workload"])
+def test_a_run_cannot_point_an_agent_to_code(rounds, tmp_path, key):
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    config = replace(CONFIG, **{key: f"{tmp_path}/mine.py:Mine"})
+    with pytest.raises(grpc.RpcError, match="an agent loads no code that a run points to"):
+        rounds.Offer(pb.OfferRequest(**configs(config=config)), timeout=TIMEOUT_S)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_round_learns_what_a_client_in_its_own_process_learns(rounds):
