@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_by_file_and_by_module_everything_runs_where_it_lies(written):
 
 
 def test_by_entry_point_everything_runs_elsewhere(installed, elsewhere):
-    found = {" ".join(words): run(as_typed(words), elsewhere, installed) for words in lines(True)}
+    found = {shlex.join(words): run(as_typed(words), elsewhere, installed) for words in lines(True)}
     listed = found.pop("wattfed strategies")
     for name in ("most-examples", "part-way", "office", "blobs", "my-net"):
         assert re.search(rf"\b{name}\b", listed)
@@ -152,19 +153,10 @@ def test_by_entry_point_everything_runs_elsewhere(installed, elsewhere):
     assert folder.name == "blobs-most-examples(least=10)-slack-seed0"
     assert summary["task"] == "blobs" and summary["charged_workload"] == "my-net"
     assert summary["rounds"] == 3 and summary["final_accuracy"] > 0.8
-
-
-def test_workers_learn_what_one_process_learns(installed, elsewhere):
-    asked = (
-        "wattfed simulate --task blobs --strategy most-examples --fleet office --rounds 2 --json"
-    )
-
-    def summary(workers: str) -> dict[str, object]:
-        words = [*asked.split(), "--name", f"by-{workers}", "--workers", workers]
-        (found,) = json.loads(run(as_typed(words), elsewhere, installed))
-        return {**found, "folder": ""}
-
-    assert summary("1") == summary("2")
+    (line,) = (line for line in found if "--workers 2" in line)
+    alone = shlex.split(line.replace("--workers 2", "--workers 1 --name alone"))
+    run(as_typed(alone), elsewhere, installed)
+    assert json.loads((elsewhere / "runs" / "alone" / "summary.json").read_text()) == summary
 
 
 def test_without_the_package_its_names_are_unknown(elsewhere):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput
+from powerctl.plugins import names_code
 from wattfed.strategies.run_config import RunConfig
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
@@ -28,10 +29,14 @@ class Contender(NamedTuple):
 
     @classmethod
     def of(cls, config: RunConfig) -> Contender:
-        """The contender of a run; strategies that choose modes themselves have the power joint."""
+        """The contender of a run; strategies that choose modes themselves have the power joint.
+
+        One that is named by its code counts as one that only selects: results are read too, by
+        those who would not run what they name.
+        """
         from wattfed.strategies.catalogue import make_policy  # loads flwr, which --help must not
 
-        own = not hasattr(make_policy(config), "power")
+        own = not names_code(config.strategy) and not hasattr(make_policy(config), "power")
         return cls(config.strategy, JOINT if own else config.power, config.per_round)
 
     @property
