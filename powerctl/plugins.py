@@ -144,6 +144,12 @@ def names_code(text: str) -> bool:
     return ":" in text.partition("(")[0]
 
 
+def absolute(text: str) -> str:
+    """The text with the path of its file made absolute, for processes in other folders."""
+    path = re.match(r"[^(]*?\.(?:py(?=:)|toml$)", text)
+    return f"{Path(path[0]).resolve()}{text[path.end() :]}" if path else text
+
+
 def split_names(text: str) -> tuple[str, ...]:
     """The texts of a list with commas between, as each is written, and each once."""
     names = (name.strip() for name in re.findall(r"[^,()]+(?:\([^()]*\))?", text))

@@ -25,13 +25,15 @@ def flower(**options: Any) -> None:
     """
     from pathlib import Path
 
+    from powerctl.plugins import absolute
     from wattfed.server.flower_run import run_on_flower
     from wattfed.server.simulation import check_simulation
     from wattfed.strategies.run_config import RunConfig
 
-    for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
-        if key != "fleet" or options[key].endswith(".toml"):
-            options[key] = str(Path(options[key]).resolve())
+    for key in ("out_dir", "data_dir"):  # the apps run in other folders
+        options[key] = str(Path(options[key]).resolve())
+    for key in ("task", "workload", "fleet", "strategy", "aggregation"):
+        options[key] = absolute(options[key])
     config = RunConfig(**options)
     n_clients = check_simulation(config)
     app_dir = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import pytest
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 from powerctl.fulcrum.catalogue import find_solver
-from powerctl.plugins import Kind, load_module, load_object, names_code, split_names
+from powerctl.plugins import Kind, absolute, load_module, load_object, names_code, split_names
 from powerctl.workload import load_workload
 
 OWN = """
@@ -221,6 +221,13 @@ def test_an_entry_point_that_leads_nowhere_is_told_by_its_name(entry_points):
 def test_texts_of_a_list_and_those_that_point_to_code():
     assert split_names("a, m:B(x=1,y=2),a") == ("a", "m:B(x=1,y=2)")
     assert [names_code(t) for t in ("a", "a(x=m:B)", "m:B", "f.py:B(x=1)")] == [0, 0, 1, 1]
+
+
+def test_a_text_can_be_taken_to_a_process_in_another_folder(here):
+    assert absolute("a/b.py:Mine(of=c.py)") == f"{here}/a/b.py:Mine(of=c.py)"
+    assert absolute("my.toml") == f"{here}/my.toml"
+    for same in ("oort(clip=0.9)", "pkg.py_mod:Mine", "pace", f"{here}/my.toml", "a(of=b.py:C)"):
+        assert absolute(same) == same
 
 
 def test_solvers_of_others_get_seed_and_references(here):
