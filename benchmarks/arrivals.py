@@ -25,7 +25,7 @@ from powerctl import console
 from powerctl.boards import load_board
 from powerctl.errors import UnknownName
 from powerctl.fulcrum import arrivals
-from powerctl.fulcrum.catalogue import SOLVERS, find_solver
+from powerctl.fulcrum.catalogue import find_solver, solver_names
 from powerctl.fulcrum.controller import Reaction, Serving, WindowController, at_rate
 from powerctl.fulcrum.evaluation import Oracle, Planner, Static, serve
 from powerctl.fulcrum.problems import OBJECTIVES, Concurrent, InferAlone
@@ -137,7 +137,7 @@ _COLUMNS = {
 @click.option("--window", "window_s", type=float, default=10.0, show_default=True, help="Seconds.")
 @click.option("--probes", type=click.IntRange(0), default=3, show_default=True)
 @click.option(
-    "--solver", "solver_name", default="default", show_default=True, help=", ".join(SOLVERS)
+    "--solver", "solver_name", default="default", show_default=True, help=", ".join(solver_names())
 )
 @click.option("--cap", type=click.IntRange(1), default=15, show_default=True, help="First plan.")
 @click.option("--objective", default="rate", show_default=True, type=click.Choice(OBJECTIVES))

@@ -28,17 +28,20 @@ from powerctl.errors import Infeasible, InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays, PowerMode
 from powerctl.pareto import fastest_within
+from powerctl.plugins import OF_OTHERS, names_code, split_names
 from powerctl.powertrain.building import build_reference
+from powerctl.powertrain.catalogue import PREDICTORS, Predictor
 from powerctl.powertrain.design import DesignedModes
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.network import NetworkPredictor
 from powerctl.powertrain.prediction import Prediction
+from powerctl.powertrain.reference import Reference
 
 _INTERVAL_90 = NormalDist().inv_cdf(0.95)
 
 
 References = Sequence[tuple[MeasurementTable, Board]]
-Make = Callable[[int], NetworkPredictor | GaussianPredictor]  # from a random state
+Make = Callable[[int], Predictor]  # from a random state
 
 
 def _network(target: MeasurementTable, board: Board, references: References, seed: int) -> Make:
@@ -65,10 +68,7 @@ def _gaussian(
     seed: int,
     expected: Signature | None = None,
 ) -> Make:
-    built = [
-        build_reference(table, its_board, name=Path(table.source).stem, kind=_kind(table))
-        for table, its_board in references
-    ]
+    built = _built(references)
     return lambda random_state: GaussianPredictor(
         board.name, kind=_kind(target), references=built, expected=expected
     )
@@ -81,6 +81,33 @@ def _counted(workload: str | None, kind: str) -> Callable[..., Make]:
     from powerctl.pagoda.counted import CountedModel
 
     return partial(_gaussian, expected=CountedModel.of(workload, None, kind).signature)
+
+
+def _of_others(
+    name: str, target: MeasurementTable, board: Board, references: References, seed: int
+) -> Make:
+    """A predictor of others by its text, which gets what ours gets."""
+    built = _built(references)
+
+    def make(random_state: int) -> Predictor:
+        return PREDICTORS.make(
+            name,
+            board=board.name,
+            l4t=board.l4t,
+            kind=_kind(target),
+            references=built,
+            random_state=random_state,
+        )
+
+    make(seed)  # at once, as for a name
+    return make
+
+
+def _built(references: References) -> list[Reference]:
+    return [
+        build_reference(table, its_board, name=Path(table.source).stem, kind=_kind(table))
+        for table, its_board in references
+    ]
 
 
 _MAKERS = {
@@ -280,7 +307,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
     help="Board of the references: once, or once for each.",
 )
 @click.option(
-    "--predictor", default="default", show_default=True, help=f"{', '.join(_MAKERS)}, counted"
+    "--predictor",
+    default="default",
+    show_default=True,
+    help=f"{', '.join(_MAKERS)}, counted, yours",
 )
 @click.option("--workload", help="Model of the target, for counted: resnet18, torchvision:NAME.")
 @click.option("--modes", default="10,20,50", show_default=True, help="Modes to measure.")
@@ -314,10 +344,11 @@ def main(
     json_path: str | None,
 ) -> None:
     """Run the benchmark."""
-    names, counts = predictor.split(","), _counts(modes)
+    names, counts = split_names(predictor), _counts(modes)
+    ours = (*_MAKERS, "counted")
     for name in names:
-        if name not in (*_MAKERS, "counted"):
-            raise UnknownName("predictor", name, (*_MAKERS, "counted"))
+        if name not in ours and not names_code(name) and name not in PREDICTORS.others():
+            raise UnknownName("predictor", name, ours, OF_OTHERS)
     if len(reference_boards) == 1:
         reference_boards *= len(references)
     if len(reference_boards) != len(references):
@@ -335,7 +366,9 @@ def main(
         n: [_sample_rows(table, n, seed + run, designer) for run in range(runs)] for n in counts
     }
     kinds = _MAKERS | ({"counted": _counted(workload, _kind(table))} if "counted" in names else {})
-    makers = {name: kinds[name](table, home, known, seed) for name in dict.fromkeys(names)}
+    makers = {
+        name: kinds.get(name, partial(_of_others, name))(table, home, known, seed) for name in names
+    }
     rows = []
     for name, n_modes in product(makers, samples):
         click.echo(f"{name}, {n_modes} modes:", err=True)

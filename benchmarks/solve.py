@@ -30,12 +30,13 @@ from powerctl.boards import Board, load_board
 from powerctl.bottleneck import Signature
 from powerctl.commands.options import read_counts
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.catalogue import SOLVERS, SolverEntry, find_solver, knowing
+from powerctl.fulcrum.catalogue import SolverEntry, find_solver, knowing, solver_names
 from powerctl.fulcrum.problems import OBJECTIVES, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Record, Search, Solution
 from powerctl.fulcrum.solver import CampaignSolver, Solver
 from powerctl.measurement import MeasurementTable
+from powerctl.plugins import split_names
 from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.reference import Reference
 
@@ -242,7 +243,9 @@ _COLUMNS = {
 @click.option("--power", help="Limits in watts, start:stop:step.  [default: as published]")
 @click.option("--rate", help="Requests a second.  [default: as published]")
 @click.option("--latency", help="Limits in seconds.  [default: as published]")
-@click.option("--solver", "names", default="default", show_default=True, help=", ".join(SOLVERS))
+@click.option(
+    "--solver", "names", default="default", show_default=True, help=", ".join(solver_names())
+)
 @click.option("--cap", default=15, show_default=True, type=click.IntRange(min=1))
 @click.option("--objective", default="rate", show_default=True, type=click.Choice(OBJECTIVES))
 @click.option("--guard/--no-guard", help="Whether latency counts a running training minibatch.")
@@ -275,7 +278,7 @@ def main(
 ) -> None:
     """Run the benchmark."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes to come
-    solvers = [find_solver(name).name for name in names.split(",")]
+    solvers = [find_solver(name).name for name in split_names(names)]
     home = load_board(board)
     replay = load_replay(kind, {"train": train, "infer": infer}, home, grid)
     ranges = {"power": power, "rate": rate, "latency": latency}

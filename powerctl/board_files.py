@@ -1,20 +1,32 @@
-"""The files of the board catalogue, ``boards/*.toml``, as they are written: names and releases."""
+"""The files of boards as they are written, ours (``boards/*.toml``) and those of others."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from powerctl.errors import InvalidInput, UnknownName
-from powerctl.toml_files import catalogue_names, read_toml
+from powerctl.errors import InvalidInput
+from powerctl.plugins import Kind
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
 
-_CATALOGUE = resources.files("powerctl") / "boards"
+BOARDS = Kind[Path](
+    "board",
+    "powerctl.boards",
+    files_in(resources.files("powerctl") / "boards"),
+    Path,
+    hint=f"; see: powerctl boards{OR_A_FILE}",
+)
+_NEEDED = {
+    *("title", "modules", "cuda_cores", "cpu_architecture"),
+    *("release", "rail", "total_power_rails", "hardware"),
+}
 
 
 def board_names() -> list[str]:
-    """Names of all boards of the catalogue."""
-    return catalogue_names(_CATALOGUE)
+    """Names of all boards that ship with powerctl, or with what is installed."""
+    return BOARDS.names()
 
 
 def releases(name: str) -> list[str]:
@@ -23,17 +35,22 @@ def releases(name: str) -> list[str]:
 
 
 def canonical_name(name: str) -> str:
-    """The catalogue's name of a board, which an alias may stand for."""
-    for known in board_names():
+    """The catalogue's name of a board, which an alias may stand for; others have no alias."""
+    for known in sorted(BOARDS.built_in):
         if name == known or name in read_board(known)["aliases"]:
             return known
-    raise UnknownName("board", name, board_names(), "; see: powerctl boards")
+    read_board(name)
+    return name
 
 
 @cache
 def read_board(name: str) -> dict[str, Any]:
-    """The file of a board, by its catalogue name."""
-    return read_toml(_CATALOGUE / f"{name}.toml")
+    """The file of a board, by its catalogue name, its path, or what others call it."""
+    path = find_entry(BOARDS, name)
+    data = read_toml(path)
+    if missing := sorted(key for key in _NEEDED if not data.get(key)):
+        raise InvalidInput(f"{path}: not a board: it has no {', '.join(missing)}")
+    return data
 
 
 def release_of(name: str, l4t: str | None) -> dict[str, Any]:

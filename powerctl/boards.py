@@ -121,12 +121,12 @@ def _short(name: str) -> str:
 
 @cache
 def load_board(name: str, l4t: str | None = None) -> Board:
-    """A board of the catalogue.
+    """A board of the catalogue, of a ``.toml`` file in the same form, or of others.
 
     Parameters
     ----------
     name : str
-        Catalogue name or alias, such as ``orin-agx``.
+        Catalogue name or alias, such as ``orin-agx``; the path of a file; or what others call it.
     l4t : str, optional
         L4T release such as ``"35.3.1"``; by default the oldest of the catalogue, which is the one
         that the published measurements were made with.
@@ -136,18 +136,22 @@ def load_board(name: str, l4t: str | None = None) -> Board:
     UnknownName
         If there is no such board.
     InvalidInput
-        If the release is older than the oldest known.
+        If the release is older than the oldest known, or the file describes no board.
     """
     canonical = canonical_name(name)
     data = read_board(canonical)
     release = release_of(canonical, l4t)
-    space = ModeSpace(
-        *(tuple(release[axis]) for axis in AXES),
-        name=canonical,
-    )
+    try:
+        return _board(canonical, data, release)
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"board {name}: {type(error).__name__}: {error}") from error
+
+
+def _board(name: str, data: dict[str, Any], release: dict[str, Any]) -> Board:
+    space = ModeSpace(*(tuple(release[axis]) for axis in AXES), name=name)
     total = data["total_power_rails"]
     return Board(
-        name=canonical,
+        name=name,
         title=data["title"],
         l4t=release["l4t"],
         modules=tuple(data["modules"]),

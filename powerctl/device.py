@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from powerctl.boards import Board, load_board
-from powerctl.errors import InvalidInput
+from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import ModeSpace, PowerMode
+from powerctl.plugins import Kind
 from powerctl.workload import Workload
 
 
@@ -92,6 +93,14 @@ def module_of(device: Device) -> Device:
     return module
 
 
+DEVICES = Kind[Device](
+    "device",
+    "powerctl.devices",
+    dict.fromkeys(("jetson", "jetson:DIR", "twin:BOARD", "table:FILE.csv", "host:BOARD")),
+    Device,
+)
+
+
 def open_device(
     spec: str,
     *,
@@ -107,7 +116,8 @@ def open_device(
     spec : str
         ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
         ``"twin:BOARD"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
-        ``"host:BOARD"`` for this machine in the name of a board.
+        ``"host:BOARD"`` for this machine in the name of a board; or a device of others, whose
+        parameters of the names below are what is given here.
     board : str
         For a table, the board that it was measured on.
     unit, random_state : int
@@ -117,8 +127,8 @@ def open_device(
 
     Raises
     ------
-    DeviceUnavailable, UnknownName, InvalidTable
-        If there is no such device here, board, or table.
+    DeviceUnavailable, UnknownName, InvalidTable, InvalidInput
+        If there is no such device here, board, or table; or another's cannot be loaded.
     """
     kind, _, name = spec.partition(":")
     if total != "module" and kind != "jetson":
@@ -142,6 +152,6 @@ def open_device(
         from powerctl.devices.jetson import Jetson
 
         return Jetson(Path(name or "/"), total=total, unit=unit, random_state=random_state)
-    raise InvalidInput(
-        f"cannot read {spec!r} as a device; write jetson, jetson:DIR, twin:BOARD or table:FILE.csv"
-    )
+    if kind in ("twin", "table", "host"):
+        raise UnknownName("device", spec, DEVICES.names())
+    return DEVICES.make(spec, board=board, unit=unit, random_state=random_state)

@@ -1,12 +1,14 @@
-"""Reading TOML files: the catalogues, fleet files, and their errors in one clear line."""
+"""Kinds of things that TOML files describe: the catalogues that ship, and the files of others."""
 
 from __future__ import annotations
 
 import sys
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.errors import InvalidInput
+from powerctl.plugins import OF_OTHERS, Kind, parsed
 
 if TYPE_CHECKING:  # Python 3.10 has it elsewhere
     from importlib.resources.abc import Traversable
@@ -15,6 +17,11 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+Made = TypeVar("Made")
+
+OR_A_FILE = f"; or the path of a .toml file{OF_OTHERS}"
 
 
 def read_toml(path: Path | Traversable) -> dict[str, Any]:
@@ -27,15 +34,22 @@ def read_toml(path: Path | Traversable) -> dict[str, Any]:
         raise InvalidInput(f"{path}: not readable as TOML: {error}") from None
 
 
-def catalogue_names(folder: Traversable) -> list[str]:
-    """Names of the TOML files of a catalogue folder, without their ending."""
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+def files_in(folder: Traversable) -> dict[str, Traversable]:
+    """The TOML files of a folder by name, without their ending."""
+    return {f.name[:-5]: f for f in folder.iterdir() if f.name.endswith(".toml")}
 
 
-def find_entry(folder: Traversable, what: str, name: str) -> Path | Traversable:
-    """The file of a catalogue entry, or of a path to a TOML file of the user's own."""
-    if name.endswith(".toml"):
-        return Path(name)
-    if name not in catalogue_names(folder):
-        raise UnknownName(what, name, catalogue_names(folder), "; or the path of a .toml file")
-    return folder / f"{name}.toml"
+def find_entry(kind: Kind[Made], text: str) -> Path | Traversable | Made:
+    """What a text stands for: the TOML file that describes a thing, or the thing itself.
+
+    A file is named by its path, or by a name of ours; others name either in their code, or a
+    function that makes the thing.
+    """
+    if text.endswith(".toml"):
+        return Path(text)
+    found = kind.find(parsed(kind.what, text)[0])
+    if isinstance(found, str | PathLike):
+        return Path(found)
+    if text in kind.built_in or isinstance(found, kind.expected):
+        return cast("Traversable | Made", found)
+    return kind.make(text)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from powerctl.bottleneck import Signature
 from powerctl.errors import InvalidInput
-from powerctl.toml_files import catalogue_names, find_entry, read_toml
+from powerctl.plugins import Kind
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
 
-_CATALOGUE = resources.files("powerctl") / "workloads"
 _STAND_IN = {"infer": "mobilenetv3-infer", "train": "mobilenetv3-train"}
 
 
@@ -63,15 +63,26 @@ class Workload:
         return replace(self, batch_size=batch_size)
 
 
+WORKLOADS = Kind[Workload](
+    "workload",
+    "powerctl.workloads",
+    files_in(resources.files("powerctl") / "workloads"),
+    Workload,
+    hint=OR_A_FILE,
+)
+
+
 def workload_names() -> list[str]:
-    """Names of all workloads whose signature ships with powerctl."""
-    return catalogue_names(_CATALOGUE)
+    """Names of all workloads whose signature ships with powerctl, or with what is installed."""
+    return WORKLOADS.names()
 
 
 @cache
 def load_workload(name: str) -> Workload:
-    """A workload of the catalogue, or of the user's own ``.toml`` file in the same form."""
-    path = find_entry(_CATALOGUE, "workload", name)
+    """A workload of the catalogue, of a ``.toml`` file in the same form, or of others."""
+    path = find_entry(WORKLOADS, name)
+    if isinstance(path, Workload):
+        return path
     data = read_toml(path)
     try:
         return Workload(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wattfed.server.comparison.grid import Contender
 from wattfed.server.history import FederationResult, RoundRow, Spending, best_accuracy, spending_to
 
 
@@ -64,8 +65,7 @@ class RunProgress:
 
 def label(result: FederationResult) -> str:
     """How a run is called in tables and plots."""
-    config = result.config
-    return "pace" if config.strategy == "pace" else f"{config.strategy} at {config.power}"
+    return Contender.of(result.config).policy
 
 
 SUMMARY_HEADER = (

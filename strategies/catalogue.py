@@ -1,26 +1,25 @@
-"""Selection policies and aggregation strategies by name."""
+"""Selection policies and aggregation strategies: ours by name, and those of others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any, cast
+from functools import partial
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.errors import InvalidInput
+from powerctl.plugins import Kind, parsed
 from wattfed.strategies.aggregation import Aggregation
 from wattfed.strategies.all_clients import AllClients
 from wattfed.strategies.eafl import EAFL
 from wattfed.strategies.energy_budget import EnergyBudget
 from wattfed.strategies.fedcs import FedCS
 from wattfed.strategies.haccs import HACCS
-from wattfed.strategies.named import parsed, values_of
 from wattfed.strategies.oort import Oort, as_in_fedscale
 from wattfed.strategies.pace import Pace
 from wattfed.strategies.policy import SelectionPolicy
 from wattfed.strategies.power_of_choice import PowerOfChoice
+from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.refl import REFL
 from wattfed.strategies.robust import Bulyan, Krum, MultiKrum, TrimmedMean, least_updates
@@ -28,72 +27,95 @@ from wattfed.strategies.round_robin_tiers import RoundRobinTiers
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.tifl import TiFL
 
-_POLICIES: dict[str, Callable[[RunConfig], SelectionPolicy]] = {
-    "random": lambda config: RandomSelection(config.power),
-    "all": lambda config: AllClients(config.power),
-    "round-robin-tiers": lambda config: RoundRobinTiers(config.power),
-    "fedcs": lambda config: FedCS(config.deadline_s, config.power),
-    "fedcs-serial": lambda config: FedCS(config.deadline_s, config.power, parallel_upload=False),
-    "oort": lambda config: Oort(config.power),
-    "oort-fedscale": lambda config: as_in_fedscale(config.power),
-    "tifl": lambda config: TiFL(config.power),
-    "power-of-choice": lambda config: PowerOfChoice(config.power),
-    "eafl": lambda config: EAFL(config.power),
-    "refl": lambda config: REFL(config.power),
-    "haccs": lambda config: HACCS(config.power),
-    "energy-budget": lambda config: EnergyBudget(config.power, rounds=config.rounds),
-    "pace": lambda config: Pace(),
-}
+POLICIES = Kind[SelectionPolicy](
+    "strategy",
+    "wattfed.policies",
+    {
+        "random": RandomSelection,
+        "all": AllClients,
+        "round-robin-tiers": RoundRobinTiers,
+        "fedcs": FedCS,
+        "fedcs-serial": partial(FedCS, parallel_upload=False),
+        "oort": Oort,
+        "oort-fedscale": as_in_fedscale,
+        "tifl": TiFL,
+        "power-of-choice": PowerOfChoice,
+        "eafl": EAFL,
+        "refl": REFL,
+        "haccs": HACCS,
+        "energy-budget": EnergyBudget,
+        "pace": Pace,
+    },
+    SelectionPolicy,
+    fixed=("power",),  # of the run, which results are told apart by
+)
 
-_AGGREGATIONS: dict[str, type[FedAvg]] = {
-    "fedavg": flower.FedAvg,
-    "fedavgm": flower.FedAvgM,
-    "fedadam": flower.FedAdam,
-    "fedadagrad": flower.FedAdagrad,
-    "fedyogi": flower.FedYogi,
-    "fedmedian": flower.FedMedian,
-    "fedtrimmedavg": TrimmedMean,
-    "fedprox": flower.FedProx,
-    "krum": Krum,
-    "multikrum": MultiKrum,
-    "bulyan": Bulyan,
+_ALL_SELECTED = {
+    "fraction_train": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
 }
-
+_OF_THE_RUN = ("proximal_mu", "hostile")
 _MOMENTUM = 0.9  # of fedavgm (Hsu et al., 2019); Flower's own default is none
+AGGREGATIONS = Kind[FedAvg](
+    "aggregation",
+    "wattfed.aggregations",
+    {
+        "fedavg": flower.FedAvg,
+        "fedavgm": partial(flower.FedAvgM, server_momentum=_MOMENTUM),
+        "fedadam": flower.FedAdam,
+        "fedadagrad": flower.FedAdagrad,
+        "fedyogi": flower.FedYogi,
+        "fedmedian": flower.FedMedian,
+        "fedtrimmedavg": TrimmedMean,
+        "fedprox": flower.FedProx,
+        "krum": Krum,
+        "multikrum": MultiKrum,
+        "bulyan": Bulyan,
+    },
+    flower.Strategy,
+    fixed=(*_ALL_SELECTED, *_OF_THE_RUN),
+)
 
 
 def policy_names() -> list[str]:
     """Names of the selection policies."""
-    return sorted(_POLICIES)
+    return POLICIES.names()
 
 
 def aggregation_names() -> list[str]:
     """Names of the aggregation strategies."""
-    return sorted(_AGGREGATIONS)
+    return AGGREGATIONS.names()
 
 
 def make_policy(config: RunConfig) -> SelectionPolicy:
     """A fresh policy from ``NAME`` or ``NAME(PARAMETER=VALUE, ...)``, e.g. ``oort(clip=0.9)``.
+
+    Where it has them, its parameters `power`, `deadline_s` and `rounds` are those of the run.
 
     Raises
     ------
     UnknownName
         Listing the known policies, or the parameters of this one.
     InvalidInput
-        If the text or a value cannot be read.
+        If the text or a value cannot be read, or another's policy cannot be loaded.
     """
-    name, given = parsed("strategy", config.strategy)
-    if name not in _POLICIES:
-        raise UnknownName("strategy", name, _POLICIES)
-    policy = _POLICIES[name](config)
-    values = values_of(name, given, policy_parameters(policy))
-    return cast(SelectionPolicy, replace(cast(Any, policy), **values))
+    return POLICIES.make(
+        config.strategy,
+        power=config.power,
+        deadline_s=config.deadline_s,
+        rounds=config.rounds,
+    )
 
 
-def policy_parameters(policy: SelectionPolicy) -> dict[str, Any]:
-    """The parameters of a policy that text can set, and their values."""
-    names = [f.name for f in fields(cast(Any, policy)) if not f.name.startswith("_")]
-    return {name: getattr(policy, name) for name in names if name != "power"}
+def split_power(text: str) -> tuple[str, str]:
+    """Strategy and power policy of ``STRATEGY[:POWER]``, where a strategy may be ``mod:Name``."""
+    strategy, _, power = text.rpartition(":")
+    is_ours = parsed("strategy", strategy)[0] in policy_names()  # then what follows is the power
+    if is_ours or (strategy and power in POWER_POLICIES):
+        return strategy, power
+    return text, ""
 
 
 def make_aggregation(config: RunConfig, parameters: frozenset[str] | None = None) -> Aggregation:
@@ -113,25 +135,17 @@ def make_aggregation(config: RunConfig, parameters: frozenset[str] | None = None
     InvalidInput
         If a round has too few clients for the aggregation to withstand so many hostile ones.
     """
-    name, hostile = config.aggregation, config.hostile
-    if name not in _AGGREGATIONS:
-        raise UnknownName("aggregation", name, _AGGREGATIONS)
+    name, hostile = parsed("aggregation", config.aggregation)[0], config.hostile
     least = least_updates(name, hostile)
     if config.per_round < least:
         raise InvalidInput(
             f"{name} withstands {hostile} hostile clients among at least {least}, per-round is "
             f"{config.per_round}; raise per-round or lower hostile"
         )
-    own: dict[str, dict[str, Any]] = {
-        "fedavgm": {"server_momentum": _MOMENTUM},
-        "fedprox": {"proximal_mu": config.proximal_mu},
-        **{key: {"hostile": hostile} for key in ("fedtrimmedavg", "krum", "multikrum", "bulyan")},
-    }
-    strategy = _AGGREGATIONS[name](
-        fraction_train=1.0,
-        min_train_nodes=1,
-        min_evaluate_nodes=1,
-        min_available_nodes=1,
-        **own.get(name, {}),
+    strategy = AGGREGATIONS.make(
+        config.aggregation,
+        proximal_mu=config.proximal_mu,
+        hostile=hostile,
+        **_ALL_SELECTED,
     )
     return Aggregation(strategy, parameters, max(config.min_reports, least), config.clip_norm)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
@@ -220,17 +221,16 @@ class Oort:
         return float(utility.mean()) if len(rows) else 0.0
 
 
-def as_in_fedscale(power: str = "slack") -> Oort:
-    """Oort with the defaults of FedScale's code."""
-    return replace(
-        Oort(power),
-        exploration_decay=0.98,
-        least_exploration=0.3,
-        percentile=30.0,
-        pacer="both-ways",
-        clip=0.9,
-        cut_off=0.05,
-        pool=10.0,
-        explore_by="reward",
-        losers="mean",
-    )
+as_in_fedscale = partial(
+    Oort,
+    exploration_decay=0.98,
+    least_exploration=0.3,
+    percentile=30.0,
+    pacer="both-ways",
+    clip=0.9,
+    cut_off=0.05,
+    pool=10.0,
+    explore_by="reward",
+    losers="mean",
+)
+"""Oort with the defaults of FedScale's code."""

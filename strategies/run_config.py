@@ -23,14 +23,18 @@ class RunConfig:
     """
 
     task: str = _option(
-        "digits", "What the clients learn: digits, images-cnn, images-mlp or cifar10."
+        "digits", "What the clients learn: digits, images-cnn, cifar10, or yours: pkg.mod:Name."
     )
     workload: str = _option(
         "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
     )
-    fleet: str = _option("twenty-jetsons", "Fleet to simulate: a name or a .toml file.")
+    fleet: str = _option(
+        "twenty-jetsons", "Fleet to simulate: a name, a .toml file or pkg.mod:Name."
+    )
     strategy: str = _option(
-        "pace", "Client selection, such as pace or oort(clip=0.9); all: wattfed strategies."
+        "pace",
+        "Client selection, such as pace or oort(clip=0.9), or yours: pkg.mod:Name; all: wattfed "
+        "strategies.",
     )
     power: str = _option(
         "slack",
@@ -159,7 +163,8 @@ class RunConfig:
     @property
     def run_name(self) -> str:
         """Name of the results' folder."""
-        return self.name or f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
+        words = f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
+        return self.name or words.replace("/", "-")  # of a file's path
 
 
 def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]) -> dict[str, Any]:

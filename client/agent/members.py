@@ -13,6 +13,7 @@ from flwr.app import RecordDict
 
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
+from powerctl.plugins import names_code
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.models import task_model
 from wattfed.client.agent.registry import Registry
@@ -63,6 +64,12 @@ class Member:
     ) -> Member:
         """The member that configurations of run and node describe; raises `InvalidInput`."""
         config = RunConfig.from_flower(run_config)
+        for key in ("task", "workload"):
+            if names_code(getattr(config, key)):
+                raise InvalidInput(
+                    f"{key} {getattr(config, key)!r}: an agent loads no code that a run points to; "
+                    "install its package on this board, and name its entry point"
+                )
         try:
             profile = profile_from_node_config({**node_config, "device": "agent"})
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])

@@ -14,19 +14,26 @@ import numpy as np
 from powerctl.boards import load_board
 from powerctl.bottleneck import idle_power_w
 from powerctl.errors import InvalidInput, PowerctlError
-from powerctl.toml_files import catalogue_names, find_entry, read_toml
+from powerctl.plugins import Kind
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
 from wattfed.client.fleet.columns import check_keys, check_whole
 from wattfed.client.fleet.fleet import Fleet, Profiles
 from wattfed.client.fleet.hours import HOUR_S
 from wattfed.client.fleet.surroundings import TABLES, Surroundings
 
-_CATALOGUE = resources.files("wattfed.client") / "fleets"
+FLEETS = Kind[Fleet](
+    "fleet",
+    "wattfed.fleets",
+    files_in(resources.files("wattfed.client") / "fleets"),
+    Fleet,
+    hint=OR_A_FILE,
+)
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 
 def fleet_names() -> list[str]:
-    """Names of the fleets that ship with wattfed."""
-    return catalogue_names(_CATALOGUE)
+    """Names of the fleets that ship with wattfed, or with what is installed."""
+    return FLEETS.names()
 
 
 @lru_cache(maxsize=8)
@@ -36,8 +43,9 @@ def load_fleet(name: str) -> Fleet:
     Parameters
     ----------
     name : str
-        A fleet of the catalogue, or the path of a ``.toml`` file; docs/fleets.md tells its format.
-        A limit that is left out does not bind, a table that is left out means nothing of the kind.
+        A fleet of the catalogue, the path of a ``.toml`` file, whose format docs/fleets.md tells,
+        or a fleet of others. A limit that is left out does not bind, a table that is left out
+        means nothing of the kind.
 
     Raises
     ------
@@ -45,7 +53,9 @@ def load_fleet(name: str) -> Fleet:
         Naming the file and the group: an unknown board or key, a list of the wrong length, a
         limit that is not positive, or no clients.
     """
-    path = find_entry(_CATALOGUE, "fleet", name)
+    path = find_entry(FLEETS, name)
+    if isinstance(path, Fleet):
+        return path
     content = read_toml(path)
     parts = []
     for group_number, group in enumerate(content.get("group", []), start=1):
@@ -74,7 +84,9 @@ def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
     check_keys(group, {"board", "count", *_PER_CLIENT, *TABLES})
     if "board" not in group:
         raise InvalidInput("no board; name one of: powerctl boards")
-    board, count = load_board(group["board"]), group.get("count", 1)
+    name = str(group["board"])
+    board = load_board(str(folder / name) if name.endswith(".toml") else name)
+    count = group.get("count", 1)
     check_whole("count", count, least=1)
     surroundings = Surroundings.read(group, count, folder)
     if "draw_w" not in group.get("battery", {"draw_w": 0.0}):

@@ -21,14 +21,14 @@ class Cifar10:
 
     Parameters
     ----------
-    data_dir : Path
+    data_dir : str or Path
         The folder that holds ``cifar-10-batches-py``.
     """
 
     name = "cifar10"
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
+    def __init__(self, data_dir: str | Path = "") -> None:
+        self.data_dir = Path(data_dir)
 
     def model(self) -> nn.Module:
         """A convolutional network with group normalisation, which suits non-IID clients."""

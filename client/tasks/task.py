@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
-from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import FloatArray
+from powerctl.plugins import Kind
 from wattfed.client.tasks.skews import split_samples
 from wattfed.client.tasks.splitting import Split
-from wattfed.strategies.named import parsed, values_of
 
 
 class Samples(NamedTuple):
@@ -49,36 +46,33 @@ class Task(Protocol):
         ...
 
 
-TASK_NAMES = ("cifar10", "digits", "images-cnn", "images-mlp", "noop")
+TASKS = Kind[Task](
+    "task",
+    "wattfed.tasks",
+    {
+        "cifar10": "wattfed.client.tasks.cifar10:Cifar10",
+        "digits": "wattfed.client.tasks.digits:Digits",
+        "images-cnn": "wattfed.client.tasks.images:ImagesCnn",
+        "images-mlp": "wattfed.client.tasks.images:ImagesMlp",
+        "noop": "wattfed.client.tasks.noop:Noop",
+    },
+    Task,
+    fixed=("data_dir",),
+)
+
+
+def task_names() -> list[str]:
+    """Names of the tasks."""
+    return TASKS.names()
 
 
 @lru_cache(maxsize=4)
 def load_task(name: str, data_dir: str = "") -> Task:
-    """The task of a name; `data_dir` is the folder of a data set that is not embedded.
+    """The task of a name, or of others; `data_dir` is the folder of its data, where it has one.
 
-    Generated tasks take parameters: ``images-cnn(samples=200000, noise=0.9)``.
+    Tasks may take parameters: ``images-cnn(samples=200000, noise=0.9)``.
     """
-    kind, given = parsed("task", name)
-    if kind in ("images-cnn", "images-mlp"):
-        from wattfed.client.tasks.images import ImagesCnn, ImagesMlp
-
-        images = ImagesCnn if kind == "images-cnn" else ImagesMlp
-        return images(**values_of(kind, given, asdict(images())))
-    if given:
-        raise InvalidInput(f"{kind} takes no parameters, got {name!r}")
-    if kind == "digits":
-        from wattfed.client.tasks.digits import Digits
-
-        return Digits()
-    if kind == "cifar10":
-        from wattfed.client.tasks.cifar10 import Cifar10
-
-        return Cifar10(Path(data_dir))
-    if kind == "noop":
-        from wattfed.client.tasks.noop import Noop
-
-        return Noop()
-    raise UnknownName("task", name, TASK_NAMES)
+    return TASKS.make(name, data_dir=data_dir)
 
 
 @lru_cache(maxsize=8)

@@ -6,10 +6,8 @@ Built in are ``digits`` and ``images``; a person's own model, data set or whole 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import io
-import sys
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +21,7 @@ from torch.utils.data import Dataset
 from powerctl.characterization import pictures
 from powerctl.characterization.storing import FORMS, Sample, StoredSamples, stored
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.plugins import blamed, load_object
 
 TASK_NAMES = ("digits", "images")
 Loss = Callable[[Any, Any], Tensor]
@@ -227,25 +226,12 @@ def _with_dataset(task: Task, spec: str) -> Task:
 def _call(spec: str, *optional: Any) -> Any:
     """What a function gives, called with as many of the arguments as it takes."""
     make = _named(spec)
-    try:
+    with blamed(spec):
         return make(*optional[: _parameters(make)])
-    except InvalidInput:
-        raise
-    except Exception as error:  # whatever a person's code may raise
-        raise InvalidInput(f"{spec}: {type(error).__name__}: {error}") from error
 
 
 def _named(spec: str) -> Callable[..., Any]:
-    module_name, _, name = spec.partition(":")
-    if not module_name or not name:
-        raise InvalidInput(f"cannot read {spec!r}; write package.module:make")
-    if "" not in sys.path:  # as `python -m` does: the module is often beside the person
-        sys.path.insert(0, "")
-    importlib.invalidate_caches()
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # whatever importing a person's code may raise
-        raise InvalidInput(f"{spec}: {type(error).__name__}: {error}") from error
+    found: Callable[..., Any] = load_object(spec)
     if not callable(found):
         raise InvalidInput(f"{spec} is not a function")
     return found

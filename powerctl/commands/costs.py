@@ -19,6 +19,8 @@ from powerctl.commands.tables import check_same, read_measured
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import AXES, ModeArrays, PowerMode
+from powerctl.plugins import blamed
+from powerctl.powertrain.catalogue import PREDICTORS, Predictor, is_predictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload, load_workload
@@ -128,6 +130,8 @@ class Costs:
 
 def load_costs(asked: CostOptions) -> Costs:
     """The costs that a command line asks for."""
+    if asked.table and asked.predictor and is_predictor(asked.predictor):
+        return _of_table_by(asked, asked.predictor, asked.table)
     given = ("table", "predictor", "model")
     sources = [f"--{name}" for name in given if getattr(asked, name) is not None]
     if len(sources) > 1:
@@ -194,10 +198,29 @@ def _of_predictor(asked: CostOptions, path: str) -> Costs:
     model = load_predictor(path)
     check_same(path, "board", model.board_.name, asked.board and load_board(asked.board).name)
     board = load_board(model.board_.name, asked.l4t) if asked.l4t else model.board_
-    size = asked.batch or model.batch_size
-    table, modes = model.table_, board.space.arrays
+    return _learned(asked, model, model.table_, board, model.batch_size)
+
+
+def _of_table_by(asked: CostOptions, name: str, path: str) -> Costs:
+    """Costs of all modes of a board, as a predictor of this name learns them from a table."""
+    measured = read_measured(path, asked.board, asked.l4t, asked.kind, asked.batch)
+    board, size = measured.board, measured.usual_batch_size
+    model = PREDICTORS.make(
+        name, board=board.name, l4t=board.l4t, kind=measured.kind, batch_size=size, random_state=0
+    )
+    with blamed(name):
+        model.fit(measured.table)
+    return _learned(asked, model, measured.table, board, size)
+
+
+def _learned(
+    asked: CostOptions, model: Predictor, table: MeasurementTable, board: Board, usual_size: int
+) -> Costs:
+    """What a fitted predictor says, and says anew after some measurements."""
+    size = asked.batch or usual_size
+    modes = board.space.arrays
     sizes = np.broadcast_to(
-        model.batch_size if table.batch_size is None else table.batch_size, len(table)
+        usual_size if table.batch_size is None else table.batch_size, len(table)
     )
     named = replace(table, batch_size=sizes)
 
@@ -206,14 +229,14 @@ def _of_predictor(asked: CostOptions, path: str) -> Costs:
             facts = (*(named[row] for row in range(len(table))), *seen)
             latest = {(fact.mode, fact.batch_size): fact for fact in facts}
             learned = MeasurementTable.of(latest.values(), table.source)
-            if np.all(learned.batch_size == model.batch_size):
+            if np.all(learned.batch_size == usual_size):
                 learned = replace(learned, batch_size=None)  # as it was before
             model.fit(learned)
         return model.predict(modes, size)
 
     of_size = table.take(np.flatnonzero(sizes == size))
     origin = (
-        f"predicted by {Path(path).name} for {board.name}, batch {size}, "
+        f"predicted by {Path(str(asked.predictor)).name} for {board.name}, batch {size}, "
         f"from {len(table)} measurements in {table.source}"
     )
     job = None if asked.workload is None else _job(asked.workload, size)

@@ -64,7 +64,10 @@ def with_costs(command: Command) -> Command:
     @click.option("--workload", show_default="resnet18-train", help="What runs: name or .toml.")
     @click.option("--batch", type=click.IntRange(1), help="Batch size.")
     @click.option("--table", help="Take costs from measurements: a CSV or a profile log.")
-    @click.option("--predictor", help="Take costs from what powerctl fit saved.")
+    @click.option(
+        "--predictor",
+        help="Take costs from what powerctl fit saved; of --table: yours.",
+    )
     @click.option("--model", help=f"Estimate costs from the counts of a model: {MODELS}.")
     @_input_option
     @click.option("--kind", type=_KINDS, show_default="infer", help="What --model does.")

@@ -1,4 +1,4 @@
-"""Solvers by name, and how many modes each may profile."""
+"""Solvers: ours by name and those of others, and how many modes each may profile."""
 
 from __future__ import annotations
 
@@ -8,26 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from powerctl.bottleneck import Signature
-from powerctl.errors import UnknownName
 from powerctl.fulcrum.als import ALS
 from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
 from powerctl.fulcrum.gmd import GMD
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.solver import Solver
+from powerctl.plugins import OF_OTHERS, Kind
 from powerctl.powertrain.reference import Reference
-
-SOLVERS = (
-    "default",
-    "campaign",
-    "campaign-0",
-    "gmd",
-    "als",
-    "maxn",
-    "optimal",
-    "random-N",
-    "nn-N",
-    "als-N",
-)
 
 # Published numbers of modes that ALS profiles: for one workload, and for a pair.
 _ALS_MODES = (50, 145)
@@ -64,15 +51,32 @@ class SolverEntry:
         return self.own_modes[len({job.role for job in problem.jobs}) - 1]
 
 
+def solver_names() -> list[str]:
+    """Names of the solvers; ``N`` stands for a number of modes."""
+    return sorted((*SOLVERS.names(), *(f"{name}-N" for name in _COUNTED)))
+
+
 def find_solver(name: str) -> SolverEntry:
-    """The entry of a name such as ``gmd`` or ``random-50``; raises `UnknownName` for others."""
+    """The entry of a name such as ``gmd`` or ``random-50``, or of a solver of others.
+
+    Those are given `seed` and `references`, where they have such parameters.
+
+    Raises
+    ------
+    UnknownName, InvalidInput
+        If there is none, or another's cannot be loaded.
+    """
     if name in _ENTRIES:
         return _ENTRIES[name]
-    match = re.fullmatch(r"(random|nn|als)-([1-9]\d*)", name)
-    if match is None:
-        raise UnknownName("solver", name, SOLVERS)
-    n = int(match[2])
-    return SolverEntry(name, _COUNTED[match[1]](n), (n, n))
+    if match := re.fullmatch(r"(random|nn|als)-([1-9]\d*)", name):
+        n = int(match[2])
+        return SolverEntry(name, _COUNTED[match[1]](n), (n, n))
+
+    def make(seed: int, references: Sequence[Reference] | None) -> Solver:
+        return SOLVERS.make(name, seed=seed, references=references)
+
+    make(0, ())  # at once, as for a name
+    return SolverEntry(name, make)
 
 
 def _default(seed: int, references: Sequence[Reference] | None) -> Solver:
@@ -111,3 +115,10 @@ _COUNTED: dict[str, Callable[[int], Make]] = {
     "nn": lambda n: lambda seed, references: NeuralNetwork(n, seed),
     "als": lambda n: lambda seed, references: ALS(seed, name=f"als-{n}"),
 }
+SOLVERS = Kind[Solver](
+    "solver",
+    "powerctl.solvers",
+    _ENTRIES,
+    Solver,
+    hint=f"; or {'-N, '.join(_COUNTED)}-N for N modes{OF_OTHERS}",
+)

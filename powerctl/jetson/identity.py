@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from powerctl.board_files import board_names, read_board, release_of
+from powerctl.board_files import BOARDS, read_board, release_of
 from powerctl.errors import InvalidInput
 from powerctl.jetson.sysfs import Sysfs
 
@@ -108,7 +109,7 @@ def _release(text: str) -> str | None:
 
 
 def _catalogue_name(parts: tuple[str, ...]) -> str | None:
-    for name in board_names():
+    for name in chain(sorted(BOARDS.built_in), BOARDS.others()):
         if set(parts) & set(read_board(name)["modules"]):
             return name
     return None

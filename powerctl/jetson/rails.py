@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from powerctl.board_files import board_names, read_board
+from powerctl.board_files import BOARDS, read_board
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.sysfs import Sysfs
 
@@ -88,10 +88,11 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
         return tuple(inputs[:1] or labels)
     if rule != "module":
         raise InvalidInput(f"the total is 'module', 'jtop' or 'jtop-service', not {rule!r}")
-    rules = {_total_of(name) for name in board_names()}
-    for chosen in sorted(rules, key=lambda total: (len(total), total)):
-        if set(chosen) <= set(labels):
-            return chosen
+    for boards in (BOARDS.built_in, BOARDS.others()):  # ours first: others change nothing of them
+        rules = {_total_of(name) for name in boards}
+        for chosen in sorted(rules, key=lambda total: (len(total), total)):
+            if set(chosen) <= set(labels):
+                return chosen
     found = f"the rails {', '.join(labels)}" if labels else "no INA3221 power monitor"
     raise DeviceUnavailable(f"there is {found}: not those of a Jetson of the catalogue")
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.pagoda.networks import BERT_BASE, BERT_LARGE, Bert, Lstm
 from powerctl.pagoda.torchvision_cpu import import_torchvision
+from powerctl.plugins import blamed, load_object
 
 Make: TypeAlias = Callable[[], nn.Module]
 
@@ -96,8 +94,8 @@ def load_model(spec: str, input_text: str | None = None) -> NamedModel:
     Parameters
     ----------
     spec : str
-        A name of `model_names`, ``torchvision:NAME``, or ``package.module:make`` of a function
-        without arguments that returns an ``nn.Module``; modules of the current directory are found.
+        A name of `model_names`, ``torchvision:NAME``, or ``package.module:make`` or
+        ``file.py:make`` of a function without arguments that returns an ``nn.Module``.
     input_text : str, optional
         What one sample is, see `parse_input`. A floating-point type is the type of built-in and
         torchvision models too; a person's own model keeps its types.
@@ -119,7 +117,7 @@ def load_model(spec: str, input_text: str | None = None) -> NamedModel:
             f"the input of {spec} is not known: give a sample's shape without the batch, such as "
             "--input 3,224,224, or --input 128:int64 for token ids"
         )
-    return NamedModel(spec, _own(source, name), parse_input(input_text))
+    return NamedModel(spec, _own(spec), parse_input(input_text))
 
 
 def torchvision_model(name: str) -> Make:
@@ -192,24 +190,11 @@ def _torchvision(name: str) -> Make:
     return make
 
 
-def _own(module_name: str, function_name: str) -> nn.Module:
+def _own(spec: str) -> nn.Module:
     """The model that a person's own function returns."""
-    spec = f"{module_name}:{function_name}"
-    if "" not in sys.path:  # as `python -m` does: the module is often beside the person
-        sys.path.insert(0, "")
-    importlib.invalidate_caches()
-    try:
-        make = getattr(importlib.import_module(module_name), function_name)
+    make = load_object(spec)
+    with blamed(spec):
         module = make()
-    except ModuleNotFoundError as error:
-        raise InvalidInput(
-            f"{spec}: there is no module {error.name}; run the command in the directory that holds "
-            "it, or install it"
-        ) from error
-    except Exception as error:  # whatever a person's code may raise
-        *_, place = traceback.extract_tb(error.__traceback__)
-        at = "" if place.filename == __file__ else f" ({place.filename}:{place.lineno})"
-        raise InvalidInput(f"{spec}: {type(error).__name__}: {error}{at}") from error
     if not isinstance(module, nn.Module):
         raise InvalidInput(f"{spec} returned a {type(module).__name__}, not a torch.nn.Module")
     return module

@@ -24,7 +24,7 @@ from powerctl.bottleneck import Hardware, Signature
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.process import Deviations
-from powerctl.toml_files import catalogue_names, read_toml
+from powerctl.toml_files import files_in, read_toml
 
 _SHIPPED = resources.files("powerctl") / "references"
 VERSION = 1
@@ -108,8 +108,8 @@ def user_folder() -> Path:
 def reference_names() -> list[str]:
     """Names of the references that ship, and of the person's own."""
     folder = user_folder()
-    own = catalogue_names(folder) if folder.is_dir() else []
-    return sorted({*catalogue_names(_SHIPPED), *own})
+    own = files_in(folder) if folder.is_dir() else {}
+    return sorted({*files_in(_SHIPPED), *own})
 
 
 def load_reference(name: str) -> Reference:

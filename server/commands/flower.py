@@ -25,15 +25,15 @@ def flower(**options: Any) -> None:
     """
     from pathlib import Path
 
+    from powerctl.plugins import absolute
     from wattfed.server.flower_run import run_on_flower
     from wattfed.server.simulation import check_simulation
     from wattfed.strategies.run_config import RunConfig
 
-    paths = ["out_dir", "data_dir"]
-    paths += ["fleet"] if options["fleet"].endswith(".toml") else []
-    paths += ["start_from"] if options["start_from"] else []
-    for key in paths:  # the apps run in other folders
-        options[key] = str(Path(options[key]).resolve())
+    for key in ("out_dir", "data_dir", "start_from"):  # the apps run in other folders
+        options[key] = str(Path(options[key]).resolve()) if options[key] else ""
+    for key in ("task", "workload", "fleet", "strategy", "aggregation"):
+        options[key] = absolute(options[key])
     config = RunConfig(**options)
     n_clients = check_simulation(config)
     app_dir = Path(__file__).resolve().parents[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,10 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 
 def _baseline(ours: RunConfig, text: str) -> RunConfig:
-    strategy, _, power = text.partition(":")
-    name = f"{ours.run_name}/against-{text.replace(':', '-')}"
+    from wattfed.strategies.catalogue import split_power
+
+    strategy, power = split_power(text)
+    name = f"{ours.run_name}/against-{re.sub('[:/]', '-', text)}"
     return replace(ours, strategy=strategy, power=power or ours.power, name=name)
 
 

@@ -10,14 +10,14 @@ def strategies() -> None:
     """List selection policies, aggregation strategies, fleets, tasks and workloads."""
     from powerctl.workload import workload_names
     from wattfed.client.fleet import fleet_names
-    from wattfed.client.tasks.task import TASK_NAMES
+    from wattfed.client.tasks.task import task_names
     from wattfed.strategies.catalogue import aggregation_names, policy_names
 
     for what, names in (
         ("strategies", policy_names()),
         ("aggregations", aggregation_names()),
         ("fleets", fleet_names()),
-        ("tasks", TASK_NAMES),
+        ("tasks", task_names()),
         ("workloads", workload_names()),
     ):
         click.echo(f"{what:>12}: {', '.join(names)}")

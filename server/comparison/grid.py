@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.plugins import names_code, split_names
 from wattfed.strategies.run_config import RunConfig, flag
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
@@ -21,8 +22,6 @@ STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
 COMMON = RunConfig(fleet="hundred-jetsons", rounds=120)
 """The usual configuration of what is compared."""
 
-_NAMES = re.compile(r"[^,()]+(?:\([^()]*\))?")
-
 
 class Contender(NamedTuple):
     """What is compared: a selection policy, a power policy, and the clients wanted in a round."""
@@ -33,10 +32,14 @@ class Contender(NamedTuple):
 
     @classmethod
     def of(cls, config: RunConfig) -> Contender:
-        """The contender of a run; strategies that choose modes themselves have the power joint."""
+        """The contender of a run; strategies that choose modes themselves have the power joint.
+
+        One that is named by its code counts as one that only selects: results are read too, by
+        those who would not run what they name.
+        """
         from wattfed.strategies.catalogue import make_policy  # loads flwr, which --help must not
 
-        own = not hasattr(make_policy(config), "power")
+        own = not names_code(config.strategy) and not hasattr(make_policy(config), "power")
         return cls(config.strategy, JOINT if own else config.power, config.per_round)
 
     @property
@@ -189,15 +192,6 @@ def _ranges(numbers: Sequence[int]) -> list[list[int]]:
         else:
             ranges.append([number])
     return ranges
-
-
-def split_names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Names, each once: a sequence of them, or a text with commas between.
-
-    A strategy is ``NAME`` or ``NAME(PARAMETER=VALUE, ...)``.
-    """
-    names = _NAMES.findall(given) if isinstance(given, str) else given
-    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def split_numbers(

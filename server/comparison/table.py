@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,11 +28,12 @@ class Policy(NamedTuple):
         UnknownName
             If it was not compared.
         """
-        strategy, _, power = text.partition(":")
-        policy = cls(strategy.strip(), power.strip() or JOINT)
-        if policy not in known:
+        named = {f"{p.strategy}:{p.power}": p for p in known}
+        named |= {p.strategy: p for p in known if p.power == JOINT}
+        wanted = re.sub(r"\s*:\s*", ":", text.strip())
+        if wanted not in named:
             raise UnknownName("baseline", text, [f"{p.strategy}:{p.power}" for p in known])
-        return policy
+        return named[wanted]
 
 
 @dataclass(frozen=True)

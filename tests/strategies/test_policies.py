@@ -14,7 +14,7 @@ from wattfed.strategies.catalogue import (
     make_aggregation,
     make_policy,
     policy_names,
-    policy_parameters,
+    split_power,
 )
 from wattfed.strategies.delivery import Delivery
 from wattfed.strategies.fedcs import FedCS
@@ -23,7 +23,6 @@ from wattfed.strategies.pace import Pace
 from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.tifl import TiFL
 
 POLICIES = policy_names()
 
@@ -283,7 +282,8 @@ def test_parameters_of_policies_are_set_by_text():
     assert make_policy(RunConfig(strategy="oort( clip = 0.5,blacklist_rounds=3)")).clip == 0.5
     assert make_policy(RunConfig(strategy="fedcs(parallel_upload=false)")).parallel_upload is False
     assert make_policy(RunConfig(strategy="oort-fedscale")).cut_off == 0.05
-    assert policy_parameters(TiFL())["interval"] == 10
+    assert make_policy(RunConfig(strategy="tifl(interval=7)")).interval == 7
+    assert make_policy(RunConfig(strategy="energy-budget(rounds=7)", rounds=9)).rounds == 7
 
 
 @pytest.mark.parametrize(
@@ -300,6 +300,27 @@ def test_parameters_of_policies_are_set_by_text():
 def test_parameters_that_cannot_be_read_are_named(text, message):
     with pytest.raises((InvalidInput, UnknownName), match=message):
         make_policy(RunConfig(strategy=text))
+
+
+def test_a_strategy_and_its_power_are_told_apart():
+    assert split_power("random:maxn") == ("random", "maxn")
+    assert split_power("oort(clip=0.5)") == ("oort(clip=0.5)", "")
+    assert split_power("random:maxx") == ("random", "maxx")  # which the run configuration refuses
+    assert split_power("my.mod:Mine") == ("my.mod:Mine", "")
+    assert split_power("my.py:Mine(least=2):slack") == ("my.py:Mine(least=2)", "slack")
+
+
+def test_aggregations_take_parameters_but_not_those_of_the_run():
+    assert make_aggregation(RunConfig(aggregation="fedadam(eta=0.5)")).strategy.eta == 0.5
+    with pytest.raises(UnknownName, match="unknown parameter of krum 'hostile'"):
+        make_aggregation(RunConfig(aggregation="krum(hostile=2)"))
+    with pytest.raises(InvalidInput, match="withstands 1 hostile clients among at least 7"):
+        make_aggregation(RunConfig(aggregation="bulyan(server_learning_rate=1)"))
+
+
+def test_the_folder_of_a_run_is_one_folder_whatever_it_names():
+    config = RunConfig(strategy="my/policies.py:Mine", task="/home/me/task.py:Mine")
+    assert config.run_name == "-home-me-task.py:Mine-my-policies.py:Mine-slack-seed0"
 
 
 def test_names_of_policies_and_aggregations_are_checked():

@@ -48,14 +48,16 @@ NODE = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
 TIMEOUT_S = 30
 
 
-def message(kind, server_round=1, node=NODE, code=None, protocol=VERSION, **more):
+def message(
+    kind, server_round=1, node=NODE, code=None, protocol=VERSION, configured=CONFIGURED, **more
+):
     """The parts of a message that a ClientApp hands on."""
     code = code_version() if code is None else code
     head = pb.Head(protocol=VERSION, code=code, kind=kind, round_id=f"7/{server_round}/0")
     config = {ROUND: server_round, PROTOCOL: protocol, **more.pop("config", {})}
     records = {
         CONFIG: ConfigRecord(config),
-        RUN_CONFIG: ConfigRecord(CONFIGURED.to_flower()),
+        RUN_CONFIG: ConfigRecord(configured.to_flower()),
         NODE_CONFIG: ConfigRecord(node),
     }
     return [pb.Part(head=head), *parts_of(RecordDict({**records, **more}))]
@@ -103,6 +105,15 @@ def test_an_offer_is_the_one_of_a_client_in_its_own_process(rounds):
     own = LocalClient(CONFIGURED, profile, 5, ClientState()).offer()
     assert (offer.client, offer.examples, offer.minibatches) == (0, own.examples, own.minibatches)
     np.testing.assert_allclose(offer.front.time_s, own.front.time_s)
+
+
+@pytest.mark.parametrize("key", ["task", "workload"])
+def test_a_run_cannot_point_an_agent_to_code(rounds, tmp_path, key):
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    config = replace(CONFIGURED, **{key: f"{tmp_path}/mine.py:Mine"})
+    with pytest.raises(grpc.RpcError, match="an agent loads no code that a run points to"):
+        answer(rounds, message("query", configured=config))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_round_learns_what_a_client_in_its_own_process_learns(rounds):

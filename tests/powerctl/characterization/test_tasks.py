@@ -79,7 +79,7 @@ def test_an_own_task_data_set_or_federated_task_is_taken(tmp_path):
         ({"task": "own_task:wrong"}, "gave a int: neither"),
         ({"task": "own_task:broken"}, "RuntimeError: no weights"),
         ({"task": "own_task:none"}, "has no attribute 'none'"),
-        ({"task": "no_such_module:make"}, "No module named"),
+        ({"task": "no_such_module:make"}, "there is no module no_such_module"),
         ({"task": None, "shape": (2, 8, 8)}, "1 or 3 channels"),
     ],
 )

@@ -101,5 +101,5 @@ def test_devices_open_by_their_specification(small_csv):
     with pytest.raises(DeviceUnavailable, match="doctor"):
         open_device("jetson")
     for nonsense in ("", "twin", "table:", "moon:1"):
-        with pytest.raises(InvalidInput, match="twin:BOARD"):
+        with pytest.raises(UnknownName, match="twin:BOARD"):
             open_device(nonsense)

@@ -146,7 +146,7 @@ def test_a_persons_own_model_is_found_beside_them(own_module):
         ("make = 3", "not callable"),
         ("def make():\n    return 3", "returned a int, not a torch.nn.Module"),
         ("def make():\n    return nn.Linear(1, 2 // 0)", "ZeroDivisionError.*models.py:4"),
-        ("import not_there_at_all", "no module not_there_at_all"),
+        ("import not_there_at_all", "No module named 'not_there_at_all' .*models.py:3"),
     ],
 )
 def test_what_is_wrong_with_a_persons_own_model_is_said(own_module, text, message):

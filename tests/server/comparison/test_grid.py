@@ -5,7 +5,8 @@ import json
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.server.comparison.grid import Comparison, Contender, split_names, split_numbers
+from powerctl.plugins import split_names
+from wattfed.server.comparison.grid import Comparison, Contender, split_numbers
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -25,6 +26,12 @@ def test_every_combination_runs_once_and_a_policy_that_chooses_modes_once_for_al
     assert len(runs) == (2 * 2 + 1) * 2 * 2
     assert len({run.run_name for run in runs}) == len(runs)
     assert {Contender.of(run).power for run in runs if run.strategy == "pace"} == {"joint"}
+
+
+def test_what_a_policy_is_called_runs_no_code_that_results_of_others_name(tmp_path):
+    (tmp_path / "theirs.py").write_text("raise SystemExit('it ran')\n")
+    strategy = f"{tmp_path}/theirs.py:Mine"
+    assert Contender.of(RunConfig(strategy=strategy, power="maxn")).policy == f"{strategy} at maxn"
 
 
 def test_all_policies_come_before_the_next_seed_so_that_a_part_compares_too():
