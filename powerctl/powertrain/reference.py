@@ -21,6 +21,7 @@ import numpy as np
 
 from powerctl.boards import Board, load_board
 from powerctl.bottleneck import Hardware, Signature
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.process import Deviations
@@ -162,11 +163,11 @@ def write_reference(reference: Reference, path: Path) -> None:
         lines += ["", f"[{name}]", *(f"{key} = {_toml(v)}" for key, v in data[name].items())]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if packed is not None:
-            path.with_suffix(".npz").write_bytes(packed)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    if packed is not None:
+        write_output(path.with_suffix(".npz"), packed)
+    write_output(path, "\n".join(lines) + "\n")
 
 
 def contents_of(reference: Reference) -> tuple[dict[str, Any], bytes | None]:

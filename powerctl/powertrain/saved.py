@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from powerctl.bottleneck import Signature
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, ModeArrays
@@ -47,10 +48,7 @@ def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
         "power_w": table.power_w.tolist(),
     }
     whole = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
-    try:
-        Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    write_output(path, json.dumps(whole, indent=1) + "\n")
 
 
 def load_predictor(path: str | Path) -> GaussianPredictor:

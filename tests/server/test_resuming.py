@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +17,7 @@ from flwr.app import ArrayRecord
 
 from powerctl.errors import InvalidInput
 from tests.fleets import WILD
+from tests.full_disc import largest_file
 from wattfed.client.app import app as client_app
 from wattfed.client.fleet import load_fleet
 from wattfed.server.checkpoint_file import from_bytes, to_bytes
@@ -131,8 +130,11 @@ def test_kill_9_in_mid_run(config, whole, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "run" / "summary.json").exists()
+    for name in ("round.json", "checkpoints/round-0005.npz"):  # as a kill at that moment leaves
+        (tmp_path / "run" / f"{name}.0123abcd.partial").write_bytes(b"half")
     done = CliRunner().invoke(cli, [*command, "--resume"])
     assert done.exit_code == 0, done.output
+    assert not list((tmp_path / "run").rglob("*.partial"))
     assert results(tmp_path / "run") == whole(rounds=40)
 
 
@@ -200,17 +202,6 @@ def test_a_finished_run_is_as_it_was_also_if_it_ended_with_its_target(config):
     kept = results(finished.folder)
     assert go_on(config).rows == finished.rows
     assert results(finished.folder) == kept
-
-
-@contextmanager
-def largest_file(size):
-    """As a disc with little room left: files cannot grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_where_the_disc_has_no_room_for_a_checkpoint_the_run_goes_on(config, whole, caplog):

@@ -19,6 +19,7 @@ from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.rounds import RoundAssignment, RoundOffer, RoundReport
+from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import settings as board_settings
 from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -110,11 +111,12 @@ def test_a_full_disc_loses_no_update_and_no_account_and_is_named(agent, rounds, 
     first, _ = result_of(rounds.Train(train_request(), timeout=TIMEOUT_S))
     (state,) = states.glob("*.json")
     kept = json.loads(state.read_text())["spent_j"]
-    Path(f"{state}.partial").symlink_to("/dev/full")
-    second, arrays = result_of(rounds.Train(train_request("7/2/0"), timeout=TIMEOUT_S))
+    with largest_file(50):
+        second, arrays = result_of(rounds.Train(train_request("7/2/0"), timeout=TIMEOUT_S))
     assert second.minibatches == 12 and arrays
     assert json.loads(state.read_text())["spent_j"] == kept
-    assert f"{state}: No space left on device" in caplog.text
+    assert f"{state}: File too large" in caplog.text
+    assert list(states.iterdir()) == [state]
     third, _ = result_of(rounds.Train(train_request("7/3/0"), timeout=TIMEOUT_S))
     spent_j = sum(report.energy_j for report in (first, second, third))
     assert json.loads(state.read_text())["spent_j"] == pytest.approx(spent_j)
@@ -129,11 +131,12 @@ def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_
     start, settings
 ):
     node = {**NODE, "energy-budget-j": 900.0}
-    obstacle = Path(settings.state_dir) / "clients" / "7-0.json.partial"
-    obstacle.mkdir(parents=True)
+    obstacle = Path(settings.state_dir) / "clients" / "7-0.json"
     first = start(settings)
     with first.channel() as channel:
         stub = rpc.RoundsStub(channel)
+        left_j(stub, node)
+        obstacle.mkdir()
         report, _ = result_of(stub.Train(train_request(node=node), timeout=TIMEOUT_S))
         for run in range(9):
             left_j(stub, {**NODE, "run-id": f"other-{run}"})
