@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from logging import WARNING
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from powerctl.errors import PowerctlError
@@ -24,7 +26,7 @@ from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.records import RUN
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
-from wattfed.strategies.state import State
+from wattfed.strategies.state import State, lacks_state
 
 
 class _TargetReached(Exception):
@@ -177,6 +179,8 @@ def run_rounds(
     with folder.checkpoints, suppress(_TargetReached):
         begun = go_on(folder, config, strategy, engine) if config.resume else None
         if begun is None:
+            if config.checkpoint_every and (reason := lacks_state(strategy.policy)):
+                log(WARNING, "this run can never be resumed: %s", reason)
             folder.begin(config)
             after_round(0, arrays)
         else:

@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from powerctl.errors import InvalidInput
 from powerctl.rounds import RoundAssignment, RoundReport
+from wattfed.strategies.aggregation_state import restore_aggregation, state_of_aggregation
 from wattfed.strategies.closing import Closing, Flights, silence_s
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.offers import Offers
@@ -106,7 +107,7 @@ class SelectingStrategy(Strategy):
         """What it has come to between two rounds, but for the ledger; each round draws anew."""
         return {
             "policy": state_of(self.policy),
-            "aggregation": state_of(self.aggregation),
+            "aggregation": state_of_aggregation(self.aggregation),
             "flights": state_of_flights(self._flights.under_way),
         }
 
@@ -119,7 +120,7 @@ class SelectingStrategy(Strategy):
             If policy or aggregation are of another kind, or of other code.
         """
         restore(self.policy, state["policy"])
-        restore(self.aggregation, state["aggregation"])
+        restore_aggregation(self.aggregation, state["aggregation"])
         self._flights.under_way = flights_of(state["flights"])
         self.ledger = ledger
         self._rounds_before = len(ledger.entries)

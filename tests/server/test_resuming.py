@@ -29,6 +29,7 @@ from wattfed.server.recorded import read_config
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
 from wattfed.strategies.catalogue import aggregation_names, policy_names
+from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
@@ -97,6 +98,26 @@ def test_every_policy_and_every_aggregation_goes_on(config, whole, strategy, agg
     broken = replace(config, **options)
     break_off(broken, after=3)
     assert results(go_on(broken).folder) == whole(**options)
+
+
+class Forgetful:
+    """Somebody's policy that learns, and says nothing of it."""
+
+    def select(self, offers, k, server_round, rng):
+        return RandomSelection().select(offers, k, server_round, rng)
+
+    def observe(self, reports):
+        self.seen = len(reports)
+
+
+def test_a_policy_that_does_not_tell_what_it_keeps_runs_but_is_not_resumed(
+    config, monkeypatch, caplog
+):
+    monkeypatch.setattr("wattfed.server.federation.make_policy", lambda config: Forgetful())
+    break_off(config, after=3)
+    assert "never be resumed: Forgetful does not tell what it keeps" in caplog.text
+    with pytest.raises(InvalidInput, match="run: cannot go on: Forgetful does not tell .* state()"):
+        go_on(config)
 
 
 @pytest.mark.parametrize(
