@@ -114,10 +114,11 @@ def test_a_policy_that_does_not_tell_what_it_keeps_runs_but_is_not_resumed(
     config, monkeypatch, caplog
 ):
     monkeypatch.setattr("wattfed.server.federation.make_policy", lambda config: Forgetful())
-    break_off(config, after=3)
+    kept = results(simulate(config).folder)
     assert "never be resumed: Forgetful does not tell what it keeps" in caplog.text
     with pytest.raises(InvalidInput, match="run: cannot go on: Forgetful does not tell .* state()"):
-        go_on(config)
+        go_on(replace(config, rounds=9))
+    assert results(Path(config.out_dir) / "run") == kept
 
 
 @pytest.mark.parametrize(
