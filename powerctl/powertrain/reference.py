@@ -170,19 +170,26 @@ def write_reference(reference: Reference, path: Path) -> None:
     write_output(path, "\n".join(lines) + "\n")
 
 
-def contents_of(reference: Reference) -> tuple[dict[str, Any], bytes | None]:
-    """A reference as plain values for a file, and its residual packed."""
+def contents_of(
+    reference: Reference, *, exact: bool = False
+) -> tuple[dict[str, Any], bytes | None]:
+    """A reference as plain values for a file, and its residual packed.
+
+    The residual is kept to four digits; where it has more and must be `exact`, in full.
+    """
     data = {f.name: getattr(reference, f.name) for f in fields(Reference) if f.name != "residual"}
     data |= {name: asdict(data[name]) for name in _PARTS}
     if reference.residual is None:
         return data, None
+    whole = {name: getattr(reference.residual, name) for name in ("smooth", "spikes")}
+    short = {name: values.astype(np.float16) for name, values in whole.items()}
+    is_whole = all(np.array_equal(short[name], values) for name, values in whole.items())
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
         l4t=reference.residual.l4t,
         batch_sizes=reference.residual.batch_sizes,
-        smooth=reference.residual.smooth.astype(np.float16),
-        spikes=reference.residual.spikes.astype(np.float16),
+        **(short if is_whole or not exact else whole),
     )
     return data, buffer.getvalue()
 
