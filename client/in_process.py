@@ -19,12 +19,16 @@ from wattfed.strategies.run_config import RunConfig
 
 _STATE = "wattfed-client"
 _STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run
+_LISTS = ("predictor", "label_counts")  # in a record; tuples in a state
 _THREADS = 1  # the order of summation, and so the model, must not depend on the host's cores
 
 
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
-    offer = _open(message, context).offer(_clock_s(message))
+    client = _open(message, context)
+    offer = client.offer(_clock_s(message))
+    if client.state.label_counts:  # told once and for all
+        _save(message, context, client.state)
     return Message(RecordDict({OFFER: encode(offer)}), reply_to=message)
 
 
@@ -107,12 +111,13 @@ def _load(message: Message, context: Context) -> ClientState:
     record = context.state.config_records.get(_STATE)
     if record is not None:
         kept = {f.name: record[f.name] for f in fields(ClientState)}
-        return ClientState(**{**kept, "predictor": tuple(record["predictor"])})
+        return ClientState(**{**kept, **{name: tuple(record[name]) for name in _LISTS}})
     file = _state_file(message, context)
     return file.read() if file else ClientState()
 
 
 def _save(message: Message, context: Context, state: ClientState) -> None:
-    context.state[_STATE] = ConfigRecord({**asdict(state), "predictor": list(state.predictor)})
+    lists = {name: list(getattr(state, name)) for name in _LISTS}
+    context.state[_STATE] = ConfigRecord({**asdict(state), **lists})
     if file := _state_file(message, context):
         file.write(state)

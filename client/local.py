@@ -32,6 +32,7 @@ from wattfed.client.fate import BATTERY, Fate
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.surroundings import CALM, Conditions
 from wattfed.client.serving import Beside, beside, served, service_of
+from wattfed.client.tasks.label_noise import private_counts
 from wattfed.client.tasks.task import Samples, client_indices, client_labels, load_task
 from wattfed.client.training import Execution, LocalTraining, Training, execute_plan
 from wattfed.strategies.run_config import RunConfig
@@ -54,6 +55,9 @@ class ClientState:
     battery_j, battery_s : float
         What was in the battery after the last training, and when on the fleet's clock (midnight of
         the first day is 0); NaN before the first.
+    label_counts : tuple of float
+        What it has told of its labels, with noise: the same in all rounds, so that the noise cannot
+        be averaged away. Empty before, and where nothing must be kept.
     """
 
     spent_j: float = 0.0
@@ -61,6 +65,7 @@ class ClientState:
     predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
     battery_j: float = math.nan
     battery_s: float = math.nan
+    label_counts: tuple[float, ...] = ()
 
 
 def training_workload(name: str) -> Workload:
@@ -335,11 +340,17 @@ class LocalClient:
     @property
     def _labels(self) -> FloatArray:
         """What it tells of its labels."""
-        config = self.config
-        told = client_labels(
-            self.task, self._n_clients, config.split, config.seed, config.label_privacy
-        )
-        return told[self.profile.client]
+        config, client = self.config, self.profile.client
+        keeps = self.profile.is_deployed and config.label_privacy > 0
+        if keeps and self.state.label_counts:
+            return np.array(self.state.label_counts)
+        privacy = 0.0 if keeps else config.label_privacy
+        all_of = client_labels(self.task, self._n_clients, config.split, config.seed, privacy)
+        if not keeps:
+            return all_of[client]
+        told = private_counts(all_of[client], config.label_privacy)
+        self.state.label_counts = tuple(told.tolist())
+        return told
 
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""

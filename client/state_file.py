@@ -41,6 +41,7 @@ class StateFile:
         try:
             values = json.loads(self.path.read_text(encoding="utf-8"))
             state = ClientState(values["spent_j"], values["loss"])
+            state.label_counts = tuple(values.get("label_counts", ()))
             if values.get("source", "") == self.source:
                 state.predictor = tuple(values["predictor"])
             return state

@@ -50,6 +50,8 @@ AfterRound = Callable[[int, ArrayRecord], MetricRecord]
 class Engine(Protocol):
     """Runs rounds: on Flower's grid, or on the virtual clock."""
 
+    label_noise: str  # where that on its clients' labels is drawn from, for the summary
+
     def run(self, strategy: SelectingStrategy, arrays: ArrayRecord, after_round: AfterRound) -> Any:
         """All rounds that are not in the strategy's ledger yet; calls the last after each."""
         ...
@@ -75,6 +77,8 @@ class FlowerEngine:
     config : RunConfig
         The run.
     """
+
+    label_noise = "the operating system on nodes with a device or an agent, else the run's seed"
 
     def __init__(self, grid: Grid, config: RunConfig) -> None:
         self._grid = grid
@@ -190,7 +194,10 @@ def run_rounds(
             show(rows[-1])
         engine.run(strategy, arrays, after_round)
     ledger = strategy.ledger
-    folder.finish(model.state_dict(), summary(config, rows, ledger))
+    told = summary(config, rows, ledger)
+    if config.label_privacy:
+        told["label_noise"] = engine.label_noise
+    folder.finish(model.state_dict(), told)
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
     return FederationResult(config, tuple(rows), ledger, folder.path)

@@ -47,7 +47,7 @@ class Member:
         self.client = client
         self._file = file
         self._model = client.task.model()
-        self._busy = threading.Lock()
+        self._busy, self._offering = threading.Lock(), threading.Lock()
         self._is_on_disc = True
 
     @classmethod
@@ -84,7 +84,13 @@ class Member:
 
     def offer(self) -> RoundOffer:
         """What it can do in the next round."""
-        return self.client.offer()
+        with self._offering:
+            told = self.client.state.label_counts
+            offer = self.client.offer()
+            if self.client.state.label_counts != told:  # once and for all
+                self._is_on_disc = False
+                self.keep()
+            return offer
 
     def train(
         self,

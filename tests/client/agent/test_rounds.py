@@ -33,7 +33,7 @@ from wattfed.client.agent.wire import (
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.gate import Gate, LeaseExceeded
 from wattfed.client.local import ClientState, LocalClient
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.task import client_labels, load_task
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.records import decode, encode
 from wattfed.strategies.run_config import RunConfig
@@ -145,6 +145,25 @@ def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_
     first.close()
     with start(settings).channel() as channel:
         assert left_j(rpc.RoundsStub(channel), node) == pytest.approx(900 - report.energy_j)
+
+
+def labels_told(channel, run):
+    request = pb.OfferRequest(**configs({**NODE, "run-id": run}))
+    private = replace(CONFIG, label_privacy=0.1).to_flower()
+    request.run_config.CopyFrom(record_to_proto(private))
+    offered = rpc.RoundsStub(channel).Offer(request, timeout=TIMEOUT_S).offer
+    return decode(RoundOffer, record_from_proto(offered)).label_counts
+
+
+def test_noise_on_labels_is_drawn_once_a_run_and_outlives_the_agent(start, settings):
+    exact = client_labels(load_task("digits"), 5, CONFIG.split, CONFIG.seed, 0.0)[0]
+    first = start(settings)
+    with first.channel() as channel:
+        told = labels_told(channel, "7")
+        assert labels_told(channel, "7") == told != tuple(exact)
+    first.close()
+    with start(settings).channel() as channel:
+        assert labels_told(channel, "7") == told != labels_told(channel, "8")
 
 
 def test_the_deadline_ends_a_round_and_a_second_one_goes_on(rounds):
