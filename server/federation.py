@@ -142,8 +142,7 @@ def run_federation(
 def run_rounds(
     engine: Engine, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
 ) -> FederationResult:
-    """What is the same on every engine: see `run_federation`."""
-    check(config)
+    """What is the same on every engine, with a checked configuration; see `run_federation`."""
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
     task = load_task(config.task, config.data_dir)
     torch.manual_seed(config.seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -26,14 +25,13 @@ def flower(**options: Any) -> None:
     from pathlib import Path
 
     from wattfed.server.flower_run import run_on_flower
-    from wattfed.server.simulation import check_simulation
+    from wattfed.server.simulation import checked
     from wattfed.strategies.run_config import RunConfig
 
     for key in ("out_dir", "data_dir", "fleet"):  # the apps run in other folders
         if key != "fleet" or options[key].endswith(".toml"):
             options[key] = str(Path(options[key]).resolve())
-    config = RunConfig(**options)
-    n_clients = check_simulation(config)
+    config = checked(RunConfig(**options))
     app_dir = Path(__file__).resolve().parents[2]
-    run_on_flower(app_dir, n_clients, replace(config, min_nodes=n_clients).to_flower())
+    run_on_flower(app_dir, config.min_nodes, config.to_flower())
     click.echo(f"results: {Path(config.out_dir) / config.run_name}")
