@@ -8,13 +8,9 @@ from pathlib import Path
 
 import grpc
 
-from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
+from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
 
 _MESSAGE_BYTES = 64 << 20
-
-
-class AgentRefused(PowerctlError):
-    """The agent has answered with a status other than OK."""
 
 
 @contextmanager
@@ -50,7 +46,7 @@ def connect(
             raise DeviceUnavailable(
                 f"no agent answers at {address or socket}; start one: wattfed-agent serve"
             ) from None
-        raise AgentRefused(f"{code.name}: {details}") from None
+        raise Refused(f"{code.name}: {details}") from None
 
 
 def _credentials(ca_file: str, token_file: str) -> grpc.ChannelCredentials:
