@@ -123,7 +123,7 @@ def execute(
         "requests": served.requests,
         "missed": served.missed,
         "avoidable": served.missed if met else 0,
-        "rejected": served.rejected,
+        "rejected": served.refused,
         "p50_of_budget": served.latency_pct_s(50) / scenario.latency_s,
         "p99_of_budget": served.latency_pct_s(99) / scenario.latency_s,
         "mean_batch": served.answered / max(served.batches, 1),

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
+from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
 from wattfed.client.agent.framing import LENGTH, LONGEST, SUFFIX, frame
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.settings import default_socket
@@ -34,12 +34,8 @@ _UNAVAILABLE = 14  # gRPC's numbers of statuses, without gRPC
 _LATE_OR_FULL = (4, 8, 10)
 
 
-class TurnRefused(PowerctlError):
+class TurnRefused(Refused):
     """The agent has refused a turn: mostly because it could not come in time."""
-
-
-class GateUnavailable(DeviceUnavailable):
-    """No agent answers at the socket."""
 
 
 class LeaseExceeded(UserWarning):
@@ -116,7 +112,7 @@ class Gate:
         ------
         TurnRefused
             If it could not come in time.
-        GateUnavailable
+        DeviceUnavailable
             If no agent answers.
         """
         if kind not in self._streams:
@@ -192,7 +188,7 @@ class _Stream:
             except (OSError, _Gone) as error:
                 self.close()
                 if time.monotonic() + pause_s > give_up_s:
-                    raise GateUnavailable(
+                    raise DeviceUnavailable(
                         f"no agent answers at {self._path} ({error}); start one: "
                         "wattfed-agent serve"
                     ) from None

@@ -21,13 +21,17 @@ from wattfed.strategies.run_config import RunConfig
 
 _STATE, _OFFER = "wattfed-client", "wattfed-offer"  # what Flower keeps between two messages
 _STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run
+_LISTS = ("predictor", "label_counts")  # in a record; tuples in a state
 _THREADS = 1  # the order of summation, and so the model, must not depend on the host's cores
 
 
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
     told = Told.of(message.content)
-    offer = _open(told, context).offer(told.clock_s)
+    client = _open(told, context)
+    offer = client.offer(told.clock_s)
+    if client.state.label_counts:  # told once and for all
+        _save(told, context, client.state)
     context.state[_OFFER] = ConfigRecord({**encode(offer), ROUND: told.server_round})
     return Message(offered(offer), reply_to=message)
 
@@ -98,13 +102,14 @@ def _load(told: Told, context: Context) -> ClientState:
     record = context.state.config_records.get(_STATE)
     if record is not None:
         kept = {f.name: record[f.name] for f in fields(ClientState)}
-        return ClientState(**{**kept, "predictor": tuple(record["predictor"])})
+        return ClientState(**{**kept, **{name: tuple(record[name]) for name in _LISTS}})
     file = _state_file(told, context)
     return file.read() if file else ClientState()
 
 
 def _save(told: Told, context: Context, state: ClientState) -> None:
-    context.state[_STATE] = ConfigRecord({**asdict(state), "predictor": list(state.predictor)})
+    lists = {name: list(getattr(state, name)) for name in _LISTS}
+    context.state[_STATE] = ConfigRecord({**asdict(state), **lists})
     if file := _state_file(told, context):
         file.write(state)
 

@@ -28,7 +28,8 @@ from wattfed.client.fleet.surroundings import CALM, Conditions
 from wattfed.client.pool import Pool
 from wattfed.client.serving import beside, served, service_of
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.task import Samples, client_indices, load_task
+from wattfed.client.tasks.label_noise import private_counts
+from wattfed.client.tasks.task import Samples, client_indices, client_labels, load_task
 from wattfed.client.training import Execution, LocalTraining, Training, execute_plan
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
@@ -99,7 +100,14 @@ class LocalClient:
             simulated.
         """
         device = self._open_device(seed=0)
-        pool = Pool.of_one(self.config, self.profile, self._n_clients, device, self._predicting)
+        pool = Pool.of_one(
+            self.config,
+            self.profile,
+            self._n_clients,
+            device,
+            self._predicting,
+            self._private_labels(),
+        )
         pool.keep(0, self.state)
         pool.offers(clock_s)
         return pool.offer(0)
@@ -274,6 +282,17 @@ class LocalClient:
         service = service_of(str(load.workload[row]), rate_hz, float(load.latency_s[row]))
         limit_w = self.profile.limits.power_w
         return beside(choices, service, self.state.predictor, limit_w).on(device)
+
+    def _private_labels(self) -> FloatArray | None:
+        """What it tells of its labels where the run wants noise on them; the same in all rounds."""
+        config = self.config
+        if not (self.profile.is_deployed and config.label_privacy):
+            return None  # a simulation draws the noise of all from the run's seed
+        if not self.state.label_counts:
+            exact = client_labels(self.task, self._n_clients, config.split, config.seed, 0.0)
+            told = private_counts(exact[self.profile.client], config.label_privacy)
+            self.state.label_counts = tuple(told.tolist())
+        return np.array([self.state.label_counts])
 
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""

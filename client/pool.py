@@ -10,7 +10,7 @@ import numpy as np
 
 from powerctl.boards import Board
 from powerctl.device import Device, open_device
-from powerctl.modes import IntArray
+from powerctl.modes import FloatArray, IntArray
 from powerctl.plans import FRONT_POINTS
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
@@ -54,6 +54,8 @@ class Pool:
         Of each kind of device that there is,
     kind : IntArray, shape (n,)
         and which is whose.
+    labels : FloatArray, shape (n, labels), optional
+        What they tell of their labels; by default as a simulation has it, see `client_labels`.
     """
 
     def __init__(
@@ -66,13 +68,16 @@ class Pool:
         rows: IntArray,
         choices: Sequence[Choices],
         kind: IntArray,
+        labels: FloatArray | None = None,
     ) -> None:
         n = len(clients)
         workload = training_workload(config.workload)
         task = load_task(config.task, config.data_dir)
         split = client_indices(task, n_clients, config.split, config.seed)
-        labels = client_labels(task, n_clients, config.split, config.seed, config.label_privacy)
-        self._clients, self._labels = clients, labels[clients]
+        if labels is None:
+            privacy = config.label_privacy
+            labels = client_labels(task, n_clients, config.split, config.seed, privacy)[clients]
+        self._clients, self._labels = clients, labels
         self._examples = split.sizes[clients]
         self._minibatches = config.local_epochs * -(-self._examples // workload.batch_size)
         self._limits, self._around, self._rows = limits, around, rows
@@ -116,6 +121,7 @@ class Pool:
         n_clients: int,
         device: Device,
         predicting: Callable[[Board, Workload], UnitPredictor],
+        labels: FloatArray | None = None,
     ) -> Pool:
         """Of one client, on a device of which a predictor of one's own knows the costs."""
         workload = training_workload(config.workload)
@@ -123,7 +129,7 @@ class Pool:
         return cls(
             config,
             *(np.array([profile.client]), n_clients, Profiles.of(profile), profile.surroundings),
-            *(np.array([profile.row]), [choices], np.zeros(1, dtype=np.int64)),
+            *(np.array([profile.row]), [choices], np.zeros(1, dtype=np.int64), labels),
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:

@@ -29,6 +29,9 @@ class ClientState:
     battery_j, battery_s : float
         What was in the battery after the last training, and when on the fleet's clock (midnight of
         the first day is 0); NaN before the first.
+    label_counts : tuple of float
+        What it has told of its labels, with noise: the same in all rounds, so that the noise cannot
+        be averaged away. Empty before, and where nothing must be kept.
     """
 
     spent_j: float = 0.0
@@ -36,6 +39,7 @@ class ClientState:
     predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
     battery_j: float = math.nan
     battery_s: float = math.nan
+    label_counts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class StateFile:
         try:
             values = json.loads(self.path.read_text(encoding="utf-8"))
             state = ClientState(values["spent_j"], values["loss"])
+            state.label_counts = tuple(values.get("label_counts", ()))
             if values.get("source", "") == self.source:
                 state.predictor = tuple(values["predictor"])
             return state

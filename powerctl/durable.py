@@ -3,22 +3,70 @@
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from powerctl.errors import InvalidInput
+
+_PARTIAL = ".partial"
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a kill or a loss of power leaves the old or the new one, whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of an older one when it is whole and on disc.
+
+    Whatever ends the writing before leaves the old file, and nothing else; a kill leaves a
+    ``.partial`` beside it. Any number may write the same file at once: the last one stays. What is
+    no file, as ``/dev/stdout``, is written to. A symbolic link is followed if it is one's own or
+    root's; one that somebody else has put there is replaced.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    if path.is_symlink() and path.lstat().st_uid in (0, os.geteuid()):
+        path = path.resolve()
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        try:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     sync_folder(path)
+
+
+def replace_file(path: str | Path, content: bytes) -> None:
+    """Write a file so that a kill or a loss of power leaves the old or the new one, whole."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_output(path: str | Path, content: str | bytes) -> None:
+    """Write a file that a person has asked for, as `replace_file` does.
+
+    Raises
+    ------
+    InvalidInput
+        If it cannot be written, with the path and the reason.
+    """
+    try:
+        replace_file(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed writers have left in a folder; for who keeps all others out of it."""
+    for partial in folder.glob(f"*{_PARTIAL}"):
+        partial.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -1,4 +1,29 @@
-"""The few exception types of powerctl: each message names the value, the range and the remedy."""
+"""The exceptions that a person can mend: each message names the value, the range and the remedy.
+
+    PowerctlError
+        UnknownName         not in its catalogue
+        InvalidInput        a value, or a file, that is not what it should be
+            NoModule        no module, or file, of a name (powerctl.plugins)
+            NeedsData       an operator whose work depends on its data (powerctl.pagoda.counting)
+        InvalidTable        a table of measurements with a defect
+        ModeNotInSpace      a mode that the board does not have
+        ModeNotInForce      a mode that the device did not take, or lost
+            NotHeld         the daemon's hold has ended (powerctl.daemon.protocol)
+        Infeasible          no choice meets the bounds
+        DeviceUnavailable   a device, or an agent, that cannot be reached
+            Held            another holds the board (powerctl.daemon.protocol)
+        Refused             who was asked says no, and why
+            TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
+            CallRefused     the agent, with its status (wattfed.client.agent.limits)
+        FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.flower_tools)
+        NoClients           nobody came, or took part (wattfed.server.federation)
+        WorkerDied          a simulating process ended (wattfed.server.virtual.workers)
+        Damaged             no whole checkpoint (wattfed.server.checkpoint_file)
+
+A kind of its own is for who catches it apart; all others are of the few above. Whoever says no
+*refuses*, and gives a refusal; only a client *declines* a round, the word of offers and reports.
+Files and protocols keep the words they have: `rejected` in the ledger and in the agent's counts.
+"""
 
 from __future__ import annotations
 
@@ -41,4 +66,8 @@ class Infeasible(PowerctlError):
 
 
 class DeviceUnavailable(PowerctlError):
-    """The device that was asked for cannot be opened here."""
+    """The device, or the agent, that was asked for cannot be opened or reached here."""
+
+
+class Refused(PowerctlError):
+    """Who was asked says no: an agent, or its gate; the message says why."""

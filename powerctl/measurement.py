@@ -6,10 +6,12 @@ import csv
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, InvalidTable, ModeNotInSpace
 from powerctl.modes import AXES, FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
 
@@ -101,10 +103,11 @@ class MeasurementTable:
             columns.append(("batch_size", self.batch_size.tolist()))
         columns.append(("time_ms", [f"{1e3 * t:.6g}" for t in self.time_s]))
         columns.append(("power_w", [f"{p:.6g}" for p in self.power_w]))
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(name for name, _ in columns)
-            writer.writerows(zip(*(values for _, values in columns), strict=True))
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(name for name, _ in columns)
+        writer.writerows(zip(*(values for _, values in columns), strict=True))
+        write_output(path, text.getvalue())
 
     def check_space(self, space: ModeSpace) -> None:
         """Raise `InvalidTable`, naming the row, if a mode is not in the space."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from powerctl.errors import InvalidInput
+from powerctl.durable import write_output
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray
 from powerctl.pareto import pareto_front
@@ -15,6 +16,7 @@ from powerctl.powertrain.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 _90_PCT = 1.645  # standard deviations to each side
 _NEAR = 3.0  # times the far ends of the front, beyond which modes are of no interest
@@ -97,10 +99,14 @@ def plot_front(
     axes.legend(fontsize=9, loc="upper left" if is_energy else "upper right")
     plain_ticks(axes.xaxis, *axes.get_xlim())
     plain_ticks(axes.yaxis, *axes.get_ylim())
-    try:
-        figure.savefig(path, dpi=140, format="png")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    write_output(path, png_of(figure, dpi=140))
+
+
+def png_of(figure: Figure, dpi: float | Literal["figure"] = "figure") -> bytes:
+    """A figure as a PNG; by default with the dots per inch that it was made with."""
+    target = BytesIO()
+    figure.savefig(target, dpi=dpi, format="png")
+    return target.getvalue()
 
 
 def plain_ticks(axis: Axis, low: float, high: float) -> None:

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from powerctl.bottleneck import Signature
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.plugins import Kind
 from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
@@ -121,4 +122,4 @@ def write_workload(workload: Workload, path: Path) -> None:
         "[signature]",
         *(f"{name} = {value:.4g}" for name, value in asdict(workload.signature).items()),
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_output(path, "\n".join(lines) + "\n")

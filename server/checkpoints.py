@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flwr.common.logger import log
 
-from powerctl.durable import replace_file
+from powerctl.durable import remove_partials, replace_file
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoint_file import Damaged, from_bytes, to_bytes
 from wattfed.strategies.state import State
@@ -52,6 +52,8 @@ class Checkpoints:
                 f"{self.folder.parent}: another process writes this run; wait for it, or give "
                 "another name"
             ) from None
+        for folder in (self.folder, self.folder.parent):
+            remove_partials(folder)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from logging import WARNING
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 from torch import nn
 
@@ -25,7 +27,7 @@ from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RUN, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
-from wattfed.strategies.state import State
+from wattfed.strategies.state import State, lacks_state
 
 
 class _TargetReached(Exception):
@@ -50,6 +52,8 @@ AfterRound = Callable[[int, ArrayRecord], MetricRecord]
 
 class Engine(Protocol):
     """Runs rounds: on Flower's grid, or on the virtual clock."""
+
+    label_noise: str  # where that on its clients' labels is drawn from, for the summary
 
     def run(self, strategy: SelectingStrategy, arrays: ArrayRecord, after_round: AfterRound) -> Any:
         """All rounds that are not in the strategy's ledger yet; calls the last after each."""
@@ -76,6 +80,8 @@ class FlowerEngine:
     config : RunConfig
         The run.
     """
+
+    label_noise = "the operating system on nodes with a device or an agent, else the run's seed"
 
     def __init__(self, grid: Grid, config: RunConfig) -> None:
         self._grid = grid
@@ -139,8 +145,7 @@ def run_federation(
 def run_rounds(
     engine: Engine, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
 ) -> FederationResult:
-    """What is the same on every engine: see `run_federation`."""
-    check(config)
+    """What is the same on every engine, with a checked configuration; see `run_federation`."""
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
     task = load_task(config.task, config.data_dir)
     model = _first_model(config)
@@ -179,6 +184,9 @@ def run_rounds(
     with folder.checkpoints, suppress(_TargetReached):
         begun = go_on(folder, config, strategy, engine) if config.resume else None
         if begun is None:
+            reason = lacks_state(strategy.policy) or strategy.aggregation.lacks_state
+            if config.checkpoint_every and reason:
+                log(WARNING, "this run can never be resumed: %s", reason)
             folder.begin(config)
             after_round(0, arrays)
         else:
@@ -188,7 +196,10 @@ def run_rounds(
             show(rows[-1])
         engine.run(strategy, arrays, after_round)
     ledger = strategy.ledger
-    folder.finish(model.state_dict(), summary(config, rows, ledger))
+    told = summary(config, rows, ledger)
+    if config.label_privacy:
+        told["label_noise"] = engine.label_noise
+    folder.finish(model.state_dict(), told)
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
     return FederationResult(config, tuple(rows), ledger, folder.path)

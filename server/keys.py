@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from powerctl.durable import replace_file, sync_folder
 from powerctl.errors import InvalidInput
 
 _AUTHORITY_DAYS = 3650
@@ -93,7 +94,7 @@ class Keys:
         )
         if not key_path.exists():
             _write_secret(key_path, _secret(key, serialization.PrivateFormat.PKCS8))
-        certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        replace_file(certificate, signed.public_bytes(serialization.Encoding.PEM))
         return certificate, key_path
 
     def node(self, name: str) -> tuple[Path, Path]:
@@ -106,7 +107,7 @@ class Keys:
             key = ec.generate_private_key(ec.SECP384R1())
             _write_secret(private, _secret(key, serialization.PrivateFormat.OpenSSH))
             openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-            public.write_bytes(key.public_key().public_bytes(*openssh))
+            replace_file(public, key.public_key().public_bytes(*openssh))
         return private, public
 
     def _named(self, name: str, suffix: str) -> Path:
@@ -123,7 +124,7 @@ class Keys:
             .sign(key, hashes.SHA256())
         )
         _write_secret(self.folder / "ca.key", _secret(key, serialization.PrivateFormat.PKCS8))
-        self.authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        replace_file(self.authority, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _identifier_of(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
@@ -193,5 +194,8 @@ def _write_secret(path: Path, content: bytes) -> None:
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(path)
     except FileExistsError:
         raise InvalidInput(f"{path} exists without the file that belongs to it") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from powerctl.durable import write_output
+from powerctl.plots import png_of
 from wattfed.server.history import RoundRow
 
 
@@ -27,4 +29,4 @@ def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: P
     panels[0].set_ylabel("test accuracy")
     panels[0].legend()
     figure.suptitle(f"simulated fleet on its virtual clock, charged as {workload}", fontsize=10)
-    figure.savefig(path, dpi=120)
+    write_output(path, png_of(figure, dpi=120))

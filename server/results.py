@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from powerctl.durable import replace_file
+from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import COLUMNS, RoundRow, finite
@@ -27,8 +26,9 @@ from wattfed.strategies.state import State
 class ResultsFolder:
     """A folder of ``config.json``, ``rounds.csv``, ``reports.jsonl``, ``summary.json`` and models.
 
-    Every file is whole at any time: rounds and reports are appended after each round, the others
-    are written beside and renamed. The summary comes last: where it is, the run is finished.
+    Every file is whole at any time, also after a loss of power: rounds and reports are appended
+    after each round, the others are written beside and renamed. The summary comes last: where it
+    is, the run is finished.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ class ResultsFolder:
             for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
             self.checkpoints.clear()
-            self._write_config(config)
+            _write_json(self.path / "config.json", config.to_flower())
 
     def go_on(self, config: RunConfig, state: State) -> None:
         """Remove what came after the state of a checkpoint; write how the run goes on."""
         with self._writing():
             (self.path / "summary.json").unlink(missing_ok=True)
             self.checkpoints.cut(state)
-            self._write_config(config)
+            _write_json(self.path / "config.json", config.to_flower())
 
     def begin_round(self, server_round: int, assignments: Sequence[RoundAssignment]) -> None:
         """Who trains now; for those who look at the run while it goes on."""
@@ -77,7 +77,7 @@ class ResultsFolder:
             "began_unix_s": time.time(),
         }
         with self._writing():
-            self._write_json(self.under_way.name, asked)
+            _write_json(self.under_way, asked)
 
     def add_round(self, row: RoundRow, reports: Sequence[RoundReport]) -> None:
         """A line of the rounds so far, and one for each client's report; no limit becomes null."""
@@ -96,8 +96,9 @@ class ResultsFolder:
         """The final model and the summary."""
         with self._writing():
             self.under_way.unlink(missing_ok=True)
-            self._save("model.pt", state)
-            self._write_json("summary.json", summary)
+            with replacing(self.path / "model.pt") as file:
+                torch.save(dict(state), file)
+            _write_json(self.path / "summary.json", summary)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -106,19 +107,6 @@ class ResultsFolder:
         except OSError as error:
             raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
 
-    def _write_config(self, config: RunConfig) -> None:
-        replace_file(self.path / "config.json", _json(config.to_flower()).encode())
 
-    def _save(self, name: str, state: Mapping[str, Tensor]) -> None:
-        partial = self.path / f"{name}.partial"
-        torch.save(dict(state), partial)
-        os.replace(partial, self.path / name)
-
-    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        partial = self.path / f"{name}.partial"
-        partial.write_text(_json(content), encoding="utf-8")
-        os.replace(partial, self.path / name)
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(finite(content), indent=2) + "\n"
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    replace_file(path, (json.dumps(finite(content), indent=2) + "\n").encode())

@@ -18,6 +18,7 @@ from wattfed.server.history import RoundRow
 from wattfed.server.recorded import read_config, read_run
 from wattfed.server.results import ResultsFolder
 from wattfed.strategies.code_version import files_hash
+from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
@@ -78,6 +79,7 @@ def go_on(
         )
     try:
         engine.restore(state["engine"])
+        strategy.restore(state["strategy"], Ledger())  # a refusal leaves the folder as it is
         folder.go_on(config, state)
         recorded = read_run(folder.path)
         strategy.restore(state["strategy"], recorded.ledger)

@@ -20,11 +20,11 @@ from wattfed.server.virtual.engine import VirtualEngine
 from wattfed.strategies.run_config import RunConfig
 
 
-def check_simulation(config: RunConfig) -> int:
-    """Raise at once for what cannot be simulated; the number of clients of what can."""
+def checked(config: RunConfig) -> RunConfig:
+    """The configuration with its fleet's number of nodes; raises for what cannot be simulated."""
     check(config)
     training_workload(config.workload)
-    return len(load_fleet(config.fleet))
+    return replace(config, min_nodes=len(load_fleet(config.fleet)))
 
 
 def simulate(
@@ -56,7 +56,13 @@ def simulate(
     """
     refuse_without_main_guard()
     config = (RunConfig(workers=1) if config is None else config).changed(**options)
-    config = replace(config, min_nodes=check_simulation(config))
+    return run_checked(checked(config), on_row)
+
+
+def run_checked(
+    config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
+) -> FederationResult:
+    """As `simulate`, of a configuration from `checked`: for who checks many before the first."""
     with _unnoticed():
         return run_rounds(VirtualEngine(config, load_fleet(config.fleet)), config, on_row)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from powerctl.errors import InvalidInput
 from wattfed.strategies.held import HeldReply, Numbers
 from wattfed.strategies.robust import Krum, TrimmedMean
-from wattfed.strategies.state import State
+from wattfed.strategies.state import State, Stateful, lacks_state
 from wattfed.strategies.updates import Base, Reply, Update
 
 _NUMBER_BY_NUMBER = (FedMedian, FedTrimmedAvg)  # what they give lies among what they are given
@@ -82,10 +82,17 @@ class Aggregation:
 
     def state(self) -> State:
         """What the strategy keeps between rounds: the momentum or moments of a server optimizer."""
+        if isinstance(self.strategy, Stateful):
+            return self.strategy.state()
         return {name: value for name, value in vars(self.strategy).items() if name in _KEPT}
 
     def restore(self, state: State) -> None:
         """Go on from the state of another; raises `InvalidInput` if it is of another strategy."""
+        if reason := self.lacks_state:
+            raise InvalidInput(reason)
+        if isinstance(self.strategy, Stateful):
+            self.strategy.restore(state)
+            return
         own = self.state()
         if own.keys() != state.keys():
             raise InvalidInput(
@@ -93,6 +100,12 @@ class Aggregation:
                 f"not {', '.join(state) or 'nothing'}"
             )
         vars(self.strategy).update(state)
+
+    @property
+    def lacks_state(self) -> str:
+        """Why it cannot go on from a checkpoint; empty if it can."""
+        ours = type(self.strategy).__module__.startswith(("flwr.", "wattfed."))
+        return "" if ours else lacks_state(self.strategy)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -9,12 +9,13 @@ import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.state import Memory
 
 _LEAST = 0.1  # who never delivers keeps so much of its utility, and with it a chance to recover
 
 
 @dataclass
-class Delivery:
+class Delivery(Memory):
     """Arrays indexed by the client's number, which grow as clients appear.
 
     Errors of a client's predictions are not corrected here: devices learn from them, and their next
@@ -27,6 +28,7 @@ class Delivery:
         at 1. Who is silent, declines, or is too late to be used delivers nothing.
     """
 
+    remembers = ("share", "_asked")
     share: FloatArray = field(default_factory=lambda: np.zeros(0))
     _asked: frozenset[int] = frozenset()
 

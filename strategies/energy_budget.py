@@ -16,10 +16,11 @@ from wattfed.strategies.policy import assign, with_reserve
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.round_cost import candidate_deadlines, least_cost_by
 from wattfed.strategies.sampling import smallest
+from wattfed.strategies.state import Memory
 
 
 @dataclass
-class EnergyBudget:
+class EnergyBudget(Memory):
     """The shortest round that the budget allows, and in it the clients of most utility.
 
     The idea of FedZero (Wiesner et al., e-Energy 2024), with one global budget over predicted costs
@@ -52,6 +53,7 @@ class EnergyBudget:
         Candidate deadlines.
     """
 
+    remembers = ("_known", "_left_out", "_spent_j", "_round")
     power: str = "slack"
     round_energy_j: float = 0.0
     total_energy_j: float = np.inf

@@ -10,6 +10,7 @@ import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.state import Memory
 
 
 def statistical_utility(report: RoundReport) -> float:
@@ -27,7 +28,7 @@ def statistical_utility(report: RoundReport) -> float:
 
 
 @dataclass
-class Experience:
+class Experience(Memory):
     """Arrays indexed by the client's number, which grow as clients appear.
 
     Attributes
@@ -38,6 +39,7 @@ class Experience:
         Last finite training loss, and statistical utility; NaN if never known.
     """
 
+    remembers = ("count", "last_round", "loss", "utility")
     count: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     last_round: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     loss: FloatArray = field(default_factory=lambda: np.zeros(0))

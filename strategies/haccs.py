@@ -15,10 +15,11 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest
+from wattfed.strategies.state import Memory
 
 
 @dataclass
-class HACCS:
+class HACCS(Memory):
     """Clusters by latency and loss, the fastest in each (Wolfrath et al., HACCS, IPDPS 2022).
 
     Clients are clustered once on their label histograms, by Hellinger's distance; who comes later
@@ -44,6 +45,7 @@ class HACCS:
         At most so many.
     """
 
+    remembers = ("_known", "_centres", "_cluster")
     power: str = "slack"
     rho: float = 0.5
     apart: float = 0.3

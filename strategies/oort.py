@@ -16,6 +16,7 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest, weighted_sample
+from wattfed.strategies.state import Memory
 
 _CHOICES = {
     "explore_by": ("speed", "reward"),
@@ -25,7 +26,7 @@ _CHOICES = {
 
 
 @dataclass
-class Oort:
+class Oort(Memory):
     """Exploration and exploitation of utility under a preferred duration (Lai et al., OSDI 2021).
 
     A client's utility is its samples times the root mean square of their losses, clipped, scaled
@@ -76,6 +77,7 @@ class Oort:
         Largest share of the clients that are left out.
     """
 
+    remembers = ("_share", "_percentile", "_known", "_harvest", "_round")
     power: str = "slack"
     exploration: float = 0.9
     exploration_decay: float = 0.95

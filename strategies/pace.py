@@ -19,6 +19,7 @@ from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.round_cost import candidate_deadlines, least_cost_by
 from wattfed.strategies.sampling import smallest
 from wattfed.strategies.speed_tiers import tier_members
+from wattfed.strategies.state import Memory
 
 _TIERS = 10  # of speed, in the short list
 _STEPS = 120  # clients that the greedy searches of a round may add, over all deadlines
@@ -27,7 +28,7 @@ _SHORT = 1e6  # what a set loses for each client that it has too few
 
 
 @dataclass
-class Pace:
+class Pace(Memory):
     """Participants and deadline of the most learning for the energy and the time they take.
 
     For a deadline T, client i's round costs e_i(T): the least energy on its front that finishes
@@ -73,6 +74,7 @@ class Pace:
         Clients to search over, but at least k of each tenth.
     """
 
+    remembers = ("_known", "_delivery", "_round")
     gamma: float = 0.4
     rho_w: float = 30.0
     fairness: float = 2.0

@@ -19,6 +19,11 @@ class SelectionPolicy(Protocol):
 
     The same object serves the deployment and every simulation. Its randomness is handed in, its
     state is arrays that it owns.
+
+    A policy that learns has `state` and `restore` as well (`wattfed.strategies.state.Memory` gives
+    them to who lists what it remembers), so that a run can go on from a checkpoint. One that keeps
+    nothing from round to round is a frozen dataclass. A run with any other policy can be begun, but
+    not resumed.
     """
 
     def select(

@@ -13,10 +13,11 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.sampling import smallest, weighted_sample
+from wattfed.strategies.state import Memory
 
 
 @dataclass
-class PowerOfChoice:
+class PowerOfChoice(Memory):
     """rpow-d (Cho, Wang and Joshi, arXiv 2010.01243): d candidates by data, the k of highest loss.
 
     Candidates are drawn without replacement, in proportion to their examples. The loss is the last
@@ -31,6 +32,7 @@ class PowerOfChoice:
         Candidates; 0 takes twice the clients wanted. At least k, which is weighted sampling.
     """
 
+    remembers = ("_known",)
     power: str = "slack"
     d: int = 0
     _known: Experience = field(default_factory=Experience, init=False, repr=False)

@@ -13,10 +13,11 @@ from powerctl.modes import FloatArray, IntArray
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
+from wattfed.strategies.state import Memory
 
 
 @dataclass
-class REFL:
+class REFL(Memory):
     """Least available first, adaptive target (Abdelmoniem et al., REFL, EuroSys 2023).
 
     With mu the moving average of the rounds' durations, whoever is expected to be there now, but no
@@ -40,6 +41,7 @@ class REFL:
         K never shrinks below this share.
     """
 
+    remembers = ("_mu_s", "_away", "_left_s")
     power: str = "slack"
     alpha: float = 0.25
     avail_probability: float = 0.9

@@ -114,7 +114,7 @@ class SelectingStrategy(Strategy):
         """What it has come to between two rounds, but for the ledger; each round draws anew."""
         return {
             "policy": state_of(self.policy),
-            "aggregation": state_of(self.aggregation),
+            "aggregation": self.aggregation.state(),
             "flights": state_of_flights(self._flights.under_way),
         }
 
@@ -127,7 +127,7 @@ class SelectingStrategy(Strategy):
             If policy or aggregation are of another kind, or of other code.
         """
         restore(self.policy, state["policy"])
-        restore(self.aggregation, state["aggregation"])
+        self.aggregation.restore(state["aggregation"])
         self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
         self._rounds_before = len(ledger.entries)

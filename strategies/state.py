@@ -1,42 +1,58 @@
-"""What an object has come to, as plain values, and back: policies, aggregations, fleets.
+"""What an object has come to, as plain values, and back: policies, aggregations, what they know.
 
-The state is read into an object of the same configuration, whose attributes say what is wanted of
-each value; so nothing is constructed, or called, that a file names.
+Objects say themselves what that is. The state is read into an object of the same configuration, so
+that nothing is constructed, or called, that a file names.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
-from typing import Any
-
-import numpy as np
-from flwr.app import ArrayRecord
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from powerctl.errors import InvalidInput
 
 State = dict[str, Any]
 """Numbers, texts, None, arrays, array records, and lists, tuples, frozensets and dicts of them."""
 
-_PLAIN = (
-    *(type(None), bool, int, float, str, list, tuple, frozenset, dict),
-    *(np.generic, np.ndarray, ArrayRecord),
-)
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An object that learns, and can hand on what it has learned."""
+
+    def state(self) -> State:
+        """What it has come to; its parameters are not in it. Arrays are shared, not copied."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from the state of another; raises `InvalidInput` if it is of other kinds."""
+        ...
 
 
-def state_of(thing: object) -> State:
-    """All attributes, those of objects in them included; functions, which do not change, are not.
+class Memory:
+    """Gives an object `state` and `restore` for the attributes that it lists in `remembers`.
 
-    Of a dataclass that keeps some to itself, those alone: the others are its configuration.
-
-    Arrays are shared, not copied.
+    What such an attribute holds is a plain value, or has a state itself.
     """
-    return {
-        name: value if isinstance(value, _PLAIN) else state_of(value)
-        for name, value in _attributes(thing).items()
-    }
+
+    remembers: ClassVar[tuple[str, ...]]
+
+    def state(self) -> State:
+        """What it remembers, by name."""
+        return state_of_attributes(self, self.remembers)
+
+    def restore(self, state: State) -> None:
+        """Remember what another did; raises `InvalidInput` if that is something else."""
+        restore_attributes(self, self.remembers, state)
 
 
-def restore(thing: object, state: State) -> None:
+def state_of_attributes(thing: object, names: Sequence[str]) -> State:
+    """Some attributes of an object; of those that have a state themselves, that."""
+    values = ((name, getattr(thing, name)) for name in names)
+    return {name: v.state() if isinstance(v, Stateful) else v for name, v in values}
+
+
+def restore_attributes(thing: object, names: Sequence[str], state: State) -> None:
     """Give an object the attributes of another.
 
     Raises
@@ -44,22 +60,47 @@ def restore(thing: object, state: State) -> None:
     InvalidInput
         If it has others, as after a change of the code.
     """
-    own = _attributes(thing)
-    if own.keys() != state.keys():
+    if set(names) != state.keys():
         raise InvalidInput(
-            f"not the state of a {type(thing).__name__}, which has {', '.join(own) or 'none'}: "
+            f"not the state of a {type(thing).__name__}, which has {', '.join(names) or 'none'}: "
             f"{', '.join(state) or 'nothing'}"
         )
     for name, value in state.items():
-        if isinstance(own[name], _PLAIN):
-            object.__setattr__(thing, name, value)  # parameters are frozen, and stay equal
+        own = getattr(thing, name)
+        if isinstance(own, Stateful):
+            own.restore(value)
         else:
-            restore(own[name], value)
+            setattr(thing, name, value)
 
 
-def _attributes(thing: object) -> dict[str, Any]:
-    """Of a dataclass its fields: what it has computed from them beside is not its state."""
-    if is_dataclass(thing):
-        own = [item for item in fields(thing) if not item.init]
-        return {item.name: getattr(thing, item.name) for item in own or fields(thing)}
-    return {name: value for name, value in vars(thing).items() if not callable(value)}
+def lacks_state(thing: object) -> str:
+    """Why an object cannot go on from what it has learned; empty if it can.
+
+    A frozen dataclass says that it keeps nothing.
+    """
+    if isinstance(thing, Stateful) or _is_frozen(thing):
+        return ""
+    return (
+        f"{type(thing).__name__} does not tell what it keeps from round to round; give it state() "
+        "and restore(state), or make it a frozen dataclass if it keeps nothing"
+    )
+
+
+def state_of(thing: object) -> State:
+    """The state of an object; empty if it has none."""
+    return thing.state() if isinstance(thing, Stateful) else {}
+
+
+def restore(thing: object, state: State) -> None:
+    """Let an object go on from a state; raises `InvalidInput` if it cannot, or is another."""
+    if isinstance(thing, Stateful):
+        thing.restore(state)
+    elif reason := lacks_state(thing):
+        raise InvalidInput(reason)
+    else:
+        restore_attributes(thing, (), state)
+
+
+def _is_frozen(thing: object) -> bool:
+    parameters = getattr(type(thing), "__dataclass_params__", None)
+    return is_dataclass(thing) and parameters is not None and bool(parameters.frozen)

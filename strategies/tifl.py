@@ -14,10 +14,11 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import assign
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.speed_tiers import speed_tiers, tiers_that_fill
+from wattfed.strategies.state import Memory
 
 
 @dataclass
-class TiFL:
+class TiFL(Memory):
     """Adaptive choice of a tier, then random clients in it (Chai et al., TiFL, HPDC 2020).
 
     Every `interval` rounds, if the accuracy of the tier in use has not improved since the last
@@ -47,6 +48,14 @@ class TiFL:
         Clients whose round takes longer are dropped.
     """
 
+    remembers = (
+        "_known",
+        "_chance",
+        "_credits",
+        "_accuracy",
+        "_current",
+        "_round",
+    )
     power: str = "slack"
     tiers: int = 5
     interval: int = 10

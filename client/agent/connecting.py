@@ -8,11 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
-
-
-class AgentRefused(PowerctlError):
-    """The agent has answered with a status other than OK."""
+from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
 
 
 @contextmanager
@@ -46,7 +42,7 @@ def connect(
             raise DeviceUnavailable(
                 f"no agent answers at {address or socket}; start one: wattfed-agent serve"
             ) from None
-        raise AgentRefused(f"{code.name}: {details}") from None
+        raise Refused(f"{code.name}: {details}") from None
 
 
 def _credentials(ca_file: str, token_file: str) -> grpc.ChannelCredentials:

@@ -18,7 +18,15 @@ from typing import Any, cast
 
 from powerctl.device import Device
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import Rejection, RunBatch, RunTraining, Service, Training, Turn, Wait
+from powerctl.fulcrum.turns import (
+    RefusedRequest,
+    RunBatch,
+    RunTraining,
+    Service,
+    Training,
+    Turn,
+    Wait,
+)
 from powerctl.modes import PowerMode
 from wattfed.client.agent.jobs import Abandoned, Job
 from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
@@ -131,8 +139,8 @@ class Engine:
             if self._running == name:
                 self._doomed.add(name)
                 return
-            rejected = self._forget(name)
-        self._reject(rejected)
+            refused = self._forget(name)
+        self._refuse_each(refused)
 
     def want(self, name: str, wanted: bool = True) -> None:
         """Whether a training job has a minibatch to run."""
@@ -149,16 +157,16 @@ class Engine:
                 now_s = ticket.arrived_s = self.device.now()
                 margin_s = min(_MARGIN_S, _MARGIN_SHARE * ticket.budget_s)
                 deadline_s = now_s + ticket.budget_s - margin_s
-                rejection = self._policy.arrive(ticket.job, ticket, now_s, deadline_s)
-                if rejection is None:
+                refused = self._policy.arrive(ticket.job, ticket, now_s, deadline_s)
+                if refused is None:
                     self._waiting[ticket] = None
                     self._advance()
                     return
         if self._stopping:
             self._refuse(ticket, STOPPING, self._stopping)
         else:
-            assert rejection is not None
-            self._refuse(ticket, rejection.reason, _why(rejection.reason, ticket))
+            assert refused is not None
+            self._refuse(ticket, refused.reason, _why(refused.reason, ticket))
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Nobody waits for a request any more; False if it does not wait: it runs, or is over."""
@@ -297,7 +305,7 @@ class Engine:
 
     def _decide(self) -> Turn:
         decision = self._policy.decide(self.device.now())
-        self._reject(decision.rejected)
+        self._refuse_each(decision.refused)
         return decision.turn
 
     def _begin(self, turn: RunBatch | RunTraining) -> Callable[[], None]:
@@ -338,7 +346,7 @@ class Engine:
 
     def _end(self, turn: RunBatch | RunTraining, name: str, ran: bool, end_s: float) -> None:
         """Tell the policy that a turn is over, and carry out a removal that waited for it."""
-        rejected: tuple[Rejection, ...] = ()
+        refused: tuple[RefusedRequest, ...] = ()
         with self._wake:
             if ran:
                 self._policy.finished(turn, end_s)
@@ -347,8 +355,8 @@ class Engine:
             self._running, self._current = "", ()
             if name in self._doomed:
                 self._doomed.discard(name)
-                rejected = self._forget(name)
-        self._reject(rejected)
+                refused = self._forget(name)
+        self._refuse_each(refused)
 
     def _answer(
         self,
@@ -366,15 +374,15 @@ class Engine:
             ticket.settle(Answer(value, len(tickets), waited_s, end_s - start_s))
         self._observer.ran(name, max(len(tickets), 1), end_s - start_s, latencies_s)
 
-    def _forget(self, name: str) -> tuple[Rejection, ...]:
-        rejected = self._policy.remove(name)
+    def _forget(self, name: str) -> tuple[RefusedRequest, ...]:
+        refused = self._policy.remove(name)
         self._jobs.pop(name, None)
         self._services.pop(name, None)
         self._latencies.forget(name)
-        return rejected
+        return refused
 
-    def _reject(self, rejected: Iterable[Rejection]) -> None:
-        for _, ticket, reason in rejected:
+    def _refuse_each(self, refused: Iterable[RefusedRequest]) -> None:
+        for _, ticket, reason in refused:
             assert isinstance(ticket, Ticket)
             self._waiting.pop(ticket, None)
             self._refuse(ticket, reason, _why(reason, ticket))

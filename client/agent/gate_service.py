@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from wattfed.client.agent.holders import Holder, Holders
-from wattfed.client.agent.limits import Refused
+from wattfed.client.agent.limits import CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 
@@ -39,7 +39,7 @@ class GateService(rpc.GateServicer):
         first = await anext(requests, pb.TurnRequest())
         try:
             holder = self._holders.join(first, events.put_nowait)
-        except Refused as refused:
+        except CallRefused as refused:
             await context.abort(refused.code, refused.message)
             raise AssertionError("abort raises") from None
         reader = asyncio.create_task(self._read(requests, holder, events))
@@ -68,11 +68,11 @@ class GateService(rpc.GateServicer):
             events.put_nowait(None)
 
 
-async def _end(reader: asyncio.Task[None]) -> Refused | None:
+async def _end(reader: asyncio.Task[None]) -> CallRefused | None:
     """End the reading of a stream; the status to end it with, None if the holder has ended it."""
     stopped = not reader.done()
     reader.cancel()
     (outcome,) = await asyncio.gather(reader, return_exceptions=True)
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, CallRefused):
         return outcome
-    return Refused(grpc.StatusCode.UNAVAILABLE, "the agent stops") if stopped else None
+    return CallRefused(grpc.StatusCode.UNAVAILABLE, "the agent stops") if stopped else None

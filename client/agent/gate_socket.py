@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from wattfed.client.agent.framing import LENGTH, LONGEST, frame
 from wattfed.client.agent.holders import Holder, Holders
-from wattfed.client.agent.limits import STATUS, Refused
+from wattfed.client.agent.limits import STATUS, CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tickets import STOPPING
 
@@ -48,7 +48,7 @@ class GateSocket:
         if self._server is not None:
             self._server.close()
         for connection in list(self.connections):
-            connection.end(Refused(STATUS[STOPPING], "the agent stops"))
+            connection.end(CallRefused(STATUS[STOPPING], "the agent stops"))
 
 
 class _Connection(asyncio.Protocol):
@@ -79,17 +79,17 @@ class _Connection(asyncio.Protocol):
             while len(self._buffer) >= LENGTH.size:
                 (length,) = LENGTH.unpack_from(self._buffer)
                 if length > LONGEST:
-                    raise Refused(_INVALID, f"a frame of {length} bytes; at most {LONGEST}")
+                    raise CallRefused(_INVALID, f"a frame of {length} bytes; at most {LONGEST}")
                 end = LENGTH.size + length
                 if len(self._buffer) < end:
                     return
                 request = pb.TurnRequest.FromString(bytes(self._buffer[LENGTH.size : end]))
                 del self._buffer[:end]
                 self._hear(request)
-        except Refused as refused:
+        except CallRefused as refused:
             self.end(refused)
         except DecodeError:
-            self.end(Refused(_INVALID, "that is no TurnRequest"))
+            self.end(CallRefused(_INVALID, "that is no TurnRequest"))
 
     def pause_writing(self) -> None:
         """It does not read: then neither do we."""
@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
         """It reads again."""
         self._transport.resume_reading()
 
-    def end(self, why: Refused) -> None:
+    def end(self, why: CallRefused) -> None:
         """Say why, and hang up."""
         refusal = pb.Refusal(code=why.code.value[0], message=why.message)
         self._send(pb.TurnEvent(refused=pb.Refused(refusal=refusal)))

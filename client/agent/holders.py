@@ -20,7 +20,7 @@ from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
 from wattfed.client.agent.desk import Desk, Pending
 from wattfed.client.agent.jobs import Abandoned
-from wattfed.client.agent.limits import STATUS, Refused
+from wattfed.client.agent.limits import STATUS, CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
 
@@ -144,21 +144,21 @@ class Holders:
 
         Raises
         ------
-        Refused
+        CallRefused
             If there are too many, or it is no proper join.
         """
         if len(self._holders) >= self._most:
             message = f"{self._most} workloads use the gate already"
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+            raise CallRefused(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         try:
             holder = self._take_in(first, send)
         except InvalidInput as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         send(pb.TurnEvent(joined=pb.Joined(name=holder.name, lease_s=holder.lease_s)))
         return holder
 
     def hear(self, holder: Holder, request: pb.TurnRequest) -> None:
-        """Do what a holder asks for; raises `Refused` for what it may not ask."""
+        """Do what a holder asks for; raises `CallRefused` for what it may not ask."""
         what = request.WhichOneof("what")
         try:
             if what == "acquire":
@@ -168,7 +168,7 @@ class Holders:
             else:
                 raise InvalidInput("after the join, there are acquires and releases only")
         except InvalidInput as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
     def leave(self, holder: Holder) -> None:
         """Its connection has ended: so has its turn, and it waits for no other."""

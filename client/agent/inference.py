@@ -14,7 +14,7 @@ import grpc
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 from wattfed.client.agent import tensors
 from wattfed.client.agent.desk import Desk
-from wattfed.client.agent.limits import ByteLimit, RateLimit, Refused
+from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.models import Model
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -59,7 +59,7 @@ class InferenceService(rpc.InferenceServicer):
         """Answer one request."""
         try:
             return await self._predict(request, client_of(context), context.time_remaining())
-        except Refused as refused:
+        except CallRefused as refused:
             await context.abort(refused.code, refused.message)
             raise AssertionError("abort raises") from None
 
@@ -80,7 +80,7 @@ class InferenceService(rpc.InferenceServicer):
             try:
                 reply = await self._predict(request, client, None)
                 outcome = pb.PredictStreamReply(id=request.id, reply=reply)
-            except Refused as refused:
+            except CallRefused as refused:
                 refusal = pb.Refusal(code=refused.code.value[0], message=refused.message)
                 outcome = pb.PredictStreamReply(id=request.id, refusal=refusal)
             async with writing:
@@ -154,12 +154,12 @@ class InferenceService(rpc.InferenceServicer):
             tensors.check_inputs(inputs, model.inputs)
             budget_s = self._budget_s(model, request, remaining_s)
         except UnknownName as error:
-            raise Refused(grpc.StatusCode.NOT_FOUND, str(error)) from None
+            raise CallRefused(grpc.StatusCode.NOT_FOUND, str(error)) from None
         except InvalidInput as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         outcome = await self._desk.ask(model.name, inputs, budget_s)
         if isinstance(outcome, Refusal):
-            raise Refused.by(outcome)
+            raise CallRefused.by(outcome)
         version, outputs = outcome.value
         return pb.PredictReply(
             id=request.id,

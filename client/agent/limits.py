@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import grpc
 
+from powerctl.errors import Refused
 from wattfed.client.agent.tickets import EXPIRED, FAILED, FULL, LATE, REMOVED, STOPPING, Refusal
 
 _MOST_CLIENTS = 4096  # whose rates are remembered; of more, who has been quiet longest is forgotten
@@ -22,7 +23,7 @@ STATUS = {
 }
 
 
-class Refused(Exception):
+class CallRefused(Refused):
     """A call that is not answered: with what status, and words for people."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -31,7 +32,7 @@ class Refused(Exception):
         self.message = message
 
     @classmethod
-    def by(cls, refusal: Refusal) -> Refused:
+    def by(cls, refusal: Refusal) -> CallRefused:
         """The status of what the engine has refused."""
         return cls(STATUS.get(refusal.reason, grpc.StatusCode.UNKNOWN), refusal.message)
 
@@ -58,7 +59,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, client: str) -> None:
-        """Take a token; raises `Refused` if the client's bucket is empty."""
+        """Take a token; raises `CallRefused` if the client's bucket is empty."""
         if not self._rate_hz:
             return
         now_s = self._clock()
@@ -69,7 +70,7 @@ class RateLimit:
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
         if not taken:
-            raise Refused(
+            raise CallRefused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"more than {self._rate_hz:g} requests a second; send fewer, or raise --rate-limit",
             )
@@ -83,9 +84,9 @@ class ByteLimit:
         self._held = 0
 
     def take(self, size: int) -> None:
-        """Hold some bytes; raises `Refused` if that is too many."""
+        """Hold some bytes; raises `CallRefused` if that is too many."""
         if self._held + size > self._most:
-            raise Refused(
+            raise CallRefused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"requests of {self._most >> 20} MiB are under way already; send fewer at a time",
             )

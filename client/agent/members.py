@@ -48,9 +48,8 @@ class Member:
         self.client = client
         self._file = file
         self._model = client.task.model()
-        self._busy = threading.Lock()
+        self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for
-        self._offering = threading.Lock()
         self._is_on_disc = True
 
     @classmethod
@@ -95,7 +94,11 @@ class Member:
         """What it can do in a round; made once, however often one asks."""
         with self._offering:
             if self._offer is None or self._offer[0] != told.server_round:
+                labels = self.client.state.label_counts
                 self._offer = (told.server_round, self.client.offer(told.clock_s))
+                if self.client.state.label_counts != labels:  # told once and for all
+                    self._is_on_disc = False
+                    self.keep()
             return self._offer[1]
 
     def train(

@@ -11,8 +11,12 @@ from typing import IO
 from powerctl.device import Device, open_device
 from powerctl.devices.paced import PacedDevice
 from powerctl.devices.virtual import VirtualDevice
+from powerctl.durable import remove_partials
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from wattfed.client.agent.found_mode import KeptDevice
+
+CLIENTS = "clients"
+"""The folder of the clients' states, in the state directory."""
 
 _FOUND_MODE = "found-mode.json"
 
@@ -34,6 +38,8 @@ def claim_state(folder: Path) -> IO[str]:
         raise DeviceUnavailable(
             f"another agent uses {folder}; stop it, or give another --state-dir and --socket"
         ) from None
+    for kept in (folder, folder / CLIENTS):
+        remove_partials(kept)
     return lock
 
 

@@ -32,7 +32,7 @@ from wattfed.client.agent.holders import Holders
 from wattfed.client.agent.inference import InferenceService
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.metrics import Metrics
-from wattfed.client.agent.opening import claim_socket, claim_state, open_kept
+from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
 from wattfed.client.agent.planning import NoPlanner, Planner, model_to_plan
 from wattfed.client.agent.power import PowerService
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -100,7 +100,7 @@ class Agent:
         self._rounds = RoundsService(
             self.engine,
             self._registry,
-            state / "clients",
+            state / CLIENTS,
             self._knowledge,
             sets_modes=not settings.plan.power_w,
         )

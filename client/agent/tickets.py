@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-LATE, FULL, REMOVED = "late", "full", "removed"  # as the interleaver rejects
+LATE, FULL, REMOVED = "late", "full", "removed"  # as the interleaver refuses
 STOPPING, FAILED, EXPIRED = "stopping", "failed", "expired"
 
 

@@ -58,7 +58,8 @@ class ClientProfile:
     """One client.
 
     `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
-    of its surroundings.
+    of its surroundings. A client `is_deployed` where it is one by its own configuration, and not by
+    a fleet that the server knows.
     """
 
     client: int
@@ -68,6 +69,7 @@ class ClientProfile:
     unit: int = 0
     surroundings: Surroundings = field(default=QUIET, repr=False)
     row: int = 0
+    is_deployed: bool = False
 
     def __post_init__(self) -> None:
         if not self.link_mbit_s > 0:
@@ -92,4 +94,5 @@ def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
         limits=Limits(**limits),
         link_mbit_s=float(node_config.get("link-mbit-s", DEFAULT_LINK_MBIT_S)),
         unit=int(node_config.get("unit", client)),
+        is_deployed=True,
     )

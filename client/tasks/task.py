@@ -88,9 +88,9 @@ def client_labels(task: Task, n_clients: int, skew: str, seed: int, privacy: flo
     Parameters
     ----------
     privacy : float
-        Where it is not 0, counts carry Laplace noise of scale 1 / privacy, which makes them
-        differentially private in one example with that epsilon. It is drawn once, so that it
-        cannot be averaged away over rounds.
+        Where it is not 0, counts carry Laplace noise of scale 1 / privacy, drawn once. It is from
+        the seed, so that a simulation can be repeated: a study of what noise costs. What deployed
+        clients tell has noise of `wattfed.client.tasks.label_noise` in its place.
     """
     labels = task.train_samples().labels.numpy()
     split = client_indices(task, n_clients, skew, seed)

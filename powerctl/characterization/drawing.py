@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from powerctl.characterization.factors import Configuration
 from powerctl.characterization.results import FIRST, LATER
 from powerctl.characterization.study import Slice, Study
 from powerctl.pareto import pareto_front
+from powerctl.plots import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,7 @@ def drawn(study: Study, each: Slice) -> bytes:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+    return png_of(figure)
 
 
 def _times(axes: Axes, study: Study, each: Slice) -> None:

@@ -15,6 +15,7 @@ from powerctl.characterization.results import FIRST, LATER, METRICS
 from powerctl.characterization.statistics import spoken_number
 from powerctl.characterization.study import Slice, Study
 from powerctl.characterization.study_log import StudyLog
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 
 _COLUMNS = (  # of the tables of factors
@@ -49,18 +50,19 @@ def write_pages(
     folder: Path, name: str, title: str, text: str, pictures: Mapping[str, bytes]
 ) -> list[str]:
     """Write a Markdown text with its pictures, and the page of both; returns their paths."""
+    contents: dict[str, str | bytes] = {
+        **pictures,
+        f"{name}.html": page(title, text, pictures),
+        f"{name}.md": text,
+    }
     try:
-        for picture, content in pictures.items():
-            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
-            (folder / picture).write_bytes(content)
-        written = []
-        for ending, whole in ((".html", page(title, text, pictures)), (".md", text)):
-            path = folder / f"{name}{ending}"
-            path.write_text(whole, encoding="utf-8")
-            written.append(str(path))
+        for place in {(folder / content).parent for content in contents}:
+            place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"{folder}: cannot be written: {error.strerror}") from None
-    return written
+    for content, whole in contents.items():
+        write_output(folder / content, whole)
+    return [str(folder / f"{name}{ending}") for ending in (".html", ".md")]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 
 FORMS = ("files", "packed")
@@ -151,9 +152,7 @@ def _write(place: Path, form: str, index: Path, samples: Iterable[Sample]) -> No
             sizes.append(len(encoded))
             labels.append(int(label))
     os.sync()
-    part = index.with_suffix(".part")
-    part.write_text(json.dumps({"sizes": sizes, "labels": labels}), encoding="utf-8")
-    part.rename(index)
+    replace_file(index, json.dumps({"sizes": sizes, "labels": labels}).encode())
 
 
 def _path(folder: Path, index: int) -> Path:

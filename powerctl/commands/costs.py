@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from powerctl import console
 from powerctl.boards import Board, load_board
 from powerctl.commands.options import CostOptions, load_counted
 from powerctl.commands.tables import check_same, read_measured
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import AXES, ModeArrays, PowerMode
@@ -97,13 +99,11 @@ class Costs:
             ("power_std", values.power_std),
         ):
             columns[name] = [f"{value:.5g}" for value in column]
-        try:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(columns)
-                writer.writerows(zip(*columns.values(), strict=True))
-        except OSError as error:
-            raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        write_output(path, text.getvalue())
 
     def with_seen(self, new: Measurement) -> Costs:
         """The costs after one more measurement: exact in its mode, predicted anew in the others."""

@@ -10,7 +10,7 @@ class Account:
     """What became of a service's requests, or of a training job's wish to run.
 
     At any time, `arrived` is `settled` and what is queued or runs. For training, `arrived` and the
-    rejections stay 0 and `answered` counts minibatches.
+    refusals stay 0 and `answered` counts minibatches.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class Account:
     held: int = 0
 
     @property
-    def rejected(self) -> int:
+    def refused(self) -> int:
         """Requests refused, for whatever reason."""
         return self.rejected_late + self.rejected_full
 
     @property
     def settled(self) -> int:
         """Requests of which nothing is to come any more."""
-        return self.answered + self.rejected + self.withdrawn
+        return self.answered + self.refused + self.withdrawn

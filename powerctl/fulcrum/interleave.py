@@ -46,7 +46,7 @@ from powerctl.fulcrum.queueing import Queued, ServiceQueue, exceeds
 from powerctl.fulcrum.training_jobs import TrainingJobs
 from powerctl.fulcrum.turns import (
     Decision,
-    Rejection,
+    RefusedRequest,
     Request,
     RunBatch,
     RunTraining,
@@ -137,12 +137,12 @@ class Interleaver:
         self._claim(job.name)
         self._jobs.add(job.name, times)
 
-    def remove(self, name: str) -> tuple[Rejection, ...]:
+    def remove(self, name: str) -> tuple[RefusedRequest, ...]:
         """Forget a service or training job, its account too.
 
         Returns
         -------
-        tuple of Rejection
+        tuple of RefusedRequest
             Its queued requests, as ``"removed"``.
 
         Raises
@@ -160,7 +160,7 @@ class Interleaver:
         self._jobs.remove(name)
         left = self._queues.pop(name, None)
         waiting = [] if left is None else left.queue + left.late
-        return tuple(Rejection(name, queued.request, "removed") for queued in waiting)
+        return tuple(RefusedRequest(name, queued.request, "removed") for queued in waiting)
 
     def replan(self, services: Iterable[Service] = (), training: Iterable[Training] = ()) -> None:
         """Expect other times, batch sizes and budgets: a new power mode, or a new plan.
@@ -179,7 +179,7 @@ class Interleaver:
 
     def arrive(
         self, service: str, request: Request, now_s: float, deadline_s: float | None = None
-    ) -> Rejection | None:
+    ) -> RefusedRequest | None:
         """A request has come.
 
         Parameters
@@ -195,9 +195,9 @@ class Interleaver:
 
         Returns
         -------
-        Rejection or None
+        RefusedRequest or None
             ``"full"`` if the queue is at capacity; ``"late"`` if it could not be met even if it
-            ran next and alone (and the service rejects late ones). None if it was queued.
+            ran next and alone (and the service refuses late ones). None if it was queued.
         """
         queue, account = self._queue(service), self.accounts[service]
         if deadline_s is None:
@@ -208,12 +208,12 @@ class Interleaver:
         account.arrived += 1
         if not queue.has_room:
             account.rejected_full += 1
-            return Rejection(service, request, "full")
+            return RefusedRequest(service, request, "full")
         if queue.service.late == "reject":
             end_s = self._free_s(now_s) + queue.times.expected_s(1)
             if exceeds(end_s, deadline_s) and not self._reconsider(service, now_s):
                 account.rejected_late += 1
-                return Rejection(service, request, "late")
+                return RefusedRequest(service, request, "late")
         queue.add(request, deadline_s)
         return None
 
@@ -293,7 +293,7 @@ class Interleaver:
         """
         if self._running is not None:
             raise InvalidInput(f"{self._running.job} has the device: its turn has not finished")
-        rejected = tuple(self._give_up(now_s))
+        refused = tuple(self._give_up(now_s))
         for queue in self._queues.values():
             queue.arrivals.seen(now_s)
             queue.company.seen(now_s, self._is_there(queue))
@@ -303,7 +303,7 @@ class Interleaver:
             or self._minibatch(now_s)
             or self._other(now_s)
         )
-        return Decision(turn, rejected)
+        return Decision(turn, refused)
 
     def has_room_for_training(self, now_s: float) -> bool:
         """Whether a wanted training job would be safe to run if no request were queued.
@@ -345,8 +345,8 @@ class Interleaver:
 
     # The steps of a decision
 
-    def _give_up(self, now_s: float) -> Iterator[Rejection]:
-        """Hopeless requests: rejected, or put aside to be answered late."""
+    def _give_up(self, now_s: float) -> Iterator[RefusedRequest]:
+        """Hopeless requests: refused, or put aside to be answered late."""
         for name, queue in self._queues.items():
             hopeless = queue.take_hopeless(now_s)
             if queue.service.late == "serve":
@@ -354,7 +354,7 @@ class Interleaver:
                 continue
             self.accounts[name].rejected_late += len(hopeless)
             for queued in hopeless:
-                yield Rejection(name, queued.request, "late")
+                yield RefusedRequest(name, queued.request, "late")
 
     def _full_batch(self, now_s: float) -> RunBatch | None:
         """A batch of the planned size or more, of the most urgent service that has one."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from powerctl.errors import InvalidInput
+from powerctl.durable import write_output
 from powerctl.fulcrum.outcomes import best_choices, limits
 from powerctl.fulcrum.problems import InferAlone, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Search, Solution
 from powerctl.modes import BoolArray, FloatArray, IntArray
+from powerctl.plots import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,10 +83,7 @@ def plot_search(
     axes.legend(fontsize=8, loc="best")
     figure.draw_without_rendering()  # so that places in pixels are known
     _number(axes, x, y)
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    write_output(path, png_of(figure))
 
 
 def _measured(search: Search, modes: IntArray) -> tuple[FloatArray, FloatArray, BoolArray]:

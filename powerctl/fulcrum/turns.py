@@ -31,10 +31,10 @@ class Service:
     rate_hz : float
         Expected arrivals in a second; 0 if unknown. Corrected on line.
     late : str
-        ``"reject"``: a request that cannot be met any more is rejected. ``"serve"``: it is
+        ``"reject"``: a request that cannot be met any more is refused. ``"serve"``: it is
         answered late, when that endangers no other.
     capacity : int
-        Most requests queued; one more is rejected.
+        Most requests queued; one more is refused.
     weight : float
         How many measurements `time_s` is worth; below 1 for a guess.
 
@@ -119,7 +119,7 @@ class Wait:
 Turn = RunBatch | RunTraining | Wait
 
 
-class Rejection(NamedTuple):
+class RefusedRequest(NamedTuple):
     """A request that will not be answered.
 
     Its reason: ``"late"`` (cannot be met), ``"full"`` (the queue) or ``"removed"`` (the service).
@@ -134,4 +134,4 @@ class Decision(NamedTuple):
     """Whose turn it is, and the requests given up at that moment."""
 
     turn: Turn
-    rejected: tuple[Rejection, ...] = ()
+    refused: tuple[RefusedRequest, ...] = ()

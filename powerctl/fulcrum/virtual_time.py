@@ -13,7 +13,7 @@ from numpy.random import Generator
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.durations import BatchTimes
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import Rejection, Request, RunBatch, RunTraining, Wait
+from powerctl.fulcrum.turns import RefusedRequest, Request, RunBatch, RunTraining, Wait
 
 
 class Execution:
@@ -62,8 +62,8 @@ class ServiceRecord:
     ----------
     requests, answered, within : int
         That came; that were answered; that were answered within their budget.
-    rejected : int
-        That were refused, as late or because the queue was full.
+    refused : int
+        As late or because the queue was full.
     latency_s : tuple of float
         Of those answered, in the order of their answers.
     batches : int
@@ -75,7 +75,7 @@ class ServiceRecord:
     requests: int
     answered: int
     within: int
-    rejected: int
+    refused: int
     latency_s: tuple[float, ...]
     batches: int
     busy_s: float
@@ -212,7 +212,7 @@ class _Replay:
             if self._now_s >= self._duration_s and not self._busy_s:
                 self._stop_training()
             decision = self._policy.decide(self._now_s)
-            self._drop(decision.rejected)
+            self._drop(decision.refused)
             turn = decision.turn
             if isinstance(turn, Wait):
                 if not self._wait(turn.until_s):
@@ -255,13 +255,13 @@ class _Replay:
         while self._next is not None and self._next[0] <= end_s:
             at_s, service, number = self._next
             self._arrived_s[service, number] = at_s
-            rejection = self._policy.arrive(service, number, at_s)
-            self._drop(() if rejection is None else (rejection,))
+            refused = self._policy.arrive(service, number, at_s)
+            self._drop(() if refused is None else (refused,))
             self._next = next(self._trace, None)
 
-    def _drop(self, rejected: Iterable[Rejection]) -> None:
-        for rejection in rejected:
-            del self._arrived_s[rejection.service, rejection.request]
+    def _drop(self, refused: Iterable[RefusedRequest]) -> None:
+        for one in refused:
+            del self._arrived_s[one.service, one.request]
 
     def _record(self) -> Record:
         accounts = self._policy.accounts
@@ -270,7 +270,7 @@ class _Replay:
                 requests=accounts[name].arrived,
                 answered=accounts[name].answered,
                 within=accounts[name].within,
-                rejected=accounts[name].rejected_late + accounts[name].rejected_full,
+                refused=accounts[name].refused,
                 latency_s=tuple(latency_s),
                 batches=accounts[name].turns,
                 busy_s=self._busy_s[name],

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray
 from powerctl.pagoda.rooflines import Rooflines, fit_energy
@@ -146,10 +147,7 @@ class Ceilings:
     def save(self, path: str | Path) -> None:
         """Write as JSON, for `load_ceilings`."""
         text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1)
-        try:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+        write_output(path, text + "\n")
 
     @staticmethod
     def _columns(runs: Sequence[KernelRun]) -> tuple[FloatArray, FloatArray, FloatArray]:

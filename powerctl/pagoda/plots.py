@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from powerctl.errors import InvalidInput
+from powerctl.durable import write_output
 from powerctl.modes import FloatArray
 from powerctl.pagoda.rooflines import Rooflines
-from powerctl.plots import plain_ticks
+from powerctl.plots import plain_ticks, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,10 +125,7 @@ def plot_rooflines(
         plain_ticks(axes.yaxis, *axes.get_ylim())
     _legends(left, right, names, any(point.measured for point in points))
     figure.suptitle(title, fontsize=11)
-    try:
-        figure.savefig(path, dpi=150, format="png")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    write_output(path, png_of(figure, dpi=150))
 
 
 _FIELDS = tuple(Rooflines.__dataclass_fields__)

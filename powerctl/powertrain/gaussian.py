@@ -22,7 +22,7 @@ from powerctl.bottleneck import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
-from powerctl.powertrain.posterior import Columns, fit_posterior, one_blas_thread
+from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior, one_blas_thread
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
@@ -92,11 +92,7 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
             Of the workload on the board.
         """
         _check(table)
-        if self.kind not in ("train", "infer"):
-            raise InvalidInput(f"kind is 'train' or 'infer', not {self.kind!r}")
-        self.board_ = load_board(self.board, self.l4t)
-        self.references_ = self._references()
-        self.batched_ = table.batch_size is not None
+        self._begin(table)
         sizes = self._sizes(table.batch_size, len(table))
         prior = prior_for(self.board_, self.kind, self.batched_, self.references_)
         if self.expected is not None:
@@ -105,10 +101,24 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         columns = Columns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
-        self.table_ = table
         with one_blas_thread():
             self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
         return self
+
+    def take_fitted(self, table: MeasurementTable, posterior: Posterior) -> GaussianPredictor:
+        """Be as another was that has been fitted to a table, without fitting; as from a file."""
+        self._begin(table)
+        self.posterior_ = posterior
+        return self
+
+    def _begin(self, table: MeasurementTable) -> None:
+        """All that is known before a fit."""
+        if self.kind not in ("train", "infer"):
+            raise InvalidInput(f"kind is 'train' or 'infer', not {self.kind!r}")
+        self.board_ = load_board(self.board, self.l4t)
+        self.references_ = self._references()
+        self.batched_ = table.batch_size is not None
+        self.table_ = table
 
     @property
     def loo_error_pct_(self) -> tuple[float, float]:

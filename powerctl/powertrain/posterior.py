@@ -8,6 +8,7 @@ likelihood, and a measurement that none of it explains counts less (a Student-t 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -20,10 +21,11 @@ from threadpoolctl import ThreadpoolController
 
 from powerctl.bottleneck import minibatch_cost
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import FloatArray, ModeArrays
+from powerctl.modes import AXES, FloatArray, ModeArrays
 from powerctl.powertrain.prior import Prior
 from powerctl.powertrain.process import (
     Deviations,
+    Places,
     Rows,
     along_directions,
     correlations,
@@ -180,6 +182,44 @@ class Posterior:
     @property
     def _values(self) -> FloatArray:
         return np.concatenate([self.log_values, self.factors])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was fitted, but for prior and deviations, by name; for a file."""
+        rows, base, slopes = self._measured
+        return {
+            **{name: getattr(self, name) for name in _FITTED},
+            **{f"places_{i}": values for i, values in enumerate(rows.places.values)},
+            **{f"at_{i}": at for i, at in enumerate(rows.places.at)},
+            **{f"solved_{i}": values for i, values in enumerate(self._solved)},
+            "directions": rows.directions,
+            "shares": rows.shares,
+            "base": base,
+            "slopes": slopes,
+        }
+
+    @classmethod
+    def of_arrays(
+        cls, prior: Prior, deviations: Deviations, arrays: Mapping[str, NDArray[Any]]
+    ) -> Posterior:
+        """The posterior of what `arrays` gave; raises `KeyError` if something is missing."""
+        axes = range(len(AXES) + 1)  # and the batch size
+        where = Places(
+            tuple(arrays[f"places_{i}"] for i in axes), tuple(arrays[f"at_{i}"] for i in axes)
+        )
+        rows = Rows(where, arrays["directions"], arrays["shares"])
+        return cls(
+            prior=prior,
+            deviations=deviations,
+            **{name: arrays[name] for name in _FITTED},
+            _measured=_Linear(rows, arrays["base"], arrays["slopes"]),
+            _solved=[arrays[f"solved_{i}"] for i in range(len(rows.directions))],
+        )
+
+
+_FITTED = (
+    *("log_values", "factors", "variances", "outliers", "loo_error"),
+    *("_weights", "_unsure"),
+)
 
 
 def fit_posterior(

@@ -21,6 +21,7 @@ import numpy as np
 
 from powerctl.boards import Board, load_board
 from powerctl.bottleneck import Hardware, Signature
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.process import Deviations
@@ -162,26 +163,33 @@ def write_reference(reference: Reference, path: Path) -> None:
         lines += ["", f"[{name}]", *(f"{key} = {_toml(v)}" for key, v in data[name].items())]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if packed is not None:
-            path.with_suffix(".npz").write_bytes(packed)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    if packed is not None:
+        write_output(path.with_suffix(".npz"), packed)
+    write_output(path, "\n".join(lines) + "\n")
 
 
-def contents_of(reference: Reference) -> tuple[dict[str, Any], bytes | None]:
-    """A reference as plain values for a file, and its residual packed."""
+def contents_of(
+    reference: Reference, *, exact: bool = False
+) -> tuple[dict[str, Any], bytes | None]:
+    """A reference as plain values for a file, and its residual packed.
+
+    The residual is kept to four digits; where it has more and must be `exact`, in full.
+    """
     data = {f.name: getattr(reference, f.name) for f in fields(Reference) if f.name != "residual"}
     data |= {name: asdict(data[name]) for name in _PARTS}
     if reference.residual is None:
         return data, None
+    whole = {name: getattr(reference.residual, name) for name in ("smooth", "spikes")}
+    short = {name: values.astype(np.float16) for name, values in whole.items()}
+    is_whole = all(np.array_equal(short[name], values) for name, values in whole.items())
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
         l4t=reference.residual.l4t,
         batch_sizes=reference.residual.batch_sizes,
-        smooth=reference.residual.smooth.astype(np.float16),
-        spikes=reference.residual.spikes.astype(np.float16),
+        **(short if is_whole or not exact else whole),
     )
     return data, buffer.getvalue()
 

@@ -1,7 +1,7 @@
-"""Fitted predictors as files: what they were fitted to, as JSON that any version can check.
+"""Fitted predictors as files: what was fitted, and to what, as JSON that any version can check.
 
-A file holds the parameters, the references and the measurements; loading fits again, which takes a
-fraction of a second and gives the same predictor.
+A file holds the parameters, the references, the measurements, and the posterior to the last bit;
+loading fits nothing, so that later versions predict from a file what this one does.
 """
 
 from __future__ import annotations
@@ -9,23 +9,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from powerctl.bottleneck import Signature
+from powerctl.bottleneck import Hardware, Signature
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, ModeArrays
 from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.posterior import Posterior
+from powerctl.powertrain.prior import Prior
+from powerctl.powertrain.process import Deviations
 from powerctl.powertrain.reference import contents_of, reference_of
 
 FORMAT = "powerctl-predictor"
-VERSION = 1
+VERSION = 2  # another one whenever the cost model or the process's kernels are changed
+_FITTED_FROM = 2  # older files hold what to fit to, and not what was fitted
 
 _PARAMETERS = ("board", "l4t", "kind", "batch_size")
+_LOG = logging.getLogger("powerctl")
 
 
 def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
@@ -36,7 +44,7 @@ def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
     content["expected"] = None if expected is None else asdict(expected)
     content["references"] = []
     for reference in predictor.references_:
-        data, packed = contents_of(reference)
+        data, packed = contents_of(reference, exact=True)
         coded = None if packed is None else base64.b64encode(packed).decode()
         content["references"].append({"data": data, "residual": coded})
     content["table"] = {
@@ -46,15 +54,15 @@ def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
         "time_s": table.time_s.tolist(),
         "power_w": table.power_w.tolist(),
     }
+    content["posterior"] = _content_of(predictor.posterior_)
     whole = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
-    try:
-        Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    write_output(path, json.dumps(whole, indent=1) + "\n")
 
 
 def load_predictor(path: str | Path) -> GaussianPredictor:
-    """Read a predictor that `save_predictor` wrote, fitted as it was.
+    """Read a predictor that `save_predictor` wrote, as it was.
+
+    A file of version 1 is fitted again, and the log says so.
 
     Raises
     ------
@@ -69,9 +77,10 @@ def load_predictor(path: str | Path) -> GaussianPredictor:
         raise InvalidInput(f"{path}: not a predictor, or damaged; fit it again") from None
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise InvalidInput(f"{path}: not a predictor; make one with: powerctl fit")
-    if whole.get("version") != VERSION:
+    version = whole.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise InvalidInput(
-            f"{path}: of version {whole.get('version')}, this powerctl reads {VERSION}; upgrade it"
+            f"{path}: of version {version}, this powerctl reads 1 to {VERSION}; upgrade it"
         )
     content = whole.get("content")
     if not isinstance(content, dict) or whole.get("sha256") != _digest(content):
@@ -90,7 +99,47 @@ def load_predictor(path: str | Path) -> GaussianPredictor:
         references=references,
         expected=None if expected is None else Signature(**expected),
     )
-    return predictor.fit(_table(content["table"]))
+    table = _table(content["table"])
+    if version >= _FITTED_FROM:
+        return predictor.take_fitted(table, _posterior(content["posterior"]))
+    _LOG.warning(
+        "%s: of version %s, which does not keep what was fitted: it is fitted again; save it anew",
+        *(path, version),
+    )
+    return predictor.fit(table)
+
+
+def _content_of(posterior: Posterior) -> dict[str, Any]:
+    prior = posterior.prior
+    return {
+        "hardware": asdict(prior.hardware),
+        "signature": asdict(prior.signature),
+        "names": prior.names,
+        "deviations": asdict(posterior.deviations),
+        "arrays": _packed(
+            {"mean": prior.mean, "covariance": prior.covariance, **posterior.arrays()}
+        ),
+    }
+
+
+def _posterior(content: dict[str, Any]) -> Posterior:
+    with np.load(BytesIO(base64.b64decode(content["arrays"])), allow_pickle=False) as file:
+        arrays = dict(file)
+    prior = Prior(
+        Hardware(**content["hardware"]),
+        Signature(**content["signature"]),
+        tuple(content["names"]),
+        arrays.pop("mean"),
+        arrays.pop("covariance"),
+    )
+    return Posterior.of_arrays(prior, Deviations(**content["deviations"]), arrays)
+
+
+def _packed(arrays: dict[str, Any]) -> str:
+    """Arrays as text, to the last bit: base64 of an ``.npz`` archive."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _table(columns: dict[str, Any]) -> MeasurementTable:

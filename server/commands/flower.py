@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -27,15 +26,14 @@ def flower(**options: Any) -> None:
 
     from powerctl.plugins import absolute
     from wattfed.server.flower_run import run_on_flower
-    from wattfed.server.simulation import check_simulation
+    from wattfed.server.simulation import checked
     from wattfed.strategies.run_config import RunConfig
 
     for key in ("out_dir", "data_dir", "start_from"):  # the apps run in other folders
         options[key] = str(Path(options[key]).resolve()) if options[key] else ""
     for key in ("task", "workload", "fleet", "strategy", "aggregation"):
         options[key] = absolute(options[key])
-    config = RunConfig(**options)
-    n_clients = check_simulation(config)
+    config = checked(RunConfig(**options))
     app_dir = Path(__file__).resolve().parents[2]
-    run_on_flower(app_dir, n_clients, replace(config, min_nodes=n_clients).to_flower())
+    run_on_flower(app_dir, config.min_nodes, config.to_flower())
     click.echo(f"results: {Path(config.out_dir) / config.run_name}")

@@ -42,15 +42,12 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
-    from wattfed.server.simulation import check_simulation
-    from wattfed.server.simulation import simulate as run_simulation
+    from wattfed.server.simulation import checked, run_checked
     from wattfed.strategies.run_config import RunConfig
 
     ours = RunConfig(**options)
-    configs = [ours, *(_baseline(ours, text) for text in against)]
-    for config in configs:
-        check_simulation(config)
-    results = [_with_progress(config, run_simulation, quiet=as_json) for config in configs]
+    configs = [checked(c) for c in (ours, *(_baseline(ours, text) for text in against))]
+    results = [_with_progress(config, run_checked, quiet=as_json) for config in configs]
     _finish(results, ours.target_accuracy or _COMPARED_AT, as_json)
 
 

@@ -13,7 +13,7 @@ from powerctl.errors import InvalidInput, PowerctlError
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.federation import NoClients
-from wattfed.server.simulation import check_simulation, simulate
+from wattfed.server.simulation import checked, run_checked
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -25,9 +25,9 @@ class Finished(NamedTuple):
     failure: str = ""
 
 
-def check_comparison(comparison: Comparison) -> int:
-    """Raise at once for what cannot be simulated; the number of clients of the fleet."""
-    return max(check_simulation(config) for config in comparison.runs())
+def checked_runs(comparison: Comparison) -> list[RunConfig]:
+    """All runs of a comparison; raises for what cannot be simulated before the first begins."""
+    return [checked(config) for config in comparison.runs()]
 
 
 def run_comparison(
@@ -63,9 +63,9 @@ def run_comparison(
     InvalidInput
         Naming the runs that failed, when all others are done.
     """
-    n_clients = check_comparison(comparison)
-    with folder.begun(comparison, n_clients) as whole:
-        configs = [folder.placed(config) for config in comparison.runs()]
+    runs = checked_runs(comparison)
+    with folder.begun(comparison, max(run.min_nodes for run in runs)) as whole:
+        configs = [folder.placed(config) for config in runs]
         missing = [config for config in configs if not folder.finished(config)]
         on_begin(len(configs), len(configs) - len(missing))
         failed = []
@@ -99,7 +99,7 @@ def _ended(configs: list[RunConfig], jobs: int) -> Iterator[Finished]:
 
 def _run(config: RunConfig) -> Finished:
     try:
-        result = simulate(config)
+        result = run_checked(config)
     except NoClients as error:  # a result too
         return Finished(config, outcome=str(error))
     except PowerctlError as error:

@@ -37,6 +37,8 @@ class VirtualEngine:
         All clients.
     """
 
+    label_noise = "the run's seed"
+
     def __init__(self, config: RunConfig, fleet: Fleet) -> None:
         join_run(_RUN_ID)
         self._config = config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.modes import PowerMode
 from powerctl.profile_log import LogHeader, ProfileLog
 from powerctl.profiler import Procedure, ProfiledMode
+from tests.full_disc import largest_file
 
 BOARD = load_board("orin-agx")
 HEADER = LogHeader("orin-agx", "34.1", "resnet18-train", "train", "twin:orin-agx", Procedure(), 1.5)
@@ -213,15 +213,14 @@ def test_a_device_file_is_refused():
 
 
 def test_a_write_that_does_not_fit_is_said_and_taken_back(path):
-    """A limit on the size of files stands for the full disc: part of the line fits."""
-    content, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    """Part of the line fits."""
+    content = path.read_bytes()
     with ProfileLog.open(path, HEADER) as log:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) + 50, limits[1]))
-        try:
-            with pytest.raises(InvalidInput, match="cannot be written: the disc is full"):
-                log.append(entry(3))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        with (
+            largest_file(len(content) + 50),
+            pytest.raises(InvalidInput, match="cannot be written: the disc is full"),
+        ):
+            log.append(entry(3))
         assert path.read_bytes() == content
         log.append(entry(4))
     assert ProfileLog.read(path).entries[3:] == (entry(4),)

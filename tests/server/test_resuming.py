@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -20,6 +18,7 @@ from flwr.app import ArrayRecord
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.fleets import WILD
+from tests.full_disc import largest_file
 from wattfed.client.app import app as client_app
 from wattfed.client.fleet import load_fleet
 from wattfed.server.checkpoint_file import from_bytes, to_bytes
@@ -30,6 +29,7 @@ from wattfed.server.recorded import read_config
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
 from wattfed.strategies.catalogue import aggregation_names, policy_names
+from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
@@ -100,6 +100,27 @@ def test_every_policy_and_every_aggregation_goes_on(config, whole, strategy, agg
     assert results(go_on(broken).folder) == whole(**options)
 
 
+class Forgetful:
+    """Somebody's policy that learns, and says nothing of it."""
+
+    def select(self, offers, k, server_round, rng):
+        return RandomSelection().select(offers, k, server_round, rng)
+
+    def observe(self, reports):
+        self.seen = len(reports)
+
+
+def test_a_policy_that_does_not_tell_what_it_keeps_runs_but_is_not_resumed(
+    config, monkeypatch, caplog
+):
+    monkeypatch.setattr("wattfed.server.federation.make_policy", lambda config: Forgetful())
+    kept = results(simulate(config).folder)
+    assert "never be resumed: Forgetful does not tell what it keeps" in caplog.text
+    with pytest.raises(InvalidInput, match="run: cannot go on: Forgetful does not tell .* state()"):
+        go_on(replace(config, rounds=9))
+    assert results(Path(config.out_dir) / "run") == kept
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -131,8 +152,11 @@ def test_kill_9_in_mid_run(config, whole, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "run" / "summary.json").exists()
+    for name in ("round.json", "checkpoints/round-0005.npz"):  # as a kill at that moment leaves
+        (tmp_path / "run" / f"{name}.0123abcd.partial").write_bytes(b"half")
     done = CliRunner().invoke(cli, [*command, "--resume"])
     assert done.exit_code == 0, done.output
+    assert not list((tmp_path / "run").rglob("*.partial"))
     assert results(tmp_path / "run") == whole(rounds=40)
 
 
@@ -202,21 +226,10 @@ def test_a_finished_run_is_as_it_was_also_if_it_ended_with_its_target(config):
     assert results(finished.folder) == kept
 
 
-@contextmanager
-def largest_file(size):
-    """As a disc with little room left: files cannot grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_where_the_disc_has_no_room_for_a_checkpoint_the_run_goes_on(config, whole, caplog):
     config = replace(config, task="digits")
     break_off(config, after=3)
-    with largest_file(100_000):
+    with largest_file(83_000):  # room for the model, not for the checkpoint with it
         result = go_on(config)
     assert results(result.folder) == whole(task="digits")
     assert checkpoints(result.folder) == ["round-0000.npz", "round-0002.npz"]

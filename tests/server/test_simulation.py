@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.client.tasks.evaluation import evaluate
 from wattfed.client.tasks.task import load_task
+from wattfed.server.cli import cli
 from wattfed.server.federation import NoClients
 from wattfed.server.recorded import read_run
 from wattfed.server.simulation import simulate
@@ -136,3 +138,21 @@ def test_a_fleet_that_cannot_train_is_said_at_the_end_and_saved(tmp_path):
 def test_wrong_input_is_named_before_anything_runs(config, changes, error, message):
     with pytest.raises(error, match=message):
         simulate(replace(config, **changes))
+
+
+@pytest.mark.parametrize("command", [["simulate"], ["simulate", "--against", "random:maxn"]])
+def test_a_configuration_is_checked_once_before_the_first_run(command, tmp_path, monkeypatch):
+    from wattfed.server import federation, simulation
+
+    seen = []
+
+    def check(config):
+        assert not list(tmp_path.iterdir())
+        seen.append(config.run_name)
+        federation.check(config)
+
+    monkeypatch.setattr(simulation, "check", check)
+    options = ["--out-dir", str(tmp_path), "--rounds", "1", "--task", "noop", "--json"]
+    done = CliRunner().invoke(cli, [*command, *options])
+    assert done.exit_code == 0, done.output
+    assert len(seen) == len(set(seen)) == 1 + command.count("--against")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from io import TextIOWrapper
+from io import StringIO
 from pathlib import Path
 
+from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import REPLACED, Comparison
@@ -106,28 +105,15 @@ def _write(
     )
     _write_tables(folder, measures)
     path = folder / "report.html"
-    with _replacing(path) as file:
-        file.write(render(content))
+    write_output(path, render(content))
     return path
 
 
 def _write_tables(folder: Path, measures: Sequence[RunMeasures]) -> None:
     rows = [asdict(measure) for measure in measures]
-    with _replacing(folder / "runs.jsonl") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    with _replacing(folder / "runs.csv") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIOWrapper]:
-    """A file that takes the place of an older one once it is whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror}") from None
+    write_output(folder / "runs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    table = StringIO()
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_output(folder / "runs.csv", table.getvalue())

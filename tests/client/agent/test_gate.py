@@ -6,12 +6,12 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from powerctl.errors import InvalidInput
+from powerctl.errors import DeviceUnavailable, InvalidInput
 from tests.client.agent.conftest import TIMEOUT_S, process
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.gate import Gate, GateUnavailable, LeaseExceeded, NoGate, TurnRefused, find_gate
+from wattfed.client.gate import Gate, LeaseExceeded, NoGate, TurnRefused, find_gate
 
 HOLD = """
 import sys, time
@@ -110,7 +110,7 @@ def test_a_gate_finds_an_agent_that_has_started_again(start, settings):
 
 def test_without_an_agent_a_gate_says_how_to_start_one(tmp_path):
     gate = Gate(socket=str(tmp_path / "none.sock"), patience_s=0.0)
-    with pytest.raises(GateUnavailable, match="wattfed-agent serve"), gate.minibatch("infer"):
+    with pytest.raises(DeviceUnavailable, match="wattfed-agent serve"), gate.minibatch("infer"):
         pass
     assert isinstance(find_gate(socket=str(tmp_path / "none.sock")), NoGate)
 

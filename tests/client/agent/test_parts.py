@@ -29,7 +29,7 @@ from wattfed.client.agent import tensors
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.limits import ByteLimit, RateLimit, Refused
+from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
@@ -77,7 +77,7 @@ def test_a_bucket_fills_again_and_quiet_clients_are_forgotten():
     limit = RateLimit(10, burst=2, clock=lambda: now[0])
     for _ in range(2):
         limit.take("a")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(CallRefused) as caught:
         limit.take("a")
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     now[0] = 0.1
@@ -90,7 +90,7 @@ def test_a_bucket_fills_again_and_quiet_clients_are_forgotten():
 def test_bytes_under_way_are_limited_and_given_back():
     limit = ByteLimit(100)
     limit.take(60)
-    with pytest.raises(Refused):
+    with pytest.raises(CallRefused):
         limit.take(60)
     limit.give_back(60)
     limit.take(60)

@@ -19,6 +19,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.sysfs import Sysfs
+from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import settings as board_settings
 from wattfed.client.agent import tensors
 from wattfed.client.agent.metrics import Metrics
@@ -29,7 +30,7 @@ from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.gate import Gate, LeaseExceeded
 from wattfed.client.local import LocalClient
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.task import client_labels, load_task
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import (
@@ -139,11 +140,12 @@ def test_a_full_disc_loses_no_update_and_no_account_and_is_named(agent, rounds, 
     first, _ = trained(rounds)
     (state,) = states.glob("*.json")
     kept = json.loads(state.read_text())["spent_j"]
-    Path(f"{state}.partial").symlink_to("/dev/full")
-    second, arrays = trained(rounds, 2)
+    with largest_file(50):
+        second, arrays = trained(rounds, 2)
     assert second.minibatches == 12 and arrays
     assert json.loads(state.read_text())["spent_j"] == kept
-    assert f"{state}: No space left on device" in caplog.text
+    assert f"{state}: File too large" in caplog.text
+    assert list(states.iterdir()) == [state]
     third, _ = trained(rounds, 3)
     spent_j = sum(report.energy_j for report in (first, second, third))
     assert json.loads(state.read_text())["spent_j"] == pytest.approx(spent_j)
@@ -158,11 +160,12 @@ def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_
     start, settings
 ):
     node = {**NODE, "energy-budget-j": 900.0}
-    obstacle = Path(settings.state_dir) / "clients" / "7-0.json.partial"
-    obstacle.mkdir(parents=True)
+    obstacle = Path(settings.state_dir) / "clients" / "7-0.json"
     first = start(settings)
     with first.channel() as channel:
         stub = rpc.RoundsStub(channel)
+        left_j(stub, node)
+        obstacle.mkdir()
         report, _ = trained(stub, node=node)
         for run in range(9):
             left_j(stub, {**NODE, "run-id": f"other-{run}"})
@@ -171,6 +174,25 @@ def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_
     first.close()
     with start(settings).channel() as channel:
         assert left_j(rpc.RoundsStub(channel), node) == pytest.approx(900 - report.energy_j)
+
+
+def labels_told(channel, run):
+    private = replace(CONFIGURED, label_privacy=0.1)
+    query = message("query", node={**NODE, "run-id": run}, configured=private)
+    return decode(
+        RoundOffer, answer(rpc.RoundsStub(channel), query).config_records[CONFIG]
+    ).label_counts
+
+
+def test_noise_on_labels_is_drawn_once_a_run_and_outlives_the_agent(start, settings):
+    exact = client_labels(load_task("digits"), 5, CONFIGURED.split, CONFIGURED.seed, 0.0)[0]
+    first = start(settings)
+    with first.channel() as channel:
+        told = labels_told(channel, "7")
+        assert labels_told(channel, "7") == told != tuple(exact)
+    first.close()
+    with start(settings).channel() as channel:
+        assert labels_told(channel, "7") == told != labels_told(channel, "8")
 
 
 def test_the_deadline_ends_a_round_and_a_second_one_goes_on(rounds):

@@ -226,6 +226,16 @@ def test_a_second_agent_of_a_state_directory_is_told_so(tmp_path):
         claim_state(tmp_path)
 
 
+def test_what_a_killed_agent_has_half_written_goes_when_the_next_one_starts(tmp_path):
+    (tmp_path / "clients").mkdir()
+    for name in ("found-mode.json", "clients/7-0.json"):
+        (tmp_path / name).write_text("{}")
+        (tmp_path / f"{name}.0123abcd.partial").write_text("{")
+    with claim_state(tmp_path):
+        kept = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert kept == {"lock", "found-mode.json", "clients/7-0.json"}
+
+
 def test_tcp_without_tls_or_with_a_token_that_others_may_read_is_no_setting(tls):
     from wattfed.client.agent.security import read_tokens
 

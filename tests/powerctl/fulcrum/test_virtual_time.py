@@ -116,7 +116,7 @@ def test_accounts_add_up_under_any_load(plan, seed, variation, capacity):
         account, served = policy.accounts[name], record.services[name]
         assert account.arrived == account.settled == len(trace) == served.requests
         assert account.answered == len(served.latency_s) == served.answered
-        assert served.missed == served.requests - served.within >= served.rejected
+        assert served.missed == served.requests - served.within >= served.refused
         assert policy.queued(name) == 0
     batches = [turn for _, turn in policy.turns if isinstance(turn, RunBatch)]
     assert len(batches) == sum(s.batches for s in record.services.values())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickletools
 from pathlib import Path
@@ -43,7 +44,7 @@ def assert_same(
 ) -> None:
     pairs = zip(one.predict(modes, batch_size), other.predict(modes, batch_size), strict=True)
     for values, others in pairs:
-        np.testing.assert_allclose(values, others, rtol=1e-6)
+        np.testing.assert_array_equal(values, others)
 
 
 def rewritten(path: Path, **changes: object) -> None:
@@ -75,14 +76,45 @@ def test_residuals_of_references_travel_with_it(own_reference, mobilenet, tmp_pa
         assert_same(predictor, plain, mobilenet.modes)
 
 
-def test_residuals_that_were_never_on_disc_are_kept_to_four_digits(
+def test_residuals_that_were_never_on_disc_are_kept_to_the_last_bit(
     own_reference, mobilenet, tmp_path
 ):
     predictor = GaussianPredictor(references=(own_reference,)).fit(some(mobilenet))
     predictor.save(tmp_path / "p.json")
-    modes, loaded = mobilenet.modes, load_predictor(tmp_path / "p.json")
-    for one, other in zip(predictor.predict(modes), loaded.predict(modes), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3)
+    assert_same(predictor, load_predictor(tmp_path / "p.json"), mobilenet.modes)
+
+
+def test_covariances_and_errors_are_the_same_too(fitted, saved, mobilenet):
+    loaded, modes = load_predictor(saved), mobilenet.modes.take(np.arange(0, 500, 20))
+    for one, other in zip(fitted.covariance(modes), loaded.covariance(modes), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.loo_error_pct_ == fitted.loo_error_pct_
+
+
+def test_loading_fits_nothing(fitted, saved, mobilenet, monkeypatch):
+    def fit_posterior(*given):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr("powerctl.powertrain.gaussian.fit_posterior", fit_posterior)
+    assert_same(fitted, load_predictor(saved), mobilenet.modes)
+    with pytest.raises(AssertionError, match="fitted again"):
+        GaussianPredictor(references=()).fit(some(mobilenet))
+
+
+def test_a_file_of_version_1_is_fitted_again_and_says_so_once(fitted, saved, mobilenet, caplog):
+    whole = json.loads(saved.read_text())
+    del whole["content"]["posterior"]
+    text = json.dumps(whole["content"], sort_keys=True)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    saved.write_text(json.dumps(whole | {"version": 1, "sha256": sha256}))
+    loaded = load_predictor(saved)
+    assert_same(fitted, loaded, mobilenet.modes)
+    (record,) = caplog.records
+    assert "mobilenet.json: of version 1, which does not keep what was" in record.message
+    caplog.clear()
+    loaded.save(saved)
+    assert_same(fitted, load_predictor(saved), mobilenet.modes)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -158,8 +190,8 @@ def test_content_and_checksum_belong_together(saved, changes):
 
 
 def test_a_file_of_a_newer_version_asks_to_upgrade(saved):
-    rewritten(saved, version=2)
-    with pytest.raises(InvalidInput, match=r"mobilenet.json: of version 2.*upgrade"):
+    rewritten(saved, version=3)
+    with pytest.raises(InvalidInput, match=r"mobilenet.json: of version 3.*upgrade"):
         load_predictor(saved)
 
 

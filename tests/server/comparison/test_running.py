@@ -15,7 +15,7 @@ from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
-from wattfed.server.comparison.running import check_comparison
+from wattfed.server.comparison.running import checked_runs
 
 
 def files(path):
@@ -134,4 +134,4 @@ def test_a_policy_under_which_nobody_can_train_is_a_result(comparison, tmp_path)
 
 def test_what_cannot_run_is_said_before_anything_runs(comparison):
     with pytest.raises(UnknownName, match="strategy 'best'"):
-        check_comparison(replace(comparison, strategies=("pace", "best")))
+        checked_runs(replace(comparison, strategies=("pace", "best")))
