@@ -42,3 +42,17 @@ class Infeasible(PowerctlError):
 
 class DeviceUnavailable(PowerctlError):
     """The device that was asked for cannot be opened here."""
+
+
+class TaskFailed(InvalidInput):
+    """A user's task that is not as it should be, or whose own code failed.
+
+    Attributes
+    ----------
+    traceback : str
+        Of the user's own code, to be shown below the line; empty where nothing was raised in it.
+    """
+
+    def __init__(self, line: str, traceback: str = "") -> None:
+        super().__init__(line)
+        self.traceback = traceback
