@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,7 +50,8 @@ class Task:
     sources : mapping of str to Path
         The files that it is made of, by their name within its folder.
     code_hash : str
-        Of these files; empty where there are none, as for an object made in a notebook.
+        Of these files when they were imported; empty where there are none, as for an object made
+        in a notebook.
     settings : mapping of str to value
         The user's own keys.
     target : (str, str), optional
@@ -118,14 +120,14 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
         positional, named = filled(task, f"{where}: {task.__name__}", {}, settings)
         with blamed(f"{where}: {task.__name__}"):
             task = task(*positional, **named)
-    sources = {} if module is None else sources_of(module)
+    sources, code_hash = ({}, "") if module is None else _code(module)
     functions = _functions(task, where)
     return Task(
         name=_name(task, name),
         where=where,
         functions=functions,
         sources=sources,
-        code_hash=hash_of(sources),
+        code_hash=code_hash,
         settings=settings,
         target=_target(task, where),
     )
@@ -178,6 +180,13 @@ def _imported(text: str) -> Any:
         raise TaskFailed(f"task {error}", own_traceback(cause) if cause else "") from cause
 
 
+@cache
+def _code(module: ModuleType) -> tuple[Mapping[str, Path], str]:
+    """The files of a module and their hash, as it was imported: it is not imported again."""
+    sources = sources_of(module)
+    return sources, hash_of(sources)
+
+
 def _home(task: Any, text: str) -> tuple[ModuleType | None, str]:
     """The module that a task is written in, and its file as errors name it."""
     if isinstance(task, ModuleType):
@@ -187,7 +196,9 @@ def _home(task: Any, text: str) -> tuple[ModuleType | None, str]:
         module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)
     written, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
-    return module, written or name or (Path(file).name if file else type(task).__name__)
+    return module, written or name or (
+        Path(file).name if file else getattr(task, "__name__", type(task).__name__)
+    )
 
 
 def _name(task: Any, text: str) -> str:

@@ -81,10 +81,8 @@ def number_of(value: Any) -> float | None:
     """A number of Python, NumPy or torch as a float; None for what is no single number."""
     if value is None or isinstance(value, (str, bytes)):
         return None
-    if hasattr(value, "requires_grad"):
-        value = value.detach()
     try:
-        return float(value)
+        return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError):
         return None
 
