@@ -27,7 +27,7 @@ from powerctl.task.loading import Task, load_task
 from powerctl.task.metrics import number_of
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.settings import parse_settings
-from powerctl.task.training import Interrupted, Training
+from powerctl.task.training import Interrupted, Training, make_model
 
 TASKS = Path(__file__).resolve().parents[1] / "tests" / "powerctl" / "task" / "tasks"
 SEED = 7
@@ -106,7 +106,7 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     given = {"device": device, "partition_id": 0, "num_partitions": 2, "batch_size": 8, "lr": 0.01}
     with Randomness(SEED):
-        model = task.call("make_model", given)
+        model = make_model(task, given)
         length = minibatches_of(load_data(task, given).train)
     planned = minibatches or (round(_EPOCHS * length) if length else _OF_A_STREAM)
     took_s: dict[str, list[float]] = {"alone": [], "controlled": []}

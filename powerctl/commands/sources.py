@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.commands.steps import load_step
+from powerctl.commands.steps import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.device import Device, open_device
 from powerctl.devices.virtual import VirtualDevice
@@ -116,7 +116,7 @@ class DeviceSource:
     device: Device
     candidates: Candidates
     workloads: Mapping[str, Workload]
-    step_names: Mapping[str, str]
+    tasks: Mapping[str, TaskOptions]
     replay: Replay | None = None
     seconds: float = 0.0
     _steps: dict[Job, Step | None] = field(default_factory=dict)
@@ -158,8 +158,8 @@ class DeviceSource:
         self.device.restore()
 
     def _load(self, role: str, jobs: Mapping[int, Job]) -> None:
-        name = self.step_names.get(role)
-        steps = {} if name is None else load_step(name, list(jobs))
+        task = self.tasks.get(role)
+        steps = {} if task is None else task.steps(self.workloads[role].kind, list(jobs))
         self._steps |= {job: steps.get(size) for size, job in jobs.items()}
 
 
@@ -168,7 +168,7 @@ def open_source(
     spec: str | None,
     board: str | None,
     per_axis: int | None,
-    steps: tuple[str, ...],
+    tasks: Mapping[str, TaskOptions],
     seed: int,
 ) -> Source:
     """Open what a command line names.
@@ -183,8 +183,8 @@ def open_source(
         Board of tables.
     per_axis : int or None
         Only a sub-grid of so many values an axis.
-    steps : tuple of str
-        ``ROLE=pkg.module:make``; the role may be left out if there is one.
+    tasks : mapping of str to TaskOptions
+        What runs on a device, of the roles that have a task of the user's own.
     seed : int
         Of the noise of a twin.
     """
@@ -194,8 +194,8 @@ def open_source(
     if spec is None:
         if len(tables) < len(roles):
             raise click.UsageError("workloads need --device; or give each role its table")
-        if steps:
-            raise click.UsageError("--step needs --device: tables are replayed")
+        if tasks:
+            raise click.UsageError("--task needs --device: tables are replayed")
         return _open_tables(roles, board, per_axis)
     if tables:
         raise click.UsageError(f"--{tables[0]} is a table, which needs no --device; give workloads")
@@ -204,7 +204,7 @@ def open_source(
     if board is not None:
         check_same(f"--device {spec}", "board", device.board.name, board)
     space = device.space if per_axis is None else device.space.thinned(per_axis)
-    return DeviceSource(spec, device, Candidates(space), workloads, _by_role(steps, roles))
+    return DeviceSource(spec, device, Candidates(space), workloads, tasks)
 
 
 def _of_table_device(roles: Mapping[str, str], spec: str) -> dict[str, str]:
@@ -250,12 +250,15 @@ def _workload(role: str, name: str) -> Workload:
     return workload
 
 
-def _by_role(steps: tuple[str, ...], roles: Mapping[str, str]) -> dict[str, str]:
+def tasks_by_role(
+    texts: tuple[str, ...], settings: tuple[str, ...], roles: Mapping[str, str]
+) -> dict[str, TaskOptions]:
+    """The task of each role, from ``ROLE=my_task.py``; the role may be left out if there is one."""
     found = {}
-    for text in steps:
+    for text in texts:
         role, _, name = text.rpartition("=")
         role = role or (next(iter(roles)) if len(roles) == 1 else "")
         if role not in roles:
-            raise click.UsageError(f"--step {text}: write ROLE=pkg.module:make, ROLE of {[*roles]}")
-        found[role] = name
+            raise click.UsageError(f"--task {text}: write ROLE=my_task.py, ROLE of {[*roles]}")
+        found[role] = TaskOptions(name, settings)
     return found

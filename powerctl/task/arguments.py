@@ -81,7 +81,7 @@ def keys_accepted(function: Callable[..., Any], name: str) -> set[str]:
     keys: set[str] = set()
     for parameter in parameters_of(function, name):
         if parameter.name not in objects:
-            keys |= {alias.replace("_", "-") for alias in _alike(parameter.name)}
+            keys |= {alias.replace("_", "-") for alias in alike(parameter.name)}
     return keys
 
 
@@ -106,13 +106,13 @@ def parameters_of(function: Callable[..., Any], name: str) -> tuple[Parameter, .
 
 def _found(name: str, given: Mapping[str, Any], keys: Mapping[str, Any]) -> Any:
     for source in (given, keys):
-        for alias in _alike(name):
+        for alias in alike(name):
             if alias in source:
                 return source[alias]
     return Parameter.empty
 
 
-def _alike(name: str) -> tuple[str, ...]:
+def alike(name: str) -> tuple[str, ...]:
     """A name, and then the others of the same thing."""
     return (name, *(alias for alias in _GROUPS.get(name, ()) if alias != name))
 

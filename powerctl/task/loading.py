@@ -241,7 +241,7 @@ def _only_model(task: Any, where: str) -> Callable[..., Any]:
     """The one model that a module defines."""
     models = [
         value
-        for value in vars(task).values()
+        for value in getattr(task, "__dict__", {}).values()
         if inspect.isclass(value)
         and value.__module__ == getattr(task, "__name__", "")
         and any(base.__module__ == "torch.nn.modules.module" for base in value.__mro__)

@@ -29,6 +29,17 @@ class Interrupted(Exception):
     """A device runs no more minibatches of this round; the message says why, in a word."""
 
 
+def make_model(task: Task, given: Mapping[str, Any]) -> nn.Module:
+    """A fresh model of a task; raises `TaskFailed` if it makes something else."""
+    model = task.call("make_model", given)
+    if not isinstance(model, nn.Module):
+        raise TaskFailed(
+            f"{task.called('make_model')} returned a {type(model).__name__}, expected a "
+            "torch.nn.Module"
+        )
+    return model
+
+
 def usual_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -78,8 +89,6 @@ class _Driven:
         try:
             with self._surrounded():
                 self._work.turn()
-                if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                    torch.cuda.synchronize()  # a turn ends when its work is done
         except Interrupted:
             self._end()
             raise

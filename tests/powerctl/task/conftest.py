@@ -10,7 +10,7 @@ from benchmarks.own_task import usual_settings
 from powerctl.task.data import load_data
 from powerctl.task.loading import load_task
 from powerctl.task.randomness import Randomness
-from powerctl.task.training import Training
+from powerctl.task.training import Training, make_model
 
 TASKS = Path(__file__).parent / "tasks"
 GIVEN = {
@@ -53,7 +53,7 @@ def trained():
     def make(task, minibatches=8, seed=7, given=None, **how):
         given = GIVEN | (given or {})
         with Randomness(1):
-            model = task.call("make_model", given)
+            model = make_model(task, given)
             loaders = load_data(task, given)
         return model, Training(
             task, model, loaders, given, minibatches=minibatches, seed=seed, **how
