@@ -56,6 +56,8 @@ class Task:
         The user's own keys.
     target : (str, str), optional
         The metric that counts, and ``"max"`` or ``"min"``.
+    own : module or object
+        What has the functions, and perhaps more that a command knows.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Task:
     code_hash: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     target: tuple[str, str] | None = None
+    own: Any = None
 
     def has(self, role: str) -> bool:
         """Whether there is a function that does something."""
@@ -130,6 +133,7 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
         code_hash=code_hash,
         settings=settings,
         target=_target(task, where),
+        own=task,
     )
 
 

@@ -12,7 +12,7 @@ from powerctl.task.loading import Task
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import Evaluation, Interrupted, Training, make_model
 
-_ENDLESS = 1_000_000  # minibatches: a loop is given the epochs for so many, and ended before
+ENDLESS = 1_000_000  # minibatches: a loop is given the epochs for so many, and ended before
 _USUAL: dict[str, Any] = {"partition_id": 0, "num_partitions": 1, "lr": 0.01}
 
 
@@ -30,11 +30,9 @@ class Repeated:
     """
 
     def __init__(self, task: Task, kind: str, batch_size: int) -> None:
-        settings = {key.replace("-", "_") for key in task.settings}
-        usual = {key: value for key, value in _USUAL.items() if not settings & {*alike(key)}}
         self._task = task
         self._kind = kind
-        self._given = {**usual, "batch_size": batch_size}
+        self._given = {**alone_given(task), "batch_size": batch_size}
         with Randomness(0):
             self._model = make_model(task, self._given)
             self._loaders = load_data(task, self._given)
@@ -63,8 +61,14 @@ class Repeated:
     def _begun(self) -> Training | Evaluation:
         if self._kind == "infer":
             return Evaluation(self._task, self._model, self._loaders.test, self._given, seed=0)
-        how = {"minibatches": _ENDLESS, "seed": 0}
+        how = {"minibatches": ENDLESS, "seed": 0}
         return Training(self._task, self._model, self._loaders, self._given, **how)
+
+
+def alone_given(task: Task) -> dict[str, Any]:
+    """What a task is given that is measured alone: it is the only client, unless it is set."""
+    settings = {key.replace("-", "_") for key in task.settings}
+    return {key: value for key, value in _USUAL.items() if not settings & {*alike(key)}}
 
 
 def steps_of(task: Task, kind: str, sizes: Sequence[int]) -> Mapping[int, Repeated]:
