@@ -274,7 +274,7 @@ def test_a_device_is_profiled_and_restored(twin):
 
 def test_a_task_of_ones_own_runs_with_the_batch_size_that_is_measured(twin, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_solved_task.py").write_text(
+    (tmp_path / "solved_task.py").write_text(
         "import torch\n"
         "ran = []\n"
         "def make_model(): return torch.nn.Linear(1, 1)\n"
@@ -285,14 +285,14 @@ def test_a_task_of_ones_own_runs_with_the_batch_size_that_is_measured(twin, monk
         "    for size in testloader: ran.append(size)\n"
         "    return loss\n"
     )
-    steps = ("--task", "train=own_solved_task", "--task", "infer=own_solved_task", "--set", "loss=0.5")
+    steps = ("--task", "train=solved_task", "--task", "infer=solved_task", "--set", "loss=0.5")
     both = ("--train", "resnet18-train", "--infer", "mobilenetv3-infer", "--batch", "4,16")
     answer = solved(*TWIN, *both, *SERVED, *steps, "--cap", 3)
-    import own_solved_task
+    import solved_task
 
     measured = {one["batch_size"] or "train" for one in answer["measured"]}
-    assert set(own_solved_task.ran) == measured and len(own_solved_task.ran) > 40 * len(answer["measured"])
-    assert "write ROLE=my_task.py" in message(*TWIN, *both, *SERVED, "--task", "own_solved_task.py")
+    assert set(solved_task.ran) == measured and len(solved_task.ran) > 40 * len(answer["measured"])
+    assert "write ROLE=my_task.py" in message(*TWIN, *both, *SERVED, "--task", "solved_task.py")
 
 
 def test_a_stopped_search_keeps_what_was_measured_and_restores_the_device(
