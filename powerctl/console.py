@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from powerctl.errors import PowerctlError
+from powerctl.errors import PowerctlError, TaskFailed
 
 
 def run(command: click.Command) -> None:
@@ -19,6 +19,8 @@ def run(command: click.Command) -> None:
         command.main()
     except PowerctlError as error:
         click.echo(f"{command.name}: {error}", err=True)
+        if isinstance(error, TaskFailed) and error.traceback:
+            click.echo(error.traceback, err=True)
         sys.exit(2)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()

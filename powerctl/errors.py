@@ -3,6 +3,7 @@
     PowerctlError
         UnknownName         not in its catalogue
         InvalidInput        a value, or a file, that is not what it should be
+            TaskFailed      a user's task, or what its own code raised
             NoModule        no module, or file, of a name (powerctl.plugins)
             NeedsData       an operator whose work depends on its data (powerctl.pagoda.counting)
         InvalidTable        a table of measurements with a defect
@@ -71,3 +72,17 @@ class DeviceUnavailable(PowerctlError):
 
 class Refused(PowerctlError):
     """Who was asked says no: an agent, or its gate; the message says why."""
+
+
+class TaskFailed(InvalidInput):
+    """A user's task that is not as it should be, or whose own code failed.
+
+    Attributes
+    ----------
+    traceback : str
+        Of the user's own code, to be shown below the line; empty where nothing was raised in it.
+    """
+
+    def __init__(self, line: str, traceback: str = "") -> None:
+        super().__init__(line)
+        self.traceback = traceback

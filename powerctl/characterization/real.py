@@ -7,13 +7,15 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset, default_collate
+from torch.utils.data import DataLoader, Subset
 
 from powerctl.characterization.attribution import Timing, timed_epoch
 from powerctl.characterization.factors import Configuration, Level
@@ -21,9 +23,13 @@ from powerctl.characterization.observing import Observer, Usage, gpu_load
 from powerctl.characterization.page_cache import cache_method, empty_cache
 from powerctl.characterization.places import Place, open_place
 from powerctl.characterization.results import UNKNOWN, Epoch
-from powerctl.characterization.steps import InferStep, Step, TrainStep
-from powerctl.characterization.tasks import Task
+from powerctl.characterization.steps import Step
+from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
+from powerctl.task.arguments import parameters_of
+from powerctl.task.data import load_data
+from powerctl.task.loading import Task
+from powerctl.task.measuring import alone_given
 
 _WARM_UP = 3  # minibatches before the first epoch: kernel selection can take many seconds
 _PROBED_SAMPLES = 32
@@ -68,13 +74,15 @@ class RealBench:
             self._gpu_load = gpu_load()
             gpu_uuid = str(torch.cuda.get_device_properties(0).uuid)
         self._place: Place = open_place(device, self.device.type, gpu_uuid)
+        self._given_loader = cache(self._loader_of)
         self._dataset = cache(self._load)
+        storages = tuple(getattr(task.own, "storages", ("",)))
         self._probe: dict[tuple[Any, ...], float] = {}
-        self.baseline = Configuration(storage=task.storages[0])
+        self.baseline = Configuration(storage=storages[0])
         self.levels: dict[str, Sequence[Level]] = {
             "workers": (0, 1, 2, 4),
             "prefetch": (1, 2, 4),
-            "storage": task.storages,
+            "storage": storages,
             "batch": (4, 16, 64, 128),
             "observer": (True, False),
             "infer-batch": (1, 16, 64),
@@ -86,7 +94,7 @@ class RealBench:
     @cached_property
     def facts(self) -> Mapping[str, str]:
         """Of machine, software, data, and how it is measured."""
-        data = self._dataset(self.task.storages[0])
+        data = self._dataset(self.baseline.storage)
         return {
             "task": self.task.name,
             "machine": _machine(),
@@ -125,8 +133,13 @@ class RealBench:
         """Run epochs, the first from a cold page cache."""
         self._place.apply(configuration.mode)
         dataset = self._dataset(configuration.storage)
-        step = self._step(configuration.kind)
-        self._warm_up(dataset, step, configuration.batch_size)
+        with closing(self._step(configuration)) as step:
+            return self._epochs(dataset, step, configuration, repetition, epochs)
+
+    def _epochs(
+        self, dataset: Any, step: Step, configuration: Configuration, repetition: int, epochs: int
+    ) -> tuple[Epoch, ...]:
+        self._warm_up(dataset, step, configuration)
         files = dataset.dataset if isinstance(dataset, Subset) else dataset
         empty_cache(self._cache, files.files() if hasattr(files, "files") else ())
         with warnings.catch_warnings():  # more workers than cores are what is studied
@@ -164,8 +177,23 @@ class RealBench:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
+    def _loader_of(self, storage: str) -> DataLoader[Any]:
+        """The task's own loader, whose data set and collation are used with every setting."""
+        load, name = self.task.functions["load_data"], self.task.called("load_data")
+        takes_storage = "storage" in {p.name for p in parameters_of(load, name)}
+        if storage and not takes_storage:
+            raise InvalidInput(f"{name} takes no storage, and so cannot load from {storage!r}")
+        given = {**alone_given(self.task), "storage": storage, "batch_size": _PROBED_SAMPLES}
+        loader = load_data(self.task, given).train
+        if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
+            raise InvalidInput(
+                f"{name} returned a {type(loader).__name__}: expected a DataLoader over a data "
+                "set with a length, whose workers and batch size can be varied"
+            )
+        return loader
+
     def _load(self, storage: str) -> Any:
-        dataset = self.task.make_dataset(storage)
+        dataset: Any = self._given_loader(storage).dataset
         if self._samples is None or self._samples >= len(dataset):
             return dataset
         return Subset(dataset, range(self._samples))
@@ -180,21 +208,25 @@ class RealBench:
             generator=order,
             num_workers=how.workers,
             pin_memory=self.device.type == "cuda",
+            collate_fn=self._given_loader(how.storage).collate_fn,
             **ahead,
         )
 
-    def _step(self, kind: str) -> Step:
-        torch.manual_seed(self._seed)
-        model = self.task.make_model().to(self.device)
-        if kind == "infer":
-            return InferStep(model.eval(), self.device)
-        return TrainStep(model.train(), self.device, self.task)
+    def _step(self, how: Configuration) -> Step:
+        loader = self._given_loader(how.storage)
+        return Step(self.task, how.kind, loader, self.device, self._seed)
 
-    def _warm_up(self, dataset: Any, step: Step, batch_size: int) -> None:
-        batch = default_collate([dataset[i % len(dataset)] for i in range(batch_size)])
+    def _warm_up(self, dataset: Any, step: Step, how: Configuration) -> None:
+        batch = self._batch(how, how.batch_size)
         for _ in range(_WARM_UP):
             step(batch)
         self._synchronise()
+
+    def _batch(self, how: Configuration, size: int) -> Any:
+        """A minibatch of the first samples, again from the beginning where there are too few."""
+        dataset = self._dataset(how.storage)
+        samples = [dataset[i % len(dataset)] for i in range(size)]
+        return self._given_loader(how.storage).collate_fn(samples)
 
     def _compute(self) -> str:
         if self.device.type == "cuda":
@@ -209,7 +241,7 @@ class RealBench:
             picks = np.linspace(0, len(dataset) - 1, min(_PROBED_SAMPLES, len(dataset))).astype(int)
             for _ in range(2):  # the first is cold
                 began = time.perf_counter()
-                default_collate([dataset[int(i)] for i in picks])
+                self._given_loader(storage).collate_fn([dataset[int(i)] for i in picks])
                 self._probe[key] = (time.perf_counter() - began) / len(picks)
         return self._probe[key]
 
@@ -217,15 +249,15 @@ class RealBench:
         """Seconds to compute on one sample."""
         key = ("compute", kind, batch_size)
         if key not in self._probe:
-            step = self._step(kind)
-            dataset = self._dataset(self.task.storages[0])
-            batch = default_collate([dataset[i % len(dataset)] for i in range(batch_size)])
+            how = replace(self.baseline, kind=kind)
+            batch = self._batch(how, batch_size)
             took_s = []
-            for _ in range(_WARM_UP):  # the fastest: the first one prepares, others are disturbed
-                began = time.perf_counter()
-                step(batch)
-                self._synchronise()
-                took_s.append(time.perf_counter() - began)
+            with closing(self._step(how)) as step:
+                for _ in range(_WARM_UP):  # the fastest: the first prepares, others are disturbed
+                    began = time.perf_counter()
+                    step(batch)
+                    self._synchronise()
+                    took_s.append(time.perf_counter() - began)
             self._probe[key] = min(took_s) / batch_size
         return self._probe[key]
 

@@ -1,67 +1,87 @@
-"""What is done with a minibatch: a step of training, or of inference."""
+"""What is done with a minibatch that a bench has loaded: the task's own training, or its test."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from powerctl.characterization.tasks import Task
 from powerctl.errors import InvalidInput
-
-_LEARNING_RATE, _MOMENTUM = 0.01, 0.9  # POMACS 2022, section 2.1
+from powerctl.task.data import Loaders
+from powerctl.task.loading import Task
+from powerctl.task.measuring import ENDLESS, alone_given
+from powerctl.task.randomness import Randomness
+from powerctl.task.training import Evaluation, Training, make_model
 
 
 class Step:
-    """Moves a minibatch to the device and computes on it; gives its number of samples."""
+    """Runs the task's own code on one minibatch after the other; gives its number of samples.
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.model = model
-        self.device = device
+    Parameters
+    ----------
+    task : Task
+        Its `train` or `train_step`, or its `test`.
+    kind : {"train", "infer"}
+        Which of them.
+    loader : DataLoader
+        What the task's code believes to iterate over.
+    device : torch.device
+    seed : int
+        Of the weights.
+    """
+
+    def __init__(self, task: Task, kind: str, loader: Any, device: torch.device, seed: int) -> None:
+        given = {**alone_given(task), "device": device}
+        with Randomness(seed):
+            model = make_model(task, given).to(device)
+        self._batches = _Handed(loader)
+        self._work: Training | Evaluation
+        if kind == "infer":
+            self._work = Evaluation(task, model, self._batches, given, seed=seed)
+        else:
+            loaders = Loaders(self._batches, loader, loader)
+            self._work = Training(task, model, loaders, given, minibatches=ENDLESS, seed=seed)
+        self._steps = self._work.steps()
 
     def __call__(self, batch: Any) -> int:
         """Run one minibatch."""
-        inputs, target = batch
-        self.compute(self._moved(inputs), self._moved(target))
-        return len(target)
+        self._batches.batch = batch
+        next(self._steps)()
+        return _examples(batch)
 
-    def compute(self, inputs: Any, target: Any) -> None:
-        """What is done with it."""
-        raise NotImplementedError
-
-    def forward(self, inputs: Any) -> Any:
-        """The model's output, of one input or several."""
-        return self.model(*inputs) if isinstance(inputs, (tuple, list)) else self.model(inputs)
-
-    def _moved(self, data: Any) -> Any:
-        if isinstance(data, (tuple, list)):
-            return [self._moved(each) for each in data]
-        if not isinstance(data, Tensor):
-            raise InvalidInput(f"the data set gives a {type(data).__name__} where a tensor belongs")
-        return data.to(self.device, non_blocking=True)
+    def close(self) -> None:
+        """End the task's code where it waits."""
+        self._work.close()
 
 
-class TrainStep(Step):
-    """Forward, backward, and SGD with momentum."""
+class _Handed:
+    """An endless loader of the minibatches that it is handed, with all else that a loader has."""
 
-    def __init__(self, model: nn.Module, device: torch.device, task: Task) -> None:
-        super().__init__(model, device)
-        self._loss = task.loss
-        self._optimizer = torch.optim.SGD(model.parameters(), lr=_LEARNING_RATE, momentum=_MOMENTUM)
+    def __init__(self, loader: Any) -> None:
+        self.batch: Any = None
+        self._loader = loader
 
-    def compute(self, inputs: Any, target: Any) -> None:
-        """One step of learning."""
-        self._optimizer.zero_grad()
-        loss: Any = self._loss(self.forward(inputs), target)
-        loss.backward()
-        self._optimizer.step()
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield self.batch
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
 
-class InferStep(Step):
-    """Forward alone."""
-
-    @torch.no_grad()
-    def compute(self, inputs: Any, target: Any) -> None:
-        """One step of inference."""
-        self.forward(inputs)
+def _examples(batch: Any) -> int:
+    """The length of a minibatch: of its last part, which may be the only one that is no list."""
+    if isinstance(batch, Mapping):
+        batch = next(iter(batch.values()), ())
+    elif isinstance(batch, Sequence):
+        batch = batch[-1]
+    try:
+        return len(batch)
+    except TypeError:
+        raise InvalidInput(
+            f"the data set gives minibatches of {type(batch).__name__}, which have no length"
+        ) from None

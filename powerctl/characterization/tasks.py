@@ -1,36 +1,31 @@
-"""What a study runs: a model, its data on disc, and its loss.
-
-Built in are ``digits`` and ``images``; a person's own model, data set or whole task is named as
-``package.module:make`` and found at run time.
-"""
+"""What a study runs: a task of the user's own, or one of pictures on disc that are built in."""
 
 from __future__ import annotations
 
-import inspect
-import io
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
 
 from powerctl.characterization import pictures
 from powerctl.characterization.storing import FORMS, Sample, StoredSamples, stored
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.errors import InvalidInput, TaskFailed, UnknownName
 from powerctl.plugins import blamed, load_object
+from powerctl.task import loading
+from powerctl.task.arguments import parameters_of
 
 TASK_NAMES = ("digits", "images")
-Loss = Callable[[Any, Any], Tensor]
-MakeDataset = Callable[[str], Any]
+_LEARNING_RATE, _MOMENTUM = 0.01, 0.9  # POMACS 2022, section 2.1
 
 
 @dataclass(frozen=True)
-class Task:
-    """A model and the data that it learns from.
+class Classifier:
+    """A task that learns the classes of samples, which lie in storages of several kinds.
 
     Attributes
     ----------
@@ -43,65 +38,92 @@ class Task:
         ``files()`` has those put out of the page cache before the first epoch.
     storages : tuple of str
         The names that it knows; the first is the usual one.
-    loss : callable
-        Of the model's output and the target.
     """
 
     name: str
     make_model: Callable[[], nn.Module]
-    make_dataset: MakeDataset
+    make_dataset: Callable[[str], Any]
     storages: tuple[str, ...] = FORMS
-    loss: Loss = nn.functional.cross_entropy
+
+    def load_data(self, storage: str, batch_size: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
+        """Minibatches to train with, and the same to infer."""
+        data = self.make_dataset(storage)
+        return DataLoader(data, batch_size, shuffle=True), DataLoader(data, batch_size)
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD with momentum."""
+        return torch.optim.SGD(model.parameters(), lr=_LEARNING_RATE, momentum=_MOMENTUM)
+
+    def train_step(
+        self,
+        model: nn.Module,
+        batch: Any,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
+        """Forward, backward, and a step of the optimizer."""
+        inputs, target = _moved(batch, device)
+        optimizer.zero_grad()
+        output = _output(model, inputs)
+        # a model of two classes is timed on generated pictures as well as one of a thousand
+        loss: Any = nn.functional.cross_entropy(output, target % output.shape[1])
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def test(self, model: nn.Module, testloader: Iterable[Any], device: torch.device) -> int:
+        """Forward alone; how many minibatches."""
+        model.eval()
+        count = 0
+        for batch in testloader:
+            _output(model, _moved(batch, device)[0])
+            count += 1
+        return count
 
 
-class _InMemory(Protocol):
-    """A task of a federation: its samples are tensors, which are stored to be loaded from disc."""
-
-    name: str
-
-    def model(self) -> nn.Module: ...
-
-    def train_samples(self) -> Any: ...
-
-
-def digits(folder: Path) -> Task:
+def digits(folder: Path) -> Classifier:
     """Handwritten digits as PNG files, and a small convolutional network."""
     make = partial(_stored_pictures, folder, "digits", pictures.digits, (1, 8, 8))
-    return Task("digits", partial(_small_network, 1), make)
+    return Classifier("digits", partial(_small_network, 1), make)
 
 
-def images(folder: Path, count: int = 640, shape: tuple[int, ...] = (3, 64, 64)) -> Task:
+def images(folder: Path, count: int = 640, shape: tuple[int, ...] = (3, 64, 64)) -> Classifier:
     """Generated JPEG pictures, scaled down when they are loaded, and a small network."""
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise InvalidInput(f"pictures are 1 or 3 channels, height, width: not {shape}")
     make = partial(
         _stored_pictures, folder, f"images {count}", partial(pictures.generated, count), shape
     )
     name = f"images ({count:,} JPEG of 256 x 256, loaded as {shape[1]} x {shape[2]})"
-    return Task(name, partial(_small_network, 3), make, loss=_loss_of_any_classes)
+    return Classifier(name, partial(_small_network, 3), make)
 
 
 def load_task(
     task: str | None,
     folder: Path,
     *,
+    settings: Mapping[str, Any] | None = None,
     model: str | None = None,
     dataset: str | None = None,
     shape: tuple[int, ...] | None = None,
     count: int = 640,
-) -> Task:
+) -> loading.Task:
     """The task of a command line.
 
     Parameters
     ----------
     task : str, optional
-        ``digits``, ``images``, or ``package.module:make`` of a function (or class) without
-        arguments, or with the folder for its data, that gives a `Task`, or an object with `model`
-        and `train_samples`. By default ``images``.
+        ``digits`` or ``images``, or the user's own, see `powerctl.task.loading.load_task`. By
+        default ``images``.
     folder : Path
         Where samples are stored.
+    settings : mapping of str to value, optional
+        For a task of the user's own.
     model : str, optional
-        Another model: ``package.module:make``, or a name of torchvision.
+        Another model for what is built in: ``package.module:make``, or a name of torchvision.
     dataset : str, optional
-        Other data: ``package.module:make`` of a function without arguments, or with a storage.
+        Other data for it: ``package.module:make`` of a function without arguments, or with a
+        storage.
     shape : tuple of int, optional
         Of generated pictures, as the model takes them.
     count : int
@@ -112,53 +134,45 @@ def load_task(
     InvalidInput, UnknownName
         If something is not found, or is not what it should be.
     """
-    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
-        raise InvalidInput(f"pictures are 1 or 3 channels, height, width: not {shape}")
-    found = _task(task or "images", folder, shape or (3, 64, 64), count)
+    name = task or "images"
+    if name not in TASK_NAMES:
+        if model or dataset or shape:
+            raise InvalidInput(
+                f"--model, --dataset and --input are for the built-in tasks; {name} has its own"
+            )
+        return _own(name, settings)
+    if settings:
+        raise InvalidInput(f"--set is for a task of your own; {name} is built in")
+    built_in = digits(folder) if name == "digits" else images(folder, count, shape or (3, 64, 64))
     if model is not None:
-        found = replace(found, name=f"{model} on {found.name}", make_model=_model(model))
+        named = f"{model} on {built_in.name}"
+        built_in = replace(built_in, name=named, make_model=_model(model))
     if dataset is not None:
-        found = replace(found, name=f"{found.name.partition(' on ')[0]} on {dataset}")
-        found = _with_dataset(found, dataset)
-    return found
+        built_in = _with_dataset(built_in, dataset)
+    return loading.load_task(built_in)
 
 
-def _task(name: str, folder: Path, shape: tuple[int, ...], count: int) -> Task:
-    if name == "digits":
-        return digits(folder)
-    if name == "images":
-        return images(folder, count, shape)
-    if ":" not in name:
-        raise UnknownName("task", name, TASK_NAMES, "; or your own as package.module:make")
-    made = _call(name, folder)
-    if isinstance(made, Task):
-        return made
-    if not hasattr(made, "model") or not hasattr(made, "train_samples"):
-        raise InvalidInput(
-            f"--task {name} gave a {type(made).__name__}: neither a "
-            "powerctl.characterization.tasks.Task nor an object with model() and train_samples()"
-        )
-    return _of_tensors(made, folder)
+def _own(name: str, settings: Mapping[str, Any] | None) -> loading.Task:
+    try:
+        return loading.load_task(name, settings)
+    except TaskFailed as error:
+        if name.isidentifier() and isinstance(error.__cause__, ModuleNotFoundError):
+            hint = "; or your own as my_task.py or pkg.mod"
+            raise UnknownName("task", name, TASK_NAMES, hint) from None
+        raise
 
 
-def _of_tensors(task: _InMemory, folder: Path) -> Task:
-    """A federation's task, with its samples stored as raw arrays of numpy."""
-
-    def samples() -> Iterable[Sample]:
-        data = task.train_samples()
-        for inputs, label in zip(data.inputs.numpy(), data.labels.tolist(), strict=True):
-            target = io.BytesIO()
-            np.save(target, inputs)
-            yield target.getvalue(), label
-
-    def make(storage: str) -> StoredSamples:
-        return _stored(folder, storage, f"{task.name} arrays", samples, _array)
-
-    return Task(task.name, task.model, make)
+def _moved(data: Any, device: torch.device) -> Any:
+    if isinstance(data, (tuple, list)):
+        return [_moved(each, device) for each in data]
+    if not isinstance(data, Tensor):
+        raise InvalidInput(f"the data set gives a {type(data).__name__} where a tensor belongs")
+    return data.to(device, non_blocking=True)
 
 
-def _array(encoded: bytes) -> Any:
-    return np.load(io.BytesIO(encoded))
+def _output(model: nn.Module, inputs: Any) -> Any:
+    """The model's output, of one input or several."""
+    return model(*inputs) if isinstance(inputs, list) else model(inputs)
 
 
 def _stored_pictures(
@@ -188,57 +202,34 @@ def _small_network(channels: int) -> nn.Module:
     return nn.Sequential(*layers, *head)
 
 
-def _loss_of_any_classes(output: Tensor, target: Tensor) -> Tensor:
-    # a model of two classes is timed on generated pictures as well as one of a thousand
-    return nn.functional.cross_entropy(output, target % output.shape[1])
-
-
 def _model(spec: str) -> Callable[[], nn.Module]:
     """What makes a model with weights of its own, not on the meta device as for counting."""
-    if ":" in spec and not spec.startswith("torchvision:"):
+    if ":" not in spec or spec.startswith("torchvision:"):
+        from powerctl.pagoda.models import torchvision_model
 
-        def make() -> nn.Module:
-            made = _call(spec)
-            if not isinstance(made, nn.Module):
-                raise InvalidInput(f"{spec} gave a {type(made).__name__}, not a torch.nn.Module")
-            return made
+        return torchvision_model(spec.removeprefix("torchvision:"))
+    make: Callable[[], nn.Module] = load_object(spec)
 
-        return make
-    from powerctl.pagoda.models import torchvision_model
+    def made() -> nn.Module:
+        with blamed(spec):
+            return make()
 
-    return torchvision_model(spec.removeprefix("torchvision:"))
+    return made
 
 
-def _with_dataset(task: Task, spec: str) -> Task:
-    make = _named(spec)
-    by_storage = _parameters(make) > 0
+def _with_dataset(task: Classifier, spec: str) -> Classifier:
+    make = load_object(spec)
+    by_storage = any(
+        parameter.default is parameter.empty for parameter in parameters_of(make, spec)
+    )
 
-    def dataset(storage: str) -> Dataset[Any]:
-        made = make(storage) if by_storage else make()
+    def dataset(storage: str) -> Any:
+        with blamed(spec):
+            made = make(storage) if by_storage else make()
         if not isinstance(made, Sized) or not hasattr(made, "__getitem__"):
             raise InvalidInput(f"--dataset {spec} gave a {type(made).__name__}, no map-style data")
-        return made  # type: ignore[return-value]
+        return made
 
     # whose storages a person must name, as only they know them
-    return replace(task, make_dataset=dataset, storages=("",), loss=nn.functional.cross_entropy)
-
-
-def _call(spec: str, *optional: Any) -> Any:
-    """What a function gives, called with as many of the arguments as it takes."""
-    make = _named(spec)
-    with blamed(spec):
-        return make(*optional[: _parameters(make)])
-
-
-def _named(spec: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = load_object(spec)
-    if not callable(found):
-        raise InvalidInput(f"{spec} is not a function")
-    return found
-
-
-def _parameters(make: Callable[..., Any]) -> int:
-    """How many positional arguments a function needs."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    given = inspect.signature(make).parameters.values()
-    return sum(p.kind in kinds and p.default is p.empty for p in given)
+    name = f"{task.name.partition(' on ')[0]} on {spec}"
+    return replace(task, name=name, make_dataset=dataset, storages=("",))

@@ -11,6 +11,7 @@ import click
 
 from powerctl.commands.options import Command
 from powerctl.commands.quantities import parse_sizes
+from powerctl.commands.steps import settings_option
 
 if TYPE_CHECKING:
     from powerctl.characterization.bench import Bench
@@ -24,6 +25,7 @@ class BenchOptions:
 
     device: str
     task: str | None
+    settings: tuple[str, ...]
     model: str | None
     dataset: str | None
     input: str | None
@@ -43,9 +45,10 @@ class BenchOptions:
     def _virtual(self, seed: int) -> Bench:
         from powerctl.characterization.twin import TwinBench, infer_namesake
 
-        for name in ("task", "model", "dataset", "input", "samples", "data"):
-            if getattr(self, name) is not None:
-                raise click.UsageError(f"--{name} runs for real; a simulated board has --workload")
+        for name in ("task", "settings", "model", "dataset", "input", "samples", "data"):
+            if getattr(self, name):
+                flag = name.replace("settings", "set")
+                raise click.UsageError(f"--{flag} runs for real; a simulated board has --workload")
         workload = self.workload or "resnet18-train"
         infer = self.infer_workload or infer_namesake(workload)
         return TwinBench(self.device, workload, infer, board=self.board, seed=seed)
@@ -53,6 +56,7 @@ class BenchOptions:
     def _real(self, data: Path, seed: int) -> Bench:
         from powerctl.characterization.real import RealBench
         from powerctl.characterization.tasks import load_task
+        from powerctl.task.settings import parse_settings
 
         for name in ("workload", "infer_workload"):
             if getattr(self, name) is not None:
@@ -61,6 +65,7 @@ class BenchOptions:
         task = load_task(
             self.task,
             data,
+            settings=parse_settings(self.settings),
             model=self.model,
             dataset=self.dataset,
             shape=None if self.input is None else parse_sizes(self.input, "--input"),
@@ -77,7 +82,8 @@ def with_bench(command: Command) -> Command:
         show_default=True,
         help="Or jetson, twin:BOARD, table:FILE.csv, jetson:DIR.",
     )
-    @click.option("--task", show_default="images", help="digits, images, or pkg.module:make.")
+    @click.option("--task", show_default="images", help="digits, images, my_task.py or pkg.mod.")
+    @settings_option
     @click.option("--model", help="Another model: pkg.module:make, or a name of torchvision.")
     @click.option("--dataset", help="Other data: pkg.module:make.")
     @click.option("--input", help="A generated picture as the model takes it: 3,224,224.")

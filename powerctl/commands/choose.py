@@ -9,6 +9,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option, with_costs
 from powerctl.commands.quantities import parse_fraction, parse_minibatch_time
+from powerctl.commands.steps import TaskOptions, with_task
 
 if TYPE_CHECKING:
     from powerctl.commands.costs import Costs
@@ -25,6 +26,9 @@ Examples:
   Measured before it is believed; the next best is tried if the limit is broken:
     powerctl choose --workload resnet18-train --power-limit 30 \\
       --verify --device twin:orin-agx
+  The same, with minibatches of your own task:
+    powerctl choose --workload resnet18-train --power-limit 30 \\
+      --verify --device twin:orin-agx --task my_task.py
 """
 
 
@@ -39,7 +43,7 @@ Examples:
 )
 @click.option("--verify", is_flag=True, help="Measure the choice on --device.")
 @click.option("--device", help="To verify on: twin:BOARD or table:FILE.csv.")
-@click.option("--step", help="To verify with: pkg.module:make, as in powerctl profile.")
+@with_task
 @click.option(
     "--attempts",
     "at_most",
@@ -58,7 +62,7 @@ def choose(
     confidence: str,
     verify: bool,
     device: str | None,
-    step: str | None,
+    task: TaskOptions | None,
     at_most: int,
     as_json: bool,
 ) -> None:
@@ -85,7 +89,7 @@ def choose(
         raise click.UsageError("--verify needs --device, and --workload: what the device runs")
     from powerctl.commands import verify as proof
 
-    costs, attempts = proof.verify(costs, question, costs.workload, device, step, at_most)
+    costs, attempts = proof.verify(costs, question, costs.workload, device, task, at_most)
     if not as_json:
         proof.print_attempts(attempts)
     last = attempts[-1]

@@ -21,7 +21,7 @@ from powerctl.commands.quantities import (
     spoken_duration,
 )
 from powerctl.commands.sampling import Sampling, with_sampling
-from powerctl.commands.steps import load_step
+from powerctl.commands.steps import TaskOptions, with_task
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
 
@@ -49,9 +49,9 @@ Examples:
       --mode maxn --mode 8c/1190/726/3199 --batch 1,4,16 --out batches.jsonl
   A Jetson, or a fake one (powerctl fake-board orin-agx /tmp/orin):
     powerctl profile --device jetson:/tmp/orin --modes 30 --out jetson.jsonl
-  Minibatches of your own: make() returns the function that runs one:
+  Minibatches of your own task, a file with load_data, Net, train and test:
     powerctl profile --device twin:orin-agx --workload resnet18-train \\
-      --modes 30 --step my_training:make --out mine.jsonl
+      --modes 30 --task my_task.py --set model-name=tiny --out mine.jsonl
 Run the same command again to go on with a run that was stopped.
 """
 
@@ -81,7 +81,7 @@ Run the same command again to go on with a run that was stopped.
     show_default=True,
     help="Power of a Jetson: of the module's rails, of all that jtop adds up, or asked of jtop.",
 )
-@click.option("--step", "step_name", help="pkg.module:make, which returns what runs a minibatch.")
+@with_task
 @json_option
 def profile_command(
     spec: str,
@@ -96,7 +96,7 @@ def profile_command(
     time_error: str,
     power_error: str,
     total: str,
-    step_name: str | None,
+    task: TaskOptions | None,
     as_json: bool,
 ) -> None:
     """Measure time and power of a minibatch in modes of a device.
@@ -124,7 +124,7 @@ def profile_command(
     if total != "module":  # figures that are not to be mixed
         spec = f"{spec} --total {total}"
     sampler = sampling.sampler(device, job, sizes)
-    step = None if step_name is None else load_step(step_name, sizes)
+    step = None if task is None else task.steps(job.kind, sizes)
     with ProfileLog.open(out, LogHeader.of(device, spec, job, procedure)) as log:
         last = _run(device, job, sampler, log, procedure, budget_s, sizes, step)
         if csv and log.entries:

@@ -12,6 +12,7 @@ from powerctl import console
 from powerctl.commands.options import json_option, read_counts
 from powerctl.commands.problem import AskedProblem, with_problem
 from powerctl.commands.quantities import spoken_duration
+from powerctl.commands.steps import settings_option
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
 
@@ -36,9 +37,8 @@ Examples:
     powerctl solve --device twin:orin-agx --train resnet18-train --counts train=resnet18 --power 30
   On measured tables:
     powerctl solve --train train.csv --infer infer.csv --power 30 --rate 60 --latency 0.5
-  Minibatches of your own: make(batch_size) returns the function that runs one:
-    powerctl solve --device twin:orin-agx --infer resnet50-infer --step my_model:make \\
-      --power 30 --rate 30 --latency 100ms
+  Minibatches of your own task:
+    powerctl solve --device twin:orin-agx --train resnet18-train --task my_task.py --power 30
 What runs decides the problem: --train alone, --infer alone, both, or --infer and --background.
 """
 
@@ -47,7 +47,8 @@ What runs decides the problem: --train alone, --infer alone, both, or --infer an
 @with_problem
 @click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
 @click.option("--board", show_default="orin-agx, or of the log", help="Board of tables.")
-@click.option("--step", "steps", multiple=True, help="[ROLE=]pkg.module:make, as in profile.")
+@click.option("--task", "tasks", multiple=True, help="[ROLE=]my_task.py, as in profile.")
+@settings_option
 @click.option("--per-axis", type=click.IntRange(2), help="A sub-grid of so many values an axis.")
 @click.option(
     "--solver", "solver_name", default="default", show_default=True, help="Or gmd, als, random-50."
@@ -67,7 +68,8 @@ def solve(
     asked: AskedProblem,
     spec: str | None,
     board: str | None,
-    steps: tuple[str, ...],
+    tasks: tuple[str, ...],
+    settings: tuple[str, ...],
     per_axis: int | None,
     solver_name: str,
     cap: int,
@@ -86,7 +88,7 @@ def solve(
     nothing keeps the bounds.
     """
     from powerctl.commands import searching
-    from powerctl.commands.sources import open_source
+    from powerctl.commands.sources import open_source, tasks_by_role
     from powerctl.fulcrum.catalogue import find_solver, knowing
     from powerctl.fulcrum.facts import record_of
     from powerctl.fulcrum.search import Search
@@ -97,7 +99,9 @@ def solve(
     references = _references(names, no_reference)
     entry = find_solver(solver_name)
     solver = knowing(entry.make(seed, references), read_counts(counts))
-    source = open_source(asked.roles, spec, board, per_axis, steps, seed)
+    source = open_source(
+        asked.roles, spec, board, per_axis, tasks_by_role(tasks, settings, asked.roles), seed
+    )
     problem = asked.problem(source.sizes)
     facts = searching.read_known(known, source.board)
     progress = searching.Progress(out, facts)

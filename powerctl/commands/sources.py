@@ -10,12 +10,12 @@ import click
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.commands.steps import load_step
+from powerctl.commands.steps import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.device import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.search import Candidates
-from powerctl.fulcrum.sources import DeviceSource, MakeSteps, Source, TableSource, workload_of
+from powerctl.fulcrum.sources import DeviceSource, Source, TableSource, workload_of
 from powerctl.measurement import MeasurementTable
 
 _TABLES = (".csv", ".jsonl")
@@ -26,7 +26,7 @@ def open_source(
     spec: str | None,
     board: str | None,
     per_axis: int | None,
-    steps: tuple[str, ...],
+    tasks: Mapping[str, TaskOptions],
     seed: int,
 ) -> Source:
     """Open what a command line names.
@@ -41,8 +41,8 @@ def open_source(
         Board of tables.
     per_axis : int or None
         Only a sub-grid of so many values an axis.
-    steps : tuple of str
-        ``ROLE=pkg.module:make``; the role may be left out if there is one.
+    tasks : mapping of str to TaskOptions
+        What runs on a device, of the roles that have a task of the user's own.
     seed : int
         Of the noise of a twin.
     """
@@ -52,8 +52,8 @@ def open_source(
     if spec is None:
         if len(tables) < len(roles):
             raise click.UsageError("workloads need --device; or give each role its table")
-        if steps:
-            raise click.UsageError("--step needs --device: tables are replayed")
+        if tasks:
+            raise click.UsageError("--task needs --device: tables are replayed")
         return _open_tables(roles, board, per_axis)
     if tables:
         raise click.UsageError(f"--{tables[0]} is a table, which needs no --device; give workloads")
@@ -62,7 +62,8 @@ def open_source(
     if board is not None:
         check_same(f"--device {spec}", "board", device.board.name, board)
     space = device.space if per_axis is None else device.space.thinned(per_axis)
-    return DeviceSource(spec, device, Candidates(space), workloads, _by_role(steps, roles))
+    steps = {role: partial(task.steps, workloads[role].kind) for role, task in tasks.items()}
+    return DeviceSource(spec, device, Candidates(space), workloads, steps)
 
 
 def _of_table_device(roles: Mapping[str, str], spec: str) -> dict[str, str]:
@@ -98,12 +99,15 @@ def read_table(role: str, path: str, board: str | None) -> tuple[MeasurementTabl
     return table, measured.board
 
 
-def _by_role(steps: tuple[str, ...], roles: Mapping[str, str]) -> dict[str, MakeSteps]:
-    found: dict[str, MakeSteps] = {}
-    for text in steps:
+def tasks_by_role(
+    texts: tuple[str, ...], settings: tuple[str, ...], roles: Mapping[str, str]
+) -> dict[str, TaskOptions]:
+    """The task of each role, from ``ROLE=my_task.py``; the role may be left out if there is one."""
+    found = {}
+    for text in texts:
         role, _, name = text.rpartition("=")
         role = role or (next(iter(roles)) if len(roles) == 1 else "")
         if role not in roles:
-            raise click.UsageError(f"--step {text}: write ROLE=pkg.module:make, ROLE of {[*roles]}")
-        found[role] = partial(load_step, name)
+            raise click.UsageError(f"--task {text}: write ROLE=my_task.py, ROLE of {[*roles]}")
+        found[role] = TaskOptions(name, settings)
     return found

@@ -1,31 +1,60 @@
-"""Minibatches of the user's own: the functions that ``--step pkg.module:make`` names."""
+"""``--task`` and ``--set``: a user's own task as what runs where a command measures."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
-from powerctl.errors import InvalidInput
-from powerctl.plugins import blamed, load_object
+import click
+
+from powerctl.commands.options import Command
 
 if TYPE_CHECKING:
     from powerctl.profiler import Step
 
 
-def load_step(name: str, sizes: Sequence[int]) -> Mapping[int, Step]:
-    """The step of each batch size, from a function: ``pkg.module:make`` or ``file.py:make``."""
-    make = load_object(name)
-    try:
-        takes_size = bool(inspect.signature(make).parameters)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"--step {name}: {error}") from None
-    if not takes_size and len(sizes) > 1:
-        raise InvalidInput(
-            f"--step {name}: to run several batch sizes, it must take the batch size"
-        )
-    with blamed(name):
-        steps = {size: make(size) if takes_size else make() for size in sizes}
-    if not all(callable(step) for step in steps.values()):
-        raise InvalidInput(f"--step {name}: it did not return a function")
-    return steps
+@dataclass(frozen=True)
+class TaskOptions:
+    """A task and its settings, as a command line gives them."""
+
+    text: str
+    settings: tuple[str, ...] = ()
+
+    def steps(self, kind: str, sizes: Sequence[int]) -> Mapping[int, Step]:
+        """What runs a minibatch of each batch size; ended with the command.
+
+        Parameters
+        ----------
+        kind : {"train", "infer"}
+            Of the workload that it is measured as.
+        sizes : sequence of int
+        """
+        from powerctl.task.loading import load_task
+        from powerctl.task.measuring import steps_of
+        from powerctl.task.settings import parse_settings
+
+        steps = steps_of(load_task(self.text, parse_settings(self.settings)), kind, sizes)
+        for step in steps.values():
+            click.get_current_context().call_on_close(step.close)
+        return steps
+
+
+def with_task(command: Command) -> Command:
+    """Give a command ``--task`` and ``--set``; it receives them as `task`, or None."""
+
+    @click.option("--task", "text", help="Your own: my_task.py, pkg.mod, or either with :Name.")
+    @settings_option
+    @wraps(command)
+    def run(text: str | None, settings: tuple[str, ...], **rest: Any) -> None:
+        if settings and text is None:
+            raise click.UsageError("--set is for a task of your own: give --task")
+        command(task=None if text is None else TaskOptions(text, settings), **rest)
+
+    return run
+
+
+settings_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="For the task; repeat."
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from powerctl import console
 from powerctl.commands.options import json_option, with_board, with_model
 from powerctl.commands.quantities import parse_fraction, parse_sizes
 from powerctl.commands.sampling import modes_of
-from powerctl.commands.steps import load_step
+from powerctl.commands.steps import TaskOptions, with_task
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
 
@@ -49,7 +50,7 @@ Examples:
 @click.option("--slowdown", default="5%", show_default=True, help="Against MAXN, at most.")
 @click.option("--power-limit", "power_w", type=float, help="Watts at most.")
 @click.option("--device", "spec", help="Measure on twin:BOARD or table:FILE.csv.")
-@click.option("--step", help="What runs there: pkg.module:make, as in powerctl profile.")
+@with_task
 @click.option(
     "--modes", type=click.IntRange(1), default=10, show_default=True, help="Measured to learn from."
 )
@@ -70,7 +71,7 @@ def tune(
     slowdown: str,
     power_w: float | None,
     spec: str | None,
-    step: str | None,
+    task: TaskOptions | None,
     modes: int,
     attempts: int,
     out: str | None,
@@ -88,8 +89,8 @@ def tune(
 
     goal = Goal(objective, parse_fraction(slowdown, "--slowdown"), power_w or math.inf)
     sizes = parse_sizes(batch, "--batch")
-    if spec is None and (out or step):
-        raise click.UsageError("--out and --step are for what is measured: give --device")
+    if spec is None and (out or task):
+        raise click.UsageError("--out and --task are for what is measured: give --device")
     predictors = {
         size: GaussianPredictor(
             board.name,
@@ -103,7 +104,7 @@ def tune(
     if spec is None:
         found = [_predicted(predictor, board, goal) for predictor in predictors.values()]
     else:
-        bench = _Bench(spec, counted, board, step, sizes)
+        bench = _Bench(spec, counted, board, task, sizes)
         found = [bench.tuned(predictors[size], goal, modes, attempts) for size in sizes]
         if out:
             bench.write(out)
@@ -164,7 +165,7 @@ class _Bench:
         spec: str,
         counted: CountedModel,
         board: Board,
-        step: str | None,
+        task: TaskOptions | None,
         sizes: tuple[int, ...],
     ) -> None:
         from powerctl.device import open_device
@@ -174,7 +175,7 @@ class _Bench:
             raise InvalidInput(f"--device {spec} is no {board.name}; give --board")
         self.spec = spec
         self.counted = counted
-        self.steps: dict[int, Step] = {} if step is None else dict(load_step(step, sizes))
+        self.steps: Mapping[int, Step] = {} if task is None else task.steps(counted.kind, sizes)
         self.measured: list[Measurement] = []
 
     def tuned(

@@ -10,7 +10,7 @@ import click
 from powerctl import console
 from powerctl.commands.costs import Costs
 from powerctl.commands.question import Question
-from powerctl.commands.steps import load_step
+from powerctl.commands.steps import TaskOptions
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.device import open_device
 from powerctl.errors import Infeasible, InvalidInput
@@ -38,7 +38,12 @@ class Attempt:
 
 
 def verify(
-    costs: Costs, question: Question, workload: Workload, spec: str, step: str | None, at_most: int
+    costs: Costs,
+    question: Question,
+    workload: Workload,
+    spec: str,
+    task: TaskOptions | None,
+    at_most: int,
 ) -> tuple[Costs, list[Attempt]]:
     """Measure choice after choice on a device until one keeps the limits; restores the device.
 
@@ -53,7 +58,8 @@ def verify(
     device = open_device(spec, board=costs.board.name)
     if device.board.name != costs.board.name:
         raise InvalidInput(f"--device {spec} is no {costs.board.name}, which the costs are of")
-    run = None if step is None else load_step(step, [workload.batch_size])[workload.batch_size]
+    size = workload.batch_size
+    run = None if task is None else task.steps(workload.kind, [size])[size]
     attempts: list[Attempt] = []
     with stopping_cleanly(lambda: f"{len(attempts)} modes were measured") as check:
         try:

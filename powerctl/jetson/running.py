@@ -60,7 +60,7 @@ class RealRunning:
         if step is None:
             raise InvalidInput(
                 f"a Jetson runs real minibatches of {workload.name}; say what runs one: "
-                "--step pkg.module:make"
+                "--task my_task.py"
             )
         began_s = self.now()
         step()

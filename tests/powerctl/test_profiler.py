@@ -292,7 +292,7 @@ def test_an_adaptive_sampler_sees_what_was_measured():
             if not measured:
                 return modes_of(3)
             best = min(measured, key=lambda entry: entry.time_s)
-            near = [BOARD.space.mode(int(i)) for i in BOARD.space.neighbours(index(best))]
+            near = [BOARD.space.mode(abs(index(best) + step)) for step in (-1, 1)]
             return [] if len(measured) > 3 else near
 
     def index(entry):
@@ -301,7 +301,7 @@ def test_an_adaptive_sampler_sees_what_was_measured():
     log = MemoryLog()
     profile(Twin(BOARD), WORK, Fastest(), log)
     best = min(log.entries[:3], key=lambda entry: entry.time_s)
-    near = set(BOARD.space.neighbours(index(best)).tolist())
+    near = {abs(index(best) + step) for step in (-1, 1)}
     assert {index(entry) for entry in log.entries[3:]} == near
 
 
@@ -414,9 +414,11 @@ def test_the_command_says_what_a_budget_left_out(tmp_path):
         (("--modes", "3", "--time-error", "two"), "write it as 2% or 0.02"),
         (("--modes", "3", "--batch", "1,x"), "write batch sizes such as 1,4,16"),
         (("--modes", "30000"), "there are only 18,096"),
-        (("--modes", "3", "--step", "nosuch:make"), "there is no module nosuch"),
-        (("--modes", "3", "--step", "os:getcwd"), "did not return a function"),
-        (("--modes", "3", "--step", "json"), "write pkg.mod:Name"),
+        (("--modes", "3", "--task", "nosuch"), "there is no module nosuch"),
+        (("--modes", "3", "--task", "os:getcwd"), "has no function make_model"),
+        (("--modes", "3", "--task", "json"), "json has no function make_model"),
+        (("--modes", "3", "--set", "a=1"), "give --task"),
+        (("--modes", "3", "--task", "json", "--set", "a"), "write KEY=VALUE"),
         (("--modes", "3", "--csv", "/no/such/t.csv"), "no folder"),
         (("--modes", "3", "--all"), "give one of"),
         ((), "give one of"),
@@ -492,12 +494,16 @@ def test_the_command_stops_cleanly_and_goes_on(tmp_path, number):
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip(f"{number.name} is ignored here, and so by what is started")
     (tmp_path / "mine.py").write_text(
-        "import time\ndef make(batch_size):\n    return lambda: time.sleep(0.01 / batch_size)\n"
+        "import time, torch\n"
+        "def make_model(): return torch.nn.Linear(1, 1)\n"
+        "def load_data(batch_size): return [batch_size] * 10\n"
+        "def train_step(batch): time.sleep(0.01 / batch)\n"
+        "def test(): ...\n"
     )
     code = "from powerctl import console; from powerctl.commands import profile as p; "
     code += "import sys; sys.argv[0] = 'profile'; console.run(p.profile_command)"
     command = [sys.executable, "-c", code, "--device", SPEC, "--modes", "30"]
-    command += ["--out", "log.jsonl", "--step", "mine:make"]
+    command += ["--out", "log.jsonl", "--task", "mine.py"]
     place = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": os.getcwd()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, **place)

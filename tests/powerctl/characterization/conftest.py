@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from powerctl.characterization.results import Epoch, Result
 from powerctl.characterization.study import Study
-from powerctl.characterization.tasks import Task
+from powerctl.characterization.tasks import Classifier
+from powerctl.task.loading import load_task
 
 SAMPLES = 160
 
@@ -46,9 +47,8 @@ def task():
     """Make a task whose loading and computing sleep."""
 
     def make(load=lambda: None, compute=lambda: None, count=24):
-        return Task(
-            "slow", lambda: SlowLinear(compute), lambda storage: SlowSamples(count, load), ("",)
-        )
+        samples, model = SlowSamples(count, load), SlowLinear(compute)
+        return load_task(Classifier("slow", lambda: model, lambda storage: samples, ("",)))
 
     return make
 

@@ -12,6 +12,8 @@ from powerctl.characterization.factors import Configuration
 from powerctl.characterization.real import RealBench
 from powerctl.characterization.tasks import images
 from powerctl.errors import InvalidInput
+from powerctl.task.loading import load_task
+from tests.powerctl.task.conftest import TASKS
 
 ALONE = Configuration(workers=0, batch_size=8, storage="")
 SLEEP = partial(time.sleep, 0.01)
@@ -53,7 +55,7 @@ def test_every_sample_is_seen_in_every_epoch(task):
 
 
 def test_the_cache_is_emptied_before_the_first_epoch_only(tmp_path):
-    bench = RealBench(images(tmp_path, count=24), empty="advise")
+    bench = RealBench(load_task(images(tmp_path, count=24)), empty="advise")
     packed = replace(ALONE, storage="packed", batch_size=16)
     bench.check(packed)
     first, later = bench.run(packed, 0, 2)
@@ -67,3 +69,19 @@ def test_this_machines_modes_are_not_set(task):
         RealBench(task()).check(replace(ALONE, mode="MAXN"))
     with pytest.raises(InvalidInput, match="--device is here, jetson or twin:BOARD"):
         RealBench(task(), "there")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "stepwise"])
+def test_a_task_of_the_users_is_studied_with_its_own_loop(name):
+    bench = RealBench(load_task(str(TASKS / f"{name}.py")), empty="keep")
+    for kind in ("train", "infer"):
+        (epoch,) = bench.run(replace(ALONE, kind=kind), 0, 1)
+        assert (epoch.samples, epoch.minibatches) == ((32, 4) if name == "quickstart" else (30, 4))
+
+
+def test_a_task_that_cannot_be_varied_is_said():
+    with pytest.raises(InvalidInput, match="returned a list: expected a DataLoader over"):
+        lstm = load_task(str(TASKS / "lstm.py"), {"hidden-size": 4})
+        RealBench(lstm).check(ALONE)
+    with pytest.raises(InvalidInput, match="load_data takes no storage, and so cannot load from"):
+        RealBench(load_task(str(TASKS / "quickstart.py"))).check(replace(ALONE, storage="packed"))

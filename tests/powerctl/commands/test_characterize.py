@@ -9,14 +9,14 @@ import time
 import pytest
 
 TWIN = ("characterize", "--device", "twin:orin-agx", "--vary", "workers=0,4")
-REAL = ("characterize", "--task", "slow_task:make", "--cache", "keep", "--vary", "batch=1,2")
+REAL = ("characterize", "--task", "slow_task.py", "--cache", "keep", "--vary", "batch=1,2")
 
 _MAIN = "from powerctl.cli import main; main()"
 TASK = """
 import os, time
 import torch
 from torch import nn
-from powerctl.characterization.tasks import Task
+from torch.utils.data import DataLoader
 
 class Samples(torch.utils.data.Dataset):
     def __len__(self):
@@ -25,8 +25,22 @@ class Samples(torch.utils.data.Dataset):
         time.sleep(float(os.environ.get("SLOW_S", 0)))
         return torch.zeros(3), 0
 
-def make():
-    return Task("slow", lambda: nn.Linear(3, 2), lambda storage: Samples(), ("",))
+def load_data(batch_size):
+    return DataLoader(Samples(), batch_size=batch_size)
+
+def make_model():
+    return nn.Linear(3, 2)
+
+def train(net, trainloader, epochs, lr):
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    for _ in range(epochs):
+        for x, y in trainloader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+
+def test(net, testloader):
+    return sum(net(x).sum() for x, y in testloader)
 """
 
 

@@ -12,7 +12,15 @@ from click.testing import CliRunner
 from powerctl.cli import cli
 from powerctl.commands import verify
 from powerctl.devices.twin import Twin
+from powerctl.errors import TaskFailed
 
+TASK = """
+import torch
+def make_model(): return torch.nn.Linear(1, 1)
+def load_data(batch_size): return [batch_size] * 30
+def test(): ...
+def train_step(batch):
+"""
 TWIN = ("--device", "twin:orin-agx", "--workload", "resnet18-train")
 
 
@@ -159,24 +167,21 @@ def test_limits_that_no_attempt_kept_are_exit_code_1(hopeful_csv):
     assert not result["kept"] and len(result["attempts"]) == 2
 
 
-def test_the_device_is_restored_even_if_a_step_fails(powerctl, monkeypatch, tmp_path):
+def test_the_device_is_restored_even_if_a_task_fails(powerctl, monkeypatch, tmp_path):
     device = Twin(verify.open_device("twin:orin-agx").board)
     monkeypatch.setattr(verify, "open_device", lambda spec, board: device)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "failing_step.py").write_text("def make():\n    return lambda: 1 / 0\n")
+    (tmp_path / "failing_task.py").write_text(TASK + "    1 / 0\n")
     found = device.mode()
-    with pytest.raises(ZeroDivisionError):
-        powerctl("choose", "--power-limit", 30, "--verify", *TWIN, "--step", "failing_step:make")
+    with pytest.raises(TaskFailed, match=r"failing_task\.py: train_step raised ZeroDivisionError"):
+        powerctl("choose", "--power-limit", 30, "--verify", *TWIN, "--task", "failing_task.py")
     assert device.mode() == found
 
 
-def test_a_choice_is_verified_with_a_step_of_ones_own(powerctl, monkeypatch, tmp_path):
+def test_a_choice_is_verified_with_a_task_of_ones_own(powerctl, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "counting_step.py").write_text(
-        "count = 0\ndef make():\n    def step():\n        global count\n        count += 1\n"
-        "    return step\n"
-    )
-    powerctl("choose", "--power-limit", 30, "--verify", *TWIN, "--step", "counting_step:make")
-    import counting_step
+    (tmp_path / "counting_task.py").write_text("count = []\n" + TASK + "    count.append(1)\n")
+    powerctl("choose", "--power-limit", 30, "--verify", *TWIN, "--task", "counting_task")
+    import counting_task
 
-    assert counting_step.count > 40
+    assert len(counting_task.count) > 40

@@ -129,7 +129,7 @@ def test_all_modes_measured_give_the_optimum(tables, replay):
         (("--train", "t.csv", "--device", "twin:orin-agx"), "is a table, which needs no --device"),
         (("--train", "resnet18-train", "--device", "twin:agx"), "agx"),
         (("--train", "nowhere.csv"), "nowhere.csv"),
-        (("--train", "t.csv", "--step", "a:b"), "--step needs --device"),
+        (("--train", "t.csv", "--task", "a.py"), "--task needs --device"),
         (("--train", "t.csv", "--out", "no/where/x"), "there is no folder"),
         (("--train", "t.csv", "--reference", "x", "--no-reference"), "not both"),
         (("--train", "t.csv", "--solver", "best"), "unknown solver"),
@@ -274,20 +274,27 @@ def test_a_device_is_profiled_and_restored(twin):
     assert (one["time_s"], one["power_w"]) == pytest.approx(steady, rel=0.05)
 
 
-def test_steps_of_ones_own_run_with_their_batch_size(twin, monkeypatch, tmp_path):
+def test_a_task_of_ones_own_runs_with_the_batch_size_that_is_measured(twin, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_steps.py").write_text(
-        "ran = []\ndef serve(size):\n    return lambda: ran.append(size)\n"
-        "def train():\n    return lambda: ran.append('train')\n"
+    (tmp_path / "solved_task.py").write_text(
+        "import torch\n"
+        "ran = []\n"
+        "def make_model(): return torch.nn.Linear(1, 1)\n"
+        "def load_data(batch_size): return ['train'] * 30, [batch_size] * 30\n"
+        "def train(trainloader, epochs):\n"
+        "    for _ in range(epochs): ran.extend(trainloader)\n"
+        "def test(testloader, loss):\n"
+        "    for size in testloader: ran.append(size)\n"
+        "    return loss\n"
     )
-    steps = ("--step", "train=own_steps:train", "--step", "infer=own_steps:serve")
+    steps = ("--task", "train=solved_task", "--task", "infer=solved_task", "--set", "loss=0.5")
     both = ("--train", "resnet18-train", "--infer", "mobilenetv3-infer", "--batch", "4,16")
     answer = solved(*TWIN, *both, *SERVED, *steps, "--cap", 3)
-    import own_steps
+    import solved_task
 
     measured = {one["batch_size"] or "train" for one in answer["measured"]}
-    assert set(own_steps.ran) == measured and len(own_steps.ran) > 40 * len(answer["measured"])
-    assert "write ROLE=pkg.module:make" in message(*TWIN, *both, *SERVED, "--step", "own_steps:a")
+    assert set(solved_task.ran) == measured and len(solved_task.ran) > 40 * len(answer["measured"])
+    assert "write ROLE=my_task.py" in message(*TWIN, *both, *SERVED, "--task", "solved_task.py")
 
 
 def test_a_stopped_search_keeps_what_was_measured_and_restores_the_device(

@@ -104,7 +104,7 @@ def test_a_real_minibatch_needs_a_step_and_takes_real_time_and_energy():
     import time
 
     running = RealRunning(lambda: 12.0)
-    with pytest.raises(InvalidInput, match="--step"):
+    with pytest.raises(InvalidInput, match="--task"):
         running.execute(Workload("net", "train", 1), None)
     took = running.execute(Workload("net", "train", 1), lambda: time.sleep(0.05))
     running.idle(0.05)

@@ -1,0 +1,373 @@
+"""The user's training and evaluation, one minibatch at a time: with their loop, or their step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from powerctl.errors import TaskFailed
+from powerctl.task.data import Loaders, minibatches_of
+from powerctl.task.loading import Task, blamed
+from powerctl.task.metrics import metrics_of, number_of
+from powerctl.task.randomness import Randomness, seed_loader
+from powerctl.task.turns import Pace, Turns
+from powerctl.task.watching import Proximal, Watch
+
+Self = TypeVar("Self", bound="_Driven")
+_END = object()
+_MOMENTUM = 0.9  # of the optimizer of a task that makes none
+
+
+class Interrupted(Exception):
+    """A device runs no more minibatches of this round; the message says why, in a word."""
+
+
+def make_model(task: Task, given: Mapping[str, Any]) -> nn.Module:
+    """A fresh model of a task; raises `TaskFailed` if it makes something else."""
+    model = task.call("make_model", given)
+    if not isinstance(model, nn.Module):
+        raise TaskFailed(
+            f"{task.called('make_model')} returned a {type(model).__name__}, expected a "
+            "torch.nn.Module"
+        )
+    return model
+
+
+def usual_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+class _Driven:
+    """A user's function that works through a loader, one minibatch a step.
+
+    Use it in a `with`: its end ends the user's function, and the workers of their loaders.
+    """
+
+    def __init__(self, work: _Loop | _Steps, around: list[Any]) -> None:
+        self._work = work
+        self._around = around
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def minibatches(self) -> int:
+        """How many were begun."""
+        return self._work.minibatches
+
+    def steps(self) -> Iterator[Callable[[], None]]:
+        """One callable per minibatch, endlessly.
+
+        A step raises `Interrupted` where there is no other minibatch, as the user's function has
+        come to its end (``finished``), and `TaskFailed` if it raises or never asks for the next.
+        """
+        while True:
+            yield self._step
+
+    def close(self) -> None:
+        """End the user's function where it waits."""
+        with self._surrounded():
+            self._work.close()
+
+    def _step(self) -> None:
+        try:
+            with self._surrounded():
+                self._work.turn()
+        except Interrupted:
+            self._end()
+            raise
+        self._after()
+        if self._work.ended:
+            self._end()
+
+    @contextmanager
+    def _surrounded(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for around in self._around:
+                stack.enter_context(around)
+            yield
+
+    def _after(self) -> None:
+        """What is to be done after a minibatch."""
+
+    def _end(self) -> None:
+        """What is to be done when the user's function has come to its end."""
+
+
+class Training(_Driven):
+    """The training of a round with the user's own loop or step.
+
+    Parameters
+    ----------
+    task : Task
+        With `train`, the user's whole loop, or `train_step`, one minibatch of it.
+    model : nn.Module
+        Trained in place.
+    loaders : Loaders
+        The client's.
+    given : mapping of str to object
+        What else the run has for the user's arguments: device, lr, partition_id and so on.
+    minibatches : int
+        So many are planned. A loop is given as many epochs as they are, rounded up.
+    seed : int
+        Of everything random, see `Randomness`: of run, client and round.
+    proximal_mu : float
+        FedProx's; 0 for none.
+    limit_s : float
+        A minibatch that takes longer is given up.
+
+    Attributes
+    ----------
+    losses : list of float
+        Of each minibatch; NaN where none was seen.
+    returned : dict of str to float
+        The numbers that a loop returned which came to its end; empty for others.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        loaders: Loaders,
+        given: Mapping[str, Any],
+        *,
+        minibatches: int,
+        seed: int,
+        proximal_mu: float = 0.0,
+        limit_s: float = math.inf,
+    ) -> None:
+        self.losses: list[float] = []
+        self.returned: dict[str, float] = {}
+        self._task = task
+        self._model = model
+        self._watch = Watch()
+        self._pull = Proximal(model, proximal_mu) if proximal_mu else None
+        given = {"device": usual_device(), "epochs": 1, "seed": seed, **given, "model": model}
+        work: _Loop | _Steps
+        if task.has("train"):
+            length = minibatches_of(loaders.train)
+            if length:
+                given["epochs"] = max(1, math.ceil(minibatches / length))
+            given |= {"valloader": loaders.validation, "testloader": loaders.test}
+            work = _Loop(task, "train", loaders.train, given, limit_s, self._watch.here)
+        else:
+            work = _Steps(task, model, loaders.train, given)
+        seed_loader(loaders.train, seed)
+        pull = [self._pull] if self._pull else []
+        super().__init__(work, [Randomness(seed), self._watch, *pull])
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss: what the user's loop returned as such, else the mean of `losses`."""
+        told = [value for key, value in self.returned.items() if key.endswith("loss")]
+        if len(told) == 1 and math.isfinite(told[0]):
+            return told[0]
+        seen = [loss for loss in self.losses if math.isfinite(loss)]
+        return float(np.mean(seen)) if seen else math.nan
+
+    def _after(self) -> None:
+        seen = self._watch.taken()
+        if self._work.loss is not None:
+            seen = self._work.loss
+        self.losses.append(seen)
+        if not math.isfinite(seen):
+            self._check_finite(seen)
+        if self._pull is not None and self._pull.is_evaded():
+            raise TaskFailed(
+                f"{self._called}: the weights change without an optimizer of torch.optim; FedProx, "
+                "which adds its pull there, cannot be used with it"
+            )
+
+    def _end(self) -> None:
+        returned = self._work.result
+        if not isinstance(returned, Mapping):
+            returned = {"loss": returned}
+        numbers = {str(key): number_of(value) for key, value in returned.items()}
+        self.returned = {key: value for key, value in numbers.items() if value is not None}
+
+    @property
+    def _called(self) -> str:
+        return self._task.called("train" if self._task.has("train") else "train_step")
+
+    def _check_finite(self, loss: float) -> None:
+        """Raise if a loss that is not finite has spoilt the model; some losses of NaN do not."""
+        for name, parameter in self._model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise TaskFailed(
+                    f"{self._called}: the loss of minibatch {len(self.losses)} is {loss:g}, and "
+                    f"the parameter {name!r} is no longer finite: expected finite numbers; try a "
+                    "smaller learning rate"
+                )
+
+
+class Evaluation(_Driven):
+    """The evaluation of a model with the user's own `test`, one minibatch at a time.
+
+    Parameters
+    ----------
+    task, model, given, seed, limit_s
+        As for `Training`.
+    loader : iterable
+        What is evaluated with.
+
+    Attributes
+    ----------
+    metrics : dict of str to float
+        Empty until `test` has returned.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        loader: Any,
+        given: Mapping[str, Any],
+        *,
+        seed: int,
+        limit_s: float = math.inf,
+    ) -> None:
+        self.metrics: dict[str, float] = {}
+        self._task = task
+        given = {"device": usual_device(), "seed": seed, **given, "model": model}
+        seed_loader(loader, seed)
+        super().__init__(_Loop(task, "test", loader, given, limit_s), [Randomness(seed)])
+
+    def run(self) -> dict[str, float]:
+        """All of it at once; the metrics."""
+        with self:
+            for step in self.steps():
+                try:
+                    step()
+                except Interrupted:
+                    break
+        return self.metrics
+
+    def _end(self) -> None:
+        self.metrics = metrics_of(self._task, self._work.result)
+
+
+class _Loop:
+    """The user's whole loop, in turns."""
+
+    loss: float | None = None  # is seen from outside
+
+    def __init__(
+        self,
+        task: Task,
+        role: str,
+        loader: Any,
+        given: Mapping[str, Any],
+        limit_s: float,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._task = task
+        self._role = role
+        self._begin = begin
+        self._turns = Turns(self._body, task.called(role), limit_s)
+        self._pace = Pace(self._turns.wait)
+        names = ("trainloader",) if role == "train" else ("testloader", "valloader")
+        paced = self._pace.paced(loader)
+        self._given = {**given, **dict.fromkeys(("loader", *names), paced)}
+
+    @property
+    def minibatches(self) -> int:
+        return self._pace.minibatches
+
+    @property
+    def ended(self) -> bool:
+        return self._turns.ended
+
+    @property
+    def result(self) -> Any:
+        return self._turns.result
+
+    def turn(self) -> None:
+        before = self.minibatches
+        if not self.ended:
+            self._turns.take()
+        if self.minibatches > before:
+            return
+        if not before and self._role == "train":
+            raise TaskFailed(
+                f"{self._task.called(self._role)} ended without a minibatch: expected a loader "
+                "that gives some, and a loop over that loader"
+            )
+        raise Interrupted("finished")
+
+    def close(self) -> None:
+        try:
+            self._turns.close()
+        finally:
+            self._pace.close()
+
+    def _body(self) -> Any:
+        self._begin()
+        return self._task.call(self._role, self._given)
+
+
+class _Steps:
+    """The user's step, for one minibatch of their loader after the other."""
+
+    ended = False
+    result = None
+
+    def __init__(self, task: Task, model: nn.Module, loader: Any, given: Mapping[str, Any]) -> None:
+        self.loss: float | None = None
+        self._task = task
+        self._model = model
+        self._given = dict(given)
+        self._pace = Pace(lambda: None)  # nobody to wait for
+        self._batches = self._endless(self._pace.paced(loader))
+
+    @property
+    def minibatches(self) -> int:
+        return self._pace.minibatches
+
+    def turn(self) -> None:
+        if not self.minibatches:  # in the first turn: what it draws belongs to it
+            self._model.train()
+            self._given["optimizer"] = self._optimizer()
+        with blamed(self._task.called("load_data")):
+            batch = next(self._batches, _END)
+        if batch is _END:
+            raise Interrupted("finished")
+        self.loss = number_of(self._task.call("train_step", {**self._given, "batch": batch}))
+
+    def close(self) -> None:
+        self._batches.close()
+        self._pace.close()
+
+    def _optimizer(self) -> Any:
+        if self._task.has("make_optimizer"):
+            return self._task.call("make_optimizer", self._given)
+        if "lr" not in self._given:
+            raise TaskFailed(
+                f"{self._task.where} has no make_optimizer(model), and the run no learning rate"
+            )
+        parameters = [p for p in self._model.parameters() if p.requires_grad]
+        return torch.optim.SGD(parameters, lr=self._given["lr"], momentum=_MOMENTUM)
+
+    def _endless(self, loader: Any) -> Generator[Any, None, None]:
+        before = -1
+        while self.minibatches > before:
+            before = self.minibatches
+            yield from loader
+        if not self.minibatches:
+            name = self._task.called("load_data")
+            raise TaskFailed(f"{name} returned a loader without minibatches to train with")

@@ -1,0 +1,135 @@
+"""What is seen of a user's training from outside, and FedProx's pull: their code stays as it is."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+
+
+class Watch:
+    """Sees the losses of a user's backward passes while their code runs, in a `with`.
+
+    A loss that a `GradScaler` has scaled is seen as it was before. One that the user divides, to
+    accumulate gradients, is seen divided.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._losses: list[Tensor] = []
+        self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
+        self._backward: Any = None
+        self._scale: Any = None
+
+    def __enter__(self) -> Watch:
+        self._backward, self._scale = torch.autograd.backward, torch.amp.GradScaler.scale
+        backward, scale = self._backward, self._scale
+
+        def seen(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            self._see(tensors)
+            return backward(tensors, *args, **kwargs)
+
+        def scaling(scaler: Any, outputs: Any) -> Any:
+            scaled = scale(scaler, outputs)
+            if isinstance(outputs, Tensor):
+                self._scaled[id(scaled)] = scaled, outputs.detach()  # held, so that ids stay unique
+            return scaled
+
+        torch.autograd.backward = seen
+        torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign, assignment]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        torch.autograd.backward = self._backward
+        torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
+
+    def here(self) -> None:
+        """It is this thread that trains; what others do is not seen."""
+        self._thread = threading.get_ident()
+
+    def taken(self) -> float:
+        """The mean of the losses seen since it was last taken; NaN for none."""
+        losses = [float(loss) for loss in self._losses]
+        self._losses.clear()
+        self._scaled.clear()
+        return sum(losses) / len(losses) if losses else float("nan")
+
+    def _see(self, tensors: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        for tensor in (tensors,) if isinstance(tensors, Tensor) else tuple(tensors):
+            if isinstance(tensor, Tensor) and tensor.numel() == 1:
+                _, loss = self._scaled.get(id(tensor), (tensor, tensor.detach()))
+                self._losses.append(loss)
+
+
+class Proximal:
+    """FedProx's pull to the global model, mu / 2 |w - w_global|^2, in every step of an optimizer.
+
+    Its gradient is added right before an optimizer's step, so that the user's loss is as they
+    wrote it; where an optimizer computes gradients in a closure, after each of these.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As it came from the server.
+    mu : float
+        Of the pull.
+    """
+
+    def __init__(self, model: nn.Module, mu: float) -> None:
+        self._steps = 0
+        self._mu = mu
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._global = {id(p): p.detach().clone() for p in self._parameters}
+        self._handle: Any = None
+
+    def __enter__(self) -> Proximal:
+        self._handle = register_optimizer_step_pre_hook(self._before_step)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._handle.remove()
+
+    def is_evaded(self) -> bool:
+        """Whether the model has changed without a step of an optimizer of torch."""
+        return not self._steps and any(
+            not torch.equal(p.detach().cpu(), self._global[id(p)].cpu()) for p in self._parameters
+        )
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        closure = kwargs.get("closure") or next(filter(callable, args[1:]), None)
+        if closure is None:
+            self._pull(optimizer)
+            return None
+
+        def pulled() -> Any:
+            loss = closure()
+            self._pull(optimizer)
+            return loss
+
+        return args[:1], {**kwargs, "closure": pulled}
+
+    @torch.no_grad()
+    def _pull(self, optimizer: Optimizer) -> None:
+        scale = getattr(optimizer, "grad_scale", None)  # of fused ones, which unscale by themselves
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            origin = self._global.get(id(parameter))
+            if origin is not None and parameter.grad is not None:
+                pull = (parameter - origin.to(parameter.device)) * self._mu
+                parameter.grad.add_(pull if scale is None else pull * scale)
+                self._steps += 1
