@@ -33,7 +33,8 @@ from powerctl.errors import PowerctlError
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.federated import federated
+from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
 _TIMEOUT_S = 120.0
@@ -42,7 +43,7 @@ _TIMEOUT_S = 120.0
 @contextmanager
 def agent(folder: Path, latency_s: float) -> Iterator[tuple[str, int]]:
     """An agent that serves digits; its socket and process number."""
-    torch.save(load_task("digits").model().state_dict(), folder / "digits.pt")
+    torch.save(federated(RunConfig(task="digits"), 1).model().state_dict(), folder / "digits.pt")
     socket = str(folder / "a.sock")
     command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", "--socket", socket]
     command += ["--state-dir", str(folder / "state"), "--latency", f"{1e3 * latency_s:g}ms"]
@@ -70,7 +71,7 @@ def resident_mb(process: int) -> float:
 
 async def load(socket: str, requests: int, clients: int, process: int) -> dict[str, Any]:
     """Send the requests; statuses, latencies and memory."""
-    sample = tensors.encode(load_task("digits").test_samples().inputs[0])
+    sample = tensors.encode(next(iter(federated(RunConfig(task="digits"), 1).central)).inputs[0])
     statuses: Counter[str] = Counter()
     latencies_s: list[float] = []
     numbers, memory_mb = count(), [resident_mb(process)]

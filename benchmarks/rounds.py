@@ -37,7 +37,7 @@ from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import Settings
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.federated import federated
 from wattfed.strategies.code_version import CODE, code_version
 from wattfed.strategies.codec import encode
 from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment
@@ -262,7 +262,7 @@ def main(
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         arrays = folder / "global.npz"
-        state = load_task(task, data_dir).model().state_dict()
+        state = federated(RunConfig(task=task, data_dir=data_dir), 1).model().state_dict()
         np.savez(arrays, **{name: tensor.numpy() for name, tensor in state.items()})
         with agent(folder, seen) as socket:
             for server_round in range(1, rounds + 1):

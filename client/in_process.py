@@ -14,7 +14,6 @@ from wattfed.client.local import LocalClient
 from wattfed.client.messages import Told, assignment_of, evaluated, offered, trained
 from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import ClientState, StateFile
-from wattfed.client.tasks.evaluation import evaluate as evaluate_model
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer
 from wattfed.strategies.run_config import RunConfig
@@ -58,11 +57,11 @@ def train(message: Message, context: Context) -> Message:
 
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
-    client = _open(Told.of(message.content), context)
+    told = Told.of(message.content)
+    client = _open(told, context)
     model = client.task.model()
     load_arrays(model, message.content.array_records[ARRAYS])
-    loss, accuracy = evaluate_model(model, client.samples)
-    return Message(evaluated(len(client.samples), loss, accuracy), reply_to=message)
+    return Message(evaluated(*client.evaluate(model, told.server_round)), reply_to=message)
 
 
 def _open(told: Told, context: Context) -> LocalClient:
@@ -79,7 +78,9 @@ def _open(told: Told, context: Context) -> LocalClient:
         profile = profile_from_node_config(node)
     else:
         profile = _member(config.fleet, int(node["partition-id"]))
-    return LocalClient(config, profile, int(node["num-partitions"]), _load(told, context))
+    state = _load(told, context)
+    n_clients, own = int(node["num-partitions"]), tuple(sorted(node.items()))
+    return LocalClient(config, profile, n_clients, state, node=own)
 
 
 def _member(fleet: str, client: int) -> ClientProfile:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from powerctl.boards import Board
@@ -28,9 +27,9 @@ from wattfed.client.fleet.surroundings import CALM, Conditions
 from wattfed.client.pool import Pool
 from wattfed.client.serving import beside, served, service_of
 from wattfed.client.state_file import ClientState
+from wattfed.client.tasks.federated import Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
-from wattfed.client.tasks.task import Samples, client_indices, client_labels, load_task
-from wattfed.client.training import Execution, LocalTraining, Training, execute_plan
+from wattfed.client.training import Execution, execute_plan
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
 
@@ -54,6 +53,8 @@ class LocalClient:
         What trains, and is left open; by default the profile's, opened for each round.
     predictor : callable
         From board and workload to what predicts times and powers.
+    node : pairs of str and value
+        Of the node's own configuration: arguments of the task's functions.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LocalClient:
         state: ClientState,
         device: Device | None = None,
         predictor: Callable[[Board, Workload], UnitPredictor] = SignaturePredictor,
+        node: Settings = (),
     ) -> None:
         if not 0 <= profile.client < n_clients:
             raise InvalidInput(f"client {profile.client} is not one of {n_clients}")
@@ -72,23 +74,9 @@ class LocalClient:
         self.state = state
         self.device = device
         self.workload = training_workload(config.workload)
-        self.task = load_task(config.task, config.data_dir)
+        self.task = federated(config, self.workload.batch_size, node)
         self._n_clients = n_clients
         self._predicting = predictor
-
-    @cached_property
-    def _indices(self) -> IntArray:
-        split = client_indices(self.task, self._n_clients, self.config.split, self.config.seed)
-        return split[self.profile.client]
-
-    @cached_property
-    def samples(self) -> Samples:
-        """The client's own training samples."""
-        return self.task.train_samples().take(torch.from_numpy(self._indices))
-
-    @property
-    def _minibatches_per_epoch(self) -> int:
-        return math.ceil(len(self._indices) / self.workload.batch_size)
 
     def offer(self, clock_s: float = 0.0) -> RoundOffer:
         """What this client can do in a round that starts now, and what it would cost.
@@ -107,6 +95,7 @@ class LocalClient:
             device,
             self._predicting,
             self._private_labels(),
+            self.task,
         )
         pool.keep(0, self.state)
         pool.offers(clock_s)
@@ -156,7 +145,15 @@ class LocalClient:
             plan = RoundPlan((), offer.decline)
         if plan.decline:
             return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
-        training = self._training(model, seed, proximal_mu)
+        training = self.task.training(
+            model,
+            self.profile.client,
+            self._n_clients,
+            minibatches=plan.minibatches,
+            seed=seed,
+            proximal_mu=proximal_mu,
+            is_shared=self.device is not None,
+        )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
         fate = Fate.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
         end_s, energy_cap_j, guard = assignment.deadline_s, battery_j, None
@@ -166,17 +163,18 @@ class LocalClient:
             energy_cap_j = min(assignment.energy_cap_j, offer.allowance_j)
             guard = self._guard(device, offer)
         shared = self._serving(device, now)
-        done = execute_plan(
-            shared,
-            self.workload,
-            plan,
-            training.steps(),
-            time_limit_s=min(end_s - offer.transfer_s, fate.training_s),
-            energy_cap_j=energy_cap_j,
-            guard=guard,
-            progress=None if progress is None else partial(progress, training.losses),
-        )
-        self._learn(device, done, training)
+        with training:
+            done = execute_plan(
+                shared,
+                self.workload,
+                plan,
+                training.steps(),
+                time_limit_s=min(end_s - offer.transfer_s, fate.training_s),
+                energy_cap_j=energy_cap_j,
+                guard=guard,
+                progress=None if progress is None else partial(progress, training.losses),
+            )
+        self._learn(device, done, training.losses[: offer.minibatches // self.config.local_epochs])
         self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
         cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
         empty = blind and done.stopped == "energy"
@@ -185,29 +183,25 @@ class LocalClient:
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
         return self._report(offer, assignment, plan, done, lost=lost, **served(shared))
 
-    def _training(self, model: nn.Module, seed: int, proximal_mu: float) -> Training:
-        own: Callable[[], Training] | None = getattr(self.task, "training", None)
-        if own is not None:
-            return own()
-        return LocalTraining(
-            model,
-            self.samples,
-            self.workload.batch_size,
-            self.config.learning_rate,
-            torch.Generator().manual_seed(seed),
-            proximal_mu,
-        )
+    def evaluate(self, model: nn.Module, server_round: int) -> tuple[int, dict[str, float]]:
+        """Examples that this client has, and the metrics of a model on its own data."""
+        client, n_clients = self.profile.client, self._n_clients
+        evaluation = self.task.evaluation(model, client, n_clients, self._seed(server_round))
+        (examples,), _ = self.task.sizes(np.array([client]), n_clients)
+        return int(examples), evaluation.run()
 
-    def _learn(self, device: Device, done: Execution, training: Training) -> None:
+    def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
+        """Keep what a round has told of the unit, and how the global model fits this client.
+
+        The latter is the loss of the first pass over the data, before the model has adapted.
+        """
         predictor = self._predictor(device)
         for segment in done.segments:
             if not math.isnan(segment.settled_power_w):
                 predictor.partial_fit(segment.mode, segment.minibatch_s, segment.settled_power_w)
         self.state.predictor = predictor.state()
         self.state.spent_j += done.energy_j
-        if training.losses:
-            # how the global model fits this client, before it has adapted
-            first_pass = training.losses[: self._minibatches_per_epoch]
+        if first_pass:
             self.state.loss = float(np.array(first_pass).sum() / len(first_pass))
 
     def _report(
@@ -289,8 +283,9 @@ class LocalClient:
         if not (self.profile.is_deployed and config.label_privacy):
             return None  # a simulation draws the noise of all from the run's seed
         if not self.state.label_counts:
-            exact = client_labels(self.task, self._n_clients, config.split, config.seed, 0.0)
-            told = private_counts(exact[self.profile.client], config.label_privacy)
+            own = np.array([self.profile.client])
+            (exact,) = self.task.label_counts(own, self._n_clients)
+            told = private_counts(exact, config.label_privacy)
             self.state.label_counts = tuple(told.tolist())
         return np.array([self.state.label_counts])
 

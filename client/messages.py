@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -76,7 +77,6 @@ def trained(report: RoundReport, arrays: ArrayRecord) -> RecordDict:
     return content
 
 
-def evaluated(examples: int, loss: float, accuracy: float) -> RecordDict:
+def evaluated(examples: int, metrics: Mapping[str, float]) -> RecordDict:
     """The reply of a client that has evaluated the global model."""
-    metrics = {WEIGHT: examples, "eval-loss": loss, "accuracy": accuracy}
-    return RecordDict({METRICS: MetricRecord(metrics)})
+    return RecordDict({METRICS: MetricRecord({WEIGHT: examples, **metrics})})

@@ -23,7 +23,7 @@ from wattfed.client.fleet.profile import transfer_s
 from wattfed.client.fleet.surroundings import CALM, Conditions, Surroundings
 from wattfed.client.serving import NO_SERVICE, Beside, beside, service_of
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.task import client_indices, client_labels, load_task
+from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundOffer
 from wattfed.strategies.run_config import RunConfig
@@ -55,7 +55,9 @@ class Pool:
     kind : IntArray, shape (n,)
         and which is whose.
     labels : FloatArray, shape (n, labels), optional
-        What they tell of their labels; by default as a simulation has it, see `client_labels`.
+        What they tell of their labels; by default as a simulation has it.
+    task : FederatedTask, optional
+        By default the run's, without what a node's own configuration says.
     """
 
     def __init__(
@@ -69,17 +71,16 @@ class Pool:
         choices: Sequence[Choices],
         kind: IntArray,
         labels: FloatArray | None = None,
+        task: FederatedTask | None = None,
     ) -> None:
         n = len(clients)
         workload = training_workload(config.workload)
-        task = load_task(config.task, config.data_dir)
-        split = client_indices(task, n_clients, config.split, config.seed)
+        task = task or federated(config, workload.batch_size)
         if labels is None:
-            privacy = config.label_privacy
-            labels = client_labels(task, n_clients, config.split, config.seed, privacy)[clients]
+            labels = task.label_counts(clients, n_clients, config.label_privacy)
         self._clients, self._labels = clients, labels
-        self._examples = split.sizes[clients]
-        self._minibatches = config.local_epochs * -(-self._examples // workload.batch_size)
+        self._examples, of_epoch = task.sizes(clients, n_clients)
+        self._minibatches = config.local_epochs * of_epoch
         self._limits, self._around, self._rows = limits, around, rows
         self._transfer_s = transfer_s(workload.model_bytes, limits.link_mbit_s)
         self._seed = config.seed
@@ -122,6 +123,7 @@ class Pool:
         device: Device,
         predicting: Callable[[Board, Workload], UnitPredictor],
         labels: FloatArray | None = None,
+        task: FederatedTask | None = None,
     ) -> Pool:
         """Of one client, on a device of which a predictor of one's own knows the costs."""
         workload = training_workload(config.workload)
@@ -129,7 +131,7 @@ class Pool:
         return cls(
             config,
             *(np.array([profile.client]), n_clients, Profiles.of(profile), profile.surroundings),
-            *(np.array([profile.row]), [choices], np.zeros(1, dtype=np.int64), labels),
+            *(np.array([profile.row]), [choices], np.zeros(1, dtype=np.int64), labels, task),
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:
@@ -150,6 +152,7 @@ class Pool:
         within_j = np.maximum(0.0, np.minimum(self._limits.round_energy_j, left_j))
         self._allowance_j = np.minimum(within_j, now.spare_j)
         affordable = (self._points > 0) & (self._allowance_j >= self._least_j)
+        affordable &= self._minibatches > 0
         return Offers(
             client=self._clients,
             examples=self._examples,
@@ -197,6 +200,8 @@ class Pool:
         """Why a client cannot take part; empty if it can."""
         if not self._now.leaves_s[row]:
             return "away"
+        if not self._minibatches[row]:
+            return "it has no examples"
         if not len(found.front):
             rate_hz = float(self._now.rate_hz[row])
             latency = f" and serves {rate_hz:g} requests/s in time" if rate_hz else ""

@@ -1,107 +1,21 @@
-"""The local training loop: minibatch by minibatch, in the planned modes, inside its limits."""
+"""The execution of a plan: minibatch by minibatch, in the planned modes, inside its limits."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
-
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
 
 from powerctl.device import Device
 from powerctl.guard import Guard, NoGuard
 from powerctl.modes import PowerMode
 from powerctl.plans import RoundPlan, Segment
+from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
 from wattfed.client.metering import RunMeter
-from wattfed.client.tasks.task import Samples
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
-
-
-class Interrupted(Exception):
-    """A device runs no more minibatches of this round; the message says why, in a word."""
-
-
-class Training(Protocol):
-    """The learning of a round, minibatch by minibatch.
-
-    That of a task that has a method `training`, else `LocalTraining`.
-    """
-
-    losses: list[float]
-
-    def steps(self) -> Iterator[Callable[[], None]]:
-        """One callable per minibatch, endlessly."""
-        ...
-
-
-@dataclass
-class LocalTraining:
-    """SGD on local samples, one minibatch per step, endlessly.
-
-    A minibatch of one sample has no variance: layers that normalise over the batch take their
-    running statistics for it.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Trained in place.
-    samples : Samples
-        The client's own.
-    batch_size : int
-        The last minibatch of an epoch may be smaller.
-    learning_rate : float
-        Of SGD with momentum 0.9.
-    generator : torch.Generator
-        Shuffles each epoch.
-    proximal_mu : float
-        FedProx's pull to the global model, mu / 2 |w - w_global|^2; 0 for none.
-    """
-
-    model: nn.Module
-    samples: Samples
-    batch_size: int
-    learning_rate: float
-    generator: torch.Generator
-    proximal_mu: float = 0.0
-    losses: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.model.train()
-        self._batch_norms = [m for m in self.model.modules() if isinstance(m, _BATCH_NORMS)]
-        parameters = self.model.parameters() if self.proximal_mu else ()
-        self._global = [p.detach().clone() for p in parameters]
-        self._optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=self.learning_rate, momentum=0.9
-        )
-
-    def steps(self) -> Iterator[Callable[[], None]]:
-        """One callable per minibatch."""
-        while True:
-            order = torch.randperm(len(self.samples), generator=self.generator)
-            for picks in order.split(self.batch_size):
-                batch = self.samples.take(picks)
-                yield lambda batch=batch: self._step(batch)
-
-    def _step(self, batch: Samples) -> None:
-        for layer in self._batch_norms:
-            layer.train(len(batch) > 1)
-        self._optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(self.model(batch.inputs), batch.labels)
-        self.losses.append(loss.item())
-        (loss + self._proximal()).backward()
-        self._optimizer.step()
-
-    def _proximal(self) -> Tensor | float:
-        if not self.proximal_mu:
-            return 0.0
-        pairs = zip(self.model.parameters(), self._global, strict=True)
-        return self.proximal_mu / 2 * sum(((p - g) ** 2).sum() for p, g in pairs)
 
 
 @dataclass(frozen=True)

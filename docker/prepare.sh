@@ -6,7 +6,8 @@ wattfed keys /keys --certificate server=superlink,localhost \
 [ -f /models/digits.pt ] || python - <<'PYTHON'
 import torch
 
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.federated import federated
+from wattfed.strategies.run_config import RunConfig
 
-torch.save(load_task("digits").model().state_dict(), "/models/digits.pt")
+torch.save(federated(RunConfig(task="digits"), 1).model().state_dict(), "/models/digits.pt")
 PYTHON

@@ -15,10 +15,10 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from torch import nn
 
-from powerctl.errors import PowerctlError
+from powerctl.errors import InvalidInput, PowerctlError
+from wattfed.client.choices import training_workload
 from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
-from wattfed.client.tasks.evaluation import evaluate
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.server.history import FederationResult, RoundRow, summary
 from wattfed.server.results import ResultsFolder
 from wattfed.server.resuming import go_on, state_of_run
@@ -42,7 +42,11 @@ def check(config: RunConfig) -> None:
     """Raise at once for an unknown strategy, aggregation or task, or missing data or weights."""
     make_policy(config)
     make_aggregation(config)
-    load_task(config.task, config.data_dir).test_samples()
+    task = _task(config)
+    if task.central is None:
+        raise InvalidInput(
+            f"task {config.task} has no central_data(batch_size), which the server evaluates with"
+        )
     if config.start_from:
         _first_model(config)
 
@@ -147,7 +151,7 @@ def run_rounds(
 ) -> FederationResult:
     """What is the same on every engine, with a checked configuration; see `run_federation`."""
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
-    task = load_task(config.task, config.data_dir)
+    task = _task(config)
     model = _first_model(config)
     arrays = record_of(model)
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)
@@ -165,7 +169,8 @@ def run_rounds(
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         ledger = strategy.ledger
         load_arrays(model, arrays)
-        loss, accuracy = evaluate(model, task.test_samples())
+        metrics = task.evaluate(model)
+        loss, accuracy = metrics["loss"], metrics["accuracy"]
         entry = ledger.entries[-1] if server_round else None
         row = RoundRow(server_round, accuracy, loss, ledger.clock_s, ledger.energy_j, entry)
         rows.append(row)
@@ -205,10 +210,14 @@ def run_rounds(
     return FederationResult(config, tuple(rows), ledger, folder.path)
 
 
+def _task(config: RunConfig) -> FederatedTask:
+    return federated(config, training_workload(config.workload).batch_size)
+
+
 def _first_model(config: RunConfig) -> nn.Module:
     """The task's model with its random initialisation, or with the weights of a checkpoint."""
     torch.manual_seed(config.seed)
-    model = load_task(config.task, config.data_dir).model()
+    model = _task(config).model()
     if config.start_from:
         load_file(model, Path(config.start_from))
     return model

@@ -107,8 +107,10 @@ def _wrong(record: RoundOffer | RoundAssignment | RoundReport) -> str:
             return "its front has not one time and energy for each mode"
         if not (front.modes or record.decline):
             return "it offers no mode, and does not decline"
-        if not (np.isfinite(costs).all() and (costs > 0).all() and record.minibatches > 0):
+        if not (np.isfinite(costs).all() and (costs > 0).all()):
             return "its work costs nothing, or no number"
+        if not (record.minibatches or record.decline):
+            return "it offers no work, and does not decline"
         if not np.isfinite(np.array(record.label_counts, dtype=float)).all():
             return f"label_counts are {record.label_counts}"
     return ""

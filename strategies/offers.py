@@ -134,7 +134,7 @@ class Offers:
 
     def candidates(self, power: str) -> IntArray:
         """Rows of the clients that can take part; at MAXN, blind to limits, all that are there."""
-        there = (self.available_s > 0) & (self.battery_j > 0)
+        there = (self.available_s > 0) & (self.battery_j > 0) & (self.minibatches > 0)
         return np.flatnonzero(there if power == "maxn" else self.able)
 
     def choices(self, power: str, rows: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
@@ -23,7 +23,7 @@ class RunConfig:
     """
 
     task: str = _option(
-        "digits", "What the clients learn: digits, images-cnn, cifar10, or yours: pkg.mod:Name."
+        "digits", "What the clients learn: digits, images-cnn, cifar10, or yours: my_task.py."
     )
     workload: str = _option(
         "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
@@ -93,6 +93,7 @@ class RunConfig:
         False, "Go on from the last checkpoint in the run's folder; begin where there is none."
     )
     checkpoint_every: int = _option(1, "Rounds from one checkpoint to the next; 0 writes none.")
+    settings: tuple[tuple[str, Any], ...] = _option((), "For the task of your own; repeat.")
     timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
@@ -129,9 +130,14 @@ class RunConfig:
 
     @classmethod
     def from_flower(cls, run_config: Mapping[str, Any]) -> RunConfig:
-        """The configuration from Flower's flat run config (keys with hyphens)."""
+        """The configuration from Flower's flat run config (keys with hyphens).
+
+        Keys that are not ours are settings of the task, which says whether it knows them.
+        """
+        own = {key: value for key, value in run_config.items() if key in keys()}
+        theirs = sorted((key, run_config[key]) for key in run_config.keys() - own.keys())
         known = {flag(f.name): f for f in fields(cls)}
-        return cls(**_values("run-config key", known, run_config))
+        return cls(**_values("run-config key", known, own), settings=tuple(theirs))
 
     def changed(self, **options: Any) -> RunConfig:
         """The configuration with other values, by the names of its fields.
@@ -148,7 +154,8 @@ class RunConfig:
 
     def to_flower(self) -> dict[str, Any]:
         """The flat run config that `from_flower` reads."""
-        return {flag(key): value for key, value in asdict(self).items()}
+        own = {flag(item.name): getattr(self, item.name) for item in fields(self)}
+        return {**{key: own[key] for key in keys()}, **dict(self.settings)}
 
     @property
     def closing(self) -> Closing:
@@ -179,6 +186,11 @@ def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]
         except (TypeError, ValueError):
             raise InvalidInput(f"{key} must be {wanted.__name__}, got {value!r}") from None
     return values
+
+
+def keys() -> list[str]:
+    """The keys of a run that are ours."""
+    return [flag(item.name) for item in fields(RunConfig) if item.name != "settings"]
 
 
 def flag(field_name: str) -> str:

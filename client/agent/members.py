@@ -23,7 +23,6 @@ from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained
 from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import StateFile
-from wattfed.client.tasks.evaluation import evaluate
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
@@ -145,8 +144,7 @@ class Member:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
         with self._busy:
             load_arrays(self._model, content.array_records[ARRAYS])
-            loss, accuracy = evaluate(self._model, self.client.samples)
-        return evaluated(len(self.client.samples), loss, accuracy)
+            return evaluated(*self.client.evaluate(self._model, Told.of(content).server_round))
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""

@@ -14,7 +14,8 @@ from powerctl.errors import InvalidInput
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
 from wattfed.client.model_arrays import load_arrays, load_file
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.federated import federated
+from wattfed.strategies.run_config import RunConfig
 
 TORCHSCRIPT, EXPORT, STATE_DICT = "torchscript", "export", "state-dict"
 Sample = Sequence[torch.Tensor]
@@ -104,12 +105,15 @@ def task_model(
     name: str, task: str, arrays: ArrayRecord | Path, version: int, source: str
 ) -> Model:
     """The model of a task with the arrays that a federated round brings, or of a file."""
-    module = load_task(task).model()
+    learned = federated(RunConfig(task=task), 1)
+    module = learned.model()
     if isinstance(arrays, Path):
         load_file(module, arrays)
     else:
         load_arrays(module, arrays)
-    sample = load_task(task).test_samples().inputs[0]
+    if learned.samples is None:
+        raise InvalidInput(f"model {name}: {task} does not tell the shape of an input")
+    sample = next(iter(learned.central)).inputs[0]
     inputs = (InputSpec(tuple(sample.shape), sample.dtype),)
     return Model(name, version, source, STATE_DICT, inputs, module.eval())
 

@@ -11,10 +11,10 @@ from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.fulcrum.turns import Training
 from powerctl.modes import ModeSpace, PowerMode
+from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.tickets import Ticket
-from wattfed.client.training import Interrupted
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.torchvision_cpu import import_torchvision
-from wattfed.client.tasks.task import Samples
+from wattfed.client.tasks.sampled import Samples
 
 _MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]
 _STD = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]

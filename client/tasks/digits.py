@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from wattfed.client.tasks.task import Samples
+from wattfed.client.tasks.sampled import Samples
 
 
 class Digits:

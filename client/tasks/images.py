@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from powerctl.errors import InvalidInput
-from wattfed.client.tasks.task import Samples
+from wattfed.client.tasks.sampled import Samples
 
 _VARIANTS = 3  # patterns that carry one label
 _WAVES = 3  # of a pattern, in each direction

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
 from torch import nn
 
-from wattfed.client.tasks.task import Samples
+from wattfed.client.tasks.sampled import Samples
 
 _SAMPLES = 131_072  # enough for pools of 100,000 clients
 _TEST_SAMPLES = 10
@@ -35,9 +34,16 @@ class Noop:
         """One zero of each label."""
         return self._test
 
-    def training(self) -> NoTraining:
-        """In place of SGD."""
-        return NoTraining()
+    def minibatches(self, n: int, batch_size: int) -> list[None]:
+        """An epoch of a client with so many samples; there is nothing in it."""
+        return [None] * -(-n // batch_size)
+
+    def make_optimizer(self) -> None:
+        """Nothing is optimised."""
+
+    def train_step(self) -> float:
+        """A loss, and the model as it is."""
+        return 1.0
 
     @cached_property
     def _test(self) -> Samples:
@@ -46,21 +52,6 @@ class Noop:
     @cached_property
     def _train(self) -> Samples:
         return _zeros(_SAMPLES)
-
-
-class NoTraining:
-    """Leaves a model as it is; every minibatch has the loss 1."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def steps(self) -> Iterator[Callable[[], None]]:
-        """One callable per minibatch."""
-        while True:
-            yield self._step
-
-    def _step(self) -> None:
-        self.losses.append(1.0)
 
 
 def _zeros(n: int) -> Samples:

@@ -61,8 +61,8 @@ class Repeated:
     def _begun(self) -> Training | Evaluation:
         if self._kind == "infer":
             return Evaluation(self._task, self._model, self._loaders.test, self._given, seed=0)
-        how = {"minibatches": ENDLESS, "seed": 0}
-        return Training(self._task, self._model, self._loaders, self._given, **how)
+        given, loaders = self._given, self._loaders
+        return Training(self._task, self._model, loaders, given, minibatches=ENDLESS, seed=0)
 
 
 def alone_given(task: Task) -> dict[str, Any]:

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from powerctl.errors import TaskFailed
+from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, minibatches_of
 from powerctl.task.loading import Task, blamed
 from powerctl.task.metrics import metrics_of, number_of
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.turns import Pace, Turns
-from powerctl.task.watching import Proximal, Watch
+from powerctl.task.watching import Proximal, SingleSamples, Watch, batch_norms
 
 Self = TypeVar("Self", bound="_Driven")
 _END = object()
@@ -51,9 +52,11 @@ class _Driven:
     Use it in a `with`: its end ends the user's function, and the workers of their loaders.
     """
 
-    def __init__(self, work: _Loop | _Steps, around: list[Any]) -> None:
+    def __init__(self, work: _Loop | _Steps, around: list[Any], *, is_shared: bool = True) -> None:
         self._work = work
         self._around = around
+        self._is_shared = is_shared
+        self._held = ExitStack()
 
     def __enter__(self: Self) -> Self:
         return self
@@ -82,12 +85,15 @@ class _Driven:
 
     def close(self) -> None:
         """End the user's function where it waits."""
-        with self._surrounded():
+        with self._held, self._surrounded():
             self._work.close()
 
     def _step(self) -> None:
         try:
-            with self._surrounded():
+            if self._is_shared or self._around:
+                with self._surrounded():
+                    self._work.turn()
+            else:
                 self._work.turn()
         except Interrupted:
             self._end()
@@ -98,6 +104,9 @@ class _Driven:
 
     @contextmanager
     def _surrounded(self) -> Iterator[None]:
+        if not self._is_shared:  # once for all turns
+            while self._around:
+                self._held.enter_context(self._around.pop(0))
         with ExitStack() as stack:
             for around in self._around:
                 stack.enter_context(around)
@@ -131,6 +140,8 @@ class Training(_Driven):
         FedProx's; 0 for none.
     limit_s : float
         A minibatch that takes longer is given up.
+    is_shared : bool
+        Whether others run in this process between two turns.
 
     Attributes
     ----------
@@ -151,6 +162,7 @@ class Training(_Driven):
         seed: int,
         proximal_mu: float = 0.0,
         limit_s: float = math.inf,
+        is_shared: bool = True,
     ) -> None:
         self.losses: list[float] = []
         self.returned: dict[str, float] = {}
@@ -169,8 +181,10 @@ class Training(_Driven):
         else:
             work = _Steps(task, model, loaders.train, given)
         seed_loader(loaders.train, seed)
-        pull = [self._pull] if self._pull else []
-        super().__init__(work, [Randomness(seed), self._watch, *pull])
+        around = [Randomness(seed), self._watch, *([self._pull] if self._pull else [])]
+        if norms := batch_norms(model):
+            around.append(SingleSamples(norms))
+        super().__init__(work, around, is_shared=is_shared)
 
     @property
     def loss(self) -> float:
@@ -343,15 +357,32 @@ class _Steps:
         if not self.minibatches:  # in the first turn: what it draws belongs to it
             self._model.train()
             self._given["optimizer"] = self._optimizer()
+            self._fill()
         with blamed(self._task.called("load_data")):
             batch = next(self._batches, _END)
         if batch is _END:
             raise Interrupted("finished")
-        self.loss = number_of(self._task.call("train_step", {**self._given, "batch": batch}))
+        self._named.update(dict.fromkeys(self._takes_batch, batch))
+        with blamed(self._called):
+            self.loss = number_of(self._function(*self._positional, **self._named))
 
     def close(self) -> None:
         self._batches.close()
         self._pace.close()
+
+    def _fill(self) -> None:
+        """The arguments of the step, which are the same for all minibatches but for the batch."""
+        here = object()
+        self._function, self._called = (
+            self._task.functions["train_step"],
+            self._task.called("train_step"),
+        )
+        given = {**self._given, "batch": here}
+        positional, named = filled(self._function, self._called, given, self._task.settings)
+        if here in positional:
+            raise TaskFailed(f"{self._called}: the batch must not be a positional-only parameter")
+        self._positional, self._named = positional, named
+        self._takes_batch = [name for name, value in named.items() if value is here]
 
     def _optimizer(self) -> Any:
         if self._task.has("make_optimizer"):

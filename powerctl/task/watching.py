@@ -72,6 +72,53 @@ class Watch:
                 self._losses.append(loss)
 
 
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model that normalise over a minibatch and keep running statistics."""
+    kinds = (nn.modules.batchnorm._BatchNorm,)
+    return [m for m in model.modules() if isinstance(m, kinds) and m.track_running_stats]
+
+
+class SingleSamples:
+    """Lets layers take their running statistics for a minibatch with one value of each channel.
+
+    It has no variance, so that torch raises: the last minibatch of an epoch may be of one sample.
+
+    Parameters
+    ----------
+    layers : list of nn.Module
+        See `batch_norms`.
+    """
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        self._layers = layers
+        self._handles: list[Any] = []
+        self._single: set[nn.Module] = set()
+
+    def __enter__(self) -> SingleSamples:
+        for layer in self._layers:
+            self._handles.append(layer.register_forward_pre_hook(self._before))
+            self._handles.append(layer.register_forward_hook(self._after))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _before(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        given = inputs[0]
+        if layer.training and given.dim() > 1 and given.numel() == given.shape[1]:
+            self._single.add(layer.eval())
+
+    def _after(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if layer in self._single:
+            self._single.remove(layer.train())
+
+
 class Proximal:
     """FedProx's pull to the global model, mu / 2 |w - w_global|^2, in every step of an optimizer.
 

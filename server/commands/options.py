@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 Command = Callable[..., None]
+_SETTINGS = "For a task of your own: an argument of its functions; may be given often."
 
 
 def run_options(
@@ -22,6 +23,9 @@ def run_options(
         for item in reversed(fields(RunConfig)):
             if flag(item.name) in leave_out:
                 continue
+            if item.name == "settings":
+                command = settings_option(command)
+                continue
             command = click.option(
                 f"--{flag(item.name)}",
                 type=type(item.default),
@@ -33,6 +37,19 @@ def run_options(
         return command
 
     return decorate
+
+
+def settings_option(command: Command) -> Command:
+    """Give a command ``--set KEY=VALUE``, for a task of the user's own."""
+
+    @click.option("--set", "texts", multiple=True, metavar="KEY=VALUE", help=_SETTINGS)
+    @wraps(command)
+    def run(texts: tuple[str, ...], **rest: Any) -> None:
+        from powerctl.task.settings import parse_settings
+
+        command(settings=tuple(sorted(parse_settings(texts).items())), **rest)
+
+    return run
 
 
 def comparison_options(command: Command) -> Command:

@@ -10,7 +10,7 @@ def strategies() -> None:
     """List selection policies, aggregation strategies, fleets, tasks and workloads."""
     from powerctl.workload import workload_names
     from wattfed.client.fleet import fleet_names
-    from wattfed.client.tasks.task import task_names
+    from wattfed.client.tasks.federated import task_names
     from wattfed.strategies.catalogue import aggregation_names, policy_names
 
     for what, names in (

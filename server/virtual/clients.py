@@ -12,11 +12,12 @@ from logging import ERROR
 import torch
 from flwr.common.logger import log
 
+from wattfed.client.choices import training_workload
 from wattfed.client.fleet import Fleet
 from wattfed.client.local import LocalClient
 from wattfed.client.model_arrays import Arrays, ResidentArrays
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.task import load_task
+from wattfed.client.tasks.federated import federated
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
@@ -64,7 +65,8 @@ class Clients:
         torch.set_num_threads(1)  # the order of summation must not depend on the host's cores
         self._config = config
         self._fleet = fleet
-        self._model = load_task(config.task, config.data_dir).model()
+        batch_size = training_workload(config.workload).batch_size
+        self._model = federated(config, batch_size).model()
         self._resident = ResidentArrays(self._model)
 
     def train(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Trained | None]:

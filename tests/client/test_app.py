@@ -11,9 +11,9 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import fixedclipping_mod
 
 from benchmarks.in_process_grid import InProcessGrid
+from tests.tasks import load_task
 from wattfed.client import app as client_app
 from wattfed.client.pool import Pool
-from wattfed.client.tasks.task import load_task
 from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy

@@ -10,8 +10,9 @@ from powerctl.boards import load_board
 from powerctl.devices.twin import NO_VARIATION, Twin
 from powerctl.plans import RoundPlan, Segment
 from powerctl.workload import load_workload
-from wattfed.client.tasks.task import Samples, load_task
-from wattfed.client.training import LocalTraining, execute_plan
+from tests.tasks import load_task, training_on
+from wattfed.client.tasks.sampled import Samples
+from wattfed.client.training import execute_plan
 
 BOARD, JOB = load_board("orin-agx"), load_workload("mobilenetv3-train")
 FAST, SLOW = BOARD.space.maximum, BOARD.space.parse("8c/1190/624/2133")
@@ -92,38 +93,38 @@ def trained(steps, **options):
     task = load_task("digits")
     torch.manual_seed(0)
     samples = task.train_samples().take(torch.arange(70))
-    generator = torch.Generator().manual_seed(1)
-    training = LocalTraining(task.model(), samples, 16, 0.05, generator, **options)
-    iterator = training.steps()
-    for _ in range(steps):
-        next(iterator)()
-    return training
+    model = task.model()
+    with training_on(model, samples, **options) as training:
+        iterator = training.steps()
+        for _ in range(steps):
+            next(iterator)()
+    return model, training.losses
 
 
 def test_training_learns_and_repeats_exactly():
-    one, two = trained(100), trained(100)
-    assert sum(one.losses[-5:]) < 0.5 * sum(one.losses[:5]) and one.losses == two.losses
-    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+    (one, losses), (two, again) = trained(100), trained(100)
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5]) and losses == again
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_fedprox_keeps_the_model_near_the_global_one():
-    def distance(training):
+    def distance(model):
         torch.manual_seed(0)
         start = load_task("digits").model()
-        pairs = zip(training.model.parameters(), start.parameters(), strict=True)
+        pairs = zip(model.parameters(), start.parameters(), strict=True)
         return sum(float(((a - b) ** 2).sum().detach()) for a, b in pairs)
 
-    assert distance(trained(20, proximal_mu=5.0)) < 0.5 * distance(trained(20))
+    assert distance(trained(20, proximal_mu=5.0)[0]) < 0.5 * distance(trained(20)[0])
 
 
 def minibatches_of(model, n, batch_size):
     """The model after one pass over n samples, and the losses of the pass."""
     torch.manual_seed(0)
     samples = Samples(torch.randn(n, 4), torch.arange(n) % 3)
-    training = LocalTraining(model, samples, batch_size, 0.05, torch.Generator().manual_seed(1))
-    for _, step in zip(range(math.ceil(n / batch_size)), training.steps(), strict=False):
-        step()
+    with training_on(model, samples, batch_size) as training:
+        for _, step in zip(range(math.ceil(n / batch_size)), training.steps(), strict=False):
+            step()
     return training.losses
 
 

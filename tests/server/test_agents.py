@@ -21,10 +21,10 @@ from powerctl.jetson.sysfs import Sysfs
 from tests.federation import COMPLETED, Federation
 from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
+from tests.tasks import load_task
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.tasks.task import load_task
 from wattfed.strategies.run_config import RunConfig
 
 LONG_S = 300  # a busy machine takes minutes for what an idle one does in 30 s

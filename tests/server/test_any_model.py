@@ -12,12 +12,12 @@ from torch import nn
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import offer, report
+from tests.tasks import evaluate, training_on
 from wattfed.client.app import app as client_app
 from wattfed.client.model_arrays import arrays_of, load_arrays
 from wattfed.client.tasks import noop
-from wattfed.client.tasks.evaluation import evaluate
-from wattfed.client.tasks.task import Samples, load_task
-from wattfed.client.training import LocalTraining
+from wattfed.client.tasks.federated import _federated, federated
+from wattfed.client.tasks.sampled import Samples
 from wattfed.server.federation import run_federation, run_rounds
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
@@ -81,16 +81,21 @@ class Half(AnyTask):
     dtype = torch.bfloat16
 
 
+def forget_tasks():
+    for cache in (federated, _federated):
+        cache.cache_clear()
+
+
 @pytest.fixture
 def learns(monkeypatch):
     """Puts a task in the place of noop."""
 
     def put(task):
         monkeypatch.setattr(noop, "Noop", task)
-        load_task.cache_clear()
+        forget_tasks()
 
     yield put
-    load_task.cache_clear()
+    forget_tasks()
 
 
 @pytest.fixture
@@ -161,7 +166,7 @@ class ThreeClients:
         self.task = task
 
     def run(self, strategy, arrays, after_round):
-        model, numbers = self.task.model(), torch.Generator().manual_seed(0)
+        model = self.task.model()
         for server_round in range(1, 6):
             strategy.select(server_round, Offers.of([offer(client) for client in range(3)]))
             list(strategy.instruct(server_round, arrays, ConfigRecord(), [1]))
@@ -169,9 +174,9 @@ class ThreeClients:
             for client in range(3):
                 load_arrays(model, arrays)
                 samples = self.task.train_samples()
-                training = LocalTraining(model, samples, 64, 0.05, numbers)
-                for _, step in zip(range(10), training.steps(), strict=False):
-                    step()
+                with training_on(model, samples, 64, seed=3 * server_round + client) as training:
+                    for _, step in zip(range(10), training.steps(), strict=False):
+                        step()
                 reply = HeldReply(arrays_of(model), {"num-examples": 640})
                 answers.append(Answer(report(client), reply))
             arrays = strategy.close(server_round, answers)[0]

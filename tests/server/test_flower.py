@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from tests.federation import COMPLETED, Federation, await_file
-from wattfed.client.tasks.evaluation import evaluate
-from wattfed.client.tasks.task import load_task
+from tests.tasks import evaluate, load_task
 from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_version
 from wattfed.server.flower_run import run_on_flower
 from wattfed.server.flower_tools import FlowerRunFailed

@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from wattfed.server.in_process_grid import InProcessGrid
 
+from benchmarks.in_process_grid import InProcessGrid
+from tests.tasks import label_counts
 from wattfed.client.app import app as client_app
-from wattfed.client.tasks.task import client_labels, load_task
 from wattfed.server.federation import run_federation
 from wattfed.server.simulation import simulate
-from wattfed.strategies.protocol import OFFER
+from wattfed.strategies.codec import decode
+from wattfed.strategies.protocol import CONFIG, RoundOffer
 from wattfed.strategies.run_config import RunConfig
 
 N = 4
@@ -32,9 +33,9 @@ def labels_told(config, **node):
     def app(message, context):
         context.node_config.update(node)
         reply = client_app(message, context)
-        if OFFER in reply.content:
-            offer = reply.content[OFFER]
-            told[offer["client"]].append(tuple(offer["label_counts"]))
+        if message.metadata.message_type == "query":
+            offer = decode(RoundOffer, reply.content[CONFIG])
+            told[offer.client].append(offer.label_counts)
         return reply
 
     result = run_federation(InProcessGrid(app, N, config.to_flower()), config)
@@ -42,8 +43,8 @@ def labels_told(config, **node):
 
 
 def drawn_from_the_seed(config):
-    task = load_task(config.task)
-    return client_labels(task, N, config.split, config.seed, config.label_privacy).tolist()
+    told = label_counts(config.task, N, config.split, config.seed, config.label_privacy)
+    return told.tolist()
 
 
 def test_of_deployed_clients_it_is_drawn_once_a_run_and_not_from_the_seed(config):

@@ -9,8 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.client.tasks.evaluation import evaluate
-from wattfed.client.tasks.task import load_task
+from tests.tasks import evaluate, load_task
 from wattfed.server.cli import cli
 from wattfed.server.federation import NoClients
 from wattfed.server.recorded import read_run

@@ -42,8 +42,12 @@ def test_values_out_of_range_are_named(values, message):
         RunConfig(**values)
 
 
-def test_foreign_keys_and_kinds_are_named():
-    with pytest.raises(UnknownName, match="run-config key 'round': did you mean 'rounds'"):
-        RunConfig.from_flower({"round": 3})
+def test_keys_that_are_not_ours_are_settings_of_the_task():
+    config = RunConfig.from_flower({"rounds": 3, "model-name": "tiny", "dim": 8})
+    assert config.settings == (("dim", 8), ("model-name", "tiny"))
+    assert RunConfig.from_flower(config.to_flower()) == config
+
+
+def test_kinds_are_named():
     with pytest.raises(InvalidInput, match="rounds must be int"):
         RunConfig.from_flower({"rounds": "many"})

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.client.agent.conftest import TIMEOUT_S, request, status_of
+from tests.tasks import load_task
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import Limits, ModelFile
 from wattfed.client.gate import Gate
-from wattfed.client.tasks.task import load_task
 
 
 def value(reply) -> float:

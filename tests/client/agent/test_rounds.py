@@ -21,6 +21,7 @@ from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.sysfs import Sysfs
 from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import settings as board_settings
+from tests.tasks import label_counts, load_task
 from wattfed.client.agent import tensors
 from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -30,7 +31,6 @@ from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.gate import Gate, LeaseExceeded
 from wattfed.client.local import LocalClient
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.task import client_labels, load_task
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import (
@@ -185,7 +185,7 @@ def labels_told(channel, run):
 
 
 def test_noise_on_labels_is_drawn_once_a_run_and_outlives_the_agent(start, settings):
-    exact = client_labels(load_task("digits"), 5, CONFIGURED.split, CONFIGURED.seed, 0.0)[0]
+    exact = label_counts("digits", 5, CONFIGURED.split, CONFIGURED.seed)[0]
     first = start(settings)
     with first.channel() as channel:
         told = labels_told(channel, "7")

@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.client.tasks.evaluation import evaluate
-from wattfed.client.tasks.task import load_task
-from wattfed.client.training import LocalTraining
+from tests.tasks import evaluate, load_task, training_on
 
 
 @pytest.mark.parametrize("name", ["images-cnn", "images-mlp"])
@@ -17,10 +15,10 @@ def test_generated_images_can_be_learned_and_noise_makes_it_harder(name):
         task = load_task(f"{name}(samples=4000, test=500, noise={noise})")
         torch.manual_seed(0)
         model = task.model()
-        generator = torch.Generator().manual_seed(0)
-        steps = LocalTraining(model, task.train_samples(), 32, 0.05, generator).steps()
-        for _ in range(375):
-            next(steps)()
+        with training_on(model, task.train_samples(), 32, seed=0) as training:
+            steps = training.steps()
+            for _ in range(375):
+                next(steps)()
         accuracy[noise] = evaluate(model, task.test_samples()).accuracy
     assert accuracy[0.5] > 0.85 > 0.7 > accuracy[3] > 0.1
 
@@ -31,7 +29,6 @@ def test_there_are_as_many_as_asked_for_and_always_the_same():
     assert train.inputs.shape == (1000, 1, 12, 12) and len(test) == 100
     assert torch.bincount(train.labels).tolist() == [250] * 4
     assert task.model()(test.inputs).shape == (100, 4)
-    load_task.cache_clear()
     again = load_task("images-cnn(samples=1000, test=100, labels=4, size=12, seed=3)")
     assert torch.equal(again.train_samples().inputs, train.inputs)
     other = load_task("images-cnn(samples=1000, test=100, labels=4, size=12, seed=4)")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
+from tests.tasks import label_counts, load_task
 from wattfed.client.tasks.skews import split_samples
-from wattfed.client.tasks.task import client_labels, load_task
 
 LABELS = np.arange(20_000) % 10
 N = 100
@@ -49,13 +49,13 @@ def test_iid_gives_equal_parts_of_one_mix():
 
 def test_clients_tell_their_labels_with_as_much_noise_as_privacy_asks_for():
     task = load_task("digits")
-    told = client_labels(task, 20, "shards:2", 0, 0.0)
+    told = label_counts("digits", 20, "shards:2")
     labels = task.train_samples().labels.numpy()
     split = split_samples(labels, 20, "shards:2", 0)
     assert told.tolist() == [np.bincount(labels[part], minlength=10).tolist() for part in split]
-    noise = client_labels(task, 20, "shards:2", 0, 0.1) - told
+    noise = label_counts("digits", 20, "shards:2", privacy=0.1) - told
     assert np.abs(noise).mean() == pytest.approx(10, rel=0.3)
-    assert np.array_equal(noise, client_labels(task, 20, "shards:2", 0, 0.1) - told)
+    assert np.array_equal(noise, label_counts("digits", 20, "shards:2", privacy=0.1) - told)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.client.tasks.evaluation import evaluate
+from tests.tasks import evaluate, load_task
 from wattfed.client.tasks.splitting import dirichlet_split
-from wattfed.client.tasks.task import load_task
 
 
 @given(

@@ -1,0 +1,241 @@
+"""A task as a federation learns it: a model, the data of each client, a metric that counts."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from powerctl.errors import InvalidInput, TaskFailed, UnknownName
+from powerctl.modes import FloatArray, IntArray
+from powerctl.plugins import Kind, load_object, parsed
+from powerctl.task import data
+from powerctl.task.data import Loaders, examples_of, minibatches_of
+from powerctl.task.loading import Task, keys_of
+from powerctl.task.loading import load_task as load_own
+from powerctl.task.training import Evaluation, Training, make_model
+from wattfed.client.tasks.sampled import OfSamples, Sampled
+from wattfed.strategies.run_config import RunConfig, keys
+
+TASKS = Kind[Sampled](
+    "task",
+    "wattfed.tasks",
+    {
+        "cifar10": "wattfed.client.tasks.cifar10:Cifar10",
+        "digits": "wattfed.client.tasks.digits:Digits",
+        "images-cnn": "wattfed.client.tasks.images:ImagesCnn",
+        "images-mlp": "wattfed.client.tasks.images:ImagesMlp",
+        "noop": "wattfed.client.tasks.noop:Noop",
+    },
+    Sampled,
+    fixed=("data_dir",),
+)
+_KEPT_LOADERS = 64  # of clients, in one process
+Settings = tuple[tuple[str, Any], ...]
+
+
+def task_names() -> list[str]:
+    """Names of the tasks that come with us, or with what is installed."""
+    return TASKS.names()
+
+
+class FederatedTask:
+    """What server and clients of a run do with its task.
+
+    Data is loaded only for the clients that are asked for, and only where a loader is needed.
+
+    Parameters
+    ----------
+    task : Task
+        The user's, or one of ours with the same functions.
+    config : RunConfig
+        The run.
+    batch_size : int
+        Of a minibatch, where the run's settings do not say it.
+    samples : OfSamples, optional
+        Of a task whose samples are in memory, which knows the sizes of all parts at once.
+    """
+
+    def __init__(
+        self, task: Task, config: RunConfig, batch_size: int, samples: OfSamples | None = None
+    ) -> None:
+        self.name, self.target, self.code_hash = task.name, task.target, task.code_hash
+        self.task = task
+        self.samples = samples
+        self._config = config
+        self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
+        self._given: dict[str, Any] = {"batch_size": self._batch_size, "skew": config.split}
+        if samples is not None or config.learning_rate != RunConfig.learning_rate:
+            self._given["lr"] = config.learning_rate  # the usual one yields to the user's own
+        if config.data_dir:
+            self._given["path"] = config.data_dir
+        self._loaders = lru_cache(maxsize=_KEPT_LOADERS)(self._load)
+
+    def model(self) -> nn.Module:
+        """A fresh model."""
+        return make_model(self.task, self._given)
+
+    def sizes(self, clients: IntArray, n_clients: int) -> tuple[IntArray, IntArray]:
+        """Examples of some clients, and minibatches in an epoch of each."""
+        if self.samples is not None:
+            sizes = self.samples.sizes(n_clients, self._config.split, self._config.seed)[clients]
+            return sizes, -(-sizes // self._batch_size)
+        found = [self._size(int(client), n_clients) for client in clients]
+        examples, minibatches = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        return examples, minibatches
+
+    def label_counts(self, clients: IntArray, n_clients: int, privacy: float = 0.0) -> FloatArray:
+        """Examples of each label of some clients, shape (n, labels); no labels where none are told.
+
+        Parameters
+        ----------
+        clients : IntArray, shape (n,)
+        n_clients : int
+        privacy : float
+            Where it is not 0, counts carry Laplace noise of scale 1 / privacy, drawn once. It is
+            from the seed, so that a simulation can be repeated: a study of what noise costs. What
+            deployed clients tell has noise of `wattfed.client.tasks.label_noise` in its place.
+        """
+        of_whom = np.arange(n_clients) if privacy else clients
+        counts = self._counts(of_whom, n_clients)
+        if privacy and counts.size:
+            rng = np.random.default_rng((self._config.seed, 1))
+            counts = counts + rng.laplace(0, 1 / privacy, counts.size).reshape(counts.shape)
+            return counts[clients]
+        return counts
+
+    def training(
+        self,
+        model: nn.Module,
+        client: int,
+        n_clients: int,
+        *,
+        minibatches: int,
+        seed: int,
+        proximal_mu: float = 0.0,
+        is_shared: bool = True,
+    ) -> Training:
+        """The training of a round; see `powerctl.task.training.Training`."""
+        return Training(
+            self.task,
+            model,
+            self._loaders(client, n_clients),
+            self._of_client(client, n_clients),
+            minibatches=minibatches,
+            seed=seed,
+            proximal_mu=proximal_mu,
+            is_shared=is_shared,
+        )
+
+    def evaluation(self, model: nn.Module, client: int, n_clients: int, seed: int) -> Evaluation:
+        """The evaluation of a model with a client's own data."""
+        loader = self._loaders(client, n_clients).validation
+        if loader is None:
+            raise InvalidInput(
+                f"{self.task.called('load_data')} returned one loader: to evaluate on clients, "
+                "return a second"
+            )
+        return Evaluation(self.task, model, loader, self._of_client(client, n_clients), seed=seed)
+
+    @cached_property
+    def central(self) -> Any:
+        """The loader that the server evaluates with; None if the task has no central data."""
+        return data.central_data(self.task, self._given)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """The metrics of a model on the central data, by the task's `test`."""
+        seed = self._config.seed
+        return Evaluation(self.task, model, self.central, self._given, seed=seed).run()
+
+    def _size(self, client: int, n_clients: int) -> tuple[int, int]:
+        given = self._of_client(client, n_clients)
+        examples = data.num_examples(self.task, given)
+        if examples is not None:
+            return examples, -(-examples // self._batch_size)
+        loader = self._loaders(client, n_clients).train
+        minibatches = minibatches_of(loader)
+        if minibatches is None:
+            raise InvalidInput(
+                f"{self.task.called('load_data')} returned a loader without a length: tell it by "
+                "num_examples(partition_id, num_partitions)"
+            )
+        of_loader = examples_of(loader)
+        return minibatches if of_loader is None else of_loader, minibatches
+
+    def _counts(self, clients: IntArray, n_clients: int) -> FloatArray:
+        if self.samples is not None:
+            counts = self.samples.counts(n_clients, self._config.split, self._config.seed)
+            return counts[clients]
+        told = [data.label_counts(self.task, self._of_client(int(c), n_clients)) for c in clients]
+        width = max((len(one) for one in told if one is not None), default=0)
+        counts = np.zeros((len(clients), width))
+        for row, one in zip(counts, told, strict=True):
+            if one is not None:
+                row[: len(one)] = one
+        return counts
+
+    def _load(self, client: int, n_clients: int) -> Loaders:
+        return data.load_data(self.task, self._of_client(client, n_clients))
+
+    def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
+        own = {"partition_id": client, "num_partitions": n_clients, "seed": self._config.seed}
+        return {**self._given, **own}
+
+
+@lru_cache(maxsize=64)
+def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> FederatedTask:
+    """The task of a run, loaded once in a process.
+
+    Parameters
+    ----------
+    config : RunConfig
+    batch_size : int
+        What a minibatch is charged as.
+    node : pairs of str and value, optional
+        Keys of the node's own configuration, which the task's functions are given if they ask.
+
+    Raises
+    ------
+    InvalidInput, UnknownName
+        If there is no such task, it is not as it should be, or a key of the run's configuration is
+        neither one of ours nor asked for by one of its functions.
+    """
+    alike = RunConfig(
+        task=config.task,
+        data_dir=config.data_dir,
+        settings=config.settings,
+        skew=config.split,
+        seed=config.seed,
+        learning_rate=config.learning_rate,
+    )
+    return _federated(alike, batch_size, node)
+
+
+@lru_cache(maxsize=8)
+def _federated(config: RunConfig, batch_size: int, node: Settings) -> FederatedTask:
+    found = _found(config)
+    samples = found if isinstance(found, OfSamples) else None
+    task = found if isinstance(found, Task) else load_own(found)
+    accepted = keys_of(task) if samples is None else frozenset()
+    for key, _ in config.settings:
+        if key not in accepted:
+            raise UnknownName("run-config key", key, {*keys(), *accepted})
+    own = {key: value for key, value in node if key in accepted}
+    return FederatedTask(task.with_settings(own), config, batch_size, samples)
+
+
+def _found(config: RunConfig) -> Any:
+    """What a run's `task` names: one of ours or of what is installed, or a user's own."""
+    text = config.task
+    if parsed("task", text)[0] in task_names():
+        return OfSamples(TASKS.make(text, data_dir=config.data_dir))
+    if ":" in text and hasattr(load_object(parsed("task", text)[0]), "train_samples"):
+        return OfSamples(TASKS.make(text, data_dir=config.data_dir))
+    try:
+        return load_own(text, dict(config.settings))
+    except TaskFailed as error:
+        if "there is no module" in str(error):
+            raise UnknownName("task", text, task_names(), f"; {error}") from error
+        raise

@@ -1,0 +1,160 @@
+"""Tasks whose samples lie in memory: split over clients, learned by SGD, classified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from powerctl.modes import FloatArray, IntArray
+from wattfed.client.tasks.skews import split_samples
+from wattfed.client.tasks.splitting import Split
+
+_MOMENTUM = 0.9
+_TEST_BATCH = 512
+
+
+class Samples(NamedTuple):
+    """Inputs, shape (n, ...), and their labels, shape (n,)."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> Samples:
+        """Some of the samples."""
+        return Samples(self.inputs[indices], self.labels[indices])
+
+
+class Sampled(Protocol):
+    """A classification task that a federation learns, whose samples are in memory."""
+
+    name: str
+
+    def model(self) -> nn.Module:
+        """A fresh model, with torch's own random initialisation."""
+        ...
+
+    def train_samples(self) -> Samples:
+        """All training samples, before they are split over clients."""
+        ...
+
+    def test_samples(self) -> Samples:
+        """The central test samples."""
+        ...
+
+
+class Minibatches:
+    """The loader of samples in memory.
+
+    Parameters
+    ----------
+    samples : Samples
+    batch_size : int
+        The last minibatch of an epoch may be smaller.
+    shuffled : bool
+        Whether each epoch has an order of its own, by `generator`.
+    """
+
+    def __init__(self, samples: Samples, batch_size: int, *, shuffled: bool = True) -> None:
+        self.dataset = samples
+        self.generator = torch.Generator()
+        self._batch_size = batch_size
+        self._shuffled = shuffled
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Samples]:
+        n = len(self.dataset)
+        order = torch.randperm(n, generator=self.generator) if self._shuffled else torch.arange(n)
+        for picks in order.split(self._batch_size):
+            yield self.dataset.take(picks)
+
+
+class OfSamples:
+    """Such a task with the functions that a user's task has (`powerctl.task`).
+
+    Parameters
+    ----------
+    task : Sampled
+        Its own `train_step` or `make_optimizer`, if it has one, is taken; so are its `minibatches`
+        of a client with so many samples.
+    """
+
+    target = ("accuracy", "max")
+
+    def __init__(self, task: Sampled) -> None:
+        self.name = task.name
+        self.make_model = task.model
+        self._task = task
+        for own in ("train_step", "make_optimizer"):
+            if hasattr(task, own):
+                setattr(self, own, getattr(task, own))
+
+    def load_data(
+        self, partition_id: int, num_partitions: int, batch_size: int, skew: str, seed: int
+    ) -> Any:
+        """A client's samples, to train with and to evaluate with."""
+        if minibatches := getattr(self._task, "minibatches", None):
+            sizes = self.sizes(num_partitions, skew, seed)
+            return minibatches(int(sizes[partition_id]), batch_size)
+        split = self.split(num_partitions, skew, seed)
+        own = self._task.train_samples().take(torch.from_numpy(split[partition_id]))
+        return Minibatches(own, batch_size), Minibatches(own, _TEST_BATCH, shuffled=False)
+
+    def central_data(self) -> Minibatches:
+        """The central test samples."""
+        return Minibatches(self._task.test_samples(), _TEST_BATCH, shuffled=False)
+
+    def make_optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """SGD with momentum."""
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=_MOMENTUM)
+
+    def train_step(
+        self, model: nn.Module, batch: Samples, optimizer: torch.optim.Optimizer
+    ) -> float:
+        """One step on the cross-entropy."""
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(batch.inputs), batch.labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def test(self, model: nn.Module, testloader: Any) -> dict[str, float]:
+        """Mean cross-entropy, and the share of samples classified rightly."""
+        model.eval()
+        loss = correct = n = 0.0
+        for batch in testloader:
+            logits = model(batch.inputs)
+            loss += nn.functional.cross_entropy(logits, batch.labels, reduction="sum").item()
+            correct += (logits.argmax(dim=1) == batch.labels).sum().item()
+            n += len(batch)
+        return {"accuracy": correct / n, "loss": loss / n}
+
+    @lru_cache(maxsize=8)  # noqa: B019 - a process has few tasks, and keeps them
+    def split(self, n_clients: int, skew: str, seed: int) -> Split:
+        """Which samples each client has."""
+        return split_samples(self._task.train_samples().labels.numpy(), n_clients, skew, seed)
+
+    def sizes(self, n_clients: int, skew: str, seed: int) -> IntArray:
+        """Samples of each client, shape (n_clients,)."""
+        return self.split(n_clients, skew, seed).sizes
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def counts(self, n_clients: int, skew: str, seed: int) -> FloatArray:
+        """Samples of each label, shape (n_clients, labels)."""
+        labels = self._task.train_samples().labels.numpy()
+        split = self.split(n_clients, skew, seed)
+        n_labels = int(labels.max()) + 1
+        owner = np.repeat(np.arange(n_clients), split.sizes)
+        of_client = owner * n_labels + labels[split.indices]
+        counts = np.bincount(of_client, minlength=n_clients * n_labels).astype(np.float64)
+        return counts.reshape(n_clients, n_labels)
