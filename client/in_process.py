@@ -56,8 +56,8 @@ def evaluate(message: Message, context: Context) -> Message:
     client = _open(Told.of(message.content), context)
     model = client.task.model()
     model.load_state_dict(message.content.array_records[ARRAYS].to_torch_state_dict())
-    loss, accuracy = evaluate_model(model, client.samples)
-    return Message(evaluated(len(client.samples), loss, accuracy), reply_to=message)
+    metrics = evaluate_model(model, client.samples)
+    return Message(evaluated(len(client.samples), **metrics), reply_to=message)
 
 
 def _open(told: Told, context: Context) -> LocalClient:

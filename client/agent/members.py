@@ -135,8 +135,8 @@ class Member:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
         with self._busy:
             load(self._model, content)
-            loss, accuracy = evaluate(self._model, self.client.samples)
-        return evaluated(len(self.client.samples), loss, accuracy)
+            metrics = evaluate(self._model, self.client.samples)
+        return evaluated(len(self.client.samples), **metrics)
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""

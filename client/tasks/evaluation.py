@@ -1,8 +1,6 @@
-"""Loss and accuracy of a model on samples."""
+"""The metrics of a classifier on samples."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,16 +8,9 @@ from torch import nn
 from wattfed.client.tasks.task import Samples
 
 
-class Evaluation(NamedTuple):
-    """Mean cross-entropy, and the share of samples classified rightly."""
-
-    loss: float
-    accuracy: float
-
-
 @torch.no_grad()
-def evaluate(model: nn.Module, samples: Samples, batch_size: int = 512) -> Evaluation:
-    """Evaluate a classifier."""
+def evaluate(model: nn.Module, samples: Samples, batch_size: int = 512) -> dict[str, float]:
+    """The share of samples that a classifier gets right (accuracy), and its mean cross-entropy."""
     model.eval()
     loss = correct = 0.0
     for picks in torch.arange(len(samples)).split(batch_size):
@@ -27,4 +18,4 @@ def evaluate(model: nn.Module, samples: Samples, batch_size: int = 512) -> Evalu
         logits = model(batch.inputs)
         loss += nn.functional.cross_entropy(logits, batch.labels, reduction="sum").item()
         correct += (logits.argmax(dim=1) == batch.labels).sum().item()
-    return Evaluation(loss / len(samples), correct / len(samples))
+    return {"accuracy": correct / len(samples), "loss": loss / len(samples)}

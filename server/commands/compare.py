@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     page = build_report(folder.path, baseline)
     measures = measures_of(folder, whole)
     if as_json:
-        console.print_json([asdict(measure) for measure in measures])
+        console.print_json([measure.record() for measure in measures])
         return
     print_tables(measures, baseline, whole.base.workload)
     click.echo(f"report: {page.resolve()}")

@@ -69,7 +69,13 @@ def comparison_options(command: Command) -> Command:
         show_default=True,
         help="Count time and energy until here; several with commas: a run stops at the last.",
     )
-    @click.option("--all-rounds", is_flag=True, help="Do not stop at the target accuracy.")
+    @click.option(
+        "--target",
+        default="",
+        metavar="METRIC=VALUE",
+        help="Another metric in place of the target accuracy, such as loss=0.5,0.3.",
+    )
+    @click.option("--all-rounds", is_flag=True, help="Do not stop at the target.")
     @click.option(
         "--baseline",
         default="",
@@ -88,6 +94,7 @@ def comparison_options(command: Command) -> Command:
     def run(**given: Any) -> None:
         from wattfed.server.comparison.grid import Comparison, split_names, split_numbers
         from wattfed.strategies.run_config import RunConfig, flag
+        from wattfed.strategies.target import Goal
 
         own = {
             item.name: given.pop(item.name)
@@ -95,13 +102,17 @@ def comparison_options(command: Command) -> Command:
             if flag(item.name) not in REPLACED
         }
         seed = given.pop("seed")
+        accuracies = split_numbers(given.pop("target_accuracy"), float, "--target-accuracy")
+        target = given.pop("target")
+        goal = Goal.parse(target) if target else Goal("", accuracies)
         comparison = Comparison(
             base=RunConfig(**own),
             strategies=split_names(given.pop("strategies")),
             powers=split_names(given.pop("power")),
             per_round=split_numbers(given.pop("per_round"), int, "--per-round"),
             seeds=tuple(range(seed, seed + given.pop("seeds"))),
-            targets=split_numbers(given.pop("target_accuracy"), float, "--target-accuracy"),
+            targets=goal.levels,
+            metric=goal.metric,
             all_rounds=given.pop("all_rounds"),
         )
         command(comparison=comparison, **given)
