@@ -283,7 +283,7 @@ def test_curves_of_any_metric_stay_inside_their_charts():
                 heights = [float(y) for y in re.findall(r"[\d.]+ ([\d.]+)", chart.series[0].line)]
                 assert all(chart.top <= y <= chart.bottom for y in heights)
                 assert chart.top <= chart.marks[0].at <= chart.bottom
-                assert chart.y_ticks
+                assert chart.y_ticks and all(len(tick.label) <= 6 for tick in chart.y_ticks)
                 assert (heights[-1] > heights[0]) == (values[-1] < values[0])  # down the page
 
 

@@ -115,10 +115,16 @@ def line_chart(
         title,
         x_label,
         tuple(Tick(round(empty.left + t * x_scale, 1), f"{t:,.10g}") for t in ticks(0.0, x_end)),
-        tuple(Tick(height(t), f"{t:,.10g}") for t in ticks(y_low, y_high)),
+        tuple(Tick(height(t), _short(t)) for t in ticks(y_low, y_high)),
         tuple(Tick(height(mark), f"{mark:g}") for mark in marks),
         tuple(drawn),
     )
+
+
+def _short(value: float) -> str:
+    """A label that has room left of a chart."""
+    text = f"{value:,.10g}"
+    return text if len(text) <= 5 else f"{value:.3g}"
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
