@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from powerctl import console
-from wattfed.server.console import common_target, energy_factors
+from wattfed.server.console import common_level, energy_factors
 from wattfed.server.history import spending_to
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
@@ -27,14 +27,14 @@ def compare(config: RunConfig, target_accuracy: float) -> dict[str, float]:
     """One seed's comparison."""
     ours = simulate(config)
     other = simulate(replace(config, strategy="random", power="maxn", name="random-maxn"))
-    target = common_target([ours, other], target_accuracy)
-    mine, theirs = (spending_to(run.rows, run.minibatches, target) for run in (ours, other))
+    level = common_level([ours, other], target_accuracy)
+    mine, theirs = (spending_to(run.rows, run.minibatches, level) for run in (ours, other))
     factors = energy_factors(mine, theirs)
     entries = ours.ledger.entries
     return {
         "seed": config.seed,
-        "target": target,
-        "accuracy": ours.rows[-1].accuracy,
+        "target": level,
+        "accuracy": ours.rows[-1].value,
         "energy_kj": mine.energy_j / 1e3,
         "energy_maxn_kj": theirs.energy_j / 1e3,
         "time_s": mine.time_s,

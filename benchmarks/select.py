@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -41,7 +40,7 @@ def main(
         measures = measures_of(folder, whole)
     print_tables(measures, baseline, whole.base.workload)
     if json_path:
-        rows = [asdict(row) for row in measures]
+        rows = [row.record() for row in measures]
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 

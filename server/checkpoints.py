@@ -16,7 +16,7 @@ from wattfed.server.checkpoint_file import Damaged, from_bytes, to_bytes
 from wattfed.strategies.state import State
 
 _KEPT = 2
-_LENGTHS = "lengths"
+_LENGTHS, _HEADS = "lengths", "heads"
 
 
 class Checkpoints:
@@ -32,7 +32,8 @@ class Checkpoints:
     folder : Path
         Theirs.
     growing : tuple of Path
-        Files that are appended to in every round; going on cuts them to what they were.
+        Files that are appended to in every round; going on cuts them to what they were, but for
+        their first line, a head of columns that may have gained some since.
     """
 
     def __init__(self, folder: Path, growing: tuple[Path, ...]) -> None:
@@ -63,7 +64,8 @@ class Checkpoints:
     def save(self, server_round: int, state: State) -> None:
         """Keep the state after a round; where the disc is full, warn, and keep the earlier ones."""
         lengths = {file.name: file.stat().st_size for file in self._growing}
-        content = to_bytes({**state, _LENGTHS: lengths})
+        heads = {file.name: _head_length(file) for file in self._growing if lengths[file.name]}
+        content = to_bytes({**state, _LENGTHS: lengths, _HEADS: heads})
         self._written.result()
         self._written = self._writer.submit(self._write, server_round, content)
 
@@ -107,7 +109,7 @@ class Checkpoints:
     def cut(self, state: State) -> None:
         """Take from the growing files what came after a state."""
         for file in self._growing:
-            os.truncate(file, state[_LENGTHS][file.name])
+            os.truncate(file, _length_then(file, state))
         for path in self._files():
             if _round_of(path) > state["round"]:
                 path.unlink()
@@ -123,13 +125,24 @@ class Checkpoints:
     def _read(self, path: Path) -> State:
         state = from_bytes(path.read_bytes())
         for file in self._growing:
-            if not file.exists() or file.stat().st_size < state[_LENGTHS][file.name]:
+            if not file.exists() or file.stat().st_size < _length_then(file, state):
                 raise Damaged(f"{file.name} has lost rounds that are in it")
         return state
 
 
 def _round_of(path: Path) -> int:
     return int(path.stem.removeprefix("round-"))
+
+
+def _length_then(file: Path, state: State) -> int:
+    """The length of a growing file with a state, had its head been as it is now."""
+    head = _head_length(file)
+    return int(state[_LENGTHS][file.name] + head - state.get(_HEADS, {}).get(file.name, head))
+
+
+def _head_length(file: Path) -> int:
+    with open(file, "rb") as opened:
+        return len(opened.readline())
 
 
 def _sync(path: Path) -> None:

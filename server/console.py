@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wattfed.server.comparison.grid import Contender
-from wattfed.server.history import FederationResult, RoundRow, Spending, best_accuracy, spending_to
+from wattfed.server.history import (
+    FederationResult,
+    RoundRow,
+    Spending,
+    best_value,
+    final_value,
+    spending_to,
+)
+from wattfed.strategies.target import Target
 
 
 def row_line(row: RoundRow) -> str:
     """One round in one line; time and energy are the fleet's, on its virtual clock."""
+    value = f"{row.target.name} {row.target.printed(row.value)}"
     if row.entry is None:
-        return f"initial model  accuracy {row.accuracy:.3f}"
+        return f"initial model  {value}"
     entry = row.entry
     clients = " ".join(map(str, entry.clients)) or "none"
     troubles = [
@@ -28,7 +38,7 @@ def row_line(row: RoundRow) -> str:
     ]
     notes = "".join(f"  {count} {what}" for count, what in troubles if count)
     return (
-        f"round {row.round:3d}  accuracy {row.accuracy:.3f}  "
+        f"round {row.round:3d}  {value}  "
         f"round {entry.round_time_s:6.1f} s  {entry.energy_j / 1e3:6.2f} kJ  "
         f"budget misses {entry.budget_misses}  clients {clients}{notes}"
     )
@@ -59,7 +69,8 @@ class RunProgress:
 
     def show(self, row: RoundRow) -> None:
         """Print a round's line and move the bar."""
-        self._progress.console.print(row_line(row), highlight=False, soft_wrap=True)
+        line = row_line(row)
+        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
         self._progress.update(self._task, completed=row.round)
 
 
@@ -68,33 +79,26 @@ def label(result: FederationResult) -> str:
     return Contender.of(result.config).policy
 
 
-SUMMARY_HEADER = (
-    "run",
-    "accuracy",
-    "rounds*",
-    "time* (s)",
-    "energy* (kJ)",
-    "total (s)",
-    "total (kJ)",
-    "waiting (kJ)",
-    "over power",
-    "stepped down",
-    "over budget",
-)
+def summary_header(target: Target) -> tuple[str, ...]:
+    """The columns of `summary_rows`."""
+    return (
+        *("run", target.name, "rounds*", "time* (s)", "energy* (kJ)"),
+        *("total (s)", "total (kJ)", "waiting (kJ)", "over power", "stepped down", "over budget"),
+    )
 
 
-def summary_rows(results: Sequence[FederationResult], target: float) -> list[tuple[object, ...]]:
-    """The runs side by side, in the columns of `SUMMARY_HEADER`; * is until the target accuracy."""
-    return [_summary_row(result, target) for result in results]
+def summary_rows(results: Sequence[FederationResult], level: float) -> list[tuple[object, ...]]:
+    """The runs side by side, in the columns of `summary_header`; * is until a level."""
+    return [_summary_row(result, level) for result in results]
 
 
-def _summary_row(result: FederationResult, target: float) -> tuple[object, ...]:
-    spent = spending_to(result.rows, result.minibatches, target)
+def _summary_row(result: FederationResult, level: float) -> tuple[object, ...]:
+    spent = spending_to(result.rows, result.minibatches, level)
     until = (spent.rounds, spent.time_s, spent.energy_j / 1e3) if spent.reached else ("-",) * 3
     entries = result.ledger.entries
     return (
         label(result),
-        result.rows[-1].accuracy,
+        result.target.in_table(final_value(result.rows)),
         *until,
         result.ledger.clock_s,
         result.ledger.energy_j / 1e3,
@@ -105,9 +109,10 @@ def _summary_row(result: FederationResult, target: float) -> tuple[object, ...]:
     )
 
 
-def common_target(results: Sequence[FederationResult], target: float) -> float:
-    """The target, or the accuracy that all runs reached if one of them fell short of it."""
-    return min(target, *(best_accuracy(result.rows) for result in results))
+def common_level(results: Sequence[FederationResult], level: float) -> float:
+    """A level of the target, or what all runs reached if one of them fell short of it."""
+    bests = [value for value in map(best_value, (r.rows for r in results)) if value is not None]
+    return results[0].target.easiest_first([level, *filter(math.isfinite, bests)])[0]
 
 
 def energy_factors(mine: Spending, theirs: Spending) -> dict[str, float]:
@@ -119,20 +124,24 @@ def energy_factors(mine: Spending, theirs: Spending) -> dict[str, float]:
     }
 
 
-def comparison(ours: FederationResult, other: FederationResult, target: float) -> list[str]:
-    """In words: the energy and time of both at equal accuracy, and what the ratio is made of."""
-    mine, theirs = (spending_to(r.rows, r.minibatches, target) for r in (ours, other))
+def comparison(ours: FederationResult, other: FederationResult, level: float) -> list[str]:
+    """In words: energy and time of both at an equal level, and what the ratio is made of."""
+    target = ours.target
+    mine, theirs = (spending_to(r.rows, r.minibatches, level) for r in (ours, other))
+    if not (mine.reached and theirs.reached):
+        return [f"A run has no value of {target.name}: there is nothing to compare."]
     if not (mine.minibatches and theirs.minibatches):
+        higher = "higher" if target.rises else "lower"
         return [
-            f"The initial model has {target:.3f}, and a run got no higher: after more rounds there "
-            "may be something to compare."
+            f"The initial model has {target.printed(level)}, and a run got no {higher}: after more "
+            "rounds there may be something to compare."
         ]
     ratio = theirs.energy_j / mine.energy_j
     work, modes, waiting = energy_factors(mine, theirs).values()
     return [
-        f"At equal accuracy ({target:.3f}) {label(ours)} used {ratio:.2f} times less energy than "
-        f"{label(other)}: {mine.energy_j / 1e3:.3g} against {theirs.energy_j / 1e3:.3g} kJ, "
-        f"in {mine.time_s:.3g} against {theirs.time_s:.3g} s.",
+        f"At equal {target.name} ({target.printed(level)}) {label(ours)} used {ratio:.2f} times "
+        f"less energy than {label(other)}: {mine.energy_j / 1e3:.3g} against "
+        f"{theirs.energy_j / 1e3:.3g} kJ, in {mine.time_s:.3g} against {theirs.time_s:.3g} s.",
         f"  {ratio:.2f} = {work:.2f} (fewer minibatches) x {modes:.2f} (fewer joules per "
         f"minibatch: boards and modes) x {waiting:.2f} (less waiting at idle power)",
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from logging import WARNING
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +17,11 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from powerctl.errors import InvalidInput, PowerctlError
+from powerctl.task.metrics import target_of
 from wattfed.client.choices import training_workload
 from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.federated import FederatedTask, federated
-from wattfed.server.history import FederationResult, RoundRow, summary
+from wattfed.server.history import FederationResult, RoundRow, last_metrics, summary
 from wattfed.server.results import ResultsFolder
 from wattfed.server.resuming import go_on, state_of_run
 from wattfed.strategies.catalogue import make_aggregation, make_policy
@@ -28,6 +30,7 @@ from wattfed.strategies.protocol import RUN, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State, lacks_state
+from wattfed.strategies.target import Target, judged_by
 
 
 class _TargetReached(Exception):
@@ -122,7 +125,7 @@ def run_federation(
 ) -> FederationResult:
     """Train over the clients of a grid; evaluate, keep the books and save after each round.
 
-    The run ends after its last round, or the first one that reaches the target accuracy.
+    The run ends after its last round, or the first one that reaches its goal.
 
     Parameters
     ----------
@@ -140,6 +143,8 @@ def run_federation(
         If too few nodes come within the time-out, or no client took part in any round.
     InvalidInput
         If the run is to go on from a checkpoint that is damaged, or of another configuration.
+    UnknownName
+        If the evaluation does not give the metric that the run is to be judged by.
     """
     check(config)
     _await_nodes(grid, config.min_nodes, config.timeout_s)
@@ -165,25 +170,36 @@ def run_rounds(
         on_assigned=folder.begin_round,
     )
     rows: list[RoundRow] = []
+    target: Target | None = None
+
+    def add(*new: RoundRow) -> RoundRow:
+        """Add rounds; the first evaluation says what all of them are judged by."""
+        nonlocal target
+        rows.extend(new)
+        if target is not None:
+            rows[-1] = replace(rows[-1], target=target)
+        elif metrics := last_metrics(rows):
+            target = judged_by(config.goal, _declared(task, config, metrics), metrics)
+            folder.judged_by(target)
+            rows[:] = [replace(row, target=target) for row in rows]
+        return rows[-1]
 
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         ledger = strategy.ledger
         load_arrays(model, arrays)
         metrics = task.evaluate(model)
-        loss, accuracy = metrics["loss"], metrics["accuracy"]
         entry = ledger.entries[-1] if server_round else None
-        row = RoundRow(server_round, accuracy, loss, ledger.clock_s, ledger.energy_j, entry)
-        rows.append(row)
+        row = add(RoundRow(server_round, metrics, ledger.clock_s, ledger.energy_j, entry))
         folder.add_round(row, ledger.reports_of(server_round))
         if config.checkpoint_every and server_round % config.checkpoint_every == 0:
             folder.checkpoints.save(server_round, state_of_run(row, arrays, strategy, engine))
         show(row)
-        return MetricRecord({"accuracy": accuracy, "loss": loss})
+        return MetricRecord(metrics)
 
     def show(row: RoundRow) -> None:
         if on_row is not None:
             on_row(row)
-        if 0 < config.target_accuracy <= row.accuracy:
+        if config.goal is not None and row.reached(config.goal.levels):
             raise _TargetReached
 
     with folder.checkpoints, suppress(_TargetReached):
@@ -197,8 +213,7 @@ def run_rounds(
         else:
             arrays, earlier = begun
             load_arrays(model, arrays)
-            rows.extend(earlier)
-            show(rows[-1])
+            show(add(*earlier))
         engine.run(strategy, arrays, after_round)
     ledger = strategy.ledger
     told = summary(config, rows, ledger)
@@ -208,6 +223,13 @@ def run_rounds(
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
     return FederationResult(config, tuple(rows), ledger, folder.path)
+
+
+def _declared(task: FederatedTask, config: RunConfig, metrics: Mapping[str, float]) -> Target:
+    """What the task says that it is judged by; where it does not, what is usual."""
+    if task.target is not None:
+        return Target(*task.target)
+    return Target() if config.goal is not None else Target(*target_of(task.task, metrics))
 
 
 def _task(config: RunConfig) -> FederatedTask:

@@ -1,17 +1,32 @@
-"""The history of a run: accuracy beside the ledger of time and energy, and questions on it."""
+"""The history of a run: metrics beside the ledger of time and energy, and questions on it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from powerctl.errors import UnknownName
+from powerctl.errors import InvalidInput, UnknownName
 from wattfed.server.frames import frame
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.target import Target
+
+_COSTS = (
+    *("clock_s", "total_energy_j"),
+    *(item.name for item in fields(RoundEntry) if item.name != "round"),
+    "energy_j",
+)
+_OURS = {"round", *_COSTS}
+# what `wattfed top --json` tells of a round beside its columns
+_TRAINING = {
+    *("training_time_s", "training_expected_time_s"),
+    *("training_energy_j", "training_expected_energy_j"),
+}
+_METRIC = "metric:"
+_COMPARED_AT = 0.9  # accuracy, of runs without a goal
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,33 +34,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round's accuracy, and the fleet's virtual time and energy until its end.
+    """One round's metrics, and the fleet's virtual time and energy until its end.
 
-    Round 0 is the initial model; it has no ledger entry.
+    Round 0 is the initial model; it has no ledger entry. `metrics` are all numbers of the round's
+    evaluation by their names, none where there was none; the run is judged by its `target`.
     """
 
     round: int
-    accuracy: float
-    loss: float
+    metrics: Mapping[str, float]
     clock_s: float
     total_energy_j: float
     entry: RoundEntry | None = None
+    target: Target = field(default_factory=Target)
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            if not (name and name.isprintable()):
+                raise InvalidInput(f"metric {name!r}: a name must be printable text, in one line")
+
+    @property
+    def value(self) -> float | None:
+        """The target metric; None where it was not evaluated."""
+        return self.metrics.get(self.target.name)
+
+    def reached(self, levels: Sequence[float]) -> bool:
+        """Whether the target metric is as good as all of some levels; not if there are none."""
+        return bool(levels) and all(self.target.reached(self.value, level) for level in levels)
 
     def flat(self) -> dict[str, Any]:
-        """Columns of the results' CSV."""
-        row = {key: value for key, value in vars(self).items() if key != "entry"}
+        """The round in the columns of the results' CSV, the target before the other metrics."""
+        names = sorted(self.metrics, key=lambda name: name != self.target.name)
+        row = {
+            "round": self.round,
+            **{column_of(name): self.metrics[name] for name in names},
+            "clock_s": self.clock_s,
+            "total_energy_j": self.total_energy_j,
+        }
         if self.entry is not None:
             row.update(vars(self.entry), energy_j=self.entry.energy_j)
             row["clients"] = " ".join(map(str, self.entry.clients))
         return row
 
 
-COLUMNS = (
-    *(item.name for item in fields(RoundRow) if item.name != "entry"),
-    *(item.name for item in fields(RoundEntry) if item.name != "round"),
-    "energy_j",
-)
-"""Of `RoundRow.flat`."""
+def columns_of(rows: Sequence[RoundRow]) -> list[str]:
+    """The columns of the results' CSV for some rounds."""
+    metrics = [column for row in rows for column in row.flat() if column not in _OURS]
+    return ["round", *dict.fromkeys(metrics), *_COSTS]
+
+
+def column_of(metric: str) -> str:
+    """The column of a metric: its name, or marked as a metric where the name has another use."""
+    is_taken = metric in _OURS | _TRAINING or metric.startswith(_METRIC)
+    return f"{_METRIC}{metric}" if is_taken else metric
+
+
+def metric_of(column: str) -> str | None:
+    """The metric that a column holds; None if it is one of ours."""
+    return None if column in _OURS else column.removeprefix(_METRIC)
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +101,11 @@ class FederationResult:
     rows: tuple[RoundRow, ...]
     ledger: Ledger
     folder: Path
+
+    @property
+    def target(self) -> Target:
+        """The metric that the run is judged by."""
+        return self.rows[-1].target
 
     @property
     def minibatches(self) -> list[int]:
@@ -75,7 +125,7 @@ class FederationResult:
             as in ``reports.jsonl``.
         """
         if what == "rounds":
-            return frame([row.flat() for row in self.rows], COLUMNS)
+            return frame([row.flat() for row in self.rows], columns_of(self.rows))
         if what == "reports":
             reports = self.ledger.reports
             return frame({"round": number, **vars(report)} for number, report in reports)
@@ -84,7 +134,8 @@ class FederationResult:
     def __repr__(self) -> str:
         last = self.rows[-1]
         return (
-            f"<{self.config.run_name}: {last.round} rounds, accuracy {last.accuracy:.3f}, "
+            f"<{self.config.run_name}: {last.round} rounds, "
+            f"{self.target.name} {self.target.printed(last.value)}, "
             f"{last.clock_s:.1f} s and {last.total_energy_j / 1e3:.2f} kJ of the fleet, "
             f"in {self.folder}>"
         )
@@ -92,7 +143,7 @@ class FederationResult:
 
 @dataclass(frozen=True)
 class Spending:
-    """What a run took until it reached an accuracy (or until its end).
+    """What a run took until its target metric reached a level (or until its end).
 
     Its energy is the product of minibatches, joules per trained minibatch, and one plus the share
     of waiting: so the ratio of two runs' energies splits into three factors exactly.
@@ -116,13 +167,39 @@ class Spending:
         return self.energy_j / self.train_energy_j if self.train_energy_j else 1.0
 
 
-def best_accuracy(rows: Sequence[RoundRow]) -> float:
-    """The highest accuracy of a history."""
-    return max(row.accuracy for row in rows)
+def last_metrics(rows: Sequence[RoundRow]) -> Mapping[str, float]:
+    """The metrics of the last evaluation; none if there was none."""
+    return next((row.metrics for row in reversed(rows) if row.metrics), {})
 
 
-def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], target: float) -> Spending:
-    """What was spent until accuracy first reached a target.
+def final_value(rows: Sequence[RoundRow]) -> float | None:
+    """The target metric as it was evaluated last; None if it never was."""
+    return last_metrics(rows).get(rows[-1].target.name)
+
+
+def best_value(rows: Sequence[RoundRow]) -> float | None:
+    """The best value of the target metric in a history; None if it was never evaluated."""
+    return rows[-1].target.best(row.value for row in rows)
+
+
+def levels_of(results: Sequence[FederationResult]) -> list[float]:
+    """Levels of the target up to which runs are compared, the easiest first.
+
+    Those of their goal; without one, an accuracy of 0.9, or of any other metric the best that all
+    runs reached.
+    """
+    goal, target = results[0].config.goal, results[0].target
+    if goal is not None and goal.levels:
+        return target.easiest_first(goal.levels)
+    bests = [value for value in map(best_value, (r.rows for r in results)) if value is not None]
+    reached = target.easiest_first(value for value in bests if math.isfinite(value))
+    if target == Target() and not any(value > 1 for value in reached):  # a share, not a percentage
+        return [_COMPARED_AT]
+    return reached[:1] or [0.0]
+
+
+def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], level: float) -> Spending:
+    """What was spent until the target metric first reached a level.
 
     Parameters
     ----------
@@ -130,10 +207,10 @@ def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], target: fl
         A run's history, round 0 first.
     minibatches : sequence of int
         Minibatches trained in each of the rounds 1, 2, ...
-    target : float
-        Accuracy; if it was never reached, the whole run is counted.
+    level : float
+        Of the target metric; if it was never reached, the whole run is counted.
     """
-    last = next((row for row in rows if row.accuracy >= target), None)
+    last = next((row for row in rows if row.target.reached(row.value, level)), None)
     end = last or rows[-1]
     entries = [row.entry for row in rows if row.entry is not None and row.round <= end.round]
     return Spending(
@@ -155,8 +232,7 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
         "strategy": config.strategy,
         "power": config.power,
         "rounds": len(entries),
-        "final_accuracy": rows[-1].accuracy,
-        "best_accuracy": best_accuracy(rows),
+        **_judgement(rows),
         "virtual_time_s": ledger.clock_s,
         "energy_j": ledger.energy_j,
         "train_energy_j": sum(entry.train_energy_j for entry in entries),
@@ -177,9 +253,32 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
     }
 
 
+def _judgement(rows: Sequence[RoundRow]) -> dict[str, object]:
+    """How good the model became: accuracy by its name, and any other metrics in a general form."""
+    metrics, told = last_metrics(rows), {}
+    if "accuracy" in metrics:
+        accuracies = (row.metrics.get("accuracy") for row in rows)
+        told = {
+            "final_accuracy": metrics["accuracy"],
+            "best_accuracy": Target().best(accuracies),
+        }
+    if rows[-1].target == Target() and metrics.keys() == {"accuracy", "loss"}:
+        return told
+    return {
+        **told,
+        "target": asdict(rows[-1].target),
+        "final": final_value(rows),
+        "best": best_value(rows),
+        "metrics": dict(metrics),
+    }
+
+
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with NaN and infinity as null, which JSON can hold."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }
+    return {key: _finite(value) for key, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return finite(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

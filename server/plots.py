@@ -1,4 +1,4 @@
-"""Pictures of runs: accuracy over the fleet's time and over its energy."""
+"""Pictures of runs: the target metric over the fleet's time and over its energy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from powerctl.plots import png_of
 from wattfed.server.history import RoundRow
 
 
-def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: Path) -> None:
-    """Write a PNG with two panels, a line per run; the axes name the charged workload."""
+def plot_target(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: Path) -> None:
+    """Write a PNG with two panels, a line per run; the title names the charged workload."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -22,11 +22,13 @@ def plot_accuracy(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: P
     )
     for panel, (name, column, unit) in zip(panels, axes, strict=True):
         for run, rows in runs.items():
-            spent = [getattr(row, column) / unit for row in rows]
-            panel.plot(spent, [row.accuracy for row in rows], marker=".", label=run)
+            evaluated = [row for row in rows if row.value is not None]
+            spent = [getattr(row, column) / unit for row in evaluated]
+            panel.plot(spent, [row.value for row in evaluated], marker=".", label=run)
         panel.set_xlabel(name)
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("test accuracy")
+    name = next(iter(runs.values()))[-1].target.name
+    panels[0].set_ylabel(f"test {name}", parse_math=False)
     panels[0].legend()
     figure.suptitle(f"simulated fleet on its virtual clock, charged as {workload}", fontsize=10)
     write_output(path, png_of(figure, dpi=120))

@@ -8,15 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 from powerctl.errors import InvalidInput
-from wattfed.server.history import FederationResult, RoundRow
+from wattfed.server.history import FederationResult, RoundRow, metric_of
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.run_config import RunConfig
-
-Record = TypeVar("Record", RoundRow, RoundEntry, RoundReport)
+from wattfed.strategies.target import Target
 
 
 def is_finished(folder: Path) -> bool:
@@ -41,6 +40,23 @@ def read_config(folder: Path) -> RunConfig:
         raise InvalidInput(f"{path}: not readable: {error}") from None
 
 
+def read_target(folder: Path) -> Target:
+    """What a run is judged by: accuracy, where it has no ``target.json``.
+
+    Raises
+    ------
+    InvalidInput
+        If that is damaged.
+    """
+    path = folder / "target.json"
+    try:
+        return Target(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Target()
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{path}: not readable: {error}") from None
+
+
 def read_run(folder: Path) -> FederationResult:
     """A finished or broken-off run, equal to what it returned when it ran.
 
@@ -49,7 +65,7 @@ def read_run(folder: Path) -> FederationResult:
     InvalidInput
         Naming the file and line that is damaged.
     """
-    rows = _read_rows(folder / "rounds.csv")
+    rows = _read_rows(folder / "rounds.csv", read_target(folder))
     if not rows:
         raise InvalidInput(f"{folder / 'rounds.csv'}: the run has no rounds")
     entries = [row.entry for row in rows if row.entry is not None]
@@ -57,9 +73,10 @@ def read_run(folder: Path) -> FederationResult:
     return FederationResult(read_config(folder), tuple(rows), ledger, folder)
 
 
-def _read_rows(path: Path) -> list[RoundRow]:
+def _read_rows(path: Path, target: Target) -> list[RoundRow]:
     head, *lines = _whole_lines(path) or [""]
-    return [row_of(f"{path}, line {n}", head, line) for n, line in enumerate(lines, start=2)]
+    numbered = enumerate(lines, start=2)
+    return [row_of(f"{path}, line {n}", head, line, target) for n, line in numbered]
 
 
 def _read_reports(path: Path, rounds: int) -> list[tuple[int, RoundReport]]:
@@ -77,20 +94,29 @@ def _whole_lines(path: Path) -> list[str]:
         raise InvalidInput(f"{path}: not readable: {error}") from None
 
 
-def row_of(where: str, head: str, line: str) -> RoundRow:
+def row_of(where: str, head: str, line: str, target: Target) -> RoundRow:
     """A round from its line in ``rounds.csv``, below a head of column names.
+
+    All columns that are not ours are metrics.
 
     Raises
     ------
     InvalidInput
         If the line is damaged, with where it is.
     """
-    texts = next(csv.DictReader([head, line]), {})
+    texts = next(csv.DictReader([head, line], restkey=""), {})
     values = {key: text for key, text in texts.items() if text}
     try:
-        entry = _from_text(RoundEntry, values) if "round_time_s" in values else None
-        return _from_text(RoundRow, values, entry=entry)
-    except (TypeError, ValueError) as error:
+        metrics = {metric_of(column): column for column in values}
+        return RoundRow(
+            round=int(values["round"]),
+            metrics={m: float(values[column]) for m, column in metrics.items() if m is not None},
+            clock_s=float(values["clock_s"]),
+            total_energy_j=float(values["total_energy_j"]),
+            entry=_entry(values) if "round_time_s" in values else None,
+            target=target,
+        )
+    except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{where}: damaged: {error}") from None
 
 
@@ -116,15 +142,15 @@ def _report(values: dict[str, Any]) -> RoundReport:
     return RoundReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in filled.items()})
 
 
-def _from_text(kind: type[Record], values: Mapping[str, str], **given: Any) -> Record:
-    """A dataclass of numbers from the columns of a CSV."""
-    hints = get_type_hints(kind)
-    for item in fields(kind):
-        if item.name in values and item.name not in given:
-            given[item.name] = _number(values[item.name], hints[item.name])
-    if kind is RoundEntry:
-        given.setdefault("clients", ())
-    return kind(**given)
+def _entry(values: Mapping[str, str]) -> RoundEntry:
+    """A round's entry from the columns of a CSV."""
+    hints = get_type_hints(RoundEntry)
+    found: dict[str, Any] = {
+        item.name: _number(values[item.name], hints[item.name])
+        for item in fields(RoundEntry)
+        if item.name in values
+    }
+    return RoundEntry(**{"clients": (), **found})
 
 
 def _number(text: str, hint: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from torch import Tensor
 from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
-from wattfed.server.history import COLUMNS, RoundRow, finite
+from wattfed.server.history import RoundRow, columns_of, finite
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
+from wattfed.strategies.target import Target
 
 
 class ResultsFolder:
@@ -41,6 +44,8 @@ class ResultsFolder:
         The two files that grow.
     under_way : Path
         Who trains now; not there once the run has finished.
+    target : Path
+        What the run is judged by; not there where that is accuracy.
     checkpoints : Checkpoints
         From which the run can go on.
     """
@@ -49,6 +54,7 @@ class ResultsFolder:
         self.path = path
         self.rounds, self.reports = path / "rounds.csv", path / "reports.jsonl"
         self.under_way = path / "round.json"
+        self.target = path / "target.json"
         self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
         with self._writing():
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +64,7 @@ class ResultsFolder:
         with self._writing():
             for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
+            self.target.unlink(missing_ok=True)
             self.checkpoints.clear()
             _write_json(self.path / "config.json", config.to_flower())
 
@@ -79,14 +86,20 @@ class ResultsFolder:
         with self._writing():
             _write_json(self.under_way, asked)
 
+    def judged_by(self, target: Target) -> None:
+        """What the run is judged by, which its first evaluation tells."""
+        with self._writing():
+            if target == Target():
+                self.target.unlink(missing_ok=True)
+            else:
+                replace_file(self.target, (json.dumps(asdict(target)) + "\n").encode())
+
     def add_round(self, row: RoundRow, reports: Sequence[RoundReport]) -> None:
         """A line of the rounds so far, and one for each client's report; no limit becomes null."""
         with self._writing():
+            columns = _columns_for(row, self.rounds)
             with open(self.rounds, "a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if not file.tell():
-                    writer.writeheader()
-                writer.writerow(row.flat())
+                csv.DictWriter(file, columns, lineterminator="\n").writerow(row.flat())
             with open(self.reports, "a", encoding="utf-8") as file:
                 for report in reports:
                     line = finite({"round": row.round, **vars(report)})
@@ -110,3 +123,16 @@ class ResultsFolder:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(finite(content), indent=2) + "\n").encode())
+
+
+def _columns_for(row: RoundRow, path: Path) -> list[str]:
+    """The columns of a file of rounds, in which those of a round's new metrics are the last."""
+    path.touch()
+    with open(path, newline="", encoding="utf-8") as file:
+        columns = next(csv.reader([file.readline()]), [])
+        new = [column for column in columns_of([row]) if column not in columns]
+        if new:
+            head = io.StringIO()
+            csv.writer(head, lineterminator="\n").writerow([*columns, *new])
+            replace_file(path, (head.getvalue() + file.read()).encode())
+    return [*columns, *new]

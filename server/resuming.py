@@ -22,6 +22,7 @@ from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
+from wattfed.strategies.target import Target, judged_by
 
 if TYPE_CHECKING:
     from wattfed.server.federation import Engine
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 # where a run is, how it is run and how long may change: its rounds so far do not depend on it
 _FREE = (
     *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
-    *("resume", "checkpoint-every", "rounds", "target-accuracy"),
+    *("resume", "checkpoint-every", "rounds", "target-accuracy", "target"),
 )
 
 
@@ -40,6 +41,7 @@ def state_of_run(
     return {
         "round": row.round,
         "code": files_hash(),
+        "metrics": tuple(row.metrics),
         "model": arrays,
         "strategy": strategy.state(),
         "engine": engine.state(),
@@ -61,6 +63,8 @@ def go_on(
     InvalidInput
         If the run was configured otherwise, naming what differs, has more rounds already than it
         shall have, or no checkpoint is whole.
+    UnknownName
+        If it shall be judged by a metric that its evaluation does not give.
     """
     state = folder.checkpoints.last()
     if state is None:
@@ -71,6 +75,8 @@ def go_on(
         raise InvalidInput(
             f"{folder.path} has {state['round']} rounds already; give rounds as many, or more"
         )
+    if metrics := state.get("metrics"):
+        judged_by(config.goal, Target(metrics[0]), metrics)  # raises while nothing is touched yet
     if state["code"] != files_hash():
         log(
             WARNING,

@@ -9,6 +9,7 @@ from typing import Any
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.strategies.closing import Closing
 from wattfed.strategies.protocol import POWER_POLICIES
+from wattfed.strategies.target import Goal
 
 
 def _option(default: Any, about: str) -> Any:
@@ -57,6 +58,11 @@ class RunConfig:
     rounds: int = _option(15, "Federated rounds.")
     target_accuracy: float = _option(
         0.0, "Stop after the round that reaches it; 0 runs all rounds."
+    )
+    target: str = _option(
+        "",
+        "Judge the run by a metric, and stop after the round that reaches a value of it: METRIC or "
+        "METRIC=VALUE, such as mAP=0.5 or loss=0.3; empty is the task's own.",
     )
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     over_commit: float = _option(
@@ -118,8 +124,10 @@ class RunConfig:
                 raise InvalidInput(f"{flag(key)} cannot be negative, got {getattr(self, key):g}")
         if not 0 <= self.target_accuracy <= 1:
             raise InvalidInput(
-                f"target-accuracy must be between 0 and 1, got {self.target_accuracy:g}"
+                f"target-accuracy must be between 0 and 1, got {self.target_accuracy:g}; other "
+                "numbers by target, such as accuracy=90"
             )
+        self.goal  # noqa: B018 - raises for what it cannot be
         self.closing  # noqa: B018 - raises for what it cannot be
         if self.min_reports > self.per_round:
             raise InvalidInput(
@@ -161,6 +169,18 @@ class RunConfig:
     def closing(self) -> Closing:
         """When rounds close, and what becomes of late updates."""
         return Closing(self.over_commit, self.buffer, self.late, self.max_staleness)
+
+    @property
+    def goal(self) -> Goal | None:
+        """The metric to be judged by, and what it shall reach; None leaves it to the task."""
+        if self.target and self.target_accuracy:
+            raise InvalidInput(
+                f"give target or target-accuracy, not both: got {self.target} and "
+                f"{self.target_accuracy:g}"
+            )
+        if self.target_accuracy:
+            return Goal("accuracy", (self.target_accuracy,))
+        return Goal.parse(self.target) if self.target else None
 
     @property
     def split(self) -> str:

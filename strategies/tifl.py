@@ -1,4 +1,4 @@
-"""TiFL: clients of one speed tier, tiers of low accuracy more often."""
+"""TiFL: clients of one speed tier, tiers that learn badly more often."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from wattfed.strategies.policy import assign
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.speed_tiers import speed_tiers, tiers_that_fill
 from wattfed.strategies.state import Memory
+from wattfed.strategies.target import Target
+
+_TOLD = Target("loss", "min")  # the one metric that clients report
 
 
 @dataclass
 class TiFL(Memory):
     """Adaptive choice of a tier, then random clients in it (Chai et al., TiFL, HPDC 2020).
 
-    Every `interval` rounds, if the accuracy of the tier in use has not improved since the last
-    such round, the chances of the tiers are set anew by their accuracies, the worst the most. Slow
-    tiers can be drawn only so often.
+    Every `interval` rounds, if the tier in use has not become better since the last such round, the
+    chances of the tiers are set anew, the worst the most. Slow tiers can be drawn only so often.
 
-    Two substitutions: the offers predict durations, so that no profiling rounds are spent; and a
-    tier's accuracy is that which its clients' last losses imply, exp(-mean loss), since the clients
-    are not evaluated (a tier nobody of which has reported counts as worst). What others do and this
-    does not: loop for ever when all tiers with a chance have used up their credits, divide by zero
-    with one tier, fail on a tier smaller than k.
+    Two substitutions: the offers predict durations, so that no profiling rounds are spent; and in
+    place of its accuracy, a tier is judged by the mean of its clients' last losses, since the
+    clients are not evaluated (a tier nobody of which has reported counts as worst). What others do
+    and this does not: loop for ever when all tiers with a chance have used up their credits, divide
+    by zero with one tier, fail on a tier smaller than k.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class TiFL(Memory):
     tiers : int
         Tiers to make; fewer in a small fleet, so that each holds `k` clients.
     interval : int
-        Rounds between looks at the accuracies.
+        Rounds between looks at how good the tiers are.
     credits : int
         How often each tier but the fastest may be drawn; 0 for no bound.
     best_keeps_chance : bool
@@ -52,7 +54,7 @@ class TiFL(Memory):
         "_known",
         "_chance",
         "_credits",
-        "_accuracy",
+        "_value",
         "_current",
         "_round",
     )
@@ -65,7 +67,7 @@ class TiFL(Memory):
     _known: Experience = field(default_factory=Experience, init=False, repr=False)
     _chance: FloatArray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     _credits: FloatArray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
-    _accuracy: FloatArray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    _value: FloatArray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     _current: int = field(default=0, init=False, repr=False)
     _round: int = field(default=0, init=False, repr=False)
 
@@ -97,23 +99,24 @@ class TiFL(Memory):
 
     def _start(self, n: int) -> None:
         self._chance = np.full(n, 1 / n)
-        self._accuracy = np.zeros(n)
+        self._value = np.full(n, np.nan)
         self._credits = np.full(n, float(self.credits or np.inf))
         self._credits[0] = np.inf
 
     def _look(self, tier: IntArray, clients: IntArray) -> None:
         """Set the chances anew if the current tier has not improved since the last look."""
-        accuracy = self._accuracies(tier, clients)
-        if accuracy[self._current] <= self._accuracy[self._current]:
-            self._chance = tier_chances(accuracy, self._credits > 0, self.best_keeps_chance)
-        self._accuracy = accuracy
+        value = self._values(tier, clients)
+        if not _TOLD.is_better(value[self._current], self._value[self._current]):
+            self._chance = tier_chances(value, self._credits > 0, self.best_keeps_chance, _TOLD)
+        self._value = value
 
-    def _accuracies(self, tier: IntArray, clients: IntArray) -> FloatArray:
+    def _values(self, tier: IntArray, clients: IntArray) -> FloatArray:
+        """Of each tier, the mean of what its clients told last; NaN where none has."""
         loss = self._known.loss[clients]
         heard = np.isfinite(loss)
         n, count = len(self._chance), np.bincount(tier[heard], minlength=len(self._chance))
         total = np.bincount(tier[heard], weights=loss[heard], minlength=n)
-        return np.where(count > 0, np.exp(-total / np.maximum(count, 1)), 0.0)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
     def _draw(self, occupied: BoolArray, rng: Generator) -> int:
         """A tier by chance among those with clients and credits; without regard to it if none."""
@@ -129,16 +132,21 @@ class TiFL(Memory):
 
 
 def tier_chances(
-    accuracy: FloatArray, has_credits: BoolArray, best_keeps_chance: bool = False
+    value: FloatArray,
+    has_credits: BoolArray,
+    best_keeps_chance: bool = False,
+    target: Target | None = None,
 ) -> FloatArray:
-    """TiFL's ChangeProbs: chances of the tiers, falling with their accuracy; see `TiFL`.
+    """TiFL's ChangeProbs: chances of the tiers, the worse the higher; see `TiFL`.
 
     Parameters
     ----------
-    accuracy : FloatArray, shape (n,)
-        Of each tier.
+    value : FloatArray, shape (n,)
+        Of each tier, in a metric; NaN is worst.
     has_credits : BoolArray, shape (n,)
         Tiers without credits get no chance.
+    target : Target, optional
+        The metric, which says what is worse; by default accuracy.
 
     Returns
     -------
@@ -146,10 +154,10 @@ def tier_chances(
         Sums to 1 if any tier has credits.
     """
     tiers = np.flatnonzero(has_credits)
-    order = tiers[np.argsort(accuracy[tiers], kind="stable")]
+    order = tiers[(target or Target()).worst_first(value[tiers])]
     weight = np.arange(len(order), 0, -1) - (0 if best_keeps_chance else 1)
     if len(order) == 1:
         weight = np.ones(1, dtype=np.int64)
-    chances = np.zeros(len(accuracy))
+    chances = np.zeros(len(value))
     chances[order] = weight / max(1, weight.sum())
     return chances

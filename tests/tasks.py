@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from powerctl.task.data import Loaders
@@ -12,11 +10,6 @@ from powerctl.task.training import Training
 from wattfed.client.tasks.federated import TASKS, federated
 from wattfed.client.tasks.sampled import Minibatches, OfSamples
 from wattfed.strategies.run_config import RunConfig
-
-
-class Evaluated(NamedTuple):
-    loss: float
-    accuracy: float
 
 
 class _Nameless:
@@ -30,10 +23,9 @@ def load_task(name, data_dir=""):
 
 
 def evaluate(model, samples, batch_size=512):
-    """Loss and accuracy of a model on samples."""
+    """Accuracy and loss of a model on samples."""
     loader = Minibatches(samples, batch_size, shuffled=False)
-    metrics = OfSamples(_Nameless).test(model, loader)
-    return Evaluated(metrics["loss"], metrics["accuracy"])
+    return OfSamples(_Nameless).test(model, loader)
 
 
 def training_on(model, samples, batch_size=16, seed=1, proximal_mu=0.0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,7 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
             on_run=progress.show,
         )
     if as_json:
-        console.print_json([asdict(measure) for measure in result.measures])
+        console.print_json([measure.record() for measure in result.measures])
         return
     print_tables(result.measures, baseline, result.comparison.base.workload)
     click.echo(f"report: {result.report.resolve()}")

@@ -94,7 +94,13 @@ def comparison_options(command: Command) -> Command:
         show_default=True,
         help="Count time and energy until here; several with commas: a run stops at the last.",
     )
-    @click.option("--all-rounds", is_flag=True, help="Do not stop at the target accuracy.")
+    @click.option(
+        "--target",
+        default="",
+        metavar="METRIC=VALUE",
+        help="Another metric in place of the target accuracy, such as loss=0.5,0.3.",
+    )
+    @click.option("--all-rounds", is_flag=True, help="Do not stop at the target.")
     @click.option(
         "--baseline",
         default="",

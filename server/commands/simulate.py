@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from wattfed.server.history import FederationResult
     from wattfed.strategies.run_config import RunConfig
 
-_COMPARED_AT = 0.9  # accuracy, of runs without a target
-
 _EXAMPLES = """\b
 Examples:
   wattfed simulate
   wattfed simulate --strategy fedcs --power fastest --rounds 30 --seed 1
   wattfed simulate --against random:maxn --against random:slack --target-accuracy 0.9
+  wattfed simulate --against random:maxn --target loss=0.5
   wattfed simulate --fleet my-fleet.toml --task cifar10 --data-dir ~/data --json
 """
 
@@ -38,7 +37,7 @@ Examples:
 def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Simulate a federation in this process, on the fleet's virtual clock.
 
-    Runs are compared at the target accuracy, 0.9 where none is given, or at what all reached.
+    Runs are compared at the target: an accuracy of 0.9 where none is given, or what all reached.
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
@@ -48,7 +47,7 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     ours = RunConfig(**options)
     configs = [checked(c) for c in (ours, *(_baseline(ours, text) for text in against))]
     results = [_with_progress(config, run_checked, quiet=as_json) for config in configs]
-    _finish(results, ours.target_accuracy or _COMPARED_AT, as_json)
+    _finish(results, as_json)
 
 
 def _baseline(ours: RunConfig, text: str) -> RunConfig:
@@ -69,33 +68,33 @@ def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult
         return run(config, progress.show)
 
 
-def _finish(results: list[FederationResult], target_accuracy: float, as_json: bool) -> None:
+def _finish(results: list[FederationResult], as_json: bool) -> None:
     from wattfed.server.console import (
-        SUMMARY_HEADER,
-        common_target,
+        common_level,
         comparison,
         label,
+        summary_header,
         summary_rows,
     )
-    from wattfed.server.history import summary
-    from wattfed.server.plots import plot_accuracy
+    from wattfed.server.history import finite, levels_of, summary
+    from wattfed.server.plots import plot_target
 
-    folder = results[0].folder
-    plot = folder / "accuracy.png"
+    folder, target = results[0].folder, results[0].target
+    plot = folder / ("accuracy.png" if target.name == "accuracy" else "target.png")
     runs = {label(result): result.rows for result in results}
-    plot_accuracy(runs, results[0].config.workload, plot)
+    plot_target(runs, results[0].config.workload, plot)
     if as_json:
-        console.print_json(
-            [{**summary(r.config, r.rows, r.ledger), "folder": str(r.folder)} for r in results]
-        )
+        summaries = [finite(summary(r.config, r.rows, r.ledger)) for r in results]
+        told = zip(summaries, results, strict=True)
+        console.print_json([{**one, "folder": str(result.folder)} for one, result in told])
         return
-    target = common_target(results, target_accuracy)
-    console.print_table(SUMMARY_HEADER, summary_rows(results, target))
+    level = common_level(results, levels_of(results)[-1])
+    console.print_table(summary_header(target), summary_rows(results, level))
     click.echo(
-        f"* until accuracy {target:.3f}; the fleet's time and energy on its virtual clock, "
-        f"minibatches charged as {results[0].config.workload}"
+        f"* until {target.name} {target.printed(level)}; the fleet's time and energy on its "
+        f"virtual clock, minibatches charged as {results[0].config.workload}"
     )
     for other in results[1:]:
-        for line in comparison(results[0], other, target):
+        for line in comparison(results[0], other, level):
             click.echo(line)
     click.echo(f"results: {folder.resolve()}")

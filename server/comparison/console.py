@@ -16,22 +16,6 @@ from wattfed.server.comparison.running import Finished
 from wattfed.server.comparison.statistics import Estimate
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 
-_HEADER = (
-    "strategy",
-    "power",
-    "per round",
-    "reached",
-    "rounds",
-    "time (s)",
-    "energy (kJ)",
-    "less energy",
-    "95 %",
-    "less time",
-    "accuracy",
-    "fairness",
-    "violations",
-)
-
 
 class ComparisonProgress:
     """A progress bar over runs, with a line for each that ended; used as a context manager."""
@@ -70,17 +54,22 @@ class ComparisonProgress:
 
 
 def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:
-    """The comparison at each target: at equal numbers of clients, and at everyone's best."""
+    """The comparison at each level: at equal numbers of clients, and at everyone's best."""
     baseline = chosen_baseline(baseline_text, measures)
     name = Contender(*baseline, per_round=0).policy
-    for target in sorted({run.target_accuracy for run in measures}):
-        table = Table(measures, target, baseline)
+    target = measures[0].target
+    header = (
+        *("strategy", "power", "per round", "reached", "rounds", "time (s)", "energy (kJ)"),
+        *("less energy", "95 %", "less time", target.name, "fairness", "violations"),
+    )
+    for level in target.easiest_first({run.level for run in measures}):
+        table = Table(measures, level, baseline)
         lines = table.at_equal_numbers()
-        click.echo(f"until accuracy {target:g}, beside {name} with as many clients a round:")
-        console.print_table(_HEADER, [_row(line) for line in lines])
+        click.echo(f"until {target.name} {level:g}, beside {name} with as many clients a round:")
+        console.print_table(header, [_row(line) for line in lines])
         if len(lines) > len(policies(measures)):
             click.echo(f"\nat each policy's best number, beside {name} at its own:")
-            console.print_table(_HEADER, [_row(line) for line in table.at_best_numbers()])
+            console.print_table(header, [_row(line) for line in table.at_best_numbers()])
         click.echo()
     click.echo(
         f"means over seeds; less: how many times as much {name} takes, paired by seed, with its "
@@ -99,7 +88,7 @@ def _row(line: Line) -> tuple[object, ...]:
         line.less_energy.mean,
         _interval(line.less_energy),
         line.less_time.mean,
-        line.accuracy.mean,
+        line.final.mean,
         line.fairness.mean,
         line.budget_violations + line.latency_violations,
     )

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.plugins import names_code, split_names
 from wattfed.strategies.run_config import RunConfig, flag
+from wattfed.strategies.target import Goal
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
 # what a comparison replaces in the configuration that its runs have in common
 REPLACED = (
-    *("strategy", "power", "per-round", "seed", "target-accuracy", "name", "out-dir"),
+    *("strategy", "power", "per-round", "seed", "target-accuracy", "target", "name", "out-dir"),
     *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
 )
 STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
@@ -59,9 +60,11 @@ class Comparison:
     strategies, powers, per_round, seeds : tuple
         What is combined. A strategy that chooses modes itself runs once for all of `powers`.
     targets : tuple of float
-        Accuracies up to which time and energy are counted, ascending.
+        Levels of the target metric up to which time and energy are counted.
     all_rounds : bool
-        Whether runs go on after the last target, for the accuracy that they reach in the end.
+        Whether runs go on after the last target, for what they reach in the end.
+    metric : str
+        The target metric, by which all runs are judged; empty is accuracy.
     """
 
     base: RunConfig
@@ -71,12 +74,13 @@ class Comparison:
     seeds: tuple[int, ...]
     targets: tuple[float, ...] = (0.9,)
     all_rounds: bool = False
+    metric: str = ""
 
     def __post_init__(self) -> None:
         for name in ("strategies", "powers", "per_round", "seeds", "targets"):
             if not getattr(self, name):
                 raise InvalidInput(f"nothing to compare: no {name.replace('_', ' ')} given")
-        if not all(0 < target <= 1 for target in self.targets):
+        if not self.metric and not all(0 < target <= 1 for target in self.targets):
             raise InvalidInput(f"target accuracies are above 0 and up to 1, got {self.targets}")
 
     @classmethod
@@ -89,6 +93,7 @@ class Comparison:
         seeds: int = 3,
         seed: int = 0,
         target_accuracy: str | float | Sequence[float] = "0.9",
+        target: str = "",
         all_rounds: bool = False,
         **options: Any,
     ) -> Comparison:
@@ -98,6 +103,8 @@ class Comparison:
         ----------
         strategies, power, per_round, target_accuracy : str or sequence
             What is combined: a sequence, or a text with commas.
+        target : str
+            ``METRIC=VALUE,...`` in place of target accuracies.
         seeds, seed : int
             How many seeds, and the first.
         all_rounds : bool
@@ -107,13 +114,16 @@ class Comparison:
         """
         if unknown := set(options) - set(cls.options()):
             raise UnknownName("option of a comparison", min(unknown), cls.options())
+        accuracies = split_numbers(target_accuracy, float, "--target-accuracy")
+        goal = Goal.parse(target) if target else Goal("", accuracies)
         return cls(
             base=COMMON.changed(**options),
             strategies=split_names(strategies),
             powers=split_names(power),
             per_round=split_numbers(per_round, int, "--per-round"),
             seeds=tuple(range(seed, seed + seeds)),
-            targets=split_numbers(target_accuracy, float, "--target-accuracy"),
+            targets=goal.levels,
+            metric=goal.metric,
             all_rounds=all_rounds,
         )
 
@@ -141,7 +151,10 @@ class Comparison:
             power=power,
             per_round=per_round,
             seed=seed,
-            target_accuracy=0.0 if self.all_rounds else max(self.targets),
+            target_accuracy=0.0 if self.all_rounds or self.metric else max(self.targets),
+            target=str(Goal(self.metric, () if self.all_rounds else self.targets))
+            if self.metric
+            else "",
         )
         contender = Contender.of(config)
         words = f"{strategy} {contender.power} {per_round} seed{seed}"
@@ -154,7 +167,7 @@ class Comparison:
             "strategies": ",".join(self.strategies),
             "power": ",".join(self.powers),
             "per-round": ",".join(map(str, self.per_round)),
-            "target-accuracy": ",".join(f"{target:g}" for target in self.targets),
+            **self._goal(),
             **{
                 key: base[key]
                 for key in base
@@ -171,6 +184,12 @@ class Comparison:
             " \\\n  ".join(("wattfed compare", *words, f"--seed {seeds[0]} --seeds {len(seeds)}"))
             for seeds in _ranges(self.seeds)
         ]
+
+    def _goal(self) -> dict[str, str]:
+        """The option that says what runs are judged by."""
+        if self.metric:
+            return {"target": str(Goal(self.metric, self.targets))}
+        return {"target-accuracy": ",".join(f"{target:g}" for target in self.targets)}
 
     def record(self) -> dict[str, Any]:
         """As JSON holds it."""

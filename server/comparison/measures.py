@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison, Contender
-from wattfed.server.history import FederationResult, best_accuracy, spending_to
+from wattfed.server.history import (
+    FederationResult,
+    best_value,
+    final_value,
+    finite,
+    spending_to,
+)
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.target import Target
 
 
 @dataclass(frozen=True)
 class RunMeasures:
-    """One run, up to one target accuracy and in whole.
+    """One run, up to one level of its target metric and in whole.
 
     Times and energies are the fleet's, on its virtual clock, idle waiting inside a round included;
-    those to the target are None where it was not reached. Energy is that of training, transfer and
+    those to the level are None where it was not reached. Energy is that of training, transfer and
     waiting; `wasted_energy_j` is the part of it whose updates were not used. `jain_fairness` is
     Jain's index over how often each client of the fleet trained. `budget_violations` counts clients
     in a round that broke a limit of power or of energy, `power_violations` those of power alone,
@@ -30,12 +38,12 @@ class RunMeasures:
     power: str
     per_round: int
     seed: int
-    target_accuracy: float
+    level: float
     rounds_to_target: int | None
     time_to_target_s: float | None
     energy_to_target_j: float | None
-    final_accuracy: float
-    best_accuracy: float
+    final: float | None
+    best: float | None
     rounds: int
     energy_j: float
     train_energy_j: float
@@ -49,24 +57,32 @@ class RunMeasures:
     power_violations: int
     latency_violations: int
     late: int
+    target: Target = field(default_factory=Target)
+
+    def record(self) -> dict[str, Any]:
+        """A row of ``runs.csv``, or of JSON: level, final and best value by the metric's name."""
+        name = self.target.name
+        names = {"level": f"target_{name}", "final": f"final_{name}", "best": f"best_{name}"}
+        values = {key: value for key, value in asdict(self).items() if key != "target"}
+        return finite({names.get(key, key): value for key, value in values.items()})
 
 
-def measure(result: FederationResult, n_clients: int, target: float) -> RunMeasures:
+def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasures:
     """What a finished run took, with a fleet of so many clients."""
     contender = Contender.of(result.config)
-    spent = spending_to(result.rows, result.minibatches, target)
+    spent = spending_to(result.rows, result.minibatches, level)
     entries = result.ledger.entries
     reports = [report for _, report in result.ledger.reports]
     times = participations(reports)
     return RunMeasures(
         **contender._asdict(),
         seed=result.config.seed,
-        target_accuracy=target,
+        level=level,
         rounds_to_target=spent.rounds if spent.reached else None,
         time_to_target_s=spent.time_s if spent.reached else None,
         energy_to_target_j=spent.energy_j if spent.reached else None,
-        final_accuracy=result.rows[-1].accuracy,
-        best_accuracy=best_accuracy(result.rows),
+        final=final_value(result.rows),
+        best=best_value(result.rows),
         rounds=len(entries),
         energy_j=result.ledger.energy_j,
         train_energy_j=sum(entry.train_energy_j for entry in entries),
@@ -80,16 +96,17 @@ def measure(result: FederationResult, n_clients: int, target: float) -> RunMeasu
         power_violations=sum(entry.power_violations for entry in entries),
         latency_violations=sum(entry.latency_violations for entry in entries),
         late=sum(entry.late for entry in entries),
+        target=result.target,
     )
 
 
 def measures_of(folder: ComparisonFolder, comparison: Comparison) -> list[RunMeasures]:
-    """The finished runs of a folder, each at every target accuracy."""
+    """The finished runs of a folder, each at every level of the target, the easiest first."""
     _, n_clients = folder.asked()
     return [
-        measure(result, n_clients, target)
+        measure(result, n_clients, level)
         for result in folder.results(comparison)
-        for target in comparison.targets
+        for level in result.target.easiest_first(comparison.targets)
     ]
 
 

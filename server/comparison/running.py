@@ -13,6 +13,7 @@ from powerctl.errors import InvalidInput, PowerctlError
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.federation import NoClients
+from wattfed.server.history import final_value
 from wattfed.server.simulation import checked, run_checked
 from wattfed.strategies.run_config import RunConfig
 
@@ -104,11 +105,11 @@ def _run(config: RunConfig) -> Finished:
         return Finished(config, outcome=str(error))
     except PowerctlError as error:
         return Finished(config, failure=str(error))
-    last = result.rows[-1]
+    last, value = result.rows[-1], final_value(result.rows)
     return Finished(
         config,
-        f"accuracy {last.accuracy:.3f} after {last.round} rounds, {last.clock_s:.0f} s, "
-        f"{last.total_energy_j / 1e3:.1f} kJ",
+        f"{last.target.name} {last.target.printed(value)} after {last.round} rounds, "
+        f"{last.clock_s:.0f} s, {last.total_energy_j / 1e3:.1f} kJ",
     )
 
 

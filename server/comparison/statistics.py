@@ -38,8 +38,10 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 def ratio_interval(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
     """How many times ours the baseline is: over the seeds that both have, paired by seed.
 
-    The geometric mean of the ratios, and the t-interval of their logarithms.
+    The geometric mean of the ratios, and the t-interval of their logarithms. A run that took
+    nothing, since the initial model was good enough, has no ratio.
     """
-    paired = sorted(ours.keys() & baseline.keys())
+    common = sorted(ours.keys() & baseline.keys())
+    paired = [seed for seed in common if ours[seed] > 0 and baseline[seed] > 0]
     logs = mean_interval([math.log(baseline[seed] / ours[seed]) for seed in paired])
     return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)

@@ -38,15 +38,15 @@ class Policy(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """One contender at one target accuracy, over seeds.
+    """One contender at one level of the target metric, over seeds.
 
-    `reached` of `seeds` runs reached the target; `rounds`, `time_s` and `energy_j` are over those.
+    `reached` of `seeds` runs reached the level; `rounds`, `time_s` and `energy_j` are over those.
     `less_time` and `less_energy` are how many times as much the baseline took, paired by seed.
     The other estimates are over whole runs, and the violations are sums.
     """
 
     contender: Contender
-    target: float
+    level: float
     seeds: int
     reached: int
     rounds: Estimate
@@ -54,7 +54,7 @@ class Line:
     energy_j: Estimate
     less_time: Estimate
     less_energy: Estimate
-    accuracy: Estimate
+    final: Estimate
     clients: Estimate
     fairness: Estimate
     budget_violations: int
@@ -63,24 +63,24 @@ class Line:
 
 
 class Table:
-    """All runs of a comparison at one target accuracy.
+    """All runs of a comparison at one level of the target metric.
 
     Parameters
     ----------
     measures : sequence of RunMeasures
-        The runs, at one target or several; the target picks from them.
-    target : float
-        The accuracy.
+        The runs, at one level or several; the level picks from them.
+    level : float
+        A value of the target metric.
     baseline : Policy
         What ratios are to.
     """
 
-    def __init__(self, measures: Sequence[RunMeasures], target: float, baseline: Policy) -> None:
-        self.target = target
+    def __init__(self, measures: Sequence[RunMeasures], level: float, baseline: Policy) -> None:
+        self.level = level
         self.baseline = baseline
         self._runs: dict[Contender, list[RunMeasures]] = {}
         for run in measures:
-            if run.target_accuracy == target:
+            if run.level == level:
                 contender = Contender(run.strategy, run.power, run.per_round)
                 self._runs.setdefault(contender, []).append(run)
 
@@ -116,7 +116,7 @@ class Table:
         energy_j = self._to_target(contender, "energy_to_target_j")
         return Line(
             contender=contender,
-            target=self.target,
+            level=self.level,
             seeds=len(runs),
             reached=len(rounds),
             rounds=mean_interval(list(rounds.values())),
@@ -124,7 +124,7 @@ class Table:
             energy_j=mean_interval(list(energy_j.values())),
             less_time=ratio_interval(time_s, self._to_target(baseline, "time_to_target_s")),
             less_energy=ratio_interval(energy_j, self._to_target(baseline, "energy_to_target_j")),
-            accuracy=mean_interval([run.final_accuracy for run in runs]),
+            final=mean_interval([run.final for run in runs if run.final is not None]),
             clients=mean_interval([run.clients_per_round for run in runs]),
             fairness=mean_interval([run.jain_fairness for run in runs]),
             budget_violations=sum(run.budget_violations for run in runs),

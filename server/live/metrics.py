@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from wattfed.server.history import last_metrics
 from wattfed.server.live.snapshot import Snapshot
 from wattfed.server.live.words import TROUBLES
 
@@ -58,9 +59,22 @@ class _Families:
 
     def _sums(self) -> Iterator[Metric]:
         total = self._now.summary
-        yield GaugeMetricFamily(
-            "wattfed_accuracy_ratio", "Of the global model.", total["final_accuracy"]
+        metrics = last_metrics(self._now.rows)
+        if "accuracy" in metrics:
+            yield GaugeMetricFamily(
+                "wattfed_accuracy_ratio", "Of the global model.", metrics["accuracy"]
+            )
+        values = GaugeMetricFamily(
+            "wattfed_metric_value", "Of the last evaluation, by its own name.", labels=["metric"]
         )
+        for name, value in metrics.items():
+            values.add_metric([name], value)
+        yield values
+        target = GaugeMetricFamily(
+            "wattfed_target_info", "What the run is judged by.", labels=["metric", "direction"]
+        )
+        target.add_metric([self._now.target.name, self._now.target.direction], 1)
+        yield target
         yield CounterMetricFamily(
             "wattfed_fleet_time_seconds", "On the devices' clock.", total["virtual_time_s"]
         )

@@ -16,10 +16,10 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
 from wattfed.server.comparison.report.charts import Chart, Series, line_chart
-from wattfed.server.comparison.report.content import Look, accuracy_charts
+from wattfed.server.comparison.report.content import Look, target_charts
 from wattfed.server.comparison.report.rendering import environment
 from wattfed.server.comparison.report.views import Curve
-from wattfed.server.history import RoundRow
+from wattfed.server.history import RoundRow, best_value, final_value
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.snapshot import Snapshot
 from wattfed.server.live.words import TROUBLES, state_of, troubles_of, under_way
@@ -38,9 +38,11 @@ class View:
     now : Snapshot
         The run.
     charts, cost_charts : list of Chart
-        Accuracy over time, energy and rounds; training as predicted and measured.
+        The target over time, energy and rounds; training as predicted and measured.
     looks : mapping of str to Look
         How each line of the charts is drawn.
+    levels : sequence of float
+        Of the target, which the run shall reach.
     rounds : list of RoundRow
         At most `ROUNDS`, the last ones, newest first.
     clients : list of ClientAccount
@@ -53,6 +55,7 @@ class View:
     charts: list[Chart]
     cost_charts: list[Chart]
     looks: Mapping[str, Look]
+    levels: Sequence[float]
     rounds: list[RoundRow]
     clients: list[ClientAccount]
     troubles: list[tuple[str, int]]
@@ -60,15 +63,14 @@ class View:
 
 def view_of(now: Snapshot) -> View:
     """What the page shows of a snapshot."""
-    name, target = now.config.strategy, now.config.target_accuracy
-    summary = now.summary
+    name, summary = now.config.strategy, now.summary
+    levels = now.config.goal.levels if now.config.goal else ()
     return View(
         now=now,
-        charts=accuracy_charts({name: [Curve.of(now.rows)]}, [target] if target else [])
-        if now.rows
-        else [],
+        charts=target_charts({name: [Curve.of(now.rows)]}, now.target, levels) if now.rows else [],
         cost_charts=_cost_charts(now.work),
         looks={name: Look(1, ""), _MEASURED: Look(1, ""), _PREDICTED: Look(2, "5 4")},
+        levels=levels,
         rounds=list(now.rows[: -ROUNDS - 1 : -1]),
         clients=now.heard_last(CLIENTS),
         troubles=[(what, summary[key]) for key, what in TROUBLES] if summary else [],
@@ -104,6 +106,7 @@ def _environment() -> Environment:
     loader = ChoiceLoader([PackageLoader("wattfed.server.live"), shared.loader])
     made = shared.overlay(loader=loader)
     made.filters.update(off=_off, state=state_of, troubles=troubles_of, under_way=under_way)
+    made.filters.update(best=best_value, final=final_value)
     made.tests["finite"] = math.isfinite
     return made
 

@@ -11,7 +11,8 @@ from wattfed.server.history import RoundRow
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.following import FollowedFile, Lines
 from wattfed.server.live.snapshot import Snapshot, UnderWay
-from wattfed.server.recorded import is_finished, read_config, report_of, row_of
+from wattfed.server.recorded import is_finished, read_config, read_target, report_of, row_of
+from wattfed.strategies.target import Target
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
 
@@ -50,6 +51,7 @@ class LiveRun:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._target = Target()
         self._begin(path)
 
     def look(self) -> Snapshot:
@@ -73,7 +75,10 @@ class LiveRun:
         if folder != self._folder:
             self._begin(folder)
         finished = is_finished(folder)  # before the rest, so that nothing can be missing
-        config = read_config(folder)
+        config, target = read_config(folder), read_target(folder)
+        if target != self._target:  # told by a first evaluation, or another since the run goes on
+            self._begin(folder)
+            self._target = target
         while (reports := self._reports.new_lines()) is None or (
             lines := self._rounds.new_lines()
         ) is None:
@@ -95,7 +100,7 @@ class LiveRun:
             under_way=None if finished else under_way,
             is_finished=finished,
             written_s=written_s,
-            version=f"{folder} {began_s} {read} {finished}",
+            version=f"{folder} {began_s} {read} {finished} {target.direction} {target.name}",
         )
 
     def _begin(self, folder: Path) -> None:
@@ -113,7 +118,7 @@ class LiveRun:
             if number == 1:
                 self._head = line
                 continue
-            row = row_of(f"{self._rounds.path}, line {number}", self._head, line)
+            row = row_of(f"{self._rounds.path}, line {number}", self._head, line, self._target)
             self._rows.append(row)
             for client in row.entry.clients if row.entry else ():
                 account = self._account(client)

@@ -11,6 +11,7 @@ from wattfed.server.history import RoundRow, finite, summary
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.target import Target
 
 MOST_CLIENTS = 1000  # in one record
 
@@ -64,6 +65,11 @@ class Snapshot:
     def round(self) -> int:
         """Rounds that are over."""
         return self.rows[-1].round if self.rows else 0
+
+    @property
+    def target(self) -> Target:
+        """The metric that the run is judged by."""
+        return self.rows[-1].target if self.rows else Target()
 
     @property
     def ledger(self) -> Ledger:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from powerctl.console import table_lines
-from wattfed.server.history import RoundRow
+from wattfed.server.history import RoundRow, best_value, final_value
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.snapshot import Snapshot
@@ -19,8 +19,8 @@ from wattfed.server.live.words import TROUBLES, state_of, troubles_of, under_way
 
 ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
 _ROUND_COLUMNS = (
-    *("round", "accuracy", "trained", "time (s)", "energy (kJ)"),
-    *("train (kJ)", "predicted", "longest (s)", "predicted", "trouble"),
+    *("trained", "time (s)", "energy (kJ)", "train (kJ)", "predicted"),
+    *("longest (s)", "predicted", "trouble"),
 )
 _CLIENT_COLUMNS = (
     *("client", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
@@ -62,7 +62,7 @@ def _lines(now: Snapshot, rounds: int, clients: int) -> Iterator[str]:
         return
     yield ""
     last = [_round(row, now.work.get(row.round)) for row in now.rows[-rounds:]]
-    yield from table_lines(_ROUND_COLUMNS, last)
+    yield from table_lines(("round", now.target.name, *_ROUND_COLUMNS), last)
     if not now.clients:
         return
     yield ""
@@ -77,10 +77,12 @@ def _sums(now: Snapshot) -> Iterator[str]:
     if not total:
         yield "the initial model is not evaluated yet"
         return
-    target = now.config.target_accuracy
+    target, goal = now.target, now.config.goal
+    final, best = target.printed(final_value(now.rows)), target.printed(best_value(now.rows))
+    levels = ", ".join(f"{level:g}" for level in goal.levels) if goal else ""
     yield (
-        f"accuracy {total['final_accuracy']:.3f}, best {total['best_accuracy']:.3f}"
-        f"{f', target {target:g}' if target else ''}; {total['virtual_time_s']:.4g} s, "
+        f"{target.name} {final}, best {best}"
+        f"{f', target {levels}' if levels else ''}; {total['virtual_time_s']:.4g} s, "
         f"{total['energy_j'] / 1e3:.4g} kJ, of which waiting {total['wait_energy_j'] / 1e3:.4g}, "
         f"transfer {total['transfer_energy_j'] / 1e3:.4g}, "
         f"wasted {total['wasted_energy_j'] / 1e3:.4g}"
@@ -89,16 +91,16 @@ def _sums(now: Snapshot) -> Iterator[str]:
 
 
 def _round(row: RoundRow, work: RoundWork | None) -> tuple[object, ...]:
-    entry = row.entry
+    entry, value = row.entry, row.target.in_table(row.value)
     if entry is None:
-        return (row.round, row.accuracy, "-", *(math.nan,) * 6, "")
+        return (row.round, value, "-", *(math.nan,) * 6, "")
     costs = (math.nan,) * 4
     if work is not None:
         energies_kj = (work.energy_j / 1e3, work.expected_energy_j / 1e3)
         costs = (*energies_kj, work.time_s, work.expected_time_s)
     trained = f"{entry.reported} of {len(entry.clients)}"
     spent = (entry.round_time_s, entry.energy_j / 1e3)
-    return (row.round, row.accuracy, trained, *spent, *costs, troubles_of(row))
+    return (row.round, value, trained, *spent, *costs, troubles_of(row))
 
 
 def _client(account: ClientAccount) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from wattfed.strategies.ledger import Ledger
 def line_of(*reports):
     ledger = Ledger()
     entry = ledger.record(1, [], reports)
-    return row_line(RoundRow(1, 0.5, 1.0, ledger.clock_s, ledger.energy_j, entry))
+    return row_line(RoundRow(1, {"accuracy": 0.5}, ledger.clock_s, ledger.energy_j, entry))
 
 
 def test_a_round_says_how_many_clients_guards_stepped_down():

@@ -58,7 +58,7 @@ def test_rounds_train_within_every_limit_and_leave_the_boards_as_they_were(board
     assert len(reports) == 2 * len(FLEET) and not any(report.decline for report in reports)
     assert not any(r.broke_power_limit or r.broke_budget or r.guard_steps for r in reports)
     assert all(report.minibatches for report in reports)
-    assert result.rows[-1].accuracy > result.rows[0].accuracy + 0.2
+    assert result.rows[-1].value > result.rows[0].value + 0.2
 
 
 def test_a_round_through_the_daemon_is_the_same(boards, config, serve):  # noqa: F811

@@ -107,5 +107,5 @@ def test_two_supernodes_train_over_tls_and_go_on_when_their_superlink_has_died(t
     task = load_task("digits")
     model = task.model()
     model.load_state_dict(torch.load(folder / "model.pt"))
-    accuracy = evaluate(model, task.test_samples()).accuracy
+    accuracy = evaluate(model, task.test_samples())["accuracy"]
     assert accuracy == float(rounds(folder)[-1]["accuracy"]) > 0.3

@@ -3,15 +3,16 @@ from __future__ import annotations
 import pytest
 
 from tests.strategies.offers_of import report
-from wattfed.server.history import RoundRow, best_accuracy, spending_to
+from wattfed.server.history import RoundRow, best_value, spending_to
 from wattfed.strategies.ledger import Ledger
 
 
 def history():
-    ledger, rows = Ledger(), [RoundRow(0, 0.1, 2.3, 0.0, 0.0)]
+    ledger, rows = Ledger(), [RoundRow(0, {"accuracy": 0.1}, 0.0, 0.0)]
     for number, accuracy in enumerate((0.5, 0.92, 0.88), start=1):
         entry = ledger.record(number, [], [report(0), report(1, time_s=20.0)])
-        rows.append(RoundRow(number, accuracy, 1.0, ledger.clock_s, ledger.energy_j, entry))
+        metrics = {"accuracy": accuracy}
+        rows.append(RoundRow(number, metrics, ledger.clock_s, ledger.energy_j, entry))
     return rows
 
 
@@ -30,4 +31,4 @@ def test_an_energy_is_the_product_of_its_three_factors():
 def test_a_target_never_reached_counts_the_whole_run():
     spent = spending_to(history(), [20, 20, 20], 0.99)
     assert not spent.reached and spent.rounds == 3
-    assert best_accuracy(history()) == 0.92
+    assert best_value(history()) == 0.92

@@ -47,7 +47,7 @@ def accuracy(tmp_path, **options) -> float:
         **options,
     )
     grid = InProcessGrid(app, N_CLIENTS, config.to_flower())
-    return run_federation(grid, config).rows[-1].accuracy
+    return run_federation(grid, config).rows[-1].value
 
 
 def test_averaging_is_destroyed_by_them(tmp_path):

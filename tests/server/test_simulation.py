@@ -29,7 +29,7 @@ def config(tmp_path):
 
 
 def test_digits_are_learned_inside_every_limit(default_run):
-    assert default_run.rows[-1].accuracy >= 0.9
+    assert default_run.rows[-1].value >= 0.9
     reports = [report for _, report in default_run.ledger.reports]
     assert not any(r.broke_power_limit or r.broke_budget for r in reports)
     spent = {}
@@ -54,7 +54,7 @@ def test_results_are_whole_and_the_saved_model_is_the_reported_one(default_run):
     with open(folder / "rounds.csv") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == list(range(16))
-    assert float(rows[-1]["accuracy"]) == default_run.rows[-1].accuracy
+    assert float(rows[-1]["accuracy"]) == default_run.rows[-1].value
     lines = (folder / "reports.jsonl").read_text().splitlines()
     assert len(lines) == len(default_run.ledger.reports)
     summary = json.loads((folder / "summary.json").read_text())
@@ -63,7 +63,7 @@ def test_results_are_whole_and_the_saved_model_is_the_reported_one(default_run):
     task = load_task("digits")
     model = task.model()
     model.load_state_dict(torch.load(folder / "model.pt"))
-    assert evaluate(model, task.test_samples()).accuracy == summary["final_accuracy"]
+    assert evaluate(model, task.test_samples())["accuracy"] == summary["final_accuracy"]
     checkpoints = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert checkpoints == [f"round-{i:04d}.npz" for i in (14, 15)]
 
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(config):
 def test_a_run_ends_with_the_round_that_reaches_its_target(config, default_run):
     reached = simulate(RunConfig(out_dir=config.out_dir, target_accuracy=0.8)).rows
     assert reached == default_run.rows[: len(reached)]
-    assert [row.accuracy >= 0.8 for row in reached].index(True) == len(reached) - 1
+    assert [row.value >= 0.8 for row in reached].index(True) == len(reached) - 1
 
 
 @pytest.mark.parametrize("strategy", ["random", "all", "fedcs", "pace"])
@@ -98,7 +98,7 @@ def test_other_aggregations_carry_the_same_selection(config, aggregation):
     plain = simulate(config)
     other = simulate(replace(config, aggregation=aggregation))
     assert other.ledger.entries[0].clients == plain.ledger.entries[0].clients
-    assert other.rows[-1].loss != plain.rows[-1].loss
+    assert other.rows[-1].metrics["loss"] != plain.rows[-1].metrics["loss"]
 
 
 def test_rounds_go_on_when_budgets_run_out(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.target import Goal
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,6 +34,8 @@ def test_flower_runs_read_what_was_written_and_numbers_keep_their_kind():
         ({"learning_rate": 0.0}, "learning-rate must be positive"),
         ({"deadline_s": -1.0}, "deadline-s cannot be negative"),
         ({"target_accuracy": 1.5}, "target-accuracy must be between 0 and 1"),
+        ({"target": "mAP=much"}, "target: cannot read 'mAP=much'"),
+        ({"target": "mAP=0.5", "target_accuracy": 0.9}, "give target or target-accuracy, not both"),
         ({"seed": -1}, "seed cannot be negative"),
         ({"power": "turbo"}, "unknown power policy 'turbo'"),
     ],
@@ -40,6 +43,13 @@ def test_flower_runs_read_what_was_written_and_numbers_keep_their_kind():
 def test_values_out_of_range_are_named(values, message):
     with pytest.raises(InvalidInput if "power" not in values else UnknownName, match=message):
         RunConfig(**values)
+
+
+def test_a_run_has_one_goal_by_its_name_or_by_the_short_form_for_accuracy():
+    assert RunConfig().goal is None
+    assert RunConfig(target_accuracy=0.9).goal == RunConfig(target="accuracy=0.9").goal
+    assert RunConfig(target="accuracy=93").goal == Goal("accuracy", (93.0,))
+    assert RunConfig.from_flower({"target": "loss=0"}).goal == Goal("loss", (0.0,))
 
 
 def test_keys_that_are_not_ours_are_settings_of_the_task():

@@ -7,6 +7,7 @@ from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.round_robin_tiers import RoundRobinTiers
 from wattfed.strategies.speed_tiers import speed_tiers
+from wattfed.strategies.target import Target
 from wattfed.strategies.tifl import TiFL, tier_chances
 
 ALL = np.ones(4, dtype=bool)
@@ -64,6 +65,22 @@ def test_chances_change_when_the_tier_in_use_stops_improving():
         chosen = clients(policy.select(offers, 2, server_round, rng(server_round)))
         policy.observe([report(c, loss=2.0 if c >= 4 else 0.1) for c in chosen])
     assert policy._chance.tolist() == [0, 1]
+
+
+def test_tiers_are_told_apart_by_losses_of_any_size():
+    """A regression's losses are far beyond those that would imply an accuracy."""
+    policy = TiFL(tiers=2, interval=2)
+    offers = of_rising_slowness(8)
+    for server_round in range(1, 9):  # the fast half learns worse, and nobody improves
+        chosen = clients(policy.select(offers, 2, server_round, rng(server_round)))
+        policy.observe([report(c, loss=5e3 if c < 4 else 2e3) for c in chosen])
+    assert policy._chance.tolist() == [1, 0]
+
+
+def test_chances_follow_the_direction_of_the_metric():
+    losses = np.array([0.9, np.nan, 0.5, 0.4])
+    chances = tier_chances(losses, ALL, target=Target("loss", "min"))
+    np.testing.assert_allclose(chances, np.array([2, 3, 1, 0]) / 6)
 
 
 def test_chances_stay_while_the_tier_in_use_improves():

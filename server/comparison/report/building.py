@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from wattfed.server.comparison.report.content import arrange
 from wattfed.server.comparison.report.rendering import render
 from wattfed.server.comparison.report.views import RunView, view_of
 from wattfed.server.comparison.table import chosen_baseline
-from wattfed.server.history import FederationResult
+from wattfed.server.history import FederationResult, levels_of
 from wattfed.server.recorded import is_finished, read_run
-
-_USUAL_TARGET = 0.9  # of a run without one
 
 
 def build_report(folder: Path, baseline: str = "") -> Path:
@@ -63,14 +60,15 @@ def _of_run(folder: Path, baseline: str) -> Path:
     """A run, beside those it was simulated against."""
     others = sorted(path for path in folder.glob("against-*") if is_finished(path))
     results = [read_run(path) for path in (folder, *others)]
-    config = results[0].config
+    config, target = results[0].config, results[0].target
     comparison = Comparison(
         base=config,
         strategies=tuple(dict.fromkeys(result.config.strategy for result in results)),
         powers=tuple(dict.fromkeys(result.config.power for result in results)),
         per_round=(config.per_round,),
         seeds=(config.seed,),
-        targets=(config.target_accuracy or _USUAL_TARGET,),
+        targets=tuple(levels_of(results)),
+        metric=target.name,
     )
     n_clients = max(_known_clients(result) for result in results)
     views = [view_of(result, n_clients, comparison.targets) for result in results]
@@ -95,7 +93,6 @@ def _write(
     content = arrange(
         views,
         chosen_baseline(baseline_text, measures),
-        comparison.targets,
         config=comparison.base,
         settings={key: value for key, value in base.items() if key not in REPLACED},
         commands=commands,
@@ -110,7 +107,7 @@ def _write(
 
 
 def _write_tables(folder: Path, measures: Sequence[RunMeasures]) -> None:
-    rows = [asdict(measure) for measure in measures]
+    rows = [measure.record() for measure in measures]
     write_output(folder / "runs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     table = StringIO()
     writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")

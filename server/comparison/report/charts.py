@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.modes import FloatArray
+from wattfed.strategies.target import Target
 
 _GRID = 160  # points of a mean line
 
@@ -59,20 +60,27 @@ class Chart:
     bottom: int = 232
 
 
-def range_of_accuracies(series: Sequence[Series]) -> tuple[float, float]:
-    """From the tenth below the lowest to 1."""
+def range_of(
+    series: Sequence[Series], marks: Sequence[float], target: Target
+) -> tuple[float, float]:
+    """The axis of a target metric: accuracies up to 1, all others as far as lines and marks go."""
     lowest = min((float(s.low.min()) for s in series), default=0.0)
-    return math.floor(10 * lowest) / 10, 1.0
+    highest = max((float(s.high.max()) for s in series), default=1.0)
+    if target == Target() and lowest >= 0 and highest <= 1:
+        return math.floor(10 * lowest) / 10, 1.0
+    low, high = min(lowest, *marks, highest), max(highest, *marks, lowest)
+    step = 10.0 ** math.floor(math.log10(high - low or abs(high) or 1.0))
+    return step * math.floor(low / step), step * (math.floor(high / step) + 1)
 
 
 def mean_of_curves(name: str, curves: Sequence[tuple[FloatArray, FloatArray]]) -> Series:
-    """The mean over seeds of accuracy over x, and the band from the lowest seed to the highest.
+    """The mean over seeds of a value over x, and the band from the lowest seed to the highest.
 
-    A run that has ended keeps its last accuracy.
+    A run that has ended keeps its last value.
     """
     end = max(float(x[-1]) for x, _ in curves)
     grid = np.linspace(0.0, end, _GRID)
-    values = np.array([np.interp(grid, x, accuracy) for x, accuracy in curves])
+    values = np.array([np.interp(grid, x, y) for x, y in curves])
     return Series(name, grid, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
 
 
@@ -107,10 +115,16 @@ def line_chart(
         title,
         x_label,
         tuple(Tick(round(empty.left + t * x_scale, 1), f"{t:,.10g}") for t in ticks(0.0, x_end)),
-        tuple(Tick(height(t), f"{t:,.10g}") for t in ticks(y_low, y_high)),
+        tuple(Tick(height(t), _short(t)) for t in ticks(y_low, y_high)),
         tuple(Tick(height(mark), f"{mark:g}") for mark in marks),
         tuple(drawn),
     )
+
+
+def _short(value: float) -> str:
+    """A label that has room left of a chart."""
+    text = f"{value:,.10g}"
+    return text if len(text) <= 5 else f"{value:.3g}"
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

@@ -15,13 +15,14 @@ from wattfed.server.comparison.report.charts import (
     Tick,
     line_chart,
     mean_of_curves,
-    range_of_accuracies,
+    range_of,
     ticks,
 )
 from wattfed.server.comparison.report.views import Curve, RoundView, RunView, Troubles
 from wattfed.server.comparison.statistics import Estimate, mean_interval
 from wattfed.server.comparison.table import Line, Policy, Table
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.target import Target
 
 COLOURS = 9  # of the style sheet
 _STRIPES = 100  # most bars in a picture of participations
@@ -38,9 +39,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Standings:
-    """The tables at one target accuracy; `best` is None where only one number of clients ran."""
+    """The tables at one level of the target; `best` is None where one number of clients ran."""
 
-    target: float
+    level: float
     equal: list[Line]
     best: list[Line] | None
     least: float
@@ -78,6 +79,7 @@ class Content:
     """All of the page."""
 
     config: RunConfig
+    target: Target
     settings: dict[str, object]
     commands: list[str]
     folder: str
@@ -126,7 +128,6 @@ class Content:
 def arrange(
     views: Sequence[RunView],
     baseline: Policy,
-    targets: Sequence[float],
     **known: object,
 ) -> Content:
     """The content of a page on some runs.
@@ -134,16 +135,16 @@ def arrange(
     Parameters
     ----------
     views : sequence of RunView
-        The runs.
+        The runs, at one level of the target for each table; the parts below show each policy's
+        best number at the last.
     baseline : Policy
         What ratios are to.
-    targets : sequence of float
-        Accuracies of the tables; the parts below show each policy's best number at the last.
     known
         The rest of `Content`'s fields.
     """
     measures = [measure for view in views for measure in view.measures]
-    tables = [Table(measures, target, baseline) for target in targets]
+    target, levels = views[0].target, [measure.level for measure in views[0].measures]
+    tables = [Table(measures, level, baseline) for level in levels]
     several = len({view.contender.per_round for view in views}) > 1
     shown = [line.contender for line in tables[-1].at_best_numbers()]
     runs = {c: [view for view in views if view.contender == c] for c in shown}
@@ -153,8 +154,9 @@ def arrange(
         baseline=baseline,
         baseline_name=Contender(*baseline, per_round=0).policy,
         standings=[_standings(table, several) for table in tables],
-        charts=accuracy_charts(
-            {c.policy: [view.curve for view in own] for c, own in runs.items()}, targets
+        target=target,
+        charts=target_charts(
+            {c.policy: [view.curve for view in own] for c, own in runs.items()}, target, levels
         ),
         charts_of_numbers=_charts_of_numbers(tables[-1].at_equal_numbers()) if several else [],
         parts=[_part(contender, runs[contender]) for contender in shown],
@@ -187,11 +189,14 @@ def _standings(table: Table, several: bool) -> Standings:
         for end in (estimate.mean, estimate.low, estimate.high)
         if math.isfinite(end) and 0.1 <= end <= 10  # the interval of two seeds can be huge
     ]
-    return Standings(table.target, equal, best, min([0.8, *ends]) / 1.05, max([1.25, *ends]) * 1.05)
+    return Standings(table.level, equal, best, min([0.8, *ends]) / 1.05, max([1.25, *ends]) * 1.05)
 
 
-def accuracy_charts(curves: Mapping[str, Sequence[Curve]], targets: Sequence[float]) -> list[Chart]:
-    """Accuracy over time, energy and rounds: a line for each name, the mean of its curves."""
+def target_charts(
+    curves: Mapping[str, Sequence[Curve]], target: Target, levels: Sequence[float]
+) -> list[Chart]:
+    """The target over time, energy and rounds: a line for each name, the mean of its curves."""
+    known = {name: [c for c in own if len(c.value)] for name, own in curves.items()}
     charts = []
     for title, x_label, field, unit in (
         ("Over virtual time", "seconds of the fleet", "time_s", 1.0),
@@ -199,10 +204,12 @@ def accuracy_charts(curves: Mapping[str, Sequence[Curve]], targets: Sequence[flo
         ("Over rounds", "rounds", "rounds", 1.0),
     ):
         series = [
-            mean_of_curves(name, [(getattr(curve, field) / unit, curve.accuracy) for curve in own])
-            for name, own in curves.items()
+            mean_of_curves(name, [(getattr(curve, field) / unit, curve.value) for curve in own])
+            for name, own in known.items()
+            if own
         ]
-        charts.append(line_chart(title, x_label, series, range_of_accuracies(series), targets))
+        y_range = range_of(series, levels, target)
+        charts.append(line_chart(title, x_label, series, y_range, levels))
     return charts
 
 
@@ -222,7 +229,7 @@ def _charts_of_numbers(lines: Sequence[Line]) -> list[Chart]:
             numbers = np.array([float(line.contender.per_round) for line in own])
             means = np.array([getattr(line, field).mean / unit for line in own])
             series.append(Series(policy, numbers, means, means, means))
-        highest = max((float(s.high.max()) for s in series), default=1.0)
+        highest = max((float(s.high.max()) for s in series), default=0.0) or 1.0
         charts.append(line_chart(title, "clients a round", series, (0.0, highest)))
     return charts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,25 +13,30 @@ from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.measures import RunMeasures, measure, participations
 from wattfed.server.history import FederationResult, RoundRow
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.target import Target
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy beside rounds, time and energy until then; arrays of shape (rounds + 1,)."""
+    """The target metric beside rounds, time and energy until then; arrays of shape (n,).
+
+    Of the n rounds that were evaluated, and gave a number.
+    """
 
     rounds: FloatArray
     time_s: FloatArray
     energy_j: FloatArray
-    accuracy: FloatArray
+    value: FloatArray
 
     @classmethod
     def of(cls, rows: Sequence[RoundRow]) -> Curve:
         """The curve of a history."""
+        rows = [row for row in rows if row.value is not None and math.isfinite(row.value)]
         return cls(
             rounds=np.array([row.round for row in rows], dtype=float),
             time_s=np.array([row.clock_s for row in rows]),
             energy_j=np.array([row.total_energy_j for row in rows]),
-            accuracy=np.array([row.accuracy for row in rows]),
+            value=np.array([row.value for row in rows], dtype=float),
         )
 
 
@@ -76,10 +82,11 @@ class Troubles:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run: its measures at each target, its course, its clients, and a typical round."""
+    """One run: its measures at each level, its course, its clients, and a typical round."""
 
     contender: Contender
     seed: int
+    target: Target
     measures: tuple[RunMeasures, ...]
     curve: Curve
     times: IntArray
@@ -87,15 +94,18 @@ class RunView:
     typical: RoundView | None
 
 
-def view_of(result: FederationResult, n_clients: int, targets: Sequence[float]) -> RunView:
-    """The view of a run over so many clients."""
+def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
+    """The view of a run over so many clients, measured at some levels, the easiest first."""
     entries = result.ledger.entries
     reports = [report for _, report in result.ledger.reports]
     counts = participations(reports)
     return RunView(
         contender=Contender.of(result.config),
         seed=result.config.seed,
-        measures=tuple(measure(result, n_clients, target) for target in targets),
+        target=result.target,
+        measures=tuple(
+            measure(result, n_clients, level) for level in result.target.easiest_first(levels)
+        ),
         curve=Curve.of(result.rows),
         times=np.array([counts[client] for client in range(n_clients)]),
         troubles=Troubles(

@@ -19,7 +19,7 @@ def test_generated_images_can_be_learned_and_noise_makes_it_harder(name):
             steps = training.steps()
             for _ in range(375):
                 next(steps)()
-        accuracy[noise] = evaluate(model, task.test_samples()).accuracy
+        accuracy[noise] = evaluate(model, task.test_samples())["accuracy"]
     assert accuracy[0.5] > 0.85 > 0.7 > accuracy[3] > 0.1
 
 

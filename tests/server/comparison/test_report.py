@@ -143,7 +143,10 @@ def test_a_round_shows_who_waited_and_whose_update_was_lost(comparison, tmp_path
     entry = ledger.record(
         1, [RoundAssignment(i, 10) for i in range(3)], [report(0), report(1, time_s=15.0), lost]
     )
-    rows = (RoundRow(0, 0.1, 2.0, 0.0, 0.0), RoundRow(1, 0.5, 1.0, 15.5, entry.energy_j, entry))
+    rows = (
+        RoundRow(0, {"accuracy": 0.1}, 0.0, 0.0),
+        RoundRow(1, {"accuracy": 0.5}, 15.5, entry.energy_j, entry),
+    )
     result = FederationResult(comparison.base, rows, ledger, tmp_path)
     fast, slow, crashed = view_of(result, 3, (0.9,)).typical.turns
     assert fast.waiting_s == pytest.approx(5.0) and slow.waiting_s == 0.0
@@ -160,7 +163,7 @@ def test_folders_without_runs_are_named(comparison, tmp_path):
         build_report(tmp_path)
 
 
-def test_the_mean_of_curves_holds_the_last_accuracy_of_runs_that_stopped():
+def test_the_mean_of_curves_holds_the_last_value_of_runs_that_stopped():
     short = (np.array([0.0, 1.0]), np.array([0.0, 0.8]))
     long = (np.array([0.0, 2.0]), np.array([0.0, 1.0]))
     series = mean_of_curves("x", [short, long])

@@ -66,7 +66,7 @@ def test_they_agree_on_updates_that_are_too_long(config):
     virtual, messages = simulate(clipped), by_message(clipped)
     assert virtual.rows == messages.rows
     free = simulate(replace(clipped, clip_norm=0.0, name="free"))
-    assert virtual.rows[-1].loss != free.rows[-1].loss
+    assert virtual.rows[-1].metrics["loss"] != free.rows[-1].metrics["loss"]
 
 
 @pytest.mark.parametrize("power", ["slack", "maxn"])
@@ -93,4 +93,4 @@ def test_minibatches_of_the_noop_task_are_charged_and_teach_nothing(config):
     result = simulate(replace(config, task="noop", strategy="random"))
     entries = result.ledger.entries
     assert all(entry.reported == 6 and entry.train_energy_j > 0 for entry in entries)
-    assert np.ptp([row.loss for row in result.rows]) < 1e-6
+    assert np.ptp([row.metrics["loss"] for row in result.rows]) < 1e-6
