@@ -61,7 +61,9 @@ def evaluate(message: Message, context: Context) -> Message:
     client = _open(told, context)
     model = client.task.model()
     load_arrays(model, message.content.array_records[ARRAYS])
-    return Message(evaluated(*client.evaluate(model, told.server_round)), reply_to=message)
+    report, metrics = client.evaluate(model, told.server_round, told.clock_s)
+    _save(told, context, client.state)
+    return Message(evaluated(report, metrics), reply_to=message)
 
 
 def _open(told: Told, context: Context) -> LocalClient:
@@ -80,7 +82,9 @@ def _open(told: Told, context: Context) -> LocalClient:
         profile = _member(config.fleet, int(node["partition-id"]))
     state = _load(told, context)
     n_clients, own = int(node["num-partitions"]), tuple(sorted(node.items()))
-    return LocalClient(config, profile, n_clients, state, node=own)
+    client = LocalClient(config, profile, n_clients, state, node=own)
+    told.check_task(client.task.name, client.task.code_hash)
+    return client
 
 
 def _member(fleet: str, client: int) -> ClientProfile:

@@ -16,7 +16,7 @@ from powerctl.device import Device, has_thermometer, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.plans import RoundPlan
+from powerctl.plans import RoundPlan, cheapest
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
 from powerctl.workload import Workload
@@ -30,7 +30,13 @@ from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.federated import Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
 from wattfed.client.training import Execution, execute_plan
-from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport, plan_round
+from wattfed.strategies.protocol import (
+    EvaluationReport,
+    RoundAssignment,
+    RoundOffer,
+    RoundReport,
+    plan_round,
+)
 from wattfed.strategies.run_config import RunConfig
 
 Progress = Callable[[list[float], PowerMode, float, float], None]
@@ -183,12 +189,37 @@ class LocalClient:
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
         return self._report(offer, assignment, plan, done, lost=lost, **served(shared))
 
-    def evaluate(self, model: nn.Module, server_round: int) -> tuple[int, dict[str, float]]:
-        """Examples that this client has, and the metrics of a model on its own data."""
-        client, n_clients = self.profile.client, self._n_clients
-        evaluation = self.task.evaluation(model, client, n_clients, self._seed(server_round))
-        (examples,), _ = self.task.sizes(np.array([client]), n_clients)
-        return int(examples), evaluation.run()
+    def evaluate(
+        self, model: nn.Module, server_round: int, clock_s: float = 0.0
+    ) -> tuple[EvaluationReport, dict[str, float]]:
+        """What a model is worth on this client's own data, and what it took to find out.
+
+        It runs within the client's limits, in the modes of least energy. A minibatch is charged as
+        one of the training, of which it is the smaller part.
+        """
+        offer, seed = self.offer(clock_s), self._seed(server_round)
+        transfer_s = offer.transfer_s / 2
+        report = EvaluationReport(offer.client, offer.examples, transfer_s=transfer_s)
+        if offer.decline:
+            return replace(report, decline=offer.decline), {}
+        device = self._open_device(seed)
+        n = self.task.evaluation_minibatches(offer.client, self._n_clients)
+        plan = cheapest(offer.front, n, math.inf)
+        with self.task.evaluation(model, offer.client, self._n_clients, seed) as evaluation:
+            done = execute_plan(
+                self._serving(device, self._conditions(clock_s)),
+                self.workload,
+                plan,
+                evaluation.steps(),
+                energy_cap_j=offer.allowance_j,
+                guard=self._guard(device, offer),
+            )
+        self.state.spent_j += done.energy_j
+        self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
+        report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
+        if not evaluation.metrics:
+            report = replace(report, decline=f"the evaluation was not finished: {done.stopped}")
+        return report, evaluation.metrics
 
     def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
         """Keep what a round has told of the unit, and how the global model fits this client.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from powerctl.errors import InvalidInput
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import (
     ARRAYS,
@@ -16,7 +17,9 @@ from wattfed.strategies.protocol import (
     PROTOCOL,
     ROUND,
     RUN,
+    TASK,
     WEIGHT,
+    EvaluationReport,
     RoundAssignment,
     RoundOffer,
     RoundReport,
@@ -38,12 +41,15 @@ class Told:
         FedProx's parameter.
     run : str
         The Flower run in which the federation began; empty if that is the message's own.
+    task_hash : str
+        Of the code of the server's task; empty if it is of no file.
     """
 
     server_round: int
     clock_s: float
     proximal_mu: float
     run: str
+    task_hash: str
 
     @classmethod
     def of(cls, content: RecordDict) -> Told:
@@ -55,7 +61,16 @@ class Told:
             clock_s=float(config.get(CLOCK, 0.0)),
             proximal_mu=float(config.get("proximal-mu", 0.0)),
             run=str(config.get(RUN, "")),
+            task_hash=str(config.get(TASK, "")),
         )
+
+    def check_task(self, name: str, code_hash: str) -> None:
+        """Raise `InvalidInput` if the client's task is of other code than the server's."""
+        if code_hash != self.task_hash:
+            raise InvalidInput(
+                f"task {name} is other code here ({code_hash or 'none'}) than on the server "
+                f"({self.task_hash or 'none'}): bring the same file to both"
+            )
 
 
 def assignment_of(content: RecordDict) -> RoundAssignment:
@@ -77,6 +92,7 @@ def trained(report: RoundReport, arrays: ArrayRecord) -> RecordDict:
     return content
 
 
-def evaluated(examples: int, metrics: Mapping[str, float]) -> RecordDict:
-    """The reply of a client that has evaluated the global model."""
-    return RecordDict({METRICS: MetricRecord({WEIGHT: examples, **metrics})})
+def evaluated(report: EvaluationReport, metrics: Mapping[str, float]) -> RecordDict:
+    """The reply of a client that was to evaluate the global model."""
+    told = MetricRecord({WEIGHT: report.examples, **metrics})
+    return RecordDict({CONFIG: ConfigRecord(encode(report)), METRICS: told})

@@ -25,8 +25,9 @@ from wattfed.server.history import FederationResult, RoundRow, last_metrics, sum
 from wattfed.server.results import ResultsFolder
 from wattfed.server.resuming import go_on, state_of_run
 from wattfed.strategies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.evaluating import BOTH, SERVER
 from wattfed.strategies.ledger import Ledger
-from wattfed.strategies.protocol import RUN, RoundReport
+from wattfed.strategies.protocol import RUN, TASK, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State, lacks_state
@@ -46,9 +47,10 @@ def check(config: RunConfig) -> None:
     make_policy(config)
     make_aggregation(config)
     task = _task(config)
-    if task.central is None:
+    if config.evaluate in (SERVER, BOTH) and task.central is None:
         raise InvalidInput(
-            f"task {config.task} has no central_data(batch_size), which the server evaluates with"
+            f"evaluate is {config.evaluate}: {config.task} has no central_data(batch_size), which "
+            "the server evaluates with"
         )
     if config.start_from:
         _first_model(config)
@@ -94,6 +96,7 @@ class FlowerEngine:
         self._grid = grid
         self._config = config
         self._run_id = str(grid.run.run_id)
+        self._task_hash = _task(config).code_hash
 
     def run(self, strategy: SelectingStrategy, arrays: ArrayRecord, after_round: AfterRound) -> Any:
         """The rounds that are left, which Flower numbers from 1."""
@@ -107,7 +110,8 @@ class FlowerEngine:
             arrays,
             num_rounds=self._config.rounds - before,
             timeout=self._config.timeout_s,
-            train_config=ConfigRecord({RUN: self._run_id}),
+            train_config=ConfigRecord({RUN: self._run_id, TASK: self._task_hash}),
+            evaluate_config=ConfigRecord({RUN: self._run_id, TASK: self._task_hash}),
             evaluate_fn=evaluate_fn,
         )
 
@@ -160,11 +164,14 @@ def run_rounds(
     model = _first_model(config)
     arrays = record_of(model)
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)
+    evaluating = config.evaluating
+    on_server = evaluating.on_server(task.has_central_data)
     strategy = SelectingStrategy(
         make_policy(config),
         make_aggregation(config, parameter_names(model)),
         per_round=config.per_round,
         closing=config.closing,
+        evaluating=evaluating if evaluating.on_clients(task.has_central_data) else None,
         seed=config.seed,
         timeout_s=config.timeout_s,
         on_assigned=folder.begin_round,
@@ -187,7 +194,9 @@ def run_rounds(
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         ledger = strategy.ledger
         load_arrays(model, arrays)
-        metrics = task.evaluate(model)
+        metrics = task.evaluate(model) if on_server else {}
+        mark = "clients' " if on_server else ""  # so that both have names of their own
+        metrics |= {f"{mark}{name}": value for name, value in strategy.client_metrics.items()}
         entry = ledger.entries[-1] if server_round else None
         row = add(RoundRow(server_round, metrics, ledger.clock_s, ledger.energy_j, entry))
         folder.add_round(row, ledger.reports_of(server_round))

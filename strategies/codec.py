@@ -16,12 +16,13 @@ import numpy as np
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
 from powerctl.plans import Front, Held
-from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
+from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundOffer, RoundReport
 
 _PREFIX: dict[type, str] = {
     RoundOffer: "offer.",
     RoundAssignment: "assignment.",
     RoundReport: "report.",
+    EvaluationReport: "evaluation.",
 }
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -33,10 +34,10 @@ _UNBOUNDED = {
     *("power_limit_w", "allowance_j", "deadline_s", "energy_cap_j", "battery_j"),
     *("battery_capacity_j", "available_s", "inference_budget_s", "budget_left_j"),
 }
-Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer)
+Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer, EvaluationReport)
 
 
-def encode(record: RoundOffer | RoundAssignment | RoundReport) -> dict[str, Any]:
+def encode(record: Record) -> dict[str, Any]:
     """What a ConfigRecord holds of a record: its fields, after a prefix of its kind."""
     values: dict[str, Any] = {}
     for item in fields(record):
@@ -86,7 +87,7 @@ def decode(kind: type[Record], config: Mapping[str, Any]) -> Record:
     return decoded
 
 
-def _wrong(record: RoundOffer | RoundAssignment | RoundReport) -> str:
+def _wrong(record: Record) -> str:
     """What in a record cannot be; empty if all can."""
     for item in fields(record):
         value = getattr(record, item.name)

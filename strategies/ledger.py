@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wattfed.strategies.closing import ClosedRound, close_with_all
-from wattfed.strategies.protocol import RoundAssignment, RoundReport
+from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,25 @@ class RoundEntry:
 
 @dataclass
 class Ledger:
-    """All rounds of a run, and every report in them, by round."""
+    """All rounds of a run, and every report in them, by round.
+
+    `evaluation_s` and `evaluation_j` are what evaluations on clients have taken after the rounds.
+    """
 
     entries: list[RoundEntry] = field(default_factory=list)
     reports: list[tuple[int, RoundReport]] = field(default_factory=list)
+    evaluation_s: float = 0.0
+    evaluation_j: float = 0.0
 
     @property
     def clock_s(self) -> float:
-        """The fleet's virtual time: the sum of the rounds."""
-        return sum(entry.round_time_s for entry in self.entries)
+        """The fleet's virtual time: the sum of the rounds, and of evaluations on clients."""
+        return sum(entry.round_time_s for entry in self.entries) + self.evaluation_s
 
     @property
     def energy_j(self) -> float:
-        """The fleet's energy in all rounds."""
-        return sum(entry.energy_j for entry in self.entries)
+        """The fleet's energy in all rounds, and in evaluations on clients."""
+        return sum(entry.energy_j for entry in self.entries) + self.evaluation_j
 
     def reports_of(self, server_round: int) -> list[RoundReport]:
         """The clients' reports of one round."""
@@ -149,6 +154,11 @@ class Ledger:
         )
         self.entries.append(entry)
         return entry
+
+    def evaluated(self, reports: Sequence[EvaluationReport]) -> None:
+        """Enter an evaluation on clients: it takes as long as the last of them."""
+        self.evaluation_s += max((r.transfer_s + r.time_s for r in reports), default=0.0)
+        self.evaluation_j += sum((r.energy_j for r in reports), 0.0)
 
     def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
         """Enter that some updates of the last round were of no use after all."""

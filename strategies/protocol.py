@@ -25,6 +25,7 @@ ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in m
 ROUND = "server-round"
 CLOCK = "clock-s"  # the fleet's virtual clock
 RUN = "run-id"  # the Flower run in which the federation began, which it may outlive
+TASK = "task-hash"  # of the code of the server's task, which must be the client's
 PROTOCOL = "protocol"  # the server's `VERSION`
 WEIGHT = "num-examples"  # the metric by which Flower's strategies weigh updates
 POWER_POLICIES = ("maxn", "preset", "fastest", "slack")
@@ -187,6 +188,22 @@ class RoundReport:
     def broke_latency(self) -> bool:
         """Whether inference took longer than its budget meanwhile."""
         return self.inference_p99_s > self.inference_budget_s
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What the evaluation of a global model took on a device; its metrics travel beside it.
+
+    `examples` weigh the metrics; `time_s` and `energy_j` are of the evaluation alone, `transfer_s`
+    is the download of the model. `decline` says why nothing was evaluated.
+    """
+
+    client: int
+    examples: int
+    time_s: float = 0.0
+    energy_j: float = 0.0
+    transfer_s: float = 0.0
+    decline: str = ""
 
 
 def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:

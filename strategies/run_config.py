@@ -8,6 +8,7 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.strategies.closing import Closing
+from wattfed.strategies.evaluating import Evaluating
 from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.target import Goal
 
@@ -76,6 +77,13 @@ class RunConfig:
     )
     max_staleness: int = _option(5, "Updates that are more rounds late are dropped.")
     deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
+    evaluate: str = _option(
+        "auto",
+        "Where models are evaluated: server, clients, both, or auto: the clients where the task "
+        "has no central data.",
+    )
+    evaluate_every: int = _option(1, "Clients evaluate after each so many rounds.")
+    evaluate_share: float = _option(0.2, "Share of the clients that evaluate.")
     local_epochs: int = _option(5, "Passes of a client over its data in a round.")
     learning_rate: float = _option(0.05, "Of the clients' SGD.")
     dirichlet_alpha: float = _option(
@@ -128,7 +136,7 @@ class RunConfig:
                 "numbers by target, such as accuracy=90"
             )
         self.goal  # noqa: B018 - raises for what it cannot be
-        self.closing  # noqa: B018 - raises for what it cannot be
+        self.closing, self.evaluating  # noqa: B018 - raise for what they cannot be
         if self.min_reports > self.per_round:
             raise InvalidInput(
                 f"min-reports is {self.min_reports}, more than the {self.per_round} of per-round"
@@ -181,6 +189,11 @@ class RunConfig:
         if self.target_accuracy:
             return Goal("accuracy", (self.target_accuracy,))
         return Goal.parse(self.target) if self.target else None
+
+    @property
+    def evaluating(self) -> Evaluating:
+        """Where models are evaluated, and by whom."""
+        return Evaluating(self.evaluate, self.evaluate_every, self.evaluate_share)
 
     @property
     def split(self) -> str:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import INFO, WARNING
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from powerctl.errors import InvalidInput
+from powerctl.modes import IntArray
 from wattfed.strategies.aggregation import Aggregation
 from wattfed.strategies.closing import Closing, Flights, silence_s
 from wattfed.strategies.code_version import CODE, code_version
 from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.evaluating import Evaluating, weighted
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import SelectionPolicy
 from wattfed.strategies.protocol import (
+    ARRAYS,
     CLOCK,
     CONFIG,
     PROTOCOL,
     ROUND,
     VERSION,
+    WEIGHT,
+    EvaluationReport,
     RoundAssignment,
     RoundReport,
 )
@@ -39,6 +44,8 @@ from wattfed.strategies.updates import (
     replies_to_aggregate,
     state_of_flights,
 )
+
+Report = TypeVar("Report", RoundReport, EvaluationReport)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class SelectingStrategy(Strategy):
         Clients wanted in a round.
     closing : Closing
         When rounds close, and what becomes of late updates.
+    evaluating : Evaluating, optional
+        Who evaluates after a round; by default no client does.
     seed : int
         Of the policy's randomness; each round has a stream of its own.
     timeout_s : float
@@ -82,6 +91,8 @@ class SelectingStrategy(Strategy):
     ----------
     ledger : Ledger
         Time and energy of all rounds, and all reports.
+    client_metrics : dict of str to float
+        What clients found of the last round's model; empty where none evaluated it.
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class SelectingStrategy(Strategy):
         *,
         per_round: int,
         closing: Closing | None = None,
+        evaluating: Evaluating | None = None,
         seed: int = 0,
         timeout_s: float = 600.0,
         on_assigned: Callable[[int, Sequence[RoundAssignment]], None] | None = None,
@@ -100,6 +112,8 @@ class SelectingStrategy(Strategy):
         self.aggregation = aggregation
         self.per_round = per_round
         self.closing = closing or Closing()
+        self.evaluating = evaluating
+        self.client_metrics: dict[str, float] = {}
         self.seed = seed
         self.on_assigned = on_assigned
         self.on_round = on_round
@@ -108,6 +122,8 @@ class SelectingStrategy(Strategy):
         self._flights: Flights[Update] = Flights(self.closing)
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
+        self._able: IntArray = np.zeros(0, dtype=np.int64)
+        self._node_of_client: dict[int, int] = {}
         self._rounds_before = 0
 
     def state(self) -> State:
@@ -116,6 +132,7 @@ class SelectingStrategy(Strategy):
             "policy": state_of(self.policy),
             "aggregation": self.aggregation.state(),
             "flights": state_of_flights(self._flights.under_way),
+            "evaluation": [self.ledger.evaluation_s, self.ledger.evaluation_j],
         }
 
     def restore(self, state: State, ledger: Ledger) -> None:
@@ -130,11 +147,13 @@ class SelectingStrategy(Strategy):
         self.aggregation.restore(state["aggregation"])
         self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
+        ledger.evaluation_s, ledger.evaluation_j = state["evaluation"]
         self._rounds_before = len(ledger.entries)
 
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
         """Who trains in a round that starts now; nobody who still does."""
         busy = self._flights.clients
+        self._able = offers.client[offers.able]
         k = self.closing.to_ask(self.per_round, len(busy))
         rng = np.random.default_rng((self.seed, server_round))
         free = offers.without(busy)
@@ -201,9 +220,9 @@ class SelectingStrategy(Strategy):
         config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
         config[PROTOCOL], config[CODE] = VERSION, code_version()
         offers = self._queried.collect(grid, config)
-        node_of_client = {offer.client: node for node, offer in offers.items()}
+        self._node_of_client = {offer.client: node for node, offer in offers.items()}
         assignments = self.select(server_round, Offers.of(list(offers.values())))
-        assigned = {node_of_client[a.client]: a for a in assignments}
+        assigned = {self._node_of_client[a.client]: a for a in assignments}
         drafts = self.instruct(server_round, arrays, config, list(assigned))
         self._sent = [
             (_with_assignment(draft, assignment), assignment.client)
@@ -220,7 +239,7 @@ class SelectingStrategy(Strategy):
         answers = []
         awaited = {assignment.client for assignment in self._assignments}
         for reply in replies:
-            report = self._report(reply)
+            report = self._read(RoundReport, reply)
             if report is None:
                 continue
             if report.client not in awaited:
@@ -233,27 +252,63 @@ class SelectingStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """No messages: the server evaluates centrally, so that clients keep their energy."""
-        return []
+        """The global model to those who evaluate it; none where the server does that alone."""
+        server_round += self._rounds_before
+        config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
+        config[PROTOCOL], config[CODE] = VERSION, code_version()
+        content = RecordDict({ARRAYS: arrays, CONFIG: config})
+        self._sent = [
+            (Message(content, self._node_of_client[client], MessageType.EVALUATE), client)
+            for client in self.evaluators(server_round)
+        ]
+        return [message for message, _ in self._sent]
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Nothing to aggregate."""
-        return None
+        """The clients' metrics, weighted by their examples."""
+        found = []
+        for reply in replies:
+            report = self._read(EvaluationReport, reply)
+            if report is not None:
+                (metrics,) = list(reply.content.metric_records.values()) or [MetricRecord()]
+                found.append((report, {k: v for k, v in metrics.items() if k != WEIGHT}))
+        self.evaluated(found)
+        return MetricRecord({**self.client_metrics}) if self.client_metrics else None
+
+    def evaluators(self, server_round: int) -> list[int]:
+        """Who evaluates the model after a round, of those who could take part in it."""
+        if self.evaluating is None:
+            return []
+        return self.evaluating.who(self._able, self.seed, server_round)
+
+    def evaluated(self, replies: Iterable[tuple[EvaluationReport, Mapping[str, Any]]]) -> None:
+        """Enter what those who were to evaluate have found; the first answer of each counts."""
+        awaited, counted = {client for _, client in self._sent} if self._sent else None, {}
+        for report, metrics in replies:
+            if awaited is not None and report.client not in awaited:
+                log(WARNING, "client %s: an evaluation that nobody asked for", report.client)
+            elif report.decline:
+                log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
+            elif report.client not in counted:
+                numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
+                counted[report.client] = (report, numbers)
+        told = [counted[client] for client in sorted(counted)]
+        self.ledger.evaluated([report for report, _ in told])
+        self.client_metrics = weighted(told)
 
     def summary(self) -> None:
         """Log the policy and the aggregation in force."""
         log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
         log(INFO, "\t└──> Aggregation: %s", self.aggregation)
 
-    def _report(self, reply: Message) -> RoundReport | None:
+    def _read(self, kind: type[Report], reply: Message) -> Report | None:
         """The report of a reply; None, with the client named in the log, if there is none."""
         if reply.has_error():
             log(WARNING, "client %s failed: %s", self._client_of(reply), reply.error.reason)
             return None
         try:
-            return decode(RoundReport, reply.content.config_records[CONFIG])
+            return decode(kind, reply.content.config_records[CONFIG])
         except (InvalidInput, KeyError) as error:
             log(WARNING, "client %s sent no report: %s", self._client_of(reply), error)
             return None

@@ -232,7 +232,10 @@ class RoundsService(rpc.RoundsServicer):
 
     def _member(self, content: RecordDict) -> Member:
         records = content.config_records
-        return self._members.get(dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG]))
+        member = self._members.get(dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG]))
+        task = member.client.task
+        Told.of(content).check_task(task.name, task.code_hash)
+        return member
 
 
 def _query(member: Member, content: RecordDict) -> RecordDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -32,6 +33,7 @@ TASKS = Kind[Sampled](
     Sampled,
     fixed=("data_dir",),
 )
+_ENDLESS = 10**9
 _KEPT_LOADERS = 64  # of clients, in one process
 Settings = tuple[tuple[str, Any], ...]
 
@@ -62,13 +64,13 @@ class FederatedTask:
         self, task: Task, config: RunConfig, batch_size: int, samples: OfSamples | None = None
     ) -> None:
         self.name, self.target, self.code_hash = task.name, task.target, task.code_hash
-        self.task = task
+        self.task = replace(task, usual={"lr": config.learning_rate})
         self.samples = samples
         self._config = config
         self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
         self._given: dict[str, Any] = {"batch_size": self._batch_size, "skew": config.split}
-        if samples is not None or config.learning_rate != RunConfig.learning_rate:
-            self._given["lr"] = config.learning_rate  # the usual one yields to the user's own
+        if config.learning_rate != RunConfig.learning_rate:
+            self._given["lr"] = config.learning_rate  # that of every run yields to their default
         if config.data_dir:
             self._given["path"] = config.data_dir
         self._loaders = lru_cache(maxsize=_KEPT_LOADERS)(self._load)
@@ -131,13 +133,22 @@ class FederatedTask:
 
     def evaluation(self, model: nn.Module, client: int, n_clients: int, seed: int) -> Evaluation:
         """The evaluation of a model with a client's own data."""
-        loader = self._loaders(client, n_clients).validation
-        if loader is None:
-            raise InvalidInput(
-                f"{self.task.called('load_data')} returned one loader: to evaluate on clients, "
-                "return a second"
-            )
+        loader = self._to_evaluate(client, n_clients)
         return Evaluation(self.task, model, loader, self._of_client(client, n_clients), seed=seed)
+
+    def evaluation_minibatches(self, client: int, n_clients: int) -> int:
+        """How many minibatches a client evaluates with; more than there are, if nobody knows."""
+        return minibatches_of(self._to_evaluate(client, n_clients)) or _ENDLESS
+
+    def _to_evaluate(self, client: int, n_clients: int) -> Any:
+        """The second loader of a client; the one that it trains with, where there is no other."""
+        loaders = self._loaders(client, n_clients)
+        return loaders.train if loaders.validation is None else loaders.validation
+
+    @property
+    def has_central_data(self) -> bool:
+        """Whether the server can evaluate; no data is loaded to tell."""
+        return self.task.has("central_data")
 
     @cached_property
     def central(self) -> Any:

@@ -38,6 +38,7 @@ def filled(
     name: str,
     given: Mapping[str, Any],
     settings: Mapping[str, Any],
+    usual: Mapping[str, Any] | None = None,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Positional and named arguments of a call: what the signature asks for, and no more.
 
@@ -51,6 +52,8 @@ def filled(
         What the run has, by the first names of `OBJECTS` and `VALUES`; it comes before settings.
     settings : mapping of str to value
         The user's own keys; hyphens are as underscores.
+    usual : mapping of str to object, optional
+        For parameters that are in neither and have no default.
 
     Raises
     ------
@@ -62,12 +65,14 @@ def filled(
     for parameter in parameters_of(function, name):
         found = _found(parameter.name, given, keys)
         if found is Parameter.empty:
-            if parameter.default is Parameter.empty:
+            found = _found(parameter.name, usual or {}, {})
+            if parameter.default is not Parameter.empty:
+                continue
+            if found is Parameter.empty:
                 raise TaskFailed(
                     f"{name} needs {parameter.name!r}, which nothing gives: the run has "
                     f"{_listed(given)}, the configuration {_listed(settings)}"
                 )
-            continue
         if parameter.kind is Parameter.POSITIONAL_ONLY:
             positional.append(found)
         else:

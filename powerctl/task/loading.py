@@ -54,6 +54,8 @@ class Task:
         in a notebook.
     settings : mapping of str to value
         The user's own keys.
+    usual : mapping of str to object
+        Arguments of functions that give them no default, and that are in nothing else.
     target : (str, str), optional
         The metric that counts, and ``"max"`` or ``"min"``.
     own : module or object
@@ -66,6 +68,7 @@ class Task:
     sources: Mapping[str, Path] = field(default_factory=dict)
     code_hash: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
     target: tuple[str, str] | None = None
     own: Any = None
 
@@ -88,7 +91,7 @@ class Task:
             own code.
         """
         function, name = self.functions[role], self.called(role)
-        positional, named = filled(function, name, given, self.settings)
+        positional, named = filled(function, name, given, self.settings, self.usual)
         with blamed(name):
             return function(*positional, **named)
 

@@ -378,7 +378,9 @@ class _Steps:
             self._task.called("train_step"),
         )
         given = {**self._given, "batch": here}
-        positional, named = filled(self._function, self._called, given, self._task.settings)
+        positional, named = filled(
+            self._function, self._called, given, self._task.settings, self._task.usual
+        )
         if here in positional:
             raise TaskFailed(f"{self._called}: the batch must not be a positional-only parameter")
         self._positional, self._named = positional, named
@@ -387,12 +389,13 @@ class _Steps:
     def _optimizer(self) -> Any:
         if self._task.has("make_optimizer"):
             return self._task.call("make_optimizer", self._given)
-        if "lr" not in self._given:
+        lr = self._given.get("lr", self._task.usual.get("lr"))
+        if lr is None:
             raise TaskFailed(
                 f"{self._task.where} has no make_optimizer(model), and the run no learning rate"
             )
         parameters = [p for p in self._model.parameters() if p.requires_grad]
-        return torch.optim.SGD(parameters, lr=self._given["lr"], momentum=_MOMENTUM)
+        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM)
 
     def _endless(self, loader: Any) -> Generator[Any, None, None]:
         before = -1

@@ -12,13 +12,19 @@ from logging import ERROR
 import torch
 from flwr.common.logger import log
 
+from powerctl.errors import PowerctlError
 from wattfed.client.choices import training_workload
 from wattfed.client.fleet import Fleet
 from wattfed.client.local import LocalClient
 from wattfed.client.model_arrays import Arrays, ResidentArrays
 from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.federated import federated
-from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
+from wattfed.strategies.protocol import (
+    EvaluationReport,
+    RoundAssignment,
+    RoundOffer,
+    RoundReport,
+)
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -34,11 +40,15 @@ class Instructions:
 
 @dataclass(frozen=True)
 class Job:
-    """What one client of a round is asked for, on what offer, and what it has kept until then."""
+    """What one client is asked for, on what offer, and what it has kept until then.
 
-    assignment: RoundAssignment
-    offer: RoundOffer
+    Without an assignment it evaluates the model.
+    """
+
+    client: int
     state: ClientState
+    assignment: RoundAssignment | None = None
+    offer: RoundOffer | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,20 @@ class Trained:
     arrays: Arrays | None
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation came to: the report, the client's new state, the metrics."""
+
+    report: EvaluationReport
+    state: ClientState
+    metrics: dict[str, float]
+
+
+Done = Trained | Evaluated
+
+
 class Clients:
-    """Trains clients of a fleet, one after the other.
+    """Trains and evaluates clients of a fleet, one after the other.
 
     Parameters
     ----------
@@ -69,30 +91,49 @@ class Clients:
         self._model = federated(config, batch_size).model()
         self._resident = ResidentArrays(self._model)
 
-    def train(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Trained | None]:
-        """Train as assigned, each from its state; None for who raised, which is logged."""
-        return [self._train(instructions, job) for job in jobs]
+    def do(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Done | None]:
+        """Do what each is asked for, from its state; None for who raised, which is logged."""
+        return [self._do(instructions, job) for job in jobs]
 
     def close(self) -> None:
         """Nothing was started."""
 
-    def _train(self, instructions: Instructions, job: Job) -> Trained | None:
+    def _do(self, instructions: Instructions, job: Job) -> Done | None:
         self._resident.load(instructions.arrays)
+        profile = self._fleet[job.client]
+        client = LocalClient(self._config, profile, len(self._fleet), job.state)
         try:
-            profile = self._fleet[job.assignment.client]
-            client = LocalClient(self._config, profile, len(self._fleet), job.state)
-            report = client.train(
-                self._model,
-                job.assignment,
-                instructions.server_round,
-                instructions.proximal_mu,
-                clock_s=instructions.clock_s,
-                offer=job.offer,
-            )
+            if job.assignment is None:
+                return self._evaluate(client, instructions)
+            return self._train(client, instructions, job.assignment, job.offer)
+        except PowerctlError as error:
+            log(ERROR, "client %s: %s", job.client, error)
+            if theirs := getattr(error, "traceback", ""):
+                log(ERROR, theirs)
         except Exception as error:
-            log(ERROR, "client %s raised", job.assignment.client, exc_info=error)
-            return None
-        arrays = None
-        if report.minibatches and not report.lost:
-            arrays = self._resident.copy()
-        return Trained(report, client.state, arrays)
+            log(ERROR, "client %s raised", job.client, exc_info=error)
+        return None
+
+    def _train(
+        self,
+        client: LocalClient,
+        instructions: Instructions,
+        assignment: RoundAssignment,
+        offer: RoundOffer | None,
+    ) -> Trained:
+        report = client.train(
+            self._model,
+            assignment,
+            instructions.server_round,
+            instructions.proximal_mu,
+            clock_s=instructions.clock_s,
+            offer=offer,
+        )
+        is_whole = report.minibatches and not report.lost
+        return Trained(report, client.state, self._resident.copy() if is_whole else None)
+
+    def _evaluate(self, client: LocalClient, instructions: Instructions) -> Evaluated:
+        report, metrics = client.evaluate(
+            self._model, instructions.server_round, instructions.clock_s
+        )
+        return Evaluated(report, client.state, metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from wattfed.client.fleet import Fleet
 from wattfed.client.pool import Pool
 from wattfed.server.checkpoint_file import digest_of
 from wattfed.server.run_identity import SUPERLINK_NODE_ID, join_run
-from wattfed.server.virtual.clients import Instructions, Job, Trained
+from wattfed.server.virtual.clients import Done, Evaluated, Instructions, Job, Trained
 from wattfed.server.virtual.workers import Trains, trains
 from wattfed.strategies.held import HeldReply
 from wattfed.strategies.protocol import WEIGHT
@@ -59,6 +59,7 @@ class VirtualEngine:
                 trained = self._train(trainer, strategy, server_round, arrays)
                 aggregated, _ = strategy.close(server_round, [_answer(one) for one in trained])
                 arrays = arrays if aggregated is None else aggregated
+                self._evaluate(trainer, strategy, server_round, arrays)
                 after_round(server_round, arrays)
         finally:
             trainer.close()
@@ -88,11 +89,28 @@ class VirtualEngine:
         if told is None:
             return []
         instructions = _instructions(server_round, clock_s, told)
-        jobs = [Job(a, self._pool.offer(a.client), self._pool.state(a.client)) for a in assignments]
-        trained = [one for one in trainer.train(instructions, jobs) if one is not None]
-        for one in trained:
+        jobs = [
+            Job(a.client, self._pool.state(a.client), a, self._pool.offer(a.client))
+            for a in assignments
+        ]
+        return [one for one in self._do(trainer, instructions, jobs) if isinstance(one, Trained)]
+
+    def _evaluate(
+        self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
+    ) -> None:
+        clients = strategy.evaluators(server_round)
+        numbers = {name: array.numpy() for name, array in arrays.items()} if clients else {}
+        instructions = Instructions(server_round, strategy.ledger.clock_s, numbers)
+        jobs = [Job(client, self._pool.state(client)) for client in clients]
+        done = self._do(trainer, instructions, jobs)
+        strategy.evaluated((o.report, o.metrics) for o in done if isinstance(o, Evaluated))
+
+    def _do(self, trainer: Trains, instructions: Instructions, jobs: Sequence[Job]) -> list[Done]:
+        """What came of some jobs; whoever has come to an end keeps its new state."""
+        done = [one for one in trainer.do(instructions, jobs) if one is not None] if jobs else []
+        for one in done:
             self._pool.keep(one.report.client, one.state)
-        return trained
+        return done
 
 
 def _columns(thing: Any) -> State:

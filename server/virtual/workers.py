@@ -11,7 +11,7 @@ from typing import Protocol
 
 from powerctl.errors import PowerctlError
 from wattfed.client.fleet import load_fleet
-from wattfed.server.virtual.clients import Clients, Instructions, Job, Trained
+from wattfed.server.virtual.clients import Clients, Done, Instructions, Job
 from wattfed.strategies.run_config import RunConfig
 
 Jobs = Sequence[Job]
@@ -19,9 +19,9 @@ _PAYS_S = 30.0  # of training that is left: starting a process takes some second
 
 
 class Trains(Protocol):
-    """What trains the clients of a round."""
+    """What trains and evaluates the clients of a round."""
 
-    def train(self, instructions: Instructions, jobs: Jobs) -> list[Trained | None]:
+    def do(self, instructions: Instructions, jobs: Jobs) -> list[Done | None]:
         """One result per job, in their order; None for who raised."""
         ...
 
@@ -56,10 +56,10 @@ class Workers:
             self._pipes.append(here)
             self._processes.append(process)
 
-    def train(self, instructions: Instructions, jobs: Jobs) -> list[Trained | None]:
+    def do(self, instructions: Instructions, jobs: Jobs) -> list[Done | None]:
         """One result per job, in their order; None for who raised."""
         n = len(self._pipes)
-        results: list[Trained | None] = [None] * len(jobs)
+        results: list[Done | None] = [None] * len(jobs)
         try:
             for first, pipe in enumerate(self._pipes):
                 pipe.send((instructions, jobs[first::n]))
@@ -85,7 +85,7 @@ def _work(config: RunConfig, pipe: Connection) -> None:
             instructions, jobs = pipe.recv()
         except EOFError:
             return
-        pipe.send(clients.train(instructions, jobs))
+        pipe.send(clients.do(instructions, jobs))
 
 
 class AsItPays:
@@ -105,10 +105,10 @@ class AsItPays:
         if multiprocessing.parent_process() is not None:
             self._cores = 1  # the others are for this process's siblings
 
-    def train(self, instructions: Instructions, jobs: Jobs) -> list[Trained | None]:
+    def do(self, instructions: Instructions, jobs: Jobs) -> list[Done | None]:
         """One result per job, in their order; None for who raised."""
         began_s = time.monotonic()
-        results = self._trains.train(instructions, jobs)
+        results = self._trains.do(instructions, jobs)
         took_s, self._left = time.monotonic() - began_s, self._left - 1
         if self._cores > 1 and took_s * self._left > _PAYS_S:
             self._trains, self._cores = Workers(self._config, self._cores), 1

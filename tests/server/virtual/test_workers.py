@@ -35,7 +35,7 @@ def test_a_process_that_dies_is_an_error(config):
     workers = Workers(config, 1)
     multiprocessing.active_children()[0].kill()
     with pytest.raises(WorkerDied, match="--workers 1"):
-        workers.train(
-            Instructions(1, 0.0, {}), [Job(RoundAssignment(0, 1), offer(0), ClientState())]
+        workers.do(
+            Instructions(1, 0.0, {}), [Job(0, ClientState(), RoundAssignment(0, 1), offer(0))]
         )
     workers.close()

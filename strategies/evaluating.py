@@ -1,0 +1,73 @@
+"""Evaluation on the clients: who evaluates a round's model, and what comes of their metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.modes import IntArray
+from wattfed.strategies.protocol import EvaluationReport
+
+AUTO, SERVER, CLIENTS, BOTH = "auto", "server", "clients", "both"
+PLACES = (AUTO, SERVER, CLIENTS, BOTH)
+_ASKED = 1  # tells these random numbers from those of the selection
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """Where a run's models are evaluated.
+
+    Attributes
+    ----------
+    where : str
+        ``"server"``, ``"clients"`` or ``"both"``; ``"auto"`` is the server where the task has
+        central data, else the clients.
+    every : int
+        Clients evaluate after each so many rounds.
+    share : float
+        Of the clients that can take part, at least one; drawn anew each time.
+    """
+
+    where: str = AUTO
+    every: int = 1
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.where not in PLACES:
+            raise UnknownName("place of evaluation", self.where, PLACES)
+        if self.every < 1:
+            raise InvalidInput(f"evaluate-every must be at least 1, got {self.every}")
+        if not 0 < self.share <= 1:
+            raise InvalidInput(f"evaluate-share is above 0 and up to 1, got {self.share:g}")
+
+    def on_server(self, has_data: bool) -> bool:
+        """Whether the server evaluates."""
+        return has_data if self.where == AUTO else self.where in (SERVER, BOTH)
+
+    def on_clients(self, has_data: bool) -> bool:
+        """Whether clients do."""
+        return not has_data if self.where == AUTO else self.where in (CLIENTS, BOTH)
+
+    def who(self, able: IntArray, seed: int, server_round: int) -> list[int]:
+        """The clients that evaluate after a round, ascending; none if it is not due."""
+        if server_round % self.every or not len(able):
+            return []
+        rng = np.random.default_rng((seed, server_round, _ASKED))
+        n = math.ceil(self.share * len(able))
+        return sorted(rng.choice(np.sort(able), n, replace=False).tolist())
+
+
+def weighted(replies: Sequence[tuple[EvaluationReport, Mapping[str, float]]]) -> dict[str, float]:
+    """The mean of each metric over the clients that gave it, by their examples."""
+    names = dict.fromkeys(name for _, metrics in replies for name in metrics)
+    means = {}
+    for name in names:
+        told = [(r.examples, metrics[name]) for r, metrics in replies if name in metrics]
+        weights, values = np.array(told, dtype=np.float64).T
+        if weights.sum() > 0:
+            means[name] = float((weights * values).sum() / weights.sum())
+    return means
