@@ -268,4 +268,6 @@ def _await_nodes(grid: Grid, wanted: int, timeout_s: float) -> None:
 def _reasons(ledger: Ledger) -> str:
     reports: list[RoundReport] = [report for _, report in ledger.reports]
     reasons = sorted({report.decline for report in reports if report.decline})
+    if failed := sum(entry.failed for entry in ledger.entries):
+        reasons.append(f"{failed} trainings failed (see the log)")
     return "; ".join(reasons[:3]) or "none made a valid offer (see the log)"
