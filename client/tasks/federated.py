@@ -33,6 +33,7 @@ TASKS = Kind[Sampled](
     Sampled,
     fixed=("data_dir",),
 )
+_OF_CLIENT = {"partition-id", "num-partitions"}  # told at each call: what is loaded is of all
 _ENDLESS = 10**9
 _KEPT_LOADERS = 64  # of clients, in one process
 Settings = tuple[tuple[str, Any], ...]
@@ -41,6 +42,12 @@ Settings = tuple[tuple[str, Any], ...]
 def task_names() -> list[str]:
     """Names of the tasks that come with us, or with what is installed."""
     return TASKS.names()
+
+
+def is_installed(text: str) -> bool:
+    """Whether a text names one of these, perhaps with parameters, and not code of its own."""
+    name, _ = parsed("task", text)
+    return name in TASKS.built_in or name in task_names()
 
 
 class FederatedTask:
@@ -221,26 +228,35 @@ def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> Federa
         seed=config.seed,
         learning_rate=config.learning_rate,
     )
-    return _federated(alike, batch_size, node)
+    asked = _loaded(alike)[2] - _OF_CLIENT
+    return _federated(alike, batch_size, tuple((k, value) for k, value in node if k in asked))
 
 
 @lru_cache(maxsize=8)
 def _federated(config: RunConfig, batch_size: int, node: Settings) -> FederatedTask:
+    task, samples, _ = _loaded(config)
+    return FederatedTask(task.with_settings(dict(node)), config, batch_size, samples)
+
+
+@lru_cache(maxsize=8)
+def _loaded(config: RunConfig) -> tuple[Task, OfSamples | None, frozenset[str]]:
+    """The task of a run, its samples if they are in memory, and the keys that it asks for."""
     found = _found(config)
-    samples = found if isinstance(found, OfSamples) else None
-    task = found if isinstance(found, Task) else load_own(found)
+    samples = None
+    if isinstance(found, OfSamples):
+        samples, found = found, replace(load_own(found), code_hash=found.code_hash)
+    task: Task = found
     accepted = keys_of(task) if samples is None else frozenset()
     for key, _ in config.settings:
         if key not in accepted:
             raise UnknownName("run-config key", key, {*keys(), *accepted})
-    own = {key: value for key, value in node if key in accepted}
-    return FederatedTask(task.with_settings(own), config, batch_size, samples)
+    return task, samples, accepted
 
 
 def _found(config: RunConfig) -> Any:
     """What a run's `task` names: one of ours or of what is installed, or a user's own."""
     text = config.task
-    if parsed("task", text)[0] in task_names():
+    if is_installed(text):
         return OfSamples(TASKS.make(text, data_dir=config.data_dir))
     if ":" in text and hasattr(load_object(parsed("task", text)[0]), "train_samples"):
         return OfSamples(TASKS.make(text, data_dir=config.data_dir))
