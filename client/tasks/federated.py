@@ -16,6 +16,7 @@ from powerctl.task import data
 from powerctl.task.data import Loaders, examples_of, minibatches_of
 from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
+from powerctl.task.randomness import Randomness
 from powerctl.task.training import Evaluation, Training, make_model
 from wattfed.client.tasks.sampled import OfSamples, Sampled
 from wattfed.strategies.run_config import RunConfig, keys
@@ -160,7 +161,8 @@ class FederatedTask:
     @cached_property
     def central(self) -> Any:
         """The loader that the server evaluates with; None if the task has no central data."""
-        return data.central_data(self.task, self._given)
+        with self._randomness():
+            return data.central_data(self.task, self._given)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The metrics of a model on the central data, by the task's `test`."""
@@ -195,7 +197,12 @@ class FederatedTask:
         return counts
 
     def _load(self, client: int, n_clients: int) -> Loaders:
-        return data.load_data(self.task, self._of_client(client, n_clients))
+        with self._randomness(client):  # that a split is the same in each round and process
+            return data.load_data(self.task, self._of_client(client, n_clients))
+
+    def _randomness(self, *of_whom: int) -> Randomness:
+        entropy = np.random.SeedSequence((self._config.seed, *of_whom))
+        return Randomness(int(entropy.generate_state(1)[0]))
 
     def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
         own = {"partition_id": client, "num_partitions": n_clients, "seed": self._config.seed}
