@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from powerctl.errors import InvalidInput, TaskFailed, UnknownName
@@ -128,6 +129,7 @@ class FederatedTask:
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
+        _import_optimizers()
         return Training(
             self.task,
             model,
@@ -207,6 +209,15 @@ class FederatedTask:
     def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
         own = {"partition_id": client, "num_partitions": n_clients, "seed": self._config.seed}
         return {**self._given, **own}
+
+
+@cache
+def _import_optimizers() -> None:
+    """Make an optimizer, for which torch imports its compiler: more than a second of processor time.
+
+    Else the first minibatch of a process would pay that, on the round's clock.
+    """
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
 
 @lru_cache(maxsize=64)
