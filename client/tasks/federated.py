@@ -213,7 +213,7 @@ class FederatedTask:
 
 @cache
 def _import_optimizers() -> None:
-    """Make an optimizer, for which torch imports its compiler: more than a second of processor time.
+    """Make an optimizer, for which torch imports its compiler: a second of processor time.
 
     Else the first minibatch of a process would pay that, on the round's clock.
     """
