@@ -75,8 +75,8 @@ class Ledger:
 
     entries: list[RoundEntry] = field(default_factory=list)
     reports: list[tuple[int, RoundReport]] = field(default_factory=list)
-    evaluation_s: float = 0.0
-    evaluation_j: float = 0.0
+    evaluation_s: float = 0
+    evaluation_j: float = 0
 
     @property
     def clock_s(self) -> float:
@@ -157,8 +157,9 @@ class Ledger:
 
     def evaluated(self, reports: Sequence[EvaluationReport]) -> None:
         """Enter an evaluation on clients: it takes as long as the last of them."""
-        self.evaluation_s += max((r.transfer_s + r.time_s for r in reports), default=0.0)
-        self.evaluation_j += sum((r.energy_j for r in reports), 0.0)
+        if reports:
+            self.evaluation_s += max(r.transfer_s + r.time_s for r in reports)
+            self.evaluation_j += sum(r.energy_j for r in reports)
 
     def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
         """Enter that some updates of the last round were of no use after all."""

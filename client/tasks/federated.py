@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,10 +17,12 @@ from powerctl.errors import InvalidInput, TaskFailed, UnknownName
 from powerctl.modes import FloatArray, IntArray
 from powerctl.plugins import Kind, load_object, parsed
 from powerctl.task import data
+from powerctl.task.arguments import alike, filled
 from powerctl.task.data import Loaders, examples_of, minibatches_of
 from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
-from powerctl.task.training import Evaluation, Training, make_model
+from powerctl.task.randomness import Randomness
+from powerctl.task.training import GIVEN, Evaluation, Training, make_model
 from wattfed.client.tasks.sampled import OfSamples, Sampled
 from wattfed.strategies.run_config import RunConfig, keys
 
@@ -34,7 +40,10 @@ TASKS = Kind[Sampled](
     fixed=("data_dir",),
 )
 _ENDLESS = 10**9
-_KEPT_LOADERS = 64  # of clients, in one process
+_PASSES = 10  # of a `test` over its loader, at most: one that never ends is given up
+_KEPT_BYTES = 2**30  # of clients' data in one process, as far as loading it took memory
+_OF_CLIENT = ("partition_id", "num_partitions")
+_OF_CLIENTS = {*GIVEN, "load_data", "num_examples", "label_counts"}  # what runs for one of them
 Settings = tuple[tuple[str, Any], ...]
 
 
@@ -68,16 +77,46 @@ class FederatedTask:
         self.samples = samples
         self._config = config
         self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
-        self._given: dict[str, Any] = {"batch_size": self._batch_size, "skew": config.split}
+        self._given: dict[str, Any] = {
+            "batch_size": self._batch_size,
+            "skew": config.split,
+            "seed": config.seed,
+        }
         if config.learning_rate != RunConfig.learning_rate:
             self._given["lr"] = config.learning_rate  # that of every run yields to their default
         if config.data_dir:
             self._given["path"] = config.data_dir
-        self._loaders = lru_cache(maxsize=_KEPT_LOADERS)(self._load)
+        self._limit_s = math.inf if samples is not None else config.timeout_s
+        self._kept: dict[tuple[int, int], tuple[Loaders, int]] = {}
+
+    def of_node(self, node: Settings) -> FederatedTask:
+        """The same with those keys of a node's configuration that its functions ask for."""
+        known = {name for given in (*self._given, *_OF_CLIENT) for name in alike(given)}
+        accepted = keys_of(self.task) if self.samples is None else frozenset()
+        own = {
+            key: value
+            for key, value in node
+            if key in accepted and key.replace("-", "_") not in known
+        }
+        if not own:
+            return self
+        return FederatedTask(self.task.with_settings(own), self._config, self._batch_size)
+
+    def check_arguments(self) -> None:
+        """Raise `TaskFailed` if a function asks for what neither the run nor its settings give."""
+        for role, function in self.task.functions.items():
+            more = dict.fromkeys(GIVEN.get(role, ()))
+            given = {**self._of_client(0, 1), **more} if role in _OF_CLIENTS else self._given
+            filled(function, self.task.called(role), given, self.task.settings, self.task.usual)
 
     def model(self) -> nn.Module:
         """A fresh model."""
         return make_model(self.task, self._given)
+
+    def first_model(self) -> nn.Module:
+        """The model that a run begins with: whatever its initialisation draws is of the seed."""
+        with Randomness(self._config.seed):
+            return self.model()
 
     def sizes(self, clients: IntArray, n_clients: int) -> tuple[IntArray, IntArray]:
         """Examples of some clients, and minibatches in an epoch of each."""
@@ -128,17 +167,29 @@ class FederatedTask:
             minibatches=minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            limit_s=self._limit_s,
             is_shared=is_shared,
         )
 
-    def evaluation(self, model: nn.Module, client: int, n_clients: int, seed: int) -> Evaluation:
+    def evaluation(
+        self, model: nn.Module, client: int, n_clients: int, seed: int, is_shared: bool = True
+    ) -> Evaluation:
         """The evaluation of a model with a client's own data."""
-        loader = self._to_evaluate(client, n_clients)
-        return Evaluation(self.task, model, loader, self._of_client(client, n_clients), seed=seed)
+        return Evaluation(
+            self.task,
+            model,
+            self._to_evaluate(client, n_clients),
+            self._of_client(client, n_clients),
+            seed=seed,
+            limit_s=self._limit_s,
+            is_shared=is_shared,
+        )
 
-    def evaluation_minibatches(self, client: int, n_clients: int) -> int:
-        """How many minibatches a client evaluates with; more than there are, if nobody knows."""
-        return minibatches_of(self._to_evaluate(client, n_clients)) or _ENDLESS
+    def evaluation_size(self, client: int, n_clients: int) -> tuple[int | None, int]:
+        """Examples that a client evaluates with, if they can be told, and minibatches at most."""
+        loader = self._to_evaluate(client, n_clients)
+        length = minibatches_of(loader)
+        return examples_of(loader), _ENDLESS if length is None else max(1, _PASSES * length)
 
     def _to_evaluate(self, client: int, n_clients: int) -> Any:
         """The second loader of a client; the one that it trains with, where there is no other."""
@@ -153,16 +204,19 @@ class FederatedTask:
     @cached_property
     def central(self) -> Any:
         """The loader that the server evaluates with; None if the task has no central data."""
-        return data.central_data(self.task, self._given)
+        with Randomness(self._config.seed):
+            return data.central_data(self.task, self._given)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The metrics of a model on the central data, by the task's `test`."""
         seed = self._config.seed
-        return Evaluation(self.task, model, self.central, self._given, seed=seed).run()
+        return Evaluation(
+            self.task, model, self.central, self._given, seed=seed, limit_s=self._limit_s
+        ).run()
 
     def _size(self, client: int, n_clients: int) -> tuple[int, int]:
-        given = self._of_client(client, n_clients)
-        examples = data.num_examples(self.task, given)
+        with self._asked(client, n_clients) as given:
+            examples = data.num_examples(self.task, given)
         if examples is not None:
             return examples, -(-examples // self._batch_size)
         loader = self._loaders(client, n_clients).train
@@ -179,7 +233,7 @@ class FederatedTask:
         if self.samples is not None:
             counts = self.samples.counts(n_clients, self._config.split, self._config.seed)
             return counts[clients]
-        told = [data.label_counts(self.task, self._of_client(int(c), n_clients)) for c in clients]
+        told = [self._told(int(client), n_clients) for client in clients]
         width = max((len(one) for one in told if one is not None), default=0)
         counts = np.zeros((len(clients), width))
         for row, one in zip(counts, told, strict=True):
@@ -187,15 +241,46 @@ class FederatedTask:
                 row[: len(one)] = one
         return counts
 
-    def _load(self, client: int, n_clients: int) -> Loaders:
-        return data.load_data(self.task, self._of_client(client, n_clients))
+    def _told(self, client: int, n_clients: int) -> IntArray | None:
+        with self._asked(client, n_clients) as given:
+            return data.label_counts(self.task, given)
+
+    def _loaders(self, client: int, n_clients: int) -> Loaders:
+        """The loaders of a client, which are kept for its next round as far as memory allows."""
+        if self.samples is not None:  # all of them are in memory already
+            return data.load_data(self.task, self._of_client(client, n_clients))
+        kept, key = self._kept, (client, n_clients)
+        if key not in kept:
+            before = _resident_bytes()
+            with self._asked(client, n_clients) as given:
+                loaders = data.load_data(self.task, given)
+            kept[key] = loaders, max(0, _resident_bytes() - before)
+        kept[key] = kept.pop(key)  # the last ones are the newest
+        while len(kept) > 1 and sum(size for _, size in kept.values()) > _KEPT_BYTES:
+            del kept[next(iter(kept))]
+        return kept[key][0]
+
+    @contextmanager
+    def _asked(self, client: int, n_clients: int) -> Iterator[dict[str, Any]]:
+        """What a client's data is loaded with; what is drawn meanwhile is of run and client."""
+        with Randomness(_seed_of(self._config.seed, client)):
+            yield self._of_client(client, n_clients)
 
     def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
-        own = {"partition_id": client, "num_partitions": n_clients, "seed": self._config.seed}
-        return {**self._given, **own}
+        return {**self._given, **dict(zip(_OF_CLIENT, (client, n_clients), strict=True))}
 
 
-@lru_cache(maxsize=64)
+def _seed_of(seed: int, client: int) -> int:
+    return int(np.random.SeedSequence((seed, client)).generate_state(1)[0])
+
+
+def _resident_bytes() -> int:
+    """The memory of this process that is in use now."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@lru_cache(maxsize=8)
 def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> FederatedTask:
     """The task of a run, loaded once in a process.
 
@@ -213,37 +298,41 @@ def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> Federa
         If there is no such task, it is not as it should be, or a key of the run's configuration is
         neither one of ours nor asked for by one of its functions.
     """
-    alike = RunConfig(
+    alone = RunConfig(
         task=config.task,
         data_dir=config.data_dir,
         settings=config.settings,
         skew=config.split,
         seed=config.seed,
         learning_rate=config.learning_rate,
+        timeout_s=config.timeout_s,
     )
-    return _federated(alike, batch_size, node)
+    return _federated(alone, batch_size).of_node(node)
 
 
 @lru_cache(maxsize=8)
-def _federated(config: RunConfig, batch_size: int, node: Settings) -> FederatedTask:
-    found = _found(config)
-    samples = found if isinstance(found, OfSamples) else None
-    task = found if isinstance(found, Task) else load_own(found)
+def _federated(config: RunConfig, batch_size: int) -> FederatedTask:
+    samples = _of_samples(config.task, config.data_dir)
+    task = _own(config) if samples is None else load_own(samples)
     accepted = keys_of(task) if samples is None else frozenset()
     for key, _ in config.settings:
         if key not in accepted:
             raise UnknownName("run-config key", key, {*keys(), *accepted})
-    own = {key: value for key, value in node if key in accepted}
-    return FederatedTask(task.with_settings(own), config, batch_size, samples)
+    return FederatedTask(task, config, batch_size, samples)
 
 
-def _found(config: RunConfig) -> Any:
-    """What a run's `task` names: one of ours or of what is installed, or a user's own."""
+@lru_cache(maxsize=4)
+def _of_samples(text: str, data_dir: str) -> OfSamples | None:
+    """A task of ours, or of what is installed, whose samples are read once; None for others."""
+    name = parsed("task", text)[0]
+    if name in task_names() or (":" in name and hasattr(load_object(name), "train_samples")):
+        return OfSamples(TASKS.make(text, data_dir=data_dir))
+    return None
+
+
+def _own(config: RunConfig) -> Task:
+    """A user's own task."""
     text = config.task
-    if parsed("task", text)[0] in task_names():
-        return OfSamples(TASKS.make(text, data_dir=config.data_dir))
-    if ":" in text and hasattr(load_object(parsed("task", text)[0]), "train_samples"):
-        return OfSamples(TASKS.make(text, data_dir=config.data_dir))
     try:
         return load_own(text, dict(config.settings))
     except TaskFailed as error:
