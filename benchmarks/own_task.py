@@ -1,9 +1,10 @@
 """A user's own task under control beside the same loop alone: the same weights, at what cost.
 
-    python -m benchmarks.own_task [--task FILE.py[,FILE.py]] [--set KEY=VALUE] --json OUT
+    python -m benchmarks.own_task [--task FILE.py[,...]] [--set KEY=VALUE] [--deployed] --json OUT
 
 Without ``--task``, every task that the tests hold. Both train on the same minibatches from the same
-seeds; alone, the loop is cut off by an exception where the plan ends.
+seeds; alone, the loop is cut off by an exception where the plan ends. Then two clients learn the
+task for two rounds, in the virtual engine and, with ``--deployed``, on a SuperLink.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from powerctl.errors import PowerctlError
 from powerctl.task.data import Loaders, load_data, minibatches_of
-from powerctl.task.loading import Task, load_task
+from powerctl.task.loading import Task, keys_of, load_task
 from powerctl.task.metrics import number_of
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.settings import parse_settings
 from powerctl.task.training import Interrupted, Training, make_model
+from wattfed.server.flower_tools import toml_scalar
+from wattfed.server.simulation import simulate
+from wattfed.strategies.run_config import RunConfig, keys
 
 TASKS = Path(__file__).resolve().parents[1] / "tests" / "powerctl" / "task" / "tasks"
 SEED = 7
 _EPOCHS = 2.5  # so that the plan ends amid an epoch; a stream has no length, and is cut as well
 _OF_A_STREAM = 3
+_APP = """[project]
+name = "own-task"
+version = "1.0.0"
+license = "Apache-2.0"
+dependencies = ["flwr>=1.30"]
+
+[tool.flwr.app]
+publisher = "wattfed"
+
+[tool.flwr.app.components]
+serverapp = "wattfed.server.app:app"
+clientapp = "wattfed.client.app:app"
+
+[tool.flwr.app.config]"""
 _REPEATED = 7  # the medians of all that they took are compared
 
 
@@ -136,6 +156,61 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
     }
 
 
+def run_config(text: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Two rounds of two clients, in Flower's keys, with the settings that the task asks for."""
+    fleet = folder / "two.toml"
+    fleet.write_text('[[group]]\nboard = "orin-nano"\ncount = 2\n')
+    asked = {*keys(), *keys_of(load_task(text, settings))}
+    config = RunConfig(
+        task=str(Path(text).resolve()) if text.endswith(".py") else text,
+        fleet=str(fleet),
+        strategy="all",
+        rounds=2,
+        per_round=2,
+        min_nodes=2,
+        local_epochs=1,
+        evaluate_share=1.0,
+        seed=SEED,
+        out_dir=str(folder),
+    )
+    own = {"batch-size": 8, **settings}
+    return config.to_flower() | {key: own[key] for key in own.keys() & asked}
+
+
+def simulated(config: Mapping[str, Any]) -> float | None:
+    """The target metric after a run in the virtual engine."""
+    return _final(simulate(RunConfig.from_flower({**config, "name": "simulated"})).folder)
+
+
+def deployed(configs: Sequence[Mapping[str, Any]], folder: Path) -> list[float | None]:
+    """The same after each run, one after another, on a SuperLink with two SuperNodes."""
+    from tests.federation import COMPLETED, Federation
+
+    nodes = [
+        {"partition-id": client, "num-partitions": 2, "device": "twin:orin-nano"}
+        for client in range(2)
+    ]
+    found: list[float | None] = []
+    with Federation(folder / "federation", nodes) as federation:
+        for number, config in enumerate(configs):
+            app = folder / f"app-{number}"
+            app.mkdir()
+            config = {**config, "name": f"deployed-{number}"}
+            pairs = (f"{key} = {toml_scalar(key, value)}" for key, value in config.items())
+            (app / "pyproject.toml").write_text("\n".join([_APP, *pairs, ""]))
+            status = federation.run(app, {}, timeout_s=600).status
+            run = Path(config["out-dir"]) / config["name"]
+            found.append(_final(run) if status == COMPLETED else None)
+    return found
+
+
+def _final(run: Path) -> float | None:
+    """The last value of the metric that a run is judged by."""
+    told = json.loads((run / "summary.json").read_text())
+    value = told.get("final", told.get("final_accuracy"))
+    return None if value is None else float(value)
+
+
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     return (tensor.cpu() for tensor in model.state_dict().values())
 
@@ -172,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--task", help="files or modules, with commas between; default: the tests'")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--deployed", action="store_true", help="on a SuperLink too: minutes")
     parser.add_argument("--json", required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)  # as a client has it: sums, and so weights, depend on it
@@ -179,12 +255,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = usual_settings(Path(folder)) | parse_settings(args.set)
         rows = [compared(task, settings) for task in tasks]
+        configs = {}
+        for number, (task, row) in enumerate(zip(tasks, rows, strict=True)):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            configs[number] = run_config(task, settings, place)
+            try:
+                row["simulated"] = simulated(configs[number])
+            except PowerctlError as error:
+                print(f"{row['task']}: {error}", file=sys.stderr)
+                del configs[number]
+        if args.deployed:
+            found = deployed([*configs.values()], Path(folder))
+            for number, value in zip(configs, found, strict=True):
+                rows[number]["deployed"] = value
     for row in rows:
         print(
             f"{row['task']:<14} {row['style']}  {row['minibatches']:>3} of {row['planned']:<3}  "
-            f"max |dw| {row['max_abs_dw']:g}  {row['overhead_us_per_step']:+.0f} us a step"
+            f"max |dw| {row['max_abs_dw']:g}  {row['overhead_us_per_step']:+.0f} us a step  "
+            f"simulated {_shown(row['simulated'])}, deployed {_shown(row['deployed'])}"
         )
     Path(args.json).write_text(json.dumps(rows, indent=2))
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ from wattfed.strategies.target import Target
 
 def row_line(row: RoundRow) -> str:
     """One round in one line; time and energy are the fleet's, on its virtual clock."""
-    value = f"{row.target.name} {row.target.printed(row.value)}"
+    value = "not evaluated"
+    if row.value is not None:
+        value = f"{row.target.name} {row.target.printed(row.value)}"
     if row.entry is None:
         return f"initial model  {value}"
     entry = row.entry

@@ -278,5 +278,5 @@ def _reasons(ledger: Ledger, engine: Engine) -> str:
     reports: list[RoundReport] = [report for _, report in ledger.reports]
     reasons = sorted({report.decline for report in reports if report.decline})
     if failed := sum(entry.failed for entry in ledger.entries):
-        reasons.append(f"{failed} times a client failed (see the log)")
+        reasons.append(f"{failed} trainings failed (see the log)")
     return "; ".join(reasons[:3]) or engine.why_nobody()

@@ -145,7 +145,8 @@ class Aggregation:
                 "round %s: the aggregate is not finite (%s): the model stays as it was",
                 *(server_round, unsound),
             )
-            self.restore(before)
+            if not self.lacks_state:
+                self.restore(before)
             return None, None
         return ArrayRecord({name: Array(array) for name, array in aggregate.items()}), metrics
 

@@ -50,6 +50,39 @@ SHORTER = {
     r"wattfed top": "--once",
     r"wattfed-agent top": "--frames 1",
 }
+_TASK = """
+import torch
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def load_data(partition_id, num_partitions, batch_size):
+    points = torch.randn(40, 2, generator=torch.Generator().manual_seed(partition_id))
+    data = torch.utils.data.TensorDataset(points, (points[:, 0] > 0).long())
+    loaders = (torch.utils.data.DataLoader(data, batch_size) for _ in range(2))
+    return tuple(loaders)
+
+
+def train(net, trainloader, epochs, lr, device):
+    optimizer = torch.optim.SGD(net.to(device).parameters(), lr=lr)
+    for _ in range(epochs):
+        for points, labels in trainloader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(points.to(device)), labels.to(device)).backward()
+            optimizer.step()
+
+
+def test(net, testloader, device):
+    right = [(net(x.to(device)).argmax(1) == y.to(device)).float().mean() for x, y in testloader]
+    return {"mAP": sum(right) / len(right)}
+
+
+target = ("mAP", "max")
+"""
 _MODEL = """
 import torch
 
@@ -152,6 +185,7 @@ def at_home(tmp_path, monkeypatch, small_csv):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_pkg").mkdir()
     (tmp_path / "my_pkg" / "my_mod.py").write_text(_MODEL)
+    (tmp_path / "my_task.py").write_text(_TASK)
     for name in ("my-fleet.toml", "robots.toml"):
         (tmp_path / name).write_text(_FLEET)
     for name in ("all-modes.csv", "measured.csv"):

@@ -15,6 +15,7 @@ from powerctl import console
 from powerctl.commands.quantities import parse_duration, parse_minibatch_time
 
 if TYPE_CHECKING:
+    from wattfed.client.agent.own_tasks import OwnTasks
     from wattfed.client.agent.proto import agent_pb2 as pb
 
 _EXAMPLES = """\b
@@ -29,6 +30,7 @@ Examples:
   wattfed-agent status
   wattfed-agent top
   wattfed-agent predict digits --count 100
+  wattfed-agent task add my_task.py
 """
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -199,6 +201,58 @@ def predict(model: str, count: int, seed: int, **where: str) -> None:
         ("requests", "refused", "p50 ms", "p99 ms", "batch"),
         [(count, tried.refused, 1e3 * tried.p50_s, 1e3 * tried.p99_s, tried.batch_size)],
     )
+
+
+@cli.group()
+def task() -> None:
+    """Tasks of your own, which the agent may load: by the hash of their files."""
+
+
+def _listing(command: Any) -> Any:
+    """The option that says whose list it is."""
+    about = "Of the agent. [~/.local/state/wattfed-agent]"
+    return click.option("--state-dir", default="", help=about)(command)
+
+
+def _own_tasks(state_dir: str) -> OwnTasks:
+    from wattfed.client.agent.own_tasks import OwnTasks
+    from wattfed.client.agent.settings import default_state_dir
+
+    return OwnTasks(Path(state_dir or default_state_dir()))
+
+
+@task.command()
+@click.argument("text", metavar="FILE|pkg.mod")
+@_listing
+def add(text: str, state_dir: str) -> None:
+    """Let federated rounds train a task, as long as its files stay as they are now.
+
+    The agent need not run, or be restarted. A file that has changed is added again.
+    """
+    own = _own_tasks(state_dir).add(text)
+    click.echo(f"{own.name}, hash {own.shown_hash}: {', '.join(own.files)} in {own.folder}")
+
+
+@task.command("list")
+@_listing
+def list_tasks(state_dir: str) -> None:
+    """What the agent may load."""
+    console.print_table(
+        ("task", "hash", "from", "files"),
+        [
+            (own.name, own.shown_hash, own.source, "as added" if own.is_unchanged() else "changed")
+            for own in _own_tasks(state_dir).listed()
+        ],
+    )
+
+
+@task.command()
+@click.argument("which", metavar="NAME|HASH")
+@_listing
+def remove(which: str, state_dir: str) -> None:
+    """Take a task off the list; a round that trains it goes on to its end."""
+    for own in _own_tasks(state_dir).remove(which):
+        click.echo(f"removed {own.name}, hash {own.shown_hash}")
 
 
 def main() -> None:

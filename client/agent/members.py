@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.models import task_model
+from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.turns import TurnDevice
 from wattfed.client.fleet import profile_from_node_config
@@ -23,6 +25,7 @@ from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained
 from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import StateFile
+from wattfed.client.tasks.federated import is_installed
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
@@ -62,12 +65,11 @@ class Member:
     ) -> Member:
         """The member that configurations of run and node describe; raises `InvalidInput`."""
         config = RunConfig.from_flower(run_config)
-        for key in ("task", "workload"):
-            if names_code(getattr(config, key)):
-                raise InvalidInput(
-                    f"{key} {getattr(config, key)!r}: an agent loads no code that a run points to; "
-                    "install its package on this board, and name its entry point"
-                )
+        if names_code(config.workload):
+            raise InvalidInput(
+                f"workload {config.workload!r}: an agent loads no code that a run points to; "
+                "install its package on this board, and name its entry point"
+            )
         try:
             profile = profile_from_node_config({**node_config, "device": "agent"})
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
@@ -76,7 +78,8 @@ class Member:
         source = knowledge.source(config.workload)
         file = StateFile.of(folder, run, profile.client, source.name if source else "")
         state = file.read()
-        client = LocalClient(config, profile, n_clients, state, device, knowledge.predictor)
+        own = tuple(sorted(node_config.items()))
+        client = LocalClient(config, profile, n_clients, state, device, knowledge.predictor, own)
         return cls(run, client, file)
 
     @property
@@ -121,30 +124,37 @@ class Member:
             Adds to the report what the agent knows of the round.
         """
         told, assignment = Told.of(content), assignment_of(content)
-        with self._busy:
+        with self._busy, self._on(device):
             load_arrays(self._model, content.array_records[ARRAYS])
-            between, self.client.device = self.client.device, device
-            try:
-                report = self.client.train(
-                    self._model,
-                    assignment,
-                    told.server_round,
-                    told.proximal_mu,
-                    progress,
-                    told.clock_s,
-                    self.offer(told),
-                )
-            finally:
-                self.client.device = between
-                self._is_on_disc, self._offer = False, None
-                self.keep()
+            report = self.client.train(
+                self._model,
+                assignment,
+                told.server_round,
+                told.proximal_mu,
+                progress,
+                told.clock_s,
+                self.offer(told),
+            )
             return trained(interrupted(report), record_of(self._model))
 
-    def evaluate(self, content: RecordDict) -> RecordDict:
+    def evaluate(self, device: TurnDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
-        with self._busy:
+        told = Told.of(content)
+        with self._busy, self._on(device):
             load_arrays(self._model, content.array_records[ARRAYS])
-            return evaluated(*self.client.evaluate(self._model, Told.of(content).server_round))
+            found = self.client.evaluate(self._model, told.server_round, told.clock_s)
+        return evaluated(*found)
+
+    @contextmanager
+    def _on(self, device: TurnDevice) -> Iterator[None]:
+        """Work in turns, and write what it has spent."""
+        between, self.client.device = self.client.device, device
+        try:
+            yield
+        finally:
+            self.client.device = between
+            self._is_on_disc, self._offer = False, None
+            self.keep()
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""
@@ -165,19 +175,31 @@ class Members:
         Of their states.
     knowledge : Knowledge
         Predicts their minibatches.
+    tasks : OwnTasks
+        That it may load, beside those that are installed.
     """
 
-    def __init__(self, device: Device, folder: Path, knowledge: Knowledge) -> None:
+    def __init__(self, device: Device, folder: Path, knowledge: Knowledge, tasks: OwnTasks) -> None:
         self._device = device
         self._folder = folder
         self._knowledge = knowledge
+        self._tasks = tasks
         self._known: dict[str, Member] = {}
         self._lock = threading.Lock()
 
-    def get(self, run_config: Mapping[str, Any], node_config: Mapping[str, Any]) -> Member:
-        """The member of some configurations; any thread may ask."""
-        key = json.dumps([dict(run_config), dict(node_config)], sort_keys=True)
+    def get(
+        self, run_config: Mapping[str, Any], node_config: Mapping[str, Any], task_hash: str
+    ) -> Member:
+        """The member of some configurations; any thread may ask.
+
+        A task of the user's own is the agent's, of the server's hash; raises `InvalidInput` if it
+        has none.
+        """
+        task = str(run_config.get("task", RunConfig.task))
         with self._lock:
+            if not is_installed(task):
+                run_config = {**run_config, "task": self._tasks.source(task, task_hash)}
+            key = json.dumps([dict(run_config), dict(node_config), task_hash], sort_keys=True)
             if key not in self._known:
                 made = Member.of(
                     run_config, node_config, self._device, self._folder, self._knowledge

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from powerctl.modes import PowerMode
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.members import Member, Members, serve_global
+from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
@@ -24,26 +25,32 @@ from wattfed.client.agent.turns import PlannedDevice, TurnDevice
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
 from wattfed.client.messages import Told, assignment_of, offered
 from wattfed.strategies.code_version import code_version, runs
-from wattfed.strategies.protocol import RoundReport, check_protocol
+from wattfed.strategies.protocol import RoundAssignment, RoundReport, check_protocol
 
 _LOG = logging.getLogger("wattfed.agent")
+_KINDS = ("query", "train", "evaluate")  # of messages
 _PROGRESS_S = 0.5
 _PROBE = 0.1  # of the tightest budget
 _KEPT = 4  # results of rounds that are over, for a caller that lost its connection
 
 
 class _Round:
-    """One round of one client: in a thread of its own, heard of by any number of callers."""
+    """One client's training or evaluation: in a thread of its own, heard of by any callers."""
 
     def __init__(
-        self, round_id: str, content: RecordDict, member: Member, device: TurnDevice
+        self,
+        round_id: str,
+        content: RecordDict,
+        assignment: RoundAssignment | None,
+        member: Member,
+        device: TurnDevice,
     ) -> None:
         self.id = round_id
         self.progress = pb.Progress()
         self.listeners = 0
         self.result: asyncio.Task[RecordDict]
         self._content = content
-        self._assignment = assignment_of(content)
+        self._assignment = assignment  # None: it evaluates
         self._member = member
         self._device = device
 
@@ -52,10 +59,13 @@ class _Round:
         self._device.interrupt(why)
 
     def run(self, engine: Engine, registry: Registry) -> RecordDict:
-        """Train, and serve the global model that the round starts from; the reply's content."""
+        """Evaluate, or train and serve the global model to begin with; the reply's content."""
         try:
+            if self._assignment is None:
+                return self._member.evaluate(self._device, self._content)
             serve_global(registry, self._member.client.config.task, self._content)
             self._device.end_at(self._device.now() + self._assignment.deadline_s)
+            self.progress.planned = self._assignment.minibatches
             others_s = self._others_s(engine)
 
             def beside(report: RoundReport) -> RoundReport:
@@ -82,7 +92,7 @@ class _Round:
     def _tell(self, losses: list[float], mode: PowerMode, time_s: float, energy_j: float) -> None:
         self.progress = pb.Progress(
             minibatches=len(losses),
-            planned=self._assignment.minibatches,
+            planned=self.progress.planned,
             time_s=time_s,
             energy_j=energy_j,
             loss=losses[-1],
@@ -103,6 +113,8 @@ class RoundsService(rpc.RoundsServicer):
         For the clients' states.
     knowledge : Knowledge
         Predicts minibatches.
+    tasks : OwnTasks
+        The user's own that may be loaded.
     sets_modes : bool
         Whether rounds set the mode; else they train in that of the plan in force.
     """
@@ -113,33 +125,35 @@ class RoundsService(rpc.RoundsServicer):
         registry: Registry,
         folder: Path,
         knowledge: Knowledge,
+        tasks: OwnTasks,
         *,
         sets_modes: bool = True,
     ) -> None:
         self._engine = engine
         self._registry = registry
         device = engine.device if sets_modes else PlannedDevice(engine.device)
-        self._members = Members(device, folder, knowledge)
+        self._members = Members(device, folder, knowledge, tasks)
         self._sets_modes = sets_modes
-        self._rounds: dict[str, _Round] = {}
+        self._rounds: dict[tuple[str, str], _Round] = {}  # by kind and id
         self._warned: set[str] = set()  # of which other versions
         code_version()  # of what runs here, whatever is installed later
 
     async def Handle(
         self, request: AsyncIterator[pb.Part], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.Part]:
-        """Answer a message of the server; of a training, with its progress first."""
+        """Answer a message of the server; one that takes turns, with its progress first."""
         try:
             head, content = await self._read(request)
             member = await asyncio.to_thread(self._member, content)
-            if head.kind == "train":
-                round_ = self._rounds.get(head.round_id)
-                round_ = round_ or await self._begin(head.round_id, content, member)
+            if head.kind == "query":
+                offer = await asyncio.to_thread(member.offer, Told.of(content))
+                reply = offered(offer)
+            else:
+                round_ = self._rounds.get((head.kind, head.round_id))
+                round_ = round_ or await self._begin(head, content, member)
                 async for progress in self._listen(round_):
                     yield pb.Part(progress=progress)
                 reply = round_.result.result()
-            else:
-                reply = await asyncio.to_thread(_ANSWERS[head.kind], member, content)
             for part in parts_of(reply):
                 yield part
         except PowerctlError as error:
@@ -170,10 +184,8 @@ class RoundsService(rpc.RoundsServicer):
                 head = part.head
                 check_protocol("the ClientApp", head.protocol)
             content.add(part)
-        if head.kind not in ("train", *_ANSWERS):
-            raise InvalidInput(
-                f"a message of kind {head.kind!r}; known: train, {', '.join(_ANSWERS)}"
-            )
+        if head.kind not in _KINDS:
+            raise InvalidInput(f"a message of kind {head.kind!r}; known: {', '.join(_KINDS)}")
         if head.code not in self._warned and not runs(head.code):
             self._warned.add(head.code)
             _LOG.warning(
@@ -187,11 +199,14 @@ class RoundsService(rpc.RoundsServicer):
         self, request: pb.CancelRequest, context: grpc.aio.ServicerContext
     ) -> pb.CancelReply:
         """End a round; its caller gets the report of what was done."""
-        round_ = self._rounds.get(request.round_id)
-        running = round_ is not None and not round_.result.done()
-        if round_ is not None:
+        running = [
+            round_
+            for round_ in self._rounds.values()
+            if round_.id == request.round_id and not round_.result.done()
+        ]
+        for round_ in running:
             round_.interrupt(request.reason or "cancelled")
-        return pb.CancelReply(found=running)
+        return pb.CancelReply(found=bool(running))
 
     def interrupt_all(self, why: str) -> None:
         """End every round after its running minibatch."""
@@ -206,7 +221,8 @@ class RoundsService(rpc.RoundsServicer):
         """Run, client, and joules left of its energy budget, of every client that has one."""
         return self._members.budgets()
 
-    async def _begin(self, round_id: str, content: RecordDict, member: Member) -> _Round:
+    async def _begin(self, head: pb.Head, content: RecordDict, member: Member) -> _Round:
+        assignment = assignment_of(content) if head.kind == "train" else None
         offer = await asyncio.to_thread(member.offer, Told.of(content))
         predicted_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn.time_s
         # A prediction beyond a budget would keep the job from ever being measured: the first
@@ -215,37 +231,29 @@ class RoundsService(rpc.RoundsServicer):
         expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
         device = TurnDevice(
             self._engine,
-            f"round {round_id}",
+            f"round {head.round_id}{'' if assignment else ', evaluation'}",
             member.client.workload,
             expected_s,
             sets_modes=self._sets_modes,
         )
-        round_ = _Round(round_id, content, member, device)
+        round_ = _Round(head.round_id, content, assignment, member, device)
         round_.result = asyncio.create_task(
             asyncio.to_thread(round_.run, self._engine, self._registry)
         )
         for old in list(self._rounds)[: max(0, len(self._rounds) - _KEPT)]:
             if self._rounds[old].result.done():
                 del self._rounds[old]
-        self._rounds[round_id] = round_
+        self._rounds[head.kind, head.round_id] = round_
         return round_
 
     def _member(self, content: RecordDict) -> Member:
         records = content.config_records
-        member = self._members.get(dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG]))
+        told = Told.of(content)
+        configs = dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG])
+        member = self._members.get(*configs, told.task_hash)
         task = member.client.task
-        Told.of(content).check_task(task.name, task.code_hash)
+        told.check_task(task.name, task.code_hash)
         return member
-
-
-def _query(member: Member, content: RecordDict) -> RecordDict:
-    return offered(member.offer(Told.of(content)))
-
-
-_ANSWERS: dict[str, Callable[[Member, RecordDict], RecordDict]] = {
-    "query": _query,
-    "evaluate": Member.evaluate,
-}
 
 
 def _slowest_p99_s(engine: Engine) -> float:

@@ -33,6 +33,7 @@ from wattfed.client.agent.inference import InferenceService
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
+from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.planning import NoPlanner, Planner, model_to_plan
 from wattfed.client.agent.power import PowerService
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -102,6 +103,7 @@ class Agent:
             self._registry,
             state / CLIENTS,
             self._knowledge,
+            OwnTasks(state),
             sets_modes=not settings.plan.power_w,
         )
         self._planner: Planner | NoPlanner = NoPlanner()

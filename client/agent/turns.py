@@ -147,9 +147,9 @@ class TurnDevice:
             if why and self._take_back():
                 self._engine.want(self.name, False)
                 raise Interrupted(why)
+        self._energy_j += wanted.energy_j
         if wanted.error is not None:
             raise wanted.error
-        self._energy_j += wanted.energy_j
         self._expected_s = wanted.time_s
         return wanted.time_s
 

@@ -17,7 +17,7 @@ from powerctl.errors import InvalidInput, TaskFailed, UnknownName
 from powerctl.modes import FloatArray, IntArray
 from powerctl.plugins import Kind, load_object, parsed
 from powerctl.task import data
-from powerctl.task.arguments import alike, filled
+from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, examples_of, minibatches_of
 from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
@@ -39,10 +39,10 @@ TASKS = Kind[Sampled](
     Sampled,
     fixed=("data_dir",),
 )
+_OF_CLIENT = {"partition-id", "num-partitions"}  # told at each call: what is loaded is of all
 _ENDLESS = 10**9
 _PASSES = 10  # of a `test` over its loader, at most: one that never ends is given up
 _KEPT_BYTES = 2**30  # of clients' data in one process, as far as loading it took memory
-_OF_CLIENT = ("partition_id", "num_partitions")
 _OF_CLIENTS = {*GIVEN, "load_data", "num_examples", "label_counts"}  # what runs for one of them
 Settings = tuple[tuple[str, Any], ...]
 
@@ -50,6 +50,12 @@ Settings = tuple[tuple[str, Any], ...]
 def task_names() -> list[str]:
     """Names of the tasks that come with us, or with what is installed."""
     return TASKS.names()
+
+
+def is_installed(text: str) -> bool:
+    """Whether a text names one of these, perhaps with parameters, and not code of its own."""
+    name, _ = parsed("task", text)
+    return name in TASKS.built_in or name in task_names()
 
 
 class FederatedTask:
@@ -88,19 +94,6 @@ class FederatedTask:
             self._given["path"] = config.data_dir
         self._limit_s = math.inf if samples is not None else config.timeout_s
         self._kept: dict[tuple[int, int], tuple[Loaders, int]] = {}
-
-    def of_node(self, node: Settings) -> FederatedTask:
-        """The same with those keys of a node's configuration that its functions ask for."""
-        known = {name for given in (*self._given, *_OF_CLIENT) for name in alike(given)}
-        accepted = keys_of(self.task) if self.samples is None else frozenset()
-        own = {
-            key: value
-            for key, value in node
-            if key in accepted and key.replace("-", "_") not in known
-        }
-        if not own:
-            return self
-        return FederatedTask(self.task.with_settings(own), self._config, self._batch_size)
 
     def check_arguments(self) -> None:
         """Raise `TaskFailed` if a function asks for what neither the run nor its settings give."""
@@ -204,7 +197,7 @@ class FederatedTask:
     @cached_property
     def central(self) -> Any:
         """The loader that the server evaluates with; None if the task has no central data."""
-        with Randomness(self._config.seed):
+        with self._randomness():
             return data.central_data(self.task, self._given)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -263,15 +256,15 @@ class FederatedTask:
     @contextmanager
     def _asked(self, client: int, n_clients: int) -> Iterator[dict[str, Any]]:
         """What a client's data is loaded with; what is drawn meanwhile is of run and client."""
-        with Randomness(_seed_of(self._config.seed, client)):
+        with self._randomness(client):
             yield self._of_client(client, n_clients)
 
+    def _randomness(self, *of_whom: int) -> Randomness:
+        entropy = np.random.SeedSequence((self._config.seed, *of_whom))
+        return Randomness(int(entropy.generate_state(1)[0]))
+
     def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
-        return {**self._given, **dict(zip(_OF_CLIENT, (client, n_clients), strict=True))}
-
-
-def _seed_of(seed: int, client: int) -> int:
-    return int(np.random.SeedSequence((seed, client)).generate_state(1)[0])
+        return {**self._given, "partition_id": client, "num_partitions": n_clients}
 
 
 def _resident_bytes() -> int:
@@ -307,25 +300,36 @@ def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> Federa
         learning_rate=config.learning_rate,
         timeout_s=config.timeout_s,
     )
-    return _federated(alone, batch_size).of_node(node)
+    asked = _loaded(alone)[2] - _OF_CLIENT
+    return _federated(alone, batch_size, tuple((k, value) for k, value in node if k in asked))
 
 
 @lru_cache(maxsize=8)
-def _federated(config: RunConfig, batch_size: int) -> FederatedTask:
+def _federated(config: RunConfig, batch_size: int, node: Settings) -> FederatedTask:
+    task, samples, _ = _loaded(config)
+    return FederatedTask(task.with_settings(dict(node)), config, batch_size, samples)
+
+
+@lru_cache(maxsize=8)
+def _loaded(config: RunConfig) -> tuple[Task, OfSamples | None, frozenset[str]]:
+    """The task of a run, its samples if they are in memory, and the keys that it asks for."""
     samples = _of_samples(config.task, config.data_dir)
-    task = _own(config) if samples is None else load_own(samples)
+    if samples is None:
+        task = _own(config)
+    else:
+        task = replace(load_own(samples), code_hash=samples.code_hash)
     accepted = keys_of(task) if samples is None else frozenset()
     for key, _ in config.settings:
         if key not in accepted:
             raise UnknownName("run-config key", key, {*keys(), *accepted})
-    return FederatedTask(task, config, batch_size, samples)
+    return task, samples, accepted
 
 
 @lru_cache(maxsize=4)
 def _of_samples(text: str, data_dir: str) -> OfSamples | None:
     """A task of ours, or of what is installed, whose samples are read once; None for others."""
     name = parsed("task", text)[0]
-    if name in task_names() or (":" in name and hasattr(load_object(name), "train_samples")):
+    if is_installed(text) or (":" in name and hasattr(load_object(name), "train_samples")):
         return OfSamples(TASKS.make(text, data_dir=data_dir))
     return None
 

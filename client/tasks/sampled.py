@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from powerctl.modes import FloatArray, IntArray
+from powerctl.task.sources import hash_of, sources_of
 from wattfed.client.tasks.skews import split_samples
 from wattfed.client.tasks.splitting import Split
 
@@ -97,6 +99,12 @@ class OfSamples:
         for own in ("train_step", "make_optimizer"):
             if hasattr(task, own):
                 setattr(self, own, getattr(task, own))
+
+    @property
+    def code_hash(self) -> str:
+        """Of the files that define it; empty for ours, whose version is compared anyway."""
+        module = sys.modules[type(self._task).__module__]
+        return "" if module.__name__.startswith("wattfed.") else hash_of(sources_of(module))
 
     def load_data(
         self, partition_id: int, num_partitions: int, batch_size: int, skew: str, seed: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class ComparisonResult:
 
     def to_pandas(self) -> DataFrame:
         """A table of pandas: a row for each run and target accuracy, as in ``runs.csv``."""
-        return frame(map(asdict, self.measures))
+        return frame(measure.record() for measure in self.measures)
 
     def __repr__(self) -> str:
         runs = len(self.measures) // len(self.comparison.targets)

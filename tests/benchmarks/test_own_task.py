@@ -14,7 +14,9 @@ def test_anybodys_file_is_compared(tmp_path, monkeypatch, capsys):
     rows = json.loads(out.read_text())
     assert [row["task"] for row in rows] == ["lstm", "lstm"]
     assert rows[0]["max_abs_dw"] == 0 and rows[0]["minibatches"] == rows[0]["planned"] == 8
-    assert {"style", "overhead_us_per_step", "simulated", "deployed"} <= rows[0].keys()
+    assert {"style", "overhead_us_per_step"} <= rows[0].keys()
+    assert rows[0]["simulated"] == rows[1]["simulated"] > 1  # a perplexity
+    assert rows[0]["deployed"] is None
     assert "lstm" in capsys.readouterr().out
 
 

@@ -131,7 +131,7 @@ def test_rounds_without_an_evaluation_have_no_metrics(config, evaluates):
 def test_a_run_that_was_never_evaluated_is_shown_and_reported_too(config, evaluates):
     evaluates()
     result = simulate(config)
-    assert row_line(result.rows[-1]).startswith("round   3  accuracy -  ")
+    assert row_line(result.rows[-1]).startswith("round   3  not evaluated  ")
     now = LiveRun(result.folder).look()
     assert "accuracy -, best -;" in "\n".join(lines_of(now))
     assert "<h2>Accuracy</h2>" in render_page(now)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pytest
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 
 from powerctl.errors import InvalidInput
@@ -16,10 +17,12 @@ from wattfed.strategies.catalogue import (
     make_policy,
     policy_names,
 )
+from wattfed.strategies.held import HeldReply
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import Memory, lacks_state, restore, state_of
+from wattfed.strategies.updates import Base
 
 SOON = {"tifl": "tifl(interval=2)", "oort": "oort(pacer_step=2)", "haccs": "haccs(rho=0)"}
 
@@ -94,6 +97,14 @@ class Forgetful:
 
 class OwnAggregation(FedAvg):
     """Somebody's aggregation on top of Flower's."""
+
+
+def test_one_of_somebody_is_not_asked_for_its_state_when_an_aggregate_is_not_finite():
+    aggregation = Aggregation(OwnAggregation(min_train_nodes=1))
+    arrays = ArrayRecord([np.zeros(2, dtype=np.float32)])
+    aggregation.base = Base(arrays, None)
+    poisoned = HeldReply({"0": np.full(2, np.inf, dtype=np.float32)}, {"num-examples": 1})
+    assert aggregation.aggregate_train(1, [poisoned]) == (None, None)
 
 
 def test_who_does_not_tell_what_it_keeps_is_refused():

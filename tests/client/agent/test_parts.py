@@ -32,6 +32,7 @@ from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.opening import open_kept
+from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
 from wattfed.client.agent.tickets import Ticket
 from wattfed.strategies.run_config import RunConfig
@@ -277,9 +278,9 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
     (folder / "7-0.json").write_text('{"spent_j": 5.0, "loss": 1.0, "predictor": [1, 1, 3]}')
 
     def state():
-        members = Members(host, folder, Knowledge(tmp_path))
+        members = Members(host, folder, Knowledge(tmp_path), OwnTasks(tmp_path))
         node = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
-        return members.get(config.to_flower(), node).client.state
+        return members.get(config.to_flower(), node, "").client.state
 
     assert state().predictor == (1, 1, 3)
     (tmp_path / "tables").mkdir()

@@ -108,11 +108,21 @@ def test_an_offer_is_the_one_of_a_client_in_its_own_process(rounds):
     np.testing.assert_allclose(offer.front.time_s, own.front.time_s)
 
 
-@pytest.mark.parametrize("key", ["task", "workload"])
-def test_a_run_cannot_point_an_agent_to_code(rounds, tmp_path, key):
+@pytest.mark.parametrize(
+    ("key", "text", "why"),
+    [
+        ("task", "{}/mine.py", "this agent knows no task mine.py"),
+        ("task", "{}/mine.py:Mine", "this agent knows no task mine.py:Mine"),
+        ("task", "mine", "this agent knows no task mine"),
+        ("task", "os:system", "this agent knows no task os:system"),
+        ("workload", "{}/mine.py:Mine", "an agent loads no code that a run points to"),
+    ],
+)
+def test_a_run_cannot_point_an_agent_to_code(rounds, tmp_path, monkeypatch, key, text, why):
     (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    config = replace(CONFIGURED, **{key: f"{tmp_path}/mine.py:Mine"})
-    with pytest.raises(grpc.RpcError, match="an agent loads no code that a run points to"):
+    monkeypatch.chdir(tmp_path)
+    config = replace(CONFIGURED, **{key: text.format(tmp_path)})
+    with pytest.raises(grpc.RpcError, match=why):
         answer(rounds, message("query", configured=config))
     assert not (tmp_path / "ran").exists()
 
