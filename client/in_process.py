@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 from flwr.app import ConfigRecord, Context, Message
+from torch import nn
 
 from powerctl.errors import InvalidInput
+from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
 from wattfed.client.local import LocalClient
 from wattfed.client.messages import Told, assignment_of, evaluated, offered, trained
@@ -37,20 +41,18 @@ def query(message: Message, context: Context) -> Message:
 
 def train(message: Message, context: Context) -> Message:
     """Train as assigned; answer with the arrays and the report, or the report alone."""
-    torch.set_num_threads(_THREADS)
     told = Told.of(message.content)
     client = _open(told, context)
     assignment = assignment_of(message.content)
-    model = client.task.model()
-    load_arrays(model, message.content.array_records[ARRAYS])
-    report = client.train(
-        model,
-        assignment,
-        told.server_round,
-        told.proximal_mu,
-        clock_s=told.clock_s,
-        offer=_offer_kept(told, context),
-    )
+    with _alone(client, message) as model:
+        report = client.train(
+            model,
+            assignment,
+            told.server_round,
+            told.proximal_mu,
+            clock_s=told.clock_s,
+            offer=_offer_kept(told, context),
+        )
     _save(told, context, client.state)
     return Message(trained(report, record_of(model)), reply_to=message)
 
@@ -59,11 +61,20 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
     told = Told.of(message.content)
     client = _open(told, context)
-    model = client.task.model()
-    load_arrays(model, message.content.array_records[ARRAYS])
-    report, metrics = client.evaluate(model, told.server_round, told.clock_s)
+    with _alone(client, message) as model:
+        report, metrics = client.evaluate(model, told.server_round, told.clock_s)
     _save(told, context, client.state)
     return Message(evaluated(report, metrics), reply_to=message)
+
+
+@contextmanager
+def _alone(client: LocalClient, message: Message) -> Iterator[nn.Module]:
+    """A model with the message's arrays, on one thread, with the random generators kept."""
+    torch.set_num_threads(_THREADS)
+    with Randomness(client.config.seed):
+        model = client.task.first_model()
+        load_arrays(model, message.content.array_records[ARRAYS])
+        yield model
 
 
 def _open(told: Told, context: Context) -> LocalClient:

@@ -39,6 +39,7 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.run_config import RunConfig
 
+_NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
 
@@ -93,19 +94,7 @@ class LocalClient:
             The fleet's virtual clock; of concern where batteries, availability or inference are
             simulated.
         """
-        device = self._open_device(seed=0)
-        pool = Pool.of_one(
-            self.config,
-            self.profile,
-            self._n_clients,
-            device,
-            self._predicting,
-            self._private_labels(),
-            self.task,
-        )
-        pool.keep(0, self.state)
-        pool.offers(clock_s)
-        return pool.offer(0)
+        return self._offer(clock_s, self._private_labels())
 
     def train(
         self,
@@ -194,23 +183,27 @@ class LocalClient:
     ) -> tuple[EvaluationReport, dict[str, float]]:
         """What a model is worth on this client's own data, and what it took to find out.
 
-        It runs within the client's limits, in the modes of least energy. A minibatch is charged as
-        one of the training, of which it is the smaller part.
+        It runs within the client's limits, in the mode of least energy, until the task's `test` has
+        come to its end. A minibatch is charged as one of the training, of which it is the smaller
+        part; what an evaluation took that was not finished is charged too.
         """
-        offer, seed = self.offer(clock_s), self._seed(server_round)
+        offer, seed = self._offer(clock_s, _NO_LABELS), self._seed(server_round)
         transfer_s = offer.transfer_s / 2
         report = EvaluationReport(offer.client, offer.examples, transfer_s=transfer_s)
         if offer.decline:
             return replace(report, decline=offer.decline), {}
         device = self._open_device(seed)
-        n = self.task.evaluation_minibatches(offer.client, self._n_clients)
-        plan = cheapest(offer.front, n, math.inf)
-        with self.task.evaluation(model, offer.client, self._n_clients, seed) as evaluation:
+        examples, most = self.task.evaluation_size(offer.client, self._n_clients)
+        is_shared = self.device is not None
+        with self.task.evaluation(
+            model, offer.client, self._n_clients, seed, is_shared
+        ) as evaluation:
             done = execute_plan(
                 self._serving(device, self._conditions(clock_s)),
                 self.workload,
-                plan,
+                cheapest(offer.front, most, math.inf),
                 evaluation.steps(),
+                time_limit_s=offer.available_s - transfer_s,
                 energy_cap_j=offer.allowance_j,
                 guard=self._guard(device, offer),
             )
@@ -218,8 +211,24 @@ class LocalClient:
         self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
         if not evaluation.metrics:
-            report = replace(report, decline=f"the evaluation was not finished: {done.stopped}")
-        return report, evaluation.metrics
+            why = done.stopped or f"it did not end within {most} minibatches"
+            return replace(report, decline=f"the evaluation was not finished: {why}"), {}
+        return replace(report, examples=examples or offer.examples), evaluation.metrics
+
+    def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
+        device = self._open_device(seed=0)
+        pool = Pool.of_one(
+            self.config,
+            self.profile,
+            self._n_clients,
+            device,
+            self._predicting,
+            labels,
+            self.task,
+        )
+        pool.keep(0, self.state)
+        pool.offers(clock_s)
+        return pool.offer(0)
 
     def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
         """Keep what a round has told of the unit, and how the global model fits this client.

@@ -94,5 +94,4 @@ def trained(report: RoundReport, arrays: ArrayRecord) -> RecordDict:
 
 def evaluated(report: EvaluationReport, metrics: Mapping[str, float]) -> RecordDict:
     """The reply of a client that was to evaluate the global model."""
-    told = MetricRecord({WEIGHT: report.examples, **metrics})
-    return RecordDict({CONFIG: ConfigRecord(encode(report)), METRICS: told})
+    return RecordDict({CONFIG: ConfigRecord(encode(report)), METRICS: MetricRecord({**metrics})})

@@ -82,13 +82,13 @@ class ResidentArrays:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        self.model = model
         self._look()
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """As `load_arrays`; a model of other arrays is not noticed where it is quick."""
         if (views := self._own()) is None:
-            load_arrays(self._model, arrays)
+            load_arrays(self.model, arrays)
             return
         for name, values in arrays.items():
             views[name][...] = values
@@ -96,17 +96,17 @@ class ResidentArrays:
     def copy(self) -> Arrays:
         """As `arrays_of`."""
         if (views := self._own()) is None:
-            return arrays_of(self._model)
+            return arrays_of(self.model)
         return {name: values.copy() for name, values in views.items()}
 
     def _own(self) -> Arrays | None:
         """The model's own memory; None where NumPy cannot look at it."""
-        if [tensor.data_ptr() for tensor in self._model.state_dict().values()] != self._at:
+        if [tensor.data_ptr() for tensor in self.model.state_dict().values()] != self._at:
             self._look()
         return self._views
 
     def _look(self) -> None:
-        state = _state_of(self._model)
+        state = _state_of(self.model)
         self._at = [tensor.data_ptr() for tensor in state.values()]
         plain = all(
             tensor.device.type == "cpu" and _as_numpy_has(tensor).dtype == tensor.dtype

@@ -285,7 +285,7 @@ class Pool:
         for i, front in enumerate(one.front for one in found):
             time_s[i, : len(front)], energy_j[i, : len(front)] = front.time_s, front.energy_j
         points = np.array([len(one.front) for one in found], dtype=np.int64)
-        minibatches = self._minibatches[rows]
+        minibatches = np.maximum(self._minibatches[rows], 1)  # who has none is not able anyway
         beside_of_kind = np.empty(len(found), dtype=object)
         beside_of_kind[:] = found
         self._beside[rows] = beside_of_kind[kind]

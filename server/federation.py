@@ -47,11 +47,13 @@ def check(config: RunConfig) -> None:
     make_policy(config)
     make_aggregation(config)
     task = _task(config)
-    if config.evaluate in (SERVER, BOTH) and task.central is None:
+    if config.evaluate in (SERVER, BOTH) and not task.has_central_data:
         raise InvalidInput(
             f"evaluate is {config.evaluate}: {config.task} has no central_data(batch_size), which "
             "the server evaluates with"
         )
+    if config.evaluating.on_server(task.has_central_data):
+        task.central  # noqa: B018 - loads it, or raises for what is missing
     if config.start_from:
         _first_model(config)
 
@@ -66,6 +68,10 @@ class Engine(Protocol):
 
     def run(self, strategy: SelectingStrategy, arrays: ArrayRecord, after_round: AfterRound) -> Any:
         """All rounds that are not in the strategy's ledger yet; calls the last after each."""
+        ...
+
+    def why_nobody(self) -> str:
+        """Why nobody could take part in the last round."""
         ...
 
     def state(self) -> State:
@@ -114,6 +120,10 @@ class FlowerEngine:
             evaluate_config=ConfigRecord({RUN: self._run_id, TASK: self._task_hash}),
             evaluate_fn=evaluate_fn,
         )
+
+    def why_nobody(self) -> str:
+        """What is known of it here."""
+        return "none made a valid offer (see the log)"
 
     def state(self) -> State:
         """The Flower run in which it began."""
@@ -230,15 +240,15 @@ def run_rounds(
         told["label_noise"] = engine.label_noise
     folder.finish(model.state_dict(), told)
     if not any(entry.reported for entry in ledger.entries):
-        raise NoClients(f"no client took part in any round: {_reasons(ledger)}")
+        raise NoClients(f"no client took part in any round: {_reasons(ledger, engine)}")
     return FederationResult(config, tuple(rows), ledger, folder.path)
 
 
 def _declared(task: FederatedTask, config: RunConfig, metrics: Mapping[str, float]) -> Target:
     """What the task says that it is judged by; where it does not, what is usual."""
-    if task.target is not None:
-        return Target(*task.target)
-    return Target() if config.goal is not None else Target(*target_of(task.task, metrics))
+    if config.goal is None:
+        return Target(*target_of(task.task, metrics))
+    return Target(*task.target) if task.target else Target()
 
 
 def _task(config: RunConfig) -> FederatedTask:
@@ -247,8 +257,7 @@ def _task(config: RunConfig) -> FederatedTask:
 
 def _first_model(config: RunConfig) -> nn.Module:
     """The task's model with its random initialisation, or with the weights of a checkpoint."""
-    torch.manual_seed(config.seed)
-    model = _task(config).model()
+    model = _task(config).first_model()
     if config.start_from:
         load_file(model, Path(config.start_from))
     return model
@@ -265,9 +274,9 @@ def _await_nodes(grid: Grid, wanted: int, timeout_s: float) -> None:
         time.sleep(0.2)
 
 
-def _reasons(ledger: Ledger) -> str:
+def _reasons(ledger: Ledger, engine: Engine) -> str:
     reports: list[RoundReport] = [report for _, report in ledger.reports]
     reasons = sorted({report.decline for report in reports if report.decline})
     if failed := sum(entry.failed for entry in ledger.entries):
         reasons.append(f"{failed} trainings failed (see the log)")
-    return "; ".join(reasons[:3]) or "none made a valid offer (see the log)"
+    return "; ".join(reasons[:3]) or engine.why_nobody()

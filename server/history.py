@@ -279,6 +279,6 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return finite(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,6 +14,7 @@ import torch
 from powerctl.errors import InvalidInput
 from wattfed.client.choices import training_workload
 from wattfed.client.fleet import load_fleet
+from wattfed.client.tasks.federated import federated
 from wattfed.server.federation import FederationResult, check, run_rounds
 from wattfed.server.history import RoundRow
 from wattfed.server.virtual.engine import VirtualEngine
@@ -23,7 +24,7 @@ from wattfed.strategies.run_config import RunConfig
 def checked(config: RunConfig) -> RunConfig:
     """The configuration with its fleet's number of nodes; raises for what cannot be simulated."""
     check(config)
-    training_workload(config.workload)
+    federated(config, training_workload(config.workload).batch_size).check_arguments()
     return replace(config, min_nodes=len(load_fleet(config.fleet)))
 
 

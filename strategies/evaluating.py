@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,13 +62,33 @@ class Evaluating:
         return sorted(rng.choice(np.sort(able), n, replace=False).tolist())
 
 
-def weighted(replies: Sequence[tuple[EvaluationReport, Mapping[str, float]]]) -> dict[str, float]:
-    """The mean of each metric over the clients that gave it, by their examples."""
-    names = dict.fromkeys(name for _, metrics in replies for name in metrics)
-    means = {}
-    for name in names:
-        told = [(r.examples, metrics[name]) for r, metrics in replies if name in metrics]
-        weights, values = np.array(told, dtype=np.float64).T
-        if weights.sum() > 0:
-            means[name] = float((weights * values).sum() / weights.sum())
-    return means
+def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a client that are numbers with a printable name; what else it sends is left.
+
+    It comes from another host, and what one client calls its metrics must not end the run.
+    """
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, (int, float)) and name and name.isprintable()
+    }
+
+
+def weighted(replies: Iterable[tuple[EvaluationReport, Mapping[str, float]]]) -> dict[str, float]:
+    """The mean of each metric over the clients that gave a number of it, by their examples.
+
+    NaN does not count (a client may lack what a metric is of) unless all that was given is NaN.
+    """
+    told: dict[str, list[tuple[int, float]]] = {}
+    for report, metrics in replies:
+        for name, value in metrics.items():
+            told.setdefault(name, []).append((report.examples, value))
+    return {name: _mean(pairs) for name, pairs in told.items()}
+
+
+def _mean(pairs: Sequence[tuple[int, float]]) -> float:
+    known = [(weight, value) for weight, value in pairs if weight and not math.isnan(value)]
+    if not known:
+        return math.nan
+    weights, values = np.array(known, dtype=np.float64).T
+    return float((weights * values).sum() / weights.sum())

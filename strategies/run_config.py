@@ -135,6 +135,13 @@ class RunConfig:
                 f"target-accuracy must be between 0 and 1, got {self.target_accuracy:g}; other "
                 "numbers by target, such as accuracy=90"
             )
+        for key, value in self.settings:
+            if key in keys():
+                raise InvalidInput(f"{key} is a key of the run: give it as such, and not by --set")
+            if not isinstance(value, (str, int, float)):
+                raise InvalidInput(
+                    f"--set {key} is {value!r:.60}: a run holds text, numbers and Booleans"
+                )
         self.goal  # noqa: B018 - raises for what it cannot be
         self.closing, self.evaluating  # noqa: B018 - raise for what they cannot be
         if self.min_reports > self.per_round:
@@ -214,6 +221,8 @@ def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]
     values = {}
     for key, value in given.items():
         wanted: type[Any] = type(known[key].default)
+        if wanted is tuple and isinstance(value, Mapping):  # settings, from Python
+            value = sorted(value.items())
         try:
             values[known[key].name] = wanted(value)
         except (TypeError, ValueError):

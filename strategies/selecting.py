@@ -19,7 +19,7 @@ from wattfed.strategies.aggregation import Aggregation
 from wattfed.strategies.closing import Closing, Flights, silence_s
 from wattfed.strategies.code_version import CODE, code_version
 from wattfed.strategies.codec import decode, encode
-from wattfed.strategies.evaluating import Evaluating, weighted
+from wattfed.strategies.evaluating import Evaluating, numbers_of, weighted
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policy import SelectionPolicy
@@ -30,7 +30,6 @@ from wattfed.strategies.protocol import (
     PROTOCOL,
     ROUND,
     VERSION,
-    WEIGHT,
     EvaluationReport,
     RoundAssignment,
     RoundReport,
@@ -147,7 +146,7 @@ class SelectingStrategy(Strategy):
         self.aggregation.restore(state["aggregation"])
         self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
-        ledger.evaluation_s, ledger.evaluation_j = state["evaluation"]
+        ledger.evaluation_s, ledger.evaluation_j = state.get("evaluation", (0, 0))
         self._rounds_before = len(ledger.entries)
 
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
@@ -272,15 +271,16 @@ class SelectingStrategy(Strategy):
             report = self._read(EvaluationReport, reply)
             if report is not None:
                 (metrics,) = list(reply.content.metric_records.values()) or [MetricRecord()]
-                found.append((report, {k: v for k, v in metrics.items() if k != WEIGHT}))
+                found.append((report, metrics))
         self.evaluated(found)
         return MetricRecord({**self.client_metrics}) if self.client_metrics else None
 
     def evaluators(self, server_round: int) -> list[int]:
-        """Who evaluates the model after a round, of those who could take part in it."""
+        """Who evaluates the model after a round: of those who could begin it, who do not train."""
         if self.evaluating is None:
             return []
-        return self.evaluating.who(self._able, self.seed, server_round)
+        free = self._able[~np.isin(self._able, list(self._flights.clients))]
+        return self.evaluating.who(free, self.seed, server_round)
 
     def evaluated(self, replies: Iterable[tuple[EvaluationReport, Mapping[str, Any]]]) -> None:
         """Enter what those who were to evaluate have found; the first answer of each counts."""
@@ -288,14 +288,15 @@ class SelectingStrategy(Strategy):
         for report, metrics in replies:
             if awaited is not None and report.client not in awaited:
                 log(WARNING, "client %s: an evaluation that nobody asked for", report.client)
-            elif report.decline:
-                log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
             elif report.client not in counted:
-                numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
-                counted[report.client] = (report, numbers)
+                counted[report.client] = (report, metrics)
+                if report.decline:
+                    log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
         told = [counted[client] for client in sorted(counted)]
         self.ledger.evaluated([report for report, _ in told])
-        self.client_metrics = weighted(told)
+        self.client_metrics = weighted(
+            (report, numbers_of(metrics)) for report, metrics in told if not report.decline
+        )
 
     def summary(self) -> None:
         """Log the policy and the aggregation in force."""

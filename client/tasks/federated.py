@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -14,11 +18,12 @@ from powerctl.errors import InvalidInput, TaskFailed, UnknownName
 from powerctl.modes import FloatArray, IntArray
 from powerctl.plugins import Kind, load_object, parsed
 from powerctl.task import data
+from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, examples_of, minibatches_of
 from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
 from powerctl.task.randomness import Randomness
-from powerctl.task.training import Evaluation, Training, make_model
+from powerctl.task.training import GIVEN, Evaluation, Training, make_model
 from wattfed.client.tasks.sampled import OfSamples, Sampled
 from wattfed.strategies.run_config import RunConfig, keys
 
@@ -37,7 +42,9 @@ TASKS = Kind[Sampled](
 )
 _OF_CLIENT = {"partition-id", "num-partitions"}  # told at each call: what is loaded is of all
 _ENDLESS = 10**9
-_KEPT_LOADERS = 64  # of clients, in one process
+_PASSES = 10  # of a `test` over its loader, at most: one that never ends is given up
+_KEPT_BYTES = 2**30  # of clients' data in one process, as far as loading it took memory
+_OF_CLIENTS = {*GIVEN, "load_data", "num_examples", "label_counts"}  # what runs for one of them
 Settings = tuple[tuple[str, Any], ...]
 
 
@@ -77,16 +84,33 @@ class FederatedTask:
         self.samples = samples
         self._config = config
         self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
-        self._given: dict[str, Any] = {"batch_size": self._batch_size, "skew": config.split}
+        self._given: dict[str, Any] = {
+            "batch_size": self._batch_size,
+            "skew": config.split,
+            "seed": config.seed,
+        }
         if config.learning_rate != RunConfig.learning_rate:
             self._given["lr"] = config.learning_rate  # that of every run yields to their default
         if config.data_dir:
             self._given["path"] = config.data_dir
-        self._loaders = lru_cache(maxsize=_KEPT_LOADERS)(self._load)
+        self._limit_s = math.inf if samples is not None else config.timeout_s
+        self._kept: dict[tuple[int, int], tuple[Loaders, int]] = {}
+
+    def check_arguments(self) -> None:
+        """Raise `TaskFailed` if a function asks for what neither the run nor its settings give."""
+        for role, function in self.task.functions.items():
+            more = dict.fromkeys(GIVEN.get(role, ()))
+            given = {**self._of_client(0, 1), **more} if role in _OF_CLIENTS else self._given
+            filled(function, self.task.called(role), given, self.task.settings, self.task.usual)
 
     def model(self) -> nn.Module:
         """A fresh model."""
         return make_model(self.task, self._given)
+
+    def first_model(self) -> nn.Module:
+        """The model that a run begins with: whatever its initialisation draws is of the seed."""
+        with Randomness(self._config.seed):
+            return self.model()
 
     def sizes(self, clients: IntArray, n_clients: int) -> tuple[IntArray, IntArray]:
         """Examples of some clients, and minibatches in an epoch of each."""
@@ -138,17 +162,29 @@ class FederatedTask:
             minibatches=minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            limit_s=self._limit_s,
             is_shared=is_shared,
         )
 
-    def evaluation(self, model: nn.Module, client: int, n_clients: int, seed: int) -> Evaluation:
+    def evaluation(
+        self, model: nn.Module, client: int, n_clients: int, seed: int, is_shared: bool = True
+    ) -> Evaluation:
         """The evaluation of a model with a client's own data."""
-        loader = self._to_evaluate(client, n_clients)
-        return Evaluation(self.task, model, loader, self._of_client(client, n_clients), seed=seed)
+        return Evaluation(
+            self.task,
+            model,
+            self._to_evaluate(client, n_clients),
+            self._of_client(client, n_clients),
+            seed=seed,
+            limit_s=self._limit_s,
+            is_shared=is_shared,
+        )
 
-    def evaluation_minibatches(self, client: int, n_clients: int) -> int:
-        """How many minibatches a client evaluates with; more than there are, if nobody knows."""
-        return minibatches_of(self._to_evaluate(client, n_clients)) or _ENDLESS
+    def evaluation_size(self, client: int, n_clients: int) -> tuple[int | None, int]:
+        """Examples that a client evaluates with, if they can be told, and minibatches at most."""
+        loader = self._to_evaluate(client, n_clients)
+        length = minibatches_of(loader)
+        return examples_of(loader), _ENDLESS if length is None else max(1, _PASSES * length)
 
     def _to_evaluate(self, client: int, n_clients: int) -> Any:
         """The second loader of a client; the one that it trains with, where there is no other."""
@@ -169,11 +205,13 @@ class FederatedTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The metrics of a model on the central data, by the task's `test`."""
         seed = self._config.seed
-        return Evaluation(self.task, model, self.central, self._given, seed=seed).run()
+        return Evaluation(
+            self.task, model, self.central, self._given, seed=seed, limit_s=self._limit_s
+        ).run()
 
     def _size(self, client: int, n_clients: int) -> tuple[int, int]:
-        given = self._of_client(client, n_clients)
-        examples = data.num_examples(self.task, given)
+        with self._asked(client, n_clients) as given:
+            examples = data.num_examples(self.task, given)
         if examples is not None:
             return examples, -(-examples // self._batch_size)
         loader = self._loaders(client, n_clients).train
@@ -190,7 +228,7 @@ class FederatedTask:
         if self.samples is not None:
             counts = self.samples.counts(n_clients, self._config.split, self._config.seed)
             return counts[clients]
-        told = [data.label_counts(self.task, self._of_client(int(c), n_clients)) for c in clients]
+        told = [self._told(int(client), n_clients) for client in clients]
         width = max((len(one) for one in told if one is not None), default=0)
         counts = np.zeros((len(clients), width))
         for row, one in zip(counts, told, strict=True):
@@ -198,17 +236,37 @@ class FederatedTask:
                 row[: len(one)] = one
         return counts
 
-    def _load(self, client: int, n_clients: int) -> Loaders:
-        with self._randomness(client):  # that a split is the same in each round and process
+    def _told(self, client: int, n_clients: int) -> IntArray | None:
+        with self._asked(client, n_clients) as given:
+            return data.label_counts(self.task, given)
+
+    def _loaders(self, client: int, n_clients: int) -> Loaders:
+        """The loaders of a client, which are kept for its next round as far as memory allows."""
+        if self.samples is not None:  # all of them are in memory already
             return data.load_data(self.task, self._of_client(client, n_clients))
+        kept, key = self._kept, (client, n_clients)
+        if key not in kept:
+            before = _resident_bytes()
+            with self._asked(client, n_clients) as given:
+                loaders = data.load_data(self.task, given)
+            kept[key] = loaders, max(0, _resident_bytes() - before)
+        kept[key] = kept.pop(key)  # the last ones are the newest
+        while len(kept) > 1 and sum(size for _, size in kept.values()) > _KEPT_BYTES:
+            del kept[next(iter(kept))]
+        return kept[key][0]
+
+    @contextmanager
+    def _asked(self, client: int, n_clients: int) -> Iterator[dict[str, Any]]:
+        """What a client's data is loaded with; what is drawn meanwhile is of run and client."""
+        with self._randomness(client):
+            yield self._of_client(client, n_clients)
 
     def _randomness(self, *of_whom: int) -> Randomness:
         entropy = np.random.SeedSequence((self._config.seed, *of_whom))
         return Randomness(int(entropy.generate_state(1)[0]))
 
     def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
-        own = {"partition_id": client, "num_partitions": n_clients, "seed": self._config.seed}
-        return {**self._given, **own}
+        return {**self._given, "partition_id": client, "num_partitions": n_clients}
 
 
 @cache
@@ -220,7 +278,13 @@ def _import_optimizers() -> None:
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
 
-@lru_cache(maxsize=64)
+def _resident_bytes() -> int:
+    """The memory of this process that is in use now."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@lru_cache(maxsize=8)
 def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> FederatedTask:
     """The task of a run, loaded once in a process.
 
@@ -238,16 +302,17 @@ def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> Federa
         If there is no such task, it is not as it should be, or a key of the run's configuration is
         neither one of ours nor asked for by one of its functions.
     """
-    alike = RunConfig(
+    alone = RunConfig(
         task=config.task,
         data_dir=config.data_dir,
         settings=config.settings,
         skew=config.split,
         seed=config.seed,
         learning_rate=config.learning_rate,
+        timeout_s=config.timeout_s,
     )
-    asked = _loaded(alike)[2] - _OF_CLIENT
-    return _federated(alike, batch_size, tuple((k, value) for k, value in node if k in asked))
+    asked = _loaded(alone)[2] - _OF_CLIENT
+    return _federated(alone, batch_size, tuple((k, value) for k, value in node if k in asked))
 
 
 @lru_cache(maxsize=8)
@@ -259,11 +324,11 @@ def _federated(config: RunConfig, batch_size: int, node: Settings) -> FederatedT
 @lru_cache(maxsize=8)
 def _loaded(config: RunConfig) -> tuple[Task, OfSamples | None, frozenset[str]]:
     """The task of a run, its samples if they are in memory, and the keys that it asks for."""
-    found = _found(config)
-    samples = None
-    if isinstance(found, OfSamples):
-        samples, found = found, replace(load_own(found), code_hash=found.code_hash)
-    task: Task = found
+    samples = _of_samples(config.task, config.data_dir)
+    if samples is None:
+        task = _own(config)
+    else:
+        task = replace(load_own(samples), code_hash=samples.code_hash)
     accepted = keys_of(task) if samples is None else frozenset()
     for key, _ in config.settings:
         if key not in accepted:
@@ -271,13 +336,18 @@ def _loaded(config: RunConfig) -> tuple[Task, OfSamples | None, frozenset[str]]:
     return task, samples, accepted
 
 
-def _found(config: RunConfig) -> Any:
-    """What a run's `task` names: one of ours or of what is installed, or a user's own."""
+@lru_cache(maxsize=4)
+def _of_samples(text: str, data_dir: str) -> OfSamples | None:
+    """A task of ours, or of what is installed, whose samples are read once; None for others."""
+    name = parsed("task", text)[0]
+    if is_installed(text) or (":" in name and hasattr(load_object(name), "train_samples")):
+        return OfSamples(TASKS.make(text, data_dir=data_dir))
+    return None
+
+
+def _own(config: RunConfig) -> Task:
+    """A user's own task."""
     text = config.task
-    if is_installed(text):
-        return OfSamples(TASKS.make(text, data_dir=config.data_dir))
-    if ":" in text and hasattr(load_object(parsed("task", text)[0]), "train_samples"):
-        return OfSamples(TASKS.make(text, data_dir=config.data_dir))
     try:
         return load_own(text, dict(config.settings))
     except TaskFailed as error:

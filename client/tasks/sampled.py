@@ -110,11 +110,10 @@ class OfSamples:
         self, partition_id: int, num_partitions: int, batch_size: int, skew: str, seed: int
     ) -> Any:
         """A client's samples, to train with and to evaluate with."""
+        picks = self.split(num_partitions, skew, seed)[partition_id]
         if minibatches := getattr(self._task, "minibatches", None):
-            sizes = self.sizes(num_partitions, skew, seed)
-            return minibatches(int(sizes[partition_id]), batch_size)
-        split = self.split(num_partitions, skew, seed)
-        own = self._task.train_samples().take(torch.from_numpy(split[partition_id]))
+            return minibatches(len(picks), batch_size)
+        own = self._task.train_samples().take(torch.from_numpy(picks))
         return Minibatches(own, batch_size), Minibatches(own, _TEST_BATCH, shuffled=False)
 
     def central_data(self) -> Minibatches:

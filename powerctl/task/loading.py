@@ -6,12 +6,11 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
@@ -147,16 +146,28 @@ def keys_of(task: Task) -> frozenset[str]:
     )
 
 
-@contextmanager
-def blamed(name: str) -> Iterator[None]:
-    """Turn what a user's code raises into one line with its name; our own errors pass."""
-    try:
-        yield
-    except PowerctlError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a person's code may raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise TaskFailed(f"{name} raised {what}", own_traceback(error)) from error
+class blamed:
+    """Turns what a user's code raises in a `with` into one line with its name; ours pass.
+
+    A class, and not a generator: a `with` stands around every minibatch.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # whatever a person's code may raise, but for what stops the process or the loop
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, PowerctlError):
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise TaskFailed(f"{self._name} raised {what}", own_traceback(error)) from error
 
 
 def own_traceback(error: BaseException) -> str:

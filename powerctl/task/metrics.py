@@ -46,6 +46,10 @@ def metrics_of(task: Task, returned: Any, role: str = "test") -> dict[str, float
                 f"{name} returned {value!r:.60} as {key!r}: expected numbers by name, the pair "
                 "(loss, accuracy), or one number"
             )
+        if not (key and key.isprintable()):
+            raise TaskFailed(
+                f"{name} returned a metric called {key!r:.60}: expected one line of text"
+            )
         metrics[key] = number
     if not metrics:
         raise TaskFailed(f"{name} returned no metric")

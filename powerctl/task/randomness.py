@@ -24,16 +24,21 @@ class Randomness:
     ----------
     seed : int
         From 0, of any size.
+    restores : bool
+        Without, a `with` seeds, and somebody around it restores: the states are copied for many
+        pieces of work together, as a simulation wants it.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, restores: bool = True) -> None:
         self._seed = seed
+        self._restores = restores
         self._own: tuple[Any, ...] | None = None
         self._others: tuple[Any, ...] = ()
 
     def __enter__(self) -> Randomness:
         _be_quick()
-        self._others = _state()
+        if self._restores:
+            self._others = _state()
         if self._own is None:
             random.seed(self._seed)
             np.random.seed(self._seed % 2**32)
@@ -48,8 +53,9 @@ class Randomness:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._own = _state()
-        _set(self._others)
+        if self._restores:
+            self._own = _state()
+            _set(self._others)
 
 
 def _seed_torch(seed: int) -> None:
@@ -61,17 +67,39 @@ def _seed_torch(seed: int) -> None:
 
 
 def seed_loader(loader: Any, seed: int) -> None:
-    """Seed the generators that a loader has of its own, or that its samplers have.
+    """Seed the generators that a loader has of its own, or its samplers, or its data set.
 
-    So that the order of its minibatches depends on the seed alone, and not on how often the loader
-    was used before.
+    So that the order of its minibatches, and how they are augmented, depends on the seed alone, and
+    not on how often the loader was used before.
     """
-    sampler = getattr(loader, "sampler", None)
-    batches = getattr(loader, "batch_sampler", None)
-    for holder in (loader, sampler, batches, getattr(batches, "sampler", None)):
-        generator = getattr(holder, "generator", None)
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(seed % 2**64)
+    holders, seen = [loader], set()
+    while holders:
+        holder = holders.pop()
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        for name, value in getattr(holder, "__dict__", {}).items():
+            _seed_generator(value, seed)
+            if name in _HOLDERS:
+                holders.append(value)
+            elif name in _MANY and isinstance(value, (list, tuple)):
+                holders += value
+
+
+# attributes of loaders, samplers and data sets that may have generators in turn
+_HOLDERS = {"sampler", "batch_sampler", "dataset", "transform"}
+_MANY = {"datasets", "transforms"}
+
+
+def _seed_generator(generator: Any, seed: int) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed % 2**64)
+    elif isinstance(generator, random.Random):
+        generator.seed(seed)
+    elif isinstance(generator, np.random.RandomState):
+        generator.seed(seed % 2**32)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
 
 
 _WORDS = 624  # of a Mersenne twister; the position among them follows

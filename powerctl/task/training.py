@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from itertools import repeat
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,11 +19,18 @@ from powerctl.task.data import Loaders, minibatches_of
 from powerctl.task.loading import Task, blamed
 from powerctl.task.metrics import metrics_of, number_of
 from powerctl.task.randomness import Randomness, seed_loader
-from powerctl.task.turns import Pace, Turns
+from powerctl.task.turns import Pace, Turns, end_iterator
 from powerctl.task.watching import Proximal, SingleSamples, Watch, batch_norms
 
 Self = TypeVar("Self", bound="_Driven")
 _END = object()
+# what functions are given beside what the run has, by what they do
+GIVEN = {
+    "train": ("model", "device", "epochs", "loader", "trainloader", "valloader", "testloader"),
+    "train_step": ("model", "device", "epochs", "batch", "optimizer"),
+    "make_optimizer": ("model", "device", "epochs"),
+    "test": ("model", "device", "loader", "testloader", "valloader"),
+}
 _MOMENTUM = 0.9  # of the optimizer of a task that makes none
 
 
@@ -80,21 +88,16 @@ class _Driven:
         A step raises `Interrupted` where there is no other minibatch, as the user's function has
         come to its end (``finished``), and `TaskFailed` if it raises or never asks for the next.
         """
-        while True:
-            yield self._step
+        return repeat(self._step)
 
     def close(self) -> None:
         """End the user's function where it waits."""
-        with self._held, self._surrounded():
-            self._work.close()
+        with self._held:
+            self._run(self._work.close)
 
     def _step(self) -> None:
         try:
-            if self._is_shared or self._around:
-                with self._surrounded():
-                    self._work.turn()
-            else:
-                self._work.turn()
+            self._run(self._work.turn)
         except Interrupted:
             self._end()
             raise
@@ -102,15 +105,17 @@ class _Driven:
         if self._work.ended:
             self._end()
 
-    @contextmanager
-    def _surrounded(self) -> Iterator[None]:
-        if not self._is_shared:  # once for all turns
-            while self._around:
+    def _run(self, part: Callable[[], None]) -> None:
+        """A part of the work, with all that is to be around it."""
+        if self._is_shared:
+            with ExitStack() as stack:
+                for around in self._around:
+                    stack.enter_context(around)
+                part()
+        else:
+            while self._around:  # it stays until the end
                 self._held.enter_context(self._around.pop(0))
-        with ExitStack() as stack:
-            for around in self._around:
-                stack.enter_context(around)
-            yield
+            part()
 
     def _after(self) -> None:
         """What is to be done after a minibatch."""
@@ -141,7 +146,8 @@ class Training(_Driven):
     limit_s : float
         A minibatch that takes longer is given up.
     is_shared : bool
-        Whether others run in this process between two turns.
+        Whether others run in this process between two turns. If not, the random generators are
+        left as they come to be, for the caller to restore.
 
     Attributes
     ----------
@@ -170,7 +176,7 @@ class Training(_Driven):
         self._model = model
         self._watch = Watch()
         self._pull = Proximal(model, proximal_mu) if proximal_mu else None
-        given = {"device": usual_device(), "epochs": 1, "seed": seed, **given, "model": model}
+        given = {"device": usual_device(), "epochs": 1, **given, "seed": seed, "model": model}
         work: _Loop | _Steps
         if task.has("train"):
             length = minibatches_of(loaders.train)
@@ -179,9 +185,11 @@ class Training(_Driven):
             given |= {"valloader": loaders.validation, "testloader": loaders.test}
             work = _Loop(task, "train", loaders.train, given, limit_s, self._watch.here)
         else:
-            work = _Steps(task, model, loaders.train, given)
+            work = _Steps(task, model, loaders.train, given, limit_s, self._watch.here)
         seed_loader(loaders.train, seed)
-        around = [Randomness(seed), self._watch, *([self._pull] if self._pull else [])]
+        around: list[Any] = [Randomness(seed, restores=is_shared), self._watch]
+        if self._pull is not None:
+            around.append(self._pull)
         if norms := batch_norms(model):
             around.append(SingleSamples(norms))
         super().__init__(work, around, is_shared=is_shared)
@@ -196,9 +204,11 @@ class Training(_Driven):
         return float(np.mean(seen)) if seen else math.nan
 
     def _after(self) -> None:
-        seen = self._watch.taken()
-        if self._work.loss is not None:
-            seen = self._work.loss
+        seen = self._work.loss
+        if seen is None:
+            seen = self._watch.taken()
+        else:
+            self._watch.forget()
         self.losses.append(seen)
         if not math.isfinite(seen):
             self._check_finite(seen)
@@ -235,7 +245,7 @@ class Evaluation(_Driven):
 
     Parameters
     ----------
-    task, model, given, seed, limit_s
+    task, model, given, seed, limit_s, is_shared
         As for `Training`.
     loader : iterable
         What is evaluated with.
@@ -255,12 +265,14 @@ class Evaluation(_Driven):
         *,
         seed: int,
         limit_s: float = math.inf,
+        is_shared: bool = True,
     ) -> None:
         self.metrics: dict[str, float] = {}
         self._task = task
-        given = {"device": usual_device(), "seed": seed, **given, "model": model}
+        given = {"device": usual_device(), **given, "seed": seed, "model": model}
         seed_loader(loader, seed)
-        super().__init__(_Loop(task, "test", loader, given, limit_s), [Randomness(seed)])
+        work = _Loop(task, "test", loader, given, limit_s)
+        super().__init__(work, [Randomness(seed, restores=is_shared)], is_shared=is_shared)
 
     def run(self) -> dict[str, float]:
         """All of it at once; the metrics."""
@@ -341,42 +353,73 @@ class _Steps:
     ended = False
     result = None
 
-    def __init__(self, task: Task, model: nn.Module, loader: Any, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        loader: Any,
+        given: Mapping[str, Any],
+        limit_s: float,
+        begin: Callable[[], None],
+    ) -> None:
         self.loss: float | None = None
         self._task = task
         self._model = model
         self._given = dict(given)
+        self._called = task.called("train_step")
+        self._loading, self._stepping = blamed(task.called("load_data")), blamed(self._called)
+        self._begin = begin
         self._pace = Pace(lambda: None)  # nobody to wait for
         self._batches = self._endless(self._pace.paced(loader))
+        # only a thread of its own can be given up; without a limit none is needed
+        self._turns = None if math.isinf(limit_s) else Turns(self._all, self._called, limit_s)
 
     @property
     def minibatches(self) -> int:
         return self._pace.minibatches
 
     def turn(self) -> None:
+        if self._turns is None:
+            self._one()
+        elif self._turns.ended:
+            raise Interrupted("finished")
+        else:
+            self._turns.take()
+
+    def close(self) -> None:
+        try:
+            if self._turns is not None:
+                self._turns.close()
+        finally:
+            end_iterator(self._batches)
+            self._pace.close()
+
+    def _all(self) -> None:
+        assert self._turns is not None
+        self._begin()
+        while True:
+            self._one()
+            self._turns.wait()
+
+    def _one(self) -> None:
         if not self.minibatches:  # in the first turn: what it draws belongs to it
             self._model.train()
             self._given["optimizer"] = self._optimizer()
             self._fill()
-        with blamed(self._task.called("load_data")):
+        with self._loading:
             batch = next(self._batches, _END)
         if batch is _END:
             raise Interrupted("finished")
-        self._named.update(dict.fromkeys(self._takes_batch, batch))
-        with blamed(self._called):
-            self.loss = number_of(self._function(*self._positional, **self._named))
-
-    def close(self) -> None:
-        self._batches.close()
-        self._pace.close()
+        for name in self._takes_batch:
+            self._named[name] = batch
+        with self._stepping:
+            returned = self._function(*self._positional, **self._named)
+        self.loss = number_of(returned)
 
     def _fill(self) -> None:
         """The arguments of the step, which are the same for all minibatches but for the batch."""
         here = object()
-        self._function, self._called = (
-            self._task.functions["train_step"],
-            self._task.called("train_step"),
-        )
+        self._function = self._task.functions["train_step"]
         given = {**self._given, "batch": here}
         positional, named = filled(
             self._function, self._called, given, self._task.settings, self._task.usual

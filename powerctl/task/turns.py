@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader
 from powerctl.errors import TaskFailed
 from powerctl.task.data import minibatches_of
 
+_GRACE_S = 1.0  # in which a loop that was given up mostly ends; what others do comes after it
+
 
 class Stopped(BaseException):
     """Raised inside a user's loop whose plan has ended, so that what it opened is closed.
@@ -129,6 +131,7 @@ class Turns:
         if self._thread.ident is not None:
             ident = ctypes.c_ulong(self._thread.ident)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Stopped))
+            self._thread.join(_GRACE_S)
 
 
 class Pace:
@@ -238,5 +241,6 @@ def end_iterator(inner: Any) -> None:
     """End what an iterator has left running: the workers of a `DataLoader`, or a generator."""
     for name in ("_shutdown_workers", "close"):
         end = getattr(inner, name, None)
-        if callable(end):
+        # a generator in which a loop hangs that was given up cannot be ended
+        if callable(end) and not getattr(inner, "gi_running", False):
             end()

@@ -59,9 +59,13 @@ class Watch:
     def taken(self) -> float:
         """The mean of the losses seen since it was last taken; NaN for none."""
         losses = [float(loss) for loss in self._losses]
+        self.forget()
+        return sum(losses) / len(losses) if losses else float("nan")
+
+    def forget(self) -> None:
+        """Let go of the losses seen, where the user's code tells them itself."""
         self._losses.clear()
         self._scaled.clear()
-        return sum(losses) / len(losses) if losses else float("nan")
 
     def _see(self, tensors: Any) -> None:
         if threading.get_ident() != self._thread:

@@ -1,6 +1,8 @@
 """The clients of a simulation: a pure function of model, assignment and client state.
 
-One model is resident; each client's training begins by writing the global arrays into it.
+For tasks with samples in memory one model is resident, and each client's training begins by writing
+the global arrays into it. A user's own code may leave more in a model than its arrays (its mode,
+what is frozen, a state that is not saved), so that each client has one as it is made.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from logging import ERROR
 
 import torch
 from flwr.common.logger import log
+from torch import nn
 
 from powerctl.errors import PowerctlError
+from powerctl.task.randomness import Randomness
 from wattfed.client.choices import training_workload
 from wattfed.client.fleet import Fleet
 from wattfed.client.local import LocalClient
@@ -87,25 +91,27 @@ class Clients:
         torch.set_num_threads(1)  # the order of summation must not depend on the host's cores
         self._config = config
         self._fleet = fleet
-        batch_size = training_workload(config.workload).batch_size
-        self._model = federated(config, batch_size).model()
-        self._resident = ResidentArrays(self._model)
+        self._task = federated(config, training_workload(config.workload).batch_size)
+        self._resident: ResidentArrays | None = None
 
     def do(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Done | None]:
         """Do what each is asked for, from its state; None for who raised, which is logged."""
-        return [self._do(instructions, job) for job in jobs]
+        with Randomness(self._config.seed):  # each draws from a seed of its own
+            return [self._do(instructions, job) for job in jobs]
 
     def close(self) -> None:
         """Nothing was started."""
 
     def _do(self, instructions: Instructions, job: Job) -> Done | None:
-        self._resident.load(instructions.arrays)
         profile = self._fleet[job.client]
         client = LocalClient(self._config, profile, len(self._fleet), job.state)
         try:
+            if self._resident is None or self._task.samples is None:
+                self._resident = ResidentArrays(self._task.first_model())
+            self._resident.load(instructions.arrays)
             if job.assignment is None:
-                return self._evaluate(client, instructions)
-            return self._train(client, instructions, job.assignment, job.offer)
+                return self._evaluate(client, self._resident.model, instructions)
+            return self._train(client, self._resident, instructions, job.assignment, job.offer)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
             if theirs := getattr(error, "traceback", ""):
@@ -117,12 +123,13 @@ class Clients:
     def _train(
         self,
         client: LocalClient,
+        resident: ResidentArrays,
         instructions: Instructions,
         assignment: RoundAssignment,
         offer: RoundOffer | None,
     ) -> Trained:
         report = client.train(
-            self._model,
+            resident.model,
             assignment,
             instructions.server_round,
             instructions.proximal_mu,
@@ -130,10 +137,10 @@ class Clients:
             offer=offer,
         )
         is_whole = report.minibatches and not report.lost
-        return Trained(report, client.state, self._resident.copy() if is_whole else None)
+        return Trained(report, client.state, resident.copy() if is_whole else None)
 
-    def _evaluate(self, client: LocalClient, instructions: Instructions) -> Evaluated:
-        report, metrics = client.evaluate(
-            self._model, instructions.server_round, instructions.clock_s
-        )
+    def _evaluate(
+        self, client: LocalClient, model: nn.Module, instructions: Instructions
+    ) -> Evaluated:
+        report, metrics = client.evaluate(model, instructions.server_round, instructions.clock_s)
         return Evaluated(report, client.state, metrics)

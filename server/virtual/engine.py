@@ -24,6 +24,7 @@ from wattfed.strategies.state import State
 
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
+_ASKED_WHY = 100  # clients
 
 
 class VirtualEngine:
@@ -63,6 +64,12 @@ class VirtualEngine:
                 after_round(server_round, arrays)
         finally:
             trainer.close()
+
+    def why_nobody(self) -> str:
+        """Why the first few clients could not take part in the last round."""
+        few = range(min(len(self._fleet), _ASKED_WHY))
+        declined = sorted({self._pool.offer(client).decline for client in few} - {""})
+        return "; ".join(declined[:3]) or "nobody was selected"
 
     def state(self) -> State:
         """What the clients keep, and what tells their fleet from others."""

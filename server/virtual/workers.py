@@ -99,7 +99,6 @@ class AsItPays:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._left = config.rounds
         self._trains: Trains = Clients(config, load_fleet(config.fleet))
         self._cores = len(os.sched_getaffinity(0))
         if multiprocessing.parent_process() is not None:
@@ -109,8 +108,9 @@ class AsItPays:
         """One result per job, in their order; None for who raised."""
         began_s = time.monotonic()
         results = self._trains.do(instructions, jobs)
-        took_s, self._left = time.monotonic() - began_s, self._left - 1
-        if self._cores > 1 and took_s * self._left > _PAYS_S:
+        took_s = time.monotonic() - began_s
+        left = self._config.rounds - instructions.server_round
+        if self._cores > 1 and took_s * left > _PAYS_S:
             self._trains, self._cores = Workers(self._config, self._cores), 1
         return results
 
