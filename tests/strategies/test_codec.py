@@ -40,6 +40,7 @@ def test_an_offer_arrives_as_it_was_sent(sent):
         report(5, modes=("6c/1510/624/2133",), stopped="energy"),
         report(6, power_limit_w=math.inf),
         report(7, budget_left_j=-3.0),
+        report(9, loss=-0.98),
         report(8, minibatches=0, planned_minibatches=0, time_s=0.0, energy_j=0.0, examples=0),
     ],
 )
@@ -62,6 +63,7 @@ def test_what_is_no_such_record_is_refused(kind):
         (report(1), {"energy_j": -5.0}),
         (report(1), {"peak_power_w": math.inf}),
         (report(1), {"loss": math.inf}),
+        (report(1), {"loss": -math.inf}),
         (report(1), {"minibatches": 1.5}),
         (report(1), {"client": "1"}),
         (report(1), {"decline": 1}),
