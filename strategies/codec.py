@@ -119,7 +119,7 @@ def _wrong(record: Record) -> str:
 
 def _can_be(name: str, value: float) -> bool:
     if name == "loss":
-        return not math.isinf(value)  # of any sign; NaN: it has not trained yet
+        return not math.isinf(value)  # NaN before it has trained; below 0 as the task has it
     if name == "budget_left_j":
         return not math.isnan(value)  # a device that is blind to its budget overdraws it
     return value >= 0 and (name in _UNBOUNDED or math.isfinite(value))

@@ -50,7 +50,7 @@ class Workers:
         self._processes = []
         for _ in range(n):
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(config, there), daemon=True)
+            process = context.Process(target=_work, args=(config, there))
             process.start()
             there.close()
             self._pipes.append(here)

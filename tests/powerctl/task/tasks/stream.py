@@ -13,6 +13,10 @@ class Stream(IterableDataset):
             yield x, x.sum(keepdims=True)
 
 
+def num_examples():
+    return 20
+
+
 def make_model():
     return nn.Linear(3, 1)
 
