@@ -284,9 +284,8 @@ def _resident_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@lru_cache(maxsize=8)
 def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> FederatedTask:
-    """The task of a run, loaded once in a process.
+    """The task of a run, loaded once in a process; what it is called is looked up from the folder.
 
     Parameters
     ----------
@@ -302,6 +301,12 @@ def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> Federa
         If there is no such task, it is not as it should be, or a key of the run's configuration is
         neither one of ours nor asked for by one of its functions.
     """
+    return _of_run(config, batch_size, node, os.getcwd())
+
+
+@lru_cache(maxsize=8)
+def _of_run(config: RunConfig, batch_size: int, node: Settings, folder: str) -> FederatedTask:
+    """A cache in front, which is quick to ask: runs that differ in other keys share a task."""
     alone = RunConfig(
         task=config.task,
         data_dir=config.data_dir,
@@ -311,20 +316,21 @@ def federated(config: RunConfig, batch_size: int, node: Settings = ()) -> Federa
         learning_rate=config.learning_rate,
         timeout_s=config.timeout_s,
     )
-    asked = _loaded(alone)[2] - _OF_CLIENT
-    return _federated(alone, batch_size, tuple((k, value) for k, value in node if k in asked))
+    asked = _loaded(alone, folder)[2] - _OF_CLIENT
+    own = tuple((key, value) for key, value in node if key in asked)
+    return _federated(alone, batch_size, own, folder)
 
 
 @lru_cache(maxsize=8)
-def _federated(config: RunConfig, batch_size: int, node: Settings) -> FederatedTask:
-    task, samples, _ = _loaded(config)
+def _federated(config: RunConfig, batch_size: int, node: Settings, folder: str) -> FederatedTask:
+    task, samples, _ = _loaded(config, folder)
     return FederatedTask(task.with_settings(dict(node)), config, batch_size, samples)
 
 
 @lru_cache(maxsize=8)
-def _loaded(config: RunConfig) -> tuple[Task, OfSamples | None, frozenset[str]]:
+def _loaded(config: RunConfig, folder: str) -> tuple[Task, OfSamples | None, frozenset[str]]:
     """The task of a run, its samples if they are in memory, and the keys that it asks for."""
-    samples = _of_samples(config.task, config.data_dir)
+    samples = _of_samples(config.task, config.data_dir, folder)
     if samples is None:
         task = _own(config)
     else:
@@ -337,7 +343,7 @@ def _loaded(config: RunConfig) -> tuple[Task, OfSamples | None, frozenset[str]]:
 
 
 @lru_cache(maxsize=4)
-def _of_samples(text: str, data_dir: str) -> OfSamples | None:
+def _of_samples(text: str, data_dir: str, folder: str) -> OfSamples | None:
     """A task of ours, or of what is installed, whose samples are read once; None for others."""
     name = parsed("task", text)[0]
     if is_installed(text) or (":" in name and hasattr(load_object(name), "train_samples")):
