@@ -19,7 +19,7 @@ from wattfed.server.recorded import read_config, read_run
 from wattfed.server.results import ResultsFolder
 from wattfed.strategies.code_version import files_hash
 from wattfed.strategies.ledger import Ledger
-from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.run_config import RunConfig, changes_between
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target, judged_by
@@ -97,12 +97,7 @@ def go_on(
 
 def _check_same(folder: ResultsFolder, config: RunConfig) -> None:
     was, now = read_config(folder.path).to_flower(), config.to_flower()
-    changes = [
-        f"{key} was {was[key]}, not {now[key]}"
-        for key in was
-        if was[key] != now[key] and key not in _FREE
-    ]
-    if changes:
+    if changes := changes_between(was, now, _FREE):
         raise InvalidInput(
             f"{folder.path} holds another run: {', '.join(changes)}; give another name or out-dir, "
             "or begin anew without resume"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -228,6 +228,20 @@ def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]
         except (TypeError, ValueError):
             raise InvalidInput(f"{key} must be {wanted.__name__}, got {value!r}") from None
     return values
+
+
+def changes_between(
+    was: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = ()
+) -> list[str]:
+    """What differs between two configurations, in words, but for keys that may change.
+
+    Settings of a task may be in one of them alone.
+    """
+    return [
+        f"{key} was {was.get(key, 'nothing')}, not {now.get(key, 'nothing')}"
+        for key in {**was, **now}
+        if was.get(key) != now.get(key) and key not in free
+    ]
 
 
 def keys() -> list[str]:

@@ -17,7 +17,7 @@ from wattfed.server.comparison.grid import REPLACED, Comparison
 from wattfed.server.history import FederationResult
 from wattfed.server.recorded import is_finished, read_run
 from wattfed.strategies.code_version import code_hash
-from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.run_config import RunConfig, changes_between
 
 
 class ComparisonFolder:
@@ -94,7 +94,7 @@ class ComparisonFolder:
         old, _ = self.asked()
         self._check_code()
         was, now = _settings(old), _settings(new)
-        if changes := [f"{k} was {was[k]}, not {now[k]}" for k in was if was[k] != now[k]]:
+        if changes := changes_between(was, now):
             raise InvalidInput(
                 f"{self.path} holds another comparison: {', '.join(changes)}; give another folder"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -162,7 +163,7 @@ class Comparison:
 
     def commands(self, out: str) -> list[str]:
         """What to type to repeat it: a command for each range of seeds, usually one."""
-        usual, base = RunConfig().to_flower(), self.base.to_flower()
+        usual, base = RunConfig().to_flower(), replace(self.base, settings=()).to_flower()
         options: dict[str, Any] = {
             "strategies": ",".join(self.strategies),
             "power": ",".join(self.powers),
@@ -176,9 +177,10 @@ class Comparison:
         }
         if self.all_rounds:
             options["all-rounds"] = None
+        settings = [("set", f"{key}={json.dumps(value)}") for key, value in self.base.settings]
         words = [
             f"--{key}" if value is None else f"--{key} {shlex.quote(str(value))}"
-            for key, value in (*options.items(), ("out", out))
+            for key, value in (*options.items(), *settings, ("out", out))
         ]
         return [
             " \\\n  ".join(("wattfed compare", *words, f"--seed {seeds[0]} --seeds {len(seeds)}"))

@@ -226,6 +226,7 @@ def test_texts_of_a_list_and_those_that_point_to_code():
 def test_a_text_can_be_taken_to_a_process_in_another_folder(here):
     assert absolute("a/b.py:Mine(of=c.py)") == f"{here}/a/b.py:Mine(of=c.py)"
     assert absolute("my.toml") == f"{here}/my.toml"
+    assert absolute("my_task.py") == f"{here}/my_task.py"
     for same in ("oort(clip=0.9)", "pkg.py_mod:Mine", "pace", f"{here}/my.toml", "a(of=b.py:C)"):
         assert absolute(same) == same
 

@@ -129,3 +129,43 @@ def test_what_cannot_be_compared_is_one_clear_line(call, monkeypatch, tmp_path, 
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+OWN_TASK = """
+import torch
+from torch import nn
+
+def make_model(width):
+    return nn.Linear(2, width)
+
+def load_data(partition_id, batch_size):
+    x = torch.randn(8, 2, generator=torch.Generator().manual_seed(partition_id))
+    return list(zip(x.split(batch_size), (x[:, 0] > 0).long().split(batch_size)))
+
+def train_step(model, batch, optimizer):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    loss.backward()
+    optimizer.step()
+    return loss
+
+def test(net, testloader):
+    return {"loss": sum(float(nn.functional.cross_entropy(net(x), y)) for x, y in testloader)}
+"""
+SMALL = ("--rounds", 1, "--local-epochs", 1, "--per-round", 2, "--workers", 1)
+
+
+@pytest.mark.parametrize("name", ["tasks/mine.py", "tasks.mine"])
+def test_a_task_of_ones_own_is_simulated_and_compared_in_processes(tmp_path, name):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.py").write_text(OWN_TASK)
+    given = ("--task", name, "--set", "width=2", "--fleet", "twenty-jetsons", *SMALL)
+    done = wattfed("simulate", *given, cwd=tmp_path)
+    assert done.returncode == 0 and "round   1  loss " in done.stderr, done.stderr
+    which = ("--strategies", "random", "--power", "slack", "--seeds", 2, "--jobs", 2)
+    done = wattfed("compare", *given, *which, "--target", "loss=0.1", cwd=tmp_path)
+    assert done.returncode == 0 and "until loss 0.1" in done.stdout, done.stderr
+    report = (tmp_path / "runs" / "comparison" / "report.html").read_text()
+    assert "--set width=2" in report
+    done = wattfed("compare", *given[:2], *given[4:], *which, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.strip().endswith("the configuration nothing")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from powerctl.task.randomness import Randomness, seed_loader
 
@@ -66,3 +67,38 @@ def test_a_loader_with_a_generator_of_its_own_forgets_how_often_it_was_used():
         seed_loader(loader, 4)
         orders.append(torch.cat(list(loader)).tolist())
     assert orders[0] == orders[1] != sorted(orders[0])
+
+
+class Augmented(Dataset):
+    def __init__(self):
+        self.rng = np.random.default_rng()
+        self.old, self.plain = np.random.RandomState(), random.Random()
+        self.transform = SimpleNamespace(generator=torch.Generator())
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        drawn = torch.rand((), generator=self.transform.generator)
+        return self.rng.normal(), self.old.normal(), self.plain.random(), float(drawn)
+
+
+def test_generators_of_a_data_set_are_seeded_wherever_it_is_wrapped():
+    loader = DataLoader(ConcatDataset([Subset(Augmented(), [0, 1]), Augmented()]), 2)
+
+    def drawn(seed):
+        seed_loader(loader, seed)
+        return torch.cat([torch.stack(batch) for batch in loader])
+
+    assert torch.equal(drawn(3), drawn(3)) and not torch.equal(drawn(3), drawn(4))
+
+
+def test_without_restoring_a_piece_of_work_is_seeded_all_the_same():
+    with Randomness(5):
+        expected = draw()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    others = draw()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with Randomness(0), Randomness(5, restores=False):
+        assert draw() == expected
+    assert draw() == others

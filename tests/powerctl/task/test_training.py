@@ -394,3 +394,41 @@ def test_clients_with_one_sample_or_none_are_told_apart_without_an_error(fixture
     assert (num_examples(task, none), minibatches_of(load_data(task, none).train)) == (0, 0)
     assert label_counts(task, GIVEN | {"partition_id": 1}).tolist() == [0, 0, 1]
     assert isinstance(one, Training)
+
+
+def test_a_step_that_never_ends_is_given_up_and_others_train_as_without_a_limit(written, trained):
+    text = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+
+    def load_data(batch_size):
+        return [torch.ones(batch_size, 2)] * 3
+
+    def train_step(model, batch, optimizer, turns=0):
+        while turns and len(SEEN) == turns:
+            pass
+        SEEN.append(batch)
+        optimizer.zero_grad()
+        loss = model(batch).pow(2).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def test(net, loader):
+        return 0.0
+
+    SEEN = []
+    """
+    name = written(text)
+    free, unlimited = trained(load_task(name), 5)
+    bound, limited = trained(load_task(name), 5, limit_s=60)
+    assert run(limited, 5).losses == run(unlimited, 5).losses
+    assert torch.equal(bound.weight, free.weight)
+    _, stuck = trained(load_task(name, {"turns": 12}), 5, limit_s=0.3)
+    with pytest.raises(TaskFailed, match=r"train_step did not ask for its next minibatch within 0"):
+        run(stuck, 5)
+    assert len(stuck.losses) == 2
