@@ -15,8 +15,7 @@ from tests.strategies.offers_of import offer, report
 from tests.tasks import evaluate, training_on
 from wattfed.client.app import app as client_app
 from wattfed.client.model_arrays import arrays_of, load_arrays
-from wattfed.client.tasks import noop
-from wattfed.client.tasks.federated import _federated, federated
+from wattfed.client.tasks import federated, noop
 from wattfed.client.tasks.sampled import Samples
 from wattfed.server.federation import run_federation, run_rounds
 from wattfed.server.run_identity import join_run
@@ -82,7 +81,12 @@ class Half(AnyTask):
 
 
 def forget_tasks():
-    for cache in (federated, _federated):
+    for cache in (
+        federated._of_run,
+        federated._federated,
+        federated._loaded,
+        federated._of_samples,
+    ):
         cache.cache_clear()
 
 
