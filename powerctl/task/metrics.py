@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -89,8 +88,3 @@ def number_of(value: Any) -> float | None:
         return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError):
         return None
-
-
-def not_finite(metrics: Mapping[str, float]) -> list[str]:
-    """The names of the metrics that are not finite, which a person should be told of."""
-    return [key for key, value in metrics.items() if not math.isfinite(value)]
