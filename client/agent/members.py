@@ -108,7 +108,7 @@ class Member:
         device: TurnDevice,
         content: RecordDict,
         progress: Progress,
-        interrupted: Callable[[RoundReport], RoundReport],
+        beside: Callable[[RoundReport], RoundReport],
     ) -> RecordDict:
         """Train as the server's message says; the content of the reply.
 
@@ -120,7 +120,7 @@ class Member:
             Of the message.
         progress : callable
             As for `LocalClient.train`.
-        interrupted : callable
+        beside : callable
             Adds to the report what the agent knows of the round.
         """
         told, assignment = Told.of(content), assignment_of(content)
@@ -135,7 +135,7 @@ class Member:
                 told.clock_s,
                 self.offer(told),
             )
-            return trained(interrupted(report), record_of(self._model))
+            return trained(beside(report), record_of(self._model))
 
     def evaluate(self, device: TurnDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""

@@ -6,7 +6,6 @@ import ctypes
 import random
 import sys
 from functools import cache
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -47,12 +46,7 @@ class Randomness:
             _set(self._own)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._restores:
             self._own = _state()
             _set(self._others)

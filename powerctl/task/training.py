@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import repeat
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -69,12 +68,7 @@ class _Driven:
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property

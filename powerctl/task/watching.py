@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -43,12 +42,7 @@ class Watch:
         torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign, assignment]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         torch.autograd.backward = self._backward
         torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
 
@@ -104,12 +98,7 @@ class SingleSamples:
             self._handles.append(layer.register_forward_hook(self._after))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         while self._handles:
             self._handles.pop().remove()
 
@@ -148,12 +137,7 @@ class Proximal:
         self._handle = register_optimizer_step_pre_hook(self._before_step)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._handle.remove()
 
     def is_evaded(self) -> bool:
