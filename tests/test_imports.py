@@ -29,6 +29,7 @@ CLIENT_MODULES = {
 }
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
+    "powerctl/accelerator.py",
     "powerctl/characterization/real.py",
     "powerctl/characterization/steps.py",
     "powerctl/characterization/tasks.py",

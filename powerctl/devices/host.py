@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 
+from powerctl.accelerator import synchronise
 from powerctl.boards import Board
 from powerctl.bottleneck import Hardware, Signature, idle_power_w, minibatch_cost
-from powerctl.cuda import synchronise
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
 from powerctl.pagoda.meters import Meter, NoMeter

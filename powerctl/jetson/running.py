@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from powerctl.accelerator import synchronise
 from powerctl.boards import Board
-from powerctl.cuda import synchronise
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput
 from powerctl.jetson.energy import EnergyIntegral, Sampler

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from powerctl.accelerator import Accelerator
 from powerctl.errors import TaskFailed
 from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, minibatches_of
@@ -46,11 +47,6 @@ def make_model(task: Task, given: Mapping[str, Any]) -> nn.Module:
             "torch.nn.Module"
         )
     return model
-
-
-def usual_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 class _Driven:
@@ -170,7 +166,13 @@ class Training(_Driven):
         self._model = model
         self._watch = Watch()
         self._pull = Proximal(model, proximal_mu) if proximal_mu else None
-        given = {"device": usual_device(), "epochs": 1, **given, "seed": seed, "model": model}
+        given = {
+            "device": Accelerator.of().device,
+            "epochs": 1,
+            **given,
+            "seed": seed,
+            "model": model,
+        }
         work: _Loop | _Steps
         if task.has("train"):
             length = minibatches_of(loaders.train)
@@ -263,7 +265,7 @@ class Evaluation(_Driven):
     ) -> None:
         self.metrics: dict[str, float] = {}
         self._task = task
-        given = {"device": usual_device(), **given, "seed": seed, "model": model}
+        given = {"device": Accelerator.of().device, **given, "seed": seed, "model": model}
         seed_loader(loader, seed)
         work = _Loop(task, "test", loader, given, limit_s)
         super().__init__(work, [Randomness(seed, restores=is_shared)], is_shared=is_shared)

@@ -1,0 +1,105 @@
+"""Where models live: on this machine's GPU where torch can use one, else on its CPU."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from powerctl.errors import DeviceUnavailable, InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    Model = TypeVar("Model", bound=nn.Module)
+
+AUTO, CPU = "auto", "cpu"
+_WRITTEN = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What computes: a name of torch's, ``"cpu"`` or ``"cuda:0"``.
+
+    Tests also name ``"meta"``, on which a tensor that was left elsewhere fails.
+    """
+
+    name: str = CPU
+
+    @classmethod
+    def of(cls, text: str = AUTO) -> Accelerator:
+        """The one that a text names: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+        Raises
+        ------
+        InvalidInput
+            If it names none.
+        DeviceUnavailable
+            If torch cannot use the GPU that it names.
+        """
+        import torch
+
+        if not _WRITTEN.fullmatch(text):
+            raise InvalidInput(f"accelerator {text!r}: expected auto, cpu, cuda or cuda:N")
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if text == CPU or (text == AUTO and not found):
+            return cls(CPU)
+        number = int(text.partition(":")[2] or 0)
+        if number < found:
+            return cls(f"cuda:{number}")
+        if found:
+            raise DeviceUnavailable(f"accelerator {text}: this machine has {found}, cuda:0 onwards")
+        raise DeviceUnavailable(
+            f"accelerator {text}: torch finds no GPU; use cpu, or see `powerctl doctor` for the "
+            "torch that belongs to this machine"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """As torch has it."""
+        import torch
+
+        return torch.device(self.name)
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is a GPU."""
+        return self.name.startswith("cuda")
+
+    def place(self, model: Model) -> Model:
+        """The model, moved here with all its parameters and buffers."""
+        return model.to(self.device)
+
+    def move(self, data: Any) -> Any:
+        """The data with all tensors in it moved here, in tuples, lists and mappings too.
+
+        To a GPU they are copied from pinned memory, and not waited for: what is launched on the
+        GPU afterwards runs after them.
+        """
+        import torch
+
+        if isinstance(data, torch.Tensor):
+            if self.is_gpu and data.device.type == CPU:
+                return data.pin_memory().to(self.device, non_blocking=True)
+            return data.to(self.device)
+        if isinstance(data, Mapping):
+            return {key: self.move(value) for key, value in data.items()}
+        if isinstance(data, tuple) and hasattr(data, "_fields"):
+            return type(data)(*map(self.move, data))
+        if isinstance(data, (list, tuple)):
+            return type(data)(map(self.move, data))
+        return data
+
+
+def synchronise() -> None:
+    """Wait for what this process has launched on a GPU, if it uses one.
+
+    It is launched and not waited for, and ends after the step that did so; whoever closes a window
+    of time or of energy calls this before.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
