@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from powerctl.errors import PowerctlError, TaskFailed
+from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
+from powerctl.quantities import number, parse
+
+
+class Quantity(click.ParamType):
+    """The type of an option that takes a quantity, such as ``50ms``; see `quantities.parse`.
+
+    Parameters
+    ----------
+    kind : str
+        As of `parse`.
+    least, most : float
+        The option hands over nothing below and above.
+    """
+
+    def __init__(self, kind: str, least: float = 0.0, most: float = math.inf) -> None:
+        self.name = kind
+        self._least, self._most = least, most
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The quantity in s, W, J, 1/s or as a share; a default may be one already."""
+        what = param.opts[0] if param else self.name
+        found = parse(value, self.name, what) if isinstance(value, str) else float(value)
+        if not self._least <= found <= self._most:
+            raise InvalidInput(
+                f"{what} {value}: from {self._least:g} to {self._most:g} {self.name}"
+            )
+        return found
+
+
+_LEAST_ROOM = 16  # characters in which a last column is wrapped beside the others, not below,
+_BELOW = 4  # where it begins so far in
 
 
 def run(command: click.Command) -> None:
@@ -33,28 +68,57 @@ def print_json(content: Any) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print aligned columns: text to the left, numbers to the right with three digits."""
-    for line in table_lines(header, rows):
+    """Print aligned columns: text to the left, numbers to the right with four digits.
+
+    On a terminal that is too narrow, headers and the last column take several lines.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table_lines(header, rows, width):
         click.echo(line)
 
 
-def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """The lines that `print_table` prints."""
+def table_lines(
+    header: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None
+) -> list[str]:
+    """The lines that `print_table` prints on a terminal of a width; None bounds nothing."""
     cells = [[cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     is_text = [bool(rows) and isinstance(rows[0][i], str) for i in range(len(header))]
-    lines = []
-    for line in (list(header), *cells):
-        parts = [
+    lines = _aligned([list(header), *cells], is_text)
+    if width is None or not rows or max(map(len, lines)) <= width:
+        return lines
+    wrapped = [
+        textwrap.wrap(text, max(len(row[i]) for row in cells) or 1, break_long_words=False)
+        for i, text in enumerate(header[:-1])
+    ]
+    height = max(map(len, wrapped))
+    heads = zip(*([""] * (height - len(lines)) + lines for lines in wrapped), strict=True)
+    lines = _aligned([*heads, *(row[:-1] for row in cells)], is_text)
+    last = [*[""] * (height - 1), header[-1], *(row[-1] for row in cells)]
+    beside = max(map(len, lines)) + 2
+    found = []
+    for line, text in zip(lines, last, strict=True):
+        room = width - beside
+        below = len(text) > room and room < _LEAST_ROOM
+        margin = _BELOW if below else beside
+        parts = ["", *textwrap.wrap(text, width - margin)] if below else textwrap.wrap(text, room)
+        first, *rest = parts or [""]
+        found += [line.ljust(margin) + first, *(" " * margin + part for part in rest)]
+    return [line.rstrip() for line in found]
+
+
+def _aligned(lines: Sequence[Sequence[str]], is_text: Sequence[bool]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
             text.ljust(width) if left else text.rjust(width)
-            for text, width, left in zip(line, widths, is_text, strict=True)
-        ]
-        lines.append("  ".join(parts).rstrip())
-    return lines
+            for text, width, left in zip(line, widths, is_text, strict=False)
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def cell(value: object) -> str:
     """A value as tables show it; a number that is not known is a dash."""
     if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4g}"
+        return "-" if math.isnan(value) else number(value, 4)
     return str(value)

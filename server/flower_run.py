@@ -175,7 +175,7 @@ def _reason(log: str) -> str:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=console.Quantity("seconds"),
     help="Seconds that the run may take; by default no limit.",
 )
 def cli(

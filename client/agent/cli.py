@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl import console
-from powerctl.commands.quantities import parse_duration, parse_minibatch_time
 
 if TYPE_CHECKING:
     from wattfed.client.agent.own_tasks import OwnTasks
@@ -33,13 +31,6 @@ Examples:
   wattfed-agent task add my_task.py
 """
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
-
-
-def _quantity(parse: Callable[[str, str], float]) -> Callable[..., float | None]:
-    def callback(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-        return None if text is None else parse(text, option.opts[0])
-
-    return callback
 
 
 @click.group("wattfed-agent", epilog=_EXAMPLES, context_settings=_SETTINGS)
@@ -67,23 +58,31 @@ def cli() -> None:
 @click.option(
     "--latency",
     "latency_s",
-    callback=_quantity(parse_minibatch_time),
-    metavar="TIME",
+    type=console.Quantity("time"),
     help="Budget of a request, for models that say none. [100ms]",
 )
 @click.option("--batch", "batch_size", type=click.IntRange(1), help="Planned batch. [1]")
-@click.option("--power", "power_w", type=float, help="Plan mode and batch within so many watts.")
+@click.option(
+    "--power",
+    "power_w",
+    type=console.Quantity("power"),
+    help="Plan mode and batch within so many watts: 30, 30W.",
+)
 @click.option("--training", help="Plan for most training of this workload beside. [least latency]")
 @click.option("--metrics-port", "metrics", metavar="[HOST:]PORT", help="Prometheus metrics.")
 @click.option("--state-dir", help="What outlives the agent. [~/.local/state/wattfed-agent]")
 @click.option(
     "--lease",
     "lease_s",
-    callback=_quantity(parse_duration),
-    metavar="TIME",
+    type=console.Quantity("duration"),
     help="Longest turn of another process that asks for no other. [2s]",
 )
-@click.option("--rate-limit", "rate_hz", type=float, help="Requests a second of one client.")
+@click.option(
+    "--rate-limit",
+    "rate_hz",
+    type=console.Quantity("rate"),
+    help="Requests of one client: 30, 30/s, 90/min.",
+)
 @click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""
@@ -169,7 +168,7 @@ def _ms(seconds: float) -> str:
 
 @cli.command()
 @_reaching
-@click.option("--every", default="1s", callback=_quantity(parse_duration), help="Period. [1s]")
+@click.option("--every", type=console.Quantity("duration"), default="1s", help="Period. [1s]")
 @click.option("--frames", type=click.IntRange(0), default=0, help="End after so many.")
 def top(every: float, frames: int, **where: str) -> None:
     """A live view of an agent."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from powerctl.commands.quantities import parse_minibatch_time
 from powerctl.errors import InvalidInput
+from powerctl.quantities import parse
 from powerctl.toml_files import read_toml
 
 _LONGEST_SOCKET = 102  # bytes of the path of a Unix socket, less the five of ".gate"
@@ -209,7 +209,7 @@ def parse_model(text: str, defaults: ModelFile) -> ModelFile:
     texts = {key: given[key] for key in ("task", "inputs", "workload") if key in given}
     file = replace(defaults, name=name, path=path, **texts)
     if "latency" in given:
-        file = replace(file, latency_s=parse_minibatch_time(given["latency"], "latency"))
+        file = replace(file, latency_s=parse(given["latency"], "time", f"model {name}: latency"))
     try:
         return replace(
             file,

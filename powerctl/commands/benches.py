@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl.commands.options import Command
-from powerctl.commands.quantities import parse_sizes
 from powerctl.commands.steps import settings_option
+from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
     from powerctl.characterization.bench import Bench

@@ -13,7 +13,6 @@ from powerctl import console
 from powerctl.commands.benches import BenchOptions, with_bench
 from powerctl.commands.containers import run_both
 from powerctl.commands.options import json_option
-from powerctl.commands.quantities import parse_duration
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.commands.study_display import (
     comparison_content,
@@ -54,7 +53,14 @@ Run the same command again to go on with a study that was stopped, or to add lev
 @click.command("characterize", epilog=_EXAMPLES)
 @with_bench
 @with_varying
-@click.option("--budget", help="Time of this run on the device's clock: 90s, 20m, 1h30m.")
+@click.option(
+    "--budget",
+    "budget_s",
+    type=console.Quantity("duration"),
+    default=math.inf,
+    show_default="none",
+    help="Time of this run on the device's clock: 90s, 20m, 1h30m.",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and how long.")
 @click.option(
     "--compare",
@@ -73,7 +79,7 @@ Run the same command again to go on with a study that was stopped, or to add lev
 def characterize(
     options: BenchOptions,
     varying: Varying,
-    budget: str | None,
+    budget_s: float,
     only_plan: bool,
     compare: tuple[Path, Path] | None,
     compare_container: str | None,
@@ -99,7 +105,6 @@ def characterize(
     from powerctl.characterization.running import expected, run_study
     from powerctl.characterization.study_log import StudyLog, identity_of, study_path
 
-    budget_s = math.inf if budget is None else parse_duration(budget, "--budget")
     path = study_path(folder)
 
     def to_go_on() -> str:

@@ -8,7 +8,6 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_costs
-from powerctl.commands.quantities import parse_fraction, parse_minibatch_time
 from powerctl.commands.steps import TaskOptions, with_task
 
 if TYPE_CHECKING:
@@ -34,12 +33,27 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @with_costs
-@click.option("--power-limit", "--power", "power_w", type=float, help="Watts at most.")
-@click.option("--deadline", help="Time of a minibatch at most: 80ms, 0.08.")
-@click.option("--slowdown", help="Time at most so much above the fastest mode's: 5%.")
+@click.option(
+    "--power-limit", "--power", "power_w", type=console.Quantity("power"), help="At most: 30, 30W."
+)
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=console.Quantity("time"),
+    help="Time of a minibatch at most: 80ms, 1.5s.",
+)
+@click.option(
+    "--slowdown",
+    type=console.Quantity("share"),
+    help="Time at most so much above the fastest mode's: 5%.",
+)
 @click.option("--energy-min", is_flag=True, help="Least energy; implied by the two above.")
 @click.option(
-    "--confidence", default="90%", show_default=True, help="Of keeping a limit; 50%: no margin."
+    "--confidence",
+    type=console.Quantity("share"),
+    default="90%",
+    show_default=True,
+    help="Of keeping a limit; 50%: no margin.",
 )
 @click.option("--verify", is_flag=True, help="Measure the choice on --device.")
 @click.option("--device", help="To verify on: twin:BOARD or table:FILE.csv.")
@@ -56,10 +70,10 @@ Examples:
 def choose(
     costs: Costs,
     power_w: float | None,
-    deadline: str | None,
-    slowdown: str | None,
+    deadline_s: float | None,
+    slowdown: float | None,
     energy_min: bool,
-    confidence: str,
+    confidence: float,
     verify: bool,
     device: str | None,
     task: TaskOptions | None,
@@ -73,14 +87,14 @@ def choose(
     """
     from powerctl.commands.question import Question
 
-    if power_w is None and deadline is None and slowdown is None and not energy_min:
+    if power_w is None and deadline_s is None and slowdown is None and not energy_min:
         raise click.UsageError("give --power-limit, --deadline, --slowdown or --energy-min")
     question = Question(
-        least_energy=energy_min or deadline is not None or slowdown is not None,
+        least_energy=energy_min or deadline_s is not None or slowdown is not None,
         power_limit_w=power_w,
-        deadline_s=None if deadline is None else parse_minibatch_time(deadline, "--deadline"),
-        slowdown=None if slowdown is None else parse_fraction(slowdown, "--slowdown"),
-        confidence=parse_fraction(confidence, "--confidence"),
+        deadline_s=deadline_s,
+        slowdown=slowdown,
+        confidence=confidence,
     )
     if not verify:
         _tell(costs, question, question.answer(costs.values), as_json)

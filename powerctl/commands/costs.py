@@ -25,6 +25,7 @@ from powerctl.plugins import blamed
 from powerctl.powertrain.catalogue import PREDICTORS, Predictor, is_predictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.quantities import time_unit
 from powerctl.workload import Workload, load_workload
 
 Predict = Callable[[Sequence[Measurement]], Prediction]
@@ -250,11 +251,12 @@ def _job(name: str, batch: int | None) -> Workload:
 
 def print_entries(entries: Sequence[dict[str, Any]], labels: Sequence[str] = ()) -> None:
     """Print modes as a table; without the columns of ± where all is measured."""
-    header = ["mode", "time (ms)", "± %", "power (W)", "± %", "energy (J)", "± %"]
+    unit, per_s = time_unit(entry["time_s"] for entry in entries)
+    header = ["mode", f"time ({unit})", "± %", "power (W)", "± %", "energy (J)", "± %"]
     rows: list[list[object]] = []
     for e in entries:
         spreads = (e["time_std"], e["power_std"], math.hypot(e["time_std"], e["power_std"]))
-        values = (1e3 * e["time_s"], e["power_w"], e["energy_j"])
+        values = (per_s * e["time_s"], e["power_w"], e["energy_j"])
         pairs = ((v, round(100 * s, 1)) for v, s in zip(values, spreads, strict=True))
         rows.append([e["mode"], *chain(*pairs)])
     if not any(entry["time_std"] for entry in entries):

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from powerctl.commands.doctor import root_option
+from powerctl.console import Quantity
 
 _EXAMPLES = """\b
 Examples:
@@ -38,7 +39,7 @@ Examples:
 @click.option(
     "--hold",
     "hold_s",
-    type=click.FloatRange(0.1, 3600),
+    type=Quantity("seconds", least=0.1, most=3600),
     default=15.0,
     show_default=True,
     help="Seconds of silence after which a holder is taken for dead.",

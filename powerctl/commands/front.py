@@ -47,7 +47,12 @@ def pareto(costs: Costs, cost: str, points: int, png: str | None, as_json: bool)
 @click.command()
 @with_costs
 @click.option("--cost", type=click.Choice(["energy", "power"]), default="power", show_default=True)
-@click.option("--power-limit", "limit_w", type=float, help="Draw this limit, and the choice.")
+@click.option(
+    "--power-limit",
+    "limit_w",
+    type=console.Quantity("power"),
+    help="Draw this limit, and the choice.",
+)
 @click.option("--out", default="front.png", show_default=True, help="The PNG to write.")
 def plot(costs: Costs, cost: str, limit_w: float | None, out: str) -> None:
     """Draw the front, and what was measured.

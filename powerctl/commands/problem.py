@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl.commands.options import Command
-from powerctl.commands.quantities import parse_minibatch_time, parse_sizes
+from powerctl.console import Quantity
+from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
     from powerctl.fulcrum.problems import Problem
@@ -30,11 +31,11 @@ class AskedProblem:
     background: str | None
     power_w: float
     rate_hz: float | None
-    latency: str | None
+    latency_s: float | None
     batch: str | None
     background_batch: str | None
-    background_latency: str | None
-    energy_j: float | None
+    background_latency_s: float | None
+    energy_j: float
     objective: str | None
     guard: bool
 
@@ -49,15 +50,15 @@ class AskedProblem:
             raise click.UsageError("give --train, --infer or both: what runs")
         if self.background and not (self.infer and not self.train):
             raise click.UsageError("--background goes with --infer, and without --train")
-        if self.infer and (self.rate_hz is None or self.latency is None):
+        if self.infer and (self.rate_hz is None or self.latency_s is None):
             raise click.UsageError("--infer needs --rate and --latency: what it has to serve")
         for flag, given, needed in (
             ("--rate", self.rate_hz, self.infer),
-            ("--latency", self.latency, self.infer),
+            ("--latency", self.latency_s, self.infer),
             ("--batch", self.batch, self.infer),
             ("--objective", self.objective, self.train and self.infer),
             ("--background-batch", self.background_batch, self.background),
-            ("--background-latency", self.background_latency, self.background),
+            ("--background-latency", self.background_latency_s, self.background),
         ):
             if given is not None and not needed:
                 raise click.UsageError(f"{flag} means nothing here: {_NEEDS[flag]}")
@@ -72,25 +73,22 @@ class AskedProblem:
         """
         from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone, TwoInferences
 
-        energy_j = math.inf if self.energy_j is None else self.energy_j
-        if self.rate_hz is None or self.latency is None:
-            return TrainAlone(self.power_w, energy_limit_j=energy_j)
-        latency_s = parse_minibatch_time(self.latency, "--latency")
+        if self.rate_hz is None or self.latency_s is None:
+            return TrainAlone(self.power_w, energy_limit_j=self.energy_j)
         infer = sizes("infer", _sizes(self.batch, "--batch"))
-        served = (self.power_w, self.rate_hz, latency_s, infer)
+        served = (self.power_w, self.rate_hz, self.latency_s, infer)
         if self.background:
-            slow = self.background_latency
             return TwoInferences(
                 *served,
                 sizes("background", _sizes(self.background_batch, "--background-batch")),
-                parse_minibatch_time(slow, "--background-latency") if slow else math.inf,
+                self.background_latency_s or math.inf,
                 guard=self.guard,
-                energy_limit_j=energy_j,
+                energy_limit_j=self.energy_j,
             )
         if not self.train:
-            return InferAlone(*served, energy_limit_j=energy_j)
+            return InferAlone(*served, energy_limit_j=self.energy_j)
         return Concurrent(
-            *served, self.objective or "rate", guard=self.guard, energy_limit_j=energy_j
+            *served, self.objective or "rate", guard=self.guard, energy_limit_j=self.energy_j
         )
 
 
@@ -115,23 +113,37 @@ def with_problem(command: Command) -> Command:
     @click.option("--infer", help="What serves requests: a workload, or its table.")
     @click.option("--background", help="An inference that can wait, beside --infer.")
     @click.option(
-        "--power-limit", "--power", "power_w", type=float, required=True, help="Watts at most."
+        "--power-limit",
+        "--power",
+        "power_w",
+        type=Quantity("power"),
+        required=True,
+        help="At most: 30, 30W.",
     )
-    @click.option("--rate", "rate_hz", type=float, help="Requests a second.")
-    @click.option("--latency", help="Of a request at most: 100ms, 0.1.")
+    @click.option("--rate", "rate_hz", type=Quantity("rate"), help="Requests a second: 60, 90/min.")
+    @click.option(
+        "--latency", "latency_s", type=Quantity("time"), help="Of a request at most: 100ms."
+    )
     @click.option(
         "--batch",
         show_default="of the table, or 1,4,16,32,64",
         help="Batch sizes of --infer to choose from.",
     )
     @click.option("--background-batch", show_default="as --batch", help="Those of --background.")
-    @click.option("--background-latency", help="Of a batch of --background at most: 500ms.")
+    @click.option(
+        "--background-latency",
+        "background_latency_s",
+        type=Quantity("time"),
+        help="Of a batch of --background at most: 500ms.",
+    )
     @click.option(
         "--energy-limit",
         "--energy",
         "energy_j",
-        type=float,
-        help="Joules at most: of a minibatch or batch alone, of a cycle for two.",
+        type=Quantity("energy"),
+        default=math.inf,
+        show_default="none",
+        help="At most: 3, 3J, 2kJ; of a minibatch or batch alone, of a cycle for two.",
     )
     @click.option(
         "--objective",

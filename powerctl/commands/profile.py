@@ -14,16 +14,11 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option
-from powerctl.commands.quantities import (
-    parse_duration,
-    parse_fraction,
-    parse_sizes,
-    spoken_duration,
-)
 from powerctl.commands.sampling import Sampling, with_sampling
 from powerctl.commands.steps import TaskOptions, with_task
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
+from powerctl.quantities import parse_sizes, spoken
 
 if TYPE_CHECKING:
     from powerctl.device import Device
@@ -64,7 +59,14 @@ Run the same command again to go on with a run that was stopped.
 @with_sampling
 @click.option("--out", type=click.Path(dir_okay=False), required=True, help="The log, JSON lines.")
 @click.option("--csv", type=click.Path(dir_okay=False), help="Write the table as CSV too.")
-@click.option("--budget", help="Time of this run on the device's clock: 90s, 20m, 1h30m.")
+@click.option(
+    "--budget",
+    "budget_s",
+    type=console.Quantity("duration"),
+    default=math.inf,
+    show_default="none",
+    help="Time of this run on the device's clock: 90s, 20m, 1h30m.",
+)
 @click.option(
     "--min-minibatches",
     type=click.IntRange(2),
@@ -72,8 +74,20 @@ Run the same command again to go on with a run that was stopped.
     show_default=True,
     help="A mode at least.",
 )
-@click.option("--time-error", default="2%", show_default=True, help="95 % interval of the time.")
-@click.option("--power-error", default="1%", show_default=True, help="95 % interval of the power.")
+@click.option(
+    "--time-error",
+    type=console.Quantity("share"),
+    default="2%",
+    show_default=True,
+    help="95 % interval of the time.",
+)
+@click.option(
+    "--power-error",
+    type=console.Quantity("share"),
+    default="1%",
+    show_default=True,
+    help="95 % interval of the power.",
+)
 @click.option(
     "--total",
     type=click.Choice(["module", "jtop", "jtop-service"]),
@@ -91,10 +105,10 @@ def profile_command(
     sampling: Sampling,
     out: str,
     csv: str | None,
-    budget: str | None,
+    budget_s: float,
     min_minibatches: int,
-    time_error: str,
-    power_error: str,
+    time_error: float,
+    power_error: float,
     total: str,
     task: TaskOptions | None,
     as_json: bool,
@@ -110,11 +124,8 @@ def profile_command(
     from powerctl.workload import load_workload
 
     procedure = Procedure(
-        min_minibatches=min_minibatches,
-        time_error=parse_fraction(time_error, "--time-error"),
-        power_error=parse_fraction(power_error, "--power-error"),
+        min_minibatches=min_minibatches, time_error=time_error, power_error=power_error
     )
-    budget_s = math.inf if budget is None else parse_duration(budget, "--budget")
     job = load_workload(workload)
     sizes = (job.batch_size,) if batch is None else parse_sizes(batch, "--batch")
     for path in filter(None, (out, csv)):  # before the profile, not after an hour of it
@@ -214,7 +225,7 @@ def _display(device: Device) -> Iterator[Callable[[Progress], None]]:
 def _left(now: Progress, clock: str) -> str:
     if now.mode is None or math.isnan(now.seconds_left):
         return ""
-    return f"{spoken_duration(min(now.seconds_left, now.budget_left_s))} of {clock} left"
+    return f"{spoken(min(now.seconds_left, now.budget_left_s), 's')} of {clock} left"
 
 
 def _is_virtual(device: Device) -> bool:
@@ -240,7 +251,7 @@ def _print_summary(result: dict[str, Any]) -> None:
     clock = "virtual time" if result["virtual"] else "device time"
     columns = ("modes", "measurements", "minibatches", clock, "not precise", "left out")
     row: list[object] = [result[name] for name in ("modes", "measurements", "minibatches")]
-    row += [spoken_duration(result["device_time_s"]), result["not_precise"], result["left_out"]]
+    row += [spoken(result["device_time_s"], "s"), result["not_precise"], result["left_out"]]
     console.print_table(columns, [row])
     saved = f"{result['log']} (log)" + (f", {result['csv']} (table)" if result["csv"] else "")
     click.echo(f"{result['workload']} on {result['device']}, saved in {saved}")

@@ -11,6 +11,7 @@ import numpy as np
 from powerctl.errors import Infeasible, InvalidInput
 from powerctl.modes import BoolArray, FloatArray
 from powerctl.powertrain.prediction import Prediction
+from powerctl.quantities import spoken
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,34 @@ class Limit:
         return self.bound <= self.most
 
     def entry(self, row: int) -> dict[str, Any]:
-        """What a mode needs of the limit, for JSON."""
+        """What a mode needs of the limit, for JSON: times in ms."""
+        unit, scale = ("ms", 1e3) if self.unit == "s" else (self.unit, 1.0)
         return {
             "limit": self.name,
-            "unit": self.unit,
-            "most": self.most,
-            "expected": float(self.value[row]),
-            "bound": float(self.bound[row]),
+            "unit": unit,
+            "most": scale * self.most,
+            "expected": scale * float(self.value[row]),
+            "bound": scale * float(self.bound[row]),
             "confidence": self.confidence,
         }
 
+    def shown(self, value: float) -> str:
+        """A value in the limit's unit."""
+        return spoken(value, self.unit, 4)
+
     def spoken(self, row: int) -> str:
         """What a mode needs, how sure that is, and by what margin it keeps the limit."""
-        needs = f"{self.value[row]:.4g} {self.unit}"
+        needs = self.shown(self.value[row])
         if self.std[row] > 0:
             needs = f"predicted {needs} ± {100 * self.std[row]:.1f} %"
             if self.confidence > 0.5:
                 sure = f"{100 * self.confidence:.4g} % confidence"
-                needs += f", {self.bound[row]:.4g} {self.unit} at {sure}"
+                needs += f", {self.shown(self.bound[row])} at {sure}"
         margin = self.most - float(self.bound[row])
         side = "below" if margin >= 0 else "above"
         return (
-            f"{self.name} {self.most:.4g} {self.unit}: {needs}: "
-            f"{abs(margin):.2g} {self.unit} {side} the limit"
+            f"{self.name} {self.shown(self.most)}: {needs}: "
+            f"{spoken(abs(margin), self.unit, 2)} {side} the limit"
         )
 
 
@@ -102,8 +108,8 @@ class Question:
             watts = (costs.power_w, costs.power_std)
             found.append(Limit("power limit", "W", self.power_limit_w, *watts, self.confidence))
         if self.deadline_s is not None:
-            ms = (1e3 * costs.time_s, costs.time_std)
-            found.append(Limit("deadline", "ms", 1e3 * self.deadline_s, *ms, self.confidence))
+            times = (costs.time_s, costs.time_std)
+            found.append(Limit("deadline", "s", self.deadline_s, *times, self.confidence))
         if self.slowdown is not None:
             kept = np.logical_and.reduce([limit.kept for limit in found])
             slower = 100 * (costs.time_s / costs.time_s.min(where=kept, initial=np.inf) - 1)
@@ -126,10 +132,10 @@ class Question:
             if not len(allowed):
                 sure = f" at {100 * limit.confidence:.4g} % confidence" if limit.std.any() else ""
                 raise Infeasible(
-                    f"no mode{within} keeps the {limit.name} of {limit.most:g} {limit.unit}{sure}; "
-                    f"the least there is: {nearest:.3g} {limit.unit}"
+                    f"no mode{within} keeps the {limit.name} of {limit.shown(limit.most)}{sure}; "
+                    f"the least there is: {limit.shown(nearest)}"
                 )
-            within += f" within {limit.most:g} {limit.unit}"
+            within += f" within {limit.shown(limit.most)}"
         time_s, energy_j, power_w = (
             column[allowed] for column in (costs.time_s, costs.energy_j, costs.power_w)
         )

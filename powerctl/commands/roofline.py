@@ -11,8 +11,8 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, load_counted, with_board
-from powerctl.commands.quantities import parse_sizes
 from powerctl.errors import InvalidInput
+from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -54,7 +54,7 @@ def roofline() -> None:
 @click.option("--tf32", is_flag=True, help="Let tensor cores round float32 products.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=console.Quantity("seconds"),
     default=0.5,
     show_default=True,
     help="How long each kernel runs; energy needs 1 or more.",

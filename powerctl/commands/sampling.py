@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl.commands.options import Command
-from powerctl.commands.quantities import parse_fraction
+from powerctl.console import Quantity
 from powerctl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Sampling:
 
     count: int | None
     method: str | None
-    until: str | None
+    until: float | None
     seed: int
     per_axis: int | None
     every: bool
@@ -76,7 +76,7 @@ class Sampling:
         from powerctl.powertrain.design import DesignedModes
         from powerctl.powertrain.gaussian import GaussianPredictor
 
-        until = 0.0 if self.until is None else parse_fraction(self.until, "--until")
+        until = self.until or 0.0
         board, kind = device.board, workload.kind
         return DesignedModes(
             GaussianPredictor(board.name, l4t=board.l4t, kind=kind, batch_size=sizes[0]),
@@ -110,7 +110,11 @@ def with_sampling(command: Command) -> Command:
         show_default="designed",
         help="How --modes are chosen; designed: those that say most of all the others.",
     )
-    @click.option("--until", help="Designed: fewer, if the error expected of all is so small: 3%.")
+    @click.option(
+        "--until",
+        type=Quantity("share"),
+        help="Designed: fewer, if the error expected of all is so small: 3%.",
+    )
     @click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling.")
     @click.option("--per-axis", type=click.IntRange(2), help="From a sub-grid of so many an axis.")
     @click.option("--all", "every", is_flag=True, help="Every mode of the device.")

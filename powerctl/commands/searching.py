@@ -13,9 +13,17 @@ from powerctl.commands.problem import ROLES
 from powerctl.commands.sources import read_table
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.facts import Facts, facts_of, facts_of_tables, tables_of
-from powerctl.fulcrum.outcomes import Outcome, limits, nearest_miss, outcomes
+from powerctl.fulcrum.outcomes import (
+    Outcome,
+    figure_name,
+    figure_text,
+    limits,
+    nearest_miss,
+    outcomes,
+)
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Search, Solution
+from powerctl.quantities import spoken
 
 
 class Progress:
@@ -39,8 +47,8 @@ class Progress:
         new, self._told = search.order[self._told :], len(search.order)
         most = min(search.cap, len(search.candidates))
         seen = ", ".join(
-            f"{search.problem.jobs[job]} {1e3 * search.time_s[mode, job]:.4g} ms "
-            f"{search.power_w[mode, job]:.4g} W"
+            f"{search.problem.jobs[job]} {spoken(search.time_s[mode, job], 's')} "
+            f"{spoken(search.power_w[mode, job], 'W')}"
             for mode, job in new
         )
         click.echo(
@@ -102,8 +110,8 @@ def print_search(search: Search) -> None:
     jobs = [search.problem.jobs[job] for job in search.problem.choices[found[0].choice]]
     header = ["", "mode"]
     for job in jobs:
-        header += [f"{job.role} batch"] if job.batch_size else []
-        header += [f"{job.role} (ms)", f"{job.role} (W)"]
+        header += [f"{job.role} batch", "(ms)"] if job.batch_size else [f"{job.role} (ms)"]
+        header += ["(W)"]
     header += [search.problem.goal, "bounds"]
     console.print_table(header, [_row(search, numbers[o.mode], o) for o in found])
 
@@ -124,8 +132,12 @@ def print_answer(problem: Problem, solution: Solution) -> None:
     click.echo(f"answer: {solution.mode}{sizes}: {solution.value:.4g} ({problem.goal})")
     bounds = limits(problem)
     rows = [
-        (name, value, f"{bounds[name]:.4g}" if name in bounds else "")
-        for name, value in solution.figures.items()
+        (
+            figure_name(figure),
+            figure_text(figure, value),
+            figure_text(figure, bounds[figure]) if figure in bounds else "",
+        )
+        for figure, value in solution.figures.items()
     ]
     console.print_table(("figure", "value", "limit"), rows)
     if solution.predicted:

@@ -11,10 +11,10 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option, read_counts
 from powerctl.commands.problem import AskedProblem, with_problem
-from powerctl.commands.quantities import spoken_duration
 from powerctl.commands.steps import settings_option
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
+from powerctl.quantities import spoken
 
 if TYPE_CHECKING:
     from powerctl.commands.searching import Progress
@@ -36,7 +36,7 @@ Examples:
   A network that powerctl knows nothing of but its layers:
     powerctl solve --device twin:orin-agx --train resnet18-train --counts train=resnet18 --power 30
   On measured tables:
-    powerctl solve --train train.csv --infer infer.csv --power 30 --rate 60 --latency 0.5
+    powerctl solve --train train.csv --infer infer.csv --power 30 --rate 60 --latency 500ms
   Minibatches of your own task:
     powerctl solve --device twin:orin-agx --train resnet18-train --task my_task.py --power 30
 What runs decides the problem: --train alone, --infer alone, both, or --infer and --background.
@@ -162,7 +162,7 @@ def _run(search: Search, solver: Solver, source: Source, progress: Progress) -> 
 
 
 def _print_end(solution: Solution, source: Source, solver: str, saved: Sequence[str]) -> None:
-    took = f" in {spoken_duration(source.seconds)} of {source.clock}" if source.seconds else ""
+    took = f" in {spoken(source.seconds, 's')} of {source.clock}" if source.seconds else ""
     click.echo(
         f"{solver} measured {solution.modes_profiled} modes{took} and ended: {solution.reason}; "
         f"{source.name}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.quantities import spoken_duration
+from powerctl.quantities import spoken
 
 if TYPE_CHECKING:
     from powerctl.characterization.comparing import Comparison
@@ -57,7 +57,7 @@ def print_plan(content: Mapping[str, Any]) -> None:
     click.echo(
         f"{len(rows)} cells, {content['repetitions']} times, {content['epochs']} epochs each: "
         f"{content['runs']} runs, {content['done']} of them done; "
-        f"about {spoken_duration(content['left_s'])}{clock} left"
+        f"about {spoken(content['left_s'], 's')}{clock} left"
     )
 
 
@@ -74,7 +74,7 @@ def showing(plan: Plan, virtual: bool) -> Callable[[Progress], None]:
             return
         printed = time.monotonic()
         cell = described(now.next, plan.baseline) or "baseline"
-        left = spoken_duration(now.seconds_left)
+        left = spoken(now.seconds_left, "s")
         clock = " of virtual time" if virtual else ""
         click.echo(f"{now.done} of {now.total}, {left}{clock} left; {cell}", err=True)
 
@@ -121,7 +121,7 @@ def print_study(content: Mapping[str, Any]) -> None:
     header = ["cell"] + [f"{METRICS[name].title} ({METRICS[name].unit})" for name in shown]
     console.print_table(header, [[c["cell"], *(c["later"][n] for n in shown)] for c in cells])
     clock = "virtual time" if content["virtual"] else "device time"
-    took = spoken_duration(content["seconds"])
+    took = spoken(content["seconds"], "s")
     click.echo(f"{content['study']}; later epochs, means; {took} of {clock}")
     for text in content["findings"]:
         click.echo(f"- {text}")

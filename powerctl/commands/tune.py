@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,11 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_board, with_model
-from powerctl.commands.quantities import parse_fraction, parse_sizes
 from powerctl.commands.sampling import modes_of
 from powerctl.commands.steps import TaskOptions, with_task
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
+from powerctl.quantities import parse_sizes, spoken, time_unit
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -47,8 +48,21 @@ Examples:
     show_default=True,
     help="What is made least.",
 )
-@click.option("--slowdown", default="5%", show_default=True, help="Against MAXN, at most.")
-@click.option("--power-limit", "power_w", type=float, help="Watts at most.")
+@click.option(
+    "--slowdown",
+    type=console.Quantity("share"),
+    default="5%",
+    show_default=True,
+    help="Against MAXN, at most.",
+)
+@click.option(
+    "--power-limit",
+    "power_w",
+    type=console.Quantity("power"),
+    default=math.inf,
+    show_default="none",
+    help="At most: 30, 30W.",
+)
 @click.option("--device", "spec", help="Measure on twin:BOARD or table:FILE.csv.")
 @with_task
 @click.option(
@@ -68,8 +82,8 @@ def tune(
     board: Board,
     batch: str,
     objective: str,
-    slowdown: str,
-    power_w: float | None,
+    slowdown: float,
+    power_w: float,
     spec: str | None,
     task: TaskOptions | None,
     modes: int,
@@ -82,12 +96,10 @@ def tune(
     Without --device by prediction from counts; with one, what is chosen was measured.
     MODEL is as in powerctl explain.
     """
-    import math
-
     from powerctl.pagoda.tuning import Goal
     from powerctl.powertrain.gaussian import GaussianPredictor
 
-    goal = Goal(objective, parse_fraction(slowdown, "--slowdown"), power_w or math.inf)
+    goal = Goal(objective, slowdown, power_w)
     sizes = parse_sizes(batch, "--batch")
     if spec is None and (out or task):
         raise click.UsageError("--out and --task are for what is measured: give --device")
@@ -197,8 +209,8 @@ class _Bench:
                 fact = measure_mode(self.device, job, mode, Procedure(), self.steps.get(size))
                 self.measured.append(fact.measurement)
                 click.echo(
-                    f"batch {size}, {len(self.measured)}: {mode}  {1e3 * fact.time_s:.4g} ms  "
-                    f"{fact.power_w:.3g} W",
+                    f"batch {size}, {len(self.measured)}: {mode}  {spoken(fact.time_s, 's')}  "
+                    f"{spoken(fact.power_w, 'W')}",
                     err=True,
                 )
                 check()
@@ -220,14 +232,23 @@ class _Bench:
         MeasurementTable.of(self.measured, self.spec).write(path)
 
 
-def _print(entries: list[dict[str, Any]], objective: str, slowdown: str) -> None:
-    click.echo(f"least {objective}, at most {slowdown} slower than MAXN:")
-    header = ["mode", "batch", "time (ms)", "power (W)", "energy (J)", "energy saved", "slower"]
+def _print(entries: list[dict[str, Any]], objective: str, slowdown: float) -> None:
+    click.echo(f"least {objective}, at most {100 * slowdown:g} % slower than MAXN:")
+    unit, per_s = time_unit(entry["time_s"] for entry in entries)
+    header = [
+        "mode",
+        "batch",
+        f"time ({unit})",
+        "power (W)",
+        "energy (J)",
+        "energy saved",
+        "slower",
+    ]
     rows: list[list[object]] = [
         [
             entry["mode"],
             entry["batch_size"],
-            1e3 * entry["time_s"],
+            per_s * entry["time_s"],
             entry["power_w"],
             entry["energy_j"],
             f"{entry['energy_saved']:.1%}",

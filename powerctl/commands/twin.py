@@ -9,6 +9,7 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_board, with_table
+from powerctl.quantities import time_unit
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -62,11 +63,12 @@ def twin_run(
     if as_json:
         console.print_json(result)
         return
+    unit, per_s = time_unit((result["time_s"], result["predicted_time_s"]))
     console.print_table(
-        ("", "time (ms)", "power (W)"),
+        ("", f"time ({unit})", "power (W)"),
         [
-            (f"twin, mean of {minibatches}", 1e3 * result["time_s"], result["power_w"]),
-            ("predicted", 1e3 * result["predicted_time_s"], result["predicted_power_w"]),
+            (f"twin, mean of {minibatches}", per_s * result["time_s"], result["power_w"]),
+            ("predicted", per_s * result["predicted_time_s"], result["predicted_power_w"]),
         ],
     )
 

@@ -15,6 +15,7 @@ from powerctl.commands.stopping import stopping_cleanly
 from powerctl.device import open_device
 from powerctl.errors import Infeasible, InvalidInput
 from powerctl.profiler import Procedure, ProfiledMode, measure_mode
+from powerctl.quantities import time_unit
 from powerctl.workload import Workload
 
 
@@ -86,12 +87,13 @@ def verify(
 
 def print_attempts(attempts: list[Attempt]) -> None:
     """Print what was measured beside what was predicted."""
-    header = ("measured mode", "time (ms)", "predicted", "power (W)", "predicted", "limits")
+    unit, per_s = time_unit(attempt.measured.time_s for attempt in attempts)
+    header = ("measured mode", f"time ({unit})", "predicted", "power (W)", "predicted", "limits")
     rows = [
         (
             str(attempt.measured.mode),
-            1e3 * attempt.measured.time_s,
-            1e3 * attempt.predicted["time_s"],
+            per_s * attempt.measured.time_s,
+            per_s * attempt.predicted["time_s"],
             attempt.measured.power_w,
             attempt.predicted["power_w"],
             "broken" if attempt.broken else "kept",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Search
 from powerctl.modes import FloatArray, IntArray
+from powerctl.quantities import number, spoken
 
 _LIMITS = {
     "power_w": "power_limit_w",
@@ -19,6 +20,8 @@ _LIMITS = {
     "background_latency_s": "background_latency_s",
     "energy_j": "energy_limit_j",
 }
+
+_UNITS = {"w": "W", "j": "J", "s": "s", "hz": "/s"}
 
 
 class Outcome(NamedTuple):
@@ -111,7 +114,8 @@ def _outcome(search: Search, mode: int, choice: int) -> Outcome:
 
 def _broken(problem: Problem, figures: Mapping[str, float]) -> tuple[str, ...]:
     over = [
-        f"{_spoken(name)} {figures[name]:.4g} {_unit(name)} (at most {limit:.4g})"
+        f"{figure_name(name)} {figure_text(name, figures[name])} "
+        f"(at most {figure_text(name, limit)})"
         for name, limit in limits(problem).items()
         if figures[name] > limit
     ]
@@ -122,9 +126,13 @@ def _broken(problem: Problem, figures: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(over)
 
 
-def _spoken(figure: str) -> str:
-    return figure.rsplit("_", 1)[0].replace("_", " ")
+def figure_name(figure: str) -> str:
+    """A figure's name in words, without its unit: ``background latency``."""
+    words = figure.split("_")
+    return " ".join(words[:-1] if words[-1] in _UNITS else words)
 
 
-def _unit(figure: str) -> str:
-    return {"w": "W", "j": "J"}.get(figure.rsplit("_", 1)[1], "s")
+def figure_text(figure: str, value: float) -> str:
+    """A figure's value in words, with its unit: ``429.3 ms``."""
+    unit = _UNITS.get(figure.rsplit("_", 1)[-1])
+    return spoken(value, unit, 4) if unit else number(value, 4)

@@ -31,7 +31,7 @@ _folder = click.argument("folder", type=click.Path(path_type=Path), default="run
 @click.option("--once", is_flag=True, help="Print one snapshot, as where this is no terminal.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.1),
+    type=console.Quantity("seconds", least=0.1),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

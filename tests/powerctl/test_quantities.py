@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from powerctl.commands.quantities import parse_minibatch_time
+
 from powerctl.errors import InvalidInput
 
 
