@@ -64,13 +64,20 @@ def release_of(name: str, l4t: str | None) -> dict[str, Any]:
     entries: list[dict[str, Any]] = read_board(name)["release"]
     if l4t is None:
         return entries[0]
-    fitting = [e for e in entries if _version(e["l4t"]) <= _version(l4t)]
+    fitting = [e for e in entries if version(e["l4t"]) <= version(l4t)]
     if not fitting:
         raise InvalidInput(f"{name} has no axes for L4T {l4t}; the oldest is {entries[0]['l4t']}")
     return fitting[-1]
 
 
-def _version(l4t: str) -> tuple[int, ...]:
+def version(l4t: str) -> tuple[int, ...]:
+    """A release as numbers that compare.
+
+    Raises
+    ------
+    InvalidInput
+        If it is no release.
+    """
     try:
         return tuple(int(part) for part in l4t.split("."))
     except ValueError:

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from powerctl.board_files import board_names as board_names
-from powerctl.board_files import canonical_name, read_board, release_of
+from powerctl.board_files import canonical_name, read_board, release_of, version
 from powerctl.board_files import releases as releases
 from powerctl.bottleneck import Hardware
 from powerctl.errors import InvalidInput, UnknownName
@@ -75,6 +75,16 @@ class Board:
     rails: tuple[Rail, ...]
     hardware: Hardware
 
+    @property
+    def label(self) -> str:
+        """Name and release, and what a newer one changes, which by default is not taken."""
+        newest, label = releases(self.name)[-1], f"{self.name}, L4T {self.l4t}"
+        if version(newest) <= version(self.l4t):
+            return label
+        top, own = (board.space.gpu_hz[-1] for board in (load_board(self.name, newest), self))
+        clocks = "other clocks" if top == own else f"GPU to {top // 10**6} MHz"
+        return f"{label} (--l4t {newest}: {clocks})"
+
     def __hash__(self) -> int:
         return hash((self.name, self.l4t))  # quick: boards are keys of caches
 
@@ -127,9 +137,11 @@ def load_board(name: str, l4t: str | None = None) -> Board:
     ----------
     name : str
         Catalogue name or alias, such as ``orin-agx``; the path of a file; or what others call it.
+        With a release where no other is given: ``orin-nano@36.4``.
     l4t : str, optional
-        L4T release such as ``"35.3.1"``; by default the oldest of the catalogue, which is the one
-        that the published measurements were made with.
+        L4T release such as ``"35.3.1"``; by default the oldest of the catalogue: the one that the
+        published measurements were made with, and at whose clocks the constants of the cost model
+        hold. At the clocks of newer ones it extrapolates.
 
     Raises
     ------
@@ -138,6 +150,8 @@ def load_board(name: str, l4t: str | None = None) -> Board:
     InvalidInput
         If the release is older than the oldest known, or the file describes no board.
     """
+    if at := re.fullmatch(r"(.+)@([\d.]+)", name):
+        name, l4t = at[1], l4t or at[2]
     canonical = canonical_name(name)
     data = read_board(canonical)
     release = release_of(canonical, l4t)

@@ -8,15 +8,20 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.quantities import number, parse
 
+if TYPE_CHECKING:
+    _FloatType = click.ParamType[float]
+else:  # of older releases of click no generic
+    _FloatType = click.ParamType
 
-class Quantity(click.ParamType):
+
+class Quantity(_FloatType):
     """The type of an option that takes a quantity, such as ``50ms``; see `quantities.parse`.
 
     Parameters

@@ -115,7 +115,7 @@ def open_device(
     ----------
     spec : str
         ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
-        ``"twin:BOARD"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
+        ``"twin:BOARD[@L4T]"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
         ``"host:BOARD"`` for this machine in the name of a board; or a device of others, whose
         parameters of the names below are what is given here.
     board : str

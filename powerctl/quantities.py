@@ -105,7 +105,7 @@ _PREFIXES = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
 
 def spoken(value: float, unit: str, digits: int = 3) -> str:
-    """A quantity for people: ``49.7 ms``, ``6 min 12 s``, ``2.39 kJ``, ``1.3 GHz``.
+    """A quantity for people: ``49.7 ms``, ``6 min 12 s``, ``2.39 kJ``.
 
     Times of a minute and more are in two units.
 
@@ -114,7 +114,7 @@ def spoken(value: float, unit: str, digits: int = 3) -> str:
     value : float
         In the unit.
     unit : str
-        ``"s"``, ``"W"``, ``"J"``, ``"Hz"`` or any other that takes the prefixes of the SI.
+        ``"s"``, ``"W"``, ``"J"``, or any other that takes the prefixes of the SI.
     digits : int
         So many count; zeros at the end are left out.
     """

@@ -81,11 +81,14 @@ def load_fleet(name: str) -> Fleet:
 
 
 def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
-    check_keys(group, {"board", "count", *_PER_CLIENT, *TABLES})
+    check_keys(group, {"board", "l4t", "count", *_PER_CLIENT, *TABLES})
     if "board" not in group:
         raise InvalidInput("no board; name one of: powerctl boards")
     name = str(group["board"])
-    board = load_board(str(folder / name) if name.endswith(".toml") else name)
+    l4t = group.get("l4t")
+    if not isinstance(l4t, str | None):
+        raise InvalidInput(f'l4t is an L4T release in quotes, such as "36.4", got {l4t!r}')
+    board = load_board(str(folder / name) if name.endswith(".toml") else name, l4t)
     count = group.get("count", 1)
     check_whole("count", count, least=1)
     surroundings = Surroundings.read(group, count, folder)
@@ -94,7 +97,7 @@ def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
         drawing = replace(surroundings.batteries, draw_w=np.full(count, resting_w))
         surroundings = replace(surroundings, batteries=drawing)
     return Fleet(
-        device=np.full(count, f"twin:{board.name}"),
+        device=np.full(count, f"twin:{board.name}" + (f"@{board.l4t}" if l4t else "")),
         profiles=Profiles.read({k: v for k, v in group.items() if k in _PER_CLIENT}, count),
         surroundings=surroundings,
     )

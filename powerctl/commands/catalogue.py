@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("name", required=False)
 @json_option
-def boards(as_json: bool) -> None:
-    """List the boards of the catalogue."""
+def boards(name: str | None, as_json: bool) -> None:
+    """List the boards of the catalogue, or show the one of a NAME with all its releases."""
     from powerctl.boards import board_names, load_board, releases
 
-    found = [load_board(name, l4t) for name in board_names() for l4t in releases(name)]
+    names = board_names() if name is None else [load_board(name).name]
+    found = [load_board(each, l4t) for each in names for l4t in releases(each)]
     if as_json:
         console.print_json([_board_json(board) for board in found])
         return
@@ -54,6 +56,24 @@ def boards(as_json: bool) -> None:
             )
         )
     console.print_table(header, rows)
+    if name is None:
+        click.echo("the oldest release is the default, as its cost model is of it: others by --l4t")
+    else:
+        _print_board(found)
+
+
+def _print_board(releases: list[Board]) -> None:
+    """What the releases of a board share, and the presets of each."""
+    board = releases[0]
+    rails = ", ".join(f"{rail.label}{'' if rail.in_total else '*'}" for rail in board.rails)
+    click.echo(f"modules {', '.join(board.modules)}; {board.cuda_cores} CUDA cores; rails {rails}")
+    for each in releases:
+        names = ", ".join(f"{preset.name} {preset.mode}" for preset in each.presets)
+        click.echo(f"presets of L4T {each.l4t}: {names}")
+    click.echo(
+        f"default: L4T {board.l4t}, which the cost model's constants are of; others by --l4t, "
+        f"as {board.name}@{releases[-1].l4t}, or l4t in a fleet file"
+    )
 
 
 def _board_json(board: Board) -> dict[str, Any]:
@@ -95,6 +115,7 @@ def modes(board: Board, cores: str | None, per_axis: int | None, limit: int, as_
         listed = [mode.values for mode in space]
         console.print_json({**axes, "mem_hz": space.mem_hz, "n_modes": len(space), "modes": listed})
         return
+    click.echo(board.label)
     for name, values, unit in (
         ("cores", space.cores, 1),
         ("CPU MHz", space.cpu_khz, 1e3),
@@ -131,5 +152,6 @@ def presets(board: Board, as_json: bool) -> None:
         (p.name, p.id, str(p.mode), "default" if p.is_default else "", p.tpc_pg_mask) for p in found
     ]
     console.print_table(("preset", "id", "mode", "", "TPC mask"), rows)
+    click.echo(board.label)
     if len({p.tpc_pg_mask for p in found}) > 1:
         click.echo("Changing between presets of different TPC masks needs a reboot.")

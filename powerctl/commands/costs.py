@@ -159,7 +159,9 @@ def _of_signature(asked: CostOptions) -> Costs:
             model.partial_fit(fact.mode, fact.time_s, fact.power_w)
         return model.predict(modes)
 
-    origin = f"predicted by the cost model of {board.name} for {job.name}, batch {job.batch_size}"
+    origin = f"predicted by the cost model of {board.label} for {job.name}, batch {job.batch_size}"
+    if modes.gpu_hz.max() > board.hardware.max_gpu_hz:
+        origin += f", extrapolated above {board.hardware.max_gpu_hz / 1e6:.0f} MHz of the GPU"
     return Costs(board, modes, predict(()), origin, predict, job.batch_size, job)
 
 
@@ -179,7 +181,7 @@ def _of_counts(asked: CostOptions, model: str) -> Costs:
         table = replace(MeasurementTable.of(seen, "measured"), batch_size=None)
         return predictor.fit(table).predict(modes)
 
-    origin = f"estimated from the counts of {job.name} for {board.name}, batch {size}"
+    origin = f"estimated from the counts of {job.name} for {board.label}, batch {size}"
     return Costs(board, modes, predict(()), origin, predict, size, job)
 
 
@@ -237,7 +239,7 @@ def _learned(
 
     of_size = table.take(np.flatnonzero(sizes == size))
     origin = (
-        f"predicted by {Path(str(asked.predictor)).name} for {board.name}, batch {size}, "
+        f"predicted by {Path(str(asked.predictor)).name} for {board.label}, batch {size}, "
         f"from {len(table)} measurements in {table.source}"
     )
     job = None if asked.workload is None else _job(asked.workload, size)

@@ -8,6 +8,7 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_board, with_model
+from powerctl.quantities import spoken, time_unit
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -22,6 +23,18 @@ Examples:
   Your own model, made by make_model() of my_pkg/my_mod.py, and its workload for the simulation:
     powerctl explain my_pkg.my_mod:make_model --input 3,224,224 --out mine.toml
 """
+_STAGES = {
+    "host": "host",
+    "compute": "compute, or the GPU's caches",
+    "memory": "memory",
+    "launch": "launch",
+}
+_FOLLOWS = {
+    "idle module": "the mode, with nothing to do: static power, clocks, cores online",
+    "GPU": "its clock and voltage while it is busy, whatever it does",
+    "CPU cores": "their clock and voltage while they are busy",
+    "moving data": "bytes a second: DRAM, caches, and the arithmetic on them",
+}
 _CLOCKS = {"cores": "cores", "cpu_khz": "CPU", "gpu_hz": "GPU", "mem_hz": "memory"}
 
 
@@ -84,9 +97,9 @@ def _print_total(counted: CountedModel, board: Board, counts: Counts, found: Exp
     roof = found.rooflines
     intensity, balance = counts.intensity, float(roof.time_balance[0])
     click.echo(
-        f"{counted.name}, batch {counts.batch_size}, on {board.name} at {found.mode}: "
-        f"{1e3 * found.time_s:.4g} ms, {found.power_w:.3g} W, "
-        f"{found.time_s * found.power_w:.3g} J; bound by {found.bound}"
+        f"{counted.name}, batch {counts.batch_size}, on {board.label}, at {found.mode}: "
+        f"{spoken(found.time_s, 's')}, {spoken(found.power_w, 'W')}, "
+        f"{spoken(found.time_s * found.power_w, 'J')}; bound by {_STAGES[found.bound]}"
     )
     click.echo(
         f"{counts.flop / 1e9:.4g} GFLOP, {counts.dram_bytes / 1e6:.4g} MB, "
@@ -101,20 +114,26 @@ def _print_total(counted: CountedModel, board: Board, counts: Counts, found: Exp
         + ("energy-efficient too" if holds else "not always energy-efficient")
         + f": half the peak FLOP/J takes {float(roof.half_efficiency_intensity[0]):.3g} FLOP/B"
     )
-    stages = [(name, 1e3 * s, f"{s / found.time_s:.0%}") for name, s in found.stages_s.items()]
-    console.print_table(("stage (they overlap)", "ms", "of the time"), stages)
+    stages = [
+        (_STAGES[stage], spoken(time_s, "s"), f"{time_s / found.time_s:.0%}")
+        for stage, time_s in found.stages_s.items()
+    ]
+    console.print_table(("stage (they overlap)", "alone", "of the time"), stages)
     total_j = sum(found.energy_j.values())
-    parts = [(name, j, f"{j / total_j:.0%}") for name, j in found.energy_j.items()]
-    console.print_table(("energy", "J", "share"), parts)
+    parts = [
+        (name, spoken(energy_j, "J"), f"{energy_j / total_j:.0%}", _FOLLOWS[name])
+        for name, energy_j in found.energy_j.items()
+    ]
+    console.print_table(("energy", "of all", "share", "what it follows in measured power"), parts)
 
 
 def _print_layers(found: Explanation, n: int) -> None:
-    shares = ", ".join(
-        f"{stage} {found.share_bound_by(stage):.0%}" for stage in ("compute", "memory", "launch")
-    )
+    bounds = ("compute", "caches", "memory", "launch")
+    shares = ", ".join(f"{bound} {found.share_bound_by(bound):.0%}" for bound in bounds)
     click.echo(f"time on the GPU by what bounds its layers: {shares}")
     if not n:
         return
+    unit, per_s = time_unit([found.time_s])
     rows = [
         (
             layer.count.name,
@@ -122,13 +141,14 @@ def _print_layers(found: Explanation, n: int) -> None:
             layer.bound,
             f"{layer.time_share:.1%}",
             f"{layer.energy_share:.1%}",
-            1e3 * layer.compute_s,
-            1e3 * layer.memory_s,
-            1e3 * layer.launch_s,
+            per_s * layer.compute_s,
+            per_s * layer.memory_s,
+            per_s * layer.launch_s,
         )
         for layer in found.layers[:n]
     ]
-    header = ("layer", "kind", "bound by", "time", "energy", "compute ms", "memory ms", "launch ms")
+    stages = (f"{stage} ({unit})" for stage in ("compute", "memory", "launch"))
+    header = ("layer", "kind", "bound by", "time", "energy", *stages)
     console.print_table(header, rows)
     if len(found.layers) > n:
         rest = sum(layer.time_share for layer in found.layers[n:])
@@ -138,7 +158,7 @@ def _print_layers(found: Explanation, n: int) -> None:
 def _print_steps(steps: tuple[ClockStep, ...]) -> None:
     rows = [
         (
-            f"{_CLOCKS[step.axis]} to {_spoken(step)}",
+            f"{_CLOCKS[step.axis]} to {_step_text(step)}",
             *(f"{100 * change:+.1f}" for change in (step.time, step.power, step.energy)),
         )
         for step in steps
@@ -146,7 +166,7 @@ def _print_steps(steps: tuple[ClockStep, ...]) -> None:
     console.print_table(("one step on one axis", "time %", "power %", "energy %"), rows)
 
 
-def _spoken(step: ClockStep) -> str:
+def _step_text(step: ClockStep) -> str:
     if step.axis == "cores":
         return str(step.value)
     return f"{step.value / (1e3 if step.axis == 'cpu_khz' else 1e6):.0f} MHz"

@@ -67,7 +67,7 @@ def fit(
         console.print_json(result)
         return
     click.echo(
-        f"{out}: fitted to {result['measurements']} measurements on {board.name}, "
+        f"{out}: fitted to {result['measurements']} measurements on {board.label}, "
         f"{measured.kind}, batch {size}"
     )
     click.echo(f"references: {', '.join(result['references']) or 'none'}")

@@ -15,7 +15,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option
 from powerctl.commands.sampling import Sampling, with_sampling
-from powerctl.commands.steps import TaskOptions, with_task
+from powerctl.commands.steps import TaskOptions, is_virtual, with_task
 from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
 from powerctl.quantities import parse_sizes, spoken
@@ -135,13 +135,13 @@ def profile_command(
     if total != "module":  # figures that are not to be mixed
         spec = f"{spec} --total {total}"
     sampler = sampling.sampler(device, job, sizes)
-    step = None if task is None else task.steps(job.kind, sizes)
+    step = None if task is None else task.steps(device, job.kind, sizes)
     with ProfileLog.open(out, LogHeader.of(device, spec, job, procedure)) as log:
         last = _run(device, job, sampler, log, procedure, budget_s, sizes, step)
         if csv and log.entries:
             log.table().write(csv)
         result = {"device": spec, "workload": job.name, "log": out, "csv": csv}
-        result |= _summary(device, log, last)
+        result |= {"l4t": device.board.l4t} | _summary(device, log, last)
     if as_json:
         console.print_json(result)
     else:
@@ -192,7 +192,7 @@ def _run(
 @contextmanager
 def _display(device: Device) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, else a line every few seconds; both on stderr."""
-    clock = "virtual device time" if _is_virtual(device) else "device time"
+    clock = "virtual device time" if is_virtual(device) else "device time"
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -228,12 +228,6 @@ def _left(now: Progress, clock: str) -> str:
     return f"{spoken(min(now.seconds_left, now.budget_left_s), 's')} of {clock} left"
 
 
-def _is_virtual(device: Device) -> bool:
-    from powerctl.devices.virtual import VirtualDevice
-
-    return getattr(device, "is_virtual", isinstance(device, VirtualDevice))
-
-
 def _summary(device: Device, log: ProfileLog, last: Progress) -> dict[str, Any]:
     entries = log.entries
     return {
@@ -241,7 +235,7 @@ def _summary(device: Device, log: ProfileLog, last: Progress) -> dict[str, Any]:
         "measurements": len(entries),
         "minibatches": sum(entry.warmup + entry.n_minibatches for entry in entries),
         "device_time_s": sum(entry.seconds for entry in entries),
-        "virtual": _is_virtual(device),
+        "virtual": is_virtual(device),
         "not_precise": sum(not entry.precise for entry in entries),
         "left_out": last.left_out,
     }
@@ -254,7 +248,9 @@ def _print_summary(result: dict[str, Any]) -> None:
     row += [spoken(result["device_time_s"], "s"), result["not_precise"], result["left_out"]]
     console.print_table(columns, [row])
     saved = f"{result['log']} (log)" + (f", {result['csv']} (table)" if result["csv"] else "")
-    click.echo(f"{result['workload']} on {result['device']}, saved in {saved}")
+    click.echo(
+        f"{result['workload']} on {result['device']} (L4T {result['l4t']}), saved in {saved}"
+    )
     if result["not_precise"]:
         click.echo("not precise: stopped by the limits of a mode before both means were known")
     if result["left_out"]:

@@ -62,7 +62,9 @@ def open_source(
     if board is not None:
         check_same(f"--device {spec}", "board", device.board.name, board)
     space = device.space if per_axis is None else device.space.thinned(per_axis)
-    steps = {role: partial(task.steps, workloads[role].kind) for role, task in tasks.items()}
+    steps = {
+        role: partial(task.steps, device, workloads[role].kind) for role, task in tasks.items()
+    }
     return DeviceSource(spec, device, Candidates(space), workloads, steps)
 
 

@@ -12,6 +12,7 @@ import click
 from powerctl.commands.options import Command
 
 if TYPE_CHECKING:
+    from powerctl.device import Device
     from powerctl.profiler import Step
 
 
@@ -22,11 +23,13 @@ class TaskOptions:
     text: str
     settings: tuple[str, ...] = ()
 
-    def steps(self, kind: str, sizes: Sequence[int]) -> Mapping[int, Step]:
+    def steps(self, device: Device, kind: str, sizes: Sequence[int]) -> Mapping[int, Step]:
         """What runs a minibatch of each batch size; ended with the command.
 
         Parameters
         ----------
+        device : Device
+            Where; a simulated one has the time of a workload, which is said on stderr.
         kind : {"train", "infer"}
             Of the workload that it is measured as.
         sizes : sequence of int
@@ -35,10 +38,23 @@ class TaskOptions:
         from powerctl.task.measuring import steps_of
         from powerctl.task.settings import parse_settings
 
+        if is_virtual(device):
+            click.echo(
+                f"--task {self.text} runs, but time and power are those of the simulated device's "
+                "workload and not of your task: measure it on a Jetson",
+                err=True,
+            )
         steps = steps_of(load_task(self.text, parse_settings(self.settings)), kind, sizes)
         for step in steps.values():
             click.get_current_context().call_on_close(step.close)
         return steps
+
+
+def is_virtual(device: Device) -> bool:
+    """Whether a device's clock is virtual: it passes by what minibatches are known to cost."""
+    from powerctl.devices.virtual import VirtualDevice
+
+    return getattr(device, "is_virtual", isinstance(device, VirtualDevice))
 
 
 def with_task(command: Command) -> Command:

@@ -125,6 +125,7 @@ def tune(
         console.print_json({"model": counted.name, "board": board.name, "choices": entries})
         return
     _print(entries, objective, slowdown)
+    click.echo(f"on {board.label}")
     for entry in entries:
         if entry["energy_saved"] <= 0:
             click.echo(f"batch {entry['batch_size']}: nothing better than MAXN was found")
@@ -187,7 +188,9 @@ class _Bench:
             raise InvalidInput(f"--device {spec} is no {board.name}; give --board")
         self.spec = spec
         self.counted = counted
-        self.steps: Mapping[int, Step] = {} if task is None else task.steps(counted.kind, sizes)
+        self.steps: Mapping[int, Step] = (
+            {} if task is None else task.steps(self.device, counted.kind, sizes)
+        )
         self.measured: list[Measurement] = []
 
     def tuned(

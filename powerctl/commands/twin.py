@@ -63,9 +63,9 @@ def twin_run(
     if as_json:
         console.print_json(result)
         return
-    unit, per_s = time_unit((result["time_s"], result["predicted_time_s"]))
+    shown_in, per_s = time_unit((result["time_s"], result["predicted_time_s"]))
     console.print_table(
-        ("", f"time ({unit})", "power (W)"),
+        ("", f"time ({shown_in})", "power (W)"),
         [
             (f"twin, mean of {minibatches}", per_s * result["time_s"], result["power_w"]),
             ("predicted", per_s * result["predicted_time_s"], result["predicted_power_w"]),

@@ -60,7 +60,7 @@ def verify(
     if device.board.name != costs.board.name:
         raise InvalidInput(f"--device {spec} is no {costs.board.name}, which the costs are of")
     size = workload.batch_size
-    run = None if task is None else task.steps(workload.kind, [size])[size]
+    run = None if task is None else task.steps(device, workload.kind, [size])[size]
     attempts: list[Attempt] = []
     with stopping_cleanly(lambda: f"{len(attempts)} modes were measured") as check:
         try:

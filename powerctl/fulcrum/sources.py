@@ -134,7 +134,8 @@ class DeviceSource:
     @property
     def name(self) -> str:
         """The device, and what runs on it."""
-        return f"{' and '.join(w.name for w in self.workloads.values())} on {self.spec}"
+        running = " and ".join(workload.name for workload in self.workloads.values())
+        return f"{running} on {self.spec} (L4T {self.device.board.l4t})"
 
     @property
     def clock(self) -> str:

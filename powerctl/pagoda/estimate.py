@@ -85,12 +85,22 @@ class Efficiency:
 
     def effective_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that the GPU computes a layer."""
+        return max(self.arithmetic_flop(layer), self.caches_flop(layer))
+
+    def arithmetic_flop(self, layer: LayerCount) -> float:
+        """FLOP at the board's peak in the time that a layer's arithmetic takes."""
+        is_convolution = layer.kind.startswith("Conv")
+        return layer.flop / (
+            self.convolution_efficiency if is_convolution else self.product_efficiency
+        )
+
+    def caches_flop(self, layer: LayerCount) -> float:
+        """FLOP at the board's peak in the time that the GPU's caches pass a layer's bytes."""
         caches = self.traffic_bytes(layer) * self.flop_per_onchip_byte
-        if not layer.kind.startswith("Conv"):
-            return max(layer.flop / self.product_efficiency, caches)
-        if layer.flop < _THIN_FLOP_PER_BYTE * layer.dram_bytes:
+        is_thin = layer.flop < _THIN_FLOP_PER_BYTE * layer.dram_bytes
+        if layer.kind.startswith("Conv") and is_thin:
             caches /= self.thin_share if layer.kind != _TOTAL else _MIXED_SHARE
-        return max(layer.flop / self.convolution_efficiency, caches)
+        return caches
 
     def traffic_bytes(self, layer: LayerCount) -> float:
         """Bytes that a layer moves."""

@@ -34,7 +34,8 @@ class LayerShare:
         Time of its arithmetic or of its traffic through the GPU's caches, of its traffic to DRAM,
         and of launching its kernels; each by itself.
     bound : str
-        The longest of them: ``"compute"``, ``"memory"`` or ``"launch"``.
+        The longest of them: ``"compute"`` or, where the caches take longer than the arithmetic,
+        ``"caches"``; ``"memory"`` or ``"launch"``.
     time_share, energy_share : float
         Of the GPU's part of the minibatch, and of all its energy.
     """
@@ -73,9 +74,13 @@ class Explanation:
     time_s, power_w : float
         Estimates.
     stages_s : dict of str to float
-        Time of each stage by itself: host, compute, memory, launch. They overlap.
+        Time of each stage by itself: host, compute (with the GPU's caches), memory, launch. They
+        overlap.
     energy_j : dict of str to float
-        Of the idle module, the GPU, the CPU's cores and DRAM traffic; they add up.
+        Of the idle module, the GPU, the CPU's cores and moving data; they add up. They are told
+        apart by what the power of the module follows: the GPU's is what its clock and voltage
+        bring while it is busy, moving data is what each byte brings, on its way from DRAM through
+        controller and caches to the arithmetic on it.
     layers : tuple of LayerShare
         The longest first.
     steps : tuple of ClockStep
@@ -138,7 +143,7 @@ def explain(
         "idle module": (power_w - gpu_w - cores_w - traffic_w) * time_s,
         "GPU": gpu_w * time_s,
         "CPU cores": cores_w * time_s,
-        "DRAM traffic": traffic_w * time_s,
+        "moving data": traffic_w * time_s,
     }
     stages_s = {
         "host": float(stages.host_s),
@@ -187,16 +192,20 @@ def _layers(
         energy_j["idle module"] * time
         + energy_j["GPU"] * _shares(gpu_s)
         + energy_j["CPU cores"] * launching * _shares(launch_s)
-        + energy_j["DRAM traffic"] * _shares(dram_bytes)
+        + energy_j["moving data"] * _shares(dram_bytes)
     ) / sum(energy_j.values())
     longest = np.argmax([compute_s, memory_s, launch_s], axis=0)
+    at_gpu_clock = [
+        "caches" if efficiency.caches_flop(layer) > efficiency.arithmetic_flop(layer) else "compute"
+        for layer in layers
+    ]
     found = [
         LayerShare(
             count=layer,
             compute_s=float(compute_s[i]),
             memory_s=float(memory_s[i]),
             launch_s=float(launch_s[i]),
-            bound=("compute", "memory", "launch")[longest[i]],
+            bound=(at_gpu_clock[i], "memory", "launch")[longest[i]],
             time_share=float(time[i]),
             energy_share=float(energy[i]),
         )
