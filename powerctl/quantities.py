@@ -76,7 +76,7 @@ def parse(text: str, kind: str, what: str) -> float:
     """
     known, text = _KINDS[kind], text.strip()
     if re.fullmatch(_NUMBER, text):
-        if known.likely and float(text) >= 1:
+        if known.likely and 1 <= float(text) < math.inf:
             meant = " or ".join(f"{text}{unit}" for unit in known.likely)
             raise InvalidInput(f"{what} {text}: {meant}? write the unit")
         parts = [float(text)]
@@ -88,8 +88,9 @@ def parse(text: str, kind: str, what: str) -> float:
             parts = [math.nan]
     total = sum(parts)
     if not math.isfinite(total) or total < 0 or (total == 0 and not known.zero):
+        noun = "duration" if kind == "seconds" else kind
         least = "of at least 0" if known.zero else "above 0"
-        raise InvalidInput(f"cannot read {what} {text!r}: write a {kind} {least}: {known.examples}")
+        raise InvalidInput(f"cannot read {what} {text!r}: write a {noun} {least}: {known.examples}")
     return total
 
 

@@ -28,6 +28,7 @@ from powerctl.fulcrum.turns import (
     Wait,
 )
 from powerctl.modes import PowerMode
+from powerctl.quantities import spoken
 from wattfed.client.agent.jobs import Abandoned, Job
 from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
 from wattfed.client.agent.states import EngineState, JobState
@@ -394,7 +395,7 @@ class Engine:
 
 def _why(reason: str, ticket: Ticket) -> str:
     if reason == LATE:
-        return f"{ticket.job}: no turn within {1e3 * ticket.budget_s:.3g} ms"
+        return f"{ticket.job}: no turn within {spoken(ticket.budget_s, 's')}"
     if reason == FULL:
         return f"{ticket.job}: the queue is full; send less, or later"
     return f"{ticket.job}: {reason}"

@@ -11,6 +11,7 @@ import torch
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
+from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.models import Model, read_model
@@ -155,8 +156,8 @@ class Registry:
         if min(time_s.values()) >= file.latency_s:
             raise InvalidInput(
                 f"model {file.name}: a batch of {min(time_s)} takes "
-                f"{1e3 * min(time_s.values()):.3g} ms here, its latency budget is "
-                f"{1e3 * file.latency_s:.3g} ms; allow more with latency="
+                f"{spoken(min(time_s.values()), 's')} here, its latency budget is "
+                f"{spoken(file.latency_s, 's')}; allow more with latency="
             )
         return Service(
             name=file.name,

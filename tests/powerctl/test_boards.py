@@ -137,6 +137,16 @@ def test_aliases_lead_to_the_same_board():
     assert load_board("orin-nano-8gb").name == "orin-nano"
 
 
+def test_a_release_is_named_with_the_board_and_told():
+    old, new = load_board("orin-nano"), load_board("orin-nano@36.4")
+    assert new == load_board("orin-nano", "36.4") and new.name == "orin-nano"
+    assert old.label == "orin-nano, L4T 35.3 (--l4t 36.4: GPU to 1020 MHz)"
+    assert new.label == "orin-nano, L4T 36.4"
+    assert load_board("xavier-nx").label == "xavier-nx, L4T 32.1"  # the only one
+    with pytest.raises(InvalidInput, match=r"L4T 1\.0.*oldest is 35\.3"):
+        load_board("orin-nano@1.0")
+
+
 def test_an_unknown_board_or_an_older_release_is_named():
     with pytest.raises(UnknownName, match="did you mean 'orin-agx'"):
         load_board("orin-agz")

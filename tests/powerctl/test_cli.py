@@ -42,7 +42,7 @@ def test_fronts_and_choices_agree(as_json, tmp_path):
     assert plot.stat().st_size > 10_000
     fastest = as_json("choose", "--workload", "mobilenetv3-train", "--power", "60")
     assert fastest["time_s"] == front[0]["time_s"]
-    frugal = as_json("choose", "--workload", "mobilenetv3-train", "--deadline", "9")
+    frugal = as_json("choose", "--workload", "mobilenetv3-train", "--deadline", "9s")
     assert frugal["energy_j"] == front[-1]["energy_j"]
     saving = as_json("choose", "--workload", "mobilenetv3-train", "--slowdown", "0.2")
     assert saving["energy_j"] < fastest["energy_j"]
@@ -85,7 +85,7 @@ def test_tables_are_aligned_for_people(powerctl):
         (["modes", "--cores", "a,b"], "cannot read --cores"),
         (["modes", "--cores", "64"], "64"),
         (["presets", "--l4t", "1.0"], "oldest is 34.1"),
-        (["choose", "--power", "-3"], "power limit must be positive"),
+        (["choose", "--power", "-3"], "write a power above 0"),
         (["choose", "--power", "1"], "the least there is"),
         (["choose"], "give --power-limit, --deadline, --slowdown or --energy-min"),
         (["choose", "--workload", "gpt", "--power", "20"], "unknown workload 'gpt'"),

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import load_board
-from powerctl.commands.profile import parse_duration, profile_command, spoken_duration
+from powerctl.commands.profile import profile_command
 from powerctl.devices.table import TableDevice
 from powerctl.devices.twin import NO_VARIATION, Twin, Variation
 from powerctl.errors import InvalidInput, ModeNotInSpace
@@ -410,8 +410,8 @@ def test_the_command_says_what_a_budget_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--modes", "3", "--budget", "20"), "write it as 90s, 20m or 1h30m"),
-        (("--modes", "3", "--time-error", "two"), "write it as 2% or 0.02"),
+        (("--modes", "3", "--budget", "20"), "20s or 20m?"),
+        (("--modes", "3", "--time-error", "two"), "write a share of at least 0: 2%, 0.02"),
         (("--modes", "3", "--batch", "1,x"), "write batch sizes such as 1,4,16"),
         (("--modes", "30000"), "there are only 18,096"),
         (("--modes", "3", "--task", "nosuch"), "there is no module nosuch"),
@@ -428,24 +428,6 @@ def test_the_command_says_what_is_wrong(tmp_path, arguments, message):
     done = run_command("--device", SPEC, "--out", tmp_path / "log", *arguments)
     assert done.exit_code != 0
     assert message in done.output + str(done.exception)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5m", 90), ("2h", 7200)]
-)
-def test_durations_are_read(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "20", "m", "30m1h", "-3s", "0s", "1 hour"])
-def test_what_is_no_duration_is_an_error(text):
-    with pytest.raises(InvalidInput, match="90s, 20m or 1h30m"):
-        parse_duration(text)
-
-
-def test_durations_are_spoken():
-    spoken = [spoken_duration(s) for s in (8.32, 59.97, 372, 3599.7, 5400)]
-    assert spoken == ["8.3 s", "1 min 0 s", "6 min 12 s", "1 h 0 min", "1 h 30 min"]
 
 
 # Real processes, killed

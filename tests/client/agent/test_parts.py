@@ -6,6 +6,7 @@ import grpc
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from tests.client.agent.conftest import process
 from tests.powerctl.jetson.conftest import settings
 from tests.powerctl.jetson.conftest import settings as board_settings
 from wattfed.client.agent import tensors
+from wattfed.client.agent.cli import cli
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.knowledge import Knowledge
@@ -102,6 +104,22 @@ def test_a_model_is_written_with_its_options():
     assert file == ModelFile("m", "a.ts", "", "3x4", 0.02, 4, 16)
     with pytest.raises(InvalidInput, match="unknown colour"):
         parse_model("m=a.ts,colour=red", ModelFile())
+    with pytest.raises(InvalidInput, match="model m: latency 50: 50ms or 50s"):
+        parse_model("m=a.ts,latency=50", ModelFile())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--latency", "50"), "--latency 50: 50ms or 50s"),
+        (("--lease", "20"), "--lease 20: 20s or 20m"),
+        (("--power", "nan"), "cannot read --power 'nan': write a power above 0"),
+        (("--rate-limit", "-1"), "cannot read --rate-limit '-1': write a rate above 0"),
+    ],
+)
+def test_an_agent_takes_quantities_with_their_units(flags, message):
+    error = CliRunner().invoke(cli, ["serve", *flags]).exception
+    assert isinstance(error, InvalidInput) and message in str(error)
 
 
 def test_flags_go_before_the_file_and_unknown_keys_are_named(tmp_path):

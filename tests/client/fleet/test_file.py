@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from powerctl.device import open_device
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.client.fleet import load_fleet, profile_from_node_config
 
@@ -32,9 +33,19 @@ def test_a_group_gives_one_number_for_all_or_one_for_each(tmp_path):
     assert (one.unit, two.unit) == (0, 1)
 
 
+def test_a_group_names_its_release(tmp_path):
+    text = '[[group]]\nboard = "orin-nano"\n[[group]]\nboard = "orin-nano"\nl4t = "36.4"\n'
+    old, new = load_fleet(fleet(tmp_path, text))
+    assert (old.device, new.device) == ("twin:orin-nano", "twin:orin-nano@36.4")
+    gpu_hz = [open_device(client.device).space.maximum.gpu_hz for client in (old, new)]
+    assert gpu_hz == [624_750_000, 1_020_000_000]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('[[group]]\nboard = "orin-nano"\nl4t = 36.4', 'in quotes, such as "36.4", got 36.4'),
+        ('[[group]]\nboard = "orin-nano"\nl4t = "30.1"', "no axes for L4T 30.1"),
         ("", "no clients"),
         ("[[group", "not readable as TOML"),
         ('[[group]]\nboard = "orin-agx"\npower_w = -5', "group 1: power_w must be positive"),

@@ -77,7 +77,7 @@ def test_what_is_measured_needs_no_margin(powerctl, small_csv):
 
 def test_a_saved_predictor_is_chosen_by(as_json, my_net):
     chosen = as_json("choose", "--predictor", my_net, "--power-limit", 30)
-    assert "predicted by my-net.json for orin-agx, batch 16, from 20" in chosen["origin"]
+    assert "predicted by my-net.json for orin-agx, L4T 34.1" in chosen["origin"]
     assert 0 < chosen["power_std"] < 0.1
 
 
@@ -85,13 +85,18 @@ def test_a_saved_predictor_is_chosen_by(as_json, my_net):
     ("arguments", "message"),
     [
         ((), "give --power-limit, --deadline, --slowdown or --energy-min"),
-        (("--power-limit", 5), "power limit of 5 W at 90 % confidence; the least there is: 12.3 W"),
+        (
+            ("--power-limit", 5),
+            "limit of 5 W at 90 % confidence; the least there is: 12.28 W",
+        ),
         (("--deadline", "1ms"), "deadline of 1 ms at 90 % confidence; the least there is: 62"),
         (("--power-limit", 20, "--deadline", "9ms"), "no mode within 20 W keeps the deadline"),
-        (("--power-limit", -3), "power limit must be positive"),
-        (("--deadline", "soon"), "write it as 80ms or 0.08"),
-        (("--slowdown", "-5%"), "slow-down must be at least 0"),
-        (("--slowdown", "much"), "write it as 2% or 0.02"),
+        (("--power-limit", -3), "write a power above 0: 25W, 0.8kW"),
+        (("--deadline", "soon"), "above 0: 50ms, 1.5s"),
+        (("--slowdown", "-5%"), "write a share of at least 0: 2%, 0.02"),
+        (("--deadline", "50"), "--deadline 50: 50ms or 50s?"),
+        (("--slowdown", "5"), "--slowdown 5: 5%?"),
+        (("--power-limit", "nan"), "cannot read --power-limit"),
         (("--energy-min", "--confidence", "30%"), "from 0.5 (no margin) to below 1"),
         (("--energy-min", "--table", "a.csv", "--predictor", "b"), "not from both"),
         (("--energy-min", "--predictor", "nowhere.json"), "nowhere.json"),

@@ -29,7 +29,7 @@ def test_a_table_is_of_what_the_options_say(as_json, few_csv, tmp_path):
 def test_the_expected_error_and_the_next_command_are_said(powerctl, few_csv, tmp_path):
     out = tmp_path / "net.json"
     said = powerctl("fit", few_csv, "--no-reference", "--out", out)
-    assert f"{out}: fitted to 20 measurements on orin-agx, train, batch 16" in said
+    assert f"{out}: fitted to 20 measurements on orin-agx, L4T 34.1" in said
     assert "expected of all 18,096 modes" in said and "left out" in said
     assert said.splitlines()[-1].startswith(f"next: powerctl choose --predictor {out}")
 

@@ -35,4 +35,4 @@ def test_a_picture_that_cannot_be_written_is_said(failing):
 
 def test_a_limit_that_no_mode_keeps_is_said(failing, tmp_path):
     message = failing("plot", "--power-limit", 3, "--out", tmp_path / "front.png")
-    assert "the least there is: 12.3 W" in message
+    assert "the least there is: 12.28 W" in message

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -23,7 +28,7 @@ from powerctl.workload import load_workload
 from tests.powerctl.fulcrum.conftest import twin_table
 
 SIZES = (1, 4, 16, 64)
-SERVED = ("--rate", 60, "--latency", "1.5")
+SERVED = ("--rate", 60, "--latency", "1.5s")
 GMD = ("--solver", "gmd")
 
 
@@ -172,7 +177,7 @@ def test_nothing_feasible_is_exit_code_1_and_names_the_nearest(tables):
     answer = json.loads(done.stdout)
     assert done.exit_code == 1 and not answer["solved"] and answer["mode"] is None
     nearest = min(answer["measured"], key=lambda one: one["power_w"])
-    assert f"{nearest['mode']}: power {nearest['power_w']:.4g} W (at most 9)" in done.stderr
+    assert f"{nearest['mode']}: power {nearest['power_w']:.4g} W (at most 9 W)" in done.stderr
 
 
 def test_a_batch_that_cannot_fill_is_said(tables):
@@ -203,8 +208,30 @@ def test_what_was_measured_is_shown_with_the_answer_and_its_limits(tables):
         line.endswith("kept") or "at most" in line or "no whole" in line for line in lines[1:9]
     )
     assert lines[9].startswith("answer: ") and "training minibatches/s" in lines[9]
-    assert any(line.split() == ["latency_s", line.split()[1], "1.5"] for line in lines[10:-1])
+    assert any(line.startswith("latency ") and line.endswith("  1.5 s") for line in lines[10:-1])
     assert "gmd measured 8 modes and ended: the cap of 8 modes" in lines[-1]
+
+
+def test_on_a_terminal_of_80_columns_no_line_of_the_table_is_longer(tables):
+    code = "from powerctl.cli import main; main()"
+    asked = [*roles(tables, "train", "infer"), *SERVED, "--power", 30, *GMD, "--cap", 8]
+    shown, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "solve", *map(str, asked)],
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "80"},
+    ) as process:
+        os.close(terminal)
+        said = b""
+        with suppress(OSError):  # the terminal's end is an error
+            while part := os.read(shown, 4096):
+                said += part
+    os.close(shown)
+    assert process.returncode == 0
+    lines = said.decode().partition("answer:")[0].splitlines()
+    assert len(lines) > 5 and max(map(len, lines)) <= 80
+    assert "(at most " in said.decode()
 
 
 # Kept
@@ -212,7 +239,7 @@ def test_what_was_measured_is_shown_with_the_answer_and_its_limits(tables):
 
 def test_measured_rows_are_tables_that_the_next_problem_starts_from(tables, tmp_path):
     out = tmp_path / "measured"
-    both = (*roles(tables, "train", "infer"), "--power", 40, "--latency", "1.5")
+    both = (*roles(tables, "train", "infer"), "--power", 40, "--latency", "1.5s")
     first = solved(*both, "--rate", 60, "--out", out)
     train = MeasurementTable.read(out / "train.csv")
     infer = MeasurementTable.read(out / "infer.csv")

@@ -33,7 +33,7 @@ def test_time_energy_and_shares_add_up(counted):
     assert sum(found.energy_j.values()) == pytest.approx(found.time_s * found.power_w)
     assert sum(layer.time_share for layer in found.layers) == pytest.approx(1)
     assert 0.5 < sum(layer.energy_share for layer in found.layers) <= 1  # the rest is the host's
-    bounds = ("compute", "memory", "launch")
+    bounds = ("compute", "caches", "memory", "launch")
     assert sum(found.share_bound_by(stage) for stage in bounds) == pytest.approx(1)
     assert sum(layer.count.flop for layer in found.layers) == found.flop
     stages = found.stages_s.values()
@@ -49,6 +49,16 @@ def test_the_bound_moves_with_the_clock_that_is_lowered(counted):
     assert explained(counted, low_cpu, batch_size=1).bound in ("launch", "host")
     layers = explained(counted, low_memory).layers
     assert layers[0].bound == "memory"
+
+
+def test_what_does_no_arithmetic_to_speak_of_is_not_bound_by_it(counted):
+    low_gpu = PowerMode(12, 2_201_600, AGX.space.gpu_hz[0], 3_199_000_000)
+    bounds = {
+        layer.bound
+        for layer in explained(counted, low_gpu).layers
+        if layer.count.kind in ("ReLU", "Hardswish", "BatchNorm2d")
+    }
+    assert "caches" in bounds and "compute" not in bounds
 
 
 def test_a_step_says_what_the_neighbour_costs(counted):
