@@ -87,7 +87,7 @@ def parse(text: str, kind: str, what: str) -> float:
         if not parts or any(after >= factor for factor, after in pairwise(factors)):
             parts = [math.nan]
     total = sum(parts)
-    if not math.isfinite(total) or total < 0 or (total == 0 and not known.zero):
+    if not math.isfinite(total) or not (total or known.zero):
         noun = "duration" if kind == "seconds" else kind
         least = "of at least 0" if known.zero else "above 0"
         raise InvalidInput(f"cannot read {what} {text!r}: write a {noun} {least}: {known.examples}")
@@ -135,7 +135,7 @@ def spoken(value: float, unit: str, digits: int = 3) -> str:
 
 def number(value: float, digits: int) -> str:
     """A number of so many digits that count, and without an exponent up to ten million."""
-    if not 10**digits <= abs(value) < 1e7:
+    if not 10**digits - 0.5 <= abs(value) < 1e7:
         return f"{value:.{digits}g}"
     return f"{value:.0f}"
 

@@ -66,7 +66,8 @@ def _print_board(releases: list[Board]) -> None:
     """What the releases of a board share, and the presets of each."""
     board = releases[0]
     rails = ", ".join(f"{rail.label}{'' if rail.in_total else '*'}" for rail in board.rails)
-    click.echo(f"modules {', '.join(board.modules)}; {board.cuda_cores} CUDA cores; rails {rails}")
+    click.echo(f"modules {', '.join(board.modules)}; {board.cuda_cores} CUDA cores")
+    click.echo(f"rails {rails} (*: not counted again in the module's power)")
     for each in releases:
         names = ", ".join(f"{preset.name} {preset.mode}" for preset in each.presets)
         click.echo(f"presets of L4T {each.l4t}: {names}")

@@ -23,12 +23,7 @@ Examples:
   Your own model, made by make_model() of my_pkg/my_mod.py, and its workload for the simulation:
     powerctl explain my_pkg.my_mod:make_model --input 3,224,224 --out mine.toml
 """
-_STAGES = {
-    "host": "host",
-    "compute": "compute, or the GPU's caches",
-    "memory": "memory",
-    "launch": "launch",
-}
+_STAGES = {"compute": "compute, or the GPU's caches"}
 _FOLLOWS = {
     "idle module": "the mode, with nothing to do: static power, clocks, cores online",
     "GPU": "its clock and voltage while it is busy, whatever it does",
@@ -99,7 +94,8 @@ def _print_total(counted: CountedModel, board: Board, counts: Counts, found: Exp
     click.echo(
         f"{counted.name}, batch {counts.batch_size}, on {board.label}, at {found.mode}: "
         f"{spoken(found.time_s, 's')}, {spoken(found.power_w, 'W')}, "
-        f"{spoken(found.time_s * found.power_w, 'J')}; bound by {_STAGES[found.bound]}"
+        f"{spoken(found.time_s * found.power_w, 'J')}; "
+        f"bound by {_STAGES.get(found.bound, found.bound)}"
     )
     click.echo(
         f"{counts.flop / 1e9:.4g} GFLOP, {counts.dram_bytes / 1e6:.4g} MB, "
@@ -115,7 +111,7 @@ def _print_total(counted: CountedModel, board: Board, counts: Counts, found: Exp
         + f": half the peak FLOP/J takes {float(roof.half_efficiency_intensity[0]):.3g} FLOP/B"
     )
     stages = [
-        (_STAGES[stage], spoken(time_s, "s"), f"{time_s / found.time_s:.0%}")
+        (_STAGES.get(stage, stage), spoken(time_s, "s"), f"{time_s / found.time_s:.0%}")
         for stage, time_s in found.stages_s.items()
     ]
     console.print_table(("stage (they overlap)", "alone", "of the time"), stages)
