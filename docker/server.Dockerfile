@@ -11,7 +11,8 @@ ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 COPY . /src
 RUN python3 -m venv /opt/wattfed \
     && /opt/wattfed/bin/pip install --no-cache-dir --disable-pip-version-check $PIP_OPTIONS \
-        --find-links /src/docker/wheels -c /src/constraints.txt /src \
+        --find-links /src/docker/wheels -c /src/constraints.txt \
+        /src/release/powerctl '/src[vision]' \
     && rm -rf /src/docker/wheels
 
 FROM ${BASE}
