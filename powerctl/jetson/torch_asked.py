@@ -24,16 +24,22 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
 }
 
 
-def _answer(ask: Callable[[], str | None]) -> dict[str, str | None]:
-    """The answer, or the error in one line; `absent` names a module that is not installed."""
-    try:
-        return {"says": ask()}
-    except Exception as error:  # whatever a foreign library raises
-        absent = error.name if isinstance(error, ModuleNotFoundError) else None
-        return {"error": " ".join(str(error).split()) or type(error).__name__, "absent": absent}
+def main() -> None:
+    """Print the answers and the errors, by question; what is not installed has neither."""
+    says: dict[str, str | None] = {}
+    errors: dict[str, str] = {}
+    for what, ask in _QUESTIONS.items():
+        try:
+            says[what] = ask()
+        except ModuleNotFoundError as error:
+            if error.name not in ("torch", "torchvision"):
+                errors[what] = str(error)
+        except Exception as error:  # whatever a foreign library raises
+            errors[what] = " ".join(str(error).split()) or type(error).__name__
+    print(json.dumps([says, errors]))
 
 
 if __name__ == "__main__":
-    own = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != own]
-    print(json.dumps({what: _answer(ask) for what, ask in _QUESTIONS.items()}))
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]
+    main()

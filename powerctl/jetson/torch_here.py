@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,8 +14,6 @@ from typing import Any
 
 from powerctl.jetson.discovery import Missing
 from powerctl.toml_files import read_toml
-
-_LIMIT_S = 120.0  # the first import from a cold SD card takes tens of seconds
 
 
 @dataclass(frozen=True)
@@ -43,87 +42,70 @@ class TorchHere:
     missing: tuple[Missing, ...]
 
 
-def look_at_torch(jetpack: str | None) -> TorchHere:
+def look_at_torch(jetpack: str | None, limit_s: float = 120.0) -> TorchHere:
     """Look at the torch of this Python, on a board of a JetPack, or on another machine.
 
-    It is imported in a process of its own, so that nothing is loaded here and a crash is told.
+    It is imported in a process of its own, so that nothing is loaded here and a crash is told;
+    from a cold SD card that takes tens of seconds.
     """
     known = read_toml(resources.files("powerctl.jetson") / "torch.toml")
     remedies = known["remedies"]
     remedy = remedies.get((jetpack or "").partition(".")[0], remedies["other"])
-    answers = _ask()
-    said = {what: answer.get("says") for what, answer in answers.items()}
-    faults = _faults(answers, said, known, on_jetson=jetpack is not None)
+    says, errors = _ask(limit_s)
+    faults = _faults(says, errors, known, on_jetson=jetpack is not None)
     return TorchHere(
-        version=said["torch"],
-        file=said["file"],
-        cuda=said["cuda"],
-        gpu=said["gpu"],
-        torchvision=said["torchvision"],
+        version=says.get("torch"),
+        file=says.get("file"),
+        cuda=says.get("cuda"),
+        gpu=says.get("gpu"),
+        torchvision=says.get("torchvision"),
         missing=tuple(Missing(what, mends or remedy) for what, mends in faults),
     )
 
 
-def _ask() -> dict[str, dict[str, Any]]:
-    """The answers of the other process; where it gave none, the reason as an error of torch."""
+def _ask(limit_s: float) -> tuple[dict[str, str | None], dict[str, str]]:
+    """The answers of the other process, and its errors, by question."""
     questions = str(Path(__file__).with_name("torch_asked.py"))
     try:
         done = subprocess.run(
-            [sys.executable, questions], capture_output=True, text=True, timeout=_LIMIT_S
+            [sys.executable, questions], capture_output=True, text=True, timeout=limit_s
         )
-        if done.returncode == 0:
-            answers: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-            return answers
-        why = f"its process ended with {done.returncode}"
     except subprocess.TimeoutExpired:
-        why = f"its import took more than {_LIMIT_S:g} s"
-    return {"torch": {"error": why}} | {
-        what: {} for what in ("file", "cuda", "gpu", "numpy", "torchvision")
-    }
+        return {}, {"torch": f"its import takes more than {limit_s:g} s"}
+    if done.returncode:
+        return {}, {"torch": f"its import ends the process with {done.returncode}"}
+    says, errors = json.loads(done.stdout.splitlines()[-1])
+    return says, errors
 
 
 def _faults(
-    answers: dict[str, dict[str, Any]],
-    said: dict[str, Any],
-    known: dict[str, Any],
-    *,
-    on_jetson: bool,
-) -> list[tuple[str, str]]:
-    """What does not suit, with the remedy where it is not another torch."""
-    version, vision = said["torch"], said["torchvision"]
-    if answers["torch"].get("absent") == "torch":
-        return [(f"no torch for {sys.executable}: nothing is counted or trained with it", "")]
+    says: dict[str, str | None], errors: dict[str, str], known: dict[str, Any], *, on_jetson: bool
+) -> Iterator[tuple[str, str]]:
+    """What does not suit, and its remedy where that is not the torch of the JetPack."""
+    version, vision = says.get("torch"), says.get("torchvision")
     if version is None:
-        return [(f"torch cannot be used: {answers['torch']['error']}", "")]
-    found = []
-    if _minor(version) < _minor(known["oldest"]):
-        oldest = known["oldest"]
-        found.append((f"torch {version} is older than {oldest}: wattfed's pip replaces it", ""))
-    if on_jetson and said["cuda"] is None:
-        found.append((f"torch {version} was built without CUDA", ""))
-    elif on_jetson and said["gpu"] is None:
-        container = "in a container: --runtime nvidia; else the torch of this JetPack"
-        found.append((f"torch {version} sees no GPU: {answers['gpu']['error']}", container))
-    if said["numpy"] is None:
-        found.append(
-            (
-                f"torch {version} takes no arrays of this NumPy: {answers['numpy']['error']}",
-                "pip install 'numpy<2', for a torch that was built before NumPy 2",
-            )
-        )
-    if vision is None:
-        if answers["torchvision"].get("absent") != "torchvision":
-            why = answers["torchvision"]["error"]
-            found.append((f"torchvision does not load beside torch {version}: {why}", ""))
-    elif known["torchvision"].get(_short(version), _short(vision)) != _short(vision):
-        belongs = known["torchvision"][_short(version)]
-        found.append((f"torchvision {vision} beside torch {version}: {belongs} belongs to it", ""))
-    return found
+        why = errors.get("torch", f"it is not installed for {sys.executable}")
+        yield f"nothing can be counted or trained with torch: {why}", ""
+        return
+    if _number(version) < _number(known["oldest"]):
+        yield f"torch {version} is older than {known['oldest']}, which wattfed needs", ""
+    if on_jetson and says["cuda"] is None:
+        yield f"torch {version} was built without CUDA", ""
+    elif on_jetson and "gpu" in errors:
+        in_container = "in a container, --runtime nvidia; else the torch of this JetPack"
+        yield f"torch {version} sees no GPU: {errors['gpu']}", in_container
+    if "numpy" in errors:
+        older = "pip install 'numpy<2', for a torch that was built before NumPy 2"
+        yield f"torch {version} shares no arrays with this NumPy: {errors['numpy']}", older
+    if "torchvision" in errors:
+        yield f"torchvision does not load beside torch {version}: {errors['torchvision']}", ""
+    elif vision:
+        pairs = {_number(torch): belongs for torch, belongs in known["torchvision"].items()}
+        belongs = pairs.get(_number(version))
+        if belongs and _number(vision) != _number(belongs):
+            yield f"torchvision {vision} beside torch {version}: {belongs} belongs to it", ""
 
 
-def _minor(version: str) -> tuple[int, ...]:
+def _number(version: str) -> tuple[int, ...]:
+    """The release and minor release of a version."""
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
-
-
-def _short(version: str) -> str:
-    return ".".join(map(str, _minor(version)))

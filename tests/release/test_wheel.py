@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import zipfile
 from importlib.metadata import version
@@ -57,6 +58,15 @@ def test_wattfed_needs_the_powerctl_of_its_tree_and_that_needs_no_torch_and_no_f
     assert str(wattfed["powerctl"].specifier) == f"=={metadata(wheels['powerctl']).version}"
     assert {"torch", "flwr"} <= set(wattfed) and "torchvision" not in wattfed
     assert not {"torch", "torchvision", "flwr", "grpcio"} & set(powerctl)
+
+
+def test_every_extra_that_is_named_anywhere_is_one(wheels):
+    extras = {n: metadata(w).metadata.get_all("Provides-Extra") for n, w in wheels.items()}
+    files = subprocess.check_output(["git", "ls-files"], text=True, cwd=ROOT).split()
+    text = "".join((ROOT / f).read_text() for f in files if f.endswith((".py", ".md", ".toml")))
+    named = set(re.findall(r"\b(wattfed|powerctl)\[([a-z]+)\]", text))
+    assert ("wattfed", "vision") in named
+    assert {extra for extra in named if extra[1] not in extras[extra[0]]} == set()
 
 
 def test_both_are_under_the_same_licence():
