@@ -15,6 +15,7 @@ ARG CONSTRAINTS=constraints.txt
 ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 COPY . /src
 WORKDIR /src
+# torch of the base stays, and where NumPy is there too, the one that it was built for
 RUN python3 -m venv --system-site-packages /opt/wattfed \
     && cp "$CONSTRAINTS" held.txt && ours='.[vision]' \
     && if [ "$TORCH" = base ]; then \
