@@ -70,4 +70,4 @@ def test_the_doctor_finds_that_board_well_and_says_where_its_torch_is_from(power
     said = json.loads(powerctl("doctor --root orin --json")[0])
     assert said["ok"] and said["torch"]["version"] is None
     (missing,) = said["torch"]["missing"]
-    assert "no torch for" in missing["what"] and "jp6/cu126" in missing["remedy"]
+    assert "it is not installed for" in missing["what"] and "jp6/cu126" in missing["remedy"]
