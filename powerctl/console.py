@@ -62,6 +62,15 @@ def run(command: click.Command) -> None:
         if isinstance(error, TaskFailed) and error.traceback:
             click.echo(error.traceback, err=True)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        click.echo(
+            f"{command.name}: this needs torch, which {sys.executable} does not have: "
+            "`powerctl doctor` says which belongs to this machine, and where to get it",
+            err=True,
+        )
+        sys.exit(2)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         sys.exit(0)
