@@ -110,7 +110,8 @@ class LocalClient:
             The fleet's virtual clock; of concern where batteries, availability or inference are
             simulated.
         """
-        return self._offer(clock_s, self._private_labels())
+        offer = self._offer(clock_s, self._private_labels())
+        return replace(offer, decline=offer.decline or self._room.lack())
 
     def train(
         self,

@@ -26,8 +26,11 @@ _RESERVE = 1.1  # minibatches differ, and torch's blocks are not the same each t
 class Room(Protocol):
     """Where a client's rounds must fit into."""
 
-    def lack(self, count: Callable[[], int]) -> str:
-        """Why a round cannot begin now; empty if it can. `count` is asked before any was seen."""
+    def lack(self, count: Callable[[], int] | None = None) -> str:
+        """Why a round does not fit now; empty if it does.
+
+        `count` is of who is about to begin one, for before any was measured.
+        """
         ...
 
     def learn(self, fitted: bool) -> None:
@@ -38,7 +41,7 @@ class Room(Protocol):
 class NoRoom:
     """That of simulated clients, whose boards are not this host."""
 
-    def lack(self, count: Callable[[], int]) -> str:
+    def lack(self, count: Callable[[], int] | None = None) -> str:
         """Nothing."""
         return ""
 
@@ -64,19 +67,19 @@ class MachineRoom:
         self._state = state
         self._halves = halves
 
-    def lack(self, count: Callable[[], int]) -> str:
+    def lack(self, count: Callable[[], int] | None = None) -> str:
         """As `Room` has it; the next round is smaller then, if it can be."""
         memory, state = self._memory, self._state
         if state.peak_bytes:
             more, how = _RESERVE * max(0.0, state.peak_bytes - memory.held_bytes()), ""
         else:
-            more, how = float(count()), " (counted, none was measured yet)"
-        lack = memory.lack(more)
-        if not lack:
+            more, how = float(count() if count else 0), " (counted, none was measured yet)"
+        if lack := memory.lack(more):
+            self._halve()
+            return lack + how
+        if count:
             memory.forget_peak()
-            return ""
-        self._halve()
-        return lack + how
+        return ""
 
     def learn(self, fitted: bool) -> None:
         """As `Room` has it."""

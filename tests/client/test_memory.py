@@ -8,16 +8,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from flwr.app import ArrayRecord
 
+from benchmarks.in_process_grid import InProcessGrid
 from powerctl.task.memory import Memory
+from tests.tasks import load_task
+from wattfed.client.app import app
 from wattfed.client.fleet import ClientProfile, profile_from_node_config
 from wattfed.client.fleet.profile import Limits
 from wattfed.client.local import LocalClient
 from wattfed.client.state_file import ClientState, StateFile
 from wattfed.client.tasks import federated as tasks
 from wattfed.client.tasks.sampled import OfSamples
+from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
 
 CONFIG = RunConfig(local_epochs=1)
 NODE = {"partition-id": 2, "device": "twin:orin-nano", "unit": 7}
@@ -92,13 +98,16 @@ def client(state=None, **config):
 
 def train(one, server_round=1):
     torch.manual_seed(0)
-    wanted = RoundAssignment(one.profile.client, one.offer().minibatches)
-    return one.train(one.task.model(), wanted, server_round)
+    offer = one.offer()
+    wanted = RoundAssignment(one.profile.client, offer.minibatches)
+    return one.train(one.task.model(), wanted, server_round, offer=offer)
 
 
 def test_a_round_that_needs_more_than_is_free_is_declined_with_both(machine):
     machine["free"] = 0.7 * GIB
-    one = client(ClientState(peak_bytes=int(2.8 * GIB)))
+    peak = ClientState(peak_bytes=int(2.8 * GIB))
+    assert client(replace(peak)).offer().decline  # so that another is asked
+    one = client(peak)
     report = train(one)
     assert report.decline == "needs about 1.98 GiB, 0.70 GiB is free"
     assert report.minibatches == 0 and one.state.spent_j == 0
@@ -178,6 +187,20 @@ def test_the_batch_size_of_a_run_is_halved_for_a_users_own_task(machine, tmp_pat
         client(ClientState(halvings=n), task=str(path), settings=settings) for n in (0, 1)
     )
     assert (whole.offer().minibatches, half.offer().minibatches) == (2, 4)
+
+
+def test_a_client_in_a_process_of_its_own_for_each_message_is_smaller_too(machine):
+    machine["free"] = 1000
+    grid = InProcessGrid(app, 1, CONFIG.to_flower())
+    grid.context(2).node_config["device"] = "twin:orin-nano"
+    strategy = SelectingStrategy(make_policy(CONFIG), make_aggregation(CONFIG), per_round=1)
+    arrays = ArrayRecord(load_task("digits").model().state_dict())
+    strategy.start(grid, arrays, num_rounds=1)
+    machine["free"] = 8 * GIB
+    strategy.start(grid, arrays, num_rounds=1)
+    declined, report = (report for _, report in strategy.ledger.reports)
+    assert "(counted, none was measured yet)" in declined.decline and not declined.batch_size
+    assert report.batch_size == 8 and report.minibatches == report.wanted_minibatches
 
 
 def test_a_simulated_client_is_not_measured_by_this_hosts_memory(machine, holds, caplog):
