@@ -69,28 +69,32 @@ class MachineRoom:
 
     def lack(self, count: Callable[[], int] | None = None) -> str:
         """As `Room` has it; the next round is smaller then, if it can be."""
-        memory, state = self._memory, self._state
-        if state.peak_bytes:
-            more, how = _RESERVE * max(0.0, state.peak_bytes - memory.held_bytes()), ""
+        if peak_bytes := self._state.peak_bytes:
+            more, how = self._more(peak_bytes), ""
         else:
             more, how = float(count() if count else 0), " (counted, none was measured yet)"
-        if lack := memory.lack(more):
+        if lack := self._memory.lack(more):
             self._halve()
             return lack + how
         if count:
-            memory.forget_peak()
+            self._memory.forget_peak()
         return ""
 
     def learn(self, fitted: bool) -> None:
         """As `Room` has it."""
         memory, state = self._memory, self._state
-        there = memory.held_bytes() + memory.free_bytes()
         if fitted:
             state.peak_bytes = memory.peak_bytes()
-            if state.halvings and 2 * state.peak_bytes <= there:  # twice the batch takes no more
-                state.halvings, state.peak_bytes = state.halvings - 1, 2 * state.peak_bytes
+            twice = 2 * state.peak_bytes  # and no more than that takes twice the batch
+            if state.halvings and self._more(twice) <= memory.free_bytes():
+                state.halvings, state.peak_bytes = state.halvings - 1, twice
         elif not self._halve():
+            there = memory.held_bytes() + memory.free_bytes()
             state.peak_bytes = max(memory.peak_bytes(), there)  # more than there is
+
+    def _more(self, peak_bytes: int) -> float:
+        """What must be free for a round with such a peak."""
+        return _RESERVE * max(0, peak_bytes - self._memory.held_bytes())
 
     def _halve(self) -> bool:
         """Whether the next round's minibatches are half as large; nothing is known of those."""
