@@ -33,7 +33,7 @@ def query(message: Message, context: Context) -> Message:
     told = Told.of(message.content)
     client = _open(told, context)
     offer = client.offer(told.clock_s)
-    if client.state.label_counts:  # told once and for all
+    if client.state.label_counts or client.state.halvings:  # told once; found too large just now
         _save(told, context, client.state)
     context.state[_OFFER] = ConfigRecord({**encode(offer), ROUND: told.server_round})
     return Message(offered(offer), reply_to=message)

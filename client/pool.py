@@ -124,9 +124,10 @@ class Pool:
         predicting: Callable[[Board, Workload], UnitPredictor],
         labels: FloatArray | None = None,
         task: FederatedTask | None = None,
+        workload: Workload | None = None,
     ) -> Pool:
         """Of one client, on a device of which a predictor of one's own knows the costs."""
-        workload = training_workload(config.workload)
+        workload = workload or training_workload(config.workload)
         choices = choices_of(predicting, device.board, device.space, workload)
         return cls(
             config,

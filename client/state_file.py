@@ -11,6 +11,7 @@ from pathlib import Path
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 
+_LATER = ("peak_bytes", "halvings", "under_way", "oom_kills")  # older files do not have them
 _LOG = logging.getLogger("wattfed.client")
 
 
@@ -32,6 +33,14 @@ class ClientState:
     label_counts : tuple of float
         What it has told of its labels, with noise: the same in all rounds, so that the noise cannot
         be averaged away. Empty before, and where nothing must be kept.
+    peak_bytes : int
+        Memory that its process held at the peak of the last round; 0 before one was measured.
+    halvings : int
+        How often its minibatches were halved for want of memory.
+    under_way : str
+        The round that an agent trains now, or was killed in; empty between rounds.
+    oom_kills : int
+        What `powerctl.task.memory.oom_kills` said when that began.
     """
 
     spent_j: float = 0.0
@@ -40,6 +49,10 @@ class ClientState:
     battery_j: float = math.nan
     battery_s: float = math.nan
     label_counts: tuple[float, ...] = ()
+    peak_bytes: int = 0
+    halvings: int = 0
+    under_way: str = ""
+    oom_kills: int = -1
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class StateFile:
             values = json.loads(self.path.read_text(encoding="utf-8"))
             state = ClientState(values["spent_j"], values["loss"])
             state.label_counts = tuple(values.get("label_counts", ()))
+            for name in _LATER:
+                setattr(state, name, values.get(name, getattr(state, name)))
             if values.get("source", "") == self.source:
                 state.predictor = tuple(values["predictor"])
             return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from powerctl.device import Device
 from powerctl.guard import Guard, NoGuard
 from powerctl.modes import PowerMode
 from powerctl.plans import RoundPlan, Segment
+from powerctl.task.memory import OUT_OF_MEMORY, ran_out
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
 from wattfed.client.metering import RunMeter
 
+_LOG = logging.getLogger("wattfed.client")
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
 
 
@@ -36,8 +39,8 @@ class Execution:
     """What the execution of a plan took, mode changes included.
 
     `peak_power_w` is the highest mean over a second; `stopped` is empty, ``"deadline"``,
-    ``"energy"``, or why the device was taken away; `guard_steps` counts the guard's steps down,
-    `guard_cause` says what the last was for.
+    ``"energy"``, ``"out of memory"``, or why the device was taken away; `guard_steps` counts the
+    guard's steps down, `guard_cause` says what the last was for.
     """
 
     segments: tuple[SegmentResult, ...]
@@ -146,6 +149,12 @@ class _Run:
                 took_s = self._device.execute(self._workload, next(self._steps))
             except Interrupted as why:
                 self.stopped = str(why)
+                break
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                _LOG.warning("a minibatch failed: %s", " ".join(str(error).split()))
+                self.stopped = OUT_OF_MEMORY
                 break
             meter.tick(took_s)
             most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)

@@ -120,18 +120,20 @@ class RoundReport:
 
     `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top. The
     work is counted as wanted by the server, planned within the limits, and done. `peak_power_w` is
-    the highest mean over a second. `stopped` is empty, ``"deadline"`` or ``"energy"``: why training
-    ended before the plan did. `decline` says why nothing was trained. `rms_loss` is the root mean
-    square of the samples' losses behind `loss`; 0 where it was not measured. `used` is False if the
-    update came after the round had closed and was dropped; `staleness` says how many rounds old the
+    the highest mean over a second. `stopped` is empty, ``"deadline"``, ``"energy"`` or ``"out of
+    memory"``: why training ended before the plan did. `decline` says why nothing was trained.
+    `rms_loss` is the root mean square of the samples' losses behind `loss`; 0 where it was not
+    measured. `used` is False if the update came after the round had closed and was dropped;
+    `staleness` says how many rounds old the
     model was from which it started. `inference_p99_s` is the 99th percentile of the latency of what
     the device served meanwhile, of its slowest service; 0 where it served nothing, and
     `inference_budget_s` is the latency it may have. `guard_steps` counts how often the power guard
     stepped down, `guard_cause` says what the last step was for. `inference_energy_j` is what the
     requests took that were served meanwhile, which is not in `energy_j`. `lost` says why the update
-    never came (``"crashed"``, ``"left"``, ``"battery"``, ``"silent"``), in simulations only: a
-    server does not hear from such a client, but what it did is charged. `budget_left_j` is what is
-    left of the device's energy budget after the round; infinite without one.
+    never came: in simulations ``"crashed"``, ``"left"``, ``"battery"`` or ``"silent"`` (a server
+    does not hear from such a client, but what it did is charged), else how its agent was killed.
+    `budget_left_j` is what is left of the device's energy budget after the round; infinite without
+    one. `batch_size` is that of minibatches smaller than the run's, for want of memory; else 0.
     """
 
     client: int
@@ -163,6 +165,7 @@ class RoundReport:
     inference_energy_j: float = 0.0
     lost: str = ""
     budget_left_j: float = math.inf
+    batch_size: int = 0
 
     @property
     def expected_time_s(self) -> float:

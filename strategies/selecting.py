@@ -245,6 +245,8 @@ class SelectingStrategy(Strategy):
                 log(WARNING, "client %s: a late, repeated or uncalled-for reply", report.client)
                 continue
             awaited.remove(report.client)
+            if report.lost:
+                log(WARNING, "client %s lost its round: %s", report.client, report.lost)
             answers.append(Answer(report, reply))
         return self.close(server_round, answers)
 

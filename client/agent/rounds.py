@@ -71,7 +71,7 @@ class _Round:
             def beside(report: RoundReport) -> RoundReport:
                 return self._beside(report, engine, self._others_s(engine) - others_s)
 
-            return self._member.train(self._device, self._content, self._tell, beside)
+            return self._member.train(self.id, self._device, self._content, self._tell, beside)
         finally:
             self._device.close()
 
@@ -148,6 +148,8 @@ class RoundsService(rpc.RoundsServicer):
             if head.kind == "query":
                 offer = await asyncio.to_thread(member.offer, Told.of(content))
                 reply = offered(offer)
+            elif head.kind == "train" and member.was_killed_in(head.round_id):
+                reply = await asyncio.to_thread(member.lost, content)
             else:
                 round_ = self._rounds.get((head.kind, head.round_id))
                 round_ = round_ or await self._begin(head, content, member)

@@ -24,6 +24,7 @@ from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import GIVEN, Evaluation, Training, make_model
+from powerctl.task.turns import end_iterator
 from wattfed.client.tasks.sampled import OfSamples, Sampled
 from wattfed.strategies.run_config import RunConfig, keys
 
@@ -179,6 +180,19 @@ class FederatedTask:
             limit_s=self._limit_s,
             is_shared=is_shared,
         )
+
+    def first_batch(self, client: int, n_clients: int) -> Any:
+        """A minibatch of a client, as its loader gives it; None where that gives none."""
+        loader = self._loaders(client, n_clients).train
+        with self._randomness(client):
+            batches = iter(loader)
+            batch = next(batches, None)
+            end_iterator(batches)
+        return batch
+
+    def forget(self) -> None:
+        """Let go of the clients' data that is kept for their next rounds."""
+        self._kept.clear()
 
     def evaluation_size(self, client: int, n_clients: int) -> tuple[int | None, int]:
         """Examples that a client evaluates with, if they can be told, and minibatches at most."""
