@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
 import numpy as np
@@ -12,6 +12,10 @@ from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
 from powerctl.plans import SWITCH_S
 from wattfed.strategies.protocol import RoundOffer
+
+# No client of a Dirichlet split of 0.3 had more than 4.2 medians (digits, 10 to 100 clients, ten
+# seeds), of 0.1 3 % had more than 5; beside nine of the median it has at most 5/14 of the say.
+WEIGHT_CAP = 5.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,26 @@ class Offers:
 
     def __len__(self) -> int:
         return len(self.client)
+
+    def most_examples(self, medians: float) -> int:
+        """So many medians of the examples of those who have any, at least 1; 0 bounds nothing."""
+        known = self.examples[self.examples > 0]
+        if not (medians and len(known)):
+            return np.iinfo(np.int64).max
+        middle = (len(known) - 1) // 2  # the lower of two: half of the clients may lie
+        return max(1, int(medians * np.partition(known, middle)[middle]))
+
+    def capped(self, most: int) -> Offers:
+        """The offers, in which nobody tells of more examples or labels."""
+        labels = self.label_counts.sum(axis=1)
+        if not ((self.examples > most).any() or (labels > most).any()):
+            return self
+        shares = most / np.maximum(labels, most)
+        return replace(
+            self,
+            examples=np.minimum(self.examples, most),
+            label_counts=self.label_counts * shares[:, None],
+        )
 
     def without(self, clients: Sequence[int]) -> Offers:
         """The offers of all others."""
