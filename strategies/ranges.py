@@ -47,6 +47,8 @@ Count = Annotated[int, Range(0, 1e9)]
 Seconds = Annotated[float, Range(0, 1e9)]
 Joules = Annotated[float, Range(0, 1e12)]
 Watts = Annotated[float, Range(0, 1e6)]
+Clock = Annotated[float, Range(0, 1e15)]  # of many rounds
+Pull = Annotated[float, Range(0, 1e9)]  # of FedProx
 MostSeconds = Annotated[float, Range(0, 1e9, unbounded=True)]
 MostJoules = Annotated[float, Range(0, 1e12, unbounded=True)]
 MostWatts = Annotated[float, Range(0, 1e6, unbounded=True)]
