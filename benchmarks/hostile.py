@@ -5,6 +5,7 @@ python -m benchmarks.hostile --rounds 4
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -90,6 +91,7 @@ def accuracy(folder: Path, change: Change, rounds: int, **options: Any) -> float
 @click.option("--rounds", default=4, show_default=True, type=click.IntRange(min=1))
 def main(rounds: int) -> None:
     """Run the benchmark."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)
     rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, options in DEFENCES.items():

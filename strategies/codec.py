@@ -108,5 +108,7 @@ def _check(record: Record) -> None:
             raise InvalidInput(f"client {record.client} is not one of {record.n_clients}")
         if not (record.front.modes or record.decline):
             raise InvalidInput("it offers no mode, and does not decline")
+        if record.minibatches and not record.examples:
+            raise InvalidInput(f"{record.minibatches} minibatches of no examples")
         if not (record.minibatches or record.decline):
             raise InvalidInput("it offers no work, and does not decline")

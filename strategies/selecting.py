@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -133,7 +134,7 @@ class SelectingStrategy(Strategy):
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
         self._able: IntArray = np.zeros(0, dtype=np.int64)
-        self._most_examples = 0
+        self._most_examples = math.inf
         self._examples: dict[int, int] = {}
         self._node_of_client: dict[int, int] = {}
         self._rounds_before = 0
@@ -166,7 +167,7 @@ class SelectingStrategy(Strategy):
         """Who trains in a round that starts now; nobody who still does."""
         busy = self._flights.clients
         self._most_examples = offers.most_examples(self.weight_cap)
-        offers = offers.capped(self._most_examples)
+        offers = offers.capped(self.weight_cap)
         self._able = offers.client[offers.able]
         k = self.closing.to_ask(self.per_round, len(busy))
         rng = np.random.default_rng((self.seed, server_round))
@@ -307,7 +308,7 @@ class SelectingStrategy(Strategy):
         """Enter what those who were to evaluate have found."""
         counted = {}
         for report, metrics in replies:
-            examples = min(report.examples, self._most_examples)
+            examples = int(min(report.examples, self._most_examples))
             counted[report.client] = (replace(report, examples=examples), metrics)
             if report.decline:
                 log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
@@ -356,7 +357,7 @@ class SelectingStrategy(Strategy):
         most = self._examples.get(report.client, self._most_examples)
         if report.examples <= most:
             return answer
-        return replace(answer, report=replace(report, examples=most))
+        return replace(answer, report=replace(report, examples=int(most)))
 
     def _refuse(
         self, message_type: str, server_round: int, node: int | None, client: int | None, why: str

@@ -20,6 +20,7 @@ OFFERS: dict[str, dict[str, Any]] = {
     "number-below-zero": {"client": -1},
     "other-partitions": {"n_clients": 10**7},
     "examples-beyond-all": {"examples": 10**12},
+    "examples-none": {"examples": 0},
     "examples-infinite": {"examples": math.inf},
     "examples-below-zero": {"examples": -5},
     "examples-of-a-list": {"examples": [1, 2]},

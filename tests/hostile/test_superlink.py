@@ -1,7 +1,7 @@
 """Hostile SuperNodes on a real SuperLink: a run is what the honest ones make of it.
 
-Two of four nodes attack in every round, until each has been refused three times in a row. A key of
-the last is another's partition: it joins while a run goes on.
+Two of four nodes attack in every round, until each has been refused three times in a row. A fifth
+comes later, with the partition of another.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def story(tmp_path_factory):
                 for n, attack in enumerate(mine, start=1)
             ]
             run(name, 4, " ".join(each))
+        _, key = federation.keys.node(f"node-{len(NODES)}")
+        federation.flwr("supernode", "register", str(key))
         federation.add_node(NODES[0])
         federation.await_nodes()
         run("taken", 1, " ".join(f"1:{n}:{attack}" for n, attack in enumerate(CLAIMED, start=1)))
