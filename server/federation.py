@@ -39,7 +39,7 @@ class _TargetReached(Exception):
 
 
 class NoClients(PowerctlError):
-    """Nobody answered, or nobody took part in any round."""
+    """Nobody answered, nobody took part in any round, or no update was of use."""
 
 
 def check(config: RunConfig) -> None:
@@ -154,7 +154,8 @@ def run_federation(
     Raises
     ------
     NoClients
-        If too few nodes come within the time-out, or no client took part in any round.
+        If too few nodes come within the time-out, no client took part in any round, or every update
+        was refused.
     InvalidInput
         If the run is to go on from a checkpoint that is damaged, or of another configuration.
     UnknownName
@@ -182,6 +183,7 @@ def run_rounds(
         per_round=config.per_round,
         closing=config.closing,
         evaluating=evaluating if evaluating.on_clients(task.has_central_data) else None,
+        weight_cap=config.weight_cap,
         seed=config.seed,
         timeout_s=config.timeout_s,
         on_assigned=folder.begin_round,
@@ -209,7 +211,7 @@ def run_rounds(
         metrics |= {f"{mark}{name}": value for name, value in strategy.client_metrics.items()}
         entry = ledger.entries[-1] if server_round else None
         row = add(RoundRow(server_round, metrics, ledger.clock_s, ledger.energy_j, entry))
-        folder.add_round(row, ledger.reports_of(server_round))
+        folder.add_round(row, ledger.reports_of(server_round), ledger.refusals_of(server_round))
         if config.checkpoint_every and server_round % config.checkpoint_every == 0:
             folder.checkpoints.save(server_round, state_of_run(row, arrays, strategy, engine))
         show(row)
@@ -241,6 +243,9 @@ def run_rounds(
     folder.finish(model.state_dict(), told)
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger, engine)}")
+    if all(entry.reported == entry.rejected for entry in ledger.entries):
+        reason = ledger.refusals[-1] if ledger.refusals else "see the log"
+        raise NoClients(f"every update was refused, the model is as it began: {reason}")
     return FederationResult(config, tuple(rows), ledger, folder.path)
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from powerctl.errors import InvalidInput
 from wattfed.server.history import FederationResult, RoundRow, metric_of
-from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.ledger import Ledger, Refusal, RoundEntry
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
@@ -69,7 +69,9 @@ def read_run(folder: Path) -> FederationResult:
     if not rows:
         raise InvalidInput(f"{folder / 'rounds.csv'}: the run has no rounds")
     entries = [row.entry for row in rows if row.entry is not None]
-    ledger = Ledger(entries, _read_reports(folder / "reports.jsonl", len(entries)))
+    reports = _read_reports(folder / "reports.jsonl", len(entries))
+    refusals = [r for r in read_refusals(folder / "refusals.jsonl") if r.round <= len(entries)]
+    ledger = Ledger(entries, reports, refusals)
     return FederationResult(read_config(folder), tuple(rows), ledger, folder)
 
 
@@ -84,6 +86,12 @@ def _read_reports(path: Path, rounds: int) -> list[tuple[int, RoundReport]]:
     lines = enumerate(_whole_lines(path), start=1)
     reports = [report_of(f"{path}, line {n}", line) for n, line in lines]
     return [(server_round, report) for server_round, report in reports if server_round <= rounds]
+
+
+def read_refusals(path: Path) -> list[Refusal]:
+    """The replies that a run refused; none where there is no such file."""
+    lines = enumerate(_whole_lines(path) if path.exists() else [], start=1)
+    return [refusal_of(f"{path}, line {n}", line) for n, line in lines]
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -133,6 +141,20 @@ def report_of(where: str, line: str) -> tuple[int, RoundReport]:
         return int(values.pop("round")), _report(values)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InvalidInput(f"{where}: damaged, not a client's report") from None
+
+
+def refusal_of(where: str, line: str) -> Refusal:
+    """A refusal from its line in ``refusals.jsonl``.
+
+    Raises
+    ------
+    InvalidInput
+        If the line is damaged, with where it is.
+    """
+    try:
+        return Refusal(**json.loads(line))
+    except (ValueError, TypeError):
+        raise InvalidInput(f"{where}: damaged, not a refusal") from None
 
 
 def _report(values: dict[str, Any]) -> RoundReport:

@@ -20,6 +20,8 @@ from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import RoundRow, columns_of, finite
+from wattfed.server.recorded import read_refusals
+from wattfed.strategies.ledger import Refusal
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
@@ -42,6 +44,8 @@ class ResultsFolder:
     ----------
     rounds, reports : Path
         The two files that grow.
+    refusals : Path
+        A line for each reply that was refused; not there where none was.
     under_way : Path
         Who trains now; not there once the run has finished.
     target : Path
@@ -53,6 +57,7 @@ class ResultsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rounds, self.reports = path / "rounds.csv", path / "reports.jsonl"
+        self.refusals = path / "refusals.jsonl"
         self.under_way = path / "round.json"
         self.target = path / "target.json"
         self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
@@ -64,7 +69,8 @@ class ResultsFolder:
         with self._writing():
             for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
-            self.target.unlink(missing_ok=True)
+            for old in (self.target, self.refusals):
+                old.unlink(missing_ok=True)
             self.checkpoints.clear()
             _write_json(self.path / "config.json", config.to_flower())
 
@@ -73,6 +79,9 @@ class ResultsFolder:
         with self._writing():
             (self.path / "summary.json").unlink(missing_ok=True)
             self.checkpoints.cut(state)
+            if self.refusals.exists():
+                before = [r for r in read_refusals(self.refusals) if r.round <= state["round"]]
+                replace_file(self.refusals, "".join(map(_line, before)).encode())
             _write_json(self.path / "config.json", config.to_flower())
 
     def begin_round(self, server_round: int, assignments: Sequence[RoundAssignment]) -> None:
@@ -94,8 +103,10 @@ class ResultsFolder:
             else:
                 replace_file(self.target, (json.dumps(asdict(target)) + "\n").encode())
 
-    def add_round(self, row: RoundRow, reports: Sequence[RoundReport]) -> None:
-        """A line of the rounds so far, and one for each client's report; no limit becomes null."""
+    def add_round(
+        self, row: RoundRow, reports: Sequence[RoundReport], refusals: Sequence[Refusal] = ()
+    ) -> None:
+        """A line of the rounds so far, and one for each report and refusal; no limit is null."""
         with self._writing():
             columns = _columns_for(row, self.rounds)
             with open(self.rounds, "a", newline="", encoding="utf-8") as file:
@@ -104,6 +115,9 @@ class ResultsFolder:
                 for report in reports:
                     line = finite({"round": row.round, **vars(report)})
                     file.write(json.dumps(line) + "\n")
+            if refusals:
+                with open(self.refusals, "a", encoding="utf-8") as file:
+                    file.writelines(map(_line, refusals))
 
     def finish(self, state: Mapping[str, Tensor], summary: Mapping[str, Any]) -> None:
         """The final model and the summary."""
@@ -123,6 +137,10 @@ class ResultsFolder:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(finite(content), indent=2) + "\n").encode())
+
+
+def _line(refusal: Refusal) -> str:
+    return json.dumps(vars(refusal)) + "\n"
 
 
 def _columns_for(row: RoundRow, path: Path) -> list[str]:

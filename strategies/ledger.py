@@ -66,15 +66,34 @@ class RoundEntry:
         return self.power_violations + self.budget_violations
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A reply that does not count: in which round, from which node and client, and why.
+
+    There is no node in a simulation, and no client where a reply does not tell one.
+    """
+
+    round: int
+    node: int | None
+    client: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        who = {"node": self.node, "client": self.client}
+        told = ", ".join(f"{what} {number}" for what, number in who.items() if number is not None)
+        return f"{told}: {self.reason}"
+
+
 @dataclass
 class Ledger:
-    """All rounds of a run, and every report in them, by round.
+    """All rounds of a run, every report in them and every reply that was refused, by round.
 
     `evaluation_s` and `evaluation_j` are what evaluations on clients have taken after the rounds.
     """
 
     entries: list[RoundEntry] = field(default_factory=list)
     reports: list[tuple[int, RoundReport]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     evaluation_s: float = 0
     evaluation_j: float = 0
 
@@ -93,6 +112,10 @@ class Ledger:
         first = bisect_left(self.reports, server_round, key=lambda pair: pair[0])
         last = bisect_right(self.reports, server_round, first, key=lambda pair: pair[0])
         return [report for _, report in self.reports[first:last]]
+
+    def refusals_of(self, server_round: int) -> list[Refusal]:
+        """The replies of one round that were refused."""
+        return [refusal for refusal in self.refusals if refusal.round == server_round]
 
     def record(
         self,

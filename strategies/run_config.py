@@ -9,6 +9,7 @@ from typing import Any
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.strategies.closing import Closing
 from wattfed.strategies.evaluating import Evaluating
+from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.target import Goal
 
@@ -51,6 +52,10 @@ class RunConfig:
     )
     clip_norm: float = _option(
         0.0, "Shorten updates longer than so many medians of the round's; 0 leaves them."
+    )
+    weight_cap: float = _option(
+        WEIGHT_CAP,
+        "Nobody's examples count for more than so many medians of the round's; 0 leaves them.",
     )
     min_reports: int = _option(1, "With fewer updates in a round the model stays as it is.")
     start_from: str = _option(
@@ -122,6 +127,7 @@ class RunConfig:
             "proximal_mu",
             "hostile",
             "clip_norm",
+            "weight_cap",
             "seed",
             "label_privacy",
             "workers",

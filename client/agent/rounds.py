@@ -251,6 +251,8 @@ class RoundsService(rpc.RoundsServicer):
     def _member(self, content: RecordDict) -> Member:
         records = content.config_records
         told = Told.of(content)
+        if missing := [name for name in (RUN_CONFIG, NODE_CONFIG) if name not in records]:
+            raise InvalidInput(f"a message without {missing[0]}")
         configs = dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG])
         member = self._members.get(*configs, told.task_hash)
         task = member.client.task
