@@ -11,12 +11,17 @@ from typing import Any
 import click
 
 from powerctl.errors import PowerctlError, TaskFailed
+from powerctl.stopping import stopping_cleanly
 
 
 def run(command: click.Command) -> None:
-    """Run a command line; an error that a person can mend is one line and exit code 2."""
+    """Run a command line; an error that a person can mend is one line and exit code 2.
+
+    So is a signal that ends it, with the exit code that shells give: 130, 143.
+    """
     try:
-        command.main()
+        with stopping_cleanly():
+            command.main()
     except PowerctlError as error:
         click.echo(f"{command.name}: {error}", err=True)
         if isinstance(error, TaskFailed) and error.traceback:

@@ -16,10 +16,11 @@ from powerctl.fulcrum.facts import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.outcomes import Outcome, limits, nearest_miss, outcomes
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Search, Solution
+from powerctl.progress import Progress
 
 
-class Progress:
-    """Tells of each mode on stderr, and keeps what was measured in a folder.
+class SearchKeeper:
+    """Tells of each mode of a search, and keeps what was measured in a folder.
 
     Parameters
     ----------
@@ -34,8 +35,8 @@ class Progress:
         self.known = known
         self._told = 0
 
-    def __call__(self, search: Search) -> None:
-        """Of the search after one more mode."""
+    def tell(self, search: Search, shown: Progress) -> None:
+        """A line on the search after one more mode, which is kept."""
         new, self._told = search.order[self._told :], len(search.order)
         most = min(search.cap, len(search.candidates))
         seen = ", ".join(
@@ -43,11 +44,11 @@ class Progress:
             f"{search.power_w[mode, job]:.4g} W"
             for mode, job in new
         )
-        click.echo(
+        shown.say(
             f"mode {len(search.profiled)} of {most}  {search.candidates.mode(new[-1][0])}  "
-            f"{seen}; {best_so_far(search)}",
-            err=True,
+            f"{seen}; {best_so_far(search)}"
         )
+        shown.update(len(search.profiled), total=most)
         self.save(search)
 
     def save(self, search: Search) -> None:
