@@ -68,7 +68,9 @@ def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, 
     )
     run.until("seed 1: ")
     assert run.interrupt(signal.SIGINT) == 130, run.text
-    assert "Traceback" not in run.text and f"of 12 runs are finished in {tmp_path / 'c'}" in run.text
+    assert (
+        f"of 12 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
+    )
     finished = {path.parent.name for path in tmp_path.glob("c/runs/*/summary.json")}
     rest = Command(*named(run.text), cwd=tmp_path)
     assert rest.end() == 0, rest.text
@@ -77,7 +79,7 @@ def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, 
 
 def test_a_command_with_nothing_to_save_ends_in_a_line(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('reading')\ntime.sleep(600)\n")
-    run = Command("powerctl", "explain", "slow", cwd=tmp_path, terminal=True)
+    run = Command("powerctl", "explain", "slow:make", cwd=tmp_path, terminal=True)
     run.until("reading\r\n")
     assert run.interrupt(signal.SIGTERM) == 143
     assert run.text.splitlines()[-1] == "stopped by SIGTERM"
