@@ -79,7 +79,7 @@ def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, 
 
 def test_a_command_with_nothing_to_save_ends_in_a_line(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('reading')\ntime.sleep(600)\n")
-    run = Command("powerctl", "explain", "slow:make", cwd=tmp_path, terminal=True)
+    run = Command("powerctl", "explain", "slow:make", "--input", 3, cwd=tmp_path, terminal=True)
     run.until("reading\r\n")
     assert run.interrupt(signal.SIGTERM) == 143
     assert run.text.splitlines()[-1] == "stopped by SIGTERM"
