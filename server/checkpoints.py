@@ -106,6 +106,11 @@ class Checkpoints:
             )
         return None
 
+    def last_round(self) -> int | None:
+        """The round of the last checkpoint; None if there is none."""
+        files = self._files()
+        return _round_of(files[-1]) if files else None
+
     def cut(self, state: State) -> None:
         """Take from the growing files what came after a state."""
         for file in self._growing:

@@ -22,7 +22,7 @@ from wattfed.client.choices import training_workload
 from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.server.history import FederationResult, RoundRow, last_metrics, summary
-from wattfed.server.results import ResultsFolder
+from wattfed.server.results import ResultsFolder, placed
 from wattfed.server.resuming import go_on, state_of_run
 from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.evaluating import BOTH, SERVER
@@ -172,6 +172,7 @@ def run_rounds(
     """What is the same on every engine, with a checked configuration; see `run_federation`."""
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
     task = _task(config)
+    config = placed(config)
     model = _first_model(config)
     arrays = record_of(model)
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)

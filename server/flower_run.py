@@ -16,8 +16,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -198,8 +196,7 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def main() -> None:
-    """Entry point; a request to end also ends what was started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Entry point."""
     console.run(cli)
 
 

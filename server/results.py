@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import torch
+from flwr.common.logger import log
 from torch import Tensor
 
 from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import RoundRow, columns_of, finite
-from wattfed.server.recorded import read_refusals
+from wattfed.server.recorded import is_finished, read_refusals
 from wattfed.strategies.ledger import Refusal
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target
+
+
+def placed(config: RunConfig) -> RunConfig:
+    """A run without a name with one that is free: as usual, or with ``-2``, ``-3`` ... behind.
+
+    A run that is to go on has the last of those that are there.
+    """
+    if config.name:
+        return config
+    base, out = config.run_name, Path(config.out_dir)
+    names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    finished = list(itertools.takewhile(lambda name: is_finished(out / name), names))
+    name = f"{base}-{len(finished) + 1}" if finished else base
+    if config.resume and finished and not (out / name / "config.json").exists():
+        name = finished[-1]
+    return config if name == base else replace(config, name=name)
+
+
+def rounds_saved(folder: Path) -> int | None:
+    """How many rounds of a run are kept to go on from; None if it has no checkpoint."""
+    return Checkpoints(folder / "checkpoints", ()).last_round()
 
 
 class ResultsFolder:
@@ -65,9 +89,22 @@ class ResultsFolder:
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, config: RunConfig) -> None:
-        """Remove an earlier run's files, and write the run's configuration."""
+        """Remove the files of an earlier run that was broken off, and write the configuration.
+
+        Raises
+        ------
+        InvalidInput
+            If the folder holds a finished run.
+        """
+        if is_finished(self.path):
+            raise InvalidInput(
+                f"{self.path} holds a finished run: give another name, go on with resume (and more "
+                "rounds), or remove the folder"
+            )
+        if left := self.checkpoints.last_round():
+            log(WARNING, "%s: in place of a run broken off after round %s", self.path, left)
         with self._writing():
-            for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
+            for old in (self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
             for old in (self.target, self.refusals):
                 old.unlink(missing_ok=True)

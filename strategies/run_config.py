@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
@@ -12,6 +14,14 @@ from wattfed.strategies.evaluating import Evaluating
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.target import Goal
+
+FREE = (
+    *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
+    *("resume", "checkpoint-every", "rounds", "target-accuracy", "target"),
+)
+"""Where a run is, how it is run and how long: what its rounds so far do not depend on."""
+_LONGEST_NAME = 100
+_UNPRINTED = re.compile(r"[^-+.:=()\w]+")
 
 
 def _option(default: Any, about: str) -> Any:
@@ -103,7 +113,10 @@ class RunConfig:
     seed: int = _option(0, "Of every random draw of the run.")
     data_dir: str = _option("", "Folder of a data set that is not embedded.")
     out_dir: str = _option("runs", "Where results go.")
-    name: str = _option("", "Folder in there; by default from task, strategy and seed.")
+    name: str = _option(
+        "",
+        "Folder in there; by default from task, strategy, power, seed, and what else is not usual.",
+    )
     min_nodes: int = _option(1, "Nodes to wait for before the first round.")
     workers: int = _option(
         0, "Processes that simulate; 0 starts more than one when it pays, with the same result."
@@ -215,9 +228,24 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """Name of the results' folder."""
-        words = f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
-        return self.name or words.replace("/", "-")  # of a file's path
+        """Name of the results' folder.
+
+        Runs that cannot go on from each other have names of their own, all of which `FREE` may
+        differ; one that would be too long ends with a digest.
+        """
+        if self.name:
+            return self.name
+        named = ("task", "strategy", "power", "seed")
+        words = f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}".replace("/", "-")
+        usual = RunConfig(**{key: getattr(self, key) for key in named}).to_flower()
+        others = "".join(
+            f"-{key}={_UNPRINTED.sub('-', str(value).rpartition('/')[2])}"  # of a path the end
+            for key, value in self.to_flower().items()
+            if value != usual.get(key) and key not in FREE
+        )
+        if len(others) > _LONGEST_NAME:
+            others = f"{others[:_LONGEST_NAME]}-{hashlib.sha256(others.encode()).hexdigest()[:8]}"
+        return words + others
 
 
 def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]) -> dict[str, Any]:

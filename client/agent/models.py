@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from flwr.app import ArrayRecord
 from powerctl.errors import InvalidInput
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
-from wattfed.client.model_arrays import load_arrays, load_file
+from wattfed.client.model_arrays import SAVE_STATE, load_arrays, load_file
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig
 
@@ -77,9 +78,25 @@ def read_model(file: ModelFile, version: int = 1) -> Model:
         raise
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         reason = str(error).strip().partition("\n")[0]
+        if not zipfile.is_zipfile(file.path):
+            reason = "it is neither of TorchScript nor of torch.export"
+        elif _is_pickled(Path(file.path)):
+            reason = (
+                "torch.save wrote it; save the model with torch.jit.script(model).save(PATH), or "
+                f"its weights with {SAVE_STATE}, and add task=TASK"
+            )
         raise InvalidInput(f"model {file.name}: cannot read {file.path}: {reason}") from error
     _try(model)
     return model
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether torch.save wrote an archive: with a pickle, and without code."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any(name.endswith("/data.pkl") for name in names) and not any(
+        "/code/" in name for name in names
+    )
 
 
 def _read(file: ModelFile, version: int) -> Model:

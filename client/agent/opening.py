@@ -28,9 +28,16 @@ def claim_state(folder: Path) -> IO[str]:
     ------
     DeviceUnavailable
         If another agent has it, which then has the device as well.
+    InvalidInput
+        If it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (folder / "lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write the state to {folder}: {error.strerror}; give another --state-dir"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -45,7 +52,12 @@ def claim_state(folder: Path) -> IO[str]:
 
 def claim_socket(path: Path) -> None:
     """Make way for a socket: what a killed agent has left goes, one that answers does not."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidInput(
+            f"no socket at {path}: {error.strerror}; give another --socket"
+        ) from None
     if not path.exists():
         return
     if not path.is_socket():

@@ -98,7 +98,7 @@ class PowerService(rpc.PowerServicer):
                 load=reading.engine.load,
                 **asdict(self._plan()),
             ),
-            jobs=[_job(job) for job in jobs],
+            jobs=[*map(_job, jobs), *(_job(job, left=True) for job in reading.engine.left)],
         )
 
 
@@ -107,7 +107,7 @@ def energy_source(device: Device) -> str:
     return str(getattr(device, "energy_source", "the device's own sensor"))
 
 
-def _job(job: JobState) -> pb.JobStatus:
+def _job(job: JobState, left: bool = False) -> pb.JobStatus:
     account = job.account
     return pb.JobStatus(
         name=job.name,
@@ -126,4 +126,5 @@ def _job(job: JobState) -> pb.JobStatus:
         rate_hz=job.rate_hz,
         batch_size=job.batch_size,
         latency_s=job.latency_s,
+        left=left,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 
 if TYPE_CHECKING:
     from powerctl.bottleneck import Signature
@@ -76,7 +77,9 @@ def with_costs(command: Command) -> Command:
         from powerctl.commands.costs import load_costs
 
         asked = CostOptions(**{name: given.pop(name) for name in _COST_OPTIONS})
-        command(costs=load_costs(asked), **given)
+        with Progress("predicting"):
+            costs = load_costs(asked)
+        command(costs=costs, **given)
 
     return run
 

@@ -12,6 +12,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option, load_counted, with_board
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def measure(
     if out and not Path(out).absolute().parent.is_dir():
         raise InvalidInput(f"{out}: there is no folder {Path(out).parent}")
     on = chosen_device(device)
-    with open_meter(on, gpu_uuid(on)) as meter:
+    with open_meter(on, gpu_uuid(on)) as meter, Progress("kernels") as shown:
         found = measure_ceilings(
             on,
             dtype=dtype,
@@ -109,7 +110,7 @@ def measure(
             threads=threads,
             sizes=sizes_for(on, DTYPES[dtype], array_mib),
             meter=meter,
-            progress=_show,
+            progress=lambda name, done, total: shown.update(done, total=total, note=name),
         )
     if board:
         found = replace(found, vendor=_peaks_of(board, found))
@@ -220,10 +221,6 @@ def _points(
             )
         )
     return points
-
-
-def _show(name: str, done: int, total: int) -> None:
-    click.echo(f"{done + 1:>2} of {total}: {name}", err=True)
 
 
 def _peaks_of(board: Board, found: Ceilings) -> Any:
