@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +10,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from powerctl.boards import Board
-from powerctl.device import Device, has_thermometer, module_of, open_device
+from powerctl.device import Device, has_thermometer, is_virtual, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import FloatArray, IntArray, PowerMode
@@ -39,6 +41,7 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.run_config import RunConfig
 
+_LOG = logging.getLogger("wattfed.client")
 _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
@@ -168,7 +171,9 @@ class LocalClient:
                 energy_cap_j=energy_cap_j,
                 guard=guard,
                 progress=None if progress is None else partial(progress, training.losses),
+                is_cold=self._is_cold(device, "train"),
             )
+        self._warmed(done, "train")
         self._learn(device, done, training.losses[: offer.minibatches // self.config.local_epochs])
         self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
         cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
@@ -206,7 +211,9 @@ class LocalClient:
                 time_limit_s=offer.available_s - transfer_s,
                 energy_cap_j=offer.allowance_j,
                 guard=self._guard(device, offer),
+                is_cold=self._is_cold(device, "test"),
             )
+        self._warmed(done, "test")
         self.state.spent_j += done.energy_j
         self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
@@ -229,6 +236,17 @@ class LocalClient:
         pool.keep(0, self.state)
         pool.offers(clock_s)
         return pool.offer(0)
+
+    def _is_cold(self, device: Device, role: str) -> bool:
+        """Whether the next minibatch is the first one of a function in this process, for real."""
+        return not is_virtual(device) and role not in self.task.warm
+
+    def _warmed(self, done: Execution, role: str) -> None:
+        if done.minibatches:
+            self.task.warm.add(role)
+        if done.warm_up_s:
+            name = self.task.name
+            _LOG.info("%s: first minibatch of %s warmed up for %.3g s", name, role, done.warm_up_s)
 
     def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
         """Keep what a round has told of the unit, and how the global model fits this client.
@@ -342,9 +360,12 @@ class LocalClient:
         return predictor.load_state(self.state.predictor)
 
     def _open_device(self, seed: int) -> Device:
-        return self.device or open_device(
+        device = self.device or open_device(
             self.profile.device, unit=self.profile.unit, random_state=seed
         )
+        if is_virtual(device):  # the order of summation must not depend on the host's cores
+            torch.set_num_threads(1)
+        return device
 
     def _seed(self, server_round: int) -> int:
         entropy = (self.config.seed, server_round, self.profile.client)

@@ -84,6 +84,7 @@ def cli() -> None:
     help="Longest turn of another process that asks for no other. [2s]",
 )
 @click.option("--rate-limit", "rate_hz", type=float, help="Requests a second of one client.")
+@click.option("--accelerator", help="Where models live: auto, cpu or cuda[:N]. [auto]")
 @click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""

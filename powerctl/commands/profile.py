@@ -181,7 +181,9 @@ def _run(
 @contextmanager
 def _display(device: Device) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, else a line every few seconds; both on stderr."""
-    clock = "virtual device time" if _is_virtual(device) else "device time"
+    from powerctl.device import is_virtual
+
+    clock = "virtual device time" if is_virtual(device) else "device time"
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -217,20 +219,16 @@ def _left(now: Progress, clock: str) -> str:
     return f"{spoken_duration(min(now.seconds_left, now.budget_left_s))} of {clock} left"
 
 
-def _is_virtual(device: Device) -> bool:
-    from powerctl.devices.virtual import VirtualDevice
-
-    return getattr(device, "is_virtual", isinstance(device, VirtualDevice))
-
-
 def _summary(device: Device, log: ProfileLog, last: Progress) -> dict[str, Any]:
+    from powerctl.device import is_virtual
+
     entries = log.entries
     return {
         "modes": len({entry.mode for entry in entries}),
         "measurements": len(entries),
         "minibatches": sum(entry.warmup + entry.n_minibatches for entry in entries),
         "device_time_s": sum(entry.seconds for entry in entries),
-        "virtual": _is_virtual(device),
+        "virtual": is_virtual(device),
         "not_precise": sum(not entry.precise for entry in entries),
         "left_out": last.left_out,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from powerctl.commands.options import Command
+from powerctl.commands.options import Command, accelerator_option
 
 if TYPE_CHECKING:
     from powerctl.profiler import Step
@@ -46,6 +46,7 @@ def with_task(command: Command) -> Command:
 
     @click.option("--task", "text", help="Your own: my_task.py, pkg.mod, or either with :Name.")
     @settings_option
+    @accelerator_option
     @wraps(command)
     def run(text: str | None, settings: tuple[str, ...], **rest: Any) -> None:
         if settings and text is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from powerctl.commands.options import accelerator_option
 from wattfed.server.commands.options import run_options
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @run_options()
+@accelerator_option
 @click.option(
     "--against",
     multiple=True,
