@@ -43,7 +43,7 @@ class Model:
     inputs: tuple[InputSpec, ...]
     module: Callable[..., Any]
     fixed_batch: int | None = None
-    accelerator: Accelerator = field(default_factory=Accelerator.here)
+    accelerator: Accelerator = field(default_factory=lambda: Accelerator.here())
 
     def predict(self, samples: Sequence[Sample]) -> list[tuple[torch.Tensor, ...]]:
         """The outputs of each sample, from one batch; they are on the CPU, as the samples are."""
