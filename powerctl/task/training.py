@@ -315,7 +315,12 @@ class _Loop:
         self._role = role
         self._begin = begin
         self._turns = Turns(self._body, task.called(role), limit_s)
-        self._pace = Pace(self._turns.wait, _moving(task, role, given))
+        moving = _moving(task, role, given)
+        self._pace = Pace(self._turns.wait, moving)
+        self._aside = Pace(lambda: None, moving)  # of what a loop validates with, without turns
+        if moving is not None:
+            both = {name: given.get(name) for name in ("valloader", "testloader")}
+            given = {**given, **{k: self._aside.paced(v) for k, v in both.items() if v is not None}}
         names = ("trainloader",) if role == "train" else ("testloader", "valloader")
         paced = self._pace.paced(loader)
         self._given = {**given, **dict.fromkeys(("loader", *names), paced)}
@@ -350,6 +355,7 @@ class _Loop:
             self._turns.close()
         finally:
             self._pace.close()
+            self._aside.close()
 
     def _body(self) -> Any:
         self._begin()

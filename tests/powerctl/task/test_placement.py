@@ -19,7 +19,7 @@ def learned(task, place=None):
     given = ALONE if place is None else {**ALONE, "device": place}
     with Randomness(1):
         model, loaders = make_model(task, given), load_data(task, given)
-    training = run(Training(task, model, loaders, given, minibatches=3, seed=7), 3)
+    training = run(Training(task, model, loaders, given, minibatches=3, seed=7, proximal_mu=0.1), 3)
     metrics = Evaluation(task, model, loaders.test or loaders.train, given, seed=7).run()
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     return state, training.losses, metrics
@@ -40,22 +40,31 @@ def test_every_kind_of_task_learns_the_same_on_an_accelerator(name, fixture_task
         torch.testing.assert_close(there[0][key], tensor, rtol=1e-6, atol=1e-7)
 
 
-def test_who_asks_for_the_device_moves_minibatches_and_for_others_it_is_done(written, accelerator):
+STEP = "def train_step(model, batch{}): step(batch)"
+LOOP = """
+    def train(model, loader, valloader{}):
+        for batch in (batch for loader in (loader, valloader) for batch in loader):
+            step(batch)"""
+
+
+@pytest.mark.parametrize(("how", "count"), [(STEP, 3), (LOOP, 6)])
+@pytest.mark.parametrize(("asks", "place"), [(", device", "cpu"), ("", "meta")])
+def test_who_asks_for_the_device_moves_minibatches_and_for_others_it_is_done(
+    how, count, asks, place, written, accelerator
+):
     text = """
     from torch import nn, zeros
     def make_model(): return nn.Linear(2, 1)
-    def load_data(): return [{"x": zeros(4, 2), "id": ["a"]}] * 3
-    def train_step(model, batch, DEVICE): seen.append((batch["x"].device.type, batch["id"]))
+    def load_data(): return ([{"x": zeros(4, 2), "id": ["a"]}] * 3,) * 2
+    def step(batch): seen.append(batch["x"].device.type)
     def test(model, loader): seen.extend(b["x"].device.type for b in loader); return 1.0
     seen = []
     """
-    for name, device, place in (("own.py", "device", "cpu"), ("plain.py", "", "meta")):
-        task = load_task(written(text.replace("DEVICE", device), name))
-        model, loaders = make_model(task, ALONE), load_data(task, ALONE)
-        run(Training(task, model, loaders, ALONE, minibatches=1, seed=7), 1)
-        Evaluation(task, model, loaders.train, ALONE, seed=7).run()
-        assert task.own.seen == [(place, ["a"]), *["meta"] * 3]
-    assert accelerator.into.count(4 * 2 * 4) == 3 + 1 + 3
+    task = load_task(written(text + how.format(asks)))
+    model, loaders = make_model(task, ALONE), load_data(task, ALONE)
+    run(Training(task, model, loaders, ALONE, minibatches=3, seed=7), 3)
+    Evaluation(task, model, loaders.test, ALONE, seed=7).run()
+    assert task.own.seen == [place] * count + ["meta"] * 3
 
 
 @pytest.mark.cuda
