@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from powerctl import console
+from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import DeviceUnavailable, InvalidInput, UnknownName
@@ -74,7 +75,7 @@ def network() -> nn.Module:
 
 def where() -> torch.device:
     """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Accelerator.here().device
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +10,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from powerctl.accelerator import Accelerator
 from powerctl.boards import Board
-from powerctl.device import Device, has_thermometer, module_of, open_device
+from powerctl.device import Device, has_thermometer, is_virtual, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import FloatArray, IntArray, PowerMode
@@ -43,6 +45,7 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.run_config import RunConfig
 
+_LOG = logging.getLogger("wattfed.client")
 _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
@@ -90,7 +93,7 @@ class LocalClient:
         self.workload, self.task = self._divided()
         self._room: Room = NoRoom()
         if profile.is_deployed:
-            self._room = MachineRoom(Memory(Accelerator.of()), state, self._halves)
+            self._room = MachineRoom(Memory(Accelerator.here()), state, self._halves)
 
     def _divided(self) -> tuple[Workload, FederatedTask]:
         """Workload and task, with minibatches as small as the memory has been found to ask for."""
@@ -187,6 +190,7 @@ class LocalClient:
                 energy_cap_j=energy_cap_j,
                 guard=guard,
                 progress=None if progress is None else partial(progress, training.losses),
+                is_cold=self._is_cold(device, "train"),
             )
         first_pass = training.losses[: offer.minibatches // self.config.local_epochs]
         smaller = self.state.halvings and self.workload.batch_size
@@ -196,6 +200,7 @@ class LocalClient:
             give_back()
         if done.minibatches or not fitted:
             self._room.learn(fitted)
+        self._warmed(done, "train")
         self._learn(device, done, first_pass)
         self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
         cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
@@ -235,7 +240,9 @@ class LocalClient:
                 time_limit_s=offer.available_s - transfer_s,
                 energy_cap_j=offer.allowance_j,
                 guard=self._guard(device, offer),
+                is_cold=self._is_cold(device, "test"),
             )
+        self._warmed(done, "test")
         self.state.spent_j += done.energy_j
         self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
@@ -281,6 +288,17 @@ class LocalClient:
 
         lack = self._room.lack(count)
         return RoundPlan((), lack) if lack else plan
+
+    def _is_cold(self, device: Device, role: str) -> bool:
+        """Whether the next minibatch is the first one of a function in this process, for real."""
+        return not is_virtual(device) and role not in self.task.warm
+
+    def _warmed(self, done: Execution, role: str) -> None:
+        if done.minibatches:
+            self.task.warm.add(role)
+        if done.warm_up_s:
+            name = self.task.name
+            _LOG.info("%s: first minibatch of %s warmed up for %.3g s", name, role, done.warm_up_s)
 
     def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
         """Keep what a round has told of the unit, and how the global model fits this client.
@@ -394,9 +412,12 @@ class LocalClient:
         return predictor.load_state(self.state.predictor)
 
     def _open_device(self, seed: int) -> Device:
-        return self.device or open_device(
+        device = self.device or open_device(
             self.profile.device, unit=self.profile.unit, random_state=seed
         )
+        if is_virtual(device):  # the order of summation must not depend on the host's cores
+            torch.set_num_threads(1)
+        return device
 
     def _seed(self, server_round: int) -> int:
         entropy = (self.config.seed, server_round, self.profile.client)

@@ -161,7 +161,7 @@ class ResultsFolder:
         with self._writing():
             self.under_way.unlink(missing_ok=True)
             with replacing(self.path / "model.pt") as file:
-                torch.save(dict(state), file)
+                torch.save({name: tensor.cpu() for name, tensor in state.items()}, file)
             _write_json(self.path / "summary.json", summary)
 
     @contextmanager

@@ -87,6 +87,7 @@ def cli() -> None:
     type=console.Quantity("rate"),
     help="Requests of one client: 30, 30/s, 90/min.",
 )
+@click.option("--accelerator", help="Where models live: auto, cpu or cuda[:N]. [auto]")
 @click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""

@@ -8,9 +8,8 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from powerctl.device import Device, open_device
+from powerctl.device import Device, is_virtual, open_device
 from powerctl.devices.paced import PacedDevice
-from powerctl.devices.virtual import VirtualDevice
 from powerctl.durable import remove_partials
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from wattfed.client.agent.found_mode import KeptDevice
@@ -77,6 +76,6 @@ def open_kept(spec: str, state_dir: Path) -> KeptDevice:
     An agent serves in real time: a board that is not there is held to it.
     """
     device: Device = open_device(spec)
-    if getattr(device, "is_virtual", isinstance(device, VirtualDevice)):
+    if is_virtual(device):
         device = PacedDevice(device)
     return KeptDevice(device, state_dir / _FOUND_MODE)

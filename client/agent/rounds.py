@@ -237,6 +237,7 @@ class RoundsService(rpc.RoundsServicer):
             member.client.workload,
             expected_s,
             sets_modes=self._sets_modes,
+            is_cold=("train" if assignment else "test") not in member.client.task.warm,
         )
         round_ = _Round(head.round_id, content, assignment, member, device)
         round_.result = asyncio.create_task(

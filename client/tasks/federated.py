@@ -75,6 +75,12 @@ class FederatedTask:
         Of a minibatch, where the run's settings do not say it.
     samples : OfSamples, optional
         Of a task whose samples are in memory, which knows the sizes of all parts at once.
+
+    Attributes
+    ----------
+    warm : set of str
+        What has run for real in this process, of ``train`` and ``test``: the first minibatch of
+        each allocates memory and chooses kernels.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class FederatedTask:
         self.name, self.target, self.code_hash = task.name, task.target, task.code_hash
         self.task = replace(task, usual={"lr": config.learning_rate})
         self.samples = samples
+        self.warm: set[str] = set()
         self._config = config
         self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
         self._given: dict[str, Any] = {

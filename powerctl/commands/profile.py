@@ -12,7 +12,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option
 from powerctl.commands.sampling import Sampling, with_sampling
-from powerctl.commands.steps import TaskOptions, is_virtual, with_task
+from powerctl.commands.steps import TaskOptions, with_task
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
 from powerctl.quantities import parse_sizes, spoken
@@ -156,6 +156,7 @@ def _run(
     step: Mapping[int, Step] | None,
 ) -> Standing:
     """Profile, showing progress; exits the command when a signal stops it."""
+    from powerctl.device import is_virtual
     from powerctl.profiler import profile
 
     def to_go_on() -> str:
@@ -195,6 +196,8 @@ def _run(
 
 
 def _summary(device: Device, log: ProfileLog, last: Standing) -> dict[str, Any]:
+    from powerctl.device import is_virtual
+
     entries = log.entries
     return {
         "modes": len({entry.mode for entry in entries}),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
+from powerctl.commands.options import accelerator_option
 from powerctl.progress import Progress
 from powerctl.stopping import stopping_cleanly
 from wattfed.server.commands.options import comparison_options
@@ -33,6 +34,7 @@ Examples:
 
 @click.command(epilog=_COMPARE_EXAMPLES)
 @comparison_options
+@accelerator_option
 @click.option(
     "--out", default="runs/comparison", show_default=True, help="Folder of the runs and the report."
 )

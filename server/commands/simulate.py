@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from powerctl.commands.options import accelerator_option
 from powerctl.stopping import stopping_cleanly, this_command
 from wattfed.server.commands.options import run_options
 
@@ -29,6 +30,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @run_options()
+@accelerator_option
 @click.option(
     "--against",
     multiple=True,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from logging import ERROR
 
-import torch
 from flwr.common.logger import log
 from torch import nn
 
@@ -88,7 +87,6 @@ class Clients:
     """
 
     def __init__(self, config: RunConfig, fleet: Fleet) -> None:
-        torch.set_num_threads(1)  # the order of summation must not depend on the host's cores
         self._config = config
         self._fleet = fleet
         self._task = federated(config, training_workload(config.workload).batch_size)

@@ -57,8 +57,8 @@ def test_what_cannot_be_is_said_before_anything_runs(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_what_to_do():
-    with pytest.raises(DeviceUnavailable, match="--device cpu"):
-        run("--device", "cuda")
+    with pytest.raises(DeviceUnavailable, match="use cpu"):
+        run("--accelerator", "cuda")
 
 
 def test_help_shows_examples():
