@@ -120,10 +120,10 @@ class Worker(AbstractContextManager["Worker"]):
         limit_s: float = 60.0,
     ) -> None:
         self._control = control or (Control.between_processes() if own_process else Control())
-        make: Any = multiprocessing.get_context("spawn").Process if own_process else None
-        self._runner = (make or threading.Thread)(
-            target=work, args=(self._control, *arguments), daemon=True
+        make: Any = (
+            multiprocessing.get_context("spawn").Process if own_process else threading.Thread
         )
+        self._runner = make(target=work, args=(self._control, *arguments), daemon=True)
         self._limit_s = limit_s
 
     def __enter__(self) -> Worker:
@@ -132,12 +132,19 @@ class Worker(AbstractContextManager["Worker"]):
         while not self._control.ready.wait(_LOOK_S):
             alive = self._runner.is_alive()
             if not alive or time.monotonic() > give_up_s:
-                self.__exit__()
-                what = f"was not ready within {self._limit_s:.0f} s" if alive else "ended at once"
-                raise DeviceUnavailable(f"what was to work beside {what}; above may be why")
+                self._end()
+                what = f"was not ready within {self._limit_s:.0f} s" if alive else "has failed"
+                raise DeviceUnavailable(f"what was to work beside {what}; see above")
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        worked = self._runner.is_alive()
+        self._end()
+        worked = worked and not getattr(self._runner, "exitcode", 0)
+        if not worked and kind is None:
+            raise DeviceUnavailable("what worked beside has failed; see above")
+
+    def _end(self) -> None:
         self._control.stop.set()
         self._runner.join(_END_S)
         if self._runner.is_alive() and not isinstance(self._runner, threading.Thread):
