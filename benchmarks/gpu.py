@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,21 +52,24 @@ from powerctl.pagoda.meters import Meter, open_meter
 from wattfed.client.agent import tensors
 from wattfed.client.agent.cli import serve
 from wattfed.client.agent.connecting import connect
+from wattfed.client.agent.models import read_model
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.settings import ModelFile
 from wattfed.client.app import app as client_app
 from wattfed.client.forwarding import AGENT
 from wattfed.server.federation import run_federation
 from wattfed.strategies.run_config import RunConfig
 
 Serving = tuple[str, Callable[[], int]]  # the socket, and minibatches trained so far
+ACCELERATOR = "POWERCTL_ACCELERATOR"  # what a process computes on
 SERVED, TRAINED = gpu_task.NETWORKS
 _START_S, _END_S, _LOOK_S = 120.0, 2.0, 0.1
 _SHORTEST_S = 1.0  # of a measurement, however long its start has taken
 _SWITCH_S = 0.0005  # as the agent has it, so that threads do not wait for the interpreter
 _FIRST_TURNS = 5  # of a round, which do not count
-_FIRST_RUNS = 3  # of each batch size: TorchScript specialises on its first
+_FIRST_RUNS = 3  # of each batch size: memory is taken and kernels are chosen
 _EPOCHS = 1_000_000  # more than there is time for
 _BUSY = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
@@ -95,14 +98,15 @@ class Network:
 
         return minibatch
 
-    def inference(self, *, own_stream: bool = False) -> Callable[[Sequence[Tensor]], Tensor]:
-        """What runs a batch of samples."""
-        place, stream = self.accelerator, new_stream(self.accelerator, own_stream)
-        model = torch.jit.load(self.file, map_location=place.device)
+    def inference(self, *, own_stream: bool = False) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        """What runs a batch of samples, as the agent runs it."""
+        os.environ[ACCELERATOR] = self.accelerator.name
+        stream = new_stream(self.accelerator, own_stream)
+        model = read_model(ModelFile(self.name, self.file))
 
-        def infer(samples: Sequence[Tensor]) -> Tensor:
-            with torch.inference_mode(), on_stream(place, stream):
-                return model(place.move(torch.stack(list(samples)))).cpu()
+        def infer(samples: Sequence[Tensor]) -> list[Tensor]:
+            with on_stream(self.accelerator, stream):
+                return [output for (output,) in model.predict([(one,) for one in samples])]
 
         return infer
 
@@ -113,8 +117,12 @@ class Network:
 
     def save(self, file: str) -> Network:
         """The network as a file to be served."""
-        torch.jit.script(gpu_task.make_model(self.name, self.size).eval()).save(file)
-        return Network(self.name, self.size, self.accelerator, file)
+        batch = {0: torch.export.Dim("batch")}
+        model = gpu_task.make_model(self.name, self.size).eval()
+        example = torch.stack([self.sample()] * 2)
+        program = torch.export.export(model, (example,), dynamic_shapes=(batch,))
+        torch.export.save(program, file)
+        return replace(self, file=file)
 
 
 @dataclass(frozen=True)
@@ -205,13 +213,9 @@ async def send(socket: str, sample: Tensor, load: Load, seconds: float) -> list[
 @contextmanager
 def managed(folder: Path, served: Network, trained: Network, load: Load) -> Iterator[Serving]:
     """An agent that serves the one network, and trains the other in a federated round."""
-    state, side = folder / "state", gpu_task.SIZES[served.size].side
-    OwnTasks(state).add(gpu_task.__file__)
-    model = (
-        f"served={served.file},inputs=3x{side}x{side}:uint8,latency={load.latency_s}s,"
-        f"batch={load.batch_size},largest={load.batch_size}"
-    )
-    options = ["--model", model]
+    OwnTasks(folder / "state").add(gpu_task.__file__)
+    sizes = f"batch={load.batch_size},largest={load.batch_size}"
+    options = ["--model", f"{served.name}={served.file},latency={load.latency_s}s,{sizes}"]
     if any(option.name == "accelerator" for option in serve.params):  # else it has the CPU alone
         options += ["--accelerator", served.accelerator.name]
     config = RunConfig(
@@ -341,7 +345,7 @@ def run(
     networks = [Network(name, size, accelerator) for name in gpu_task.NETWORKS]
     found: dict[str, Any] = {"training": [], "interleave": [], "failed": []}
     with tempfile.TemporaryDirectory() as folder, meter_of(accelerator) as meter:
-        served = networks[0].save(str(Path(folder, "served.ts")))
+        served = networks[0].save(str(Path(folder, "served.pt2")))
         parts = [("training", n.name, partial(train_alone, n)) for n in networks]
         for mode in modes:
             beside = partial(serve_beside, mode, served, networks[1], load)
@@ -435,7 +439,7 @@ def main(
             raise InvalidInput(f"{flag} must be positive, got {number:g}")
     place = Accelerator.of(accelerator)
     names = sharing.modes_of(modes, place)
-    os.environ["POWERCTL_ACCELERATOR"] = "cpu"  # of the server, which is in this process
+    os.environ[ACCELERATOR] = "cpu"  # of the server, which is in this process
     logging.getLogger("flwr").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     size = size or ("full" if place.is_gpu else "rehearsal")
