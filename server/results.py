@@ -20,6 +20,7 @@ from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import RoundRow, columns_of, finite
+from wattfed.server.roster import Roster
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
@@ -46,6 +47,8 @@ class ResultsFolder:
         Who trains now; not there once the run has finished.
     target : Path
         What the run is judged by; not there where that is accuracy.
+    roster : Path
+        Who its clients are, and why some cannot take part.
     checkpoints : Checkpoints
         From which the run can go on.
     """
@@ -55,6 +58,7 @@ class ResultsFolder:
         self.rounds, self.reports = path / "rounds.csv", path / "reports.jsonl"
         self.under_way = path / "round.json"
         self.target = path / "target.json"
+        self.roster = path / "roster.json"
         self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
         with self._writing():
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +69,7 @@ class ResultsFolder:
             for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
             self.target.unlink(missing_ok=True)
+            self.roster.unlink(missing_ok=True)
             self.checkpoints.clear()
             _write_json(self.path / "config.json", config.to_flower())
 
@@ -85,6 +90,11 @@ class ResultsFolder:
         }
         with self._writing():
             _write_json(self.under_way, asked)
+
+    def write_roster(self, roster: Roster) -> None:
+        """Who the clients are, and why some cannot take part now."""
+        with self._writing():
+            _write_json(self.roster, roster.record())
 
     def judged_by(self, target: Target) -> None:
         """What the run is judged by, which its first evaluation tells."""

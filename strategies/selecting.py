@@ -82,7 +82,7 @@ class SelectingStrategy(Strategy):
     timeout_s : float
         Wall-clock seconds to wait for the offers.
     on_assigned : callable, optional
-        Called with a round's number and assignments before it begins.
+        Called with a round's number, assignments and offers before it begins.
     on_round : callable, optional
         Called with each round's ledger entry.
 
@@ -92,6 +92,8 @@ class SelectingStrategy(Strategy):
         Time and energy of all rounds, and all reports.
     client_metrics : dict of str to float
         What clients found of the last round's model; empty where none evaluated it.
+    node_of_client : dict of int to int
+        On Flower's runtimes, the nodes whose offers came for the last round.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class SelectingStrategy(Strategy):
         evaluating: Evaluating | None = None,
         seed: int = 0,
         timeout_s: float = 600.0,
-        on_assigned: Callable[[int, Sequence[RoundAssignment]], None] | None = None,
+        on_assigned: Callable[[int, Sequence[RoundAssignment], Offers], None] | None = None,
         on_round: Callable[[RoundEntry], None] | None = None,
     ) -> None:
         self.policy = policy
@@ -122,8 +124,13 @@ class SelectingStrategy(Strategy):
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
         self._able: IntArray = np.zeros(0, dtype=np.int64)
-        self._node_of_client: dict[int, int] = {}
+        self.node_of_client: dict[int, int] = {}
         self._rounds_before = 0
+
+    @property
+    def declined(self) -> dict[int, str]:
+        """Why clients cannot take part, as they said last on Flower's runtimes."""
+        return self._queried.declined
 
     def state(self) -> State:
         """What it has come to between two rounds, but for the ledger; each round draws anew."""
@@ -158,7 +165,7 @@ class SelectingStrategy(Strategy):
         free = offers.without(busy)
         self._assignments = self.policy.select(free, k, server_round, rng) if k else []
         if self.on_assigned is not None:
-            self.on_assigned(server_round, self._assignments)
+            self.on_assigned(server_round, self._assignments, offers)
         return self._assignments
 
     def instruct(
@@ -219,9 +226,9 @@ class SelectingStrategy(Strategy):
         config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
         config[PROTOCOL], config[CODE] = VERSION, code_version()
         offers = self._queried.collect(grid, config)
-        self._node_of_client = {offer.client: node for node, offer in offers.items()}
+        self.node_of_client = {offer.client: node for node, offer in offers.items()}
         assignments = self.select(server_round, Offers.of(list(offers.values())))
-        assigned = {self._node_of_client[a.client]: a for a in assignments}
+        assigned = {self.node_of_client[a.client]: a for a in assignments}
         drafts = self.instruct(server_round, arrays, config, list(assigned))
         self._sent = [
             (_with_assignment(draft, assignment), assignment.client)
@@ -257,7 +264,7 @@ class SelectingStrategy(Strategy):
         config[PROTOCOL], config[CODE] = VERSION, code_version()
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         self._sent = [
-            (Message(content, self._node_of_client[client], MessageType.EVALUATE), client)
+            (Message(content, self.node_of_client[client], MessageType.EVALUATE), client)
             for client in self.evaluators(server_round)
         ]
         return [message for message, _ in self._sent]

@@ -41,8 +41,9 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     More policies, numbers of clients and seeds may be added to a folder.
     """
     from wattfed.server.comparison.comparing import compare as run_comparison
-    from wattfed.server.comparison.console import ComparisonProgress, print_tables
+    from wattfed.server.comparison.console import ComparisonProgress, print_tables, tell_plan
 
+    tell_plan(comparison)
     with ComparisonProgress() as progress:
         result = run_comparison(
             comparison,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from powerctl.errors import InvalidInput
@@ -11,7 +12,14 @@ from wattfed.server.history import RoundRow
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.following import FollowedFile, Lines
 from wattfed.server.live.snapshot import Snapshot, UnderWay
-from wattfed.server.recorded import is_finished, read_config, read_target, report_of, row_of
+from wattfed.server.recorded import (
+    is_finished,
+    read_config,
+    read_roster,
+    read_target,
+    report_of,
+    row_of,
+)
 from wattfed.strategies.target import Target
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
@@ -75,7 +83,7 @@ class LiveRun:
         if folder != self._folder:
             self._begin(folder)
         finished = is_finished(folder)  # before the rest, so that nothing can be missing
-        config, target = read_config(folder), read_target(folder)
+        config, target, roster = read_config(folder), read_target(folder), read_roster(folder)
         if target != self._target:  # told by a first evaluation, or another since the run goes on
             self._begin(folder)
             self._target = target
@@ -90,13 +98,22 @@ class LiveRun:
         names = ("rounds.csv", "reports.jsonl", "summary.json")
         times_s = [(folder / name).stat().st_mtime for name in names if (folder / name).exists()]
         written_s = max(began_s, *times_s, under_way.began_s if under_way else 0.0)
+        accounts = {
+            client: replace(
+                self._accounts.get(client, ClientAccount(client)),
+                name=roster.name_of(client),
+                unable=roster.unable.get(client, ""),
+            )
+            for client in self._accounts.keys() | roster.unable.keys()
+        }
         read = f"{self._rounds.read_lines} {self._reports.read_lines} {bool(under_way)}"
         return Snapshot(
             folder=folder,
             config=config,
             rows=tuple(self._rows),
             work=self._work,
-            clients=tuple(self._accounts[client] for client in sorted(self._accounts)),
+            clients=tuple(accounts[client] for client in sorted(accounts)),
+            roster=roster,
             under_way=None if finished else under_way,
             is_finished=finished,
             written_s=written_s,

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wattfed.server.comparison.grid import Contender
 from wattfed.server.history import RoundRow, finite, summary
+from wattfed.server.judging import judge
 from wattfed.server.live.accounts import ClientAccount, RoundWork
+from wattfed.server.plan_check import unable_words
+from wattfed.server.roster import Roster
 from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
@@ -40,7 +44,9 @@ class Snapshot:
     work : mapping of int to RoundWork
         Training as predicted and measured, by round.
     clients : tuple of ClientAccount
-        All that were ever asked, by number.
+        All that were ever asked, or cannot take part, by number.
+    roster : Roster
+        What they are called, and why some cannot take part.
     under_way : UnderWay or None
         The round after the last, if it has begun.
     is_finished : bool
@@ -56,6 +62,7 @@ class Snapshot:
     rows: tuple[RoundRow, ...]
     work: Mapping[int, RoundWork]
     clients: tuple[ClientAccount, ...]
+    roster: Roster
     under_way: UnderWay | None
     is_finished: bool
     written_s: float
@@ -84,7 +91,23 @@ class Snapshot:
     @property
     def n_clients(self) -> int:
         """Clients that the run waited for, and at least all that were seen."""
-        return max([self.config.min_nodes, *(a.client + 1 for a in self.clients[-1:])])
+        seen = (account.client + 1 for account in self.clients[-1:])
+        return max([self.roster.clients, self.config.min_nodes, *seen])
+
+    @property
+    def policy(self) -> str:
+        """The policy that selects, with its power policy where it does not choose modes itself."""
+        return Contender.of(self.config).policy
+
+    @property
+    def judgement(self) -> list[str]:
+        """What can be said of the run until now, in sentences; nothing before its first round."""
+        if not self.round:
+            return []
+        trained = {account.client: account.trained for account in self.clients}
+        judged = judge(self.config, self.rows, trained, self.roster, is_finished=self.is_finished)
+        now = [unable_words(self.roster) + "."] if self.roster.n_unable else []
+        return [*judged.sentences(), *(now if not self.is_finished else [])]
 
     def heard_last(self, n: int) -> list[ClientAccount]:
         """At most so many clients, those asked last; by number."""
@@ -108,7 +131,9 @@ class Snapshot:
             "config": self.config.to_flower(),
             "summary": finite(self.summary),
             "rounds": rounds,
-            "clients_seen": len(self.clients),
+            "judgement": self.judgement,
+            "warnings": list(self.roster.warnings),
+            "clients_seen": sum(account.asked > 0 for account in self.clients),
             "clients": [account.record() for account in self.heard_last(MOST_CLIENTS)],
         }
 

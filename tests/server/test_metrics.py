@@ -26,8 +26,9 @@ from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report.building import build_report
 from wattfed.server.comparison.report.content import target_charts
 from wattfed.server.comparison.report.views import Curve
-from wattfed.server.console import RunProgress, common_level, comparison, row_line
-from wattfed.server.history import levels_of, summary
+from wattfed.server.console import RunProgress, row_line
+from wattfed.server.history import best_held, summary
+from wattfed.server.judging import common_level, comparison
 from wattfed.server.live.metrics import render_metrics
 from wattfed.server.live.page import render_page
 from wattfed.server.live.run import LiveRun
@@ -222,13 +223,15 @@ def test_a_smaller_target_is_compared_from_its_own_side(config, evaluates):
     ours = simulate(replace(config, target="loss"))
     evaluates(*({"loss": loss} for loss in (2.0, 1.5, 1.0, 0.5)))
     theirs = simulate(replace(config, target="loss", name="other"))
-    assert levels_of([ours, theirs]) == [0.5] == [common_level([ours, theirs], 0.3)]
-    assert common_level([ours, theirs], 1.0) == 1.0
-    words = comparison(ours, theirs, 0.5)[0]
-    assert words.startswith("At equal loss (0.5000) random at slack used ")
+    assert best_held(ours.rows) == pytest.approx(1.7 / 3)
+    assert common_level([ours, theirs]) == 1.0
+    words = comparison(ours, theirs, 1.0)[0]
+    assert words.startswith("Until loss 1.000, which both hold (mean of three rounds; final: ")
     assert summary(ours.config, ours.rows, ours.ledger)["best"] == 0.2
-    start = comparison(ours, theirs, 2.0)[0]
-    assert start.startswith("The initial model has 2.000, and a run got no lower:")
+    evaluates(*({"loss": loss} for loss in (2.0, 2.1, 2.2, 2.0)))
+    worse = simulate(replace(config, target="loss", name="worse"))
+    assert common_level([ours, worse]) is None
+    assert comparison(ours, worse, None)[0].startswith("Nothing is claimed of random at slack")
 
 
 def test_a_comparison_by_loss_counts_up_to_its_levels_and_says_so(call, tmp_path, monkeypatch):
