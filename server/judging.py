@@ -201,13 +201,13 @@ def _advice(
     levels = goal_levels(config, target)
     held = best_held(rows)
     falls_short = bool(levels) and (held is None or not target.reached(held, levels[-1]))
-    touched = falls_short and rows[-1].reached(levels)
+    touched = falls_short and rows[-1].reached(levels)  # in the round where it stopped
     if not learned:
         tries.append(
             "more --local-epochs, more clients a round (--per-round) or another --learning-rate"
         )
     elif touched:
-        tries.append("going on without a target, to see whether it holds")
+        tries.append("more rounds without a target, to see whether it holds")
     elif falls_short and "worse" in course:
         tries.append("a smaller --learning-rate or fewer --local-epochs")
     elif falls_short and "plateau" in course:
@@ -217,7 +217,7 @@ def _advice(
     entries = [row.entry for row in rows if row.entry is not None]
     took = sum(entry.reported for entry in entries) / max(len(entries), 1)
     able = roster.clients - roster.n_unable
-    if config.strategy == "pace" and took < min(config.per_round, able) / 2 and falls_short:
+    if config.strategy == "pace" and falls_short and took < min(config.per_round, able) / 2:
         tries.append('"pace(gamma=0.8)", which takes more clients a round')
     if roster.reasons().keys() & {"power limit", "latency"}:
         tries.append("higher power limits for those who cannot keep theirs")

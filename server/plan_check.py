@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wattfed.client.choices import training_workload
 from wattfed.server.comparison.grid import Comparison, Contender
 from wattfed.server.roster import Roster
 from wattfed.strategies.run_config import RunConfig
@@ -56,13 +55,11 @@ def _warnings(config: RunConfig, roster: Roster) -> list[str]:
         found.append(unable_words(roster))
     if 0 < able < config.per_round and not is_blind:
         found.append(f"per-round is {config.per_round}, but only {able} can take part")
-    batch_size = training_workload(config.workload).batch_size
-    batch_size = int(dict(config.settings).get("batch-size", batch_size))
-    if 0 < roster.examples < batch_size:
+    if 0 < roster.minibatches <= config.local_epochs:
         found.append(
-            f"a client has {roster.examples} examples (the median), less than one minibatch of "
-            f"{batch_size}: it makes {config.local_epochs} steps a round, which may teach it "
-            "nothing; take fewer clients, or more --local-epochs or --per-round"
+            f"a client has at most one minibatch of data (the median: examples {roster.examples}) "
+            f"and takes {roster.minibatches} steps a round, which may teach it nothing: take fewer "
+            "clients, or more --local-epochs or --per-round"
         )
     goal = config.goal
     if roster.chance and goal and goal.metric == "accuracy":

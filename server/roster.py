@@ -37,8 +37,9 @@ class Roster:
     ----------
     clients : int
         How many there are; 0 where that is not known, as of a run of older code.
-    examples : int
-        Local training examples of the client in the middle.
+    examples, minibatches : int
+        Local training examples, and minibatches of the full local work, of the client in the
+        middle.
     groups : tuple of Group
         What they are called.
     chance : float or None
@@ -56,6 +57,7 @@ class Roster:
 
     clients: int = 0
     examples: int = 0
+    minibatches: int = 0
     groups: tuple[Group, ...] = ()
     chance: float | None = None
     modes: tuple[float, float] | None = None
@@ -77,6 +79,7 @@ class Roster:
         return cls(
             clients=n,
             examples=int(np.median(offers.examples)) if n else 0,
+            minibatches=int(np.median(offers.minibatches)) if n else 0,
             groups=_groups(offers, names, maxn_j),
             chance=float(labels.max() / labels.sum()) if len(labels) > 1 and labels.any() else None,
             modes=(float(ratios.min()), float(ratios.max())) if len(ratios) else None,

@@ -11,6 +11,7 @@ from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.statistics import Estimate, ratio_interval
 from wattfed.server.comparison.table import Line, Policy, Table
 from wattfed.server.judging import times_less
+from wattfed.strategies.target import Target
 
 
 class Standing(NamedTuple):
@@ -36,7 +37,7 @@ def standings(measures: Sequence[RunMeasures]) -> list[Standing]:
     asked = target.easiest_first({run.level for run in measures})
     by_level = {level: [run for run in measures if run.level == level] for level in asked}
     found = [
-        Standing(level, f"until {target.name} {level:g}", runs)
+        Standing(level, f"until {target.name} {_short(target, level)}", runs)
         for level, runs in by_level.items()
         if any(run.rounds_to_target is not None for run in runs)
     ]
@@ -51,6 +52,12 @@ def standings(measures: Sequence[RunMeasures]) -> list[Standing]:
     level = target.easiest_first(known)[0]
     words = f"{none}; until {target.printed(level)}, the best that all hold who have learned"
     return [Standing(level, words, [run.until_held(level) for run in runs])]
+
+
+def _short(target: Target, level: float) -> str:
+    """A level as it was asked for, or a value that a run has come to without its long tail."""
+    text = f"{level:g}"
+    return text if len(text) <= 6 else target.printed(level)
 
 
 def ranked(table: Table) -> list[Line]:

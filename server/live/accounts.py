@@ -49,7 +49,7 @@ class ClientAccount:
     @property
     def words(self) -> str:
         """Why it cannot take part now, else what went wrong in its last round; empty if nothing."""
-        return f"cannot take part: {self.unable}" if self.unable else self.trouble
+        return self.unable or self.trouble
 
     @property
     def share_left(self) -> float:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def _of_run(folder: Path, baseline: str) -> Path:
     others = sorted(path for path in folder.glob("against-*") if is_finished(path))
     results = [read_run(path) for path in (folder, *others)]
     config, target = results[0].config, results[0].target
-    levels = goal_levels(config, target) or [_without_goal(results)]
+    asked = goal_levels(config, target)
+    levels = asked or [_without_goal(results)]
     comparison = Comparison(
         base=config,
         strategies=tuple(dict.fromkeys(result.config.strategy for result in results)),
@@ -75,6 +77,8 @@ def _of_run(folder: Path, baseline: str) -> Path:
     )
     n_clients = max(_known_clients(result) for result in results)
     views = [view_of(result, n_clients, comparison.targets) for result in results]
+    if not asked and common_level(results) is not None:
+        views = [replace(v, measures=(v.measures[0].until_held(levels[0]),)) for v in views]
     groups = read_roster(folder).groups
     is_simulated = not any(group.name.startswith("node ") for group in groups)
     against = [result.config for result in results[1:]]
