@@ -17,8 +17,8 @@ import click
 import numpy as np
 
 from powerctl import console
-from wattfed.server.console import common_level, energy_factors
-from wattfed.server.history import spending_to
+from wattfed.server.history import best_value, spending_to
+from wattfed.server.judging import energy_factors
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
@@ -27,7 +27,8 @@ def compare(config: RunConfig, target_accuracy: float) -> dict[str, float]:
     """One seed's comparison."""
     ours = simulate(config)
     other = simulate(replace(config, strategy="random", power="maxn"))
-    level = common_level([ours, other], target_accuracy)
+    bests = (best_value(run.rows) for run in (ours, other))
+    level = min(target_accuracy, *(best for best in bests if best is not None))
     mine, theirs = (spending_to(run.rows, run.minibatches, level) for run in (ours, other))
     factors = energy_factors(mine, theirs)
     entries = ours.ledger.entries

@@ -74,6 +74,11 @@ class Choices:
         """The front of a unit within a power limit: that of all modes, by `front_within`."""
         return front_within(self.modes, self.of_unit(learned, self.expected), power_limit_w)
 
+    def least_power_w(self, learned: Learned) -> float:
+        """The least power limit within which a unit surely stays in some mode."""
+        bounds_w = self.of_unit(learned, self.expected).power_bound_w(SAFETY_DEVIATIONS)
+        return float(bounds_w.min())
+
     def count_within(self, power_limit_w: FloatArray) -> IntArray:
         """How many of the modes, and presets, each limit admits to a unit that has learned nothing.
 

@@ -154,6 +154,7 @@ class Pool:
         self._allowance_j = np.minimum(within_j, now.spare_j)
         affordable = (self._points > 0) & (self._allowance_j >= self._least_j)
         affordable &= self._minibatches > 0
+        self._able = affordable & (now.leaves_s > 0)
         return Offers(
             client=self._clients,
             examples=self._examples,
@@ -165,7 +166,7 @@ class Pool:
             idle_power_w=self._idle_w,
             transfer_s=self._transfer_s,
             allowance_j=self._allowance_j,
-            able=affordable & (now.leaves_s > 0),
+            able=self._able,
             maxn_energy_j=self._maxn_j,
             preset_time_s=self._preset_s,
             preset_energy_j=self._preset_j,
@@ -198,18 +199,38 @@ class Pool:
             available_s=float(now.told_s[row]),
         )
 
+    def unable(self, most: int) -> dict[int, str]:
+        """Why clients cannot take part in the round of the last `offers`: of so many, at most."""
+        rows = np.flatnonzero(~self._able)[:most].tolist()
+        return {
+            int(self._clients[row]): self._decline(
+                row, self._beside[row], float(self._allowance_j[row])
+            )
+            for row in rows
+        }
+
     def _decline(self, row: int, found: Beside, allowance_j: float) -> str:
-        """Why a client cannot take part; empty if it can."""
+        """Why a client cannot take part, the kind of limit first; empty if it can."""
         if not self._now.leaves_s[row]:
             return "away"
         if not self._minibatches[row]:
             return "it has no examples"
         if not len(found.front):
-            rate_hz = float(self._now.rate_hz[row])
-            latency = f" and serves {rate_hz:g} requests/s in time" if rate_hz else ""
-            return f"no mode surely stays within {self._limits.power_w[row]:g} W{latency}"
+            limit_w, rate_hz = float(self._limits.power_w[row]), float(self._now.rate_hz[row])
+            learned = tuple(self._learned[row].tolist())
+            needed_w = math.ceil(10 * self._choices[self._kind[row]].least_power_w(learned)) / 10
+            if rate_hz and needed_w <= limit_w:
+                return (
+                    f"latency: no mode within {limit_w:g} W serves {rate_hz:g} requests/s in time"
+                )
+            return (
+                f"power limit: no mode surely stays within {limit_w:g} W, the least takes "
+                f"{needed_w:g} W"
+            )
         if allowance_j < found.front.energy_j[-1]:
-            return f"{allowance_j:.3g} J left, a minibatch takes {found.front.energy_j[-1]:.3g} J"
+            what = "battery" if self._now.spare_j[row] <= allowance_j else "energy budget"
+            least_j = found.front.energy_j[-1]
+            return f"{what}: {allowance_j:.3g} J left, a minibatch takes {least_j:.3g} J"
         return ""
 
     def state(self, client: int) -> ClientState:

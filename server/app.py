@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from logging import ERROR, INFO
+from logging import ERROR, INFO, WARNING
 
 from flwr.app import Context
 from flwr.common.logger import log
@@ -11,6 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from powerctl.errors import PowerctlError
 from wattfed.server.console import RunProgress
 from wattfed.server.federation import run_federation
+from wattfed.server.judging import judge_result
+from wattfed.server.participants import Participants
+from wattfed.server.plan_check import headline
 from wattfed.server.results import placed
 from wattfed.server.steady_grid import SteadyGrid
 from wattfed.strategies.run_config import RunConfig
@@ -23,10 +26,22 @@ def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say where its results are."""
     try:
         config = placed(RunConfig.from_flower(context.run_config))
-        title = f"{config.task} with {config.strategy} ({config.power})"
-        with RunProgress(title, config, lambda line: log(INFO, line)) as progress:
-            result = run_federation(SteadyGrid(grid, progress.part), config, progress.show)
+        with RunProgress(config, lambda line: log(INFO, line)) as progress:
+            result = run_federation(
+                SteadyGrid(grid, progress.part),
+                config,
+                on_row=progress.show,
+                on_plan=lambda participants: _tell_plan(config, participants),
+            )
     except PowerctlError as error:
         log(ERROR, "wattfed: %s", error)  # the line to read; the traceback below is Flower's
         raise
+    for sentence in judge_result(result).sentences():
+        log(INFO, sentence)
     log(INFO, "results: %s", result.folder.resolve())
+
+
+def _tell_plan(config: RunConfig, participants: Participants) -> None:
+    log(INFO, headline(config, participants.clients))
+    for warning in participants.warnings:
+        log(WARNING, warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from logging import WARNING
@@ -21,13 +21,16 @@ from powerctl.task.metrics import target_of
 from wattfed.client.choices import training_workload
 from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.federated import FederatedTask, federated
+from wattfed.server import plan_check
 from wattfed.server.history import FederationResult, RoundRow, last_metrics, summary
+from wattfed.server.participants import Participants
 from wattfed.server.results import ResultsFolder, placed
 from wattfed.server.resuming import go_on, state_of_run
 from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.evaluating import BOTH, SERVER
 from wattfed.strategies.ledger import Ledger
-from wattfed.strategies.protocol import RUN, TASK, RoundReport
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import RUN, TASK, RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State, lacks_state
@@ -70,8 +73,8 @@ class Engine(Protocol):
         """All rounds that are not in the strategy's ledger yet; calls the last after each."""
         ...
 
-    def why_nobody(self) -> str:
-        """Why nobody could take part in the last round."""
+    def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
+        """Who the clients of some offers are, and why some of them cannot take part."""
         ...
 
     def state(self) -> State:
@@ -121,9 +124,11 @@ class FlowerEngine:
             evaluate_fn=evaluate_fn,
         )
 
-    def why_nobody(self) -> str:
-        """What is known of it here."""
-        return "none made a valid offer (see the log)"
+    def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
+        """Clients are called by their nodes, and have said themselves why they decline."""
+        nodes = strategy.node_of_client
+        names = [f"node {nodes[client]}" for client in offers.client.tolist()]
+        return Participants.of(offers, names, strategy.declined)
 
     def state(self) -> State:
         """The Flower run in which it began."""
@@ -135,7 +140,10 @@ class FlowerEngine:
 
 
 def run_federation(
-    grid: Grid, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
+    grid: Grid,
+    config: RunConfig,
+    on_row: Callable[[RoundRow], None] | None = None,
+    on_plan: Callable[[Participants], None] | None = None,
 ) -> FederationResult:
     """Train over the clients of a grid; evaluate, keep the books and save after each round.
 
@@ -150,6 +158,8 @@ def run_federation(
     on_row : callable, optional
         Called with the initial model's row and after each round; first with the last row there
         is, where a run goes on.
+    on_plan : callable, optional
+        Called once with the clients and what speaks against the plan, before its first round.
 
     Raises
     ------
@@ -163,11 +173,14 @@ def run_federation(
     """
     check(config)
     _await_nodes(grid, config.min_nodes, config.timeout_s)
-    return run_rounds(FlowerEngine(grid, config), config, on_row)
+    return run_rounds(FlowerEngine(grid, config), config, on_row, on_plan)
 
 
 def run_rounds(
-    engine: Engine, config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
+    engine: Engine,
+    config: RunConfig,
+    on_row: Callable[[RoundRow], None] | None = None,
+    on_plan: Callable[[Participants], None] | None = None,
 ) -> FederationResult:
     """What is the same on every engine, with a checked configuration; see `run_federation`."""
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
@@ -187,10 +200,26 @@ def run_rounds(
         weight_cap=config.weight_cap,
         seed=config.seed,
         timeout_s=config.timeout_s,
-        on_assigned=folder.begin_round,
+        on_assigned=lambda *round_: begin_round(*round_),
     )
     rows: list[RoundRow] = []
     target: Target | None = None
+    participants: Participants | None = None
+
+    def begin_round(
+        server_round: int, assignments: Sequence[RoundAssignment], offers: Offers
+    ) -> None:
+        nonlocal participants
+        found, before = engine.participants(strategy, offers), participants
+        if before is None:
+            participants = replace(found, warnings=plan_check.warnings(config, found))
+            if on_plan is not None:
+                on_plan(participants)
+        else:
+            participants = before.followed_by(found)
+        if participants != before:
+            folder.write_participants(participants)
+        folder.begin_round(server_round, assignments)
 
     def add(*new: RoundRow) -> RoundRow:
         """Add rounds; the first evaluation says what all of them are judged by."""
@@ -243,7 +272,9 @@ def run_rounds(
         told["label_noise"] = engine.label_noise
     folder.finish(model.state_dict(), told)
     if not any(entry.reported for entry in ledger.entries):
-        raise NoClients(f"no client took part in any round: {_reasons(ledger, engine)}")
+        raise NoClients(
+            f"no client took part in any round: {_reasons(ledger, participants or Participants())}"
+        )
     if all(entry.reported == entry.rejected for entry in ledger.entries):
         reason = ledger.refusals[-1] if ledger.refusals else "see the log"
         raise NoClients(f"every update was refused, the model is as it began: {reason}")
@@ -280,9 +311,11 @@ def _await_nodes(grid: Grid, wanted: int, timeout_s: float) -> None:
         time.sleep(0.2)
 
 
-def _reasons(ledger: Ledger, engine: Engine) -> str:
+def _reasons(ledger: Ledger, participants: Participants) -> str:
     reports: list[RoundReport] = [report for _, report in ledger.reports]
-    reasons = sorted({report.decline for report in reports if report.decline})
+    reasons = sorted(
+        {*(report.decline for report in reports), *participants.unable.values()} - {""}
+    )
     if failed := sum(entry.failed for entry in ledger.entries):
         reasons.append(f"{failed} trainings failed (see the log)")
-    return "; ".join(reasons[:3]) or engine.why_nobody()
+    return "; ".join(reasons[:3]) or "nobody was selected"

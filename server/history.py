@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,7 +27,20 @@ _TRAINING = {
     *("training_energy_j", "training_expected_energy_j"),
 }
 _METRIC = "metric:"
-_COMPARED_AT = 0.9  # accuracy, of runs without a goal
+HELD = 3  # evaluations whose mean a run holds: one alone may be luck
+TROUBLES = (
+    ("power_violations", "over power"),
+    ("budget_violations", "over energy"),
+    ("latency_violations", "over latency"),
+    ("declined", "declined"),
+    ("failed", "failed"),
+    ("rejected", "rejected"),
+    ("late", "late"),
+    ("dropped", "dropped"),
+    ("guarded", "stepped down"),
+)
+"""Fields of a round's entry, summed in a run's summary, that count what went wrong."""
+_PARTIAL = ("partial", "partial")  # which summaries do not have
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -115,6 +129,11 @@ class FederationResult:
             for entry in self.ledger.entries
         ]
 
+    @property
+    def participations(self) -> Counter[int]:
+        """How often each client trained."""
+        return Counter(report.client for _, report in self.ledger.reports if report.minibatches)
+
     def to_pandas(self, what: str = "rounds") -> DataFrame:
         """The run as a table of pandas, with the columns of the files in its folder.
 
@@ -182,23 +201,48 @@ def best_value(rows: Sequence[RoundRow]) -> float | None:
     return rows[-1].target.best(row.value for row in rows)
 
 
-def levels_of(results: Sequence[FederationResult]) -> list[float]:
-    """Levels of the target up to which runs are compared, the easiest first.
+def held_values(rows: Sequence[RoundRow]) -> list[float | None]:
+    """What a run holds at each round: the mean of the target over the last three evaluations.
 
-    Those of their goal; without one, an accuracy of 0.9, or of any other metric the best that all
-    runs reached.
+    None in rounds without an evaluation, and before there are three.
     """
-    goal, target = results[0].config.goal, results[0].target
-    if goal is not None and goal.levels:
-        return target.easiest_first(goal.levels)
-    bests = [value for value in map(best_value, (r.rows for r in results)) if value is not None]
-    reached = target.easiest_first(value for value in bests if math.isfinite(value))
-    if target == Target() and not any(value > 1 for value in reached):  # a share, not a percentage
-        return [_COMPARED_AT]
-    return reached[:1] or [0.0]
+    held: list[float | None] = []
+    last: list[float] = []
+    for row in rows:
+        if row.value is not None:
+            last = [*last, row.value][-HELD:]
+        is_known = row.value is not None and len(last) == HELD
+        held.append(math.fsum(last) / HELD if is_known else None)
+    return held
 
 
-def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], level: float) -> Spending:
+def best_held(rows: Sequence[RoundRow]) -> float | None:
+    """The best that a run held at any time; None with fewer than three evaluations."""
+    best = rows[-1].target.best(held_values(rows))
+    return best if best is not None and math.isfinite(best) else None
+
+
+def held_by_all(runs: Sequence[Sequence[RoundRow]], level: float | None = None) -> float | None:
+    """A level of the target, or the best that all of some runs held if one of them fell short.
+
+    None if one of them holds nothing.
+    """
+    held = [best_held(rows) for rows in runs]
+    known = [value for value in held if value is not None]
+    if len(known) < len(held):
+        return None
+    asked = [] if level is None else [level]
+    return runs[0][-1].target.easiest_first([*known, *asked])[0]
+
+
+def goal_levels(config: RunConfig, target: Target) -> list[float]:
+    """The levels of its goal that a run was to reach, the easiest first; none without a goal."""
+    return target.easiest_first(config.goal.levels) if config.goal else []
+
+
+def spending_to(
+    rows: Sequence[RoundRow], minibatches: Sequence[int], level: float, *, held: bool = False
+) -> Spending:
     """What was spent until the target metric first reached a level.
 
     Parameters
@@ -209,8 +253,12 @@ def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], level: flo
         Minibatches trained in each of the rounds 1, 2, ...
     level : float
         Of the target metric; if it was never reached, the whole run is counted.
+    held : bool
+        Whether what the run holds shall reach it, and not one round alone.
     """
-    last = next((row for row in rows if row.target.reached(row.value, level)), None)
+    values = held_values(rows) if held else [row.value for row in rows]
+    pairs = zip(rows, values, strict=True)
+    last = next((row for row, value in pairs if row.target.reached(value, level)), None)
     end = last or rows[-1]
     entries = [row.entry for row in rows if row.entry is not None and row.round <= end.round]
     return Spending(
@@ -221,6 +269,12 @@ def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], level: flo
         train_energy_j=sum(entry.train_energy_j for entry in entries),
         minibatches=sum(minibatches[: end.round]),
     )
+
+
+def troubles_of(entry: RoundEntry | None) -> str:
+    """What went wrong in a round, such as "1 declined, 2 late"; empty if nothing did."""
+    counts = [(getattr(entry, key, 0), what) for key, what in (*TROUBLES, _PARTIAL)]
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from powerctl.errors import InvalidInput
 from wattfed.server.history import FederationResult, RoundRow, metric_of
+from wattfed.server.participants import Participants
 from wattfed.strategies.ledger import Ledger, Refusal, RoundEntry
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.run_config import RunConfig
@@ -55,6 +56,11 @@ def read_target(folder: Path) -> Target:
         return Target()
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"{path}: not readable: {error}") from None
+
+
+def read_participants(folder: Path) -> Participants:
+    """The clients of a run; an empty participants where older code has written none."""
+    return Participants.read(folder / "participants.json")
 
 
 def read_run(folder: Path) -> FederationResult:

@@ -23,6 +23,7 @@ from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import RoundRow, columns_of, finite
+from wattfed.server.participants import Participants
 from wattfed.server.recorded import is_finished, read_refusals
 from wattfed.strategies.ledger import Refusal
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
@@ -74,6 +75,8 @@ class ResultsFolder:
         Who trains now; not there once the run has finished.
     target : Path
         What the run is judged by; not there where that is accuracy.
+    participants : Path
+        Who its clients are, and why some cannot take part.
     checkpoints : Checkpoints
         From which the run can go on.
     """
@@ -84,6 +87,7 @@ class ResultsFolder:
         self.refusals = path / "refusals.jsonl"
         self.under_way = path / "round.json"
         self.target = path / "target.json"
+        self.participants = path / "participants.json"
         self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
         with self._writing():
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +110,7 @@ class ResultsFolder:
         with self._writing():
             for old in (self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
-            for old in (self.target, self.refusals):
+            for old in (self.target, self.participants, self.refusals):
                 old.unlink(missing_ok=True)
             self.checkpoints.clear()
             _write_json(self.path / "config.json", config.to_flower())
@@ -131,6 +135,11 @@ class ResultsFolder:
         }
         with self._writing():
             _write_json(self.under_way, asked)
+
+    def write_participants(self, participants: Participants) -> None:
+        """Who the clients are, and why some cannot take part now."""
+        with self._writing():
+            _write_json(self.participants, participants.record())
 
     def judged_by(self, target: Target) -> None:
         """What the run is judged by, which its first evaluation tells."""

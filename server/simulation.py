@@ -17,6 +17,7 @@ from wattfed.client.fleet import load_fleet
 from wattfed.client.tasks.federated import federated
 from wattfed.server.federation import FederationResult, check, run_rounds
 from wattfed.server.history import RoundRow
+from wattfed.server.participants import Participants
 from wattfed.server.virtual.engine import OnPart, VirtualEngine
 from wattfed.strategies.run_config import RunConfig
 
@@ -64,11 +65,18 @@ def run_checked(
     config: RunConfig,
     on_row: Callable[[RoundRow], None] | None = None,
     on_part: OnPart = lambda *_: None,
+    on_plan: Callable[[Participants], None] | None = None,
 ) -> FederationResult:
     """As `simulate`, of a configuration from `checked`: for who checks many before the first."""
     with _unnoticed():
         engine = VirtualEngine(config, load_fleet(config.fleet), on_part)
-        return run_rounds(engine, config, on_row)
+        return run_rounds(engine, config, on_row, on_plan)
+
+
+def plan_of(config: RunConfig) -> Participants:
+    """The clients that a simulation would begin with, and what speaks against its plan."""
+    with _unnoticed():
+        return VirtualEngine(config, load_fleet(config.fleet)).plan()
 
 
 def refuse_without_main_guard() -> None:

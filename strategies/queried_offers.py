@@ -24,9 +24,15 @@ class QueriedOffers:
     ----------
     timeout_s : float
         Wall-clock seconds to wait for the offers.
+
+    Attributes
+    ----------
+    declined : dict of int to str
+        Why clients cannot take part, as they said last.
     """
 
     timeout_s: float = 600.0
+    declined: dict[int, str] = field(default_factory=dict, init=False, repr=False)
     _unable: set[int] = field(default_factory=set, init=False, repr=False)
 
     def collect(
@@ -54,6 +60,9 @@ class QueriedOffers:
             self._tell_if_unable(offer)
 
     def _tell_if_unable(self, offer: RoundOffer) -> None:
+        self.declined.pop(offer.client, None)
+        if offer.decline:
+            self.declined[offer.client] = offer.decline
         why = f"declines: {offer.decline}" if offer.decline else _what_it_lacks(offer)
         if not why:
             self._unable.discard(offer.client)

@@ -91,7 +91,7 @@ class SelectingStrategy(Strategy):
     timeout_s : float
         Wall-clock seconds to wait for the offers.
     on_assigned : callable, optional
-        Called with a round's number and assignments before it begins.
+        Called with a round's number, assignments and offers before it begins.
     on_round : callable, optional
         Called with each round's ledger entry.
 
@@ -101,6 +101,8 @@ class SelectingStrategy(Strategy):
         Time and energy of all rounds, and all reports.
     client_metrics : dict of str to float
         What clients found of the last round's model; empty where none evaluated it.
+    node_of_client : dict of int to int
+        On Flower's runtimes, the nodes whose offers came for the last round.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class SelectingStrategy(Strategy):
         weight_cap: float = WEIGHT_CAP,
         seed: int = 0,
         timeout_s: float = 600.0,
-        on_assigned: Callable[[int, Sequence[RoundAssignment]], None] | None = None,
+        on_assigned: Callable[[int, Sequence[RoundAssignment], Offers], None] | None = None,
         on_round: Callable[[RoundEntry], None] | None = None,
     ) -> None:
         self.policy = policy
@@ -136,8 +138,13 @@ class SelectingStrategy(Strategy):
         self._able: IntArray = np.zeros(0, dtype=np.int64)
         self._most_examples = math.inf
         self._examples: dict[int, int] = {}
-        self._node_of_client: dict[int, int] = {}
+        self.node_of_client: dict[int, int] = {}
         self._rounds_before = 0
+
+    @property
+    def declined(self) -> dict[int, str]:
+        """Why clients cannot take part, as they said last on Flower's runtimes."""
+        return self._queried.declined
 
     def state(self) -> State:
         """What it has come to between two rounds, but for the ledger; each round draws anew."""
@@ -176,7 +183,7 @@ class SelectingStrategy(Strategy):
         rows = np.searchsorted(offers.client, [a.client for a in self._assignments])
         self._examples = dict(zip(offers.client[rows], offers.examples[rows].tolist(), strict=True))
         if self.on_assigned is not None:
-            self.on_assigned(server_round, self._assignments)
+            self.on_assigned(server_round, self._assignments, offers)
         return self._assignments
 
     def instruct(
@@ -248,9 +255,9 @@ class SelectingStrategy(Strategy):
         for node in offers:
             self._roster.accept(node, MessageType.QUERY)
         self._queried.tell_who_is_unable(offers.values())
-        self._node_of_client = {offer.client: node for node, offer in offers.items()}
+        self.node_of_client = {offer.client: node for node, offer in offers.items()}
         assignments = self.select(server_round, Offers.of(list(offers.values())))
-        assigned = {self._node_of_client[a.client]: a for a in assignments}
+        assigned = {self.node_of_client[a.client]: a for a in assignments}
         drafts = self.instruct(server_round, arrays, config, list(assigned))
         self._sent = [
             (_with_assignment(draft, assignment), assignment.client)
@@ -280,7 +287,7 @@ class SelectingStrategy(Strategy):
         config[PROTOCOL], config[CODE] = VERSION, code_version()
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         self._sent = [
-            (Message(content, self._node_of_client[client], MessageType.EVALUATE), client)
+            (Message(content, self.node_of_client[client], MessageType.EVALUATE), client)
             for client in self.evaluators(server_round)
         ]
         return [message for message, _ in self._sent]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ class Planner:
         Raises
         ------
         InvalidInput
-            If nothing is known of what a batch costs.
+            If nothing is known of what a batch costs, or no mode keeps the power limit.
         """
         board, modes = engine.device.board, engine.device.space.arrays
         infer = charged_as(file.name, file.workload)
@@ -131,6 +132,13 @@ class Planner:
             np.stack([_time_bound_s(p) for p in found], axis=1),
             np.stack([p.power_bound_w(SAFETY_DEVIATIONS) for p in found], axis=1),
         )
+        needed_w = _least_power_w(record)
+        if plan.power_w < needed_w:
+            raise InvalidInput(
+                f"power is {plan.power_w:g} W, and {board.name} takes at least {needed_w:g} W for "
+                f"{' and '.join(dict.fromkeys(w.name for w in jobs.values()))}: give as much, or "
+                "no --power, which leaves the mode as it is"
+            )
         names = dict.fromkeys(workload.name for workload in jobs.values())
         files = {name: known.source(name) for name in names}
         told = [f"{n} ({path.name if path else 'its signature'})" for n, path in files.items()]
@@ -206,6 +214,14 @@ class Planner:
         at = [self._candidates.index(mode) for mode in (before, after)]
         before_s, after_s = self._record.time_s[at, column]
         return float(after_s / before_s)
+
+
+def _least_power_w(record: Record) -> float:
+    """The least limit that some mode keeps, in training and in the batch of least power."""
+    is_infer = np.array([job.role == "infer" for job in record.jobs])
+    infer_w = record.power_w[:, is_infer].min(axis=1)
+    train_w = record.power_w[:, ~is_infer].max(axis=1, initial=0.0)
+    return math.ceil(10 * float(np.maximum(infer_w, train_w).min())) / 10
 
 
 def _time_bound_s(prediction: Prediction) -> FloatArray:

@@ -46,8 +46,9 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     More policies, numbers of clients and seeds may be added to a folder.
     """
     from wattfed.server.comparison.comparing import compare as run_comparison
-    from wattfed.server.comparison.console import ComparisonProgress, print_tables
+    from wattfed.server.comparison.console import ComparisonProgress, print_tables, tell_plan
 
+    tell_plan(comparison)
     progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
     with stopping_cleanly(progress.saved), progress:
         result = run_comparison(

@@ -15,7 +15,9 @@ from powerctl.stopping import stopping_cleanly, this_command
 from wattfed.server.commands.options import run_options
 
 if TYPE_CHECKING:
+    from wattfed.server.console import RunProgress
     from wattfed.server.history import FederationResult
+    from wattfed.server.participants import Participants
     from wattfed.strategies.run_config import RunConfig
 
 _EXAMPLES = """\b
@@ -41,7 +43,7 @@ Examples:
 def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Simulate a federation in this process, on the fleet's virtual clock.
 
-    Runs are compared at the target: an accuracy of 0.9 where none is given, or what all reached.
+    Runs are compared until the target, or until the best that all hold (mean of three rounds).
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
@@ -82,23 +84,24 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
 
 def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
     from wattfed.server.console import RunProgress
+    from wattfed.server.plan_check import headline
 
     if quiet:
         return run(config)
-    title = f"{config.task} with {config.strategy} ({config.power}), charged as {config.workload}"
-    with RunProgress(title, config) as progress:
-        return run(config, progress.show, progress.part)
+    with RunProgress(config) as progress:
+        progress.say(headline(config, config.min_nodes, config.fleet))
+        return run(config, progress.show, progress.part, lambda plan: _warn(plan, progress))
+
+
+def _warn(plan: Participants, progress: RunProgress) -> None:
+    for warning in plan.warnings:
+        progress.say(f"warning: {warning}")
 
 
 def _finish(results: list[FederationResult], as_json: bool) -> None:
-    from wattfed.server.console import (
-        common_level,
-        comparison,
-        label,
-        summary_header,
-        summary_rows,
-    )
-    from wattfed.server.history import finite, levels_of, summary
+    from wattfed.server.console import label, summary_header, summary_rows
+    from wattfed.server.history import finite, summary
+    from wattfed.server.judging import common_level, comparison, judge_result
     from wattfed.server.plots import plot_target
 
     folder, target = results[0].folder, results[0].target
@@ -110,12 +113,18 @@ def _finish(results: list[FederationResult], as_json: bool) -> None:
         told = zip(summaries, results, strict=True)
         console.print_json([{**one, "folder": str(result.folder)} for one, result in told])
         return
-    level = common_level(results, levels_of(results)[-1])
+    level = common_level(results)
     console.print_table(summary_header(target), summary_rows(results, level))
+    until = "no level that all have learned and hold over three rounds"
+    if level is not None:
+        until = f"until {target.name} {target.printed(level)} is held (mean of three rounds)"
     click.echo(
-        f"* until {target.name} {target.printed(level)}; the fleet's time and energy on its "
-        f"virtual clock, minibatches charged as {results[0].config.workload}"
+        f"* {until}; the fleet's time and energy on its virtual clock, minibatches charged as "
+        f"{results[0].config.workload}"
     )
+    for result in results:
+        called = f"{label(result)}: " if results[1:] else ""
+        click.echo(called + " ".join(judge_result(result).sentences()))
     for other in results[1:]:
         for line in comparison(results[0], other, level):
             click.echo(line)

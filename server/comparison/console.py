@@ -11,11 +11,14 @@ import click
 from powerctl import console
 from powerctl.progress import Progress
 from powerctl.stopping import this_command
-from wattfed.server.comparison.grid import Contender
+from wattfed.server.comparison.grid import Comparison, Contender
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.running import Finished
+from wattfed.server.comparison.running import Finished, checked_runs
 from wattfed.server.comparison.statistics import Estimate
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
+from wattfed.server.comparison.verdict import standings, verdict
+from wattfed.server.plan_check import comparison_headline
+from wattfed.server.simulation import plan_of
 
 
 class ComparisonProgress(Progress):
@@ -55,34 +58,46 @@ class ComparisonProgress(Progress):
         return f"{kept} finished in {self._out}; to go on: {this_command()}"
 
 
+def tell_plan(comparison: Comparison) -> None:
+    """Print what will be compared, and what speaks against it, before the first run."""
+    runs = checked_runs(comparison)
+    plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
+    click.echo(comparison_headline(comparison, runs[0].min_nodes), err=True)
+    for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
+        click.echo(f"warning: {warning}", err=True)
+
+
 def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:
-    """The comparison at each level: at equal numbers of clients, and at everyone's best."""
+    """The comparison at each level that a run reached, and in the end what it comes to."""
     baseline = chosen_baseline(baseline_text, measures)
     name = Contender(*baseline, per_round=0).policy
     target = measures[0].target
     header = (
-        *("strategy", "power", "per round", "reached", "rounds", "time (s)", "energy (kJ)"),
-        *("less energy", "95 %", "less time", target.name, "fairness", "violations"),
+        *("strategy", "power", "per round", "took", "reached", "rounds", "time (s)", "energy (kJ)"),
+        *("times less energy", "95 %", "times less time", target.name, "fairness", "violations"),
     )
-    for level in target.easiest_first({run.level for run in measures}):
-        table = Table(measures, level, baseline)
+    for standing in standings(measures):
+        table = Table(standing.measures, standing.level, baseline)
         lines = table.at_equal_numbers()
-        click.echo(f"until {target.name} {level:g}, beside {name} with as many clients a round:")
+        click.echo(f"{standing.words}, beside {name} with as many clients a round:")
         console.print_table(header, [_row(line) for line in lines])
         if len(lines) > len(policies(measures)):
             click.echo(f"\nat each policy's best number, beside {name} at its own:")
             console.print_table(header, [_row(line) for line in table.at_best_numbers()])
         click.echo()
     click.echo(
-        f"means over seeds; less: how many times as much {name} takes, paired by seed, with its "
-        f"interval\nthe fleet's time and energy on its virtual clock, waiting within a round "
-        f"included, minibatches charged as {workload} on the boards' twins"
+        f"means over seeds; took: clients in a round; times less: how many times as much {name} "
+        f"takes, paired by seed,\nwith its interval; the fleet's time and energy on its virtual "
+        f"clock, waiting within a round included, minibatches\ncharged as {workload} on the "
+        "boards' twins"
     )
+    click.echo(verdict(measures, table))
 
 
 def _row(line: Line) -> tuple[object, ...]:
     return (
         *line.contender,
+        line.clients.mean,
         f"{line.reached}/{line.seeds}",
         line.rounds.mean,
         line.time_s.mean,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "target", "name", "out-dir"),
     *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
 )
+_WHERE = ("name", "out-dir", "min-nodes", "workers", "resume")  # of no concern to a repetition
 STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
 COMMON = RunConfig(fleet="hundred-jetsons", rounds=120)
 """The usual configuration of what is compared."""
@@ -177,11 +178,7 @@ class Comparison:
         }
         if self.all_rounds:
             options["all-rounds"] = None
-        settings = [("set", f"{key}={json.dumps(value)}") for key, value in self.base.settings]
-        words = [
-            f"--{key}" if value is None else f"--{key} {shlex.quote(str(value))}"
-            for key, value in (*options.items(), *settings, ("out", out))
-        ]
+        words = _words((*options.items(), *_settings(self.base), ("out", out)))
         return [
             " \\\n  ".join(("wattfed compare", *words, f"--seed {seeds[0]} --seeds {len(seeds)}"))
             for seeds in _ranges(self.seeds)
@@ -202,6 +199,35 @@ class Comparison:
         """The comparison that `record` told; raises `KeyError` or `TypeError` if it is none."""
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return cls(**{**values, "base": RunConfig.from_flower(values["base"])})
+
+
+def run_command(config: RunConfig, against: Sequence[RunConfig], *, is_simulated: bool) -> str:
+    """What to type to repeat a run, and its baselines: with all that is not as usual."""
+    usual = RunConfig().to_flower()
+    given = replace(config, settings=()).to_flower()
+    options = {
+        key: value
+        for key, value in given.items()
+        if key in ("strategy", "seed") or (value != usual[key] and key not in _WHERE)
+    }
+    if not is_simulated:
+        pairs = {**options, **dict(config.settings)}.items()
+        keys = " ".join(f"{key}={json.dumps(value)}" for key, value in pairs)
+        return f"flwr run . --stream --run-config {shlex.quote(keys)}"
+    baselines = [("against", f"{other.strategy}:{other.power}") for other in against]
+    words = _words((*options.items(), *_settings(config), *baselines))
+    return " \\\n  ".join(("wattfed simulate", *words))
+
+
+def _settings(config: RunConfig) -> list[tuple[str, str]]:
+    return [("set", f"{key}={json.dumps(value)}") for key, value in config.settings]
+
+
+def _words(options: Iterable[tuple[str, Any]]) -> list[str]:
+    return [
+        f"--{key}" if value is None or value is True else f"--{key} {shlex.quote(str(value))}"
+        for key, value in options
+    ]
 
 
 def _ranges(numbers: Sequence[int]) -> list[list[int]]:

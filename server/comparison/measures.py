@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,41 @@ from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison, Contender
 from wattfed.server.history import (
     FederationResult,
+    RoundRow,
+    best_held,
     best_value,
     final_value,
     finite,
+    held_values,
     spending_to,
 )
-from wattfed.strategies.protocol import RoundReport
+from wattfed.server.judging import has_learned
+from wattfed.server.recorded import read_participants
 from wattfed.strategies.target import Target
+
+_NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, but do not have
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run held after each round (the mean of three), and had spent until then."""
+
+    held: tuple[float | None, ...]
+    rounds: tuple[int, ...]
+    time_s: tuple[float, ...]
+    energy_j: tuple[float, ...]
+    best: float | None
+
+    @classmethod
+    def of(cls, rows: Sequence[RoundRow]) -> Course:
+        """The course of a history."""
+        return cls(
+            held=tuple(held_values(rows)),
+            rounds=tuple(row.round for row in rows),
+            time_s=tuple(row.clock_s for row in rows),
+            energy_j=tuple(row.total_energy_j for row in rows),
+            best=best_held(rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -58,12 +85,24 @@ class RunMeasures:
     latency_violations: int
     late: int
     target: Target = field(default_factory=Target)
+    course: Course | None = field(default=None, repr=False, compare=False)
+    has_learned: bool = field(default=True, repr=False, compare=False)
+
+    def until_held(self, level: float) -> RunMeasures:
+        """The same run up to another level, and until it held it over three rounds."""
+        course, spent = self.course, (None, None, None)
+        values = enumerate(course.held if course else ())
+        at = next((i for i, value in values if self.target.reached(value, level)), None)
+        if course is not None and at is not None:
+            spent = (course.rounds[at], course.time_s[at], course.energy_j[at])
+        names = ("rounds_to_target", "time_to_target_s", "energy_to_target_j")
+        return replace(self, level=level, **dict(zip(names, spent, strict=True)))
 
     def record(self) -> dict[str, Any]:
         """A row of ``runs.csv``, or of JSON: level, final and best value by the metric's name."""
         name = self.target.name
         names = {"level": f"target_{name}", "final": f"final_{name}", "best": f"best_{name}"}
-        values = {key: value for key, value in asdict(self).items() if key != "target"}
+        values = {key: value for key, value in vars(self).items() if key not in _NOT_TOLD}
         return finite({names.get(key, key): value for key, value in values.items()})
 
 
@@ -72,8 +111,7 @@ def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasur
     contender = Contender.of(result.config)
     spent = spending_to(result.rows, result.minibatches, level)
     entries = result.ledger.entries
-    reports = [report for _, report in result.ledger.reports]
-    times = participations(reports)
+    times = result.participations
     return RunMeasures(
         **contender._asdict(),
         seed=result.config.seed,
@@ -97,6 +135,8 @@ def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasur
         latency_violations=sum(entry.latency_violations for entry in entries),
         late=sum(entry.late for entry in entries),
         target=result.target,
+        course=Course.of(result.rows),
+        has_learned=has_learned(result.rows, read_participants(result.folder)),
     )
 
 
@@ -108,11 +148,6 @@ def measures_of(folder: ComparisonFolder, comparison: Comparison) -> list[RunMea
         for result in folder.results(comparison)
         for level in result.target.easiest_first(comparison.targets)
     ]
-
-
-def participations(reports: Iterable[RoundReport]) -> Counter[int]:
-    """How often each client trained."""
-    return Counter(report.client for report in reports if report.minibatches)
 
 
 def jain_index(shares: Iterable[float]) -> float:

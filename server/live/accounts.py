@@ -15,10 +15,12 @@ class ClientAccount:
     """One client: how often it was asked, trained and declined, and its last training.
 
     `energy_j` is that of training in all rounds; `budget_left_j` is infinite without a budget.
-    `trouble` says what went wrong in its last round, if something did.
+    `name` is its board or its node. `trouble` says what went wrong in its last round, if something
+    did; `unable` why it cannot take part now, if it cannot.
     """
 
     client: int
+    name: str = ""
     asked: int = 0
     trained: int = 0
     declined: int = 0
@@ -29,6 +31,7 @@ class ClientAccount:
     last_round: int = 0
     last: RoundReport | None = None
     trouble: str = ""
+    unable: str = ""
 
     def enter(self, server_round: int, report: RoundReport) -> None:
         """A report of this client."""
@@ -42,6 +45,11 @@ class ClientAccount:
         if report.minibatches:
             self.trained += 1
             self.last = report
+
+    @property
+    def words(self) -> str:
+        """Why it cannot take part now, else what went wrong in its last round; empty if nothing."""
+        return self.unable or self.trouble
 
     @property
     def share_left(self) -> float:

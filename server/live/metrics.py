@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from wattfed.server.history import last_metrics
+from wattfed.server.comparison.grid import Contender
+from wattfed.server.history import TROUBLES, last_metrics
 from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import TROUBLES
 
 MOST_CLIENTS = 100  # of a fleet whose clients have series of their own
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -42,7 +42,7 @@ class _Families:
             "run": now.folder.name,
             "task": config.task,
             "strategy": config.strategy,
-            "power": config.power,
+            "power": Contender.of(config).power,
             "workload": config.workload,
         }
         info = GaugeMetricFamily("wattfed_run_info", "What runs.", labels=[*labels])
@@ -118,7 +118,14 @@ class _Families:
 
     def _clients(self) -> Iterator[Metric]:
         now = self._now
-        yield GaugeMetricFamily("wattfed_clients_asked", "Ever, in this run.", len(now.clients))
+        asked = sum(account.asked > 0 for account in now.clients)
+        yield GaugeMetricFamily("wattfed_clients_asked", "Ever, in this run.", asked)
+        unable = GaugeMetricFamily(
+            "wattfed_clients_unable", "That cannot take part now, by the reason.", labels=["reason"]
+        )
+        for reason, clients in now.participants.reasons().items():
+            unable.add_metric([reason], len(clients))
+        yield unable
         limited = [a for a in now.clients if math.isfinite(a.budget_left_j)]
         yield GaugeMetricFamily(
             "wattfed_budget_left_joules",

@@ -19,10 +19,10 @@ from wattfed.server.comparison.report.charts import Chart, Series, line_chart
 from wattfed.server.comparison.report.content import Look, target_charts
 from wattfed.server.comparison.report.rendering import environment
 from wattfed.server.comparison.report.views import Curve
-from wattfed.server.history import RoundRow, best_value, final_value
+from wattfed.server.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import TROUBLES, state_of, troubles_of, under_way
+from wattfed.server.live.words import state_of, under_way
 
 ROUNDS, CLIENTS = 100, 100  # in the page's tables
 _MEASURED, _PREDICTED = "measured", "predicted"
@@ -63,7 +63,7 @@ class View:
 
 def view_of(now: Snapshot) -> View:
     """What the page shows of a snapshot."""
-    name, summary = now.config.strategy, now.summary
+    name, summary = now.policy, now.summary
     levels = now.config.goal.levels if now.config.goal else ()
     return View(
         now=now,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from powerctl.errors import InvalidInput
@@ -14,6 +15,7 @@ from wattfed.server.live.snapshot import Snapshot, UnderWay
 from wattfed.server.recorded import (
     is_finished,
     read_config,
+    read_participants,
     read_target,
     refusal_of,
     report_of,
@@ -83,7 +85,11 @@ class LiveRun:
         if folder != self._folder:
             self._begin(folder)
         finished = is_finished(folder)  # before the rest, so that nothing can be missing
-        config, target = read_config(folder), read_target(folder)
+        config, target, participants = (
+            read_config(folder),
+            read_target(folder),
+            read_participants(folder),
+        )
         if target != self._target:  # told by a first evaluation, or another since the run goes on
             self._begin(folder)
             self._target = target
@@ -104,13 +110,22 @@ class LiveRun:
         written_s = max(began_s, *times_s, under_way.began_s if under_way else 0.0)
         files = (self._rounds, self._reports, self._refusals_file)
         read = f"{' '.join(str(f.read_lines) for f in files)} {bool(under_way)}"
+        accounts = {
+            client: replace(
+                self._accounts.get(client, ClientAccount(client)),
+                name=participants.name_of(client),
+                unable=participants.unable.get(client, ""),
+            )
+            for client in self._accounts.keys() | participants.unable.keys()
+        }
         return Snapshot(
             folder=folder,
             config=config,
             rows=tuple(self._rows),
             work=self._work,
             refusals=tuple(self._refusals),
-            clients=tuple(self._accounts[client] for client in sorted(self._accounts)),
+            clients=tuple(accounts[client] for client in sorted(accounts)),
+            participants=participants,
             under_way=None if finished else under_way,
             is_finished=finished,
             written_s=written_s,

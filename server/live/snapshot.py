@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wattfed.server.comparison.grid import Contender
 from wattfed.server.history import RoundRow, finite, summary
+from wattfed.server.judging import judge
 from wattfed.server.live.accounts import ClientAccount, RoundWork
+from wattfed.server.participants import Participants
+from wattfed.server.plan_check import unable_words
 from wattfed.strategies.ledger import Ledger, Refusal
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
@@ -42,7 +46,9 @@ class Snapshot:
     refusals : tuple of Refusal
         Replies that were refused, the last at the end.
     clients : tuple of ClientAccount
-        All that were ever asked, by number.
+        All that were ever asked, or cannot take part, by number.
+    participants : Participants
+        What they are called, and why some cannot take part.
     under_way : UnderWay or None
         The round after the last, if it has begun.
     is_finished : bool
@@ -59,6 +65,7 @@ class Snapshot:
     work: Mapping[int, RoundWork]
     refusals: tuple[Refusal, ...]
     clients: tuple[ClientAccount, ...]
+    participants: Participants
     under_way: UnderWay | None
     is_finished: bool
     written_s: float
@@ -87,7 +94,25 @@ class Snapshot:
     @property
     def n_clients(self) -> int:
         """Clients that the run waited for, and at least all that were seen."""
-        return max([self.config.min_nodes, *(a.client + 1 for a in self.clients[-1:])])
+        seen = (account.client + 1 for account in self.clients[-1:])
+        return max([self.participants.clients, self.config.min_nodes, *seen])
+
+    @property
+    def policy(self) -> str:
+        """The policy that selects, with its power policy where it does not choose modes itself."""
+        return Contender.of(self.config).policy
+
+    @property
+    def judgement(self) -> list[str]:
+        """What can be said of the run until now, in sentences; nothing before its first round."""
+        if not self.round:
+            return []
+        trained = {account.client: account.trained for account in self.clients}
+        judged = judge(
+            self.config, self.rows, trained, self.participants, is_finished=self.is_finished
+        )
+        now = [unable_words(self.participants) + "."] if self.participants.n_unable else []
+        return [*judged.sentences(), *(now if not self.is_finished else [])]
 
     def heard_last(self, n: int) -> list[ClientAccount]:
         """At most so many clients, those asked last; by number."""
@@ -113,7 +138,9 @@ class Snapshot:
             "rounds": rounds,
             "refused": len(self.refusals),
             "refusals": [vars(refusal) for refusal in self.refusals[-MOST_REFUSALS:]],
-            "clients_seen": len(self.clients),
+            "judgement": self.judgement,
+            "warnings": list(self.participants.warnings),
+            "clients_seen": sum(account.asked > 0 for account in self.clients),
             "clients": [account.record() for account in self.heard_last(MOST_CLIENTS)],
         }
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from textwrap import wrap
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from powerctl.console import table_lines
-from wattfed.server.history import RoundRow, best_value, final_value
+from wattfed.server.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import TROUBLES, state_of, troubles_of, under_way
+from wattfed.server.live.words import state_of, under_way
 
 ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
 _ROUND_COLUMNS = (
@@ -23,7 +24,7 @@ _ROUND_COLUMNS = (
     *("longest (s)", "predicted", "trouble"),
 )
 _CLIENT_COLUMNS = (
-    *("client", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
+    *("client", "board", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
     *("left (J)", "trouble"),
 )
 _OUTSIDE = 12  # lines of a view that are not rows of its tables
@@ -34,28 +35,41 @@ def show(run: LiveRun, console: Console, every_s: float) -> None:
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             now = run.look()
-            rows = max(console.height - _OUTSIDE, 2)
+            told = len(_said(now, console.width))
+            rows = max(console.height - _OUTSIDE - told, 2)
             rounds = min(rows // 2, len(now.rows))
-            lines = lines_of(now, rounds, rows - rounds)
+            lines = lines_of(now, rounds, rows - rounds, console.width)
             live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
             if now.is_finished:
                 return
             time.sleep(every_s)
 
 
-def lines_of(now: Snapshot, rounds: int = ROUNDS, clients: int = CLIENTS) -> list[str]:
-    """A snapshot with at most its last rounds, and the clients asked last."""
-    return [_printable(line) for line in _lines(now, rounds, clients)]
+def lines_of(
+    now: Snapshot, rounds: int = ROUNDS, clients: int = CLIENTS, width: int = 0
+) -> list[str]:
+    """A snapshot with at most its last rounds, and the clients asked last.
+
+    Sentences are broken at a width, if one is given.
+    """
+    return [_printable(line) for line in _lines(now, rounds, clients, width)]
 
 
-def _lines(now: Snapshot, rounds: int, clients: int) -> Iterator[str]:
+def _said(now: Snapshot, width: int) -> list[str]:
+    """What is said of a run in sentences, broken into lines."""
+    said = [*(f"warning: {text}" for text in now.participants.warnings), *now.judgement]
+    return [line for text in said for line in (wrap(text, width) if width else [text])]
+
+
+def _lines(now: Snapshot, rounds: int, clients: int, width: int) -> Iterator[str]:
     config = now.config
     yield f"{state_of(now)}: {now.folder}"
     yield (
-        f"{config.task} with {config.strategy} ({config.power}); simulated boards are charged "
-        f"{config.workload}"
+        f"{config.task} with {now.policy}; simulated boards are charged {config.workload} for each "
+        "minibatch"
     )
     yield from _sums(now)
+    yield from _said(now, width)
     if now.under_way:
         yield under_way(now.under_way)
     if not now.rows:
@@ -103,7 +117,7 @@ def _round(row: RoundRow, work: RoundWork | None) -> tuple[object, ...]:
         costs = (*energies_kj, work.time_s, work.expected_time_s)
     trained = f"{entry.reported} of {len(entry.clients)}"
     spent = (entry.round_time_s, entry.energy_j / 1e3)
-    return (row.round, value, trained, *spent, *costs, troubles_of(row))
+    return (row.round, value, trained, *spent, *costs, troubles_of(row.entry))
 
 
 def _client(account: ClientAccount) -> tuple[object, ...]:
@@ -113,11 +127,12 @@ def _client(account: ClientAccount) -> tuple[object, ...]:
         costs = (last.time_s, last.expected_time_s, last.energy_j, last.expected_energy_j)
     return (
         account.client,
+        account.name or "-",
         f"{account.trained} of {account.asked}",
         account.last_round,
         *costs,
         left_j if math.isfinite(left_j) else math.nan,
-        account.trouble,
+        account.words,
     )
 
 

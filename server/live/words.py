@@ -5,21 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from wattfed.server.history import RoundRow
 from wattfed.server.live.snapshot import Snapshot, UnderWay
-
-TROUBLES = (
-    ("power_violations", "over power"),
-    ("budget_violations", "over energy"),
-    ("latency_violations", "over latency"),
-    ("declined", "declined"),
-    ("failed", "failed"),
-    ("rejected", "rejected"),
-    ("late", "late"),
-    ("dropped", "dropped"),
-    ("guarded", "stepped down"),
-)
-"""Fields of a round's entry, summed in a run's summary, that count what went wrong."""
 
 _NAMED = 20  # clients of a round in one line
 
@@ -47,12 +33,6 @@ def under_way(round_: UnderWay) -> str:
     began = time.strftime("%H:%M:%S", time.localtime(round_.began_s))
     who = f"clients {' '.join(clients)}" if clients else "nobody"
     return f"round {round_.round} began at {began}: {who}{by}"
-
-
-def troubles_of(row: RoundRow) -> str:
-    """What went wrong in a round, such as "1 declined, 2 late"; empty if nothing did."""
-    counts = [(getattr(row.entry, key, 0), what) for key, what in TROUBLES]
-    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def _duration(seconds: float) -> str:

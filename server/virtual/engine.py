@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +14,13 @@ from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
 from wattfed.client.pool import Pool
 from wattfed.server.checkpoint_file import digest_of
+from wattfed.server.participants import MOST_TOLD, Participants
+from wattfed.server.plan_check import warnings
 from wattfed.server.run_identity import SUPERLINK_NODE_ID, join_run
 from wattfed.server.virtual.clients import Done, Evaluated, Instructions, Job, Trained
 from wattfed.server.virtual.workers import Trains, trains
 from wattfed.strategies.held import HeldReply
+from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import WEIGHT
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import Answer, SelectingStrategy
@@ -25,7 +28,6 @@ from wattfed.strategies.state import State
 
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
-_ASKED_WHY = 100  # clients
 OnPart = Callable[[str, int, int], object]
 
 
@@ -50,6 +52,7 @@ class VirtualEngine:
         self._fleet = fleet
         self._pool = Pool.of_fleet(config, fleet)
         self._on_part = on_part
+        self._boards = [device.removeprefix("twin:") for device in fleet.device.tolist()]
 
     def run(
         self,
@@ -70,11 +73,15 @@ class VirtualEngine:
         finally:
             trainer.close()
 
-    def why_nobody(self) -> str:
-        """Why the first few clients could not take part in the last round."""
-        few = range(min(len(self._fleet), _ASKED_WHY))
-        declined = sorted({self._pool.offer(client).decline for client in few} - {""})
-        return "; ".join(declined[:3]) or "nobody was selected"
+    def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
+        """Clients are called by their boards."""
+        return Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
+
+    def plan(self) -> Participants:
+        """The clients as the first round will find them, and what speaks against the plan."""
+        offers = self._pool.offers()
+        participants = Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
+        return replace(participants, warnings=warnings(self._config, participants))
 
     def state(self) -> State:
         """What the clients keep, and what tells their fleet from others."""

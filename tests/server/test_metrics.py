@@ -26,8 +26,9 @@ from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report.building import build_report
 from wattfed.server.comparison.report.content import target_charts
 from wattfed.server.comparison.report.views import Curve
-from wattfed.server.console import RunProgress, common_level, comparison, row_line
-from wattfed.server.history import levels_of, summary
+from wattfed.server.console import RunProgress, row_line
+from wattfed.server.history import best_held, summary
+from wattfed.server.judging import common_level, comparison
 from wattfed.server.live.metrics import render_metrics
 from wattfed.server.live.page import render_page
 from wattfed.server.live.run import LiveRun
@@ -135,10 +136,11 @@ def test_a_run_that_was_never_evaluated_is_shown_and_reported_too(config, evalua
     now = LiveRun(result.folder).look()
     assert "accuracy -, best -;" in "\n".join(lines_of(now))
     assert "<h2>Accuracy</h2>" in render_page(now)
-    assert "No run reached accuracy 0.9" in build_report(result.folder).read_text()
-    assert comparison(result, result, 0.9) == [
-        "A run has no value of accuracy: there is nothing to compare."
-    ]
+    page = build_report(result.folder).read_text()
+    assert "Nothing was evaluated." in page and "accuracy 0.9" not in page
+    level = common_level([result, result])
+    assert level is None
+    assert comparison(result, result, level)[0].startswith("Nothing is claimed of")
 
 
 def test_it_goes_on_from_a_checkpoint_that_is_older_than_a_metric(config, evaluates):
@@ -190,7 +192,7 @@ def test_who_looks_at_a_run_sees_what_it_is_judged_by_as_soon_as_it_is_known(con
     assert "accuracy -, best -, target 0.1;" in seen[0]
     assert "loss 0.4000, best 0.4000, target 0.1;" in seen[1]
     assert "loss nan, best 0.4000, target 0.1;" in seen[2]
-    assert [line.split()[:2] for line in seen[2].splitlines()[6:9]] == [
+    assert [line.split()[:2] for line in seen[2].splitlines()[8:11]] == [
         ["0", "-"],
         ["1", "0.4"],
         ["2", "nan"],
@@ -222,13 +224,15 @@ def test_a_smaller_target_is_compared_from_its_own_side(config, evaluates):
     ours = simulate(replace(config, target="loss"))
     evaluates(*({"loss": loss} for loss in (2.0, 1.5, 1.0, 0.5)))
     theirs = simulate(replace(config, target="loss", name="other"))
-    assert levels_of([ours, theirs]) == [0.5] == [common_level([ours, theirs], 0.3)]
-    assert common_level([ours, theirs], 1.0) == 1.0
-    words = comparison(ours, theirs, 0.5)[0]
-    assert words.startswith("At equal loss (0.5000) random at slack used ")
+    assert best_held(ours.rows) == pytest.approx(1.7 / 3)
+    assert common_level([ours, theirs]) == 1.0
+    words = comparison(ours, theirs, 1.0)[0]
+    assert words.startswith("Until loss 1.000, which both hold (mean of three rounds; final: ")
     assert summary(ours.config, ours.rows, ours.ledger)["best"] == 0.2
-    start = comparison(ours, theirs, 2.0)[0]
-    assert start.startswith("The initial model has 2.000, and a run got no lower:")
+    evaluates(*({"loss": loss} for loss in (2.0, 2.1, 2.2, 2.0)))
+    worse = simulate(replace(config, target="loss", name="worse"))
+    assert common_level([ours, worse]) is None
+    assert comparison(ours, worse, None)[0].startswith("Nothing is claimed of random at slack")
 
 
 def test_a_comparison_by_loss_counts_up_to_its_levels_and_says_so(call, tmp_path, monkeypatch):

@@ -21,6 +21,8 @@ from wattfed.server.comparison.report.charts import (
 from wattfed.server.comparison.report.views import Curve, RoundView, RunView, Troubles
 from wattfed.server.comparison.statistics import Estimate, mean_interval
 from wattfed.server.comparison.table import Line, Policy, Table
+from wattfed.server.comparison.verdict import ranked, standings, verdict
+from wattfed.server.judging import Judgement
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -41,7 +43,7 @@ class Look:
 class Standings:
     """The tables at one level of the target; `best` is None where one number of clients ran."""
 
-    level: float
+    words: str
     equal: list[Line]
     best: list[Line] | None
     least: float
@@ -67,6 +69,7 @@ class Part:
     never: float
     troubles: Troubles
     typical: RoundView | None
+    judgement: Judgement
 
     @property
     def energy_j(self) -> float:
@@ -80,6 +83,8 @@ class Content:
 
     config: RunConfig
     target: Target
+    verdict: str
+    first: str
     settings: dict[str, object]
     commands: list[str]
     folder: str
@@ -144,7 +149,10 @@ def arrange(
     """
     measures = [measure for view in views for measure in view.measures]
     target, levels = views[0].target, [measure.level for measure in views[0].measures]
-    tables = [Table(measures, level, baseline) for level in levels]
+    found = standings(measures)
+    tables = [Table(one.measures, one.level, baseline) for one in found]
+    names = [line.contender.policy for line in ranked(tables[-1])]
+    baseline_name = Contender(*baseline, per_round=0).policy
     several = len({view.contender.per_round for view in views}) > 1
     shown = [line.contender for line in tables[-1].at_best_numbers()]
     runs = {c: [view for view in views if view.contender == c] for c in shown}
@@ -152,8 +160,12 @@ def arrange(
     return Content(
         views=list(views),
         baseline=baseline,
-        baseline_name=Contender(*baseline, per_round=0).policy,
-        standings=[_standings(table, several) for table in tables],
+        baseline_name=baseline_name,
+        verdict=verdict(measures, tables[-1]) if len(views) > 1 else "",
+        first=names[0] if names else baseline_name,
+        standings=[
+            _standings(one.words, table, several) for one, table in zip(found, tables, strict=True)
+        ],
         target=target,
         charts=target_charts(
             {c.policy: [view.curve for view in own] for c, own in runs.items()}, target, levels
@@ -179,7 +191,7 @@ def _looks(views: Sequence[RunView], baseline: Policy) -> dict[str, Look]:
     }
 
 
-def _standings(table: Table, several: bool) -> Standings:
+def _standings(words: str, table: Table, several: bool) -> Standings:
     equal = table.at_equal_numbers()
     best = table.at_best_numbers() if several else None
     ends = [
@@ -189,7 +201,7 @@ def _standings(table: Table, several: bool) -> Standings:
         for end in (estimate.mean, estimate.low, estimate.high)
         if math.isfinite(end) and 0.1 <= end <= 10  # the interval of two seeds can be huge
     ]
-    return Standings(table.level, equal, best, min([0.8, *ends]) / 1.05, max([1.25, *ends]) * 1.05)
+    return Standings(words, equal, best, min([0.8, *ends]) / 1.05, max([1.25, *ends]) * 1.05)
 
 
 def target_charts(
@@ -239,6 +251,7 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
         return float(np.mean([getattr(view.measures[0], field) for view in views]))
 
     times = np.mean([view.times for view in views], axis=0)
+    first = min(views, key=lambda view: view.seed)
     return Part(
         contender=contender,
         train_j=mean("train_energy_j"),
@@ -254,7 +267,8 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
                 for field in Troubles.__dataclass_fields__
             )
         ),
-        typical=min(views, key=lambda view: view.seed).typical,
+        typical=first.typical,
+        judgement=first.judgement,
     )
 
 

@@ -31,7 +31,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, spread=spread, span=span, percent=percent, level=level)
+    made.filters.update(number=number, spread=spread, span=span, percent=percent)
     made.tests["known"] = math.isfinite
     made.globals["included"] = _included
     return made
@@ -66,11 +66,6 @@ def span(estimate: Estimate) -> str:
     if not math.isfinite(estimate.low):
         return ""
     return f"{number(estimate.low)} to {number(estimate.high)}"
-
-
-def level(value: float) -> float:
-    """A level of the target, which may be a value that a run has reached, without a long tail."""
-    return float(f"{value:.6g}")
 
 
 def percent(value: float) -> str:

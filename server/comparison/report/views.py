@@ -10,8 +10,9 @@ import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
 from wattfed.server.comparison.grid import Contender
-from wattfed.server.comparison.measures import RunMeasures, measure, participations
+from wattfed.server.comparison.measures import RunMeasures, measure
 from wattfed.server.history import FederationResult, RoundRow
+from wattfed.server.judging import Judgement, judge_result
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.target import Target
 
@@ -82,7 +83,7 @@ class Troubles:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run: its measures at each level, its course, its clients, and a typical round."""
+    """One run: its measures at each level, its curve, its clients, a round, and a judgement."""
 
     contender: Contender
     seed: int
@@ -92,13 +93,13 @@ class RunView:
     times: IntArray
     troubles: Troubles
     typical: RoundView | None
+    judgement: Judgement
 
 
 def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
     """The view of a run over so many clients, measured at some levels, the easiest first."""
     entries = result.ledger.entries
-    reports = [report for _, report in result.ledger.reports]
-    counts = participations(reports)
+    counts = result.participations
     return RunView(
         contender=Contender.of(result.config),
         seed=result.config.seed,
@@ -119,6 +120,7 @@ def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -
             failed=sum(entry.failed for entry in entries),
         ),
         typical=_typical_round(result),
+        judgement=judge_result(result),
     )
 
 

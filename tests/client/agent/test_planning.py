@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -121,6 +122,21 @@ def test_a_load_that_doubles_is_planned_for_within_the_power_and_no_request_is_d
 def test_a_model_of_which_nothing_is_known_cannot_be_planned_for(start, settings):
     with pytest.raises(InvalidInput, match="workload=.*tables/constant.csv"):
         start(settings, plan=replace(PLAN, training=""))
+
+
+def test_a_limit_that_no_mode_keeps_is_refused_at_the_start_with_the_least_that_one_does(
+    start, settings
+):
+    model = (replace(settings.model[0], workload="resnet50-infer", latency_s=0.5),)
+    asked = {"device": "twin:orin-agx", "model": model}
+    with pytest.raises(
+        InvalidInput, match="power is 3 W, and orin-agx takes at least .* W"
+    ) as told:
+        start(settings, plan=replace(PLAN, power_w=3.0), **asked)
+    least_w = float(re.search(r"at least ([\d.]+) W", str(told.value))[1])
+    with pytest.raises(InvalidInput, match="takes at least"):
+        start(settings, plan=replace(PLAN, power_w=least_w - 0.2), **asked)
+    start(settings, plan=replace(PLAN, power_w=least_w), **asked)
 
 
 def test_with_several_models_the_plan_says_which(start, settings, constant):

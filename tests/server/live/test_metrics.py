@@ -13,7 +13,15 @@ from wattfed.server.live.run import LiveRun
 
 UNITS = ("_seconds", "_joules", "_ratio", "_info")
 USERS = {"wattfed_metric_value"}  # in whatever unit it is
-COUNTS = {"finished", "rounds", "rounds_wanted", "troubles", "clients_asked", "client_rounds"}
+COUNTS = {
+    "finished",
+    "rounds",
+    "rounds_wanted",
+    "troubles",
+    "clients_asked",
+    "clients_unable",
+    "client_rounds",
+}
 
 
 def families(now):

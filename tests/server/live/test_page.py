@@ -45,11 +45,12 @@ def test_clients_show_predictions_budgets_and_troubles(browser, served, running,
     accounts = LiveRun(folder).look().clients
     assert [row[0] for row in cells] == [str(account.client) for account in accounts]
     for row, account in zip(cells, accounts, strict=True):
-        assert row[1] == f"{account.trained} of {account.asked}"
-        predicted_s = float(row[4].replace(",", ""))
+        assert row[1] == account.name != ""
+        assert row[2] == f"{account.trained} of {account.asked}"
+        predicted_s = float(row[5].replace(",", ""))
         assert predicted_s == pytest.approx(account.last.expected_time_s, rel=0.01)
-        assert (row[9] == "\N{EN DASH}") == (account.client >= 2)
-        assert row[11] == account.trouble
+        assert (row[10] == "\N{EN DASH}") == (account.client >= 2)
+        assert row[12] == account.words
 
 
 @pytest.mark.parametrize("dark", [False, True])

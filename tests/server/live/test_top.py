@@ -53,8 +53,9 @@ def test_a_snapshot_shows_rounds_and_clients_of_a_run_that_goes_on(running, fold
     assert set(shown) == {str(account.client) for account in accounts}
     for account in accounts:
         words = shown[str(account.client)]
-        assert words[1:5] == f"{account.trained} of {account.asked} {account.last_round}".split()
-        assert (words[9] == "-") == (account.client >= 2)  # who has no budget
+        assert words[1] == ("orin-agx" if account.client < 2 else "orin-nano")
+        assert words[2:6] == f"{account.trained} of {account.asked} {account.last_round}".split()
+        assert (words[10] == "-") == (account.client >= 2)  # who has no budget
 
 
 def test_a_run_that_only_began_and_one_that_ended_are_called_so(running, folder, tmp_path):

@@ -1,0 +1,153 @@
+"""Which policy of a comparison took least, by how much, and how sure that is: in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from wattfed.server.comparison.grid import Contender
+from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.statistics import Estimate, ratio_interval
+from wattfed.server.comparison.table import Line, Policy, Table
+from wattfed.server.judging import times_less
+from wattfed.strategies.target import Target
+
+
+class Standing(NamedTuple):
+    """A level of the target at which runs are compared, in words, and what each took until it."""
+
+    level: float
+    words: str
+    measures: list[RunMeasures]
+
+
+def standings(measures: Sequence[RunMeasures]) -> list[Standing]:
+    """The levels at which there is something to compare, the easiest first.
+
+    Of those that were asked for, the ones that a run reached. Where none did, the best value that
+    all runs hold which have learned something; and where none has, the last that was asked for.
+
+    Parameters
+    ----------
+    measures : sequence of RunMeasures
+        Every run at every level that was asked for.
+    """
+    target = measures[0].target
+    asked = target.easiest_first({run.level for run in measures})
+    by_level = {level: [run for run in measures if run.level == level] for level in asked}
+    found = [
+        Standing(level, f"until {target.name} {_short(target, level)}", runs)
+        for level, runs in by_level.items()
+        if any(run.rounds_to_target is not None for run in runs)
+    ]
+    if found:
+        return found
+    runs = by_level[asked[-1]]
+    held = [run.course.best for run in runs if run.has_learned and run.course]
+    known = [value for value in held if value is not None]
+    none = f"no run reached {target.name} {asked[0]:g}"
+    if not known:
+        return [Standing(asked[-1], f"{none}, nor holds any that it has learned", runs)]
+    level = target.easiest_first(known)[0]
+    words = f"{none}; until {target.printed(level)}, the best that all hold who have learned"
+    return [Standing(level, words, [run.until_held(level) for run in runs])]
+
+
+def _short(target: Target, level: float) -> str:
+    """A level as it was asked for, or a value that a run has come to without its long tail."""
+    text = f"{level:g}"
+    return text if len(text) <= 6 else target.printed(level)
+
+
+def ranked(table: Table) -> list[Line]:
+    """The policies at their best numbers of clients: who reaches the level in most seeds first.
+
+    Of equals, who takes the least energy; without those who never reach it.
+    """
+    lines = [line for line in table.at_best_numbers() if line.reached]
+    return sorted(lines, key=lambda line: (-line.reached / line.seeds, line.energy_j.mean))
+
+
+def verdict(measures: Sequence[RunMeasures], table: Table) -> str:
+    """Who took the least energy, how many times less than the baseline, and how sure that is.
+
+    Where the baseline did, it is compared with the next. Only a level of the target counts that
+    both hold in all seeds, over three rounds; without one nothing is claimed.
+
+    Parameters
+    ----------
+    measures : sequence of RunMeasures
+        All runs, at any levels.
+    table : Table
+        Of them at one level, which is the highest that counts.
+    """
+    target, lines = measures[0].target, ranked(table)
+    if not lines:
+        return f"Nothing is claimed: no run has learned and holds any {target.name}."
+    first, baseline = lines[0], Policy(*table.baseline)
+    best = table.at_best_numbers()
+    own = [line for line in best if Policy(*line.contender[:2]) == baseline]
+    if Policy(*first.contender[:2]) == baseline:
+        own = lines[1:2]
+    if not own:
+        return f"{first.contender.policy} alone reached {target.name} {table.level:g}."
+    return _beside(measures, first.contender, own[0].contender, table.level)
+
+
+def _beside(
+    measures: Sequence[RunMeasures], ours: Contender, other: Contender, level: float
+) -> str:
+    target = measures[0].target
+    runs = [
+        {
+            run.seed: run
+            for run in measures
+            if (run.strategy, run.power, run.per_round) == tuple(contender)
+        }
+        for contender in (ours, other)
+    ]
+    names = [contender.policy for contender in (ours, other)]
+    finals = ", ".join(
+        f"{name} {_mean_final(list(own.values()))}" for name, own in zip(names, runs, strict=True)
+    )
+    both = [run for own in runs for run in own.values()]
+    held = [run.course.best if run.course and run.has_learned else None for run in both]
+    known = [value for value in held if value is not None]
+    if len(known) < len(both):
+        return (
+            f"Nothing is claimed of {names[0]} beside {names[1]}: there is no {target.name} that "
+            f"both have learned and hold in all seeds over three rounds (final: {finals})."
+        )
+    level = target.easiest_first([*known, level])[0]
+    energy, time = (
+        ratio_interval(
+            *(
+                {seed: getattr(run.until_held(level), field) for seed, run in own.items()}
+                for own in runs
+            )
+        )
+        for field in ("energy_to_target_j", "time_to_target_s")
+    )
+    if not energy.n:
+        return f"Nothing is claimed of {names[0]} beside {names[1]}: they have no seed in common."
+    return (
+        f"Until {target.name} {target.printed(level)}, which both hold in all seeds (mean of three "
+        f"rounds; final: {finals}), {names[0]} used {times_less(energy.mean, 'energy')} and "
+        f"{times_less(time.mean, 'time')} than {names[1]}: {_how_sure(energy)}."
+    )
+
+
+def _mean_final(runs: Sequence[RunMeasures]) -> str:
+    values = [run.final for run in runs if run.final is not None]
+    return runs[0].target.printed(math.fsum(values) / len(values) if values else None)
+
+
+def _how_sure(ratio: Estimate) -> str:
+    if ratio.n == 1:
+        return "one seed, not known how sure"
+    text = (
+        f"the 95 % interval of the energy is {ratio.low:.3g} to {ratio.high:.3g} over {ratio.n} "
+        "seeds, paired"
+    )
+    return text if ratio.low > 1 or ratio.high < 1 else f"{text}, so that it may be chance"
