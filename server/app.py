@@ -26,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say where its results are."""
     try:
         config = placed(RunConfig.from_flower(context.run_config))
-        with RunProgress(config, lambda line: log(INFO, line)) as progress:
+        with RunProgress(config, say=lambda line: log(INFO, line)) as progress:
             result = run_federation(
                 SteadyGrid(grid, progress.part),
                 config,

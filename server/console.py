@@ -51,19 +51,25 @@ class RunProgress:
     Parameters
     ----------
     config : RunConfig
-        The run; the first line says where its results are.
+        The run.
+    title : str
+        A first line, before the one that says where its results are.
     say : callable, optional
         Takes the lines, in place of stderr.
     """
 
-    def __init__(self, config: RunConfig, say: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, title: str = "", say: Callable[[str], object] | None = None
+    ) -> None:
         self._progress = Progress("rounds", config.rounds, say=say)
-        self._where = f"results: {Path(config.out_dir, config.run_name).resolve()}"
+        where = f"results: {Path(config.out_dir, config.run_name).resolve()}"
+        self._lines = [title, where] if title else [where]
         self._round: int | None = None
 
     def __enter__(self) -> RunProgress:
         self._progress.__enter__()
-        self.say(self._where)
+        for line in self._lines:
+            self.say(line)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -67,7 +67,7 @@ class Participants:
 
     @classmethod
     def of(cls, offers: Offers, names: Sequence[str], unable: Mapping[int, str]) -> Participants:
-        """The participants of some offers, by the name of each client and why it cannot take part."""
+        """Those of some offers, by the name of each client and why it cannot take part."""
         n = len(offers)
         maxn_j = offers.maxn_energy_j / np.maximum(offers.minibatches, 1)
         labels = np.maximum(offers.label_counts, 0).sum(axis=0)  # noise may make them negative

@@ -57,9 +57,9 @@ def _warnings(config: RunConfig, participants: Participants) -> list[str]:
         found.append(f"per-round is {config.per_round}, but only {able} can take part")
     if 0 < participants.minibatches <= config.local_epochs:
         found.append(
-            f"a client has at most one minibatch of data (the median: examples {participants.examples}) "
-            f"and takes {participants.minibatches} steps a round, which may teach it nothing: take fewer "
-            "clients, or more --local-epochs or --per-round"
+            "a client has at most one minibatch of data (the median: examples "
+            f"{participants.examples}) and takes {participants.minibatches} steps a round, which "
+            "may teach it nothing: take fewer clients, or more --local-epochs or --per-round"
         )
     goal = config.goal
     if participants.chance and goal and goal.metric == "accuracy":
@@ -77,7 +77,8 @@ def unable_words(participants: Participants) -> str:
     told = by_reason(participants, participants.reasons())
     more = participants.n_unable - len(participants.unable)
     rest = f"; and {more:,} more" if more else ""
-    return f"{participants.n_unable:,} of {participants.clients:,} clients cannot take part: {told}{rest}"
+    counted = f"{participants.n_unable:,} of {participants.clients:,} clients"
+    return f"{counted} cannot take part: {told}{rest}"
 
 
 def by_reason(participants: Participants, reasons: dict[str, list[int]]) -> str:

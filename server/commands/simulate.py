@@ -88,8 +88,7 @@ def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult
 
     if quiet:
         return run(config)
-    with RunProgress(config) as progress:
-        progress.say(headline(config, config.min_nodes, config.fleet))
+    with RunProgress(config, headline(config, config.min_nodes, config.fleet)) as progress:
         return run(config, progress.show, progress.part, lambda plan: _warn(plan, progress))
 
 
