@@ -7,9 +7,12 @@ import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
+from powerctl.fields import Amount, Range, build
+from powerctl.reading import NoFile, read_json
 
 _LOG = logging.getLogger("wattfed.client")
 
@@ -43,6 +46,17 @@ class ClientState:
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """What of a file is taken up again; the battery's charge is not."""
+
+    spent_j: Amount
+    loss: Annotated[float, Range(-1e39, 1e39, unknown=True)]
+    predictor: tuple[float, float, float]
+    source: str = ""
+    label_counts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class StateFile:
     """The file of one client in one federation.
 
@@ -67,18 +81,15 @@ class StateFile:
     def read(self) -> ClientState:
         """The state; a fresh one if there is no file. Raises `InvalidInput` if it is damaged."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
-            state = ClientState(values["spent_j"], values["loss"])
-            state.label_counts = tuple(values.get("label_counts", ()))
-            if values.get("source", "") == self.source:
-                state.predictor = tuple(values["predictor"])
-            return state
-        except FileNotFoundError:
+            kept = build(_Kept, read_json(self.path), "no client's state, or damaged", ignored=None)
+        except NoFile:
             return ClientState()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(
-                f"{self.path}: no client's state, or damaged: {error}; remove it"
-            ) from None
+        except InvalidInput as error:
+            raise InvalidInput(f"{self.path}: {error}; remove it") from None
+        state = ClientState(kept.spent_j, kept.loss, label_counts=kept.label_counts)
+        if kept.source == self.source:
+            state.predictor = kept.predictor
+        return state
 
     def write(self, state: ClientState) -> bool:
         """Replace the file; whether that could be done, as a disc may be full (it is logged)."""

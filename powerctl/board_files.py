@@ -9,7 +9,8 @@ from typing import Any
 
 from powerctl.errors import InvalidInput
 from powerctl.plugins import Kind
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
+from powerctl.reading import read_toml
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 
 BOARDS = Kind[Path](
     "board",
