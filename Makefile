@@ -42,25 +42,30 @@ docs: $(VENV)/.installed-dev ## the API reference, in build/docs
 	  $(patsubst powerctl/%/__init__.py,powerctl.%,$(wildcard powerctl/*/__init__.py)) \
 	  wattfed wattfed.client wattfed.server wattfed.strategies '!wattfed.client.agent.proto'
 
-check-release: $(VENV)/.installed ## build the wheel, and install it in a fresh environment for each extra
+check-release: $(VENV)/.installed ## build the wheels, and install them in a fresh environment for each extra
 	@PYTHON=$(BIN)/python release/check.sh
 
 clean: ## remove the environment and caches, not the results
 	rm -rf $(VENV) .venv-oldest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# both distributions of this tree, and torchvision
+OURS := -e release/powerctl -e '.[vision]'
+
+$(VENV)/.installed: pyproject.toml release/powerctl/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "wattfed needs Python 3.11 or newer here; try: make PYTHON=python3.11 ..."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip uninstall -qqy wattfed # when one that held powerctl leaves, so does powerctl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(OURS)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sim,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -e release/powerctl -e '.[sim,dev]'
 	@touch $@
 
-.venv-oldest/.installed: pyproject.toml constraints-oldest.txt
+.venv-oldest/.installed: pyproject.toml release/powerctl/pyproject.toml constraints-oldest.txt
 	@test -x .venv-oldest/bin/python || $(PYTHON_OLDEST) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints-oldest.txt -e . pytest hypothesis
+	  -c constraints-oldest.txt $(OURS) pytest hypothesis
 	@touch $@

@@ -37,30 +37,41 @@ from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
-_TIMEOUT_S = 120.0
+_TIMEOUT_S, _END_S, _LOOK_S = 120.0, 20.0, 0.05
 
 
 @contextmanager
-def agent(folder: Path, latency_s: float) -> Iterator[tuple[str, int]]:
-    """An agent that serves digits; its socket and process number."""
-    torch.save(federated(RunConfig(task="digits"), 1).model().state_dict(), folder / "digits.pt")
-    socket = str(folder / "a.sock")
+def agent(folder: Path, *options: str, limit_s: float = _TIMEOUT_S) -> Iterator[tuple[str, int]]:
+    """An agent with options of `wattfed-agent serve`; its socket and process number.
+
+    It is killed where it does not end; one that does not serve within the limit is an error.
+    """
+    socket, log = str(folder / "a.sock"), folder / "agent.log"
     command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", "--socket", socket]
-    command += ["--state-dir", str(folder / "state"), "--latency", f"{1e3 * latency_s:g}ms"]
-    command += ["--model", f"digits={folder / 'digits.pt'},task=digits", "--threads", "1"]
-    process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    lines: list[str] = []
+    command += ["--state-dir", str(folder / "state"), "--threads", "1", *options]
+    give_up_s = time.monotonic() + limit_s
+    with log.open("w") as written:
+        process = subprocess.Popen(command, cwd=_ROOT, stderr=written)
     try:
-        while not (lines and lines[-1].startswith("serving at")):
-            lines.append(process.stderr.readline())
-            if process.poll() is not None:
-                raise PowerctlError(f"the agent has ended:\n{''.join(lines)}")
+        while "serving at" not in log.read_text():
+            if process.poll() is not None or time.monotonic() > give_up_s:
+                raise PowerctlError(f"the agent does not serve:\n{log.read_text()}")
+            time.sleep(_LOOK_S)
         yield socket, process.pid
     finally:
         process.terminate()
-        process.wait(_TIMEOUT_S)
-        process.stderr.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def serving_digits(folder: Path, latency_s: float) -> tuple[str, ...]:
+    """The options of an agent that serves digits."""
+    torch.save(federated(RunConfig(task="digits"), 1).model().state_dict(), folder / "digits.pt")
+    model = f"digits={folder / 'digits.pt'},task=digits,latency={1e3 * latency_s:g}ms"
+    return ("--model", model)
 
 
 def resident_mb(process: int) -> float:
@@ -110,9 +121,10 @@ async def load(socket: str, requests: int, clients: int, process: int) -> dict[s
 
 def run(requests: int, clients: int, latency_s: float = 0.1) -> dict[str, Any]:
     """Start an agent, and load it."""
-    with tempfile.TemporaryDirectory() as folder, agent(Path(folder), latency_s) as started:
-        socket, process = started
-        return asyncio.run(load(socket, requests, clients, process))
+    with tempfile.TemporaryDirectory() as folder:
+        options = serving_digits(Path(folder), latency_s)
+        with agent(Path(folder), *options) as (socket, process):
+            return asyncio.run(load(socket, requests, clients, process))
 
 
 @click.command(help=__doc__)

@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from benchmarks.agent_load import agent, load, resident_mb
+from benchmarks.agent_load import agent, load, resident_mb, serving_digits
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl import console
 from wattfed.client.app import app as client_app
@@ -77,13 +77,14 @@ def agent_load(requests: int, rounds: int, clients: int) -> dict[str, Any]:
     """Load an agent, and train on it; its memory and descriptors after each of ten parts."""
     memory_mb, open_files, lost, trained = [], [], 0, 0
     start_s = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, agent(Path(folder), _LATENCY_S) as started:
-        socket, process = started
-        for part in range(10):
-            lost += asyncio.run(load(socket, requests // 10, clients, process))["lost"]
-            trained += train(socket, rounds // 10, part, folder)
-            memory_mb.append(resident_mb(process))
-            open_files.append(descriptors(process))
+    with tempfile.TemporaryDirectory() as folder:
+        options = serving_digits(Path(folder), _LATENCY_S)
+        with agent(Path(folder), *options) as (socket, process):
+            for part in range(10):
+                lost += asyncio.run(load(socket, requests // 10, clients, process))["lost"]
+                trained += train(socket, rounds // 10, part, folder)
+                memory_mb.append(resident_mb(process))
+                open_files.append(descriptors(process))
     return {
         "what": "requests and rounds of an agent",
         "number": requests + rounds,

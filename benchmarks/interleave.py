@@ -1,9 +1,8 @@
 """Managed interleaving against native sharing, executed for real on this machine.
 
 A small convolutional network serves Poisson arrivals while another trains, on the GPU if there is
-one. Managed: the agent's engine gives turns. Native: inference and training run at will, in two
-threads or two processes, and the operating system shares the cores; or in two threads with a CUDA
-stream each. What waits is dispatched as one batch, full or not.
+one. Managed: the agent's engine gives turns. Native: as `benchmarks.sharing` says. Real networks,
+served over gRPC: `benchmarks.gpu`.
 
 What is left for training is what inference, in batches of the planned size, would leave of the rate
 that training has alone; both are timed before and after each run, as a shared machine's speed
@@ -13,17 +12,14 @@ training ran, which no change of speed touches.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
-import multiprocessing
 import os
 import queue
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,10 +30,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks import sharing
+from benchmarks.sharing import MODES, Request, Worker, modes_of, new_stream, on_stream
 from powerctl import console
+from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
-from powerctl.errors import DeviceUnavailable, InvalidInput, UnknownName
+from powerctl.errors import InvalidInput
 from powerctl.fulcrum.arrivals import poisson
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service, Training
@@ -45,22 +44,9 @@ from powerctl.workload import Workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.tickets import Answer, Refusal, Ticket
 
-MODES = ("managed", "native-threads", "native-processes", "native-streams")
 _TRAIN_BATCH = 16
 _SIDE = 96
 _WARMUPS, _RUNS = 5, 15
-_KEEP = {-1: 2**31 - 1, -4: 0, -8: 1}  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
-
-
-def keep_memory() -> None:
-    """Keep what is freed, as torch keeps a GPU's memory.
-
-    By itself glibc gives large tensors back to the system, in some threads more than in others:
-    a minibatch faults its pages in anew, and takes longer in a turn than alone.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option, value in _KEEP.items():
-            mallopt(option, value)
 
 
 def network() -> nn.Module:
@@ -72,52 +58,38 @@ def network() -> nn.Module:
     )
 
 
-def where() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@dataclass(frozen=True)
+class Networks:
+    """The networks, where they run."""
 
+    accelerator: Accelerator
 
-@contextmanager
-def on_gpu(stream: Any) -> Iterator[None]:
-    """Work on a stream of the GPU, or with None on the default one; ends when that has ended."""
-    if where().type == "cpu":
-        yield
-        return
-    with torch.cuda.stream(stream):
-        yield
-        torch.cuda.current_stream().synchronize()
+    def inference(self, *, own_stream: bool = False) -> Callable[[int], None]:
+        """What runs one batch of a size."""
+        place, device = self.accelerator, self.accelerator.device
+        model, stream = place.place(network()).eval(), new_stream(place, own_stream)
 
+        def infer(batch_size: int) -> None:
+            with torch.inference_mode(), on_stream(place, stream):
+                model(torch.zeros(batch_size, 3, _SIDE, _SIDE, device=device))
 
-def new_stream(own: bool) -> Any:
-    """A CUDA stream, if one is wanted."""
-    return torch.cuda.Stream() if own else None
+        return infer
 
+    def training(self, *, own_stream: bool = False) -> Callable[[], None]:
+        """What runs one minibatch."""
+        place, device = self.accelerator, self.accelerator.device
+        model, stream = place.place(network()), new_stream(place, own_stream)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+        x = torch.randn(_TRAIN_BATCH, 3, _SIDE, _SIDE, device=device)
+        y = torch.randint(10, (_TRAIN_BATCH,), device=device)
 
-def inference(*, own_stream: bool = False) -> Callable[[int], None]:
-    """What runs one batch of a size."""
-    model, stream = network().eval().to(where()), new_stream(own_stream)
+        def train() -> None:
+            with on_stream(place, stream):
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimiser.step()
 
-    def infer(batch_size: int) -> None:
-        with torch.inference_mode(), on_gpu(stream):
-            model(torch.zeros(batch_size, 3, _SIDE, _SIDE, device=where()))
-
-    return infer
-
-
-def training(*, own_stream: bool = False) -> Callable[[], None]:
-    """What runs one minibatch."""
-    model, stream = network().to(where()), new_stream(own_stream)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
-    x = torch.randn(_TRAIN_BATCH, 3, _SIDE, _SIDE, device=where())
-    y = torch.randint(10, (_TRAIN_BATCH,), device=where())
-
-    def train() -> None:
-        with on_gpu(stream):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimiser.step()
-
-    return train
+        return train
 
 
 def timed(call: Callable[[], None]) -> float:
@@ -134,6 +106,7 @@ def timed(call: Callable[[], None]) -> float:
 class Load:
     """What is asked of the machine."""
 
+    networks: Networks
     rate_hz: float
     latency_s: float
     batch_size: int
@@ -187,8 +160,8 @@ class _Batches:
 
     name = "infer"
 
-    def __init__(self) -> None:
-        self._infer = inference()
+    def __init__(self, networks: Networks) -> None:
+        self._infer = networks.inference()
 
     def workload(self, size: int) -> Workload:
         return Workload(self.name, "infer", size)
@@ -209,8 +182,8 @@ class _Minibatches:
 
     name = "train"
 
-    def __init__(self) -> None:
-        self._train = training()
+    def __init__(self, networks: Networks) -> None:
+        self._train = networks.training()
         self.done = 0
 
     def workload(self, size: int) -> Workload:
@@ -231,9 +204,9 @@ class _Minibatches:
 def managed(load: Load) -> Run:
     """With turns."""
     engine = Engine(HostDevice(load_board("orin-agx")), Interleaver())
-    work, answers = _Minibatches(), Answers()
+    work, answers = _Minibatches(load.networks), Answers()
     service = Service("infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz)
-    engine.add_service(_Batches(), service)
+    engine.add_service(_Batches(load.networks), service)
     engine.add_training(work, Training("train", load.train_s))
     engine.start()
     engine.want("train")
@@ -250,100 +223,32 @@ def managed(load: Load) -> Run:
     return Run(n, answers, rate, busy_s["train"] / (lasted_s - busy_s["infer"]))
 
 
-class ThreadTrainer(AbstractContextManager["ThreadTrainer"]):
-    """Trains in a thread, at will; on a CUDA stream of its own if it is to."""
-
-    def __init__(self, *, own_stream: bool = False) -> None:
-        self.done = 0
-        self._train = training(own_stream=own_stream)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> ThreadTrainer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._train()
-            self.done += 1
-
-
-class ProcessTrainer(AbstractContextManager["ProcessTrainer"]):
-    """Trains in a process of its own, at will."""
-
-    def __init__(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._done, self._stop, self._ready = spawn.Value("q", 0), spawn.Event(), spawn.Event()
-        arguments = (self._done, self._stop, self._ready)
-        self._process = spawn.Process(target=_train_until, args=arguments)
-
-    def __enter__(self) -> ProcessTrainer:
-        self._process.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._process.join()
-
-    @property
-    def done(self) -> int:
-        """Minibatches so far."""
-        return int(self._done.value)
-
-
-def _train_until(done: Any, stop: Any, ready: Any) -> None:
-    torch.set_num_threads(1)
-    keep_memory()
-    train = training()
-    train()
-    ready.set()
-    while not stop.is_set():
-        train()
-        done.value += 1
-
-
-def native(load: Load, trainer: ThreadTrainer | ProcessTrainer, *, own_stream: bool = False) -> Run:
+def native(load: Load, mode: str) -> Run:
     """With nobody giving turns."""
-    infer, answers = inference(own_stream=own_stream), Answers()
-    waiting: queue.Queue[float | None] = queue.Queue()
+    own_stream, own_process = mode == "native-streams", mode == "native-processes"
+    infer, answers = load.networks.inference(own_stream=own_stream), Answers()
+    waiting: queue.Queue[Request | None] = queue.Queue()
 
     def serve() -> None:
-        while (first := waiting.get()) is not None:
-            batch = [first]
-            give_up_s = first + load.latency_s / 2  # for the batch to fill
-            while len(batch) < load.batch_size:
-                try:
-                    one = waiting.get(timeout=max(0.0, give_up_s - time.perf_counter()))
-                except queue.Empty:
-                    break
-                if one is None:
-                    waiting.put(None)
-                    break
-                batch.append(one)
+        for batch in sharing.batches(waiting, load.batch_size, load.latency_s / 2):
             infer(len(batch))
-            for arrived_s in batch:
-                answers.add(arrived_s)
+            for request in batch:
+                answers.add(request.arrived_s)
 
     server = threading.Thread(target=serve)
-    with trainer:
+    with Worker(sharing.train, load.networks, own_stream, own_process=own_process) as trainer:
         server.start()
         before, started = trainer.done, time.perf_counter()
-        n = send(load, waiting.put)
+        n = send(load, lambda now_s: waiting.put(Request(now_s)))
         rate = (trainer.done - before) / (time.perf_counter() - started)
         waiting.put(None)
         server.join()
     return Run(n, answers, rate)
 
 
-def alone(seconds: float) -> float:
+def alone(networks: Networks, seconds: float) -> float:
     """Minibatches a second with nothing else."""
-    train = training()
+    train = networks.training()
     train()
     started, n = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
@@ -354,33 +259,22 @@ def alone(seconds: float) -> float:
 
 def speeds(load: Load, seconds: float) -> tuple[float, float]:
     """Seconds of a batch of the planned size, and minibatches a second with nothing else."""
-    return timed(partial(inference(), load.batch_size)), alone(seconds)
+    infer_s = timed(partial(load.networks.inference(), load.batch_size))
+    return infer_s, alone(load.networks, seconds)
 
 
 def run(mode: str, load: Load, alone_s: float) -> dict[str, Any]:
     """One row of the table."""
     before = speeds(load, alone_s)
-    if mode == "managed":
-        done = managed(load)
-    elif mode == "native-processes":
-        done = native(load, ProcessTrainer())
-    else:
-        own = mode == "native-streams"
-        done = native(load, ThreadTrainer(own_stream=own), own_stream=own)
+    done = managed(load) if mode == "managed" else native(load, mode)
     infer_s, alone_hz = np.mean([before, speeds(load, alone_s)], axis=0)
-    n, latencies_s = done.requests, np.array(done.answers.latencies_s or [np.nan])
     busy = load.rate_hz / load.batch_size * infer_s
     return {
         "mode": mode,
         "batch_size": load.batch_size,
         "rate_hz": load.rate_hz,
         "load_pct": 100 * busy,
-        "requests": n,
-        "answered": len(done.answers.latencies_s),
-        "within_budget_pct": 100 * float(np.sum(latencies_s <= load.latency_s)) / max(n, 1),
-        "latency_p50_ms": 1e3 * float(np.percentile(latencies_s, 50)),
-        "latency_p99_ms": 1e3 * float(np.percentile(latencies_s, 99)),
-        "latency_max_ms": 1e3 * float(latencies_s.max()),
+        **sharing.seen(done.requests, done.answers.latencies_s, load.latency_s),
         "train_minibatches_per_s": done.train_hz,
         "train_minibatches_per_s_alone": alone_hz,
         "of_capacity_left_pct": 100 * done.train_hz / (alone_hz * max(1 - busy, 1e-9)),
@@ -403,21 +297,6 @@ _COLUMNS = {
     "of_capacity_left_pct": "of capacity left %",
     "of_time_left_pct": "of time left %",
 }
-
-
-def _modes(text: str) -> list[str]:
-    """The modes asked for; without a GPU there are no streams, and by default none are tried."""
-    if text == "all":
-        return list(MODES if where().type == "cuda" else MODES[:-1])
-    for name in text.split(","):
-        if name not in MODES:
-            raise UnknownName("mode", name, MODES)
-    if "native-streams" in text and where().type != "cuda":
-        raise DeviceUnavailable(
-            "native-streams shares a GPU by CUDA streams, and torch sees no GPU here "
-            f"(torch {torch.__version__}); leave that mode out"
-        )
-    return text.split(",")
 
 
 def _numbers(text: str, what: str) -> list[float]:
@@ -460,31 +339,31 @@ def main(
     json_path: str | None,
 ) -> None:
     """Run the benchmark."""
-    names = _modes(modes)
-    torch.set_num_threads(1)
-    keep_memory()
+    networks = Networks(Accelerator.here())
+    names = modes_of(modes, networks.accelerator)
+    sharing.prepare_process()
     torch.manual_seed(seed)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    infer = inference()
+    infer = networks.inference()
     sizes = [int(size) for size in _numbers(batch, "--batch")]
     known = sorted({1, 2, 4, 8, 16, 32, *sizes})
     infer_s = {size: timed(partial(infer, size)) for size in known}
-    train_s = timed(training())
+    train_s = timed(networks.training())
     rows = []
     for size in sizes:
         capacity_hz = size / infer_s[size]
         shares = _numbers(loads, "--load") if loads else [None]
         for share in shares:
             rate_hz = rate if share is None else share / 100 * capacity_hz
-            load = Load(rate_hz, latency, size, seconds, infer_s, train_s, seed)
+            load = Load(networks, rate_hz, latency, size, seconds, infer_s, train_s, seed)
             for name in names:
                 click.echo(f"{name}, batch {size}, {rate_hz:.0f}/s", err=True)
                 rows.append(run(name, load, max(0.5, seconds / 20)))
     console.print_table(list(_COLUMNS.values()), [[row[c] for c in _COLUMNS] for row in rows])
     times = ", ".join(f"{1e3 * infer_s[size]:.2g}" for size in sizes)
     click.echo(
-        f"at the start, on {where()}: inference {times} ms a batch, training "
+        f"at the start, on {networks.accelerator.name}: inference {times} ms a batch, training "
         f"{1e3 * train_s:.2g} ms a minibatch; budget {1e3 * latency:g} ms"
     )
     if json_path:

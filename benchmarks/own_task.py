@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
 from powerctl.task.data import Loaders, load_data, minibatches_of
 from powerctl.task.loading import Task, keys_of, load_task
@@ -123,7 +124,7 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
         Planned; by default two epochs and a half.
     """
     task = load_task(text, settings)
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = Accelerator.here().device
     given = {"device": device, "partition_id": 0, "num_partitions": 2, "batch_size": 8, "lr": 0.01}
     with Randomness(SEED):
         model = make_model(task, given)

@@ -26,7 +26,7 @@ from wattfed.strategies.run_config import RunConfig
 def compare(config: RunConfig, target_accuracy: float) -> dict[str, float]:
     """One seed's comparison."""
     ours = simulate(config)
-    other = simulate(replace(config, strategy="random", power="maxn", name="random-maxn"))
+    other = simulate(replace(config, strategy="random", power="maxn"))
     level = common_level([ours, other], target_accuracy)
     mine, theirs = (spending_to(run.rows, run.minibatches, level) for run in (ours, other))
     factors = energy_factors(mine, theirs)
@@ -63,7 +63,7 @@ def main(
     rows = []
     with tempfile.TemporaryDirectory() as out_dir:
         for number in range(seed, seed + seeds):
-            config = RunConfig(strategy=strategy, seed=number, out_dir=out_dir, name="ours")
+            config = RunConfig(strategy=strategy, seed=number, out_dir=out_dir)
             rows.append(compare(config, target_accuracy))
             click.echo(f"seed {number} done", err=True)
     console.print_table(list(rows[0]), [list(row.values()) for row in rows])

@@ -36,7 +36,7 @@ def main(
         path = out or stack.enter_context(tempfile.TemporaryDirectory())
         folder = ComparisonFolder(Path(path))
         with ComparisonProgress() as progress:
-            whole = run_comparison(folder, comparison, jobs, progress.begin, progress.show)
+            whole = run_comparison(folder, comparison, jobs, progress.started, progress.show)
         measures = measures_of(folder, whole)
     print_tables(measures, baseline, whole.base.workload)
     if json_path:

@@ -5,8 +5,6 @@ It loads neither torch nor a model, so a round costs what the messages cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 
 import grpc
@@ -21,6 +19,9 @@ from wattfed.strategies.code_version import CODE
 from wattfed.strategies.protocol import CONFIG, RUN, VERSION
 
 AGENT = "agent"  # key of the node configuration: the agent's socket
+_PATIENCE_S = 90.0  # until an agent is up that its unit starts again
+# a connection of its own each time, which looks for it every second
+_OPTIONS = [("grpc.max_reconnect_backoff_ms", 1_000), ("grpc.use_local_subchannel_pool", 1)]
 
 
 def forward(message: Message, context: Context) -> Message:
@@ -40,26 +41,32 @@ def forward(message: Message, context: Context) -> Message:
             NODE_CONFIG: ConfigRecord({**node, RUN: told.run or str(context.run_id)}),
         }
     )
-    reply = Assembly()
-    with _rounds(context) as rounds:
-        for part in rounds.Handle(chain([pb.Part(head=head)], parts_of(content))):
-            reply.add(part)
-    return Message(reply.content(), reply_to=message)
+    path, why = str(context.node_config[AGENT]), ""
+    for patience_s in (0.0, _PATIENCE_S):
+        try:
+            return Message(_answer(path, head, content, patience_s), reply_to=message)
+        except grpc.FutureTimeoutError:
+            why += f"; it did not come back within {patience_s:g} s"
+        except grpc.RpcError as error:
+            call = error if isinstance(error, grpc.Call) else None
+            why = f"{call.code().name}: {call.details()}" if call else str(error)
+            if call and call.code() is grpc.StatusCode.UNIMPLEMENTED:
+                why += "; it is of another version of wattfed than this app"
+            # one that was killed in a round, and is started again, knows of it and says so
+            if head.kind == "query" or not call or call.code() is not grpc.StatusCode.UNAVAILABLE:
+                break
+    raise DeviceUnavailable(f"agent at {path}: {why}")
 
 
 query = train = evaluate = forward
 
 
-@contextmanager
-def _rounds(context: Context) -> Iterator[rpc.RoundsStub]:
-    """The agent's Rounds service; its refusals become errors of one line."""
-    path = str(context.node_config[AGENT])
-    try:
-        with grpc.insecure_channel(f"unix:{path}") as channel:
-            yield rpc.RoundsStub(channel)
-    except grpc.RpcError as error:
-        call = error if isinstance(error, grpc.Call) else None
-        words = f"{call.code().name}: {call.details()}" if call else str(error)
-        if call and call.code() is grpc.StatusCode.UNIMPLEMENTED:
-            words += "; it is of another version of wattfed than this app"
-        raise DeviceUnavailable(f"agent at {path}: {words}") from None
+def _answer(path: str, head: pb.Head, content: RecordDict, patience_s: float = 0.0) -> RecordDict:
+    """The content of an agent's reply; with patience, of one that is being started."""
+    reply = Assembly()
+    with grpc.insecure_channel(f"unix:{path}", _OPTIONS) as channel:
+        if patience_s:
+            grpc.channel_ready_future(channel).result(patience_s)
+        for part in rpc.RoundsStub(channel).Handle(chain([pb.Part(head=head)], parts_of(content))):
+            reply.add(part)
+    return reply.content()

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from powerctl.accelerator import synchronise
 from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
 from wattfed.client.agent.framing import LENGTH, LONGEST, SUFFIX, frame
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -123,6 +124,7 @@ class Gate:
             done = False
             try:
                 yield
+                synchronise()  # else it would run on, in somebody else's turn
                 done = True
             finally:
                 stream.release(failed=not done)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import torch
 from flwr.app import ConfigRecord, Context, Message
 from torch import nn
 
+from powerctl.accelerator import choose
 from powerctl.errors import InvalidInput
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
@@ -25,7 +25,6 @@ from wattfed.strategies.run_config import RunConfig
 _STATE, _OFFER = "wattfed-client", "wattfed-offer"  # what Flower keeps between two messages
 _STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run
 _LISTS = ("predictor", "label_counts")  # in a record; tuples in a state
-_THREADS = 1  # the order of summation, and so the model, must not depend on the host's cores
 
 
 def query(message: Message, context: Context) -> Message:
@@ -33,7 +32,7 @@ def query(message: Message, context: Context) -> Message:
     told = Told.of(message.content)
     client = _open(told, context)
     offer = client.offer(told.clock_s)
-    if client.state.label_counts:  # told once and for all
+    if client.state.label_counts or client.state.halvings:  # told once; found too large just now
         _save(told, context, client.state)
     context.state[_OFFER] = ConfigRecord({**encode(offer), ROUND: told.server_round})
     return Message(offered(offer), reply_to=message)
@@ -69,8 +68,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @contextmanager
 def _alone(client: LocalClient, message: Message) -> Iterator[nn.Module]:
-    """A model with the message's arrays, on one thread, with the random generators kept."""
-    torch.set_num_threads(_THREADS)
+    """A model with the message's arrays, with the random generators kept."""
     with Randomness(client.config.seed):
         model = client.task.first_model()
         load_arrays(model, message.content.array_records[ARRAYS])
@@ -81,12 +79,13 @@ def _open(told: Told, context: Context) -> LocalClient:
     """The client of a context.
 
     Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
-    from the run's fleet file by `partition-id`.
+    from the run's fleet file by `partition-id`; `accelerator` says where models live.
     """
     config = RunConfig.from_flower(context.run_config)
     node = dict(context.node_config)
     if "partition-id" not in node or "num-partitions" not in node:
         raise InvalidInput("the node config needs partition-id and num-partitions")
+    choose(str(node.get("accelerator", "")))
     if "device" in node:
         profile = profile_from_node_config(node)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,25 +10,30 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
+from powerctl.accelerator import Accelerator
 from powerctl.boards import Board
-from powerctl.device import Device, has_thermometer, module_of, open_device
+from powerctl.device import Device, has_thermometer, is_virtual, module_of, open_device
 from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.plans import RoundPlan, cheapest
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
+from powerctl.task.loading import keys_of
+from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
 from powerctl.workload import Workload
-from wattfed.client.choices import choices_of, training_workload
+from wattfed.client.choices import choices_of
 from wattfed.client.fate import BATTERY, Fate
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.surroundings import CALM, Conditions
+from wattfed.client.memory import BATCH_SIZE, MachineRoom, NoRoom, Room, halved, how_killed
 from wattfed.client.pool import Pool
 from wattfed.client.serving import beside, served, service_of
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.federated import Settings, federated
+from wattfed.client.tasks.federated import FederatedTask, Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
 from wattfed.client.training import Execution, execute_plan
 from wattfed.strategies.protocol import (
@@ -39,6 +45,7 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.run_config import RunConfig
 
+_LOG = logging.getLogger("wattfed.client")
 _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
@@ -80,10 +87,22 @@ class LocalClient:
         self.profile = profile
         self.state = state
         self.device = device
-        self.workload = training_workload(config.workload)
-        self.task = federated(config, self.workload.batch_size, node)
+        self._node = node
         self._n_clients = n_clients
         self._predicting = predictor
+        self.workload, self.task = self._divided()
+        self._room: Room = NoRoom()
+        if profile.is_deployed:
+            self._room = MachineRoom(Memory(Accelerator.here()), state, self._halves)
+
+    def _divided(self) -> tuple[Workload, FederatedTask]:
+        """Workload and task, with minibatches as small as the memory has been found to ask for."""
+        config, workload = halved(self.config, self.state.halvings)
+        return workload, federated(config, workload.batch_size, self._node)
+
+    def _halves(self) -> bool:
+        """Whether the task takes a batch size from the run that can be halved."""
+        return self.workload.batch_size > 1 and BATCH_SIZE in keys_of(self.task.task)
 
     def offer(self, clock_s: float = 0.0) -> RoundOffer:
         """What this client can do in a round that starts now, and what it would cost.
@@ -94,7 +113,8 @@ class LocalClient:
             The fleet's virtual clock; of concern where batteries, availability or inference are
             simulated.
         """
-        return self._offer(clock_s, self._private_labels())
+        offer = self._offer(clock_s, self._private_labels())
+        return replace(offer, decline=offer.decline or self._room.lack())
 
     def train(
         self,
@@ -138,6 +158,8 @@ class LocalClient:
         plan = plan_round(offer, assignment)
         if not (now.leaves_s[0] and now.battery_j[0]):  # even MAXN, blind to limits, needs these
             plan = RoundPlan((), offer.decline)
+        if not plan.decline:
+            plan = self._within_memory(plan, model)
         if plan.decline:
             return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
         training = self.task.training(
@@ -168,15 +190,27 @@ class LocalClient:
                 energy_cap_j=energy_cap_j,
                 guard=guard,
                 progress=None if progress is None else partial(progress, training.losses),
+                is_cold=self._is_cold(device, "train"),
             )
-        self._learn(device, done, training.losses[: offer.minibatches // self.config.local_epochs])
+        first_pass = training.losses[: offer.minibatches // self.config.local_epochs]
+        smaller = self.state.halvings and self.workload.batch_size
+        fitted = done.stopped != OUT_OF_MEMORY
+        if not fitted:
+            del training  # and with it what the error holds
+            give_back()
+        if done.minibatches or not fitted:
+            self._room.learn(fitted)
+        self._warmed(done, "train")
+        self._learn(device, done, first_pass)
         self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
         cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
         empty = blind and done.stopped == "energy"
         lost = BATTERY if empty else fate.lost(done.time_s, cut)
         if not (done.minibatches or lost):
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
-        return self._report(offer, assignment, plan, done, lost=lost, **served(shared))
+        return self._report(
+            offer, assignment, plan, done, lost=lost, batch_size=smaller, **served(shared)
+        )
 
     def evaluate(
         self, model: nn.Module, server_round: int, clock_s: float = 0.0
@@ -206,7 +240,9 @@ class LocalClient:
                 time_limit_s=offer.available_s - transfer_s,
                 energy_cap_j=offer.allowance_j,
                 guard=self._guard(device, offer),
+                is_cold=self._is_cold(device, "test"),
             )
+        self._warmed(done, "test")
         self.state.spent_j += done.energy_j
         self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
@@ -215,7 +251,19 @@ class LocalClient:
             return replace(report, decline=f"the evaluation was not finished: {why}"), {}
         return replace(report, examples=examples or offer.examples), evaluation.metrics
 
+    def was_killed(self) -> str:
+        """How the process died in whose round, by its state, this client still trains."""
+        return how_killed(self._room, self.state)
+
+    def lost(self, assignment: RoundAssignment, why: str, offer: RoundOffer) -> RoundReport:
+        """The report of a round of which nothing is left."""
+        nothing = Execution((), 0.0, 0.0, 0.0, "")
+        return self._report(offer, assignment, RoundPlan((), ""), nothing, lost=why)
+
     def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
+        if halved(self.config, self.state.halvings)[1] != self.workload:
+            self.task.forget()  # its loaders: memory is short
+            self.workload, self.task = self._divided()
         device = self._open_device(seed=0)
         pool = Pool.of_one(
             self.config,
@@ -225,10 +273,32 @@ class LocalClient:
             self._predicting,
             labels,
             self.task,
+            self.workload,
         )
         pool.keep(0, self.state)
         pool.offers(clock_s)
         return pool.offer(0)
+
+    def _within_memory(self, plan: RoundPlan, model: nn.Module) -> RoundPlan:
+        """The plan, if its minibatches find memory; else nothing, and why."""
+
+        def count() -> int:
+            batch = self.task.first_batch(self.profile.client, self._n_clients)
+            return counted_bytes(model, batch)
+
+        lack = self._room.lack(count)
+        return RoundPlan((), lack) if lack else plan
+
+    def _is_cold(self, device: Device, role: str) -> bool:
+        """Whether the next minibatch is the first one of a function in this process, for real."""
+        return not is_virtual(device) and role not in self.task.warm
+
+    def _warmed(self, done: Execution, role: str) -> None:
+        if done.minibatches:
+            self.task.warm.add(role)
+        if done.warm_up_s:
+            name = self.task.name
+            _LOG.info("%s: first minibatch of %s warmed up for %.3g s", name, role, done.warm_up_s)
 
     def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
         """Keep what a round has told of the unit, and how the global model fits this client.
@@ -342,9 +412,12 @@ class LocalClient:
         return predictor.load_state(self.state.predictor)
 
     def _open_device(self, seed: int) -> Device:
-        return self.device or open_device(
+        device = self.device or open_device(
             self.profile.device, unit=self.profile.unit, random_state=seed
         )
+        if is_virtual(device):  # the order of summation must not depend on the host's cores
+            torch.set_num_threads(1)
+        return device
 
     def _seed(self, server_round: int) -> int:
         entropy = (self.config.seed, server_round, self.profile.client)

@@ -25,6 +25,7 @@ from wattfed.strategies.protocol import (
     RoundReport,
     check_protocol,
 )
+from wattfed.strategies.ranges import Clock, Count, Pull, Text, checked
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ class Told:
 
     @classmethod
     def of(cls, content: RecordDict) -> Told:
-        """From a message's content; raises `InvalidInput` if the server speaks another protocol."""
+        """From a message's content; raises `InvalidInput` for another protocol, or out of range."""
         config = content.config_records.get(CONFIG, {})
         check_protocol("the server", config.get(PROTOCOL))
         return cls(
-            server_round=int(config[ROUND]),
-            clock_s=float(config.get(CLOCK, 0.0)),
-            proximal_mu=float(config.get("proximal-mu", 0.0)),
-            run=str(config.get(RUN, "")),
-            task_hash=str(config.get(TASK, "")),
+            server_round=checked(ROUND, config.get(ROUND), Count),
+            clock_s=checked(CLOCK, config.get(CLOCK, 0.0), Clock),
+            proximal_mu=checked("proximal-mu", config.get("proximal-mu", 0.0), Pull),
+            run=checked(RUN, config.get(RUN, ""), Text),
+            task_hash=checked(TASK, config.get(TASK, ""), Text),
         )
 
     def check_task(self, name: str, code_hash: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,9 @@ class ResidentArrays:
         self._views = {name: t.detach().numpy() for name, t in state.items()} if plain else None
 
 
+SAVE_STATE = "torch.save(model.state_dict(), PATH)"
+
+
 def load_file(model: nn.Module, path: Path) -> None:
     """Give a model the arrays of a checkpoint: a state dict, or a dict that holds one.
 
@@ -130,6 +134,10 @@ def load_file(model: nn.Module, path: Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a file of others makes of torch's reader
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        if "Unsupported global" in str(error):  # torch's word for what is more than arrays
+            reason = f"it holds a whole model, or other code; save it with {SAVE_STATE}"
+        elif isinstance(error, UnpicklingError):
+            reason = "torch.save has not written it"
         raise InvalidInput(f"{path}: not a checkpoint of weights alone: {reason}") from None
     inner = list(content.values()) if isinstance(content, Mapping) else []
     states = [state for state in (content, *inner) if _is_state(state)]

@@ -78,7 +78,7 @@ class Pool:
         task = task or federated(config, workload.batch_size)
         if labels is None:
             labels = task.label_counts(clients, n_clients, config.label_privacy)
-        self._clients, self._labels = clients, labels
+        self._clients, self._labels, self._n_clients = clients, labels, n_clients
         self._examples, of_epoch = task.sizes(clients, n_clients)
         self._minibatches = config.local_epochs * of_epoch
         self._limits, self._around, self._rows = limits, around, rows
@@ -124,9 +124,10 @@ class Pool:
         predicting: Callable[[Board, Workload], UnitPredictor],
         labels: FloatArray | None = None,
         task: FederatedTask | None = None,
+        workload: Workload | None = None,
     ) -> Pool:
         """Of one client, on a device of which a predictor of one's own knows the costs."""
-        workload = training_workload(config.workload)
+        workload = workload or training_workload(config.workload)
         choices = choices_of(predicting, device.board, device.space, workload)
         return cls(
             config,
@@ -180,6 +181,7 @@ class Pool:
         allowance_j = float(self._allowance_j[row])
         return RoundOffer(
             client=int(self._clients[row]),
+            n_clients=self._n_clients,
             examples=int(self._examples[row]),
             minibatches=int(self._minibatches[row]),
             loss=float(self._loss[row]),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
-from powerctl.fields import Amount, Range, build
+from powerctl.fields import Amount, Measured, Range, build
 from powerctl.reading import NoFile, read_json
+from wattfed.strategies.ranges import Loss
 
+_NEEDED = {"spent_j", "loss", "predictor"}  # older files do not have the others
 _LOG = logging.getLogger("wattfed.client")
 
 
@@ -35,25 +37,26 @@ class ClientState:
     label_counts : tuple of float
         What it has told of its labels, with noise: the same in all rounds, so that the noise cannot
         be averaged away. Empty before, and where nothing must be kept.
+    peak_bytes : int
+        Memory that its process held at the peak of the last round; 0 before one was measured.
+    halvings : int
+        How often its minibatches were halved for want of memory.
+    under_way : str
+        The round that an agent trains now, or was killed in; empty between rounds.
+    oom_kills : int
+        What `powerctl.task.memory.oom_kills` said when that began.
     """
 
-    spent_j: float = 0.0
-    loss: float = math.nan
+    spent_j: Amount = 0.0
+    loss: Loss = math.nan
     predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    battery_j: float = math.nan
-    battery_s: float = math.nan
+    battery_j: Annotated[float, Range(0, 1e20, unbounded=True, unknown=True)] = math.nan
+    battery_s: Measured = math.nan
     label_counts: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What of a file is taken up again; the battery's charge is not."""
-
-    spent_j: Amount
-    loss: Annotated[float, Range(-1e39, 1e39, unknown=True)]
-    predictor: tuple[float, float, float]
-    source: str = ""
-    label_counts: tuple[float, ...] = ()
+    peak_bytes: Annotated[int, Range(0, 2**63)] = 0
+    halvings: Annotated[int, Range(0, 64)] = 0
+    under_way: str = ""
+    oom_kills: int = -1
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,15 @@ class StateFile:
     def read(self) -> ClientState:
         """The state; a fresh one if there is no file. Raises `InvalidInput` if it is damaged."""
         try:
-            kept = build(_Kept, read_json(self.path), "no client's state, or damaged", ignored=None)
+            values = read_json(self.path)
+            if not isinstance(values, dict) or not values.keys() >= _NEEDED:
+                raise InvalidInput(f"{self.path}: no client's state, or damaged; remove it")
+            state = build(ClientState, values, f"{self.path}: damaged; remove it", ("source",))
         except NoFile:
             return ClientState()
-        except InvalidInput as error:
-            raise InvalidInput(f"{self.path}: {error}; remove it") from None
-        state = ClientState(kept.spent_j, kept.loss, label_counts=kept.label_counts)
-        if kept.source == self.source:
-            state.predictor = kept.predictor
-        return state
+        is_learned = values.get("source", "") == self.source
+        predictor = state.predictor if is_learned else ClientState.predictor
+        return replace(state, predictor=predictor, battery_j=math.nan, battery_s=math.nan)
 
     def write(self, state: ClientState) -> bool:
         """Replace the file; whether that could be done, as a disc may be full (it is logged)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from powerctl.device import Device
 from powerctl.guard import Guard, NoGuard
 from powerctl.modes import PowerMode
 from powerctl.plans import RoundPlan, Segment
+from powerctl.task.memory import OUT_OF_MEMORY, ran_out
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
 from wattfed.client.metering import RunMeter
 
+_LOG = logging.getLogger("wattfed.client")
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
 
 
@@ -22,6 +25,7 @@ MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise 
 class SegmentResult:
     """What one mode of a plan really took: minibatches done, and the mean seconds of one.
 
+    A first minibatch that warms up is not in the mean, which is NaN where there is no other.
     `settled_power_w` is the mean power after settling; NaN if the segment was too short for it.
     """
 
@@ -35,9 +39,10 @@ class SegmentResult:
 class Execution:
     """What the execution of a plan took, mode changes included.
 
+    `warm_up_s` is what the first minibatch took beyond another, where it was to warm up.
     `peak_power_w` is the highest mean over a second; `stopped` is empty, ``"deadline"``,
-    ``"energy"``, or why the device was taken away; `guard_steps` counts the guard's steps down,
-    `guard_cause` says what the last was for.
+    ``"energy"``, ``"out of memory"``, or why the device was taken away; `guard_steps` counts the
+    guard's steps down, `guard_cause` says what the last was for.
     """
 
     segments: tuple[SegmentResult, ...]
@@ -47,6 +52,7 @@ class Execution:
     stopped: str
     guard_steps: int = 0
     guard_cause: str = ""
+    warm_up_s: float = 0.0
 
     @property
     def minibatches(self) -> int:
@@ -64,6 +70,7 @@ def execute_plan(
     energy_cap_j: float = math.inf,
     guard: Guard | None = None,
     progress: Callable[[PowerMode, float, float], None] | None = None,
+    is_cold: bool = False,
 ) -> Execution:
     """Train as planned, and stop before a minibatch that might overrun time or energy.
 
@@ -85,8 +92,12 @@ def execute_plan(
         rest of the plan is trained in the lower mode.
     progress : callable, optional
         Told of the mode, and of time and energy so far, after each minibatch.
+    is_cold : bool
+        Whether the first minibatch is the first of its kind in this process, which allocates memory
+        and chooses kernels: it is charged, and says nothing of those that follow.
     """
-    run = _Run(device, workload, steps, time_limit_s, energy_cap_j, guard or NoGuard(device.space))
+    guard = guard or NoGuard(device.space)
+    run = _Run(device, workload, steps, time_limit_s, energy_cap_j, guard, is_cold)
     waiting = deque(plan.segments)
     try:
         while waiting and not run.stopped:
@@ -109,6 +120,7 @@ class _Run:
         time_limit_s: float,
         energy_cap_j: float,
         guard: Guard,
+        is_cold: bool,
     ) -> None:
         self.stopped = ""
         self._device = device
@@ -119,6 +131,8 @@ class _Run:
         self._guard = guard
         self._meter = RunMeter(device)
         self._results: list[SegmentResult] = []
+        self._is_cold = is_cold
+        self._warm_up_s = 0.0
 
     def admitted(self, segment: Segment) -> Segment:
         """A segment, in a lower mode where the guard has gone lower before."""
@@ -136,7 +150,7 @@ class _Run:
         meter.start_segment()
         self._guard.hold(mode, self._device.now())
         most_s, most_j = segment.time_s * (1 + MARGIN), segment.energy_j * (1 + MARGIN)
-        busy_s, done = 0.0, 0
+        busy_s, first_s, done = 0.0, 0.0, 0
         while done < segment.minibatches and lower is None:
             self.stopped = self._why_not(most_s, most_j)
             if self.stopped:
@@ -147,15 +161,29 @@ class _Run:
             except Interrupted as why:
                 self.stopped = str(why)
                 break
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                _LOG.warning("a minibatch failed: %s", " ".join(str(error).split()))
+                self.stopped = OUT_OF_MEMORY
+                break
             meter.tick(took_s)
-            most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)
-            busy_s, done = busy_s + took_s, done + 1
+            done += 1
+            if self._is_cold:
+                self._is_cold, first_s = False, took_s
+            else:
+                most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)
+                busy_s += took_s
             if progress is not None:
                 progress(mode, meter.time_s, meter.energy_j)
             lower = meter.look(self._guard)
         if done:
             settled_w = meter.settled_power_w()
-            self._results.append(SegmentResult(mode, done, busy_s / done, settled_w))
+            warm = done - bool(first_s)
+            minibatch_s = busy_s / warm if warm else math.nan
+            if first_s:
+                self._warm_up_s = max(0.0, first_s - (minibatch_s if warm else segment.time_s))
+            self._results.append(SegmentResult(mode, done, minibatch_s, settled_w))
         left = segment.minibatches - done
         return self._guard.ladder.instead(segment, lower, left) if lower and left else None
 
@@ -171,6 +199,7 @@ class _Run:
             stopped=self.stopped,
             guard_steps=self._guard.steps,
             guard_cause=self._guard.cause,
+            warm_up_s=self._warm_up_s,
         )
 
     def _why_not(self, most_s: float, most_j: float) -> str:

@@ -4,19 +4,27 @@
 #   docker build -f docker/client.Dockerfile -t wattfed-client --build-arg TORCH=base \
 #       --build-arg BASE=IMAGE-WITH-TORCH-FOR-THIS-JETPACK .
 #
-# TORCH=pip installs the pinned torch; TORCH=base takes that of the base image, as on a Jetson.
-# BASE needs Python 3.10 or newer with venv; PIP_OPTIONS as for the server. See docker/README.md.
+# TORCH=pip installs the pinned torch and torchvision; TORCH=base holds those of the base image, as
+# on a Jetson. BASE needs Python 3.10 or newer with venv, and with 3.10 the versions of
+# CONSTRAINTS=constraints-oldest.txt; PIP_OPTIONS as for the server. See docker/README.md.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 ARG TORCH=pip
+ARG CONSTRAINTS=constraints.txt
 ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 COPY . /src
 WORKDIR /src
+# torch of the base stays, and where NumPy is there too, the one that it was built for
 RUN python3 -m venv --system-site-packages /opt/wattfed \
-    && if [ "$TORCH" = base ]; then sed -i '/^torch/d' constraints.txt; fi \
+    && cp "$CONSTRAINTS" held.txt && ours='.[vision]' \
+    && if [ "$TORCH" = base ]; then \
+        ours=. && sed -i '/^torch\|^numpy/d' held.txt \
+        && /opt/wattfed/bin/pip list --format=freeze | grep ^torch >> held.txt \
+        || { echo "TORCH=base, but there is no torch in BASE" >&2; exit 1; }; \
+    fi \
     && /opt/wattfed/bin/pip install --no-cache-dir --disable-pip-version-check $PIP_OPTIONS \
-        --find-links docker/wheels -c constraints.txt .
+        --find-links docker/wheels -c held.txt ./release/powerctl "$ours"
 
 FROM ${BASE}
 # no root: the agent asks `powerctl daemon`, on the host, to set clocks

@@ -2,16 +2,18 @@
 #
 #   docker build -f docker/server.Dockerfile -t wattfed-server .
 #
-# BASE needs Python 3.10 or newer with venv. PIP_OPTIONS lets pip find a build of torch without CUDA;
+# BASE and CONSTRAINTS as for the client. PIP_OPTIONS lets pip find a build of torch without CUDA;
 # --no-index builds without a network, from wheels in docker/wheels.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
+ARG CONSTRAINTS=constraints.txt
 ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 COPY . /src
 RUN python3 -m venv /opt/wattfed \
     && /opt/wattfed/bin/pip install --no-cache-dir --disable-pip-version-check $PIP_OPTIONS \
-        --find-links /src/docker/wheels -c /src/constraints.txt /src \
+        --find-links /src/docker/wheels -c "/src/$CONSTRAINTS" \
+        /src/release/powerctl '/src[vision]' \
     && rm -rf /src/docker/wheels
 
 FROM ${BASE}

@@ -50,8 +50,9 @@ if [ -z "${BASE:-}" ]; then
     fi
     say "collecting wheels"
     "$python" -m pip wheel --quiet --wheel-dir "$top/docker/wheels" -c "$top/constraints.txt" \
-        hatchling "$top" > "$work/wheels.log" 2>&1 || { tail -30 "$work/wheels.log"; exit 1; }
-    rm "$top"/docker/wheels/wattfed-*.whl # the images build it themselves
+        hatchling "$top/release/powerctl" "$top[vision]" > "$work/wheels.log" 2>&1 \
+        || { tail -30 "$work/wheels.log"; exit 1; }
+    rm "$top"/docker/wheels/{wattfed,powerctl}-*.whl # the images build them themselves
 fi
 
 say "building the images"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=nn.Module)
 
 AUTO, CPU = "auto", "cpu"
+CHOICE = "POWERCTL_ACCELERATOR"
+"""The environment variable that says what a process computes on, and those that it starts."""
+
 _WRITTEN = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -57,6 +61,11 @@ class Accelerator:
             "torch that belongs to this machine"
         )
 
+    @classmethod
+    def here(cls) -> Accelerator:
+        """The one that this process computes on: `CHOICE` in its environment, else ``auto``."""
+        return cls.of(os.environ.get(CHOICE) or AUTO)
+
     @property
     def device(self) -> torch.device:
         """As torch has it."""
@@ -77,13 +86,15 @@ class Accelerator:
         """The data with all tensors in it moved here, in tuples, lists and mappings too.
 
         To a GPU they are copied from pinned memory, and not waited for: what is launched on the
-        GPU afterwards runs after them.
+        GPU afterwards runs after them. What is no tensor, and can be moved, moves itself.
         """
         import torch
 
         if isinstance(data, torch.Tensor):
             if self.is_gpu and data.device.type == CPU:
                 return data.pin_memory().to(self.device, non_blocking=True)
+            return data.to(self.device)
+        if hasattr(data, "to"):  # such as a batch of a tokenizer, or of graphs
             return data.to(self.device)
         if isinstance(data, Mapping):
             return {key: self.move(value) for key, value in data.items()}
@@ -94,12 +105,23 @@ class Accelerator:
         return data
 
 
-def synchronise() -> None:
-    """Wait for what this process has launched on a GPU, if it uses one.
+def choose(text: str) -> None:
+    """Have this process compute on what a text names, see `Accelerator.of`.
+
+    So do the processes that it starts; an empty text changes nothing.
+    """
+    if text:
+        Accelerator.of(text)
+        os.environ[CHOICE] = text
+
+
+def synchronise(there: Accelerator | None = None) -> None:
+    """Wait for what this process has launched on a GPU, by default on its own, if it uses one.
 
     It is launched and not waited for, and ends after the step that did so; whoever closes a window
     of time or of energy calls this before.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+        there = there or Accelerator.here()
+        torch.cuda.synchronize(there.device if there.is_gpu else None)

@@ -14,6 +14,7 @@ import click
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.quantities import number, parse
+from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
     _FloatType = click.ParamType[float]
@@ -54,13 +55,26 @@ _BELOW = 4  # where it begins so far in
 
 
 def run(command: click.Command) -> None:
-    """Run a command line; an error that a person can mend is one line and exit code 2."""
+    """Run a command line; an error that a person can mend is one line and exit code 2.
+
+    So is a signal that ends it, with the exit code that shells give: 130, 143.
+    """
     try:
-        command.main()
+        with stopping_cleanly():
+            command.main()
     except PowerctlError as error:
         click.echo(f"{command.name}: {error}", err=True)
         if isinstance(error, TaskFailed) and error.traceback:
             click.echo(error.traceback, err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        click.echo(
+            f"{command.name}: this needs torch, which {sys.executable} does not have: "
+            "`powerctl doctor` says which belongs to this machine, and where to get it",
+            err=True,
+        )
         sys.exit(2)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()

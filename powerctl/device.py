@@ -75,6 +75,11 @@ def has_thermometer(device: Device) -> bool:
     return hasattr(device, "excess_c")
 
 
+def is_virtual(device: Device) -> bool:
+    """Whether a device's clock is virtual: the board that it stands for is not there."""
+    return bool(getattr(device, "is_virtual", False))
+
+
 def falling_j(device: Device) -> float:
     """Joules beyond idle that a device still takes as its power falls; 0 where that is not known.
 

@@ -36,7 +36,7 @@ class Range:
     """The least and the most that a number can be, or a text or a list long.
 
     `unbounded` allows infinity above that (no limit), `unknown` NaN (not known); `whole` allows no
-    fractions.
+    fractions, and `printable` no text of several lines.
     """
 
     least: float
@@ -44,6 +44,7 @@ class Range:
     unbounded: bool = False
     unknown: bool = False
     whole: bool = False
+    printable: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether a number is in it."""
@@ -153,6 +154,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     if range_ is not None and not range_.holds(len(value) if kind is str else value):
         length = " characters" if kind is str else ""
         raise wrong(name, value, f"{_CALLED[kind]} of {range_}{length}")
+    if kind is str and range_ and range_.printable and not value.isprintable():
+        raise wrong(name, value, "printable text in one line")
     return value
 
 
@@ -188,18 +191,28 @@ def parse_number(name: str, text: str, hint: Any) -> Any:
     return checked(name, value, hint)
 
 
-def check_name(text: str, what: str) -> str:
+def check_name(text: str, what: str, also: str = "") -> str:
     """A name that is to be one of a file or folder, and cannot lead out of where it is put.
+
+    Parameters
+    ----------
+    text : str
+        Of letters, digits and ``-_.``, no dot first.
+    what : str
+        For the message.
+    also : str
+        Other characters that it may have.
 
     Raises
     ------
     InvalidInput
-        Unless it is of letters, digits and ``-_.``, and begins with a letter or digit.
+        If it is no such name, or has more than the 200 bytes that leave room for an ending.
     """
-    is_name = text.isascii() and text[:1].isalnum() and all(c.isalnum() or c in "-_." for c in text)
-    if not is_name or len(text) > 100:
+    plain = all(c.isalnum() or c in f"-_.{also}" for c in text)
+    if not (plain and text) or text.startswith(".") or len(text.encode()) > 200:
+        allowed = " ".join(f"-_.{also}")
         raise InvalidInput(
-            f"{what} {quoted(text)} is no name: write at most 100 letters, digits, and -_. between "
-            "them"
+            f"{what} {quoted(text)} is no name: letters, digits and {allowed} between them, at "
+            "most 200 bytes"
         )
     return text

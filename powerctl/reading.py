@@ -35,8 +35,8 @@ SETTINGS = 1 << 20
 """Bytes of what people write by hand, at most."""
 DATA = 256 << 20
 """Bytes of tables, predictors and traces, at most."""
-RESULTS = 4 << 30
-"""Bytes of what runs and studies write line by line, at most."""
+RESULTS = 64 << 30
+"""Bytes of what runs and studies write themselves, at most, checkpoints among it."""
 
 _DEEPEST = 50  # tables in tables; what is ours has five
 _DOTS = 1000  # in a line of TOML that has no value: its parser takes the square of them
@@ -76,14 +76,26 @@ def misread(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError),
-        *(TypeError, ValueError, pickle.PickleError, zipfile.BadZipFile),
-    ) as error:
-        reason = str(error) if isinstance(error, PowerctlError) else in_line(error)
-        if isinstance(error, LookupError):
-            reason = f"no {reason}"
-        raise InvalidInput(f"{where}: {reason or type(error).__name__}") from None
+    except PowerctlError as error:
+        raise InvalidInput(f"{where}: {error}") from None
+    except Exception as error:  # numpy, zipfile and others raise many kinds on what is damaged
+        raise InvalidInput(f"{where}: {in_line(f'{type(error).__name__}: {error}')}") from None
+
+
+def open_regular(path: str | PathLike[str] | Traversable) -> FileIO:
+    """A regular file, opened for reading; raises as `read_bytes` does."""
+    try:
+        number = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoFile(f"{path}: no such file") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a zero byte in its name
+        raise InvalidInput(f"{quoted(str(path))}: no name of a file: {error}") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise InvalidInput(f"{path}: cannot be read: not a regular file")
+    return FileIO(number)
 
 
 def read_bytes(path: str | PathLike[str] | Traversable, most: int = SETTINGS) -> bytes:
@@ -96,25 +108,14 @@ def read_bytes(path: str | PathLike[str] | Traversable, most: int = SETTINGS) ->
     InvalidInput
         If it cannot be read, is no regular file, or larger.
     """
-    try:
-        number = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with FileIO(number) as file:
-            status = os.fstat(number)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidInput(f"{path}: cannot be read: not a regular file")
-            if status.st_size > most:
-                raise InvalidInput(
-                    f"{path}: of {status.st_size >> 20} MiB, which is more than {most >> 20}"
-                )
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise InvalidInput(f"{path}: of {size >> 20} MiB, and must be of at most {most >> 20}")
+        try:
             return file.readall() or b""
-    except (FileNotFoundError, NotADirectoryError):
-        raise NoFile(f"{path}: no such file") from None
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
-    except PowerctlError:
-        raise
-    except ValueError as error:  # a zero byte in its name
-        raise InvalidInput(f"{quoted(str(path))}: no name of a file: {error}") from None
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_text(path: str | PathLike[str] | Traversable, most: int = SETTINGS) -> str:
@@ -203,8 +204,8 @@ def read_csv(path: str | PathLike[str]) -> list[list[str]]:
         raise InvalidInput(f"{path}: not readable as CSV: {error}") from None
 
 
-def parse_arrays(packed: bytes, where: str) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` archive, which unpacked are no more than a file may have.
+def parse_arrays(packed: bytes, where: str, most: int = DATA) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` archive, which unpacked have no more than so many bytes.
 
     Raises
     ------
@@ -213,15 +214,13 @@ def parse_arrays(packed: bytes, where: str) -> dict[str, NDArray[Any]]:
     """
     import numpy as np  # which the daemon and the first screens of help do without
 
-    try:
+    with misread(f"{where}: no archive of arrays"):
         with zipfile.ZipFile(BytesIO(packed)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-            if size > DATA:
-                raise ValueError(f"of {size >> 20} MiB unpacked, which is more than {DATA >> 20}")
+            if size > most:
+                raise InvalidInput(f"of {size >> 20} MiB unpacked, which is over {most >> 20}")
         with np.load(BytesIO(packed), allow_pickle=False) as file:
             return dict(file)
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds on a damaged file
-        raise InvalidInput(f"{where}: no archive of arrays: {in_line(error)}") from None
 
 
 def parse_pickle(content: bytes, where: str) -> Any:
@@ -240,7 +239,7 @@ def parse_pickle(content: bytes, where: str) -> Any:
             if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(given or 0) > len(
                 content
             ):
-                raise ValueError(f"it asks for a memory of {given} entries")
+                raise InvalidInput(f"it asks for a memory of {given} entries")
         return _ContainersOnly(BytesIO(content)).load()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the wheel and installs it, for each extra, in a fresh environment: make check-release
+# Builds the wheels and installs them, for each extra, in a fresh environment: make check-release
 # Needs a package index. PYTHON names the interpreter, CONSTRAINTS a file of versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,13 +9,16 @@ trap 'rm -rf "$scratch"' EXIT
 
 "$python" -m venv "$scratch/build"
 "$scratch/build/bin/pip" install --quiet --disable-pip-version-check build
-"$scratch/build/bin/python" -m build --outdir dist .
+for source in release/powerctl .; do
+    "$scratch/build/bin/python" -m build --outdir dist "$source"
+done
 wheel=$(ls -t dist/wattfed-*.whl | head -1)
+powerctl=$(ls -t dist/powerctl-*.whl | head -1)
 
-for extra in "" sim jetson pandas dev; do
+for extra in "" sim vision jetson pandas dev; do
     "$python" -m venv "$scratch/env"
     "$scratch/env/bin/pip" install --quiet --disable-pip-version-check \
-        -c "${CONSTRAINTS:-constraints.txt}" "$wheel${extra:+[$extra]}"
+        -c "${CONSTRAINTS:-constraints.txt}" "$powerctl" "$wheel${extra:+[$extra]}"
     "$scratch/env/bin/pip" check
     (
         cd "$scratch" # where only what was installed is found

@@ -5,8 +5,9 @@ python -m release.licences > docs/licences.md
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, requires
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -15,11 +16,12 @@ _HEAD = """\
 # Licences of what wattfed needs
 
 Made by `python -m release.licences > docs/licences.md`, from the metadata of the versions in
-`constraints.txt` on x86 Linux with Python 3.11. The extra `jetson` is not in it: jetson-stats
-(AGPL-3.0) is installed only where it is asked for, and nothing else needs it.
+`constraints.txt` on x86 Linux with Python 3.11, of the extras with `vision` only: jetson-stats
+(AGPL-3.0), of `jetson`, is installed only where it is asked for, and nothing else needs it.
 
 | package | version | licence |
 |---|---|---|"""
+_OURS = {"wattfed", "powerctl"}
 _LONGEST = 60  # some packages put the whole text where its name belongs
 
 
@@ -32,30 +34,28 @@ class Package:
     licence: str
 
 
-def needed(name: str = "wattfed", extras: tuple[str, ...] = ()) -> list[Package]:
-    """What a package needs with some of its extras, but for itself, by name.
+def needed(requirements: Iterable[str] = ("wattfed[vision]",)) -> list[Package]:
+    """The packages of others that meet requirements, and what these need in turn, by name.
 
     Dependencies that are not installed (of other systems, say) are left out.
     """
     found: dict[str, Package] = {}
     seen: set[tuple[str, str]] = set()
-    waiting = [(name, extra) for extra in ("", *extras)]
+    waiting = [(Requirement(text), "") for text in requirements]
     while waiting:
-        parent, extra = waiting.pop()
-        if (parent, extra) in seen:
+        requirement, extra = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
-        seen.add((parent, extra))
-        for requirement in map(Requirement, requires(parent) or ()):
-            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
-                continue
-            child = canonicalize_name(requirement.name)
-            try:
-                metadata = distribution(child)
-            except PackageNotFoundError:
-                continue
-            found[child] = Package(child, metadata.version, licence(metadata))
-            waiting += [(child, wanted) for wanted in ("", *requirement.extras)]
-    return sorted(found.values(), key=lambda package: package.name)
+        name = canonicalize_name(requirement.name)
+        try:
+            metadata = distribution(name)
+        except PackageNotFoundError:
+            continue
+        found[name] = Package(name, metadata.version, licence(metadata))
+        for wanted in {"", *requirement.extras} - {extra for child, extra in seen if child == name}:
+            seen.add((name, wanted))
+            waiting += [(Requirement(text), wanted) for text in metadata.requires or ()]
+    return sorted((found[name] for name in found.keys() - _OURS), key=lambda package: package.name)
 
 
 def licence(package: Distribution) -> str:

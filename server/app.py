@@ -9,8 +9,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from powerctl.errors import PowerctlError
-from wattfed.server.console import row_line
+from wattfed.server.console import RunProgress
 from wattfed.server.federation import run_federation
+from wattfed.server.results import placed
 from wattfed.server.steady_grid import SteadyGrid
 from wattfed.strategies.run_config import RunConfig
 
@@ -21,8 +22,10 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say where its results are."""
     try:
-        config = RunConfig.from_flower(context.run_config)
-        result = run_federation(SteadyGrid(grid), config, lambda row: log(INFO, row_line(row)))
+        config = placed(RunConfig.from_flower(context.run_config))
+        title = f"{config.task} with {config.strategy} ({config.power})"
+        with RunProgress(title, config, lambda line: log(INFO, line)) as progress:
+            result = run_federation(SteadyGrid(grid, progress.part), config, progress.show)
     except PowerctlError as error:
         log(ERROR, "wattfed: %s", error)  # the line to read; the traceback below is Flower's
         raise

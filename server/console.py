@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from flwr.app import MessageType
 
+from powerctl.progress import Progress
 from wattfed.server.comparison.grid import Contender
 from wattfed.server.history import (
     FederationResult,
@@ -17,7 +18,14 @@ from wattfed.server.history import (
     final_value,
     spending_to,
 )
+from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
+
+_PARTS = {
+    MessageType.QUERY: "offers",
+    MessageType.TRAIN: "clients trained",
+    MessageType.EVALUATE: "clients evaluated",
+}
 
 
 def row_line(row: RoundRow) -> str:
@@ -47,33 +55,52 @@ def row_line(row: RoundRow) -> str:
 
 
 class RunProgress:
-    """A progress bar with the rounds' lines above it; used as a context manager."""
+    """A run as it goes on: a line when a round ends, and where it stands within one.
 
-    def __init__(self, title: str, rounds: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._title = title
-        self._task = self._progress.add_task(title, total=rounds)
+    Used as a context manager around the run.
+
+    Parameters
+    ----------
+    title : str
+        Its first line; the second says where its results are.
+    config : RunConfig
+        The run.
+    say : callable, optional
+        Takes the lines, in place of stderr.
+    """
+
+    def __init__(
+        self, title: str, config: RunConfig, say: Callable[[str], object] | None = None
+    ) -> None:
+        self._progress = Progress("rounds", config.rounds, say=say)
+        self._lines = [title, f"results: {Path(config.out_dir, config.run_name).resolve()}"]
+        self._round: int | None = None
 
     def __enter__(self) -> RunProgress:
-        self._progress.console.print(f"[bold]{self._title}[/bold]")
-        self._progress.start()
+        self._progress.__enter__()
+        for line in self._lines:
+            self._progress.say(line)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def __exit__(self, *exception: object) -> None:
+        self._progress.__exit__(*exception)
 
     def show(self, row: RoundRow) -> None:
-        """Print a round's line and move the bar."""
-        line = row_line(row)
-        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self._progress.update(self._task, completed=row.round)
+        """Tell of a round that ended, or of the one after which a run goes on."""
+        if self._round is None:
+            self._progress.begin(row.round)
+            if row.round:
+                self._progress.say(f"goes on after round {row.round}")
+        self._round = row.round
+        self._progress.say(row_line(row))
+        self._progress.update(row.round, note="")
+
+    def part(self, what: str, done: int, of: int) -> None:
+        """Tell how many clients of how many have done a part of the round that goes on."""
+        before = self._round or 0
+        trained = done / of if what == MessageType.TRAIN else 0.0
+        note = f"round {before + 1}: {done} of {of} {_PARTS.get(what, what)}"
+        self._progress.update(before + trained, note=note)
 
 
 def label(result: FederationResult) -> str:

@@ -22,7 +22,7 @@ from wattfed.client.choices import training_workload
 from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.server.history import FederationResult, RoundRow, last_metrics, summary
-from wattfed.server.results import ResultsFolder
+from wattfed.server.results import ResultsFolder, placed
 from wattfed.server.resuming import go_on, state_of_run
 from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.evaluating import BOTH, SERVER
@@ -39,7 +39,7 @@ class _TargetReached(Exception):
 
 
 class NoClients(PowerctlError):
-    """Nobody answered, or nobody took part in any round."""
+    """Nobody answered, nobody took part in any round, or no update was of use."""
 
 
 def check(config: RunConfig) -> None:
@@ -154,7 +154,8 @@ def run_federation(
     Raises
     ------
     NoClients
-        If too few nodes come within the time-out, or no client took part in any round.
+        If too few nodes come within the time-out, no client took part in any round, or every update
+        was refused.
     InvalidInput
         If the run is to go on from a checkpoint that is damaged, or of another configuration.
     UnknownName
@@ -171,6 +172,7 @@ def run_rounds(
     """What is the same on every engine, with a checked configuration; see `run_federation`."""
     torch.set_num_threads(1)  # as on the clients: the same seed gives the same numbers
     task = _task(config)
+    config = placed(config)
     model = _first_model(config)
     arrays = record_of(model)
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)
@@ -182,6 +184,7 @@ def run_rounds(
         per_round=config.per_round,
         closing=config.closing,
         evaluating=evaluating if evaluating.on_clients(task.has_central_data) else None,
+        weight_cap=config.weight_cap,
         seed=config.seed,
         timeout_s=config.timeout_s,
         on_assigned=folder.begin_round,
@@ -209,7 +212,7 @@ def run_rounds(
         metrics |= {f"{mark}{name}": value for name, value in strategy.client_metrics.items()}
         entry = ledger.entries[-1] if server_round else None
         row = add(RoundRow(server_round, metrics, ledger.clock_s, ledger.energy_j, entry))
-        folder.add_round(row, ledger.reports_of(server_round))
+        folder.add_round(row, ledger.reports_of(server_round), ledger.refusals_of(server_round))
         if config.checkpoint_every and server_round % config.checkpoint_every == 0:
             folder.checkpoints.save(server_round, state_of_run(row, arrays, strategy, engine))
         show(row)
@@ -241,6 +244,9 @@ def run_rounds(
     folder.finish(model.state_dict(), told)
     if not any(entry.reported for entry in ledger.entries):
         raise NoClients(f"no client took part in any round: {_reasons(ledger, engine)}")
+    if all(entry.reported == entry.rejected for entry in ledger.entries):
+        reason = ledger.refusals[-1] if ledger.refusals else "see the log"
+        raise NoClients(f"every update was refused, the model is as it began: {reason}")
     return FederationResult(config, tuple(rows), ledger, folder.path)
 
 

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import torch
+from flwr.common.logger import log
 from torch import Tensor
 
 from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
 from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import RoundRow, columns_of, finite
+from wattfed.server.recorded import is_finished, read_refusals
+from wattfed.strategies.ledger import Refusal
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target
+
+
+def placed(config: RunConfig) -> RunConfig:
+    """A run without a name with one that is free: as usual, or with ``-2``, ``-3`` ... behind.
+
+    A run that is to go on has the last of those that are there.
+    """
+    if config.name:
+        return config
+    base, out = config.run_name, Path(config.out_dir)
+    names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    finished = list(itertools.takewhile(lambda name: is_finished(out / name), names))
+    name = f"{base}-{len(finished) + 1}" if finished else base
+    if config.resume and finished and not (out / name / "config.json").exists():
+        name = finished[-1]
+    return config if name == base else replace(config, name=name)
+
+
+def rounds_saved(folder: Path) -> int | None:
+    """How many rounds of a run are kept to go on from; None if it has no checkpoint."""
+    return Checkpoints(folder / "checkpoints", ()).last_round()
 
 
 class ResultsFolder:
@@ -42,6 +68,8 @@ class ResultsFolder:
     ----------
     rounds, reports : Path
         The two files that grow.
+    refusals : Path
+        A line for each reply that was refused; not there where none was.
     under_way : Path
         Who trains now; not there once the run has finished.
     target : Path
@@ -53,6 +81,7 @@ class ResultsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rounds, self.reports = path / "rounds.csv", path / "reports.jsonl"
+        self.refusals = path / "refusals.jsonl"
         self.under_way = path / "round.json"
         self.target = path / "target.json"
         self.checkpoints = Checkpoints(path / "checkpoints", (self.rounds, self.reports))
@@ -60,11 +89,25 @@ class ResultsFolder:
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, config: RunConfig) -> None:
-        """Remove an earlier run's files, and write the run's configuration."""
+        """Remove the files of an earlier run that was broken off, and write the configuration.
+
+        Raises
+        ------
+        InvalidInput
+            If the folder holds a finished run.
+        """
+        if is_finished(self.path):
+            raise InvalidInput(
+                f"{self.path} holds a finished run: give another name, go on with resume (and more "
+                "rounds), or remove the folder"
+            )
+        if left := self.checkpoints.last_round():
+            log(WARNING, "%s: in place of a run broken off after round %s", self.path, left)
         with self._writing():
-            for old in (self.path / "summary.json", self.under_way, self.rounds, self.reports):
+            for old in (self.under_way, self.rounds, self.reports):
                 old.unlink(missing_ok=True)
-            self.target.unlink(missing_ok=True)
+            for old in (self.target, self.refusals):
+                old.unlink(missing_ok=True)
             self.checkpoints.clear()
             _write_json(self.path / "config.json", config.to_flower())
 
@@ -73,6 +116,9 @@ class ResultsFolder:
         with self._writing():
             (self.path / "summary.json").unlink(missing_ok=True)
             self.checkpoints.cut(state)
+            if self.refusals.exists():
+                before = [r for r in read_refusals(self.refusals) if r.round <= state["round"]]
+                replace_file(self.refusals, "".join(map(_line, before)).encode())
             _write_json(self.path / "config.json", config.to_flower())
 
     def begin_round(self, server_round: int, assignments: Sequence[RoundAssignment]) -> None:
@@ -94,8 +140,10 @@ class ResultsFolder:
             else:
                 replace_file(self.target, (json.dumps(asdict(target)) + "\n").encode())
 
-    def add_round(self, row: RoundRow, reports: Sequence[RoundReport]) -> None:
-        """A line of the rounds so far, and one for each client's report; no limit becomes null."""
+    def add_round(
+        self, row: RoundRow, reports: Sequence[RoundReport], refusals: Sequence[Refusal] = ()
+    ) -> None:
+        """A line of the rounds so far, and one for each report and refusal; no limit is null."""
         with self._writing():
             columns = _columns_for(row, self.rounds)
             with open(self.rounds, "a", newline="", encoding="utf-8") as file:
@@ -104,13 +152,16 @@ class ResultsFolder:
                 for report in reports:
                     line = finite({"round": row.round, **vars(report)})
                     file.write(json.dumps(line) + "\n")
+            if refusals:
+                with open(self.refusals, "a", encoding="utf-8") as file:
+                    file.writelines(map(_line, refusals))
 
     def finish(self, state: Mapping[str, Tensor], summary: Mapping[str, Any]) -> None:
         """The final model and the summary."""
         with self._writing():
             self.under_way.unlink(missing_ok=True)
             with replacing(self.path / "model.pt") as file:
-                torch.save(dict(state), file)
+                torch.save({name: tensor.cpu() for name, tensor in state.items()}, file)
             _write_json(self.path / "summary.json", summary)
 
     @contextmanager
@@ -123,6 +174,10 @@ class ResultsFolder:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(finite(content), indent=2) + "\n").encode())
+
+
+def _line(refusal: Refusal) -> str:
+    return json.dumps(vars(refusal)) + "\n"
 
 
 def _columns_for(row: RoundRow, path: Path) -> list[str]:

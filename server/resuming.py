@@ -19,19 +19,13 @@ from wattfed.server.recorded import read_config, read_run
 from wattfed.server.results import ResultsFolder
 from wattfed.strategies.code_version import files_hash
 from wattfed.strategies.ledger import Ledger
-from wattfed.strategies.run_config import RunConfig, changes_between
+from wattfed.strategies.run_config import FREE, RunConfig, changes_between
 from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target, judged_by
 
 if TYPE_CHECKING:
     from wattfed.server.federation import Engine
-
-# where a run is, how it is run and how long may change: its rounds so far do not depend on it
-_FREE = (
-    *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
-    *("resume", "checkpoint-every", "rounds", "target-accuracy", "target"),
-)
 
 
 def state_of_run(
@@ -97,7 +91,7 @@ def go_on(
 
 def _check_same(folder: ResultsFolder, config: RunConfig) -> None:
     was, now = read_config(folder.path).to_flower(), config.to_flower()
-    if changes := changes_between(was, now, _FREE):
+    if changes := changes_between(was, now, FREE):
         raise InvalidInput(
             f"{folder.path} holds another run: {', '.join(changes)}; give another name or out-dir, "
             "or begin anew without resume"

@@ -17,7 +17,7 @@ from wattfed.client.fleet import load_fleet
 from wattfed.client.tasks.federated import federated
 from wattfed.server.federation import FederationResult, check, run_rounds
 from wattfed.server.history import RoundRow
-from wattfed.server.virtual.engine import VirtualEngine
+from wattfed.server.virtual.engine import OnPart, VirtualEngine
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -61,11 +61,14 @@ def simulate(
 
 
 def run_checked(
-    config: RunConfig, on_row: Callable[[RoundRow], None] | None = None
+    config: RunConfig,
+    on_row: Callable[[RoundRow], None] | None = None,
+    on_part: OnPart = lambda *_: None,
 ) -> FederationResult:
     """As `simulate`, of a configuration from `checked`: for who checks many before the first."""
     with _unnoticed():
-        return run_rounds(VirtualEngine(config, load_fleet(config.fleet)), config, on_row)
+        engine = VirtualEngine(config, load_fleet(config.fleet), on_part)
+        return run_rounds(engine, config, on_row)
 
 
 def refuse_without_main_guard() -> None:

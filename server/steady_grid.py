@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+OnPart = Callable[[str, int, int], object]
 _LONGEST_PAUSE_S = 3.0
 
 
@@ -22,10 +23,13 @@ class SteadyGrid:
     ----------
     grid : Grid
         What sends and receives.
+    on_part : callable, optional
+        Told of each wait: the kind of its messages, and how many of how many are answered.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, on_part: OnPart = lambda *_: None) -> None:
         self._grid = grid
+        self._on_part = on_part
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
@@ -42,6 +46,8 @@ class SteadyGrid:
         timeout : float, optional
             Seconds to wait; None waits for all.
         """
+        messages = list(messages)
+        kind = messages[0].metadata.message_type if messages else ""
         missing = set(self._grid.push_messages(messages))
         replies: list[Message] = []
         began_s = time.monotonic()
@@ -49,6 +55,8 @@ class SteadyGrid:
             came = list(self._grid.pull_messages(missing))
             replies += came
             missing -= {reply.metadata.reply_to_message_id for reply in came}
+            if came:
+                self._on_part(kind, len(replies), len(messages))
             waited_s = time.monotonic() - began_s
             if not missing or (timeout is not None and waited_s >= timeout):
                 return replies

@@ -6,10 +6,9 @@ a board without a sensor would otherwise end the aggregation of all.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
 from powerctl.plans import Front, Held
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundOffer, RoundReport
+from wattfed.strategies.ranges import Axes, Cost, Costs, checked
 
 _PREFIX: dict[type, str] = {
     RoundOffer: "offer.",
@@ -24,16 +24,8 @@ _PREFIX: dict[type, str] = {
     RoundReport: "report.",
     EvaluationReport: "evaluation.",
 }
-_KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (float, int),
-    "str": (str,),
-    "bool": (bool,),
-}
-_UNBOUNDED = {
-    *("power_limit_w", "allowance_j", "deadline_s", "energy_cap_j", "battery_j"),
-    *("battery_capacity_j", "available_s", "inference_budget_s", "budget_left_j"),
-}
+_HINTS = {kind: get_type_hints(kind, include_extras=True) for kind in _PREFIX}
+_COSTS = ("time_s", "energy_j")
 Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer, EvaluationReport)
 
 
@@ -67,59 +59,56 @@ def decode(kind: type[Record], config: Mapping[str, Any]) -> Record:
     prefix = _PREFIX[kind]
     values = {key[len(prefix) :]: one for key, one in config.items() if key.startswith(prefix)}
     try:
-        if kind is RoundOffer:
-            axes = np.array(values["modes"], dtype=np.int64).reshape(-1, 4).tolist()
-            for name in ("maxn", "preset"):
-                mode, time_s, energy_j = (values[f"{name}_{part}"] for part in Held._fields)
-                values[name] = Held(PowerMode(*mode), time_s, energy_j)
-            values["front"] = Front(
-                modes=tuple(PowerMode(*mode) for mode in axes),
-                time_s=np.array(values["time_s"], dtype=np.float64),
-                energy_j=np.array(values["energy_j"], dtype=np.float64),
-            )
-        wanted = {f.name: values[f.name] for f in fields(kind)}
-    except (KeyError, ValueError, TypeError) as error:
+        decoded = kind(**{name: _read(values, name, hint) for name, hint in _HINTS[kind].items()})
+        _check(decoded)
+    except InvalidInput as error:
         raise InvalidInput(f"not a {kind.__name__}: {error}") from None
-    lists = {key: tuple(value) for key, value in wanted.items() if isinstance(value, list)}
-    decoded = kind(**{**wanted, **lists})
-    if wrong := _wrong(decoded):
-        raise InvalidInput(f"not a {kind.__name__}: {wrong}")
     return decoded
 
 
-def _wrong(record: Record) -> str:
-    """What in a record cannot be; empty if all can."""
-    for item in fields(record):
-        value = getattr(record, item.name)
-        kind = _KINDS.get(str(item.type))
-        if kind is not None and type(value) not in kind:
-            return f"{item.name} is {value!r}"
-        if isinstance(value, int | float) and not _can_be(item.name, value):
-            return f"{item.name} is {value}"
+def _read(values: Mapping[str, Any], name: str, hint: Any) -> Any:
+    """A field of a record; raises `InvalidInput` if it is missing, or is what it cannot be."""
+    if hint is Held:
+        mode = _modes(values, f"{name}_mode")
+        if len(mode) != 1:
+            raise InvalidInput(f"{name}_mode is {len(mode)} modes and must be one")
+        costs = (_read(values, f"{name}_{part}", Cost) for part in _COSTS)
+        return Held(mode[0], *costs)
+    if hint is Front:
+        modes = _modes(values, "modes")
+        time_s, energy_j = (np.array(_read(values, key, Costs), float) for key in _COSTS)
+        if not len(modes) == len(time_s) == len(energy_j):
+            raise InvalidInput("its front has not one time and energy for each mode")
+        return Front(modes, time_s, energy_j)
+    if name not in values:
+        raise InvalidInput(f"{name} is missing")
+    return checked(name, values[name], hint)
+
+
+def _modes(values: Mapping[str, Any], name: str) -> tuple[PowerMode, ...]:
+    axes = _read(values, name, Axes)
+    if len(axes) % 4:
+        raise InvalidInput(f"{name} has {len(axes)} numbers and must have four for each mode")
+    return tuple(PowerMode(*axes[i : i + 4]) for i in range(0, len(axes), 4))
+
+
+def _check(record: Record) -> None:
+    """Raise `InvalidInput` for fields that do not go together."""
+    if isinstance(record, RoundReport) and (record.staleness or not record.used):
+        raise InvalidInput("staleness and used are the server's to say")
     if isinstance(record, RoundReport) and record.minibatches:
         if not (record.time_s and record.energy_j and record.examples):
-            return f"{record.minibatches} minibatches for nothing"
+            raise InvalidInput(f"{record.minibatches} minibatches for nothing")
         if record.minibatches > record.planned_minibatches:
-            return f"{record.minibatches} minibatches of {record.planned_minibatches} planned"
+            raise InvalidInput(
+                f"{record.minibatches} minibatches of {record.planned_minibatches} planned"
+            )
     if isinstance(record, RoundOffer):
-        front = record.front
-        costs = np.concatenate([front.time_s, front.energy_j, record.maxn[1:], record.preset[1:]])
-        if not len(front.modes) == len(front.time_s) == len(front.energy_j):
-            return "its front has not one time and energy for each mode"
-        if not (front.modes or record.decline):
-            return "it offers no mode, and does not decline"
-        if not (np.isfinite(costs).all() and (costs > 0).all()):
-            return "its work costs nothing, or no number"
+        if record.client >= record.n_clients:
+            raise InvalidInput(f"client {record.client} is not one of {record.n_clients}")
+        if not (record.front.modes or record.decline):
+            raise InvalidInput("it offers no mode, and does not decline")
+        if record.minibatches and not record.examples:
+            raise InvalidInput(f"{record.minibatches} minibatches of no examples")
         if not (record.minibatches or record.decline):
-            return "it offers no work, and does not decline"
-        if not np.isfinite(np.array(record.label_counts, dtype=float)).all():
-            return f"label_counts are {record.label_counts}"
-    return ""
-
-
-def _can_be(name: str, value: float) -> bool:
-    if name == "loss":
-        return not math.isinf(value)  # NaN before it has trained; below 0 as the task has it
-    if name == "budget_left_j":
-        return not math.isnan(value)  # a device that is blind to its budget overdraws it
-    return value >= 0 and (name in _UNBOUNDED or math.isfinite(value))
+            raise InvalidInput("it offers no work, and does not decline")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from wattfed.strategies.protocol import EvaluationReport
 
 AUTO, SERVER, CLIENTS, BOTH = "auto", "server", "clients", "both"
 PLACES = (AUTO, SERVER, CLIENTS, BOTH)
+_MOST_METRICS, _LONGEST_NAME, _MOST = 100, 100, 1e39  # of one client; single precision ends there
 _ASKED = 1  # tells these random numbers from those of the selection
 
 
@@ -63,14 +65,17 @@ class Evaluating:
 
 
 def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a client that are numbers with a printable name; what else it sends is left.
+    """The first hundred metrics of a client that are numbers, not infinite, with a printable name.
 
     It comes from another host, and what one client calls its metrics must not end the run.
     """
     return {
         name: float(value)
-        for name, value in metrics.items()
-        if isinstance(value, (int, float)) and name and name.isprintable()
+        for name, value in islice(metrics.items(), _MOST_METRICS)
+        if isinstance(value, (int, float))
+        and (value != value or abs(value) <= _MOST)
+        and name.isprintable()
+        and 0 < len(name) <= _LONGEST_NAME
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from wattfed.strategies.closing import ClosedRound, close_with_all
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
+from wattfed.strategies.ranges import ClientNumber, Clock, Count, Loss, MostSeconds, Percent
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,30 @@ class RoundEntry:
     than its budget.
     """
 
-    round: int
-    clients: tuple[int, ...]
-    reported: int
-    declined: int
-    failed: int
-    rejected: int
-    partial: int
-    deadline_s: float
-    round_time_s: float
-    train_energy_j: float
-    wait_energy_j: float
-    power_violations: int
-    budget_violations: int
-    late: int
-    train_loss: float
-    time_error_pct: float
-    energy_error_pct: float
-    guarded: int = 0
-    latency_violations: int = 0
-    transfer_energy_j: float = 0.0
-    wasted_energy_j: float = 0.0
-    stale: int = 0
-    dropped: int = 0
-    inference_energy_j: float = 0.0
+    round: Count
+    clients: tuple[ClientNumber, ...]
+    reported: Count
+    declined: Count
+    failed: Count
+    rejected: Count
+    partial: Count
+    deadline_s: MostSeconds
+    round_time_s: Clock
+    train_energy_j: Clock
+    wait_energy_j: Clock
+    power_violations: Count
+    budget_violations: Count
+    late: Count
+    train_loss: Loss
+    time_error_pct: Percent
+    energy_error_pct: Percent
+    guarded: Count = 0
+    latency_violations: Count = 0
+    transfer_energy_j: Clock = 0.0
+    wasted_energy_j: Clock = 0.0
+    stale: Count = 0
+    dropped: Count = 0
+    inference_energy_j: Clock = 0.0
 
     @property
     def energy_j(self) -> float:
@@ -66,15 +67,34 @@ class RoundEntry:
         return self.power_violations + self.budget_violations
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A reply that does not count: in which round, from which node and client, and why.
+
+    There is no node in a simulation, and no client where a reply does not tell one.
+    """
+
+    round: int
+    node: int | None
+    client: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        who = {"node": self.node, "client": self.client}
+        told = ", ".join(f"{what} {number}" for what, number in who.items() if number is not None)
+        return f"{told}: {self.reason}"
+
+
 @dataclass
 class Ledger:
-    """All rounds of a run, and every report in them, by round.
+    """All rounds of a run, every report in them and every reply that was refused, by round.
 
     `evaluation_s` and `evaluation_j` are what evaluations on clients have taken after the rounds.
     """
 
     entries: list[RoundEntry] = field(default_factory=list)
     reports: list[tuple[int, RoundReport]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     evaluation_s: float = 0
     evaluation_j: float = 0
 
@@ -93,6 +113,10 @@ class Ledger:
         first = bisect_left(self.reports, server_round, key=lambda pair: pair[0])
         last = bisect_right(self.reports, server_round, first, key=lambda pair: pair[0])
         return [report for _, report in self.reports[first:last]]
+
+    def refusals_of(self, server_round: int) -> list[Refusal]:
+        """The replies of one round that were refused."""
+        return [refusal for refusal in self.refusals if refusal.round == server_round]
 
     def record(
         self,

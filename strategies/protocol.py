@@ -1,5 +1,7 @@
 """What travels between the server and its clients in a round: offer, assignment and report.
 
+Each field's type says what can stand in it, and `strategies.codec` holds what comes to that.
+
 The way of a round: a client makes a `RoundOffer`, the server answers with a `RoundAssignment`,
 `plan_round` turns it into a `RoundPlan`, and what really happened is a `RoundReport`. All times
 are seconds on the device's clock, all energies joules of the module.
@@ -18,8 +20,25 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.plans import TIME_RESERVE, Front, Held, RoundPlan, Segment, cheapest, most_work
+from wattfed.strategies.ranges import (
+    ClientCount,
+    ClientNumber,
+    Count,
+    Joules,
+    LabelCounts,
+    LeftJoules,
+    Loss,
+    MostJoules,
+    MostSeconds,
+    MostWatts,
+    RootMeanSquare,
+    Seconds,
+    Text,
+    Texts,
+    Watts,
+)
 
-VERSION = 1  # of all that is in this module and its codec: raised when a change is not understood
+VERSION = 2  # of all that is in this module and its codec: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -39,6 +58,8 @@ class RoundOffer:
     ----------
     client : int
         Stable number of the client (its partition).
+    n_clients : int
+        Into how many partitions the data is split.
     examples, minibatches : int
         Local training examples, and minibatches of the full local work.
     loss : float
@@ -64,21 +85,22 @@ class RoundOffer:
         How long the device expects to stay; infinite if it foresees no end.
     """
 
-    client: int
-    examples: int
-    minibatches: int
-    loss: float
+    client: ClientNumber
+    n_clients: ClientCount
+    examples: Count
+    minibatches: Count
+    loss: Loss
     front: Front
     maxn: Held
     preset: Held
-    idle_power_w: float
-    transfer_s: float
-    allowance_j: float
-    decline: str = ""
-    label_counts: tuple[float, ...] = ()
-    battery_j: float = math.inf
-    battery_capacity_j: float = math.inf
-    available_s: float = math.inf
+    idle_power_w: Watts
+    transfer_s: Seconds
+    allowance_j: MostJoules
+    decline: Text = ""
+    label_counts: LabelCounts = ()
+    battery_j: MostJoules = math.inf
+    battery_capacity_j: MostJoules = math.inf
+    available_s: MostSeconds = math.inf
 
 
 @dataclass(frozen=True)
@@ -101,11 +123,11 @@ class RoundAssignment:
         sets; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power awareness).
     """
 
-    client: int
-    minibatches: int
-    deadline_s: float = math.inf
-    energy_cap_j: float = math.inf
-    power: str = "slack"
+    client: ClientNumber
+    minibatches: Count
+    deadline_s: MostSeconds = math.inf
+    energy_cap_j: MostJoules = math.inf
+    power: Text = "slack"
 
     def __post_init__(self) -> None:
         if self.power not in POWER_POLICIES:
@@ -120,49 +142,52 @@ class RoundReport:
 
     `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top. The
     work is counted as wanted by the server, planned within the limits, and done. `peak_power_w` is
-    the highest mean over a second. `stopped` is empty, ``"deadline"`` or ``"energy"``: why training
-    ended before the plan did. `decline` says why nothing was trained. `rms_loss` is the root mean
-    square of the samples' losses behind `loss`; 0 where it was not measured. `used` is False if the
-    update came after the round had closed and was dropped; `staleness` says how many rounds old the
+    the highest mean over a second. `stopped` is empty, ``"deadline"``, ``"energy"`` or ``"out of
+    memory"``: why training ended before the plan did. `decline` says why nothing was trained.
+    `rms_loss` is the root mean square of the samples' losses behind `loss`; 0 where it was not
+    measured. `used` is False if the update came after the round had closed and was dropped;
+    `staleness` says how many rounds old the
     model was from which it started. `inference_p99_s` is the 99th percentile of the latency of what
     the device served meanwhile, of its slowest service; 0 where it served nothing, and
     `inference_budget_s` is the latency it may have. `guard_steps` counts how often the power guard
     stepped down, `guard_cause` says what the last step was for. `inference_energy_j` is what the
     requests took that were served meanwhile, which is not in `energy_j`. `lost` says why the update
-    never came (``"crashed"``, ``"left"``, ``"battery"``, ``"silent"``), in simulations only: a
-    server does not hear from such a client, but what it did is charged. `budget_left_j` is what is
-    left of the device's energy budget after the round; infinite without one.
+    never came: in simulations ``"crashed"``, ``"left"``, ``"battery"`` or ``"silent"`` (a server
+    does not hear from such a client, but what it did is charged), else how its agent was killed.
+    `budget_left_j` is what is left of the device's energy budget after the round; infinite without
+    one. `batch_size` is that of minibatches smaller than the run's, for want of memory; else 0.
     """
 
-    client: int
-    examples: int
-    minibatches: int
-    time_s: float
-    energy_j: float
-    peak_power_w: float
-    transfer_s: float
-    idle_power_w: float
-    loss: float
-    power_limit_w: float
-    allowance_j: float
-    deadline_s: float
-    wanted_minibatches: int
-    planned_minibatches: int
-    planned_time_s: float
-    planned_energy_j: float
-    modes: tuple[str, ...] = field(default=())
-    stopped: str = ""
-    decline: str = ""
-    rms_loss: float = 0.0
+    client: ClientNumber
+    examples: Count
+    minibatches: Count
+    time_s: Seconds
+    energy_j: Joules
+    peak_power_w: Watts
+    transfer_s: Seconds
+    idle_power_w: Watts
+    loss: Loss
+    power_limit_w: MostWatts
+    allowance_j: MostJoules
+    deadline_s: MostSeconds
+    wanted_minibatches: Count
+    planned_minibatches: Count
+    planned_time_s: Seconds
+    planned_energy_j: Joules
+    modes: Texts = field(default=())
+    stopped: Text = ""
+    decline: Text = ""
+    rms_loss: RootMeanSquare = 0.0
     used: bool = True
-    staleness: int = 0
-    inference_p99_s: float = 0.0
-    guard_steps: int = 0
-    guard_cause: str = ""
-    inference_budget_s: float = math.inf
-    inference_energy_j: float = 0.0
-    lost: str = ""
-    budget_left_j: float = math.inf
+    staleness: Count = 0
+    inference_p99_s: Seconds = 0.0
+    guard_steps: Count = 0
+    guard_cause: Text = ""
+    inference_budget_s: MostSeconds = math.inf
+    inference_energy_j: Joules = 0.0
+    lost: Text = ""
+    budget_left_j: LeftJoules = math.inf
+    batch_size: Count = 0
 
     @property
     def expected_time_s(self) -> float:
@@ -198,12 +223,12 @@ class EvaluationReport:
     is the download of the model. `decline` says why nothing was evaluated.
     """
 
-    client: int
-    examples: int
-    time_s: float = 0.0
-    energy_j: float = 0.0
-    transfer_s: float = 0.0
-    decline: str = ""
+    client: ClientNumber
+    examples: Count
+    time_s: Seconds = 0.0
+    energy_j: Joules = 0.0
+    transfer_s: Seconds = 0.0
+    decline: Text = ""
 
 
 def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:

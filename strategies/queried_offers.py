@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -12,11 +13,12 @@ from flwr.serverapp import Grid
 from powerctl.errors import InvalidInput
 from wattfed.strategies.codec import decode
 from wattfed.strategies.protocol import CONFIG, RoundOffer
+from wattfed.strategies.roster import Refuse
 
 
 @dataclass
 class QueriedOffers:
-    """Asks every node of a grid in every round, and logs who cannot do a round's work, once.
+    """Asks the nodes of a grid in every round, and logs who cannot do a round's work, once.
 
     Parameters
     ----------
@@ -27,23 +29,29 @@ class QueriedOffers:
     timeout_s: float = 600.0
     _unable: set[int] = field(default_factory=set, init=False, repr=False)
 
-    def collect(self, grid: Grid, config: ConfigRecord) -> dict[int, RoundOffer]:
-        """The offers by node; nodes that fail or stay silent are logged and left out."""
+    def collect(
+        self, grid: Grid, config: ConfigRecord, nodes: Iterable[int], refuse: Refuse
+    ) -> dict[int, RoundOffer]:
+        """The offers by node; those that fail, stay silent or offer what cannot be are left out."""
         content = RecordDict({CONFIG: config})
-        queries = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
-        offers = {}
+        queries = [Message(content, node, MessageType.QUERY) for node in nodes]
+        offers: dict[int, RoundOffer] = {}
         for reply in grid.send_and_receive(queries, timeout=self.timeout_s):
             if reply.has_error():
                 log(WARNING, "a node made no offer: %s", reply.error.reason)
                 continue
             try:
-                offer = decode(RoundOffer, reply.content.config_records[CONFIG])
-            except (InvalidInput, KeyError) as error:
-                log(WARNING, "node %s made no valid offer: %s", reply.metadata.src_node_id, error)
+                offer = decode(RoundOffer, reply.content.config_records.get(CONFIG, {}))
+            except InvalidInput as error:
+                refuse(reply.metadata.src_node_id, None, str(error))
                 continue
-            offers[reply.metadata.src_node_id] = offer
-            self._tell_if_unable(offer)
+            offers.setdefault(reply.metadata.src_node_id, offer)
         return offers
+
+    def tell_who_is_unable(self, offers: Iterable[RoundOffer]) -> None:
+        """Log who cannot do its round's work, and why, unless it was so before."""
+        for offer in offers:
+            self._tell_if_unable(offer)
 
     def _tell_if_unable(self, offer: RoundOffer) -> None:
         why = f"declines: {offer.decline}" if offer.decline else _what_it_lacks(offer)

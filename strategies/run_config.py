@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import Range, check_name, checked
 from wattfed.strategies.closing import Closing
 from wattfed.strategies.evaluating import Evaluating
+from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.target import Goal
+
+FREE = (
+    *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
+    *("resume", "checkpoint-every", "rounds", "target-accuracy", "target"),
+)
+"""Where a run is, how it is run and how long: what its rounds so far do not depend on."""
+_LONGEST_NAME = 100
+_UNPRINTED = re.compile(r"[^-+.:=()\w]+")
+_ALSO = " =+:,@()"  # in names of runs, which tell of policies and their parameters
+_BOUNDS: dict[type, Any] = {
+    str: Annotated[str, Range(0, 10_000, printable=True)],
+    bool: bool,
+    int: Annotated[int, Range(-(2**31), 2**63 - 1)],
+    float: Annotated[float, Range(-1e15, 1e15)],
+}
 
 
 def _option(default: Any, about: str) -> Any:
@@ -51,6 +70,10 @@ class RunConfig:
     )
     clip_norm: float = _option(
         0.0, "Shorten updates longer than so many medians of the round's; 0 leaves them."
+    )
+    weight_cap: float = _option(
+        WEIGHT_CAP,
+        "Nobody's examples count for more than so many medians of the round's; 0 leaves them.",
     )
     min_reports: int = _option(1, "With fewer updates in a round the model stays as it is.")
     start_from: str = _option(
@@ -98,7 +121,10 @@ class RunConfig:
     seed: int = _option(0, "Of every random draw of the run.")
     data_dir: str = _option("", "Folder of a data set that is not embedded.")
     out_dir: str = _option("runs", "Where results go.")
-    name: str = _option("", "Folder in there; by default from task, strategy and seed.")
+    name: str = _option(
+        "",
+        "Folder in there; by default from task, strategy, power, seed, and what else is not usual.",
+    )
     min_nodes: int = _option(1, "Nodes to wait for before the first round.")
     workers: int = _option(
         0, "Processes that simulate; 0 starts more than one when it pays, with the same result."
@@ -111,6 +137,12 @@ class RunConfig:
     timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value, what = getattr(self, item.name), flag(item.name)
+            if isinstance(value, str | int | float):
+                checked(what, value, _BOUNDS[type(value)])
+        for part in self.name.split("/") if self.name else ():  # of a run, or of one against it
+            check_name(part, "the name of a run", _ALSO)
         for key in ("rounds", "per_round", "local_epochs", "min_nodes", "min_reports"):
             if getattr(self, key) < 1:
                 raise InvalidInput(f"{flag(key)} must be at least 1, got {getattr(self, key)}")
@@ -122,6 +154,7 @@ class RunConfig:
             "proximal_mu",
             "hostile",
             "clip_norm",
+            "weight_cap",
             "seed",
             "label_privacy",
             "workers",
@@ -209,9 +242,25 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """Name of the results' folder."""
+        """Name of the results' folder.
+
+        Runs that cannot go on from each other have names of their own, all of which `FREE` may
+        differ; one that would be too long ends with a digest.
+        """
+        if self.name:
+            return self.name
+        named = ("task", "strategy", "power", "seed")
         words = f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
-        return self.name or words.replace("/", "-")  # of a file's path
+        words = re.sub(rf"[^-\w.{re.escape(_ALSO)}]", "-", words)[-_LONGEST_NAME:].lstrip("-.")
+        usual = RunConfig(**{key: getattr(self, key) for key in named}).to_flower()
+        others = "".join(
+            f"-{key}={_UNPRINTED.sub('-', str(value).rpartition('/')[2])}"  # of a path the end
+            for key, value in self.to_flower().items()
+            if value != usual.get(key) and key not in FREE
+        )
+        if len(others) > _LONGEST_NAME:
+            others = f"{others[:_LONGEST_NAME]}-{hashlib.sha256(others.encode()).hexdigest()[:8]}"
+        return words + others
 
 
 def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]) -> dict[str, Any]:

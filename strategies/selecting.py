@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from logging import INFO, WARNING
 from typing import Any, TypeVar, cast
 
@@ -20,21 +22,24 @@ from wattfed.strategies.closing import Closing, Flights, silence_s
 from wattfed.strategies.code_version import CODE, code_version
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.evaluating import Evaluating, numbers_of, weighted
-from wattfed.strategies.ledger import Ledger, RoundEntry
-from wattfed.strategies.offers import Offers
+from wattfed.strategies.ledger import Ledger, Refusal, RoundEntry
+from wattfed.strategies.offers import WEIGHT_CAP, Offers
 from wattfed.strategies.policy import SelectionPolicy
 from wattfed.strategies.protocol import (
     ARRAYS,
     CLOCK,
     CONFIG,
+    METRICS,
     PROTOCOL,
     ROUND,
     VERSION,
+    WEIGHT,
     EvaluationReport,
     RoundAssignment,
     RoundReport,
 )
 from wattfed.strategies.queried_offers import QueriedOffers
+from wattfed.strategies.roster import Roster
 from wattfed.strategies.state import State, restore, state_of
 from wattfed.strategies.updates import (
     Reply,
@@ -51,11 +56,12 @@ Report = TypeVar("Report", RoundReport, EvaluationReport)
 class Answer:
     """What came of an assignment: the client's report, and the reply that carries its arrays.
 
-    Without minibatches there need not be a reply.
+    Without minibatches there need not be a reply; in a simulation there is no node.
     """
 
     report: RoundReport
     reply: Reply | None
+    node: int | None = None
 
 
 class SelectingStrategy(Strategy):
@@ -77,6 +83,9 @@ class SelectingStrategy(Strategy):
         When rounds close, and what becomes of late updates.
     evaluating : Evaluating, optional
         Who evaluates after a round; by default no client does.
+    weight_cap : float
+        Nobody's examples count for more than so many medians of a round's offers, in the selection,
+        in aggregates and in the clients' metrics; 0 counts what is told.
     seed : int
         Of the policy's randomness; each round has a stream of its own.
     timeout_s : float
@@ -102,6 +111,7 @@ class SelectingStrategy(Strategy):
         per_round: int,
         closing: Closing | None = None,
         evaluating: Evaluating | None = None,
+        weight_cap: float = WEIGHT_CAP,
         seed: int = 0,
         timeout_s: float = 600.0,
         on_assigned: Callable[[int, Sequence[RoundAssignment]], None] | None = None,
@@ -113,15 +123,19 @@ class SelectingStrategy(Strategy):
         self.closing = closing or Closing()
         self.evaluating = evaluating
         self.client_metrics: dict[str, float] = {}
+        self.weight_cap = weight_cap
         self.seed = seed
         self.on_assigned = on_assigned
         self.on_round = on_round
         self.ledger = Ledger()
         self._queried = QueriedOffers(timeout_s)
+        self._roster = Roster()
         self._flights: Flights[Update] = Flights(self.closing)
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
         self._able: IntArray = np.zeros(0, dtype=np.int64)
+        self._most_examples = math.inf
+        self._examples: dict[int, int] = {}
         self._node_of_client: dict[int, int] = {}
         self._rounds_before = 0
 
@@ -152,11 +166,15 @@ class SelectingStrategy(Strategy):
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
         """Who trains in a round that starts now; nobody who still does."""
         busy = self._flights.clients
+        self._most_examples = offers.most_examples(self.weight_cap)
+        offers = offers.capped(self.weight_cap)
         self._able = offers.client[offers.able]
         k = self.closing.to_ask(self.per_round, len(busy))
         rng = np.random.default_rng((self.seed, server_round))
         free = offers.without(busy)
         self._assignments = self.policy.select(free, k, server_round, rng) if k else []
+        rows = np.searchsorted(offers.client, [a.client for a in self._assignments])
+        self._examples = dict(zip(offers.client[rows], offers.examples[rows].tolist(), strict=True))
         if self.on_assigned is not None:
             self.on_assigned(server_round, self._assignments)
         return self._assignments
@@ -180,20 +198,25 @@ class SelectingStrategy(Strategy):
         tuple of (ArrayRecord or None, MetricRecord or None)
             Arrays and metrics as the aggregation gives them; None if no update counts.
         """
-        answers = sorted(answers, key=lambda answer: answer.report.client)
+        answers = sorted(map(self._weighed, answers), key=lambda answer: answer.report.client)
         reports = [answer.report for answer in answers]
         rejected = []
         base = self.aggregation.base
-        for report, reply in ((answer.report, answer.reply) for answer in answers):
+        for answer, report in zip(answers, reports, strict=True):
             if report.lost or not report.minibatches:
                 continue
             update = None
-            if reply is not None and base.fits(reply):
-                update = Update(reply, base)
-            else:
+            try:
+                if answer.reply is None:
+                    raise InvalidInput("it sent no arrays")
+                metrics = {WEIGHT: report.examples, "train-loss": report.loss}
+                update = base.update(answer.reply, metrics)
+                if answer.node is not None:
+                    self._roster.accept(answer.node, MessageType.TRAIN)
+            except InvalidInput as error:
                 rejected.append(report)
-                reason = "not finite, or wrong shapes"
-                log(WARNING, "update of client %s rejected: %s", report.client, reason)
+                reason = f"update refused: {error}"
+                self._refuse(MessageType.TRAIN, server_round, answer.node, report.client, reason)
             self._flights.start(server_round, report, update)
         waits_s = silence_s(self._assignments, reports)
         closed = self._flights.close(server_round, len(self._assignments), waits_s)
@@ -218,7 +241,13 @@ class SelectingStrategy(Strategy):
         server_round += self._rounds_before
         config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
         config[PROTOCOL], config[CODE] = VERSION, code_version()
-        offers = self._queried.collect(grid, config)
+        refuse = partial(self._refuse, MessageType.QUERY, server_round)
+        nodes = self._roster.to_ask(grid, server_round)
+        found = self._queried.collect(grid, config, nodes, refuse)
+        offers = self._roster.admitted(found, refuse)
+        for node in offers:
+            self._roster.accept(node, MessageType.QUERY)
+        self._queried.tell_who_is_unable(offers.values())
         self._node_of_client = {offer.client: node for node, offer in offers.items()}
         assignments = self.select(server_round, Offers.of(list(offers.values())))
         assigned = {self._node_of_client[a.client]: a for a in assignments}
@@ -235,17 +264,11 @@ class SelectingStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Read the reports, and close the round."""
         server_round += self._rounds_before
-        answers = []
-        awaited = {assignment.client for assignment in self._assignments}
-        for reply in replies:
-            report = self._read(RoundReport, reply)
-            if report is None:
-                continue
-            if report.client not in awaited:
-                log(WARNING, "client %s: a late, repeated or uncalled-for reply", report.client)
-                continue
-            awaited.remove(report.client)
-            answers.append(Answer(report, reply))
+        reports = self._reports(RoundReport, MessageType.TRAIN, server_round, replies)
+        answers = [Answer(report, reply, node) for node, report, reply in reports]
+        for client, lost in ((one.report.client, one.report.lost) for one in answers):
+            if lost:
+                log(WARNING, "client %s lost its round: %s", client, lost)
         return self.close(server_round, answers)
 
     def configure_evaluate(
@@ -266,12 +289,14 @@ class SelectingStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The clients' metrics, weighted by their examples."""
+        server_round += self._rounds_before
         found = []
-        for reply in replies:
-            report = self._read(EvaluationReport, reply)
-            if report is not None:
-                (metrics,) = list(reply.content.metric_records.values()) or [MetricRecord()]
-                found.append((report, metrics))
+        for node, report, reply in self._reports(
+            EvaluationReport, MessageType.EVALUATE, server_round, replies
+        ):
+            self._roster.accept(node, MessageType.EVALUATE)
+            metrics = reply.content.metric_records.get(METRICS, MetricRecord())
+            found.append((report, metrics))
         self.evaluated(found)
         return MetricRecord({**self.client_metrics}) if self.client_metrics else None
 
@@ -283,15 +308,13 @@ class SelectingStrategy(Strategy):
         return self.evaluating.who(free, self.seed, server_round)
 
     def evaluated(self, replies: Iterable[tuple[EvaluationReport, Mapping[str, Any]]]) -> None:
-        """Enter what those who were to evaluate have found; the first answer of each counts."""
-        awaited, counted = {client for _, client in self._sent} if self._sent else None, {}
+        """Enter what those who were to evaluate have found."""
+        counted = {}
         for report, metrics in replies:
-            if awaited is not None and report.client not in awaited:
-                log(WARNING, "client %s: an evaluation that nobody asked for", report.client)
-            elif report.client not in counted:
-                counted[report.client] = (report, metrics)
-                if report.decline:
-                    log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
+            examples = int(min(report.examples, self._most_examples))
+            counted[report.client] = (replace(report, examples=examples), metrics)
+            if report.decline:
+                log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
         told = [counted[client] for client in sorted(counted)]
         self.ledger.evaluated([report for report, _ in told])
         self.client_metrics = weighted(
@@ -303,24 +326,51 @@ class SelectingStrategy(Strategy):
         log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
         log(INFO, "\t└──> Aggregation: %s", self.aggregation)
 
-    def _read(self, kind: type[Report], reply: Message) -> Report | None:
-        """The report of a reply; None, with the client named in the log, if there is none."""
-        if reply.has_error():
-            log(WARNING, "client %s failed: %s", self._client_of(reply), reply.error.reason)
-            return None
-        try:
-            return decode(kind, reply.content.config_records[CONFIG])
-        except (InvalidInput, KeyError) as error:
-            log(WARNING, "client %s sent no report: %s", self._client_of(reply), error)
-            return None
+    def _reports(
+        self, kind: type[Report], message_type: str, server_round: int, replies: Iterable[Message]
+    ) -> Iterator[tuple[int, Report, Message]]:
+        """Node, report and reply of those that were asked, once each; others are refused."""
+        asked = {m.metadata.message_id: (m.metadata.dst_node_id, c) for m, c in self._sent}
+        for reply in replies:
+            node, answered = reply.metadata.src_node_id, reply.metadata.reply_to_message_id
+            whom = asked.get(answered)
+            if reply.has_error():  # for a dead node it is the SuperLink that answers
+                who = f"of node {node}" if whom is None else whom[1]
+                log(WARNING, "client %s failed: %s", who, reply.error.reason)
+                continue
+            refuse = partial(self._refuse, message_type, server_round, node)
+            if whom is None or whom[0] != node:
+                reason = "a late, repeated or uncalled-for reply"
+                refuse(self._roster.client_of(node), reason)
+                continue
+            del asked[answered]
+            try:
+                report = decode(kind, reply.content.config_records.get(CONFIG, {}))
+            except InvalidInput as error:
+                refuse(whom[1], str(error))
+                continue
+            if report.client != whom[1]:
+                refuse(whom[1], f"it reports as client {report.client}")
+                continue
+            yield node, report, reply
 
-    def _client_of(self, reply: Message) -> int | str:
-        """Which client a reply is from, also where the SuperLink answers for a dead node."""
-        answered = reply.metadata.reply_to_message_id
-        for message, client in self._sent:
-            if answered and message.metadata.message_id == answered:
-                return client
-        return f"of node {reply.metadata.src_node_id}"
+    def _weighed(self, answer: Answer) -> Answer:
+        """An answer with no more examples than its client has offered."""
+        report = answer.report
+        most = self._examples.get(report.client, self._most_examples)
+        if report.examples <= most:
+            return answer
+        return replace(answer, report=replace(report, examples=int(most)))
+
+    def _refuse(
+        self, message_type: str, server_round: int, node: int | None, client: int | None, why: str
+    ) -> None:
+        """Enter that a reply does not count; that costs its sender, and nobody else."""
+        refusal = Refusal(server_round, node, client, why)
+        log(WARNING, "%s", refusal)
+        self.ledger.refusals.append(refusal)
+        if node is not None:
+            self._roster.refuse(node, message_type, server_round)
 
 
 class _OnlyNodes:

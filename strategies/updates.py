@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
+from powerctl.errors import InvalidInput
 from wattfed.strategies.closing import Flight
 from wattfed.strategies.held import HeldArray, HeldReply, Numbers
 from wattfed.strategies.protocol import RoundReport
@@ -67,12 +70,20 @@ class Base:
         array = self.numbers[name]
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
-    def fits(self, reply: Reply) -> bool:
-        """Whether an update has the model's shapes and kinds, and finite numbers only."""
+    def update(self, reply: Reply, metrics: Mapping[str, float]) -> Update:
+        """A client's update of this model; its metrics are what the server knows of it.
+
+        Raises
+        ------
+        InvalidInput
+            If the arrays are not those of the model, of its types, shapes and finite numbers.
+        """
         records: list[Mapping[str, Array | HeldArray]] = list(reply.content.array_records.values())
-        if len(records) != 1 or set(records[0]) != set(self.numbers):
-            return False
-        return all(_fits(array, self.numbers[name]) for name, array in records[0].items())
+        if len(records) != 1 or records[0].keys() != self.numbers.keys():
+            raise InvalidInput("its arrays have other names than the model's")
+        (record,) = records
+        arrays = {name: _values(name, record[name], was) for name, was in self.numbers.items()}
+        return Update(HeldReply(arrays, metrics), self)
 
 
 class Update:
@@ -196,10 +207,40 @@ def _moved(update: Update, change: Numbers, base: Base, weight: float) -> HeldRe
     return HeldReply({**update.numbers, **moved}, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
 
 
-def _fits(array: Array | HeldArray, model: NDArray[Any]) -> bool:
-    """Whether an array can take the place of one of the model's."""
-    values = array.numpy()
-    if values.shape != model.shape or values.dtype.kind != model.dtype.kind:
-        return False
-    with np.errstate(over="ignore"):  # double precision may be beyond the model's own
-        return bool(np.isfinite(values.astype(model.dtype, copy=False)).all())
+def _values(name: str, array: Array | HeldArray, model: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of an array that can take the place of one of the model's.
+
+    Nothing is made by what an array says of itself, before that is seen to be as in the model.
+    """
+    if isinstance(array, HeldArray):
+        values = array.values
+        _check_like(model, name, values.dtype, values.shape)
+    else:
+        values = _of_npy(name, array.data, model)
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"{name!r} is not finite")
+    return values
+
+
+def _of_npy(name: str, data: bytes, model: NDArray[Any]) -> NDArray[Any]:
+    """The array in NumPy's own format, which Flower sends."""
+    file = BytesIO(data)
+    try:
+        read = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+        shape, in_columns, dtype = read[read_magic(file)](file)
+    except Exception:  # whatever the bytes of others make of NumPy's reader
+        raise InvalidInput(f"{name!r} is no array in NumPy's format") from None
+    _check_like(model, name, dtype, shape)
+    start = file.tell()
+    if len(data) - start != model.nbytes:
+        raise InvalidInput(f"{name!r} has {len(data) - start} bytes, the model's {model.nbytes}")
+    values = np.frombuffer(data, dtype, offset=start)
+    return values.reshape(shape, order="F" if in_columns else "C").copy()
+
+
+def _check_like(model: NDArray[Any], name: str, dtype: Any, shape: tuple[int, ...]) -> None:
+    if dtype != model.dtype or shape != model.shape:
+        raise InvalidInput(
+            f"{name!r} is {dtype!s:.30} of shape {shape!s:.60}, the model's {model.dtype} of "
+            f"shape {model.shape}"
+        )

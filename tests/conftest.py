@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models are slower in seve
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
+from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.bottleneck import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload
+from tests.fake_accelerator import FakeAccelerator
 
 for number, action in (
     (signal.SIGINT, signal.default_int_handler),
@@ -32,6 +36,15 @@ for number, action in (
 
 settings.register_profile("wattfed", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("wattfed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    without = pytest.mark.skip(reason="torch finds no GPU here")
+    for item in items:
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(without)
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -64,6 +77,14 @@ def small_csv(small_table, tmp_path) -> Path:
     path = tmp_path / "resnet18.csv"
     small_table.write(path)
     return path
+
+
+@pytest.fixture
+def accelerator(monkeypatch) -> FakeAccelerator:
+    """This process computes on a fake accelerator."""
+    warnings.filterwarnings("ignore", "for .* copying from a non-meta parameter")  # which it is not
+    monkeypatch.setattr(Accelerator, "here", classmethod(lambda cls: cls("meta")))
+    return FakeAccelerator(monkeypatch)
 
 
 @pytest.fixture

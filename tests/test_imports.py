@@ -35,6 +35,7 @@ KNOW_TORCH = {
     "powerctl/characterization/tasks.py",
     "powerctl/powertrain/network.py",
     "powerctl/task/data.py",
+    "powerctl/task/memory.py",
     "powerctl/task/randomness.py",
     "powerctl/task/training.py",
     "powerctl/task/turns.py",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl import console
+from powerctl.stopping import Stopped
 
 if TYPE_CHECKING:
     from wattfed.client.agent.own_tasks import OwnTasks
@@ -30,6 +33,7 @@ Examples:
   wattfed-agent predict digits --count 100
   wattfed-agent task add my_task.py
 """
+_MEASURED_S = 0.3  # of power, for a status
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -83,6 +87,7 @@ def cli() -> None:
     type=console.Quantity("rate"),
     help="Requests of one client: 30, 30/s, 90/min.",
 )
+@click.option("--accelerator", help="Where models live: auto, cpu or cuda[:N]. [auto]")
 @click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""
@@ -123,10 +128,11 @@ def status(as_json: bool, **where: str) -> None:
     """What an agent serves, and how it does."""
     from wattfed.client.agent.proto import agent_pb2 as pb
     from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-    from wattfed.client.agent.top import describe_plan
+    from wattfed.client.agent.top import describe
 
     with _connect(**where) as channel:
-        now = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=10)
+        request = pb.TelemetryRequest(period_s=_MEASURED_S)
+        *_, now = islice(rpc.PowerStub(channel).Telemetry(request, timeout=10), 2)
         models = rpc.InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=10)
     if as_json:
         from google.protobuf.json_format import MessageToDict
@@ -135,9 +141,8 @@ def status(as_json: bool, **where: str) -> None:
         print_both = {"status": MessageToDict(now, **named), **MessageToDict(models, **named)}
         console.print_json(print_both)
         return
-    click.echo(f"{now.device}, mode {now.mode}, up {now.uptime_s:.0f} s")
-    click.echo(f"{now.energy_j:.4g} J since ({now.energy_source})")
-    click.echo(describe_plan(now.plan))
+    for line in describe(now):
+        click.echo(line)
     if models.models:
         click.echo()
         console.print_table(
@@ -159,7 +164,8 @@ def _model_row(model: pb.Model) -> tuple[object, ...]:
 
 def _job_row(job: pb.JobStatus) -> tuple[object, ...]:
     counts = (job.arrived, job.answered, job.within, job.rejected_late, job.rejected_full)
-    return (job.name, *counts, _ms(job.latency_p50_s), _ms(job.latency_p99_s), job.busy_s)
+    name = f"{job.name} (left)" if job.left else job.name
+    return (name, *counts, _ms(job.latency_p50_s), _ms(job.latency_p99_s), job.busy_s)
 
 
 def _ms(seconds: float) -> str:
@@ -169,7 +175,9 @@ def _ms(seconds: float) -> str:
 @cli.command()
 @_reaching
 @click.option("--every", type=console.Quantity("duration"), default="1s", help="Period. [1s]")
-@click.option("--frames", type=click.IntRange(0), default=0, help="End after so many.")
+@click.option(
+    "--frames", type=click.IntRange(0), default=0, help="End after so many. [0, in a pipe 1]"
+)
 def top(every: float, frames: int, **where: str) -> None:
     """A live view of an agent."""
     from rich.console import Console
@@ -180,7 +188,8 @@ def top(every: float, frames: int, **where: str) -> None:
 
     with _connect(**where) as channel:
         request = pb.TelemetryRequest(period_s=every)
-        show(rpc.PowerStub(channel).Telemetry(request), Console(), frames)
+        with suppress(Stopped):
+            show(rpc.PowerStub(channel).Telemetry(request), Console(), frames)
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ import grpc
 
 from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
 from powerctl.reading import read_bytes, read_text
+
+_TLS = re.compile(r"certificate|handshake|hostname verification", re.IGNORECASE)
 
 
 @contextmanager
@@ -38,6 +41,11 @@ def connect(
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
         details = error.details() if isinstance(error, grpc.Call) else str(error)
+        if code is grpc.StatusCode.UNAVAILABLE and _TLS.search(details):
+            raise DeviceUnavailable(
+                f"{address}: its certificate is of another name, or not of the authority in --ca: "
+                "give the name that it was made for (wattfed keys --certificate NAME=HOST)"
+            ) from None
         if code is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
             raise DeviceUnavailable(
                 f"no agent answers at {address or socket}; start one: wattfed-agent serve"

@@ -46,6 +46,7 @@ from wattfed.client.agent.tickets import (
 _LOG = logging.getLogger("wattfed.agent")
 _MARGIN_S = 0.002  # of a budget: to wake up in, and to get the answer out
 _MARGIN_SHARE = 0.1
+_LEFT = 8  # jobs that have gone, of which it still tells
 _LONGEST_WAIT_S = 3600.0  # a lock's time-out must not overflow
 
 
@@ -77,6 +78,7 @@ class Engine:
         self._jobs: dict[str, Job] = {}
         self._services: dict[str, Service] = {}
         self._latencies = RecentLatencies()
+        self._left: deque[JobState] = deque(maxlen=_LEFT)
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._running = ""
         self._current: tuple[Ticket, ...] = ()
@@ -239,7 +241,7 @@ class Engine:
         """Everything at one moment."""
         with self._wake:
             jobs = [self._job_state(name) for name in self._jobs]
-            return EngineState(self._running, self._policy.load, tuple(jobs))
+            return EngineState(self._running, self._policy.load, tuple(jobs), tuple(self._left))
 
     def _job_state(self, name: str) -> JobState:
         service = self._services.get(name)
@@ -376,6 +378,8 @@ class Engine:
         self._observer.ran(name, max(len(tickets), 1), end_s - start_s, latencies_s)
 
     def _forget(self, name: str) -> tuple[RefusedRequest, ...]:
+        if name in self._jobs:
+            self._left.append(self._job_state(name))
         refused = self._policy.remove(name)
         self._jobs.pop(name, None)
         self._services.pop(name, None)

@@ -10,7 +10,7 @@ from wattfed.client.agent.tickets import Ticket
 
 
 class Abandoned(Exception):
-    """A turn ended without having been a minibatch: nothing is to be learned of its time."""
+    """A turn was no minibatch like others, or the first one: its time is not to be learned from."""
 
 
 class Job(Protocol):
@@ -39,7 +39,7 @@ class Job(Protocol):
         Raises
         ------
         Abandoned
-            If the turn was no minibatch; its tickets are refused with the message.
+            If the turn's time says nothing of others; its tickets are refused with the message.
         Exception
             Anything else fails this batch, and only it.
         """

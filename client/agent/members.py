@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flwr.app import RecordDict
+from flwr.app import ArrayRecord, RecordDict
 
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
+from powerctl.task.memory import oom_kills
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.models import task_model
 from wattfed.client.agent.own_tasks import OwnTasks
@@ -29,6 +31,7 @@ from wattfed.client.tasks.federated import is_installed
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
+_LOG = logging.getLogger("wattfed.agent")
 _KEPT = 8  # members in memory; those whose state is on disc too make room for others
 
 
@@ -53,6 +56,11 @@ class Member:
         self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for
         self._is_on_disc = True
+        self._killed_in, self._how = client.state.under_way, ""
+        if self._killed_in:
+            self._how = client.was_killed()
+            self._is_on_disc = False
+            self.keep()
 
     @classmethod
     def of(
@@ -103,8 +111,20 @@ class Member:
                     self.keep()
             return self._offer[1]
 
+    def was_killed_in(self, round_id: str) -> bool:
+        """Whether an agent before this one began a round, and did not end it."""
+        return bool(round_id) and round_id == self._killed_in
+
+    def lost(self, content: RecordDict) -> RecordDict:
+        """The reply to the message of that round."""
+        told, assignment = Told.of(content), assignment_of(content)
+        why = f"the agent was killed during round {told.server_round}{self._how}"
+        _LOG.warning("client %s: %s", assignment.client, why)
+        return trained(self.client.lost(assignment, why, self.offer(told)), ArrayRecord())
+
     def train(
         self,
+        round_id: str,
         device: TurnDevice,
         content: RecordDict,
         progress: Progress,
@@ -114,6 +134,8 @@ class Member:
 
         Parameters
         ----------
+        round_id : str
+            Written down as under way, for the next agent if this one is killed.
         device : TurnDevice
             Runs a minibatch in its turn.
         content : RecordDict
@@ -125,6 +147,7 @@ class Member:
         """
         told, assignment = Told.of(content), assignment_of(content)
         with self._busy, self._on(device):
+            self._write_under_way(round_id)
             load_arrays(self._model, content.array_records[ARRAYS])
             report = self.client.train(
                 self._model,
@@ -153,8 +176,14 @@ class Member:
             yield
         finally:
             self.client.device = between
+            self.client.state.under_way = ""
             self._is_on_disc, self._offer = False, None
             self.keep()
+
+    def _write_under_way(self, round_id: str) -> None:
+        self.client.state.under_way, self.client.state.oom_kills = round_id, oom_kills()
+        self._is_on_disc = False
+        self.keep()
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""

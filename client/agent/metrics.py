@@ -40,7 +40,7 @@ class Metrics:
             self._core: Any = importlib.import_module("prometheus_client.core")
         except ImportError:
             raise DeviceUnavailable(
-                "metrics need prometheus_client: pip install 'wattfed[agent]'"
+                "metrics need prometheus_client: pip install prometheus-client"
             ) from None
         self.registry = self._prometheus.CollectorRegistry()
         self._latency = self._histogram("latency_seconds", "From arrival to answer.", _LATENCY_S)

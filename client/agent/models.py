@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from flwr.app import ArrayRecord
 
+from powerctl.accelerator import CPU, Accelerator
 from powerctl.errors import InvalidInput
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
-from wattfed.client.model_arrays import load_arrays, load_file
+from wattfed.client.model_arrays import SAVE_STATE, load_arrays, load_file
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig
 
@@ -31,6 +33,8 @@ class Model:
         From batched tensors to a batched tensor, or several.
     fixed_batch : int or None
         The only batch size it takes, if it was exported with one; smaller ones are padded.
+    accelerator : Accelerator
+        Where the module lives.
     """
 
     name: str
@@ -40,13 +44,15 @@ class Model:
     inputs: tuple[InputSpec, ...]
     module: Callable[..., Any]
     fixed_batch: int | None = None
+    accelerator: Accelerator = field(default_factory=lambda: Accelerator.here())
 
     def predict(self, samples: Sequence[Sample]) -> list[tuple[torch.Tensor, ...]]:
-        """The outputs of each sample, in one batch."""
+        """The outputs of each sample, from one batch; they are on the CPU, as the samples are."""
         padding = [samples[-1]] * ((self.fixed_batch or 0) - len(samples))
         columns = zip(*samples, *padding, strict=True)
         with torch.inference_mode():
-            outputs = _tensors(self.module(*(torch.stack(column) for column in columns)))
+            batch = self.accelerator.move([torch.stack(column) for column in columns])
+            outputs = [output.cpu() for output in _tensors(self.module(*batch))]
         batch_size = len(samples) + len(padding)
         for output in outputs:
             if output.dim() == 0 or output.shape[0] != batch_size:
@@ -77,9 +83,25 @@ def read_model(file: ModelFile, version: int = 1) -> Model:
         raise
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         reason = str(error).strip().partition("\n")[0]
+        if not zipfile.is_zipfile(file.path):
+            reason = "it is neither of TorchScript nor of torch.export"
+        elif _is_pickled(Path(file.path)):
+            reason = (
+                "torch.save wrote it; save the model with torch.jit.script(model).save(PATH), or "
+                f"its weights with {SAVE_STATE}, and add task=TASK"
+            )
         raise InvalidInput(f"model {file.name}: cannot read {file.path}: {reason}") from error
     _try(model)
     return model
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether torch.save wrote an archive: with a pickle, and without code."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any(name.endswith("/data.pkl") for name in names) and not any(
+        "/code/" in name for name in names
+    )
 
 
 def _read(file: ModelFile, version: int) -> Model:
@@ -90,14 +112,14 @@ def _read(file: ModelFile, version: int) -> Model:
     if file.path.endswith(".pt2"):
         program = torch.export.load(file.path)
         batch_size, inputs = _exported_inputs(program, file)
-        module = program.module()
+        module = _placed(program)
         return Model(name, version, path, EXPORT, inputs, module, batch_size)
     if not given:
         raise InvalidInput(
             f"model {file.name}: TorchScript does not say its inputs; "
             f"add them: --model {file.name}={file.path},inputs=3x224x224"
         )
-    module = torch.jit.load(file.path, map_location="cpu").eval()
+    module = torch.jit.load(file.path, map_location=Accelerator.here().device).eval()
     return Model(name, version, path, TORCHSCRIPT, given, module)
 
 
@@ -116,6 +138,18 @@ def task_model(
     sample = next(iter(learned.central)).inputs[0]
     inputs = (InputSpec(tuple(sample.shape), sample.dtype),)
     return Model(name, version, source, STATE_DICT, inputs, module.eval())
+
+
+def _placed(program: Any) -> torch.nn.Module:
+    """The module of an exported program, with parameters and constants where we compute."""
+    there = Accelerator.here()
+    if there.name != CPU:
+        try:
+            from torch.export.passes import move_to_device_pass
+        except ImportError:  # before torch 2.6: what the graph itself puts on a device stays
+            return there.place(program.module())
+        program = move_to_device_pass(program, there.name)
+    return program.module()
 
 
 def _exported_inputs(program: Any, file: ModelFile) -> tuple[int | None, tuple[InputSpec, ...]]:

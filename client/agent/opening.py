@@ -8,9 +8,8 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from powerctl.device import Device, open_device
+from powerctl.device import Device, is_virtual, open_device
 from powerctl.devices.paced import PacedDevice
-from powerctl.devices.virtual import VirtualDevice
 from powerctl.durable import remove_partials
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from wattfed.client.agent.found_mode import KeptDevice
@@ -28,9 +27,16 @@ def claim_state(folder: Path) -> IO[str]:
     ------
     DeviceUnavailable
         If another agent has it, which then has the device as well.
+    InvalidInput
+        If it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (folder / "lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write the state to {folder}: {error.strerror}; give another --state-dir"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -45,7 +51,12 @@ def claim_state(folder: Path) -> IO[str]:
 
 def claim_socket(path: Path) -> None:
     """Make way for a socket: what a killed agent has left goes, one that answers does not."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidInput(
+            f"no socket at {path}: {error.strerror}; give another --socket"
+        ) from None
     if not path.exists():
         return
     if not path.is_socket():
@@ -65,6 +76,6 @@ def open_kept(spec: str, state_dir: Path) -> KeptDevice:
     An agent serves in real time: a board that is not there is held to it.
     """
     device: Device = open_device(spec)
-    if getattr(device, "is_virtual", isinstance(device, VirtualDevice)):
+    if is_virtual(device):
         device = PacedDevice(device)
     return KeptDevice(device, state_dir / _FOUND_MODE)

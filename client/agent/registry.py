@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +20,7 @@ from wattfed.client.agent.models import Model, read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tickets import Ticket
 
+_LOG = logging.getLogger("wattfed.agent")
 _WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
 
 
@@ -109,9 +112,14 @@ class Registry:
         with self._loading:
             if file.name in self._jobs:
                 raise InvalidInput(f"there is a model {file.name!r} already: reload it")
+            began_s = time.monotonic()
             model = read_model(file)
             self._files[file.name] = file
             service = self._service(file, model)
+            _LOG.info(
+                "model %s: on %s, read, warmed up and timed in %.3g s",
+                *(file.name, model.accelerator.name, time.monotonic() - began_s),
+            )
             job = ModelJob(model, file.workload)
             self._engine.add_service(job, service)
             self._jobs[file.name] = job

@@ -71,7 +71,7 @@ class _Round:
             def beside(report: RoundReport) -> RoundReport:
                 return self._beside(report, engine, self._others_s(engine) - others_s)
 
-            return self._member.train(self._device, self._content, self._tell, beside)
+            return self._member.train(self.id, self._device, self._content, self._tell, beside)
         finally:
             self._device.close()
 
@@ -148,6 +148,8 @@ class RoundsService(rpc.RoundsServicer):
             if head.kind == "query":
                 offer = await asyncio.to_thread(member.offer, Told.of(content))
                 reply = offered(offer)
+            elif head.kind == "train" and member.was_killed_in(head.round_id):
+                reply = await asyncio.to_thread(member.lost, content)
             else:
                 round_ = self._rounds.get((head.kind, head.round_id))
                 round_ = round_ or await self._begin(head, content, member)
@@ -235,6 +237,7 @@ class RoundsService(rpc.RoundsServicer):
             member.client.workload,
             expected_s,
             sets_modes=self._sets_modes,
+            is_cold=("train" if assignment else "test") not in member.client.task.warm,
         )
         round_ = _Round(head.round_id, content, assignment, member, device)
         round_.result = asyncio.create_task(
@@ -249,6 +252,8 @@ class RoundsService(rpc.RoundsServicer):
     def _member(self, content: RecordDict) -> Member:
         records = content.config_records
         told = Told.of(content)
+        if missing := [name for name in (RUN_CONFIG, NODE_CONFIG) if name not in records]:
+            raise InvalidInput(f"a message without {missing[0]}")
         configs = dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG])
         member = self._members.get(*configs, told.task_hash)
         task = member.client.task

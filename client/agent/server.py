@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from powerctl.accelerator import choose
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from wattfed.client.agent.desk import Desk
@@ -28,6 +29,7 @@ from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.gate_service import GateService
 from wattfed.client.agent.gate_socket import GateSocket
+from wattfed.client.agent.hearing import Hearing
 from wattfed.client.agent.holders import Holders
 from wattfed.client.agent.inference import InferenceService
 from wattfed.client.agent.knowledge import Knowledge
@@ -63,6 +65,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sys.setswitchinterval(_SWITCH_S)
+    choose(settings.accelerator)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with claim_state(Path(settings.state_dir)):
@@ -200,7 +203,7 @@ class Agent:
         """A server; the gate, the rounds and the loading of files are for this machine only."""
         settings, limits = self._settings, self._settings.limits
         server = grpc.aio.server(
-            interceptors=interceptors,
+            interceptors=(*interceptors, Hearing()),
             options=_options(limits.message_bytes),
             maximum_concurrent_rpcs=limits.concurrent,
         )

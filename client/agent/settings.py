@@ -137,6 +137,8 @@ class Settings:
     state_dir : str
     lease_s : float
         Longest turn of a holder that asks for no other.
+    accelerator : str
+        Where models live, trained or served: auto, cpu or cuda:N; empty for the environment's.
     threads : int
         Of torch; 0 for its own choice.
     model : tuple of ModelFile
@@ -156,6 +158,7 @@ class Settings:
     metrics: str = ""
     state_dir: str = ""
     lease_s: _Seconds = 2.0
+    accelerator: str = ""
     threads: Count = 0
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()

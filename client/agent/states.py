@@ -28,8 +28,9 @@ class JobState:
 
 @dataclass(frozen=True)
 class EngineState:
-    """What runs (empty if nothing does), the load by inference, and every job."""
+    """What runs (empty if nothing does), the load by inference, every job, and those that left."""
 
     running: str
     load: float
     jobs: tuple[JobState, ...]
+    left: tuple[JobState, ...] = ()

@@ -3,49 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 
-from rich.console import Console, Group
+import click
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from powerctl.console import table_lines
 from wattfed.client.agent.proto import agent_pb2 as pb
 
-_COLUMNS = (
+_HEADER = (
     *("job", "kind", "rate/s", "turns/s", "busy%", "batch"),
     *("queue", "refused", "p50 ms", "p99 ms", "budget"),
 )
+_LESS = ("kind", "turns/s", "batch", "queue", "busy%", "refused")  # these go first, for room
 
 
 def show(statuses: Iterable[pb.Status], console: Console, frames: int = 0) -> None:
-    """Show statuses as they come, until they end; after so many if not 0."""
-    before: pb.Status | None = None
+    """Show statuses as they come, until they end; after so many if not 0.
+
+    On a terminal they are drawn in place; else one after the other, the first with its rates.
+    """
+    pairs = pairwise(statuses) if not console.is_terminal else _with_the_one_before(statuses)
+    if not console.is_terminal:
+        for before, status in islice(pairs, frames or 1):
+            click.echo("\n".join(lines_of(status, before)))
+        return
     with Live(console=console, auto_refresh=False) as live:
-        for number, status in enumerate(statuses, start=1):
-            live.update(render(status, before), refresh=True)
-            before = status
-            if number == frames:
-                return
+        for before, status in islice(pairs, frames or None):
+            lines = lines_of(status, before, console.width)
+            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def render(status: pb.Status, before: pb.Status | None) -> Group:
-    """A status, with the rates since another."""
-    power = "" if math.isnan(status.power_w) else f"{status.power_w:.3g} W, "
-    line = (
-        f"{status.device}  mode {status.mode}  {power}{status.energy_j:.4g} J "
-        f"({status.energy_source})  up {status.uptime_s:.0f} s"
-    )
-    plan = describe_plan(status.plan)
-    running = f"running: {status.running or 'nothing'}  load {100 * status.plan.load:.0f} %"
-    table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+def _with_the_one_before(
+    statuses: Iterable[pb.Status],
+) -> Iterator[tuple[pb.Status | None, pb.Status]]:
+    before = None
+    for status in statuses:
+        yield before, status
+        before = status
+
+
+def lines_of(status: pb.Status, before: pb.Status | None, width: float = math.inf) -> list[str]:
+    """A status with the rates since another, in columns that a width has room for."""
     earlier = {job.name: job for job in before.jobs} if before else {}
     seconds = status.uptime_s - before.uptime_s if before else math.nan
-    for job in status.jobs:
-        table.add_row(*_row(job, earlier.get(job.name), seconds))
-    return Group(Text(line), Text(plan), Text(running), table)
+    rows = [_row(job, earlier.get(job.name), seconds) for job in status.jobs]
+    running = f"running: {status.running or 'nothing'}  load {100 * status.plan.load:.0f} %"
+    header = list(_HEADER)
+    for column in ("", *_LESS):
+        if column:
+            place = header.index(column)
+            header.pop(place)
+            for row in rows:
+                row.pop(place)
+        table = table_lines(header, rows)
+        if max(map(len, table)) <= width:
+            break
+    return [*describe(status), running, *table]
+
+
+def describe(status: pb.Status) -> list[str]:
+    """Device, power and energy, and the plan in force, a line each."""
+    power = "" if math.isnan(status.power_w) else f"{status.power_w:.3g} W, "
+    limit_w = status.plan.power_limit_w
+    limit = f"limit {limit_w:.3g} W" if limit_w else "no limit (--power)"
+    return [
+        f"{status.device}, mode {status.mode}, up {status.uptime_s:.0f} s",
+        f"{power}{limit}, {status.energy_j:.4g} J since ({status.energy_source})",
+        describe_plan(status.plan),
+    ]
 
 
 def describe_plan(plan: pb.Plan) -> str:
@@ -59,7 +88,7 @@ def describe_plan(plan: pb.Plan) -> str:
     return f"{line} ({plan.origin})"
 
 
-def _row(job: pb.JobStatus, before: pb.JobStatus | None, seconds: float) -> list[str]:
+def _row(job: pb.JobStatus, before: pb.JobStatus | None, seconds: float) -> list[object]:
     def rate(field: str) -> float:
         return (getattr(job, field) - getattr(before, field)) / seconds if before else math.nan
 
@@ -67,19 +96,15 @@ def _row(job: pb.JobStatus, before: pb.JobStatus | None, seconds: float) -> list
     turns, answered = rate("turns"), rate("answered")
     batch = answered / turns if turns > 0 else math.nan
     return [
-        job.name,
+        f"{job.name} (left)" if job.left else job.name,
         "train" if is_training else "infer",
-        _number(math.nan if is_training else rate("arrived")),
-        _number(turns),
-        _number(100 * rate("busy_s")),
-        _number(batch),
-        str(job.queued),
-        str(job.rejected_late + job.rejected_full),
-        _number(1e3 * job.latency_p50_s),
-        _number(1e3 * job.latency_p99_s),
-        _number(1e3 * job.latency_s),
+        math.nan if is_training else rate("arrived"),
+        turns,
+        100 * rate("busy_s"),
+        batch,
+        job.queued,
+        job.rejected_late + job.rejected_full,
+        1e3 * job.latency_p50_s,
+        1e3 * job.latency_p99_s,
+        1e3 * job.latency_s if math.isfinite(job.latency_s) else math.nan,
     ]
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "-"

@@ -14,6 +14,7 @@ from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
 from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.jobs import Abandoned
 from wattfed.client.agent.tickets import Ticket
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
@@ -73,6 +74,8 @@ class TurnDevice:
         Of a minibatch, to begin with.
     sets_modes : bool
         Whether the round sets the mode; else it trains in the one that is in force.
+    is_cold : bool
+        Whether the first minibatch warms up, so that nothing is to be learned of its time.
 
     Attributes
     ----------
@@ -88,10 +91,12 @@ class TurnDevice:
         expected_s: float,
         *,
         sets_modes: bool = True,
+        is_cold: bool = False,
     ) -> None:
         self.module = device = engine.device
         self.board = device.board
         self._sets_modes = sets_modes
+        self._is_cold = is_cold
         self.power_period_s = device.power_period_s
         self.name = name
         self._engine = engine
@@ -150,7 +155,9 @@ class TurnDevice:
         self._energy_j += wanted.energy_j
         if wanted.error is not None:
             raise wanted.error
-        self._expected_s = wanted.time_s
+        if not self._is_cold:
+            self._expected_s = wanted.time_s
+        self._is_cold = False
         return wanted.time_s
 
     def idle(self, seconds: float) -> None:
@@ -215,6 +222,8 @@ class TurnDevice:
                 wanted.step()
         except Exception as error:  # the round's own thread is told
             wanted.error = error
+        if self._is_cold:
+            raise Abandoned("it warmed up")
         return ()
 
     def ended(self) -> None:

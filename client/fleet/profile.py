@@ -84,7 +84,8 @@ def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
     """The profile of a deployed client from its SuperNode's ``--node-config``.
 
     Keys: `partition-id`, `device` (as for powerctl: ``twin:orin-agx``), and optionally `unit`,
-    `link-mbit-s` and the limits `power-w`, `energy-budget-j`, `round-energy-j`, `celsius`.
+    `link-mbit-s`, `accelerator` (where models live) and the limits `power-w`, `energy-budget-j`,
+    `round-energy-j`, `celsius`.
     """
     limits = {k: float(node_config.get(k.replace("_", "-"), math.inf)) for k in LIMITS}
     client = int(node_config["partition-id"])

@@ -24,6 +24,7 @@ from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import GIVEN, Evaluation, Training, make_model
+from powerctl.task.turns import end_iterator
 from wattfed.client.tasks.sampled import OfSamples, Sampled
 from wattfed.strategies.run_config import RunConfig, keys
 
@@ -74,6 +75,12 @@ class FederatedTask:
         Of a minibatch, where the run's settings do not say it.
     samples : OfSamples, optional
         Of a task whose samples are in memory, which knows the sizes of all parts at once.
+
+    Attributes
+    ----------
+    warm : set of str
+        What has run for real in this process, of ``train`` and ``test``: the first minibatch of
+        each allocates memory and chooses kernels.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class FederatedTask:
         self.name, self.target, self.code_hash = task.name, task.target, task.code_hash
         self.task = replace(task, usual={"lr": config.learning_rate})
         self.samples = samples
+        self.warm: set[str] = set()
         self._config = config
         self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
         self._given: dict[str, Any] = {
@@ -179,6 +187,19 @@ class FederatedTask:
             limit_s=self._limit_s,
             is_shared=is_shared,
         )
+
+    def first_batch(self, client: int, n_clients: int) -> Any:
+        """A minibatch of a client, as its loader gives it; None where that gives none."""
+        loader = self._loaders(client, n_clients).train
+        with self._randomness(client):
+            batches = iter(loader)
+            batch = next(batches, None)
+            end_iterator(batches)
+        return batch
+
+    def forget(self) -> None:
+        """Let go of the clients' data that is kept for their next rounds."""
+        self._kept.clear()
 
     def evaluation_size(self, client: int, n_clients: int) -> tuple[int | None, int]:
         """Examples that a client evaluates with, if they can be told, and minibatches at most."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from powerctl.accelerator import Accelerator, synchronise
 from powerctl.characterization.attribution import Timing, timed_epoch
 from powerctl.characterization.factors import Configuration, Level
 from powerctl.characterization.observing import Observer, Usage, gpu_load
@@ -65,14 +66,15 @@ class RealBench:
         seed: int = 0,
     ) -> None:
         self.task = task
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._there = Accelerator.here()
+        self.device = self._there.device
         self._samples = samples
         self._seed = seed
         self._cache = cache_method(empty)
         self._gpu_load = gpu_uuid = None
-        if self.device.type == "cuda":
+        if self._there.is_gpu:
             self._gpu_load = gpu_load()
-            gpu_uuid = str(torch.cuda.get_device_properties(0).uuid)
+            gpu_uuid = str(torch.cuda.get_device_properties(self.device).uuid)
         self._place: Place = open_place(device, self.device.type, gpu_uuid)
         self._given_loader = cache(self._loader_of)
         self._dataset = cache(self._load)
@@ -167,15 +169,11 @@ class RealBench:
         observer = Observer(self._gpu_load, sampling=sampling)
         before_j = self._place.energy_j()
         with observer:
-            timing = timed_epoch(loader, step, self._synchronise)
+            timing = timed_epoch(loader, step, synchronise)
         energy_j = self._place.energy_j() - before_j
         if timing.seconds < 2 * self._place.period_s:
             energy_j = UNKNOWN  # the meter cannot tell so short a time
         return _epoch_of(timing, observer.usage, energy_j)
-
-    def _synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def _loader_of(self, storage: str) -> DataLoader[Any]:
         """The task's own loader, whose data set and collation are used with every setting."""
@@ -207,7 +205,7 @@ class RealBench:
             shuffle=True,
             generator=order,
             num_workers=how.workers,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self._there.is_gpu,
             collate_fn=self._given_loader(how.storage).collate_fn,
             **ahead,
         )
@@ -220,7 +218,7 @@ class RealBench:
         batch = self._batch(how, how.batch_size)
         for _ in range(_WARM_UP):
             step(batch)
-        self._synchronise()
+        synchronise()
 
     def _batch(self, how: Configuration, size: int) -> Any:
         """A minibatch of the first samples, again from the beginning where there are too few."""
@@ -229,8 +227,8 @@ class RealBench:
         return self._given_loader(how.storage).collate_fn(samples)
 
     def _compute(self) -> str:
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name()
+        if self._there.is_gpu:
+            return torch.cuda.get_device_name(self.device)
         return f"CPU, {torch.get_num_threads()} threads"
 
     def _load_s(self, storage: str) -> float:
@@ -256,7 +254,7 @@ class RealBench:
                 for _ in range(_WARM_UP):  # the fastest: the first prepares, others are disturbed
                     began = time.perf_counter()
                     step(batch)
-                    self._synchronise()
+                    synchronise()
                     took_s.append(time.perf_counter() - began)
             self._probe[key] = min(took_s) / batch_size
         return self._probe[key]

@@ -34,7 +34,7 @@ class Step:
     def __init__(self, task: Task, kind: str, loader: Any, device: torch.device, seed: int) -> None:
         given = {**alone_given(task), "device": device}
         with Randomness(seed):
-            model = make_model(task, given).to(device)
+            model = make_model(task, given)
         self._batches = _Handed(loader)
         self._work: Training | Evaluation
         if kind == "infer":

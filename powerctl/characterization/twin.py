@@ -20,10 +20,9 @@ from powerctl.characterization.loading import (
 )
 from powerctl.characterization.places import OnDevice
 from powerctl.characterization.results import UNKNOWN, Epoch
-from powerctl.device import open_device
+from powerctl.device import is_virtual, open_device
 from powerctl.devices.table import TableDevice
 from powerctl.devices.twin import Twin
-from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode
 from powerctl.workload import Workload, load_workload, workload_names
@@ -61,7 +60,7 @@ class TwinBench:
         seed: int = 0,
     ) -> None:
         device = open_device(spec, board=board, random_state=seed)
-        if not getattr(device, "is_virtual", isinstance(device, VirtualDevice)):
+        if not is_virtual(device):
             raise InvalidInput(f"{spec} is a real board: it runs a --task, not a --workload")
         self._place = OnDevice(device)
         self._found = device.mode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from powerctl.commands.options import Command
+from powerctl.commands.options import Command, accelerator_option
 from powerctl.commands.steps import settings_option
 from powerctl.quantities import parse_sizes
 
@@ -84,6 +84,7 @@ def with_bench(command: Command) -> Command:
     )
     @click.option("--task", show_default="images", help="digits, images, my_task.py or pkg.mod.")
     @settings_option
+    @accelerator_option
     @click.option("--model", help="Another model: pkg.module:make, or a name of torchvision.")
     @click.option("--dataset", help="Other data: pkg.module:make.")
     @click.option("--input", help="A generated picture as the model takes it: 3,224,224.")

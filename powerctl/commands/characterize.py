@@ -13,20 +13,20 @@ from powerctl import console
 from powerctl.commands.benches import BenchOptions, with_bench
 from powerctl.commands.containers import run_both
 from powerctl.commands.options import json_option
-from powerctl.commands.stopping import stopping_cleanly
 from powerctl.commands.study_display import (
     comparison_content,
     plan_content,
     print_comparison,
     print_plan,
     print_study,
-    showing,
     study_content,
 )
 from powerctl.commands.varying import Varying, with_varying
+from powerctl.progress import Progress
+from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
-    from powerctl.characterization.running import Progress
+    from powerctl.characterization.running import Progress as Standing
 
 _EXAMPLES = """\b
 Examples:
@@ -101,6 +101,7 @@ def characterize(
         _compare(compare, folder, as_json)
         return
 
+    from powerctl.characterization.factors import described
     from powerctl.characterization.report import write_report
     from powerctl.characterization.running import expected, run_study
     from powerctl.characterization.study_log import StudyLog, identity_of, study_path
@@ -108,7 +109,7 @@ def characterize(
     path = study_path(folder)
 
     def to_go_on() -> str:
-        return f"{path} holds the runs that were done; to go on, run the same command again"
+        return f"{path} holds the runs that were done; to go on: {this_command()}"
 
     with (
         stopping_cleanly(to_go_on) as check,
@@ -121,13 +122,18 @@ def characterize(
             content = plan_content(plan, left, expected_s, bench.is_virtual)
             console.print_json(content) if as_json else print_plan(content)
             return
-        show = showing(plan, bench.is_virtual)
 
-        def tell(now: Progress) -> None:
+        def tell(now: Standing) -> None:
             check()
-            show(now)
+            cell = "" if now.next is None else described(now.next, plan.baseline) or "baseline"
+            left_s = None if bench.is_virtual else now.seconds_left
+            shown.update(now.done, total=now.total, note=cell, left_s=left_s)
 
-        with closing(StudyLog.open(path, identity_of(bench, plan))) as log:
+        with (
+            closing(StudyLog.open(path, identity_of(bench, plan))) as log,
+            Progress("runs") as shown,
+        ):
+            shown.begin(len(log.results))
             last = run_study(
                 bench, plan, log, expected_s, budget_s=budget_s, only=repetition, progress=tell
             )

@@ -13,7 +13,9 @@ from powerctl import console
 from powerctl.commands.options import json_option
 
 if TYPE_CHECKING:
+    from powerctl.jetson.discovery import Missing
     from powerctl.jetson.doctor import Axis, Report
+    from powerctl.jetson.torch_here import TorchHere
 
 root_option = click.option(
     "--root",
@@ -30,18 +32,23 @@ _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
 @root_option
 @json_option
 def doctor(root: Path, as_json: bool) -> None:
-    """Look at a Jetson: its board, clocks, presets, power rails and throttling.
+    """Look at a Jetson: its board, clocks, presets, power rails, throttling and torch.
 
-    Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it.
+    Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
+    that needs no torch.
     """
     from powerctl.jetson.doctor import examine
     from powerctl.jetson.sysfs import Sysfs
+    from powerctl.jetson.torch_here import look_at_torch
 
     report = examine(Sysfs.open(root))
+    torch = look_at_torch(report.jetpack)
     if as_json:
-        console.print_json({**asdict(report), "total_w": report.total_w, "ok": report.ok})
+        more = {"total_w": report.total_w, "ok": report.ok, "torch": asdict(torch)}
+        console.print_json({**asdict(report), **more})
     else:
         _show(report)
+        _show_torch(torch)
     if not report.ok:
         sys.exit(1)
 
@@ -62,8 +69,24 @@ def _show(report: Report) -> None:
     if report.controlled_by:
         click.echo(f"process {report.controlled_by} controls this board")
     click.echo("\nmodes can be applied here" if report.ok else "\nmodes cannot be applied here:")
-    for item in report.missing:
+    _show_missing(report.missing)
+
+
+def _show_missing(missing: tuple[Missing, ...]) -> None:
+    for item in missing:
         click.echo(f"  {item.what}\n    -> {item.remedy}")
+
+
+def _show_torch(torch: TorchHere) -> None:
+    if torch.version is None:
+        click.echo("\nno torch")
+    else:
+        built = f"for CUDA {torch.cuda}" if torch.cuda else "without CUDA"
+        click.echo(
+            f"\ntorch {torch.version} of {torch.file}, built {built}; "
+            f"GPU: {torch.gpu or 'none that it sees'}; torchvision: {torch.torchvision or 'none'}"
+        )
+    _show_missing(torch.missing)
 
 
 def _axis_row(axis: Axis) -> list[object]:

@@ -8,6 +8,7 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_board, with_model
+from powerctl.progress import Progress
 from powerctl.quantities import spoken, time_unit
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def explain(
     from powerctl.workload import write_workload
 
     mode = board.mode(text)
-    counts = counted.counts(batch)
-    found = explanation_of(board, counted.signature, counted.efficiency, counts, mode)
+    with Progress("counting"):
+        counts = counted.counts(batch)
+        found = explanation_of(board, counted.signature, counted.efficiency, counts, mode)
     if out:
         write_workload(counted.workload(batch), Path(out))
     if as_json:

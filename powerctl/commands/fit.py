@@ -8,6 +8,7 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_table
+from powerctl.progress import Progress
 
 if TYPE_CHECKING:
     from powerctl.commands.tables import Measured
@@ -47,9 +48,11 @@ def fit(
         kind=measured.kind,
         batch_size=size,
         references=() if no_reference else names or None,
-    ).fit(measured.table)
-    predictor.save(out)
-    expected = predictor.predict(board.space.arrays)
+    )
+    with Progress("fitting"):
+        predictor.fit(measured.table)
+        predictor.save(out)
+        expected = predictor.predict(board.space.arrays)
     result: dict[str, Any] = {
         "predictor": out,
         "board": board.name,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 
 if TYPE_CHECKING:
     from powerctl.bottleneck import Signature
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def _choose(context: click.Context, option: click.Parameter, text: str | None) -> None:
+    from powerctl.accelerator import choose
+
+    choose(text or "")
+
+
+accelerator_option = click.option(
+    "--accelerator",
+    metavar="auto|cpu|cuda[:N]",
+    expose_value=False,
+    callback=_choose,
+    help="Where models live; auto is the GPU where torch can use one.  [default: auto]",
+)
 MODELS = "resnet50, torchvision:NAME, pkg.module:make"
 _KINDS = click.Choice(["train", "infer"])
 _input_option = click.option("--input", help="A sample of an own model: 3,224,224 or 128:int64.")
@@ -76,7 +92,9 @@ def with_costs(command: Command) -> Command:
         from powerctl.commands.costs import load_costs
 
         asked = CostOptions(**{name: given.pop(name) for name in _COST_OPTIONS})
-        command(costs=load_costs(asked), **given)
+        with Progress("predicting"):
+            costs = load_costs(asked)
+        command(costs=costs, **given)
 
     return run
 

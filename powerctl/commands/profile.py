@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +12,18 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option
 from powerctl.commands.sampling import Sampling, with_sampling
-from powerctl.commands.steps import TaskOptions, is_virtual, with_task
-from powerctl.commands.stopping import stopping_cleanly
+from powerctl.commands.steps import TaskOptions, with_task
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 from powerctl.quantities import parse_sizes, spoken
+from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
     from powerctl.device import Device
     from powerctl.profile_log import ProfileLog
-    from powerctl.profiler import Procedure, Progress, Sampler, Step
+    from powerctl.profiler import Procedure, Sampler, Step
+    from powerctl.profiler import Progress as Standing
     from powerctl.workload import Workload
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 _EXAMPLES = """\b
 Examples:
@@ -157,23 +154,32 @@ def _run(
     budget_s: float,
     sizes: Sequence[int],
     step: Mapping[int, Step] | None,
-) -> Progress:
+) -> Standing:
     """Profile, showing progress; exits the command when a signal stops it."""
+    from powerctl.device import is_virtual
     from powerctl.profiler import profile
 
     def to_go_on() -> str:
         return (
-            f"{log.path} holds {len(log.entries)} measurements; "
-            "to go on, run the same command again"
+            f"the device is restored; {log.path} holds {len(log.entries)} measurements; "
+            f"to go on: {this_command()}"
         )
 
-    reports: list[Progress] = []
-    with stopping_cleanly(to_go_on) as check, _display(device) as show:
+    reports: list[Standing] = []
+    passes_sooner = is_virtual(device)
+    with stopping_cleanly(to_go_on) as check, Progress("measured") as shown:
+        shown.begin(len(log.entries))
 
-        def tell(progress: Progress) -> None:
+        def tell(now: Standing) -> None:
             check()
-            reports.append(progress)
-            show(progress)
+            reports.append(now)
+            left_s = min(now.seconds_left, now.budget_left_s)
+            shown.update(
+                now.done,
+                total=now.total,
+                note=f"at {now.mode}" if now.mode else "",
+                left_s=None if passes_sooner else left_s,  # than it says
+            )
 
         profile(
             device,
@@ -189,46 +195,9 @@ def _run(
     return reports[-1]
 
 
-@contextmanager
-def _display(device: Device) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, else a line every few seconds; both on stderr."""
-    clock = "virtual device time" if is_virtual(device) else "device time"
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
+def _summary(device: Device, log: ProfileLog, last: Standing) -> dict[str, Any]:
+    from powerctl.device import is_virtual
 
-        columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn())
-        with Bar(*columns, TextColumn("{task.fields[left]}"), console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=None, left="")
-            yield lambda now: bar.update(
-                task,
-                description=str(now.mode or ""),
-                completed=now.done,
-                total=now.total,
-                left=_left(now, clock),
-            )
-        return
-    printed = -math.inf
-
-    def line(now: Progress) -> None:
-        nonlocal printed
-        if now.mode is not None and time.monotonic() - printed >= _SECONDS_BETWEEN_LINES:
-            printed = time.monotonic()
-            click.echo(
-                f"{now.done} of {now.total}, at {now.mode}  {_left(now, clock)}".rstrip(), err=True
-            )
-
-    yield line
-
-
-def _left(now: Progress, clock: str) -> str:
-    if now.mode is None or math.isnan(now.seconds_left):
-        return ""
-    return f"{spoken(min(now.seconds_left, now.budget_left_s), 's')} of {clock} left"
-
-
-def _summary(device: Device, log: ProfileLog, last: Progress) -> dict[str, Any]:
     entries = log.entries
     return {
         "modes": len({entry.mode for entry in entries}),

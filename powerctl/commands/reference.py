@@ -10,6 +10,8 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_table
+from powerctl.fields import check_name
+from powerctl.progress import Progress
 
 if TYPE_CHECKING:
     from powerctl.commands.tables import Measured
@@ -38,15 +40,17 @@ def build(
     from powerctl.powertrain.building import build_reference
     from powerctl.powertrain.reference import user_folder, write_reference
 
+    check_name(name, "the name of a reference")
     table = measured.table
-    built = build_reference(
-        table,
-        measured.board,
-        name=name,
-        kind=measured.kind,
-        batch_size=measured.usual_batch_size,
-        source=source or table.source,
-    )
+    with Progress("fitting"):
+        built = build_reference(
+            table,
+            measured.board,
+            name=name,
+            kind=measured.kind,
+            batch_size=measured.usual_batch_size,
+            source=source or table.source,
+        )
     if parameters_only:
         built = replace(built, residual=None)
     path = user_folder() / f"{name}.toml" if out is None else Path(out)

@@ -12,6 +12,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import json_option, load_counted, with_board
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   powerctl roofline measure
-  powerctl roofline measure --device cpu --threads 1 --json
-  powerctl roofline measure --device cuda --dtype float16 --out half.json
+  powerctl roofline measure --accelerator cpu --threads 1 --json
+  powerctl roofline measure --accelerator cuda --dtype float16 --out half.json
 On a Jetson, in the power mode that it is in, with energy:
   powerctl roofline measure --board orin-agx --seconds 3 --out maxn.json
 """
@@ -38,11 +39,11 @@ def roofline() -> None:
 
 @roofline.command(epilog=_EXAMPLES)
 @click.option(
+    "--accelerator",
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="What runs the kernels; auto is the GPU where there is one.",
+    "on",
+    metavar="auto|cpu|cuda[:N]",
+    help="What runs the kernels; auto is the GPU where there is one.  [default: auto]",
 )
 @click.option(
     "--dtype",
@@ -70,7 +71,7 @@ def roofline() -> None:
 @click.option("--out", type=click.Path(dir_okay=False), help="Write what was measured as JSON.")
 @json_option
 def measure(
-    device: str,
+    on: str | None,
     dtype: str,
     tf32: bool,
     seconds: float,
@@ -86,30 +87,25 @@ def measure(
     does: copies, and matrix products of growing inner dimension. A meter of energy is used where
     there is one: a Jetson's power rails, NVML, RAPL.
     """
+    from powerctl.accelerator import Accelerator
     from powerctl.boards import load_board
-    from powerctl.pagoda.kernels import (
-        DTYPES,
-        chosen_device,
-        gpu_uuid,
-        measure_ceilings,
-        sizes_for,
-    )
+    from powerctl.pagoda.kernels import DTYPES, gpu_uuid, measure_ceilings, sizes_for
     from powerctl.pagoda.meters import open_meter
 
     board = load_board(board_name) if board_name else None
     if out and not Path(out).absolute().parent.is_dir():
         raise InvalidInput(f"{out}: there is no folder {Path(out).parent}")
-    on = chosen_device(device)
-    with open_meter(on, gpu_uuid(on)) as meter:
+    there = Accelerator.of(on) if on else Accelerator.here()
+    with open_meter(there.device.type, gpu_uuid(there)) as meter, Progress("kernels") as shown:
         found = measure_ceilings(
-            on,
+            there,
             dtype=dtype,
             tf32=tf32,
             seconds=seconds,
             threads=threads,
-            sizes=sizes_for(on, DTYPES[dtype], array_mib),
+            sizes=sizes_for(there, DTYPES[dtype], array_mib),
             meter=meter,
-            progress=_show,
+            progress=lambda name, done, total: shown.update(done, total=total, note=name),
         )
     if board:
         found = replace(found, vendor=_peaks_of(board, found))
@@ -220,10 +216,6 @@ def _points(
             )
         )
     return points
-
-
-def _show(name: str, done: int, total: int) -> None:
-    click.echo(f"{done + 1:>2} of {total}: {name}", err=True)
 
 
 def _peaks_of(board: Board, found: Ceilings) -> Any:

@@ -23,11 +23,12 @@ from powerctl.fulcrum.outcomes import (
 )
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Search, Solution
+from powerctl.progress import Progress
 from powerctl.quantities import spoken
 
 
-class Progress:
-    """Tells of each mode on stderr, and keeps what was measured in a folder.
+class SearchKeeper:
+    """Tells of each mode of a search, and keeps what was measured in a folder.
 
     Parameters
     ----------
@@ -42,8 +43,8 @@ class Progress:
         self.known = known
         self._told = 0
 
-    def __call__(self, search: Search) -> None:
-        """Of the search after one more mode."""
+    def tell(self, search: Search, shown: Progress) -> None:
+        """A line on the search after one more mode, which is kept."""
         new, self._told = search.order[self._told :], len(search.order)
         most = min(search.cap, len(search.candidates))
         seen = ", ".join(
@@ -51,11 +52,11 @@ class Progress:
             f"{spoken(search.power_w[mode, job], 'W')}"
             for mode, job in new
         )
-        click.echo(
+        shown.say(
             f"mode {len(search.profiled)} of {most}  {search.candidates.mode(new[-1][0])}  "
-            f"{seen}; {best_so_far(search)}",
-            err=True,
+            f"{seen}; {best_so_far(search)}"
         )
+        shown.update(len(search.profiled), total=most)
         self.save(search)
 
     def save(self, search: Search) -> None:

@@ -12,12 +12,13 @@ from powerctl import console
 from powerctl.commands.options import json_option, read_counts
 from powerctl.commands.problem import AskedProblem, with_problem
 from powerctl.commands.steps import settings_option
-from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 from powerctl.quantities import spoken
+from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
-    from powerctl.commands.searching import Progress
+    from powerctl.commands.searching import SearchKeeper
     from powerctl.fulcrum.search import Search, Solution
     from powerctl.fulcrum.solver import Solver
     from powerctl.fulcrum.sources import Source
@@ -104,16 +105,15 @@ def solve(
     )
     problem = asked.problem(source.sizes)
     facts = searching.read_known(known, source.board)
-    progress = searching.Progress(out, facts)
+    keeper = searching.SearchKeeper(out, facts)
     search = Search(
         problem,
         source.candidates,
         source.measure,
         entry.cap(problem, cap),
         record_of(facts),
-        progress,
     )
-    solution = _run(search, solver, source, progress)
+    solution = _run(search, solver, source, keeper)
     if plot:
         from powerctl.fulcrum.plots import plot_search
 
@@ -139,19 +139,22 @@ def _references(names: tuple[str, ...], none: bool) -> Sequence[Reference] | Non
     return known_references(() if none else names) if names or none else None
 
 
-def _run(search: Search, solver: Solver, source: Source, progress: Progress) -> Solution:
+def _run(search: Search, solver: Solver, source: Source, keeper: SearchKeeper) -> Solution:
     """Solve, and restore the device; a signal ends the command with what was measured saved."""
     from powerctl.commands.searching import best_so_far
 
     def to_go_on() -> str:
-        progress.save(search)
-        again = f"; to go on: --known {progress.out}" if progress.out else ""
-        return f"{len(search.profiled)} modes were measured, {best_so_far(search)}{again}"
+        keeper.save(search)
+        known = ("--known", keeper.out) if keeper.out else ()
+        return (
+            f"the device is restored; {len(search.profiled)} modes were measured, "
+            f"{best_so_far(search)}{'; to go on: ' + this_command(*known) if known else ''}"
+        )
 
-    with stopping_cleanly(to_go_on) as check:
+    with stopping_cleanly(to_go_on) as check, Progress("modes measured") as shown:
 
         def tell(now: Search) -> None:
-            progress(now)
+            keeper.tell(now, shown)
             check()
 
         search.progress = tell

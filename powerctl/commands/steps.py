@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from powerctl.commands.options import Command
+from powerctl.commands.options import Command, accelerator_option
 
 if TYPE_CHECKING:
     from powerctl.device import Device
@@ -34,6 +34,7 @@ class TaskOptions:
             Of the workload that it is measured as.
         sizes : sequence of int
         """
+        from powerctl.device import is_virtual
         from powerctl.task.loading import load_task
         from powerctl.task.measuring import steps_of
         from powerctl.task.settings import parse_settings
@@ -50,18 +51,12 @@ class TaskOptions:
         return steps
 
 
-def is_virtual(device: Device) -> bool:
-    """Whether a device's clock is virtual: it passes by what minibatches are known to cost."""
-    from powerctl.devices.virtual import VirtualDevice
-
-    return getattr(device, "is_virtual", isinstance(device, VirtualDevice))
-
-
 def with_task(command: Command) -> Command:
     """Give a command ``--task`` and ``--set``; it receives them as `task`, or None."""
 
     @click.option("--task", "text", help="Your own: my_task.py, pkg.mod, or either with :Name.")
     @settings_option
+    @accelerator_option
     @wraps(command)
     def run(text: str | None, settings: tuple[str, ...], **rest: Any) -> None:
         if settings and text is None:

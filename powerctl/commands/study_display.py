@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,10 +14,8 @@ if TYPE_CHECKING:
     from powerctl.characterization.comparing import Comparison
     from powerctl.characterization.factors import Configuration
     from powerctl.characterization.plan import Plan, Run
-    from powerctl.characterization.running import Progress
     from powerctl.characterization.study_log import StudyLog
 
-_SECONDS_BETWEEN_LINES = 5.0
 _SHOWN = ("epoch", "stall", "compute", "power", "sample-energy")
 
 
@@ -59,26 +55,6 @@ def print_plan(content: Mapping[str, Any]) -> None:
         f"{content['runs']} runs, {content['done']} of them done; "
         f"about {spoken(content['left_s'], 's')}{clock} left"
     )
-
-
-def showing(plan: Plan, virtual: bool) -> Callable[[Progress], None]:
-    """What tells progress on stderr: on a terminal each run, else a line every few seconds."""
-    from powerctl.characterization.factors import described
-
-    printed = 0.0
-
-    def show(now: Progress) -> None:
-        nonlocal printed
-        every = 0.0 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
-        if now.next is None or time.monotonic() - printed < every:
-            return
-        printed = time.monotonic()
-        cell = described(now.next, plan.baseline) or "baseline"
-        left = spoken(now.seconds_left, "s")
-        clock = " of virtual time" if virtual else ""
-        click.echo(f"{now.done} of {now.total}, {left}{clock} left; {cell}", err=True)
-
-    return show
 
 
 def study_content(log: StudyLog, files: Sequence[str], left_out: int) -> dict[str, Any]:

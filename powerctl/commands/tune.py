@@ -12,9 +12,10 @@ from powerctl import console
 from powerctl.commands.options import json_option, with_board, with_model
 from powerctl.commands.sampling import modes_of
 from powerctl.commands.steps import TaskOptions, with_task
-from powerctl.commands.stopping import stopping_cleanly
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 from powerctl.quantities import parse_sizes, spoken, time_unit
+from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -114,7 +115,8 @@ def tune(
         for size in sizes
     }
     if spec is None:
-        found = [_predicted(predictor, board, goal) for predictor in predictors.values()]
+        with Progress("predicting"):
+            found = [_predicted(predictor, board, goal) for predictor in predictors.values()]
     else:
         bench = _Bench(spec, counted, board, task, sizes)
         found = [bench.tuned(predictors[size], goal, modes, attempts) for size in sizes]
@@ -205,17 +207,24 @@ class _Bench:
         candidates = modes_of(self.device)
         maxn = max(candidates, key=lambda mode: mode.values[::-1])
         job = self.counted.workload(size)
+        before = len(self.measured)
 
-        with stopping_cleanly(lambda: f"{len(self.measured)} modes were measured") as check:
+        def measured() -> str:
+            return f"the device is restored; {len(self.measured)} modes were measured"
+
+        with (
+            stopping_cleanly(measured) as check,
+            Progress(f"batch {size}, measured", modes + attempts) as shown,
+        ):
 
             def measure(mode: PowerMode) -> Measurement:
                 fact = measure_mode(self.device, job, mode, Procedure(), self.steps.get(size))
                 self.measured.append(fact.measurement)
-                click.echo(
+                shown.say(
                     f"batch {size}, {len(self.measured)}: {mode}  {spoken(fact.time_s, 's')}  "
-                    f"{spoken(fact.power_w, 'W')}",
-                    err=True,
+                    f"{spoken(fact.power_w, 'W')}"
                 )
+                shown.update(len(self.measured) - before)
                 check()
                 return fact.measurement
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import click
-
 from powerctl import console
 from powerctl.commands.costs import Costs
 from powerctl.commands.question import Question
 from powerctl.commands.steps import TaskOptions
-from powerctl.commands.stopping import stopping_cleanly
 from powerctl.device import open_device
 from powerctl.errors import Infeasible, InvalidInput
 from powerctl.profiler import Procedure, ProfiledMode, measure_mode
+from powerctl.progress import Progress
 from powerctl.quantities import time_unit
+from powerctl.stopping import stopping_cleanly
 from powerctl.workload import Workload
 
 
@@ -62,12 +61,17 @@ def verify(
     size = workload.batch_size
     run = None if task is None else task.steps(device, workload.kind, [size])[size]
     attempts: list[Attempt] = []
-    with stopping_cleanly(lambda: f"{len(attempts)} modes were measured") as check:
+
+    def measured() -> str:
+        return f"the device is restored; {len(attempts)} modes were measured"
+
+    with stopping_cleanly(measured) as check, Progress("attempts", at_most) as shown:
         try:
             while len(attempts) < at_most:
                 row = question.answer(costs.values)
                 predicted, mode = costs.entry(row), costs.modes.mode(row)
-                click.echo(f"measuring {mode}, attempt {len(attempts) + 1} of {at_most}", err=True)
+                shown.say(f"measuring {mode}, attempt {len(attempts) + 1} of {at_most}")
+                shown.update(len(attempts))
                 seen = measure_mode(device, workload, mode, Procedure(), run)
                 check()
                 costs = costs.with_seen(seen.measurement)

@@ -29,6 +29,7 @@ class VirtualDevice(ABC):
         Time that a change of mode takes, at the old power.
     """
 
+    is_virtual = True
     power_period_s = 1.0  # as a Jetson's sensor is commonly read (PowerTrain: jtop, once a second)
 
     def __init__(

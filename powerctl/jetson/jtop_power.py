@@ -63,7 +63,7 @@ def _open_client() -> Any:
         from jtop import jtop
     except ImportError:
         raise DeviceUnavailable(
-            "jtop is part of jetson-stats: pip install 'wattfed[jetson]'"
+            "jtop is part of jetson-stats: pip install 'powerctl[jetson]'"
         ) from None
     client = jtop()
     try:

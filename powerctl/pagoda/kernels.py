@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from powerctl.accelerator import Accelerator, synchronise
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, Kind
 from powerctl.pagoda.meters import Meter, NoMeter
 from powerctl.pagoda.vendor import UNKNOWN, VendorPeaks, cpu_name, cpu_peaks, gpu_peaks
-
-DeviceName: TypeAlias = Literal["cpu", "cuda"]
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
 
@@ -60,23 +59,21 @@ class Sizes:
         return 3 + len(self.inner)
 
 
-def sizes_for(device: DeviceName, dtype: torch.dtype, array_mib: int | None = None) -> Sizes:
+def sizes_for(there: Accelerator, dtype: torch.dtype, array_mib: int | None = None) -> Sizes:
     """Sizes such that arrays take so many MiB: by default four times the last cache, at least 64.
 
     A GPU's products have more to do.
     """
-    array_bytes = (
-        max(64 * _MIB, 4 * _cache_bytes(device)) if array_mib is None else array_mib * _MIB
-    )
+    array_bytes = max(64 * _MIB, 4 * _cache_bytes(there)) if array_mib is None else array_mib * _MIB
     elements = array_bytes // dtype.itemsize
     side = int(elements**0.5) // 64 * 64
-    inner, square = (_INNER, 2048) if device == "cpu" else ((*_INNER, 1024), 4096)
+    inner, square = ((*_INNER, 1024), 4096) if there.is_gpu else (_INNER, 2048)
     return Sizes(elements, side, inner, min(square, side))
 
 
-def _cache_bytes(device: DeviceName) -> int:
-    if device == "cuda":
-        return int(getattr(_gpu(), "L2_cache_size", 0))
+def _cache_bytes(there: Accelerator) -> int:
+    if there.is_gpu:
+        return int(getattr(_gpu(there), "L2_cache_size", 0))
     sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     return max((1024 * int(size.read_text().strip().rstrip("K")) for size in sizes), default=0)
 
@@ -92,11 +89,11 @@ class Kernel:
     run: Callable[[], object]
 
 
-def kernels(device: DeviceName, dtype: torch.dtype, sizes: Sizes) -> Iterator[Kernel]:
+def kernels(there: Accelerator, dtype: torch.dtype, sizes: Sizes) -> Iterator[Kernel]:
     """The kernels from low intensity to high, each with its arrays as its turn comes."""
 
     def array(*shape: int) -> Tensor:
-        return torch.rand(shape, device=device).to(dtype)
+        return torch.rand(shape, device=there.device).to(dtype)
 
     yield from _streams(*(array(sizes.stream) for _ in range(3)))
     shapes = [(sizes.side, k) for k in sizes.inner] + [(sizes.square, sizes.square)]
@@ -121,7 +118,7 @@ def _product(left: Tensor, right: Tensor) -> Kernel:
 
 
 def measure_ceilings(
-    name: str = "auto",
+    there: Accelerator,
     *,
     dtype: str = "float32",
     tf32: bool = False,
@@ -135,8 +132,8 @@ def measure_ceilings(
 
     Parameters
     ----------
-    name : {"auto", "cpu", "cuda"}
-        The device, see `chosen_device`.
+    there : Accelerator
+        What runs them.
     dtype : str
         One of `DTYPES`.
     tf32 : bool
@@ -155,47 +152,45 @@ def measure_ceilings(
     Raises
     ------
     DeviceUnavailable
-        If there is no such device, or it has not the memory.
+        If it has not the memory.
     """
     if dtype not in DTYPES:
         raise InvalidInput(f"--dtype is one of {', '.join(DTYPES)}, not {dtype!r}")
-    device = chosen_device(name)
-    if tf32 and (device, dtype) != ("cuda", "float32"):
-        raise InvalidInput(f"--tf32 is of a GPU's float32 products, not of {dtype} on {device}")
+    if tf32 and not (there.is_gpu and dtype == "float32"):
+        raise InvalidInput(f"--tf32 is of a GPU's float32 products, not of {dtype} on {there.name}")
     meter = meter or NoMeter()
-    sizes = sizes or sizes_for(device, DTYPES[dtype])
+    sizes = sizes or sizes_for(there, DTYPES[dtype])
     runs: list[KernelRun] = []
     with _settings(threads, tf32), torch.inference_mode():
         used = torch.get_num_threads()
         try:
-            for kernel in kernels(device, DTYPES[dtype], sizes):
+            for kernel in kernels(there, DTYPES[dtype], sizes):
                 progress(kernel.name, len(runs), sizes.n_kernels)
-                runs.append(_timed(kernel, device, seconds, meter))
+                runs.append(_timed(kernel, there, seconds, meter))
         except torch.cuda.OutOfMemoryError as error:
-            raise DeviceUnavailable(f"{device} has not the memory: {error}") from None
+            raise DeviceUnavailable(f"{there.name} has not the memory: {error}") from None
     return Ceilings(
-        device=device,
-        hardware=_hardware(device),
+        device=there.device.type,
+        hardware=torch.cuda.get_device_name(there.device) if there.is_gpu else cpu_name(),
         dtype="tf32" if tf32 else dtype,
         threads=used,
         meter=meter.name,
         runs=tuple(runs),
-        vendor=_own_peaks(device, used) if dtype == "float32" and not tf32 else UNKNOWN,
+        vendor=_own_peaks(there, used) if dtype == "float32" and not tf32 else UNKNOWN,
     )
 
 
-def _timed(kernel: Kernel, device: DeviceName, seconds: float, meter: Meter) -> KernelRun:
+def _timed(kernel: Kernel, there: Accelerator, seconds: float, meter: Meter) -> KernelRun:
     """Median time and mean energy of calls, after a fifth of the time to warm up."""
-    batch = _Batch(kernel, device)
     calls, warm = 1, time.perf_counter() + seconds / 5
-    once_s = batch.seconds(calls)
+    once_s = _seconds(kernel, there, calls)
     while time.perf_counter() < warm:
-        once_s = batch.seconds(calls)
+        once_s = _seconds(kernel, there, calls)
     calls = max(1, round(min(_SAMPLE_S, seconds) / max(once_s, 1e-7)))
     samples: list[float] = []
     start_j, until = meter.energy_j(), time.perf_counter() + seconds
     while len(samples) < _LEAST_SAMPLES or time.perf_counter() < until:
-        samples.append(batch.seconds(calls) / calls)
+        samples.append(_seconds(kernel, there, calls) / calls)
     energy_j = (meter.energy_j() - start_j) / (calls * len(samples))
     return KernelRun(
         kernel.name,
@@ -207,21 +202,13 @@ def _timed(kernel: Kernel, device: DeviceName, seconds: float, meter: Meter) -> 
     )
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Calls of a kernel, timed together."""
-
-    kernel: Kernel
-    device: DeviceName
-
-    def seconds(self, calls: int) -> float:
-        """Seconds of all of them; the device is idle before and after."""
-        start = time.perf_counter()
-        for _ in range(calls):
-            self.kernel.run()
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+def _seconds(kernel: Kernel, there: Accelerator, calls: int) -> float:
+    """Seconds of calls of a kernel, timed together; the device is idle before and after."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        kernel.run()
+    synchronise(there)
+    return time.perf_counter() - start
 
 
 @contextmanager
@@ -237,44 +224,16 @@ def _settings(threads: int | None, tf32: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
-def chosen_device(name: str) -> DeviceName:
-    """The device of ``"cpu"``, ``"cuda"``, or ``"auto"``: the GPU where there is one.
-
-    Raises
-    ------
-    DeviceUnavailable
-        If torch cannot use a GPU that was asked for.
-    """
-    if name == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    if name == "auto":
-        return "cpu"
-    raise DeviceUnavailable(
-        "torch finds no CUDA device: use --device cpu, or install the torch of this machine's CUDA "
-        "(on a Jetson NVIDIA's own build)"
-    )
-
-
-def gpu_uuid(device: DeviceName) -> str | None:
+def gpu_uuid(there: Accelerator) -> str | None:
     """Which GPU it is, for meters."""
-    if device == "cpu" or not torch.cuda.is_available():
-        return None
-    uuid = getattr(_gpu(), "uuid", None)
+    uuid = getattr(_gpu(there), "uuid", None) if there.is_gpu else None
     return None if uuid is None else str(uuid)
 
 
-def _gpu() -> Any:
+def _gpu(there: Accelerator) -> Any:
     """What torch says of the GPU; more in newer releases."""
-    return torch.cuda.get_device_properties(torch.cuda.current_device())
+    return torch.cuda.get_device_properties(there.device)
 
 
-def _hardware(device: DeviceName) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-
-
-def _own_peaks(device: DeviceName, threads: int) -> VendorPeaks:
-    if device == "cpu":
-        return cpu_peaks(threads)
-    return gpu_peaks(_gpu())
+def _own_peaks(there: Accelerator, threads: int) -> VendorPeaks:
+    return gpu_peaks(_gpu(there)) if there.is_gpu else cpu_peaks(threads)

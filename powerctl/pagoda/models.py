@@ -171,10 +171,7 @@ def _on_meta(make: Make) -> nn.Module:
 
 def _torchvision(name: str) -> Make:
     """What builds a model of torchvision, with no weights from the net."""
-    try:
-        models: Any = import_torchvision().models
-    except ImportError:
-        raise InvalidInput(f"{name} is a model of torchvision: pip install torchvision") from None
+    models: Any = import_torchvision().models
     known = models.list_models()
     if name not in known:
         raise UnknownName("model of torchvision", name, known)

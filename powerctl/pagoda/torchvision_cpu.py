@@ -8,6 +8,8 @@ from types import ModuleType
 
 import torch
 
+from powerctl.errors import InvalidInput
+
 
 def import_torchvision() -> ModuleType:
     """The torchvision module.
@@ -15,9 +17,19 @@ def import_torchvision() -> ModuleType:
     On a CPU build of torch the import of a CUDA wheel fails because the operators of its compiled
     extension do not exist. Their schemas are all that the import needs, so they are declared and
     the import is tried again; calling them would fail, but data sets and models do not.
+
+    Raises
+    ------
+    InvalidInput
+        If it is not installed, or not for this torch.
     """
     try:
         return importlib.import_module("torchvision")
+    except ImportError as error:
+        raise InvalidInput(
+            f"torchvision cannot be imported ({error}): pip install 'powerctl[vision]'; on a "
+            "Jetson, `powerctl doctor` says which belongs to its torch"
+        ) from None
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise

@@ -218,7 +218,7 @@ def _residual_of(packed: bytes, board: str) -> Residual:
     wanted = (len(residual.batch_sizes), 2, len(load_board(board, residual.l4t).space))
     for values in (residual.smooth, residual.spikes):
         if values.shape != wanted or not np.isfinite(values).all():
-            raise ValueError(f"of shape {values.shape}, not {wanted} of finite numbers")
+            raise InvalidInput(f"of shape {values.shape}, not {wanted} of finite numbers")
     return residual
 
 

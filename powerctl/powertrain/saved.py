@@ -175,7 +175,7 @@ def _table(columns: _Table) -> MeasurementTable:
     sizes = columns.batch_size
     lengths = {len(column) for column in vars(columns).values() if isinstance(column, tuple)}
     if len(lengths) != 1:
-        raise ValueError(f"columns of {lengths} rows")
+        raise InvalidInput(f"columns of {lengths} rows")
     return MeasurementTable(
         modes=ModeArrays(*(np.array(getattr(columns, name), dtype=np.int64) for name in AXES)),
         batch_size=None if sizes is None else np.array(sizes, dtype=np.int64),

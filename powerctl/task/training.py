@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from powerctl.accelerator import Accelerator
+from powerctl.accelerator import CPU, Accelerator
 from powerctl.errors import TaskFailed
-from powerctl.task.arguments import filled
+from powerctl.task.arguments import filled, parameters_of
 from powerctl.task.data import Loaders, minibatches_of
 from powerctl.task.loading import Task, blamed
 from powerctl.task.metrics import metrics_of, number_of
@@ -39,14 +39,33 @@ class Interrupted(Exception):
 
 
 def make_model(task: Task, given: Mapping[str, Any]) -> nn.Module:
-    """A fresh model of a task; raises `TaskFailed` if it makes something else."""
+    """A fresh model of a task, where it computes; `TaskFailed` if it makes something else."""
     model = task.call("make_model", given)
     if not isinstance(model, nn.Module):
         raise TaskFailed(
             f"{task.called('make_model')} returned a {type(model).__name__}, expected a "
             "torch.nn.Module"
         )
-    return model
+    return _there(_with_device(given)).place(model)
+
+
+def _with_device(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run has, and the device that this process computes on, unless it is another."""
+    return {"device": Accelerator.here().device, **given}
+
+
+def _there(given: Mapping[str, Any]) -> Accelerator:
+    return Accelerator(str(given["device"]))
+
+
+def _moving(task: Task, role: str, given: Mapping[str, Any]) -> Callable[[Any], Any] | None:
+    """What moves the minibatches of a function that does not ask for the device.
+
+    One that does moves them itself. On the CPU nothing is to be moved.
+    """
+    there, names = _there(given), parameters_of(task.functions[role], task.called(role))
+    takes_device = any(parameter.name == "device" for parameter in names)
+    return None if takes_device or there.name == CPU else there.move
 
 
 class _Driven:
@@ -166,13 +185,7 @@ class Training(_Driven):
         self._model = model
         self._watch = Watch()
         self._pull = Proximal(model, proximal_mu) if proximal_mu else None
-        given = {
-            "device": Accelerator.of().device,
-            "epochs": 1,
-            **given,
-            "seed": seed,
-            "model": model,
-        }
+        given = {"epochs": 1, **_with_device(given), "seed": seed, "model": model}
         work: _Loop | _Steps
         if task.has("train"):
             length = minibatches_of(loaders.train)
@@ -265,7 +278,7 @@ class Evaluation(_Driven):
     ) -> None:
         self.metrics: dict[str, float] = {}
         self._task = task
-        given = {"device": Accelerator.of().device, **given, "seed": seed, "model": model}
+        given = {**_with_device(given), "seed": seed, "model": model}
         seed_loader(loader, seed)
         work = _Loop(task, "test", loader, given, limit_s)
         super().__init__(work, [Randomness(seed, restores=is_shared)], is_shared=is_shared)
@@ -302,7 +315,12 @@ class _Loop:
         self._role = role
         self._begin = begin
         self._turns = Turns(self._body, task.called(role), limit_s)
-        self._pace = Pace(self._turns.wait)
+        moving = _moving(task, role, given)
+        self._pace = Pace(self._turns.wait, moving)
+        self._aside = Pace(lambda: None, moving)  # of what a loop validates with, without turns
+        if moving is not None:
+            both = {name: given.get(name) for name in ("valloader", "testloader")}
+            given = {**given, **{k: self._aside.paced(v) for k, v in both.items() if v is not None}}
         names = ("trainloader",) if role == "train" else ("testloader", "valloader")
         paced = self._pace.paced(loader)
         self._given = {**given, **dict.fromkeys(("loader", *names), paced)}
@@ -337,6 +355,7 @@ class _Loop:
             self._turns.close()
         finally:
             self._pace.close()
+            self._aside.close()
 
     def _body(self) -> Any:
         self._begin()
@@ -365,7 +384,8 @@ class _Steps:
         self._called = task.called("train_step")
         self._loading, self._stepping = blamed(task.called("load_data")), blamed(self._called)
         self._begin = begin
-        self._pace = Pace(lambda: None)  # nobody to wait for
+        moving = _moving(task, "train_step", given)
+        self._pace = Pace(lambda: None, moving)  # nobody to wait for
         self._batches = self._endless(self._pace.paced(loader))
         # only a thread of its own can be given up; without a limit none is needed
         self._turns = None if math.isinf(limit_s) else Turns(self._all, self._called, limit_s)

@@ -141,11 +141,14 @@ class Pace:
     ----------
     wait : callable
         Gives the turn back and waits for the next.
+    move : callable, optional
+        From a minibatch to what is handed out: the same where the model is.
     """
 
-    def __init__(self, wait: Callable[[], None]) -> None:
+    def __init__(self, wait: Callable[[], None], move: Callable[[Any], Any] | None = None) -> None:
         self.minibatches = 0
         self._wait = wait
+        self._move = move
         self._has_turn = True  # the first, in which the loop begins
         self._open: list[Any] = []
 
@@ -187,11 +190,12 @@ class Pace:
             self._wait()
             self._has_turn = True
 
-    def give(self) -> None:
+    def give(self, batch: Any) -> Any:
         """A minibatch is handed out, in a turn of its own."""
         self.ask()
         self._has_turn = False
         self.minibatches += 1
+        return batch if self._move is None else self._move(batch)
 
 
 class _Paced:
@@ -231,10 +235,9 @@ class _Minibatches:
         except StopIteration:
             self._pace.exhausted(self._inner)
             raise
-        self._pace.give()
         if self._left:
             self._left -= 1
-        return batch
+        return self._pace.give(batch)
 
 
 def end_iterator(inner: Any) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from powerctl import console
+from powerctl.commands.options import accelerator_option
+from powerctl.progress import Progress
+from powerctl.stopping import stopping_cleanly
 from wattfed.server.commands.options import comparison_options
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ Examples:
 
 @click.command(epilog=_COMPARE_EXAMPLES)
 @comparison_options
+@accelerator_option
 @click.option(
     "--out", default="runs/comparison", show_default=True, help="Folder of the runs and the report."
 )
@@ -43,13 +48,14 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     from wattfed.server.comparison.comparing import compare as run_comparison
     from wattfed.server.comparison.console import ComparisonProgress, print_tables
 
-    with ComparisonProgress() as progress:
+    progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
+    with stopping_cleanly(progress.saved), progress:
         result = run_comparison(
             comparison,
             out=out,
             baseline=baseline,
             jobs=jobs,
-            on_begin=progress.begin,
+            on_begin=progress.started,
             on_run=progress.show,
         )
     if as_json:
@@ -71,4 +77,6 @@ def report(folder: str, baseline: str) -> None:
     """Write FOLDER/report.html on a comparison or a run, with runs.csv and runs.jsonl beside it."""
     from wattfed.server.comparison.report.building import build_report
 
-    click.echo(f"report: {build_report(Path(folder), baseline).resolve()}")
+    with Progress("report"):
+        page = build_report(Path(folder), baseline)
+    click.echo(f"report: {page.resolve()}")

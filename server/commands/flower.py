@@ -25,7 +25,10 @@ def flower(**options: Any) -> None:
     from pathlib import Path
 
     from powerctl.plugins import absolute
+    from powerctl.stopping import stopping_cleanly
+    from wattfed.server.commands.simulate import saved
     from wattfed.server.flower_run import run_on_flower
+    from wattfed.server.results import placed
     from wattfed.server.simulation import checked
     from wattfed.strategies.run_config import RunConfig
 
@@ -33,7 +36,8 @@ def flower(**options: Any) -> None:
         options[key] = str(Path(options[key]).resolve()) if options[key] else ""
     for key in ("task", "workload", "fleet", "strategy", "aggregation"):
         options[key] = absolute(options[key])
-    config = checked(RunConfig(**options))
+    config = checked(placed(RunConfig(**options)))
     app_dir = Path(__file__).resolve().parents[2]
-    run_on_flower(app_dir, config.min_nodes, config.to_flower())
+    with stopping_cleanly(lambda: saved([config])):
+        run_on_flower(app_dir, config.min_nodes, config.to_flower())
     click.echo(f"results: {Path(config.out_dir) / config.run_name}")

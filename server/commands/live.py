@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from powerctl import console
+from powerctl.stopping import Stopped
 
 _TOP_EXAMPLES = """\b
 Examples:
@@ -55,7 +56,7 @@ def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
     elif once or not screen.is_terminal:
         click.echo("\n".join(lines_of(run.look())))
     else:
-        with contextlib.suppress(KeyboardInterrupt):
+        with suppress(Stopped):
             show(run, screen, every)
 
 
@@ -86,5 +87,5 @@ def watch(folder: Path, host: str, port: int) -> None:
         if server.is_public:
             click.echo("no password: whoever reaches this port can read the run", err=True)
         click.echo(server.url)
-        with contextlib.suppress(KeyboardInterrupt):
+        with suppress(Stopped):
             server.serve_forever()

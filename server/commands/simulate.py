@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl import console
+from powerctl.commands.options import accelerator_option
+from powerctl.stopping import stopping_cleanly, this_command
 from wattfed.server.commands.options import run_options
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @run_options()
+@accelerator_option
 @click.option(
     "--against",
     multiple=True,
@@ -41,13 +45,31 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
+    from wattfed.server.results import placed
     from wattfed.server.simulation import checked, run_checked
     from wattfed.strategies.run_config import RunConfig
 
-    ours = RunConfig(**options)
+    ours = placed(RunConfig(**options))
     configs = [checked(c) for c in (ours, *(_baseline(ours, text) for text in against))]
-    results = [_with_progress(config, run_checked, quiet=as_json) for config in configs]
-    _finish(results, as_json)
+    with stopping_cleanly(lambda: saved(configs)):
+        results = [_with_progress(config, run_checked, quiet=as_json) for config in configs]
+        _finish(results, as_json)
+
+
+def saved(configs: list[RunConfig]) -> str:
+    """How far runs have come that were stopped, and the command that goes on."""
+    from wattfed.server.results import rounds_saved
+
+    ours, told = configs[0], []
+    for config in configs:
+        folder = Path(config.out_dir, config.run_name)
+        saved = rounds_saved(folder)
+        if saved is not None:
+            told.append(f"{folder.resolve()} holds {saved} rounds of {config.rounds}")
+    if not told:
+        return f"no round is saved; to begin again: {this_command()}"
+    name = ("--name", ours.run_name) if ours.name else ()
+    return f"{', '.join(told)}; to go on: {this_command(*name, '--resume')}"
 
 
 def _baseline(ours: RunConfig, text: str) -> RunConfig:
@@ -64,8 +86,8 @@ def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult
     if quiet:
         return run(config)
     title = f"{config.task} with {config.strategy} ({config.power}), charged as {config.workload}"
-    with RunProgress(title, config.rounds) as progress:
-        return run(config, progress.show)
+    with RunProgress(title, config) as progress:
+        return run(config, progress.show, progress.part)
 
 
 def _finish(results: list[FederationResult], as_json: bool) -> None:

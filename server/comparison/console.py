@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from powerctl import console
+from powerctl.progress import Progress
+from powerctl.stopping import this_command
 from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.running import Finished
@@ -17,40 +18,41 @@ from wattfed.server.comparison.statistics import Estimate
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 
 
-class ComparisonProgress:
-    """A progress bar over runs, with a line for each that ended; used as a context manager."""
+class ComparisonProgress(Progress):
+    """The runs of a comparison as they end, with a line for each.
 
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("runs", total=None)
+    Parameters
+    ----------
+    out : str
+        Folder of the comparison.
+    at_once : int
+        Runs at a time.
+    """
 
-    def __enter__(self) -> ComparisonProgress:
-        self._progress.start()
-        return self
+    def __init__(self, out: str | Path, at_once: int = 1) -> None:
+        super().__init__("runs", at_once=at_once)
+        self._out = Path(out).resolve()
+        self._runs = self._ended = 0
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def begin(self, runs: int, finished: int) -> None:
+    def started(self, runs: int, finished: int) -> None:
         """Say how much there is to do."""
-        self._progress.update(self._task, total=runs, completed=finished)
+        self._runs, self._ended = runs, finished
+        self.begin(finished, runs)
         kept = f", {finished} of them finished earlier" if finished else ""
-        self._progress.console.print(f"{runs} runs{kept}", highlight=False)
+        self.say(f"{runs} runs{kept}, results: {self._out}")
 
     def show(self, done: Finished) -> None:
-        """Print a line on a run that ended, and move the bar."""
+        """Tell of a run that ended."""
         contender = Contender.of(done.config)
         line = f"{contender.policy}, {contender.per_round} a round, seed {done.config.seed}: "
-        line += f"failed: {done.failure}" if done.failure else done.outcome
-        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self._progress.update(self._task, advance=1)
+        self.say(line + (f"failed: {done.failure}" if done.failure else done.outcome))
+        self._ended += not done.failure
+        self.update(self._ended)
+
+    def saved(self) -> str:
+        """What is on disc, and the command that goes on with the rest."""
+        kept = f"{self._ended} of {self._runs} runs are" if self._runs else "no run is"
+        return f"{kept} finished in {self._out}; to go on: {this_command()}"
 
 
 def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:

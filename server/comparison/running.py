@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput, PowerctlError
+from powerctl.stopping import unheard
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.federation import NoClients
@@ -89,13 +90,17 @@ def _ended(configs: list[RunConfig], jobs: int) -> Iterator[Finished]:
         yield from map(_run, configs)
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, context, initializer=_end_with_the_parent) as pool:
-        futures = [pool.submit(_run, config) for config in configs]
         try:
+            with unheard():
+                futures = [pool.submit(_run, config) for config in configs]
             for future in as_completed(futures):
                 yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # nobody waits for the runs that go on
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
 
 
 def _run(config: RunConfig) -> Finished:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import build, checked
+from powerctl.reading import NoFile, read_json
 from wattfed.server.history import RoundRow
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.following import FollowedFile, Lines
 from wattfed.server.live.snapshot import Snapshot, UnderWay
-from wattfed.server.recorded import is_finished, read_config, read_target, report_of, row_of
+from wattfed.server.recorded import (
+    is_finished,
+    read_config,
+    read_target,
+    refusal_of,
+    report_of,
+    row_of,
+)
+from wattfed.strategies.ledger import Refusal
 from wattfed.strategies.target import Target
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
@@ -79,23 +90,29 @@ class LiveRun:
         if target != self._target:  # told by a first evaluation, or another since the run goes on
             self._begin(folder)
             self._target = target
-        while (reports := self._reports.new_lines()) is None or (
-            lines := self._rounds.new_lines()
-        ) is None:
+        while (
+            (reports := self._reports.new_lines()) is None
+            or (refusals := self._refusals_file.new_lines()) is None
+            or (lines := self._rounds.new_lines()) is None
+        ):
             self._begin(folder)
         self._enter_reports(reports)
+        for n, line in refusals:
+            self._refusals.append(refusal_of(f"{self._refusals_file.path}, line {n}", line))
         self._enter_rounds(lines)
         began_s = (folder / "config.json").stat().st_mtime
         under_way = _under_way(folder / "round.json", len(self._rows))
         names = ("rounds.csv", "reports.jsonl", "summary.json")
         times_s = [(folder / name).stat().st_mtime for name in names if (folder / name).exists()]
         written_s = max(began_s, *times_s, under_way.began_s if under_way else 0.0)
-        read = f"{self._rounds.read_lines} {self._reports.read_lines} {bool(under_way)}"
+        files = (self._rounds, self._reports, self._refusals_file)
+        read = f"{' '.join(str(f.read_lines) for f in files)} {bool(under_way)}"
         return Snapshot(
             folder=folder,
             config=config,
             rows=tuple(self._rows),
             work=self._work,
+            refusals=tuple(self._refusals),
             clients=tuple(self._accounts[client] for client in sorted(self._accounts)),
             under_way=None if finished else under_way,
             is_finished=finished,
@@ -108,6 +125,8 @@ class LiveRun:
         self._folder = folder
         self._rounds = FollowedFile(folder / "rounds.csv")
         self._reports = FollowedFile(folder / "reports.jsonl")
+        self._refusals_file = FollowedFile(folder / "refusals.jsonl")
+        self._refusals: list[Refusal] = []
         self._head = ""
         self._rows: list[RoundRow] = []
         self._work: dict[int, RoundWork] = {}
@@ -138,13 +157,14 @@ class LiveRun:
 
 def _under_way(path: Path, server_round: int) -> UnderWay | None:
     """The round of a file ``round.json``, if it is the one wanted."""
+    where = f"{path}: damaged"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        deadline_s = math.inf if values["deadline_s"] is None else float(values["deadline_s"])
-        clients = tuple(map(int, values["clients"]))
-        found = UnderWay(values["round"], clients, deadline_s, float(values["began_unix_s"]))
-    except FileNotFoundError:
+        values = checked(where, read_json(path), Mapping[str, Any])
+    except NoFile:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidInput(f"{path}: damaged: {error}") from None
+    deadline_s = values.get("deadline_s")
+    told = {"deadline_s": math.inf if deadline_s is None else deadline_s}
+    if "began_unix_s" in values:
+        told["began_s"] = values["began_unix_s"]
+    found = build(UnderWay, {**values, **told}, where, ignored=("began_unix_s",))
     return found if found.round == server_round else None

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from wattfed.server.history import RoundRow, finite, summary
 from wattfed.server.live.accounts import ClientAccount, RoundWork
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.ledger import Ledger, Refusal
+from wattfed.strategies.ranges import ClientNumber, Clock, Count, MostSeconds
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
-MOST_CLIENTS = 1000  # in one record
+MOST_CLIENTS, MOST_REFUSALS = 1000, 100  # in one record
 
 
-class UnderWay(NamedTuple):
+@dataclass(frozen=True)
+class UnderWay:
     """A round that goes on: who trains in it, by when, and since when (a Unix time)."""
 
-    round: int
-    clients: tuple[int, ...]
-    deadline_s: float
-    began_s: float
+    round: Count
+    clients: tuple[ClientNumber, ...]
+    deadline_s: MostSeconds
+    began_s: Clock
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Snapshot:
         Its history, round 0 first; empty until the initial model has been evaluated.
     work : mapping of int to RoundWork
         Training as predicted and measured, by round.
+    refusals : tuple of Refusal
+        Replies that were refused, the last at the end.
     clients : tuple of ClientAccount
         All that were ever asked, by number.
     under_way : UnderWay or None
@@ -55,6 +59,7 @@ class Snapshot:
     config: RunConfig
     rows: tuple[RoundRow, ...]
     work: Mapping[int, RoundWork]
+    refusals: tuple[Refusal, ...]
     clients: tuple[ClientAccount, ...]
     under_way: UnderWay | None
     is_finished: bool
@@ -92,12 +97,12 @@ class Snapshot:
         return sorted(latest, key=lambda account: account.client)
 
     def record(self) -> dict[str, Any]:
-        """For JSON: at most `MOST_CLIENTS` clients, those heard of last."""
+        """For JSON: the clients and refusals heard of last, not more than so many."""
         rounds = [
             finite({**row.flat(), **_prefixed(self.work.get(row.round, RoundWork()))})
             for row in self.rows
         ]
-        under_way = self.under_way._asdict() if self.under_way else {}
+        under_way = asdict(self.under_way) if self.under_way else {}
         return {
             "folder": str(self.folder),
             "finished": self.is_finished,
@@ -108,6 +113,8 @@ class Snapshot:
             "config": self.config.to_flower(),
             "summary": finite(self.summary),
             "rounds": rounds,
+            "refused": len(self.refusals),
+            "refusals": [vars(refusal) for refusal in self.refusals[-MOST_REFUSALS:]],
             "clients_seen": len(self.clients),
             "clients": [account.record() for account in self.heard_last(MOST_CLIENTS)],
         }

@@ -26,7 +26,7 @@ _CLIENT_COLUMNS = (
     *("client", "trained", "round", "time (s)", "predicted", "energy (J)", "predicted"),
     *("left (J)", "trouble"),
 )
-_OUTSIDE = 11  # lines of a view that are not rows of its tables
+_OUTSIDE = 12  # lines of a view that are not rows of its tables
 
 
 def show(run: LiveRun, console: Console, every_s: float) -> None:
@@ -88,6 +88,9 @@ def _sums(now: Snapshot) -> Iterator[str]:
         f"wasted {total['wasted_energy_j'] / 1e3:.4g}"
     )
     yield ", ".join(f"{what} {total[key]}" for key, what in TROUBLES)
+    if now.refusals:
+        last = now.refusals[-1]
+        yield f"{len(now.refusals)} replies refused, the last in round {last.round}: {last}"
 
 
 def _round(row: RoundRow, work: RoundWork | None) -> tuple[object, ...]:

@@ -7,11 +7,10 @@ what is frozen, a state that is not saved), so that each client has one as it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from logging import ERROR
 
-import torch
 from flwr.common.logger import log
 from torch import nn
 
@@ -88,16 +87,26 @@ class Clients:
     """
 
     def __init__(self, config: RunConfig, fleet: Fleet) -> None:
-        torch.set_num_threads(1)  # the order of summation must not depend on the host's cores
         self._config = config
         self._fleet = fleet
         self._task = federated(config, training_workload(config.workload).batch_size)
         self._resident: ResidentArrays | None = None
 
-    def do(self, instructions: Instructions, jobs: Sequence[Job]) -> list[Done | None]:
-        """Do what each is asked for, from its state; None for who raised, which is logged."""
+    def do(
+        self, instructions: Instructions, jobs: Sequence[Job], ended: Callable[[], object]
+    ) -> list[Done | None]:
+        """As `each`, all of them; calls `ended` after each."""
+        results = []
+        for done in self.each(instructions, jobs):
+            results.append(done)
+            ended()
+        return results
+
+    def each(self, instructions: Instructions, jobs: Sequence[Job]) -> Iterator[Done | None]:
+        """What comes of each job from its client's state; None for who raised, which is logged."""
         with Randomness(self._config.seed):  # each draws from a seed of its own
-            return [self._do(instructions, job) for job in jobs]
+            for job in jobs:
+                yield self._do(instructions, job)
 
     def close(self) -> None:
         """Nothing was started."""

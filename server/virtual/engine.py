@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
@@ -25,6 +26,7 @@ from wattfed.strategies.state import State
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
 _ASKED_WHY = 100  # clients
+OnPart = Callable[[str, int, int], object]
 
 
 class VirtualEngine:
@@ -36,15 +38,18 @@ class VirtualEngine:
         The run.
     fleet : Fleet
         All clients.
+    on_part : callable, optional
+        Told within a round what is done, and how many clients of how many have done it.
     """
 
     label_noise = "the run's seed"
 
-    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
+    def __init__(self, config: RunConfig, fleet: Fleet, on_part: OnPart = lambda *_: None) -> None:
         join_run(_RUN_ID)
         self._config = config
         self._fleet = fleet
         self._pool = Pool.of_fleet(config, fleet)
+        self._on_part = on_part
 
     def run(
         self,
@@ -100,7 +105,8 @@ class VirtualEngine:
             Job(a.client, self._pool.state(a.client), a, self._pool.offer(a.client))
             for a in assignments
         ]
-        return [one for one in self._do(trainer, instructions, jobs) if isinstance(one, Trained)]
+        done = self._do(trainer, instructions, jobs, MessageType.TRAIN)
+        return [one for one in done if isinstance(one, Trained)]
 
     def _evaluate(
         self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
@@ -109,12 +115,20 @@ class VirtualEngine:
         numbers = {name: array.numpy() for name, array in arrays.items()} if clients else {}
         instructions = Instructions(server_round, strategy.ledger.clock_s, numbers)
         jobs = [Job(client, self._pool.state(client)) for client in clients]
-        done = self._do(trainer, instructions, jobs)
+        done = self._do(trainer, instructions, jobs, MessageType.EVALUATE)
         strategy.evaluated((o.report, o.metrics) for o in done if isinstance(o, Evaluated))
 
-    def _do(self, trainer: Trains, instructions: Instructions, jobs: Sequence[Job]) -> list[Done]:
+    def _do(
+        self, trainer: Trains, instructions: Instructions, jobs: Sequence[Job], what: str
+    ) -> list[Done]:
         """What came of some jobs; whoever has come to an end keeps its new state."""
-        done = [one for one in trainer.do(instructions, jobs) if one is not None] if jobs else []
+        number = itertools.count(1)
+
+        def ended() -> None:
+            self._on_part(what, next(number), len(jobs))
+
+        came = trainer.do(instructions, jobs, ended) if jobs else []
+        done = [one for one in came if one is not None]
         for one in done:
             self._pool.keep(one.report.client, one.state)
         return done

@@ -5,24 +5,29 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from powerctl.errors import PowerctlError
+from powerctl.stopping import unheard
 from wattfed.client.fleet import load_fleet
 from wattfed.server.virtual.clients import Clients, Done, Instructions, Job
 from wattfed.strategies.run_config import RunConfig
 
 Jobs = Sequence[Job]
+Ended = Callable[[], object]
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
+_GRACE_S = 1.0
 
 
 class Trains(Protocol):
     """What trains and evaluates the clients of a round."""
 
-    def do(self, instructions: Instructions, jobs: Jobs) -> list[Done | None]:
-        """One result per job, in their order; None for who raised."""
+    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
+        """One result per job, in their order; None for who raised. Calls `ended` after each."""
         ...
 
     def close(self) -> None:
@@ -48,44 +53,55 @@ class Workers:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self._pipes: list[Connection] = []
         self._processes = []
-        for _ in range(n):
-            here, there = context.Pipe()
-            process = context.Process(target=_work, args=(config, there))
-            process.start()
-            there.close()
-            self._pipes.append(here)
-            self._processes.append(process)
+        try:
+            with unheard():
+                for _ in range(n):
+                    here, there = context.Pipe()
+                    process = context.Process(target=_work, args=(config, there))
+                    process.start()
+                    there.close()
+                    self._pipes.append(here)
+                    self._processes.append(process)
+        except BaseException:
+            self.close()
+            raise
 
-    def do(self, instructions: Instructions, jobs: Jobs) -> list[Done | None]:
-        """One result per job, in their order; None for who raised."""
+    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
+        """One result per job, in their order; None for who raised. Calls `ended` after each."""
         n = len(self._pipes)
         results: list[Done | None] = [None] * len(jobs)
+        awaited = {pipe: deque(range(i, len(jobs), n)) for i, pipe in enumerate(self._pipes)}
         try:
             for first, pipe in enumerate(self._pipes):
                 pipe.send((instructions, jobs[first::n]))
-            for first, pipe in enumerate(self._pipes):
-                results[first::n] = pipe.recv()
+            while busy := [pipe for pipe, places in awaited.items() if places]:
+                for pipe in busy:
+                    if pipe in wait(busy):
+                        results[awaited[pipe].popleft()] = pipe.recv()
+                        ended()
         except (EOFError, OSError):
             raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
         return results
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, also one that still trains."""
         for pipe in self._pipes:
             pipe.close()
+        ends_s = time.monotonic() + _GRACE_S
         for process in self._processes:
+            process.join(max(ends_s - time.monotonic(), 0.0))
+            process.kill()
             process.join()
 
 
 def _work(config: RunConfig, pipe: Connection) -> None:
     """A worker process, until the other end of its pipe is closed."""
     clients = Clients(config, load_fleet(config.fleet))
-    while True:
-        try:
+    with suppress(EOFError, BrokenPipeError):
+        while True:
             instructions, jobs = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(clients.do(instructions, jobs))
+            for done in clients.each(instructions, jobs):
+                pipe.send(done)
 
 
 class AsItPays:
@@ -104,10 +120,10 @@ class AsItPays:
         if multiprocessing.parent_process() is not None:
             self._cores = 1  # the others are for this process's siblings
 
-    def do(self, instructions: Instructions, jobs: Jobs) -> list[Done | None]:
-        """One result per job, in their order; None for who raised."""
+    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
+        """One result per job, in their order; None for who raised. Calls `ended` after each."""
         began_s = time.monotonic()
-        results = self._trains.do(instructions, jobs)
+        results = self._trains.do(instructions, jobs, ended)
         took_s = time.monotonic() - began_s
         left = self._config.rounds - instructions.server_round
         if self._cores > 1 and took_s * left > _PAYS_S:

@@ -30,7 +30,7 @@ def runs(request):
 
 def test_a_minibatch_ends_when_the_gpu_has_done_what_it_launched(runs, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: time.sleep(0.05))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: time.sleep(0.05))
     assert runs.execute(JOB, lambda: None) >= 0.05
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -493,7 +494,8 @@ def test_the_command_stops_cleanly_and_goes_on(tmp_path, number):
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 128 + number and out == ""
-    assert "the device is restored" in err and "run the same command again" in err
-    done = subprocess.run(command, capture_output=True, text=True, **place)
+    assert "the device is restored" in err
+    named = shlex.split(err.rpartition("to go on: profile ")[2])
+    done = subprocess.run([*command[:3], *named], capture_output=True, text=True, **place)
     assert done.returncode == 0 and done.stdout.splitlines()[1].split()[0] == "30"
     assert len(ProfileLog.read(tmp_path / "log.jsonl").entries) == 30

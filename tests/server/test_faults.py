@@ -80,6 +80,6 @@ def test_updates_of_no_use_are_left_out_and_their_clients_are_named(story):
     (lost, (_, second)), (after, (last,)) = story.values()
     assert (second["rejected"], last["rejected"]) == (1, 2)
     assert last["reported"] == 3 and last["model"] == 1  # of the one that came back
-    assert lost.log.count(f"update of client {CUT} rejected") == 1
+    assert lost.log.count(f"client {CUT}: update refused") == 1
     for client in (CUT, SLOW):
-        assert after.log.count(f"update of client {client} rejected") == 1
+        assert after.log.count(f"client {client}: update refused") == 1

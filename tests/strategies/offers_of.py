@@ -26,6 +26,7 @@ def offer(
     front = Front(_MODES, np.array([fast_s, 2 * fast_s]), np.array([fast_j, 0.7 * fast_j]))
     values = {
         "client": client,
+        "n_clients": 1000,
         "examples": 16 * minibatches,
         "minibatches": minibatches,
         "loss": float("nan"),

@@ -302,7 +302,9 @@ def test_moments_that_overflow_are_not_kept_either():
 def test_double_precision_beyond_the_models_own_is_no_update():
     base = Base(record(MODEL), PARAMETERS)
     beyond = {**MODEL, "weight": np.full((2, 2), 1e300)}
-    assert base.fits(HeldReply(dict(MODEL), {})) and not base.fits(HeldReply(beyond, {}))
+    base.update(HeldReply(dict(MODEL), {}), {})
+    with pytest.raises(InvalidInput, match="'weight' is float64"):
+        base.update(HeldReply(beyond, {}), {})
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,8 @@ def test_double_precision_beyond_the_models_own_is_no_update():
     ],
 )
 def test_arrays_of_another_kind_are_no_update(changes):
-    assert not Base(record(MODEL), PARAMETERS).fits(HeldReply({**MODEL, **changes}, {}))
+    with pytest.raises(InvalidInput, match=f"'{next(iter(changes))}' is "):
+        Base(record(MODEL), PARAMETERS).update(HeldReply({**MODEL, **changes}, {}), {})
 
 
 # state

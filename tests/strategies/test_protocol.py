@@ -18,7 +18,7 @@ PRESET = load_board("orin-agx").preset("30W").mode
 
 def offer(front, allowance_j=math.inf, transfer_s=0.0, decline=""):
     held = Held(MAXN, 0.01, 99.0), Held(PRESET, 0.5, 20.0)
-    return RoundOffer(0, 100, 10, 1.0, front, *held, 5.0, transfer_s, allowance_j, decline)
+    return RoundOffer(0, 1, 100, 10, 1.0, front, *held, 5.0, transfer_s, allowance_j, decline)
 
 
 @given(fronts(), st.integers(1, 30), st.floats(0.1, 30), st.floats(0.1, 100), st.floats(0, 2))

@@ -306,7 +306,7 @@ class Plan(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., batch_size: _Optional[_Mapping[str, int]] = ..., load: _Optional[float] = ..., origin: _Optional[str] = ..., rate_hz: _Optional[float] = ..., power_limit_w: _Optional[float] = ..., feasible: bool = ..., changes: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("name", "kind", "queued", "arrived", "answered", "within", "rejected_late", "rejected_full", "withdrawn", "turns", "busy_s", "latency_p50_s", "latency_p99_s", "rate_hz", "batch_size", "latency_s")
+    __slots__ = ("name", "kind", "queued", "arrived", "answered", "within", "rejected_late", "rejected_full", "withdrawn", "turns", "busy_s", "latency_p50_s", "latency_p99_s", "rate_hz", "batch_size", "latency_s", "left")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +323,7 @@ class JobStatus(_message.Message):
     RATE_HZ_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: Kind
     queued: int
@@ -339,7 +340,8 @@ class JobStatus(_message.Message):
     rate_hz: float
     batch_size: int
     latency_s: float
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., queued: _Optional[int] = ..., arrived: _Optional[int] = ..., answered: _Optional[int] = ..., within: _Optional[int] = ..., rejected_late: _Optional[int] = ..., rejected_full: _Optional[int] = ..., withdrawn: _Optional[int] = ..., turns: _Optional[int] = ..., busy_s: _Optional[float] = ..., latency_p50_s: _Optional[float] = ..., latency_p99_s: _Optional[float] = ..., rate_hz: _Optional[float] = ..., batch_size: _Optional[int] = ..., latency_s: _Optional[float] = ...) -> None: ...
+    left: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., queued: _Optional[int] = ..., arrived: _Optional[int] = ..., answered: _Optional[int] = ..., within: _Optional[int] = ..., rejected_late: _Optional[int] = ..., rejected_full: _Optional[int] = ..., withdrawn: _Optional[int] = ..., turns: _Optional[int] = ..., busy_s: _Optional[float] = ..., latency_p50_s: _Optional[float] = ..., latency_p99_s: _Optional[float] = ..., rate_hz: _Optional[float] = ..., batch_size: _Optional[int] = ..., latency_s: _Optional[float] = ..., left: bool = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("head", "records", "piece", "progress")

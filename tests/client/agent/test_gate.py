@@ -1,10 +1,12 @@
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
 import grpc
 import pytest
+import torch
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from tests.client.agent.conftest import TIMEOUT_S, process
@@ -44,6 +46,22 @@ def test_a_process_takes_turns(gate, kind):
     for _ in range(50):
         with gate.minibatch(kind):
             pass
+
+
+def test_a_turn_ends_when_the_gpu_has_done_what_was_launched_in_it(agent, gate, monkeypatch):
+    looked = []
+
+    def others_wait(_):
+        if threading.current_thread() is threading.main_thread():
+            looked.append(True)
+            other = Gate("other", socket=agent.socket, latency_s=0.05)
+            with pytest.raises(TurnRefused), other, other.minibatch("infer"):
+                pass
+
+    with gate.minibatch("train"):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "synchronize", others_wait)
+    assert looked == [True]
 
 
 def test_two_processes_never_have_the_device_at_once(agent, tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from torch import nn
 
 from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_boards import make_fake_board
@@ -336,6 +337,24 @@ def test_a_content_that_is_not_whole_is_refused(spoil, match):
     parts = list(parts_of(RecordDict({"arrays": ArrayRecord([np.zeros(3)])})))
     with pytest.raises(InvalidInput, match=match):
         content_of(spoil(parts))
+
+
+def test_a_round_without_memory_is_told_and_the_agent_goes_on(agent, rounds, monkeypatch):
+    failing, step = [True], nn.functional.cross_entropy
+
+    def loss(*arguments):
+        if failing:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return step(*arguments)
+
+    monkeypatch.setattr(nn.functional, "cross_entropy", loss)
+    report, arrays = trained(rounds)
+    assert report.decline.startswith("not one minibatch was done: out of memory") and not arrays
+    failing.clear()
+    offer = decode(RoundOffer, answer(rounds, message("query", 2)).config_records[CONFIG])
+    report, arrays = trained(rounds, 2, minibatches=offer.minibatches)
+    assert report.minibatches == report.planned_minibatches == offer.minibatches and arrays
+    assert report.batch_size == 8
 
 
 def test_inference_goes_on_while_a_round_trains(agent, rounds):

@@ -27,6 +27,7 @@ def main(grid: Grid, context: Context) -> None:
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         if server_round:
             entry = asdict(strategy.ledger.entries[-1])
+            entry["refusals"] = [vars(r) for r in strategy.ledger.refusals_of(server_round)]
             entry["model"] = float(arrays.to_numpy_ndarrays()[0][0])
             with open(out / "rounds.jsonl", "a") as file:
                 file.write(json.dumps(entry) + "\n")

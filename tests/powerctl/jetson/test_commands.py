@@ -18,10 +18,14 @@ from powerctl.jetson.controller import OwnController
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.nvpmodel import running_preset
 from tests.powerctl.jetson.conftest import as_if_killed, settings
+from tests.powerctl.jetson.torches import write_torch
 
 
 @pytest.fixture
-def run():
+def run(tmp_path, monkeypatch):
+    write_torch(tmp_path / "torch")  # which is imported at once
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "torch"))
+
     def run(command, *arguments, exit_code=0):
         done = CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
         assert done.exit_code == exit_code, done.output

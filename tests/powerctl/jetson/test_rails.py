@@ -137,5 +137,5 @@ def test_without_jetson_stats_the_remedy_is_said(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "jtop", None)
-    with pytest.raises(DeviceUnavailable, match=r"pip install 'wattfed\[jetson\]'"):
+    with pytest.raises(DeviceUnavailable, match=r"pip install 'powerctl\[jetson\]'"):
         JtopPower()

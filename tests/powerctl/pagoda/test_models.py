@@ -173,5 +173,5 @@ def test_without_torchvision_it_says_what_to_install(monkeypatch):
     for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(InvalidInput, match="pip install torchvision"):
+    with pytest.raises(InvalidInput, match=r"pip install 'powerctl\[vision\]'"):
         load_model("resnet18")

@@ -36,6 +36,8 @@ def test_a_process_that_dies_is_an_error(config):
     multiprocessing.active_children()[0].kill()
     with pytest.raises(WorkerDied, match="--workers 1"):
         workers.do(
-            Instructions(1, 0.0, {}), [Job(0, ClientState(), RoundAssignment(0, 1), offer(0))]
+            Instructions(1, 0.0, {}),
+            [Job(0, ClientState(), RoundAssignment(0, 1), offer(0))],
+            ended=list,
         )
     workers.close()

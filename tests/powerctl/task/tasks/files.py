@@ -40,7 +40,7 @@ def load_data_from_disk(path, batch_size):
     )
 
 
-def train(net, trainloader, epochs, learning_rate, device):
+def train(net, trainloader, epochs, learning_rate):
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate)
     for _ in range(epochs):
         for x, y in trainloader:
@@ -51,6 +51,5 @@ def train(net, trainloader, epochs, learning_rate, device):
 
 def test(net, testloader):
     with torch.no_grad():
-        return {
-            "accuracy": np.mean([(net(x).argmax(1) == y).float().mean() for x, y in testloader])
-        }
+        hits = [(net(x).argmax(1) == y).float().mean().item() for x, y in testloader]
+        return {"accuracy": np.mean(hits)}

@@ -37,7 +37,8 @@ def train(net, trainloader, epochs, lr):
 
 def test(net, loader):
     with torch.no_grad():
-        return {"perplexity": torch.stack([_loss(net, t).exp() for t in loader]).mean().numpy()}
+        perplexity = torch.stack([_loss(net, t).exp() for t in loader]).mean()
+        return {"perplexity": perplexity.cpu().numpy()}
 
 
 def _loss(net, tokens):

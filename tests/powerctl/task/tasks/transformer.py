@@ -52,7 +52,7 @@ def train_fn(net, trainloader, epochs, device) -> None:
             optimizer.zero_grad()
 
 
-def test_fn(net, testloader, device):
+def test_fn(net, testloader):
     net.eval()
     with torch.no_grad():
         loss = sum(net(**batch).loss.item() for batch in testloader)

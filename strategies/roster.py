@@ -1,0 +1,97 @@
+"""Which client each node of a run is, how many examples it has, and who is left alone for a while.
+
+A reply belongs to the node that sent it, which the SuperLink has checked. What a reply says of
+itself, above all whose it is, is held against what the node said first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from logging import WARNING
+
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from wattfed.strategies.protocol import RoundOffer
+
+IN_A_ROW = 3  # refusals of a node's replies of one kind, after which
+REST_ROUNDS = 5  # it is not asked for so many rounds
+
+Refuse = Callable[[int, int | None, str], None]
+"""Enters that a reply is refused: of which node, of which client if it told one, and why."""
+
+
+class Roster:
+    """The nodes of a run, from round to round.
+
+    A node is one client as long as the run lasts, and nobody else is that client while the node is
+    in the grid; of a node that was registered with a key and a name (``flwr supernode register
+    KEY --name NAME``) also while it is away. What it says first of its examples holds as well.
+    """
+
+    def __init__(self) -> None:
+        self._client_of: dict[int, int] = {}
+        self._node_of: dict[int, int] = {}
+        self._examples: dict[int, int] = {}
+        self._named: set[int] = set()
+        self._in_a_row: Counter[tuple[int, str]] = Counter()
+        self._rests_until: dict[int, int] = {}
+
+    def to_ask(self, grid: Grid, server_round: int) -> list[int]:
+        """The nodes of a grid, but for those that rest in a round."""
+        if hasattr(grid, "get_nodes"):
+            present = {node.node_id: node.name for node in grid.get_nodes()}
+        else:  # Flower 1.30
+            present = dict.fromkeys(grid.get_node_ids(), "")
+        self._named |= {node for node, name in present.items() if name}
+        for client, node in list(self._node_of.items()):
+            if node not in present and node not in self._named:
+                del self._node_of[client]
+        return [node for node in present if self._rests_until.get(node, 0) < server_round]
+
+    def admitted(self, offers: Mapping[int, RoundOffer], refuse: Refuse) -> dict[int, RoundOffer]:
+        """The offers by node that are their nodes' to make, with the examples that they had first.
+
+        Of nodes that split the data into different numbers of partitions, most are right.
+        """
+        told = Counter(offer.n_clients for offer in offers.values())
+        most = max(told, key=lambda n: (told[n], -n), default=0)
+        found = {}
+        for node, offer in offers.items():
+            client = offer.client
+            was, owner = self._client_of.get(node, client), self._node_of.get(client, node)
+            if offer.n_clients != most:
+                refuse(node, client, f"its num-partitions is {offer.n_clients}, of most {most}")
+            elif was != client:
+                refuse(node, client, f"it was client {was} before, and stays that in this run")
+            elif owner != node:
+                refuse(node, client, f"client {client} is node {owner}; check partition-id")
+            else:
+                self._client_of[node], self._node_of[client] = client, node
+                examples = offer.examples
+                if examples:
+                    examples = self._examples.setdefault(node, examples)
+                found[node] = replace(offer, examples=examples)
+        return found
+
+    def client_of(self, node: int) -> int | None:
+        """Which client a node is; None if it has not been admitted."""
+        return self._client_of.get(node)
+
+    def accept(self, node: int, kind: str) -> None:
+        """A reply of a node was good."""
+        self._in_a_row.pop((node, kind), None)
+
+    def refuse(self, node: int, kind: str, server_round: int) -> None:
+        """A reply of a node was refused; after some in a row it rests."""
+        self._in_a_row[node, kind] += 1
+        if self._in_a_row[node, kind] == IN_A_ROW:
+            self.accept(node, kind)
+            self._rests_until[node] = server_round + REST_ROUNDS
+            log(
+                WARNING,
+                "node %s: %s refusals in a row; it is asked again in round %s",
+                *(node, IN_A_ROW, self._rests_until[node] + 1),
+            )

@@ -1,0 +1,139 @@
+"""An agent that is killed in the middle of a round, as the kernel does: a real process, SIGKILL."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import pytest
+from flwr.app import ArrayRecord
+
+from benchmarks.in_process_grid import InProcessGrid
+from tests.client.agent.conftest import ROOT
+from tests.tasks import load_task
+from wattfed.client import forwarding
+from wattfed.client import memory as rooms
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.app import app
+from wattfed.client.memory import NoRoom, how_killed
+from wattfed.client.state_file import ClientState, StateFile
+from wattfed.strategies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.selecting import SelectingStrategy
+
+CONFIG = RunConfig(strategy="all", per_round=2, local_epochs=1)
+LONG_S = 120  # for a busy machine
+
+
+class AgentProcess:
+    """An agent in a process of its own, on a twin that is held to the real clock."""
+
+    def __init__(self, folder):
+        self.socket = str(folder / "a.sock")
+        self.states = folder / "state" / "clients"
+        self._command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve"]
+        self._command += ["--device", "twin:orin-agx", "--socket", self.socket]
+        self._command += ["--state-dir", str(folder / "state")]
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert any(line.startswith("serving at") for line in self._process.stderr)
+
+    def end(self, number=signal.SIGTERM):
+        self._process.send_signal(number)
+        self._process.wait(LONG_S)
+        self._process.stderr.close()
+
+    def await_training(self):
+        """Until a round has had two turns."""
+        until_s = time.monotonic() + LONG_S
+        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
+            power = rpc.PowerStub(channel)
+            while time.monotonic() < until_s:
+                if any(job.turns > 1 for job in power.GetStatus(pb.StatusRequest()).jobs):
+                    return
+                time.sleep(0.05)
+        raise AssertionError("no round began")
+
+
+@pytest.fixture
+def agent(tmp_path):
+    agent = AgentProcess(tmp_path)
+    yield agent
+    if agent._process.poll() is None:
+        agent.end()
+
+
+class Run(threading.Thread):
+    """A federation of one client with an agent and one without, in rounds as Flower drives them."""
+
+    def __init__(self, agent, rounds):
+        super().__init__()
+        strategy = SelectingStrategy(make_policy(CONFIG), make_aggregation(CONFIG), per_round=2)
+        self.ledger = strategy.ledger
+        grid = InProcessGrid(app, 2, CONFIG.to_flower())
+        grid.context(2).node_config["agent"] = agent.socket
+        arrays = ArrayRecord(load_task("digits").model().state_dict())
+        self._go = lambda: strategy.start(grid, arrays, num_rounds=rounds)
+        self.start()
+
+    def run(self):
+        self._go()
+
+    def reports(self, server_round):
+        return {report.client: report for report in self.ledger.reports_of(server_round)}
+
+
+def test_an_agent_that_was_killed_reports_its_round_as_lost_and_goes_on_with_the_next(agent):
+    run = Run(agent, rounds=2)
+    agent.await_training()
+    agent.end(signal.SIGKILL)
+    (path,) = agent.states.glob("*.json")
+    assert StateFile(path).read().under_way == "1/1/0"
+    agent.start()
+    run.join(LONG_S)
+    first, second = (run.reports(server_round) for server_round in (1, 2))
+    assert first[0].lost.startswith("the agent was killed during round 1")
+    assert not first[0].minibatches and first[1].minibatches and not first[1].lost
+    assert (run.ledger.entries[0].failed, run.ledger.entries[1].failed) == (1, 0)
+    assert second[0].minibatches == second[0].wanted_minibatches and not second[0].lost
+    assert StateFile(path).read().under_way == ""
+
+
+def test_an_agent_that_does_not_come_back_costs_its_client_the_round_after_a_while(
+    agent, monkeypatch, caplog
+):
+    monkeypatch.setattr(forwarding, "_PATIENCE_S", 0.5)
+    run = Run(agent, rounds=1)
+    agent.await_training()
+    agent.end(signal.SIGKILL)
+    run.join(LONG_S)
+    assert list(run.reports(1)) == [1] and run.ledger.entries[0].failed == 1
+    assert "it did not come back within 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (4, 5, ", out of memory by the kernel's count"),
+        (4, 4, ", not for want of memory by the kernel's count"),
+        (4, 0, ", not for want of memory by the kernel's count"),  # the machine has booted since
+        (-1, 5, " (out of memory? the kernel does not say)"),
+        (4, -1, " (out of memory? the kernel does not say)"),
+    ],
+)
+def test_how_it_was_killed_is_told_by_the_kernels_count(monkeypatch, before, after, told):
+    learned = []
+    monkeypatch.setattr(rooms, "oom_kills", lambda: after)
+    monkeypatch.setattr(NoRoom, "learn", lambda self, fitted: learned.append(fitted))
+    state = ClientState(under_way="7/3/0", oom_kills=before)
+    assert how_killed(NoRoom(), state) == told
+    assert learned == [False] * told.startswith(", out of memory")
+    how_killed(NoRoom(), state)
+    assert len(learned) <= 1  # a kill is learned from once
