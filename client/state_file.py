@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
+from powerctl.fields import Amount, Measured, Range, build
+from powerctl.reading import NoFile, read_json
+from wattfed.strategies.ranges import Loss
 
-_LATER = ("peak_bytes", "halvings", "under_way", "oom_kills")  # older files do not have them
+_NEEDED = {"spent_j", "loss", "predictor"}  # older files do not have the others
 _LOG = logging.getLogger("wattfed.client")
 
 
@@ -43,14 +47,14 @@ class ClientState:
         What `powerctl.task.memory.oom_kills` said when that began.
     """
 
-    spent_j: float = 0.0
-    loss: float = math.nan
+    spent_j: Amount = 0.0
+    loss: Loss = math.nan
     predictor: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    battery_j: float = math.nan
-    battery_s: float = math.nan
+    battery_j: Annotated[float, Range(0, 1e20, unbounded=True, unknown=True)] = math.nan
+    battery_s: Measured = math.nan
     label_counts: tuple[float, ...] = ()
-    peak_bytes: int = 0
-    halvings: int = 0
+    peak_bytes: Annotated[int, Range(0, 2**63)] = 0
+    halvings: Annotated[int, Range(0, 64)] = 0
     under_way: str = ""
     oom_kills: int = -1
 
@@ -80,20 +84,15 @@ class StateFile:
     def read(self) -> ClientState:
         """The state; a fresh one if there is no file. Raises `InvalidInput` if it is damaged."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
-            state = ClientState(values["spent_j"], values["loss"])
-            state.label_counts = tuple(values.get("label_counts", ()))
-            for name in _LATER:
-                setattr(state, name, values.get(name, getattr(state, name)))
-            if values.get("source", "") == self.source:
-                state.predictor = tuple(values["predictor"])
-            return state
-        except FileNotFoundError:
+            values = read_json(self.path)
+            if not isinstance(values, dict) or not values.keys() >= _NEEDED:
+                raise InvalidInput(f"{self.path}: no client's state, or damaged; remove it")
+            state = build(ClientState, values, f"{self.path}: damaged; remove it", ("source",))
+        except NoFile:
             return ClientState()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(
-                f"{self.path}: no client's state, or damaged: {error}; remove it"
-            ) from None
+        is_learned = values.get("source", "") == self.source
+        predictor = state.predictor if is_learned else ClientState.predictor
+        return replace(state, predictor=predictor, battery_j=math.nan, battery_s=math.nan)
 
     def write(self, state: ClientState) -> bool:
         """Replace the file; whether that could be done, as a disc may be full (it is logged)."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import checked
 from powerctl.plugins import Kind
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
+from powerctl.reading import misread, quoted, read_toml
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 
 BOARDS = Kind[Path](
     "board",
@@ -50,6 +53,9 @@ def read_board(name: str) -> dict[str, Any]:
     data = read_toml(path)
     if missing := sorted(key for key in _NEEDED if not data.get(key)):
         raise InvalidInput(f"{path}: not a board: it has no {', '.join(missing)}")
+    with misread(f"{path}: not a board"):
+        for entry in checked("release", data["release"], tuple[Mapping[str, Any], ...]):
+            version(checked("the l4t of a release", entry.get("l4t"), str))
     return data
 
 
@@ -81,4 +87,4 @@ def version(l4t: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in l4t.split("."))
     except ValueError:
-        raise InvalidInput(f"cannot read {l4t!r} as an L4T release such as 35.3.1") from None
+        raise InvalidInput(f"cannot read {quoted(l4t)} as an L4T release such as 35.3.1") from None

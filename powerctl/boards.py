@@ -6,14 +6,18 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from powerctl.board_files import board_names as board_names
 from powerctl.board_files import canonical_name, read_board, release_of, version
 from powerctl.board_files import releases as releases
 from powerctl.bottleneck import Hardware
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import Count, Range, Size, build, checked
 from powerctl.modes import AXES, ModeSpace, PowerMode
+from powerctl.reading import misread
+
+_Ladder = Annotated[tuple[Annotated[int, Range(1, 1e12)], ...], Range(1, 100)]
 
 
 @dataclass(frozen=True)
@@ -154,35 +158,32 @@ def load_board(name: str, l4t: str | None = None) -> Board:
         name, l4t = at[1], l4t or at[2]
     canonical = canonical_name(name)
     data = read_board(canonical)
-    release = release_of(canonical, l4t)
-    try:
-        return _board(canonical, data, release)
-    except (KeyError, TypeError) as error:
-        raise InvalidInput(f"board {name}: {type(error).__name__}: {error}") from error
+    with misread(f"board {name}"):
+        return _board(canonical, data, release_of(canonical, l4t))
 
 
 def _board(name: str, data: dict[str, Any], release: dict[str, Any]) -> Board:
-    space = ModeSpace(*(tuple(release[axis]) for axis in AXES), name=name)
+    space = ModeSpace(*(checked(axis, release[axis], _Ladder) for axis in AXES), name=name)
     total = data["total_power_rails"]
     return Board(
         name=name,
-        title=data["title"],
+        title=checked("title", data["title"], str),
         l4t=release["l4t"],
         modules=tuple(data["modules"]),
-        cuda_cores=data["cuda_cores"],
-        cpu_architecture=data["cpu_architecture"],
+        cuda_cores=checked("cuda_cores", data["cuda_cores"], Size),
+        cpu_architecture=checked("cpu_architecture", data["cpu_architecture"], str),
         space=space,
         presets=tuple(_preset(space, entry) for entry in release["preset"]),
         rails=tuple(_rail(entry, total) for entry in data["rail"]),
-        hardware=Hardware(**data["hardware"]),
+        hardware=build(Hardware, data["hardware"], "hardware"),
     )
 
 
 def _preset(space: ModeSpace, entry: dict[str, Any]) -> Preset:
     limits = [entry.get(axis) for axis in AXES]
     return Preset(
-        id=entry["id"],
-        name=entry["name"],
+        id=checked("preset id", entry["id"], Count),
+        name=checked("preset name", entry["name"], str),
         mode=space.capped(limits),
         is_default=entry.get("default", False),
         tpc_pg_mask=entry.get("tpc_pg_mask", 0),

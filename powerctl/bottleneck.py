@@ -8,12 +8,17 @@ utilisations that the time model gives. The twin runs on it, predictors start fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from powerctl.fields import Amount, Positive, Range
 from powerctl.modes import FloatArray
+
+Exponent = Annotated[float, Range(0, 10)]
+Norm = Annotated[float, Range(0.1, 1000)]
+Share = Annotated[float, Range(0, 1)]
 
 _REFERENCE_FLOP_PER_CYCLE = 4096.0  # of the AGX Orin, whose tables most signatures come from
 CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
@@ -55,26 +60,26 @@ class Hardware:
         What other things than a workload take up of the cores, relative to an AGX Orin.
     """
 
-    cpu_speed: float
-    flop_per_gpu_cycle: float
-    bytes_per_mem_cycle: float
-    max_cpu_hz: float
-    max_gpu_hz: float
-    max_mem_hz: float
-    static_w: float
-    mem_w: float
-    mem_exponent: float
-    byte_j: float
-    gpu_idle_w: float
-    gpu_busy_w: float
-    core_online_w: float
-    core_busy_w: float
-    cluster_w: float
-    gpu_voltage_rise: float
-    gpu_voltage_knee: float
-    cpu_voltage_rise: float
-    cpu_voltage_knee: float
-    background: float = 1.0
+    cpu_speed: Positive
+    flop_per_gpu_cycle: Positive
+    bytes_per_mem_cycle: Positive
+    max_cpu_hz: Positive
+    max_gpu_hz: Positive
+    max_mem_hz: Positive
+    static_w: Positive
+    mem_w: Amount
+    mem_exponent: Exponent
+    byte_j: Amount
+    gpu_idle_w: Amount
+    gpu_busy_w: Amount
+    core_online_w: Amount
+    core_busy_w: Amount
+    cluster_w: Amount
+    gpu_voltage_rise: Amount
+    gpu_voltage_knee: Amount
+    cpu_voltage_rise: Amount
+    cpu_voltage_knee: Amount
+    background: Amount = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,26 +125,26 @@ class Signature:
         DRAM bytes that cost energy, relative to the effective ones.
     """
 
-    host_cycles: float
-    host_cycles_per_sample: float
-    host_stall_clocks: float
-    serial_cores: float
-    loader_cores: float
-    flop: float
-    flop_per_sample: float
-    traffic_bytes: float
-    traffic_bytes_per_sample: float
-    traffic_exponent: float
-    launch_cycles: float
-    launch_stall_clocks: float
-    gpu_norm: float
-    overlap_norm: float
-    gpu_activity: float
-    host_activity: float
-    traffic_activity: float
-    launch_norm: float = 1.0
-    unscaled_share: float = 0.0
-    background_hz: float = 0.0
+    host_cycles: Amount
+    host_cycles_per_sample: Amount
+    host_stall_clocks: Amount
+    serial_cores: Amount
+    loader_cores: Positive
+    flop: Amount
+    flop_per_sample: Amount
+    traffic_bytes: Amount
+    traffic_bytes_per_sample: Amount
+    traffic_exponent: Exponent
+    launch_cycles: Amount
+    launch_stall_clocks: Amount
+    gpu_norm: Norm
+    overlap_norm: Norm
+    gpu_activity: Amount
+    host_activity: Amount
+    traffic_activity: Amount
+    launch_norm: Norm = 1.0
+    unscaled_share: Share = 0.0
+    background_hz: Amount = 0.0
 
 
 class Cost(NamedTuple):

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput
+from powerctl.reading import parse_json
 
 
 def open_locked(path: Path) -> FileIO:
     """The file, opened for reading and writing, made if need be, and locked."""
     try:
-        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        file = FileIO(os.open(path, flags, 0o644), "r+")
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or device could be endless
@@ -67,7 +69,7 @@ def whole_lines(content: bytes) -> tuple[list[bytes], int]:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except ValueError:
+        parse_json(line, "")
+    except InvalidInput:
         return False
     return True

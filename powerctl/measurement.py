@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, InvalidTable, ModeNotInSpace
+from powerctl.fields import Range, parse_number
 from powerctl.modes import AXES, FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
+from powerctl.reading import read_csv
+
+_Whole = Annotated[float, Range(1, 1e12, whole=True)]
+_CELLS = {
+    "time_ms": Annotated[float, Range(1e-9, 1e9)],
+    "power_w": Annotated[float, Range(1e-9, 1e6)],
+}
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,9 @@ class MeasurementTable:
             negative, a mode that stands twice or is outside the space; or an empty table.
         """
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                table = _parse(csv.reader(file), str(path))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InvalidTable(f"{path}: cannot be read: {error}") from None
+            table = _parse(read_csv(path), str(path))
+        except InvalidInput as error:
+            raise InvalidTable(str(error)) from None
         if space is not None:
             table.check_space(space)
         return table
@@ -190,17 +197,9 @@ def _parse(rows: Iterable[list[str]], source: str) -> MeasurementTable:
 
 
 def _numbers(line: list[str], columns: list[int], names: list[str], where: str) -> list[float]:
-    """The wanted cells of a line as positive finite numbers; all but the last two are whole."""
-    row = []
-    for name, column in zip(names, columns, strict=True):
-        try:
-            value = float(line[column])
-        except (ValueError, IndexError):
-            cell = line[column] if column < len(line) else ""
-            raise InvalidTable(f"{where}: {name} is {cell!r}, not a number") from None
-        whole = name in ("time_ms", "power_w") or value.is_integer()
-        if not math.isfinite(value) or value <= 0 or not whole:
-            kind = "number" if name in ("time_ms", "power_w") else "whole number"
-            raise InvalidTable(f"{where}: {name} is {line[column]}, not a positive {kind}")
-        row.append(value)
-    return row
+    """The wanted cells of a line: positive, and whole but for the last two."""
+    cells = [line[column] if column < len(line) else "" for column in columns]
+    return [
+        parse_number(f"{where}: {name}", cell, _CELLS.get(name, _Whole))
+        for name, cell in zip(names, cells, strict=True)
+    ]

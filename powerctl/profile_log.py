@@ -7,32 +7,40 @@ goes on where it ended: a last line that was not finished is cut off.
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 
 from powerctl.device import Device
 from powerctl.durable import sync_folder
 from powerctl.errors import InvalidInput, InvalidTable
+from powerctl.fields import Amount, Range, build
 from powerctl.json_lines import is_begun, open_locked, whole_lines, write_line
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, PowerMode
 from powerctl.profiler import Procedure, ProfiledMode
+from powerctl.reading import RESULTS, parse_json, quoted, read_bytes
 from powerctl.workload import Workload
 
 FORMAT = "powerctl-profile"
 VERSION = 1
 
 _IDENTITY = ("board", "l4t", "workload", "kind", "device", "procedure")
-_COUNTS = ("batch_size", "n_minibatches", "n_windows")
-_POSITIVE = ("time_s", "power_w")
-_SPREADS = ("time_std", "power_std", "seconds")
+_Axis = Annotated[int, Range(1, 1e12)]
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The mode of a line, which is flat."""
+
+    cores: _Axis
+    cpu_khz: _Axis
+    gpu_hz: _Axis
+    mem_hz: _Axis
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class LogHeader:
     kind: str
     device: str
     procedure: Procedure
-    started: float = 0.0
+    started: Amount = 0.0
 
     @classmethod
     def of(cls, device: Device, spec: str, workload: Workload, procedure: Procedure) -> LogHeader:
@@ -162,10 +170,7 @@ class ProfileLog:
             Naming file and line, if one is damaged.
         """
         path = Path(path)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+        content = read_bytes(path, RESULTS)
         header, entries, _ = _parse(content, path)
         return cls(path, header, entries)
 
@@ -235,42 +240,29 @@ def _parse(content: bytes, path: Path) -> tuple[LogHeader, list[ProfiledMode], i
 
 def _parse_header(line: bytes, where: str) -> LogHeader:
     try:
-        content = json.loads(line)
+        content = parse_json(line, where)
         if content["format"] != FORMAT:
             raise KeyError("format")
         version = content["version"]
-    except (ValueError, KeyError, TypeError):
+    except (InvalidInput, KeyError, TypeError):
         raise InvalidInput(f"{where}: not a log of powerctl profile") from None
     if version != VERSION:
         raise InvalidInput(
-            f"{where}: the log has version {version}, this powerctl reads {VERSION}; "
+            f"{where}: the log has version {quoted(version)}, this powerctl reads {VERSION}; "
             "install a newer one, or write to another file"
         )
     try:
-        header = LogHeader(**{name: content[name] for name in LogHeader.__dataclass_fields__})
-        return replace(header, procedure=Procedure(**content["procedure"]))
-    except (KeyError, TypeError, InvalidInput) as error:
-        raise InvalidTable(f"{where}: the header is damaged: {error}") from None
+        return build(LogHeader, content, f"{where}: the header is damaged", ignored=None)
+    except InvalidInput as error:
+        raise InvalidTable(str(error)) from None
 
 
 def _parse_entry(line: bytes, where: str) -> ProfiledMode:
+    where = f"{where}: damaged"
     try:
-        content = json.loads(line)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise InvalidTable(f"{where}: damaged: {line[:40].decode(errors='replace')!r}")
-    checks: tuple[tuple[tuple[str, ...], tuple[type, ...], float], ...] = (
-        ((*AXES, *_COUNTS, "warmup"), (int,), 1),
-        (_POSITIVE, (int, float), math.ulp(0)),
-        (_SPREADS, (int, float), 0),
-    )
-    for names, kinds, least in checks:
-        for name in names:
-            value: Any = content.get(name)
-            if type(value) not in kinds or not least <= value < math.inf:
-                raise InvalidTable(f"{where}: {name} is {value!r}, not a valid number")
-    if not isinstance(content.get("precise"), bool):
-        raise InvalidTable(f"{where}: precise is {content.get('precise')!r}, not true or false")
-    rest = {name: content[name] for name in ProfiledMode.__dataclass_fields__ if name != "mode"}
-    return ProfiledMode(mode=PowerMode(*(content[axis] for axis in AXES)), **rest)
+        content = parse_json(line, where)
+        found = build(_Axes, content, where, ignored=None)
+        mode = PowerMode(*(getattr(found, axis) for axis in AXES))
+        return build(ProfiledMode, {**content, "mode": mode}, where, ignored=None)
+    except InvalidInput as error:
+        raise InvalidTable(str(error)) from None

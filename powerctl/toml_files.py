@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from powerctl.errors import InvalidInput
 from powerctl.plugins import OF_OTHERS, Kind, parsed
 
 if TYPE_CHECKING:  # Python 3.10 has it elsewhere
     from importlib.resources.abc import Traversable
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
 Made = TypeVar("Made")
 
 OR_A_FILE = f"; or the path of a .toml file{OF_OTHERS}"
-
-
-def read_toml(path: Path | Traversable) -> dict[str, Any]:
-    """The content of a TOML file; raises `InvalidInput` naming the file and the defect."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{path}: not readable as TOML: {error}") from None
 
 
 def files_in(folder: Traversable) -> dict[str, Traversable]:

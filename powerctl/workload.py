@@ -10,8 +10,10 @@ from pathlib import Path
 from powerctl.bottleneck import Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
+from powerctl.fields import Count, Size, build
 from powerctl.plugins import Kind
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
+from powerctl.reading import read_toml
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 
 _STAND_IN = {"infer": "mobilenetv3-infer", "train": "mobilenetv3-train"}
 
@@ -39,11 +41,11 @@ class Workload:
 
     name: str
     kind: str
-    batch_size: int
+    batch_size: Size
     signature: Signature | None = None
     title: str = ""
     source: str = ""
-    parameters: int = 0
+    parameters: Count = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ("train", "infer"):
@@ -84,19 +86,11 @@ def load_workload(name: str) -> Workload:
     path = find_entry(WORKLOADS, name)
     if isinstance(path, Workload):
         return path
-    data = read_toml(path)
-    try:
-        return Workload(
-            name=data.get("name", name),
-            kind=data["kind"],
-            batch_size=data["batch_size"],
-            signature=Signature(**data["signature"]),
-            title=data.get("title", ""),
-            source=data.get("source", ""),
-            parameters=data.get("parameters", 0),
-        )
-    except (KeyError, TypeError) as error:
-        raise InvalidInput(f"{path}: not a workload: {error}") from None
+    where = f"{path}: not a workload"
+    workload = build(Workload, {"name": name, **read_toml(path)}, where, ignored=None)
+    if workload.signature is None:
+        raise InvalidInput(f"{where}: no signature")
+    return workload
 
 
 @cache

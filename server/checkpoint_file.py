@@ -17,6 +17,7 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from powerctl.errors import PowerctlError
+from powerctl.reading import RESULTS, misread, parse_arrays
 from wattfed.strategies.state import State
 
 _STATE = "state.json"
@@ -44,10 +45,9 @@ def from_bytes(content: bytes) -> State:
     archive, digest = content[: -_DIGEST - 2] + bytes(2), content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
         raise Damaged("damaged: its checksum is wrong")
-    with np.load(io.BytesIO(archive), allow_pickle=False) as file:
-        arrays = dict(file)
-    state = json.loads(arrays.pop(_STATE).tobytes())
-    return dict(_unpacked(state, arrays))
+    with misread("damaged"):
+        arrays = parse_arrays(archive, "its archive", RESULTS)
+        return dict(_unpacked(json.loads(arrays.pop(_STATE).tobytes()), arrays))
 
 
 def digest_of(state: State) -> str:

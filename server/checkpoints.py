@@ -12,6 +12,7 @@ from flwr.common.logger import log
 
 from powerctl.durable import remove_partials, replace_file
 from powerctl.errors import InvalidInput
+from powerctl.reading import RESULTS, read_bytes
 from wattfed.server.checkpoint_file import Damaged, from_bytes, to_bytes
 from wattfed.strategies.state import State
 
@@ -97,8 +98,8 @@ class Checkpoints:
         for path in reversed(self._files()):
             try:
                 return self._read(path)
-            except (Damaged, OSError) as error:
-                reasons.append(f"{path}: {error}")
+            except (Damaged, InvalidInput, OSError) as error:
+                reasons.append(f"{path}: {error}".replace(f"{path}: {path}: ", f"{path}: "))
                 log(WARNING, "%s; trying the checkpoint before", reasons[-1])
         if reasons:
             raise InvalidInput(
@@ -128,7 +129,7 @@ class Checkpoints:
         return sorted(self.folder.glob("round-*.npz"), key=_round_of)
 
     def _read(self, path: Path) -> State:
-        state = from_bytes(path.read_bytes())
+        state = from_bytes(read_bytes(path, RESULTS))
         for file in self._growing:
             if not file.exists() or file.stat().st_size < _length_then(file, state):
                 raise Damaged(f"{file.name} has lost rounds that are in it")

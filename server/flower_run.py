@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ import click
 
 from powerctl import console
 from powerctl.errors import InvalidInput
+from powerctl.reading import parse_json
 from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
 from wattfed.server.flower_tools import COMPLETED, FlowerRunFailed, FlowerTools
 
@@ -188,8 +188,8 @@ def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise InvalidInput(f"--run-config takes KEY=VALUE, got {text!r}")
-    with contextlib.suppress(json.JSONDecodeError):
-        parsed = json.loads(value)
+    with contextlib.suppress(InvalidInput):
+        parsed = parse_json(value, key)
         if isinstance(parsed, (bool, int, float, str)):
             return key, parsed
     return key, value

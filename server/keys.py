@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from powerctl.durable import replace_file, sync_folder
 from powerctl.errors import InvalidInput
+from powerctl.fields import check_name
+from powerctl.reading import misread, read_bytes
 
 _AUTHORITY_DAYS = 3650
 _SERVER_DAYS = 825  # the longest that common TLS clients accept
@@ -34,7 +35,6 @@ _SIGNS = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Keys:
@@ -111,8 +111,7 @@ class Keys:
         return private, public
 
     def _named(self, name: str, suffix: str) -> Path:
-        if not _NAME.fullmatch(name.removeprefix("nodes/")):
-            raise InvalidInput(f"{name!r} is no name: letters, digits, and ._- between them")
+        check_name(name.removeprefix("nodes/"), "the name")
         return self.folder / f"{name}{suffix}"
 
     def _make_authority(self) -> None:
@@ -173,17 +172,13 @@ def _secret(key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) 
 
 
 def _read_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"cannot read the certificate {path}: {error}") from None
+    with misread(f"cannot read the certificate {path}"):
+        return x509.load_pem_x509_certificate(read_bytes(path))
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"cannot read the key {path}: {error}") from None
+    with misread(f"cannot read the key {path}"):
+        key = serialization.load_pem_private_key(read_bytes(path), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidInput(f"{path} is no elliptic-curve key")
     return key

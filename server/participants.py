@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from powerctl.errors import InvalidInput
+from powerctl.fields import Count, Measured, build, checked
+from powerctl.reading import NoFile, misread, read_json
 from wattfed.strategies.offers import Offers
 
 MOST_TOLD = 1000  # clients whose reasons are told one by one
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """Clients in a row that are called the same: a board's name, or one node.
 
     `maxn_j` is what a minibatch is expected to take them at MAXN.
     """
 
     name: str
-    first: int
-    last: int
-    maxn_j: float
+    first: Count
+    last: Count
+    maxn_j: Measured
+
+    @property
+    def who(self) -> tuple[str, int, int]:
+        """Name and numbers."""
+        return self.name, self.first, self.last
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Participants:
 
     def followed_by(self, later: Participants) -> Participants:
         """The participants of a later round, with what was said and expected before the first."""
-        if [group[:3] for group in self.groups] != [group[:3] for group in later.groups]:
+        if [group.who for group in self.groups] != [group.who for group in later.groups]:
             return replace(later, warnings=self.warnings)
         return replace(self, unable=later.unable, n_unable=later.n_unable)
 
@@ -116,7 +122,7 @@ class Participants:
         by_reason: dict[str, list[int]] = {}
         for client, why in self.unable.items():
             by_reason.setdefault(why, []).append(client)
-        return {**vars(self), "unable": by_reason}
+        return {**asdict(self), "unable": by_reason}
 
     @classmethod
     def read(cls, path: Path) -> Participants:
@@ -127,19 +133,16 @@ class Participants:
         InvalidInput
             If it is damaged.
         """
+        where = f"{path}: not readable"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            values["groups"] = tuple(Group(*group) for group in values["groups"])
-            values["modes"] = tuple(values["modes"]) if values["modes"] else None
-            values["warnings"] = tuple(values["warnings"])
-            told = values["unable"].items()
-            unable = {client: why for why, clients in told for client in clients}
-            values["unable"] = dict(sorted(unable.items()))
-            return cls(**values)
-        except FileNotFoundError:
+            record = read_json(path)
+        except NoFile:
             return cls()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidInput(f"{path}: not readable: {error}") from None
+        with misread(where):
+            reasons = checked("unable", record["unable"], Mapping[str, tuple[Count, ...]])
+        unable = {client: why for why, clients in reasons.items() for client in clients}
+        read = build(cls, {**record, "unable": {}}, where)
+        return replace(read, unable=dict(sorted(unable.items())))
 
 
 def _groups(offers: Offers, names: Sequence[str], maxn_j: np.ndarray) -> tuple[Group, ...]:

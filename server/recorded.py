@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import Range, build, checked, parse_number
+from powerctl.reading import NoFile, misread, parse_json, read_json, read_lines
 from wattfed.server.history import FederationResult, RoundRow, metric_of
 from wattfed.server.participants import Participants
 from wattfed.strategies.ledger import Ledger, Refusal, RoundEntry
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.ranges import ClientNumber, Clock, Count
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
+
+_Metric = Annotated[float, Range(-math.inf, math.inf, unknown=True)]
 
 
 def is_finished(folder: Path) -> bool:
@@ -34,11 +37,11 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.json"
     try:
-        return RunConfig.from_flower(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        values = read_json(path)
+    except NoFile:
         raise InvalidInput(f"{folder}: no run here, it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: not readable: {error}") from None
+    with misread(f"{path}: not readable"):
+        return RunConfig.from_flower(checked("it", values, Mapping[str, Any]))
 
 
 def read_target(folder: Path) -> Target:
@@ -51,11 +54,9 @@ def read_target(folder: Path) -> Target:
     """
     path = folder / "target.json"
     try:
-        return Target(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        return build(Target, read_json(path), f"{path}: not readable")
+    except NoFile:
         return Target()
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"{path}: not readable: {error}") from None
 
 
 def read_participants(folder: Path) -> Participants:
@@ -82,30 +83,22 @@ def read_run(folder: Path) -> FederationResult:
 
 
 def _read_rows(path: Path, target: Target) -> list[RoundRow]:
-    head, *lines = _whole_lines(path) or [""]
+    head, *lines = read_lines(path) or [""]
     numbered = enumerate(lines, start=2)
     return [row_of(f"{path}, line {n}", head, line, target) for n, line in numbered]
 
 
 def _read_reports(path: Path, rounds: int) -> list[tuple[int, RoundReport]]:
     """The reports of the rounds that are whole."""
-    lines = enumerate(_whole_lines(path), start=1)
+    lines = enumerate(read_lines(path), start=1)
     reports = [report_of(f"{path}, line {n}", line) for n, line in lines]
     return [(server_round, report) for server_round, report in reports if server_round <= rounds]
 
 
 def read_refusals(path: Path) -> list[Refusal]:
     """The replies that a run refused; none where there is no such file."""
-    lines = enumerate(_whole_lines(path) if path.exists() else [], start=1)
+    lines = enumerate(read_lines(path) if path.exists() else [], start=1)
     return [refusal_of(f"{path}, line {n}", line) for n, line in lines]
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """All lines but a last one that was broken off."""
-    try:
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: not readable: {error}") from None
 
 
 def row_of(where: str, head: str, line: str, target: Target) -> RoundRow:
@@ -120,18 +113,20 @@ def row_of(where: str, head: str, line: str, target: Target) -> RoundRow:
     """
     texts = next(csv.DictReader([head, line], restkey=""), {})
     values = {key: text for key, text in texts.items() if text}
-    try:
+    with misread(f"{where}: damaged"):
         metrics = {metric_of(column): column for column in values}
         return RoundRow(
-            round=int(values["round"]),
-            metrics={m: float(values[column]) for m, column in metrics.items() if m is not None},
-            clock_s=float(values["clock_s"]),
-            total_energy_j=float(values["total_energy_j"]),
+            round=parse_number("round", values["round"], Count),
+            metrics={
+                m: parse_number(column, values[column], _Metric)
+                for m, column in metrics.items()
+                if m is not None
+            },
+            clock_s=parse_number("clock_s", values["clock_s"], Clock),
+            total_energy_j=parse_number("total_energy_j", values["total_energy_j"], Clock),
             entry=_entry(values) if "round_time_s" in values else None,
             target=target,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{where}: damaged: {error}") from None
 
 
 def report_of(where: str, line: str) -> tuple[int, RoundReport]:
@@ -142,11 +137,17 @@ def report_of(where: str, line: str) -> tuple[int, RoundReport]:
     InvalidInput
         If the line is damaged, with where it is.
     """
-    try:
-        values = json.loads(line)
-        return int(values.pop("round")), _report(values)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise InvalidInput(f"{where}: damaged, not a client's report") from None
+    where = f"{where}: damaged, not a client's report"
+    values = dict(checked(where, parse_json(line, where), Mapping[str, Any]))
+    number = checked(f"{where}: round", values.pop("round", None), Count)
+    # JSON has no infinity and no NaN: an empty limit is infinite, an empty loss unknown
+    filled = {key: math.inf if value is None else value for key, value in values.items()}
+    if filled.get("loss") == math.inf:
+        filled["loss"] = math.nan
+    for key, value in filled.items():
+        if isinstance(value, str):  # older versions kept what a client said as it was
+            filled[key] = "".join(c if c.isprintable() else " " for c in value)
+    return number, build(RoundReport, filled, where)
 
 
 def refusal_of(where: str, line: str) -> Refusal:
@@ -157,29 +158,18 @@ def refusal_of(where: str, line: str) -> Refusal:
     InvalidInput
         If the line is damaged, with where it is.
     """
-    try:
-        return Refusal(**json.loads(line))
-    except (ValueError, TypeError):
-        raise InvalidInput(f"{where}: damaged, not a refusal") from None
-
-
-def _report(values: dict[str, Any]) -> RoundReport:
-    """JSON has no infinity and no NaN: an empty limit is infinite, an empty loss unknown."""
-    values["loss"] = math.nan if values["loss"] is None else values["loss"]
-    filled = {key: math.inf if value is None else value for key, value in values.items()}
-    return RoundReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in filled.items()})
+    where = f"{where}: damaged, not a refusal"
+    return build(Refusal, parse_json(line, where), where)
 
 
 def _entry(values: Mapping[str, str]) -> RoundEntry:
     """A round's entry from the columns of a CSV."""
-    hints = get_type_hints(RoundEntry)
+    hints = get_type_hints(RoundEntry, include_extras=True)
     found: dict[str, Any] = {
-        item.name: _number(values[item.name], hints[item.name])
-        for item in fields(RoundEntry)
-        if item.name in values
+        name: parse_number(name, values[name], hint)
+        for name, hint in hints.items()
+        if name in values and name != "clients"
     }
-    return RoundEntry(**{"clients": (), **found})
-
-
-def _number(text: str, hint: Any) -> Any:
-    return hint(text) if hint in (int, float) else tuple(map(int, text.split()))
+    clients = values.get("clients", "").split()
+    found["clients"] = tuple(parse_number("clients", one, ClientNumber) for one in clients)
+    return build(RoundEntry, found, "round")

@@ -11,6 +11,7 @@ import numpy as np
 
 from wattfed.strategies.closing import ClosedRound, close_with_all
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
+from wattfed.strategies.ranges import ClientNumber, Clock, Count, Loss, MostSeconds, Percent
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,30 @@ class RoundEntry:
     than its budget.
     """
 
-    round: int
-    clients: tuple[int, ...]
-    reported: int
-    declined: int
-    failed: int
-    rejected: int
-    partial: int
-    deadline_s: float
-    round_time_s: float
-    train_energy_j: float
-    wait_energy_j: float
-    power_violations: int
-    budget_violations: int
-    late: int
-    train_loss: float
-    time_error_pct: float
-    energy_error_pct: float
-    guarded: int = 0
-    latency_violations: int = 0
-    transfer_energy_j: float = 0.0
-    wasted_energy_j: float = 0.0
-    stale: int = 0
-    dropped: int = 0
-    inference_energy_j: float = 0.0
+    round: Count
+    clients: tuple[ClientNumber, ...]
+    reported: Count
+    declined: Count
+    failed: Count
+    rejected: Count
+    partial: Count
+    deadline_s: MostSeconds
+    round_time_s: Clock
+    train_energy_j: Clock
+    wait_energy_j: Clock
+    power_violations: Count
+    budget_violations: Count
+    late: Count
+    train_loss: Loss
+    time_error_pct: Percent
+    energy_error_pct: Percent
+    guarded: Count = 0
+    latency_violations: Count = 0
+    transfer_energy_j: Clock = 0.0
+    wasted_energy_j: Clock = 0.0
+    stale: Count = 0
+    dropped: Count = 0
+    inference_energy_j: Clock = 0.0
 
     @property
     def energy_j(self) -> float:

@@ -6,9 +6,10 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import Range, check_name, checked
 from wattfed.strategies.closing import Closing
 from wattfed.strategies.evaluating import Evaluating
 from wattfed.strategies.offers import WEIGHT_CAP
@@ -22,6 +23,13 @@ FREE = (
 """Where a run is, how it is run and how long: what its rounds so far do not depend on."""
 _LONGEST_NAME = 100
 _UNPRINTED = re.compile(r"[^-+.:=()\w]+")
+_ALSO = " =+:,@()"  # in names of runs, which tell of policies and their parameters
+_BOUNDS: dict[type, Any] = {
+    str: Annotated[str, Range(0, 10_000, printable=True)],
+    bool: bool,
+    int: Annotated[int, Range(-(2**31), 2**63 - 1)],
+    float: Annotated[float, Range(-1e15, 1e15)],
+}
 
 
 def _option(default: Any, about: str) -> Any:
@@ -129,6 +137,12 @@ class RunConfig:
     timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value, what = getattr(self, item.name), flag(item.name)
+            if isinstance(value, str | int | float):
+                checked(what, value, _BOUNDS[type(value)])
+        for part in self.name.split("/") if self.name else ():  # of a run, or of one against it
+            check_name(part, "the name of a run", _ALSO)
         for key in ("rounds", "per_round", "local_epochs", "min_nodes", "min_reports"):
             if getattr(self, key) < 1:
                 raise InvalidInput(f"{flag(key)} must be at least 1, got {getattr(self, key)}")
@@ -236,7 +250,8 @@ class RunConfig:
         if self.name:
             return self.name
         named = ("task", "strategy", "power", "seed")
-        words = f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}".replace("/", "-")
+        words = f"{self.task}-{self.strategy}-{self.power}-seed{self.seed}"
+        words = re.sub(rf"[^-\w.{re.escape(_ALSO)}]", "-", words)[-_LONGEST_NAME:].lstrip("-.")
         usual = RunConfig(**{key: getattr(self, key) for key in named}).to_flower()
         others = "".join(
             f"-{key}={_UNPRINTED.sub('-', str(value).rpartition('/')[2])}"  # of a path the end

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 
 from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
+from powerctl.reading import read_bytes, read_text
 
 _TLS = re.compile(r"certificate|handshake|hostname verification", re.IGNORECASE)
 
@@ -56,11 +56,10 @@ def connect(
 def _credentials(ca_file: str, token_file: str) -> grpc.ChannelCredentials:
     if not token_file:
         raise InvalidInput("TCP needs a token: --token-file")
-    try:
-        roots = Path(ca_file).read_bytes() if ca_file else None
-        token = Path(token_file).read_text().split()[0]
-    except (OSError, IndexError) as error:
-        raise InvalidInput(f"cannot read the token or the certificates: {error}") from None
+    roots = read_bytes(ca_file) if ca_file else None
+    token = next(iter(read_text(token_file).split()), "")
+    if not (token.isascii() and token):
+        raise InvalidInput(f"{token_file}: no token, which is text in ASCII")
     return grpc.composite_channel_credentials(
         grpc.ssl_channel_credentials(roots), grpc.access_token_call_credentials(token)
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.durable import replace_file
+from powerctl.errors import InvalidInput
+from powerctl.fields import build
 from powerctl.modes import ModeSpace, PowerMode
+from powerctl.reading import read_json
 from powerctl.workload import Workload
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -99,14 +103,22 @@ class KeptDevice:
         self.is_untouched = True
 
 
+@dataclass(frozen=True)
+class _Left:
+    """What the file holds."""
+
+    mode: tuple[int, int, int, int]
+    boot: str
+
+
 def _left(file: Path, space: ModeSpace) -> PowerMode | None:
     """The mode that a killed agent has left; None if there is none, or it is of another boot."""
     try:
-        left = json.loads(file.read_text())
-        mode = PowerMode(*(int(value) for value in left["mode"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        left = build(_Left, read_json(file), str(file))
+    except InvalidInput:
         return None
-    return mode if mode in space and left.get("boot") == _boot() else None
+    mode = PowerMode(*left.mode)
+    return mode if mode in space and left.boot == _boot() else None
 
 
 def _boot() -> str:

@@ -37,11 +37,7 @@ class GateService(rpc.GateServicer):
         """Hand out turns until the stream ends, however it does."""
         events: asyncio.Queue[pb.TurnEvent | None] = asyncio.Queue()
         first = await anext(requests, pb.TurnRequest())
-        try:
-            holder = self._holders.join(first, events.put_nowait)
-        except CallRefused as refused:
-            await context.abort(refused.code, refused.message)
-            raise AssertionError("abort raises") from None
+        holder = self._holders.join(first, events.put_nowait)
         reader = asyncio.create_task(self._read(requests, holder, events))
         self._streams.add(events)
         try:
@@ -52,7 +48,7 @@ class GateService(rpc.GateServicer):
             self._holders.leave(holder)
             wrong = await _end(reader)
         if wrong is not None:
-            await context.abort(wrong.code, wrong.message)
+            raise wrong
 
     async def _read(
         self,

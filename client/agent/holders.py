@@ -7,15 +7,15 @@ protocol's messages; see `wattfed.client.agent.gate_socket` and `wattfed.client.
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import grpc
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import Range, checked
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
 from wattfed.client.agent.desk import Desk, Pending
@@ -30,6 +30,7 @@ _KNOWN, _GUESSED = 8.0, 0.5  # measurements that an expected time is worth
 _DEFAULT_LATENCY_S = 0.1
 _LONGEST_BUDGET_S = 3600.0
 _LONGEST_NAME = 64
+_Seconds = Annotated[float, Range(0, 1e9)]
 Send = Callable[[pb.TurnEvent], None]
 
 
@@ -254,6 +255,4 @@ def _settle(holder: Holder, turn: HeldTurn, outcome: Answer | Refusal) -> None:
 
 def _check(join: pb.Join) -> None:
     for field in ("latency_s", "expected_s", "rate_hz", "lease_s"):
-        value = getattr(join, field)
-        if not 0 <= value < math.inf:
-            raise InvalidInput(f"{field} must be a number and not negative, got {value:g}")
+        checked(field, getattr(join, field), _Seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import grpc
 
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
+from powerctl.fields import build
 from wattfed.client.agent import tensors
 from wattfed.client.agent.desk import Desk
 from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
@@ -57,11 +58,7 @@ class InferenceService(rpc.InferenceServicer):
         self, request: pb.PredictRequest, context: grpc.aio.ServicerContext
     ) -> pb.PredictReply:
         """Answer one request."""
-        try:
-            return await self._predict(request, client_of(context), context.time_remaining())
-        except CallRefused as refused:
-            await context.abort(refused.code, refused.message)
-            raise AssertionError("abort raises") from None
+        return await self._predict(request, client_of(context), context.time_remaining())
 
     async def PredictStream(
         self,
@@ -102,37 +99,36 @@ class InferenceService(rpc.InferenceServicer):
         self, request: pb.LoadModelRequest, context: grpc.aio.ServicerContext
     ) -> pb.Model:
         """Serve one more model."""
-        file = ModelFile(
-            name=request.name,
-            path=request.path,
-            task=request.task,
-            inputs=request.inputs,
-            latency_s=request.latency_s or self._defaults.latency_s,
-            batch_size=request.batch_size or self._defaults.batch_size,
-            largest_batch=self._defaults.largest_batch,
-        )
-        return await self._load(context, partial(self._registry.load, file))
+        told = {
+            "name": request.name,
+            "path": request.path,
+            "task": request.task,
+            "inputs": request.inputs,
+            "latency_s": request.latency_s or self._defaults.latency_s,
+            "batch_size": request.batch_size or self._defaults.batch_size,
+            "largest_batch": self._defaults.largest_batch,
+        }
+        return await self._load(lambda: self._registry.load(build(ModelFile, told, "the model")))
 
     async def ReloadModel(
         self, request: pb.ReloadModelRequest, context: grpc.aio.ServicerContext
     ) -> pb.Model:
         """Serve the next version of a model."""
         call = partial(self._registry.reload, request.name, request.path)
-        return await self._load(context, call)
+        return await self._load(call)
 
-    async def _load(self, context: grpc.aio.ServicerContext, call: partial[Model]) -> pb.Model:
+    async def _load(self, call: Callable[[], Model]) -> pb.Model:
         if not self._may_load:
-            await context.abort(
+            raise CallRefused(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "models are loaded over the agent's Unix socket only",
             )
         try:
             return self._describe(await asyncio.to_thread(call))
         except UnknownName as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+            raise CallRefused(grpc.StatusCode.NOT_FOUND, str(error)) from None
         except PowerctlError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        raise AssertionError("abort raises")
+            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
     async def _predict(
         self, request: pb.PredictRequest, client: str, remaining_s: float | None

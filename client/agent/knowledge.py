@@ -48,9 +48,10 @@ class Knowledge:
 
     def source(self, workload: str) -> Path | None:
         """The file that is known of a workload; None if there is none."""
+        name = Path(workload).name  # one of a file may be called by its path
         for path in (
-            self._folder / "predictors" / f"{workload}.json",
-            self._folder / "tables" / f"{workload}.csv",
+            self._folder / "predictors" / f"{name}.json",
+            self._folder / "tables" / f"{name}.csv",
         ):
             if path.is_file():
                 return path

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import checked
+from powerctl.reading import NoFile, read_json
 from powerctl.task.loading import load_task
 from powerctl.task.sources import hash_of
 
@@ -35,7 +37,7 @@ class OwnTask:
         What is loaded: its file, absolute, or its module; either may have ``:Name`` behind it.
     folder : str
         Where its files are, and where it imports from.
-    files : sequence of str
+    files : tuple of str
         What it is made of, by the names within the folder.
     code_hash : str
         Of these files when it was added.
@@ -44,7 +46,7 @@ class OwnTask:
     name: str
     source: str
     folder: str
-    files: Sequence[str]
+    files: tuple[str, ...]
     code_hash: str
 
     @classmethod
@@ -107,11 +109,12 @@ class OwnTasks:
     def listed(self) -> list[OwnTask]:
         """All of them; raises `InvalidInput` if the file is damaged."""
         try:
-            return [OwnTask(**one) for one in json.loads(self._path.read_bytes())]
-        except FileNotFoundError:
+            listed = checked("no list of tasks", read_json(self._path), tuple[OwnTask, ...])
+            return list(listed)
+        except NoFile:
             return []
-        except (OSError, ValueError, TypeError) as error:
-            raise InvalidInput(f"{self._path}: no list of tasks: {error}; remove it") from None
+        except InvalidInput as error:
+            raise InvalidInput(f"{self._path}: {error}; remove it") from None
 
     def add(self, text: str) -> OwnTask:
         """Add what a text names, in place of what it named before."""

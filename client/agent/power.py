@@ -11,12 +11,13 @@ import grpc
 
 from powerctl.device import Device
 from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.limits import CallRefused
 from wattfed.client.agent.planning import PlanState
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.states import EngineState, JobState
 
-_SHORTEST_PERIOD_S = 0.1
+_SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.1, 86_400.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,11 @@ class PowerService(rpc.PowerServicer):
     ) -> None:
         """Everything, again and again; a client that reads slowly gets fewer."""
         period_s = request.period_s or 1.0
-        if not _SHORTEST_PERIOD_S <= period_s < math.inf:
-            await context.abort(
+        if not _SHORTEST_PERIOD_S <= period_s <= _LONGEST_PERIOD_S:
+            raise CallRefused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"period_s must be at least {_SHORTEST_PERIOD_S:g}, got {period_s:g}",
+                f"period_s must be from {_SHORTEST_PERIOD_S:g} to {_LONGEST_PERIOD_S:g}, got "
+                f"{period_s:g}",
             )
         before = None
         while True:

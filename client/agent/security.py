@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from powerctl.errors import InvalidInput
+from powerctl.reading import read_bytes, read_text
 
 _SCHEME = "bearer "
 _SHORTEST_TOKEN = 16
@@ -56,12 +57,8 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     InvalidInput
         If it cannot be read, others may read it, or it has no token of 16 characters.
     """
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        open_to_others = path.stat().st_mode & 0o077
-    except OSError as error:
-        raise InvalidInput(f"token file {path}: {error.strerror}") from None
-    if open_to_others:
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    if path.stat().st_mode & 0o077:
         raise InvalidInput(f"token file {path} can be read by others: chmod 600 {path}")
     tokens = tuple(line for line in lines if line and not line.startswith("#"))
     if not tokens or min(map(len, tokens)) < _SHORTEST_TOKEN:
@@ -74,8 +71,4 @@ def read_tokens(path: Path) -> tuple[str, ...]:
 
 def read_tls(certificate: Path, key: Path) -> grpc.ServerCredentials:
     """The server's certificate chain and key, as PEM files."""
-    try:
-        pair = (key.read_bytes(), certificate.read_bytes())
-    except OSError as error:
-        raise InvalidInput(f"TLS: {error.filename}: {error.strerror}") from None
-    return grpc.ssl_server_credentials([pair])
+    return grpc.ssl_server_credentials([(read_bytes(key), read_bytes(certificate))])

@@ -29,6 +29,7 @@ from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.gate_service import GateService
 from wattfed.client.agent.gate_socket import GateSocket
+from wattfed.client.agent.hearing import Hearing
 from wattfed.client.agent.holders import Holders
 from wattfed.client.agent.inference import InferenceService
 from wattfed.client.agent.knowledge import Knowledge
@@ -202,7 +203,7 @@ class Agent:
         """A server; the gate, the rounds and the loading of files are for this machine only."""
         settings, limits = self._settings, self._settings.limits
         server = grpc.aio.server(
-            interceptors=interceptors,
+            interceptors=(*interceptors, Hearing()),
             options=_options(limits.message_bytes),
             maximum_concurrent_rpcs=limits.concurrent,
         )

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import Count, Range, build, checked
 from powerctl.quantities import parse
-from powerctl.toml_files import read_toml
+from powerctl.reading import read_toml
 
+_Some = Annotated[int, Range(1, 1e6)]
+_Rate = Annotated[float, Range(0, 1e9)]
+_Period = Annotated[float, Range(0.05, 86_400)]
+_Seconds = Annotated[float, Range(1e-6, 86_400)]
 _LONGEST_SOCKET = 102  # bytes of the path of a Unix socket, less the five of ".gate"
 
 
@@ -40,9 +46,9 @@ class ModelFile:
     path: str = ""
     task: str = ""
     inputs: str = ""
-    latency_s: float = 0.1
-    batch_size: int = 1
-    largest_batch: int = 32
+    latency_s: _Seconds = 0.1
+    batch_size: _Some = 1
+    largest_batch: _Some = 32
     workload: str = ""
 
     def __post_init__(self) -> None:
@@ -72,13 +78,13 @@ class Limits:
         Requests of one stream under way: more are not read.
     """
 
-    message_bytes: int = 64 << 20
-    concurrent: int = 512
-    queued_bytes: int = 256 << 20
-    queue_length: int = 1024
-    rate_hz: float = 0.0
-    burst: float = 0.0
-    stream_window: int = 32
+    message_bytes: Annotated[int, Range(1024, 2**31 - 1)] = 64 << 20
+    concurrent: _Some = 512
+    queued_bytes: Annotated[int, Range(1024, 2**40)] = 256 << 20
+    queue_length: _Some = 1024
+    rate_hz: _Rate = 0.0
+    burst: _Rate = 0.0
+    stream_window: _Some = 32
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,9 @@ class PlanSettings:
     power_w: float = 0.0
     model: str = ""
     training: str = ""
-    period_s: float = 1.0
-    window_s: float = 10.0
-    quick_s: float = 2.0
+    period_s: _Period = 1.0
+    window_s: _Period = 10.0
+    quick_s: _Period = 2.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.power_w < math.inf or not 0.05 <= self.period_s < math.inf:
@@ -151,9 +157,9 @@ class Settings:
     token_file: str = ""
     metrics: str = ""
     state_dir: str = ""
-    lease_s: float = 2.0
+    lease_s: _Seconds = 2.0
     accelerator: str = ""
-    threads: int = 0
+    threads: Count = 0
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
     limits: Limits = Limits()
@@ -238,42 +244,25 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     """
     data = read_toml(path) if path else {}
     where = str(path or "settings")
-    data["defaults"] = _make(ModelFile, data.get("defaults", {}), f"{where}, [defaults]")
+    tables = checked(f"{where}, [[model]]", data.pop("model", ()), tuple[Mapping[str, Any], ...])
+    data["defaults"] = build(ModelFile, data.get("defaults", {}), f"{where}, [defaults]")
     given = {key: value for key, value in flags.items() if value is not None}
     texts = given.pop("models", ())
     for key in ("latency_s", "batch_size"):
         if key in given:
             data["defaults"] = replace(data["defaults"], **{key: given.pop(key)})
-    data["limits"] = _make(Limits, data.get("limits", {}), f"{where}, [limits]")
+    data["limits"] = build(Limits, data.get("limits", {}), f"{where}, [limits]")
     if "rate_hz" in given:
         data["limits"] = replace(data["limits"], rate_hz=given.pop("rate_hz"))
-    data["plan"] = _make(PlanSettings, data.get("plan", {}), f"{where}, [plan]")
+    data["plan"] = build(PlanSettings, data.get("plan", {}), f"{where}, [plan]")
     planned = {key: given.pop(key) for key in ("power_w", "training") if key in given}
     data["plan"] = replace(data["plan"], **planned)
     inherited = {f.name: getattr(data["defaults"], f.name) for f in fields(ModelFile)}
     data["model"] = (
-        *(
-            _make(ModelFile, inherited | table, f"{where}, [[model]]")
-            for table in data.get("model", ())
-        ),
+        *(build(ModelFile, inherited | table, f"{where}, [[model]]") for table in tables),
         *(parse_model(text, data["defaults"]) for text in texts),
     )
     data |= given
     data.setdefault("state_dir", default_state_dir())
     data.setdefault("socket", default_socket())
-    return _make(Settings, data, where)
-
-
-def _make(kind: Any, data: dict[str, Any], where: str) -> Any:
-    known = {field.name for field in fields(kind)}
-    unknown = set(data) - known
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        raise InvalidInput(f"{where}: unknown {names}; known: {', '.join(sorted(known))}")
-    for field in fields(kind):
-        value = data.get(field.name, field.default)
-        number = isinstance(field.default, int | float) and isinstance(value, int | float)
-        if not number and not isinstance(value, type(field.default)):
-            wanted = type(field.default).__name__
-            raise InvalidInput(f"{where}: {field.name} is a {wanted}, got {value!r}")
-    return kind(**data)
+    return build(Settings, data, where)

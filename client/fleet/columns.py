@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import checked
 from powerctl.modes import FloatArray
+from powerctl.reading import in_line, quoted
 
 _Kind = TypeVar("_Kind", bound="Columns")
+_MOST = 1e15  # seconds, joules or watts: no device lives to see more
 _UNIFORM, _LOGNORMAL = {"low", "high", "seed"}, {"median", "sigma", "seed"}
 
 
@@ -22,7 +25,7 @@ def number(default: float, *, above: float = -math.inf, least: float = -math.inf
     Parameters
     ----------
     default : float
-        Where a fleet file leaves it out.
+        Where a fleet file leaves it out; where that is infinite, all may be.
     above, least : float
         Values are above the one and at least the other.
     """
@@ -59,11 +62,11 @@ class Columns:
 def check_keys(table: Mapping[str, Any], known: set[str]) -> None:
     """Raise `InvalidInput` for a key that is not known."""
     if not isinstance(table, Mapping):
-        raise InvalidInput(f"expected a table with {', '.join(sorted(known))}, got {table!r}")
+        raise InvalidInput(f"expected a table with {', '.join(sorted(known))}, got {quoted(table)}")
     unknown = set(table) - known
     if unknown:
         raise InvalidInput(
-            f"unknown {', '.join(sorted(unknown))}; keys are {', '.join(sorted(known))}"
+            f"unknown {in_line(', '.join(sorted(unknown)))}; keys are {', '.join(sorted(known))}"
         )
 
 
@@ -79,7 +82,7 @@ def column(name: str, value: Any, count: int) -> FloatArray:
     if isinstance(value, list) and len(values) != count:
         raise InvalidInput(f"{name} lists {len(values)} values for {count} clients")
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        raise InvalidInput(f"{name} must be numbers, got {value!r}")
+        raise InvalidInput(f"{name} must be numbers, got {quoted(value)}")
     return np.array(np.broadcast_to(np.array(values, dtype=np.float64), count))
 
 
@@ -87,26 +90,33 @@ def _drawn(name: str, value: Mapping[str, Any], count: int) -> FloatArray:
     if set(value) not in (_UNIFORM, _LOGNORMAL):
         raise InvalidInput(
             f"{name}: a distribution is {{low, high, seed}} or {{median, sigma, seed}}, "
-            f"got {dict(value)}"
+            f"got {quoted(dict(value))}"
         )
     check_whole(f"{name}: seed", value["seed"], least=0)
     rng = np.random.default_rng(value["seed"])
-    if "low" in value:
-        return rng.uniform(value["low"], value["high"], count)
-    return value["median"] * np.exp(value["sigma"] * rng.standard_normal(count))
+    given = {key: checked(f"{name}: {key}", value[key], float) for key in value}
+    if "low" in given:
+        return rng.uniform(given["low"], given["high"], count)
+    with np.errstate(over="ignore"):  # what is not finite is refused with its range
+        return np.asarray(given["median"] * np.exp(given["sigma"] * rng.standard_normal(count)))
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raise `InvalidInput` unless a value is a whole number of at least so much."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}")
+def check_whole(name: str, value: Any, least: int, most: int = 2**63) -> None:
+    """Raise `InvalidInput` unless a value is a whole number of at least and at most so much."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        top = "" if most == 2**63 else f", at most {most:,}"
+        raise InvalidInput(
+            f"{name} must be a whole number of at least {least}{top}, got {quoted(value)}"
+        )
 
 
 def _checked(
     name: str, values: FloatArray, above: float, least: float, default: float
 ) -> FloatArray:
-    wrong = values[~((values > above) & (values >= least))]
+    most = math.inf if default == math.inf else _MOST
+    fits = (values > above) & (values >= least) & ((values <= _MOST) | (values == most))
+    wrong = values[~fits]
     if len(wrong):
         bound = "positive" if above == 0 else f"at least {least:g}"
-        raise InvalidInput(f"{name} must be {bound}, got {wrong[0]:g}")
+        raise InvalidInput(f"{name} must be {bound} and at most {_MOST:g}, got {wrong[0]:g}")
     return values

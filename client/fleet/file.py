@@ -13,9 +13,10 @@ import numpy as np
 
 from powerctl.boards import load_board
 from powerctl.bottleneck import idle_power_w
-from powerctl.errors import InvalidInput, PowerctlError
+from powerctl.errors import InvalidInput
 from powerctl.plugins import Kind
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry, read_toml
+from powerctl.reading import misread, read_toml
+from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 from wattfed.client.fleet.columns import check_keys, check_whole
 from wattfed.client.fleet.fleet import Fleet, Profiles
 from wattfed.client.fleet.hours import HOUR_S
@@ -28,6 +29,8 @@ FLEETS = Kind[Fleet](
     Fleet,
     hint=OR_A_FILE,
 )
+MOST_CLIENTS = 1_000_000
+"""Of a fleet: ten times as many as there are measurements of, and about half a gigabyte."""
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 
@@ -57,20 +60,17 @@ def load_fleet(name: str) -> Fleet:
     if isinstance(path, Fleet):
         return path
     content = read_toml(path)
-    parts = []
-    for group_number, group in enumerate(content.get("group", []), start=1):
-        try:
-            parts.append(_group(group, Path(str(path)).parent))
-        except (PowerctlError, TypeError) as error:
-            raise InvalidInput(f"{path}, group {group_number}: {error}") from None
-    if not parts:
+    groups, parts, left = content.get("group", []), [], MOST_CLIENTS
+    if not isinstance(groups, list) or not groups:
         raise InvalidInput(f"{path}: the fleet has no clients; add a [[group]] with board, count")
-    try:
+    for group_number, group in enumerate(groups, start=1):
+        with misread(f"{path}, group {group_number}"):
+            parts.append(_group(group, Path(str(path)).parent, left))
+            left -= len(parts[-1].device)
+    with misread(str(path)):
         check_keys(content, {"group", "start_hour"})
         start_hour = content.get("start_hour", 0)
         check_whole("start_hour", start_hour, least=0)
-    except InvalidInput as error:
-        raise InvalidInput(f"{path}: {error}") from None
     return Fleet(
         device=np.concatenate([part.device for part in parts]),
         profiles=Profiles.joined([part.profiles for part in parts]),
@@ -80,7 +80,7 @@ def load_fleet(name: str) -> Fleet:
     )
 
 
-def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
+def _group(group: Mapping[str, Any], folder: Path, most: int) -> Fleet:
     check_keys(group, {"board", "l4t", "count", *_PER_CLIENT, *TABLES})
     if "board" not in group:
         raise InvalidInput("no board; name one of: powerctl boards")
@@ -90,7 +90,7 @@ def _group(group: Mapping[str, Any], folder: Path) -> Fleet:
         raise InvalidInput(f'l4t is an L4T release in quotes, such as "36.4", got {l4t!r}')
     board = load_board(str(folder / name) if name.endswith(".toml") else name, l4t)
     count = group.get("count", 1)
-    check_whole("count", count, least=1)
+    check_whole("count", count, 1, most)
     surroundings = Surroundings.read(group, count, folder)
     if "draw_w" not in group.get("battery", {"draw_w": 0.0}):
         resting_w = float(idle_power_w(board.hardware, *board.space.minimum.values))

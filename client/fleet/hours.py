@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import Range, checked
 from powerctl.modes import BoolArray, FloatArray
-from powerctl.toml_files import read_toml
+from powerctl.reading import quoted, read_toml
 
 HOUR_S = 3600.0
+_Shape = Annotated[tuple[Annotated[float, Range(0, 1e6)], ...], Range(24, 24)]
 
 
 def hour_of_day(clock_s: float | FloatArray) -> Any:
@@ -33,17 +35,14 @@ def shape_of_day(value: str | Sequence[float]) -> FloatArray:
         if value not in shapes:
             raise UnknownName("shape", value, shapes, "; or 24 numbers, one an hour")
         value = shapes[value]
-    factors = np.array(value, dtype=np.float64)
-    if factors.shape != (24,) or not (factors >= 0).all():
-        raise InvalidInput(f"a shape of the day is 24 numbers of at least 0, got {value}")
-    return factors
+    return np.array(checked("a shape of the day", value, _Shape), dtype=np.float64)
 
 
 def hours_between(hours: Sequence[int]) -> BoolArray:
     """Which of the 24 hours lie from the first to the second, past midnight if that is smaller."""
     whole = len(hours) == 2 and all(isinstance(h, int) and 0 <= h <= 24 for h in hours)
     if not whole:
-        raise InvalidInput(f"hours are [from, to], whole numbers from 0 to 24, got {hours}")
+        raise InvalidInput(f"hours are [from, to], whole numbers from 0 to 24, got {quoted(hours)}")
     first, last = hours
     hour = np.arange(24)
     if first <= last:

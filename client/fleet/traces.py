@@ -11,21 +11,21 @@ locked (or its screen is off), charging and on Wi-Fi; after the last message it 
 
 from __future__ import annotations
 
-import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any
 
 import numpy as np
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import Range, build
 from powerctl.modes import BoolArray, FloatArray, IntArray
+from powerctl.reading import DATA, misread, parse_json, parse_pickle, quoted, read_bytes
 
-_CONTAINERS = ("dict", "frozenset", "list", "set", "tuple")
+_Time = Annotated[float, Range(-1e12, 1e12)]
 _FLASH_EVENTS = {
     "screen_off": ("screen off", True),
     "screen_on": ("screen off", False),
@@ -37,6 +37,15 @@ _FLASH_EVENTS = {
     **dict.fromkeys(("unknown", "2g", "3g", "4g", "5g"), ("wifi", False)),
 }
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _FedScale:
+    """What is read of a client of FedScale's."""
+
+    finish_time: Annotated[float, Range(1, 1e12)]
+    active: tuple[_Time, ...]
+    inactive: tuple[_Time, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,50 +128,32 @@ def read_traces(path: Path) -> Traces:
         Naming the file and the device, if it is not such a file, or if a pickle would do anything
         but make containers.
     """
-    try:
+    content = read_bytes(path, DATA)
+    with misread(f"{path}: no trace of FedScale or FLASH"):
         if path.suffix == ".json":
-            traces = [_flash(device) for device in json.loads(path.read_text("utf-8")).values()]
+            traces = [_flash(device) for device in parse_json(content, "its text").values()]
         else:
-            with path.open("rb") as file:
-                traces = [_fedscale(*item) for item in load_containers(file).items()]
-    except FileNotFoundError:
-        raise InvalidInput(f"{path}: no such file") from None
-    except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.PickleError
-    ) as error:  # fmt: skip
-        raise InvalidInput(f"{path}: no trace of FedScale or FLASH: {error}") from None
+            traces, left = [], len(content)
+            for client, trace in parse_pickle(content, "its content").items():
+                traces.append(_fedscale(client, trace, left))
+                left -= len(traces[-1][0])
     if not traces:
         raise InvalidInput(f"{path}: no traces in it")
     return Traces.of([intervals for intervals, _ in traces], [period for _, period in traces])
 
 
-class _ContainersOnly(pickle.Unpickler):
-    """Reads pickles of plain data; what would import anything else is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "builtins" and name in _CONTAINERS:
-            return super().find_class(module, name)
-        raise InvalidInput(f"the pickle asks for {module}.{name}; only plain data is read")
-
-
-def load_containers(file: BinaryIO) -> Any:
-    """What a pickle of plain data holds: numbers, texts and builtin containers.
-
-    Raises
-    ------
-    InvalidInput
-        If it asks for anything else: to load a pickle is otherwise to run it.
-    """
-    return _ContainersOnly(file).load()
-
-
-def _fedscale(client: Any, trace: Mapping[str, Any]) -> tuple[list[Interval], float]:
-    period_s = float(trace["finish_time"])
-    pairs = zip(trace["active"], trace["inactive"], strict=True)
+def _fedscale(client: Any, trace: Any, most: int) -> tuple[list[Interval], float]:
+    """The intervals of a client, of which a file without tricks has fewer than bytes."""
+    where = f"client {quoted(client)}"
+    found = build(_FedScale, trace, where, ignored=None)
+    if len(found.active) > most:
+        raise InvalidInput(f"{where}: more times than the file has bytes")
+    period_s = float(found.finish_time)
+    pairs = zip(found.active, found.inactive, strict=True)
     intervals = [(float(a), min(float(b), period_s)) for a, b in pairs if a < min(b, period_s)]
     rising = [time_s for interval in intervals for time_s in interval]
-    if not period_s > 0 or rising != sorted(rising) or (rising and rising[0] < 0):
-        raise ValueError(f"client {client}: active and inactive must rise in turn")
+    if rising != sorted(rising) or (rising and rising[0] < 0):
+        raise InvalidInput(f"{where}: active and inactive must rise in turn")
     return intervals, period_s
 
 

@@ -24,7 +24,7 @@ from powerctl.bottleneck import (
 )
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.modes import PowerMode
-from powerctl.toml_files import read_toml
+from powerctl.reading import read_toml
 
 _FILE = resources.files("powerctl.characterization") / "loading.toml"
 

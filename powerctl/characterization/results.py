@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 from powerctl.characterization.factors import Configuration
+from powerctl.fields import Amount, Count, Measured, Positive, Range, Size, build, checked
 
 UNKNOWN = math.nan
 
@@ -46,20 +47,20 @@ class Epoch:
         Processor seconds that observing took.
     """
 
-    seconds: float
-    stall_s: float
-    start_s: float
-    compute_s: float
-    samples: int
-    minibatches: int
-    stall_p95_s: float = UNKNOWN
-    compute_p95_s: float = UNKNOWN
-    cpu_cores: float = UNKNOWN
-    gpu_share: float = UNKNOWN
-    memory_bytes: float = UNKNOWN
-    read_bytes: float = UNKNOWN
-    energy_j: float = UNKNOWN
-    observer_s: float = 0.0
+    seconds: Positive
+    stall_s: Amount
+    start_s: Amount
+    compute_s: Positive
+    samples: Size
+    minibatches: Size
+    stall_p95_s: Measured = UNKNOWN
+    compute_p95_s: Measured = UNKNOWN
+    cpu_cores: Measured = UNKNOWN
+    gpu_share: Measured = UNKNOWN
+    memory_bytes: Measured = UNKNOWN
+    read_bytes: Measured = UNKNOWN
+    energy_j: Measured = UNKNOWN
+    observer_s: Measured = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """As logs hold it: null for what is not known."""
@@ -67,14 +68,10 @@ class Epoch:
         return {k: None if v != v else v for k, v in values.items()}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Epoch:
-        """The epoch of a log; raises `KeyError`, `TypeError` or `ValueError` for a damaged one."""
-        values: dict[str, Any] = {each.name: content[each.name] for each in fields(cls)}
-        for name in ("seconds", "stall_s", "start_s", "compute_s", "samples", "minibatches"):
-            if not 0 <= values[name] < math.inf:
-                raise ValueError(f"{name} is {values[name]}")
-        known: dict[str, Any] = {k: UNKNOWN if v is None else v for k, v in values.items()}
-        return cls(**known)
+    def from_json(cls, content: Any, where: str) -> Epoch:
+        """The epoch of a log; raises `InvalidInput` for a damaged one."""
+        found = checked(where, content, Mapping[str, Any])
+        return build(cls, {k: UNKNOWN if v is None else v for k, v in found.items()}, where)
 
 
 @dataclass(frozen=True)
@@ -122,9 +119,9 @@ class Result:
     """A run that was measured: its first epoch, and the later ones."""
 
     configuration: Configuration
-    repetition: int
+    repetition: Count
     epochs: tuple[Epoch, ...]
-    seconds: float
+    seconds: Amount
     """What the run took in all, on the device's clock."""
 
     def value(self, metric: Metric, when: str) -> float:
@@ -143,14 +140,11 @@ class Result:
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Result:
-        """The run of a log line."""
-        epochs = tuple(Epoch.from_json(each) for each in content["epochs"])
-        if len(epochs) < 2:
-            raise ValueError(f"{len(epochs)} epochs")
-        return cls(
-            Configuration(**content["configuration"]),
-            int(content["repetition"]),
-            epochs,
-            float(content["seconds"]),
+    def from_json(cls, content: Any, where: str) -> Result:
+        """The run of a log line; raises `InvalidInput` for a damaged one."""
+        found = checked(where, content, Mapping[str, Any])
+        epochs = checked(
+            f"{where}: epochs", found.get("epochs"), Annotated[tuple[Any, ...], Range(2, 1e6)]
         )
+        read = tuple(Epoch.from_json(each, where) for each in epochs)
+        return build(cls, {**found, "epochs": read}, where)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +18,22 @@ from numpy.typing import NDArray
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
+from powerctl.fields import Count, build
+from powerctl.reading import DATA, parse_json, read_bytes
 
 FORMS = ("files", "packed")
 _FILES_PER_FOLDER = 1000
 
 Decode = Callable[[bytes], Any]
 Sample = tuple[bytes, int]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What says that the samples are whole: the bytes and the label of each."""
+
+    sizes: tuple[Count, ...]
+    labels: tuple[int, ...]
 
 
 class Store(Protocol):
@@ -130,12 +141,12 @@ def stored(folder: Path, form: str, name: str, samples: Callable[[], Iterable[Sa
         if not index.exists():
             place.mkdir(parents=True, exist_ok=True)
             _write(place, form, index, samples())
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = build(_Index, parse_json(read_bytes(index, DATA), str(index)), str(index))
     except OSError as error:
         raise InvalidInput(f"{folder}: cannot hold the samples: {error.strerror}") from None
     if form == "files":
-        return FileStore(place / "files", content["labels"])
-    return PackedStore(place / "packed.bin", content["sizes"], content["labels"])
+        return FileStore(place / "files", content.labels)
+    return PackedStore(place / "packed.bin", content.sizes, content.labels)
 
 
 def _write(place: Path, form: str, index: Path, samples: Iterable[Sample]) -> None:

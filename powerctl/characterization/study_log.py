@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from powerctl.characterization.results import Result
 from powerctl.characterization.study import Study
 from powerctl.durable import sync_folder
 from powerctl.errors import InvalidInput, InvalidTable
+from powerctl.fields import Count, build
 from powerctl.json_lines import is_begun, open_locked, whole_lines, write_line
+from powerctl.reading import RESULTS, parse_json, quoted, read_bytes
 
 FORMAT = "powerctl-study"
 VERSION = 1
@@ -83,10 +85,7 @@ class StudyLog:
     @classmethod
     def read(cls, path: Path) -> StudyLog:
         """Look at a study, also at one that is being run."""
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+        content = read_bytes(path, RESULTS)
         identity, results, _ = _parse(content, path)
         return cls(path, identity, results)
 
@@ -154,23 +153,38 @@ def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path)
                 )
 
 
+@dataclass(frozen=True)
+class _Identity:
+    """What the first line of a log must hold."""
+
+    name: str
+    facts: Mapping[str, Any]
+    virtual: bool
+    modes: Mapping[str, str]
+    baseline: Configuration
+    epochs: Count
+
+
 def _parse(content: bytes, path: Path) -> tuple[dict[str, Any], list[Result], int]:
     lines, length = whole_lines(content)
+    where = f"{path}, line 1"
     try:
-        header = json.loads(lines[0])
+        header = parse_json(lines[0], where)
         if header.pop("format") != FORMAT:
             raise KeyError("format")
         version = header.pop("version")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise InvalidInput(f"{path}, line 1: not a log of powerctl characterize") from None
+    except (InvalidInput, KeyError, TypeError, AttributeError, IndexError):
+        raise InvalidInput(f"{where}: not a log of powerctl characterize") from None
     if version != VERSION:
         raise InvalidInput(
-            f"{path}, line 1: the log has version {version}, this powerctl reads {VERSION}"
+            f"{where}: the log has version {quoted(version)}, this powerctl reads {VERSION}"
         )
+    build(_Identity, header, where)
     results = []
     for number, line in enumerate(lines[1:], start=2):
+        where = f"{path}, line {number}: damaged"
         try:
-            results.append(Result.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidTable(f"{path}, line {number}: damaged: {error}") from None
+            results.append(Result.from_json(parse_json(line, where), where))
+        except InvalidInput as error:
+            raise InvalidTable(str(error)) from None
     return header, results, length

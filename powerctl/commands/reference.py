@@ -10,6 +10,7 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import json_option, with_table
+from powerctl.fields import check_name
 from powerctl.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def build(
     from powerctl.powertrain.building import build_reference
     from powerctl.powertrain.reference import user_folder, write_reference
 
+    check_name(name, "the name of a reference")
     table = measured.table
     with Progress("fitting"):
         built = build_reference(

@@ -14,6 +14,7 @@ from powerctl.jetson.fake_layout import CPU, make_link
 from powerctl.jetson.nvpmodel import InstalledPreset, read_configuration
 from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from powerctl.modes import PowerMode
+from powerctl.reading import misread, read_json
 
 _NEW = "fake-board.new"
 _CONSTANT = ("board", "l4t", "chip", "jetpack", "policies", "cpu_khz", "gpu_hz", "mem_hz", "zones")
@@ -161,7 +162,8 @@ class FakeSysfs(Sysfs):
         """Take over the state from disc if another process has changed it."""
         stamp = self._present_stamp()
         if stamp != self._stamp:
-            state = FakeState(**json.loads(self._marker.read_text(encoding="utf-8")))
+            with misread(f"{self._marker}: no fake board"):
+                state = FakeState(**read_json(self._marker))
             self._kernel, self._stamp = FakeKernel(state), stamp
             self._shown, self._linked = {}, {}
             constant = {name: getattr(state, name) for name in _CONSTANT}

@@ -14,7 +14,7 @@ from powerctl.jetson.fake_kernel import FakeState
 from powerctl.jetson.fake_layout import CPU, Layout, make_link
 from powerctl.jetson.nvpmodel import CONFIGURATION
 from powerctl.jetson.sysfs import FAKE_MARKER
-from powerctl.toml_files import read_toml
+from powerctl.reading import read_toml
 
 JETPACKS = {"4": "32.7.1", "5.0": "34.1.1", "5.1": "35.3.1", "6": "36.4.0"}
 """The L4T release that each faked JetPack has."""

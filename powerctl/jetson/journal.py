@@ -9,8 +9,10 @@ import time
 from collections.abc import Mapping
 
 from powerctl.durable import sync_folder
-from powerctl.errors import DeviceUnavailable
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.fields import checked
 from powerctl.jetson.sysfs import Sysfs
+from powerctl.reading import parse_json, read_text
 
 _JOURNAL = "var/lib/powerctl/found.jsonl"
 _LOCK = "var/lib/powerctl/lock"
@@ -81,18 +83,21 @@ class Journal:
 
     def _read(self) -> dict[str, str]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            lines = read_text(self.path).splitlines()
+        except InvalidInput:
+            if os.access(self.path, os.R_OK):
+                raise
             return {}
         entries = []
         for line in lines:
             try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:  # cut off: then what it notes was never changed
+                entry = parse_json(line, str(self.path))
+                entries.append(checked(str(self.path), entry, Mapping[str, str | int]))
+            except InvalidInput:  # cut off: then what it notes was never changed
                 break
         if not entries or entries[0].get("boot") != self._boot:
             return {}
-        return {entry["path"]: entry["value"] for entry in entries[1:]}
+        return {entry["path"]: entry["value"] for entry in entries[1:] if len(entry) == 2}
 
 
 class Lock:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.jetson.discovery import Missing
-from powerctl.toml_files import read_toml
+from powerctl.reading import read_toml
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
+from powerctl.fields import Amount, Positive, Range, build
 from powerctl.modes import FloatArray
 from powerctl.pagoda.rooflines import Rooflines, fit_energy
 from powerctl.pagoda.vendor import UNKNOWN, VendorPeaks
+from powerctl.reading import parse_json, quoted, read_bytes
 
 FORMAT = "powerctl-ceilings"
 VERSION = 1
 
 Kind: TypeAlias = Literal["stream", "product"]
+_Work = Annotated[int, Range(1, 1e18)]
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class KernelRun:
 
     name: str
     kind: Kind
-    flop: int
-    dram_bytes: int
-    time_s: float
-    energy_j: float | None = None
+    flop: _Work
+    dram_bytes: _Work
+    time_s: Positive
+    energy_j: Amount | None = None
 
     @property
     def intensity(self) -> float:
@@ -164,20 +167,14 @@ def load_ceilings(path: str | Path) -> Ceilings:
     InvalidInput
         If the file cannot be read, or holds something else, or is of a newer version.
     """
-    try:
-        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content.pop("format") != FORMAT:
-            raise ValueError
-        version = content.pop("version")
-        if version > VERSION:
-            raise InvalidInput(f"{path}: of version {version}; this powerctl reads {VERSION}")
-        runs = tuple(KernelRun(**run) for run in content.pop("runs"))
-        return Ceilings(runs=runs, vendor=VendorPeaks(**content.pop("vendor")), **content)
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
-    except InvalidInput:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InvalidInput(
-            f"{path}: holds no ceilings; write some with: powerctl roofline measure --out {path}"
-        ) from None
+    where = f"{path}: holds no ceilings (write some: powerctl roofline measure --out {path})"
+    content = parse_json(read_bytes(path), where)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise InvalidInput(where)
+    version = content.pop("version", None)
+    if version != VERSION:
+        raise InvalidInput(f"{path}: of version {quoted(version)}; this powerctl reads {VERSION}")
+    ceilings = build(Ceilings, content, where)
+    if not {("stream", True), ("product", True)} <= {(r.kind, r.flop > 0) for r in ceilings.runs}:
+        raise InvalidInput(f"{where}: a kernel of each kind is needed, a stream and a product")
+    return ceilings

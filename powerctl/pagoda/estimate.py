@@ -24,7 +24,7 @@ from importlib import resources
 from powerctl.bottleneck import Signature
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counts import Counts, LayerCount
-from powerctl.toml_files import read_toml
+from powerctl.reading import read_toml
 
 _ESTIMATES = resources.files("powerctl.pagoda") / "estimates.toml"
 _THIN_FLOP_PER_BYTE = 8.0  # depthwise convolutions are below, all others above

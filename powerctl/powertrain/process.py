@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from powerctl.bottleneck import Hardware
+from powerctl.fields import Amount
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.sensitivity import Sensitivity
 
@@ -68,18 +69,18 @@ class Deviations:
         Power falls by so much of the share that the workload adds, as time rises.
     """
 
-    time: float = 0.027
-    power: float = 0.028
-    flop: float = 0.25
-    activity: float = 0.1
-    host: float = 0.08
-    overlap: float = 0.03
-    campaign: float = 0.02
-    time_noise: float = 0.012
-    power_noise: float = 0.008
-    host_noise: float = 0.04
-    host_power_noise: float = 0.01
-    coupling: float = 0.7
+    time: Amount = 0.027
+    power: Amount = 0.028
+    flop: Amount = 0.25
+    activity: Amount = 0.1
+    host: Amount = 0.08
+    overlap: Amount = 0.03
+    campaign: Amount = 0.02
+    time_noise: Amount = 0.012
+    power_noise: Amount = 0.008
+    host_noise: Amount = 0.04
+    host_power_noise: Amount = 0.01
+    coupling: Amount = 0.7
 
     @property
     def variances(self) -> FloatArray:

@@ -7,10 +7,9 @@ parameters only.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from io import BytesIO
@@ -23,9 +22,11 @@ from powerctl.boards import Board, load_board
 from powerctl.bottleneck import Hardware, Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import Amount, Count, Size, build
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.process import Deviations
-from powerctl.toml_files import files_in, read_toml
+from powerctl.reading import DATA, misread, parse_arrays, read_bytes, read_toml
+from powerctl.toml_files import files_in
 
 _SHIPPED = resources.files("powerctl") / "references"
 VERSION = 1
@@ -88,12 +89,12 @@ class Reference:
     name: str
     board: str
     kind: str
-    batch_size: int
+    batch_size: Size
     batched: bool
     source: str
-    n_rows: int
-    time_error_pct: float
-    power_error_pct: float
+    n_rows: Count
+    time_error_pct: Amount
+    power_error_pct: Amount
     signature: Signature
     hardware: Hardware
     deviations: Deviations
@@ -144,11 +145,7 @@ def _read(path: Any) -> Reference:
         raise InvalidInput(f"{path}: of version {version}, made by a newer powerctl; upgrade")
     packed = None
     if "residual" in data:
-        beside = Path(path).parent / str(data["residual"])
-        try:
-            packed = beside.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"{beside}: cannot be read: {error.strerror}") from None
+        packed = read_bytes(Path(path).parent / str(data["residual"]), DATA)
     return reference_of(data, packed, str(path))
 
 
@@ -196,45 +193,32 @@ def contents_of(
 
 def reference_of(data: dict[str, Any], packed: bytes | None, where: str) -> Reference:
     """The reference of what `contents_of` gives; `where` it was read, for errors."""
-    try:
-        plain = {f.name: data[f.name] for f in fields(Reference) if f.name not in _WHOLE}
-        parts = {name: made(**_checked(data[name])) for name, made in _PARTS.items()}
-        load_board(data["board"])
-        residual = None if packed is None else _residual_of(packed, data["board"])
-        return Reference(**plain, **parts, residual=residual)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{where}: not a reference, or damaged: {error}") from None
+    where = f"{where}: not a reference, or damaged"
+    plain = {name: value for name, value in data.items() if name not in ("version", "residual")}
+    reference = build(Reference, plain, where)
+    with misread(f"{where}: board"):
+        load_board(reference.board)
+    if packed is None:
+        return reference
+    with misread(f"{where}: residual"):
+        return replace(reference, residual=_residual_of(packed, reference.board))
 
 
-_PARTS: dict[str, Any] = {
-    "signature": Signature,
-    "hardware": Hardware,
-    "deviations": Deviations,
-}
-_WHOLE = (*_PARTS, "residual")
-
-
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    for name, value in values.items():
-        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}, not a number from 0 on")
-    return values
+_PARTS = ("signature", "hardware", "deviations")
 
 
 def _residual_of(packed: bytes, board: str) -> Residual:
-    try:
-        with np.load(BytesIO(packed), allow_pickle=False) as arrays:
-            residual = Residual(
-                l4t=str(arrays["l4t"]),
-                batch_sizes=arrays["batch_sizes"],
-                smooth=arrays["smooth"].astype(np.float64),
-                spikes=arrays["spikes"].astype(np.float64),
-            )
-    except Exception as error:  # numpy and zipfile raise many kinds on a damaged file
-        raise ValueError(f"residual: {error}") from None
+    arrays = parse_arrays(packed, "its file")
+    residual = Residual(
+        l4t=str(arrays["l4t"]),
+        batch_sizes=arrays["batch_sizes"].astype(np.int64),
+        smooth=arrays["smooth"].astype(np.float64),
+        spikes=arrays["spikes"].astype(np.float64),
+    )
     wanted = (len(residual.batch_sizes), 2, len(load_board(board, residual.l4t).space))
-    if residual.smooth.shape != wanted or residual.spikes.shape != wanted:
-        raise ValueError(f"residual of shape {residual.smooth.shape}, not {wanted}")
+    for values in (residual.smooth, residual.spikes):
+        if values.shape != wanted or not np.isfinite(values).all():
+            raise InvalidInput(f"of shape {values.shape}, not {wanted} of finite numbers")
     return residual
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from powerctl.device import Device
 from powerctl.errors import InvalidInput, ModeNotInSpace
+from powerctl.fields import Amount, Positive, Size
 from powerctl.measurement import Measurement
 from powerctl.modes import PowerMode
 from powerctl.profiler.procedure import Procedure
@@ -43,15 +44,15 @@ class ProfiledMode:
     """
 
     mode: PowerMode
-    batch_size: int
-    time_s: float
-    time_std: float
-    n_minibatches: int
-    power_w: float
-    power_std: float
-    n_windows: int
-    warmup: int
-    seconds: float
+    batch_size: Size
+    time_s: Positive
+    time_std: Amount
+    n_minibatches: Size
+    power_w: Positive
+    power_std: Amount
+    n_windows: Size
+    warmup: Size
+    seconds: Amount
     precise: bool
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from powerctl.errors import InvalidInput
+from powerctl.reading import parse_json
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         if not key.strip() or not equals:
             raise InvalidInput(f"--set {text}: write KEY=VALUE")
         try:
-            settings[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+            settings[key.strip()] = parse_json(value, "")
+        except InvalidInput:
             settings[key.strip()] = value
     return settings

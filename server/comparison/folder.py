@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
+from powerctl.fields import checked
+from powerctl.reading import NoFile, misread, read_json
 from wattfed.server.comparison.grid import REPLACED, Comparison
 from wattfed.server.history import FederationResult
 from wattfed.server.recorded import is_finished, read_run
@@ -77,10 +79,8 @@ class ComparisonFolder:
     def asked(self) -> tuple[Comparison, int]:
         """What was asked: the comparison, and the clients of its fleet."""
         record = self._read()
-        try:
+        with misread(f"{self.file}: damaged"):
             return Comparison.from_record(record["asked"]), int(record["clients"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInput(f"{self.file}: damaged: {error}") from None
 
     def results(self, comparison: Comparison) -> Iterator[FederationResult]:
         """The finished runs of a comparison, one after the other."""
@@ -113,14 +113,13 @@ class ComparisonFolder:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            content = read_json(self.file)
+        except NoFile:
             raise InvalidInput(
                 f"{self.path}: no comparison here, it has no comparison.json; begin one with: "
                 f"wattfed compare --out {self.path}"
             ) from None
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{self.file}: not readable: {error}") from None
+        return dict(checked(f"{self.file}: not readable: it", content, Mapping[str, Any]))
 
     def _write(self, comparison: Comparison, n_clients: int) -> None:
         content = {

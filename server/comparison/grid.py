@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fields import build, checked
 from powerctl.plugins import names_code, split_names
 from wattfed.strategies.run_config import RunConfig, flag
 from wattfed.strategies.target import Goal
@@ -195,10 +196,10 @@ class Comparison:
         return {**asdict(self), "base": self.base.to_flower()}
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Comparison:
-        """The comparison that `record` told; raises `KeyError` or `TypeError` if it is none."""
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
-        return cls(**{**values, "base": RunConfig.from_flower(values["base"])})
+    def from_record(cls, record: Mapping[str, Any]) -> Comparison:
+        """The comparison that `record` told; raises `InvalidInput` if it is none."""
+        base = checked("base", record.get("base"), Mapping[str, Any])
+        return build(cls, {**record, "base": RunConfig.from_flower(base)}, "asked")
 
 
 def run_command(config: RunConfig, against: Sequence[RunConfig], *, is_simulated: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from powerctl.errors import InvalidInput
+from powerctl.reading import NoFile, open_regular
 
 Lines = list[tuple[int, str]]
 """Lines of a file with their numbers, from 1 on."""
@@ -38,13 +38,11 @@ class FollowedFile:
             If it cannot be read.
         """
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self._last_at)
-                content = file.read()
-        except FileNotFoundError:
+                content = file.readall()
+        except NoFile:
             content = b""
-        except OSError as error:
-            raise InvalidInput(f"{self.path}: not readable: {error.strerror}") from None
         if not content.startswith(self._last):
             return None
         *lines, _unfinished = content[len(self._last) :].split(b"\n")
@@ -53,4 +51,5 @@ class FollowedFile:
             self._last = line + b"\n"
         first = self.read_lines + 1
         self.read_lines += len(lines)
-        return [(n, line.decode(errors="replace")) for n, line in enumerate(lines, start=first)]
+        texts = (line.decode(errors="replace").removeprefix("\ufeff") for line in lines)
+        return list(enumerate(texts, start=first))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import build, checked
+from powerctl.reading import NoFile, read_json
 from wattfed.server.history import RoundRow
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.following import FollowedFile, Lines
@@ -169,13 +172,14 @@ class LiveRun:
 
 def _under_way(path: Path, server_round: int) -> UnderWay | None:
     """The round of a file ``round.json``, if it is the one wanted."""
+    where = f"{path}: damaged"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        deadline_s = math.inf if values["deadline_s"] is None else float(values["deadline_s"])
-        clients = tuple(map(int, values["clients"]))
-        found = UnderWay(values["round"], clients, deadline_s, float(values["began_unix_s"]))
-    except FileNotFoundError:
+        values = checked(where, read_json(path), Mapping[str, Any])
+    except NoFile:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidInput(f"{path}: damaged: {error}") from None
+    deadline_s = values.get("deadline_s")
+    told = {"deadline_s": math.inf if deadline_s is None else deadline_s}
+    if "began_unix_s" in values:
+        told["began_s"] = values["began_unix_s"]
+    found = build(UnderWay, {**values, **told}, where, ignored=("began_unix_s",))
     return found if found.round == server_round else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from wattfed.server.comparison.grid import Contender
 from wattfed.server.history import RoundRow, finite, summary
@@ -14,19 +14,21 @@ from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.participants import Participants
 from wattfed.server.plan_check import unable_words
 from wattfed.strategies.ledger import Ledger, Refusal
+from wattfed.strategies.ranges import ClientNumber, Clock, Count, MostSeconds
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
 MOST_CLIENTS, MOST_REFUSALS = 1000, 100  # in one record
 
 
-class UnderWay(NamedTuple):
+@dataclass(frozen=True)
+class UnderWay:
     """A round that goes on: who trains in it, by when, and since when (a Unix time)."""
 
-    round: int
-    clients: tuple[int, ...]
-    deadline_s: float
-    began_s: float
+    round: Count
+    clients: tuple[ClientNumber, ...]
+    deadline_s: MostSeconds
+    began_s: Clock
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Snapshot:
             finite({**row.flat(), **_prefixed(self.work.get(row.round, RoundWork()))})
             for row in self.rows
         ]
-        under_way = self.under_way._asdict() if self.under_way else {}
+        under_way = asdict(self.under_way) if self.under_way else {}
         return {
             "folder": str(self.folder),
             "finished": self.is_finished,

@@ -112,12 +112,12 @@ def test_what_a_power_loss_leaves_at_the_end_is_cut_off(path, tail):
     [
         (lambda line: line[:30], "line 3: damaged"),
         (lambda line: "[1, 2]", "line 3: damaged"),
-        (with_fields(time_s=float("nan")), "line 3: time_s is nan"),
-        (with_fields(power_w=-3), "line 3: power_w is -3"),
-        (with_fields(n_minibatches="40"), "line 3: n_minibatches is '40'"),
-        (with_fields(batch_size=True), "line 3: batch_size is True"),
-        (with_fields(precise=1), "line 3: precise is 1"),
-        (with_fields(cores=None), "line 3: cores is None"),
+        (with_fields(time_s=float("nan")), "line 3: damaged: time_s is nan"),
+        (with_fields(power_w=-3), "line 3: damaged: power_w is -3"),
+        (with_fields(n_minibatches="40"), "line 3: damaged: n_minibatches is '40'"),
+        (with_fields(batch_size=True), "line 3: damaged: batch_size is True"),
+        (with_fields(precise=1), "line 3: damaged: precise is 1"),
+        (with_fields(cores=None), "line 3: damaged: cores is None"),
     ],
 )
 def test_a_damaged_line_is_named(path, change, message):
@@ -176,7 +176,7 @@ def test_another_file_is_left_alone(tmp_path, content):
 
 
 def test_no_file_and_no_folder_are_named(tmp_path):
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match="no such file"):
         ProfileLog.read(tmp_path / "none")
     with pytest.raises(InvalidInput, match="cannot be written"):
         ProfileLog.open(tmp_path / "no" / "log", HEADER)

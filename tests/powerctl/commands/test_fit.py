@@ -83,4 +83,4 @@ def test_a_log_without_measurements_is_said(failing, run_log, tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere.jsonl"])
 def test_a_file_that_is_not_there_is_said(failing, tmp_path, name):
-    assert "cannot be read" in failing("fit", tmp_path / name, "--out", tmp_path / "net.json")
+    assert "no such file" in failing("fit", tmp_path / name, "--out", tmp_path / "net.json")

@@ -151,7 +151,7 @@ def test_a_damaged_reference_is_named(tmp_path, old, new):
 def test_a_missing_residual_is_named(own_reference, tmp_path):
     write_reference(own_reference, tmp_path / "own.toml")
     (tmp_path / "own.npz").unlink()
-    with pytest.raises(InvalidInput, match=r"own.npz: cannot be read"):
+    with pytest.raises(InvalidInput, match=r"own.npz: no such file"):
         load_reference(str(tmp_path / "own.toml"))
 
 

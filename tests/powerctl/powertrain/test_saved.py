@@ -211,7 +211,7 @@ def test_a_binary_file_is_no_predictor(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InvalidInput, match=r"none.json: cannot be read: No such file"):
+    with pytest.raises(InvalidInput, match=r"none.json: no such file"):
         load_predictor(tmp_path / "none.json")
 
 

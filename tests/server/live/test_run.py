@@ -37,7 +37,9 @@ def test_the_round_that_goes_on_is_shown_until_it_is_over(running, folder):
     assigned = [RoundAssignment(3, 10, deadline_s=9.0), RoundAssignment(0, 10)]
     ResultsFolder(folder).begin_round(2, assigned)
     now = LiveRun(folder).look()
-    assert now.under_way[:3] == (2, (3, 0), math.inf) and now.written_s >= now.under_way.began_s
+    going_on = now.under_way
+    assert (going_on.round, going_on.clients) == (2, (3, 0))
+    assert going_on.deadline_s == math.inf and now.written_s >= going_on.began_s
     ResultsFolder(folder).begin_round(2, assigned[:1])
     now = LiveRun(folder).look()
     began = time.strftime("%H:%M:%S", time.localtime(now.under_way.began_s))
