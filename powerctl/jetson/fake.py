@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_kernel import FakeKernel, FakeState
 from powerctl.jetson.fake_layout import CPU, make_link
 from powerctl.jetson.nvpmodel import InstalledPreset, read_configuration
 from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from powerctl.modes import PowerMode
+from powerctl.ownership import open_own, own_folder
 
 _NEW = "fake-board.new"
 _CONSTANT = ("board", "l4t", "chip", "jetpack", "policies", "cpu_khz", "gpu_hz", "mem_hz", "zones")
@@ -49,6 +51,8 @@ class FakeSysfs(Sysfs):
         self._stamp = (0, 0)
         self._shown: dict[str, str] = {}
         self._linked: dict[str, str] = {}
+        self._own: set[str] = set()
+        own_folder(self.root)
         self._load()
         self._show()
 
@@ -149,7 +153,7 @@ class FakeSysfs(Sysfs):
     def _save(self) -> None:
         state = vars(self._kernel.state)
         changing = json.dumps({name: state[name] for name in state if name not in _CONSTANT})
-        _overwrite(self._base + _NEW, f"{self._constant[:-1]}, {changing[1:]}")
+        self._overwrite(self._base + _NEW, f"{self._constant[:-1]}, {changing[1:]}")
         os.replace(self._base + _NEW, self._marker)
         self._stamp = self._present_stamp()
 
@@ -161,7 +165,8 @@ class FakeSysfs(Sysfs):
         """Take over the state from disc if another process has changed it."""
         stamp = self._present_stamp()
         if stamp != self._stamp:
-            state = FakeState(**json.loads(self._marker.read_text(encoding="utf-8")))
+            with open(open_own(self._marker, os.O_RDONLY), encoding="utf-8") as file:
+                state = FakeState(**json.load(file))
             self._kernel, self._stamp = FakeKernel(state), stamp
             self._shown, self._linked = {}, {}
             constant = {name: getattr(state, name) for name in _CONSTANT}
@@ -188,12 +193,22 @@ class FakeSysfs(Sysfs):
     def _put(self, path: str, content: str) -> None:
         if self._shown.get(path) == content:
             return
-        try:
-            _overwrite(self._base + path, content + "\n")
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self._base + path), exist_ok=True)
-            _overwrite(self._base + path, content + "\n")
+        self._overwrite(self._base + path, content + "\n")
         self._shown[path] = content
+
+    def _overwrite(self, path: str, text: str) -> None:
+        """Write a file of the board, of which no part is a link to where it is not a board's."""
+        folder, _, _ = path.rpartition("/")
+        if folder not in self._own or not os.path.isdir(folder):
+            own_folder(Path(folder))
+            if os.path.realpath(folder) != folder:
+                raise InvalidInput(f"{folder}: a symbolic link is where a fake board has a folder")
+            self._own.add(folder)
+        file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)
 
     def _remove_stale(self, files: dict[str, str], links: dict[str, str]) -> None:
         """Remove what another process showed and this state has not."""
@@ -203,14 +218,6 @@ class FakeSysfs(Sysfs):
                     (self.root / path).unlink(missing_ok=True)
                     with suppress(OSError):
                         (self.root / path).parent.rmdir()
-
-
-def _overwrite(path: str, text: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        os.write(file, text.encode())
-    finally:
-        os.close(file)
 
 
 def _set_preset(kernel: FakeKernel, preset: InstalledPreset) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -51,11 +52,14 @@ def test_a_journal_from_before_a_restart_is_dropped(fake):
 def test_without_room_for_the_journal_nothing_is_written(fake):
     board = fake()
     before = settings(board)
-    (board.root / "var/lib/powerctl").mkdir()
-    (board.root / "var/lib/powerctl/found.jsonl").symlink_to("nowhere/in-the-way")
     device = Jetson(board.root)
-    with pytest.raises(DeviceUnavailable, match="nothing is changed"):
-        device.apply(device.space.maximum)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    try:
+        with pytest.raises(DeviceUnavailable, match="nothing is changed"):
+            device.apply(device.space.maximum)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert device.sysfs.writes == 0 and settings(board) == before
 
 
