@@ -66,16 +66,13 @@ def _bring_back(sysfs: Sysfs, noted: int) -> str:
     """Restore by the daemon, or here; gives what there is to say of it."""
     from powerctl.daemon.protocol import Request
     from powerctl.daemon.remote import find_daemon
-    from powerctl.jetson.control import Control
+    from powerctl.jetson.restoring import restore_left
 
     daemon = find_daemon(sysfs)
     if daemon is not None:
         daemon.ask(Request("restore"))
         return "the daemon has restored the board, or found nothing changed"
-    control = Control(sysfs)
-    control.take()
-    control.give_back()
-    control.journal.check()
+    restore_left(sysfs)
     return "" if noted else "nothing to restore: no controller was killed since the board started"
 
 

@@ -60,15 +60,9 @@ class Control:
         if self._lock is not None:
             return
         _exit_on_signals()
-        lock = Lock(self._sysfs)
-        try:
-            self.journal.reload()
-            self.journal.mend()
-        except BaseException:
-            lock.release()
-            raise
-        self._lock = lock
-        if self.journal.found:
+        self._lock = Lock(self._sysfs)
+        self.journal.reload()
+        if self.journal.found or self.journal.damage:
             self.give_back()
             self.take()
 

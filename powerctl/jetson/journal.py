@@ -76,13 +76,13 @@ class Journal:
             self.damage = str(error)
 
     def mend(self) -> None:
-        """Keep aside what is damaged, and note that it is lost; for who holds the lock."""
+        """Keep a damaged journal aside, and note that it is lost; for who holds the lock."""
         if self.damage:
             aside = self._aside()
             self.lost = str(aside)
-            self._write(self._found, aside)
-            log.error("%s; it is kept as %s", self.damage, self.lost)
-            self.damage = ""
+            self._write({}, aside)
+            log.error("%s; it is kept as %s", self.damage, aside)
+            self._found, self.damage = {}, ""
 
     def check(self) -> None:
         """Raise `ModeNotInForce` if more may be changed than is noted."""

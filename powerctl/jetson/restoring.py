@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -16,13 +17,16 @@ from powerctl.jetson.sysfs import Sysfs
 
 _PASSES = 3
 _PAUSE_S = 0.1
+log = logging.getLogger("powerctl.jetson")
+
 _CORE = re.compile(r"/cpu\d+/online$")
 
 
 def restore(sysfs: Sysfs, journal: Journal) -> None:
     """Bring back all that the journal holds, verify it, and only then drop the journal.
 
-    A write that fails does not keep the others from being made; all is tried three times.
+    A write that fails does not keep the others from being made; all is tried three times. Of a
+    damaged journal what can be read is brought back as far as it goes; then it is kept aside.
 
     Parameters
     ----------
@@ -36,7 +40,19 @@ def restore(sysfs: Sysfs, journal: Journal) -> None:
     ModeNotInForce
         If something cannot be brought back; the journal is kept.
     """
-    found = dict(journal.found)
+    amiss = _bring_back(sysfs, dict(journal.found))
+    if journal.damage:
+        if amiss:
+            log.error("%s", amiss)
+        journal.mend()
+    elif amiss:
+        raise ModeNotInForce(f"{amiss}; try again: sudo powerctl restore")
+    else:
+        journal.close()
+
+
+def _bring_back(sysfs: Sysfs, found: Mapping[str, str]) -> str:
+    """Bring back what was found; gives in words what is not as it was, empty if all is."""
     is_done = not _differing(sysfs, found) and not _hidden(sysfs, found)
     failures: list[str] = []
     for attempt in range(_PASSES):
@@ -45,13 +61,23 @@ def restore(sysfs: Sysfs, journal: Journal) -> None:
             failures = _Pass(sysfs, found).run()
             is_done = not failures and not _differing(sysfs, found)
     if is_done:
-        journal.close()
-        return
+        return ""
     amiss = [f"/{path} (was {value})" for path, value in _differing(sysfs, found).items()]
-    raise ModeNotInForce(
+    return (
         f"not all is as it was found: {', '.join(amiss) or 'all files read right'}; "
-        f"{'; '.join(failures) or 'no write failed'}; try again: sudo powerctl restore"
+        f"{'; '.join(failures) or 'no write failed'}"
     )
+
+
+def restore_left(sysfs: Sysfs) -> None:
+    """Restore what a killed controller left; raises `ModeNotInForce` if more may be changed."""
+    lock = Lock(sysfs)
+    try:
+        journal = Journal(sysfs)
+        restore(sysfs, journal)
+        journal.check()
+    finally:
+        lock.release()
 
 
 def set_as_booted(sysfs: Sysfs) -> str:

@@ -13,7 +13,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another
 
 @contextmanager
 def as_another(act):
-    """Let a child do something as another user, and live until the block ends; gives how it went."""
+    """Act as another user, in a child that lives until the block ends; gives how it went."""
     receiving, sending = os.pipe()
     waiting, ending = os.pipe()
     child = os.fork()

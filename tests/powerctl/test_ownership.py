@@ -92,8 +92,6 @@ def test_a_lock_is_one_processs_and_its_name_told(tmp_path):
 @as_root
 def test_no_other_user_can_lock_it(tmp_path):
     path = tmp_path / "lock"
-    with as_another(lambda: fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)) as said:
-        assert "FileNotFoundError" in said or "PermissionError" in said
     os.close(lock_own(path, TAKEN))
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
