@@ -98,6 +98,10 @@ class Desk:
         with suppress(DeviceUnavailable):  # modes can be set where power cannot be read
             self._power = RailPower(sysfs)
         self._bring_back()
+        try:
+            Journal(sysfs).check()
+        except ModeNotInForce as error:
+            log.error("%s", error)
 
     # The verbs
 
@@ -151,11 +155,11 @@ class Desk:
         Raises
         ------
         Held
-            If another user holds the board, and the client is not root.
-            Also if another process than the daemon controls it.
+            If another user holds the board, and the client is not root; or if a process
+            controls it without the daemon.
         ModeNotInForce
-            If not all can be brought back now; it is tried again every two seconds. And if more
-            may be changed than is known, to others than the holder: its own is restored.
+            If not all can be brought back now; it is tried again every two seconds. To others
+            than the holder, whose own changes are undone, also if more may be changed.
         """
         hold = self._hold
         if hold is None:

@@ -199,12 +199,16 @@ class FakeSysfs(Sysfs):
     def _overwrite(self, path: str, text: str) -> None:
         """Write a file of the board, of which no part is a link to where it is not a board's."""
         folder, _, _ = path.rpartition("/")
-        if folder not in self._own or not os.path.isdir(folder):
+        if folder not in self._own:
             own_folder(Path(folder))
             if os.path.realpath(folder) != folder:
                 raise InvalidInput(f"{folder}: a symbolic link is where a fake board has a folder")
             self._own.add(folder)
-        file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        except FileNotFoundError:  # the folder has gone meanwhile
+            self._own.remove(folder)
+            return self._overwrite(path, text)
         try:
             os.write(file, text.encode())
         finally:

@@ -115,11 +115,12 @@ def powerctl(monkeypatch):
 
 @damaged
 def test_the_daemon_starts_on_a_damaged_journal_and_says_so_until_all_is_as_booted(
-    board, left_changed, serve, connect, damage, powerctl
+    board, left_changed, start, connect, damage, powerctl
 ):
     path = Journal(board).path
     damage(path, path.read_bytes())
-    daemon = serve(board.root)
+    daemon = start(COMMAND, "daemon", "--root", board.root)
+    assert "sudo powerctl restore --as-booted" in daemon.expect("serves at")
     aside = [other for other in path.parent.iterdir() if other.name.startswith("found.damaged-")]
     assert len(aside) == 1
     failed = powerctl("restore", "--root", board.root, "--json")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import resource
 
 import pytest
 
@@ -9,6 +8,7 @@ from powerctl.devices.jetson import Jetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.control import Control
 from powerctl.jetson.journal import Journal, holder
+from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 
 
@@ -53,13 +53,8 @@ def test_without_room_for_the_journal_nothing_is_written(fake):
     board = fake()
     before = settings(board)
     device = Jetson(board.root)
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
-    try:
-        with pytest.raises(DeviceUnavailable, match="nothing is changed"):
-            device.apply(device.space.maximum)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    with largest_file(0), pytest.raises(DeviceUnavailable, match="nothing is changed"):
+        device.apply(device.space.maximum)
     assert device.sysfs.writes == 0 and settings(board) == before
 
 
