@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.test_imports import MODULES, ROOT
 
 STAMPS = {
+    "powerctl/jetson/journal.py": "when what was damaged was kept aside",
     "powerctl/profile_log.py": "when a measurement was made",
     "server/results.py": "when a run began",
     "server/live/words.py": "how long ago a file was written",

@@ -21,6 +21,7 @@ from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import RailPower
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import read_throttling
+from powerctl.ownership import InUse
 
 HOLD_S = 15.0
 """A holder of which nothing is heard for so long is taken for dead."""
@@ -90,14 +91,17 @@ class Desk:
         self._hold_s = hold_s
         self._clock = clock
         self._hold: Hold | None = None
-        self._failure = ""
-        self._journal = Journal(sysfs).path
+        self._failure: Exception | None = None
         self._seen: dict[str, Any] = {}
         self._seen_s = -_FRESH_S
         self._power: RailPower | None = None
         with suppress(DeviceUnavailable):  # modes can be set where power cannot be read
             self._power = RailPower(sysfs)
         self._bring_back()
+        try:
+            Journal(sysfs).check()
+        except ModeNotInForce as error:
+            log.error("%s", error)
 
     # The verbs
 
@@ -151,9 +155,11 @@ class Desk:
         Raises
         ------
         Held
-            If another user holds the board, and the client is not root.
+            If another user holds the board, and the client is not root; or if a process
+            controls it without the daemon.
         ModeNotInForce
-            If not all can be brought back now; it is tried again every two seconds.
+            If not all can be brought back now; it is tried again every two seconds. To others
+            than the holder, whose own changes are undone, also if more may be changed.
         """
         hold = self._hold
         if hold is None:
@@ -164,8 +170,11 @@ class Desk:
             self._end(f"{client.peer} restored the board")
         else:
             raise Held(f"the board is held by {hold}: that user or root can restore it")
-        if self._failure:
-            raise ModeNotInForce(self._failure)
+        if isinstance(self._failure, InUse):
+            raise Held(str(self._failure))
+        self._check_restored()
+        if hold is None or hold.client is not client:
+            Journal(self._sysfs).check()
         return {}
 
     # What happens without being asked for
@@ -186,6 +195,8 @@ class Desk:
             silent_s = self._clock() - self._hold.heard_s
             if silent_s > self._hold_s:
                 self._end(f"nothing was heard of it for {silent_s:.1f} s")
+            else:
+                self._keep_noted()
         elif self._clock() - self._tended_s >= _RETRY_S:
             self._bring_back()
 
@@ -195,10 +206,21 @@ class Desk:
             self._end("the daemon ends")
         else:
             self._bring_back()
-        if self._failure:
-            raise ModeNotInForce(self._failure)
+        if not isinstance(self._failure, InUse):  # that process restores the board itself
+            self._check_restored()
 
     # How
+
+    def _check_restored(self) -> None:
+        if self._failure is not None:
+            raise ModeNotInForce(str(self._failure))
+
+    def _keep_noted(self) -> None:
+        """Have what was found on disc for who comes after a kill, though somebody removes it."""
+        try:
+            self._controller.keep_noted()
+        except PowerctlError as error:
+            log.error("%s", error)
 
     def _is_holder(self, client: Client) -> bool:
         return self._hold is not None and self._hold.client is client
@@ -213,15 +235,16 @@ class Desk:
 
     def _bring_back(self) -> None:
         """Restore what is noted; a failure is kept for those who ask, and tried again later."""
-        before, self._failure, self._seen_s = self._failure, "", -_FRESH_S
+        before, self._failure, self._seen_s = str(self._failure), None, -_FRESH_S
         try:
-            if self._journal.exists():
+            noted = Journal(self._sysfs)
+            if self._controller.is_in_control or noted.found or noted.damage:
                 self._controller.bring_back()
-        except DeviceUnavailable:  # another controller is at work, and will restore
-            pass
+        except InUse as error:  # another controller is at work, and will restore
+            self._failure = error
         except (PowerctlError, OSError) as error:
-            self._failure = str(error)
-            if self._failure != before:
+            self._failure = error
+            if str(error) != before:
                 log.error("not restored: %s; tried again every %g s", error, _RETRY_S)
         self._tended_s = self._clock()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
@@ -10,10 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.ownership import lock_own, own_folder
 
 FOLDER = "run/powerctl"
 _SOCKET = f"{FOLDER}/daemon.sock"
 _LOCK = f"{FOLDER}/daemon.lock"
+_TAKEN = "another powerctl daemon (process {}) serves this board"
 _LONGEST = 107  # bytes of a socket's path that the kernel takes
 _BACKLOG = 64
 
@@ -48,7 +49,7 @@ class Listener:
             raise InvalidInput(f"{path}: longer than {_LONGEST} bytes; give another: --socket PATH")
         self.path = path
         try:
-            self._lock = _lock(root / _LOCK)
+            self._lock = lock_own(root / _LOCK, _TAKEN)
             self.socket = _listen(path, gid)
         except OSError as error:
             raise DeviceUnavailable(f"{path}: cannot listen: {error.strerror or error}") from None
@@ -63,27 +64,8 @@ class Listener:
         os.close(self._lock)
 
 
-def _lock(path: Path) -> int:
-    """Lock out a second daemon; the kernel lets go when this process ends."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(path, flags, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(file, 32).decode(errors="replace").strip() or "unknown"
-        os.close(file)
-        raise DeviceUnavailable(
-            f"another powerctl daemon (process {holder}) serves this board"
-        ) from None
-    os.truncate(file, 0)
-    os.write(file, f"{os.getpid()}\n".encode())
-    return file
-
-
 def _listen(path: Path, gid: int | None) -> socket.socket:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _check_folder(path.parent)
+    own_folder(path.parent)
     _remove_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # nobody else can open it before it is the group's
@@ -98,16 +80,6 @@ def _listen(path: Path, gid: int | None) -> socket.socket:
     made.setblocking(False)
     made.listen(_BACKLOG)
     return made
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder in which others could put their own socket in this one's place."""
-    status = os.stat(folder)
-    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if os.geteuid() == 0 and (status.st_uid != 0 or (others_write and not status.st_mode & 0o1000)):
-        raise InvalidInput(
-            f"{folder}: others than root may change it, so no socket of root's can be in it"
-        )
 
 
 def _remove_stale(path: Path) -> None:

@@ -24,7 +24,7 @@ def log_to_stderr() -> None:
     """Write the daemon's log to stderr, with syslog's priorities where journald reads them."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
-    logger = logging.getLogger("powerctl.daemon")
+    logger = logging.getLogger("powerctl")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 

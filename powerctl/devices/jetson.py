@@ -12,11 +12,12 @@ from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.discovery import board_with
 from powerctl.jetson.fake import FakeSysfs
 from powerctl.jetson.heat import Thermometer
-from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import PowerSource, RailPower
 from powerctl.jetson.running import RealRunning, Running, TwinRunning
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.modes import PowerMode
+from powerctl.ownership import InUse
 from powerctl.workload import Workload
 
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
@@ -147,11 +148,13 @@ class Jetson:
 
         Where the daemon serves it has done so already.
         """
-        if not isinstance(self._controller, OwnController) or holder(self.sysfs):
+        noted = Journal(self.sysfs)
+        if not isinstance(self._controller, OwnController) or not (noted.found or noted.damage):
             return False
-        if not Journal(self.sysfs).found:
+        try:
+            self._controller.bring_back()
+        except InUse:  # another controller is at work, and will restore
             return False
-        self._controller.bring_back()
         self._running.settle()
         return True
 

@@ -37,6 +37,11 @@ class Control:
         self._lock: Lock | None = None
         self._pid = os.getpid()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it now."""
+        return self._lock is not None
+
     def take(self) -> None:
         """Lock the board, and restore what a killed controller left; once held, does nothing.
 
@@ -45,8 +50,10 @@ class Control:
 
         Raises
         ------
+        InUse
+            If another controls it.
         DeviceUnavailable
-            If another controls it, or this process may not.
+            If this process may not.
         ModeNotInForce
             If what was left cannot be restored.
         """
@@ -55,7 +62,7 @@ class Control:
         _exit_on_signals()
         self._lock = Lock(self._sysfs)
         self.journal.reload()
-        if self.journal.found:
+        if self.journal.found or self.journal.damage:
             self.give_back()
             self.take()
 

@@ -109,10 +109,19 @@ class OwnController:
 
     close = restore
 
+    @property
+    def is_in_control(self) -> bool:
+        """Whether this process has the board, so that something may have to be restored."""
+        return self._control.is_held
+
     def bring_back(self) -> None:
         """Restore, also what a controller left that was killed; raises as `apply` does."""
         self._control.take()
         self.restore()
+
+    def keep_noted(self) -> None:
+        """See that what was found is still on disc, and write it again if somebody removed it."""
+        self._control.journal.keep()
 
     def _discover_awake(self) -> Discovery:
         """What there is, with the GPU's power on for the moment if it was off."""

@@ -111,7 +111,16 @@ def examine(sysfs: Sysfs) -> Report:
     rails, total_rails = _rails(sysfs, missing)
     throttling = read_throttling(sysfs)
     controller = holder(sysfs)
-    left = 0 if controller else len(Journal(sysfs).found)
+    journal = Journal(sysfs)
+    left = 0 if controller else len(journal.found)
+    if journal.damage or journal.lost:
+        lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
+        missing.append(
+            Missing(
+                f"more may be changed than can be restored: {lost}",
+                "sudo powerctl restore --as-booted, or restart the board",
+            )
+        )
     if left:
         missing.append(
             Missing(f"a killed controller left up to {left} files changed", "sudo powerctl restore")

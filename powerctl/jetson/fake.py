@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_kernel import FakeKernel, FakeState
 from powerctl.jetson.fake_layout import CPU, make_link
 from powerctl.jetson.nvpmodel import InstalledPreset, read_configuration
 from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from powerctl.modes import PowerMode
-from powerctl.reading import misread, read_json
+from powerctl.ownership import open_own, own_folder
+from powerctl.reading import misread, parse_json
 
 _NEW = "fake-board.new"
 _CONSTANT = ("board", "l4t", "chip", "jetpack", "policies", "cpu_khz", "gpu_hz", "mem_hz", "zones")
@@ -50,6 +52,8 @@ class FakeSysfs(Sysfs):
         self._stamp = (0, 0)
         self._shown: dict[str, str] = {}
         self._linked: dict[str, str] = {}
+        self._own: set[str] = set()
+        own_folder(self.root)
         self._load()
         self._show()
 
@@ -150,7 +154,7 @@ class FakeSysfs(Sysfs):
     def _save(self) -> None:
         state = vars(self._kernel.state)
         changing = json.dumps({name: state[name] for name in state if name not in _CONSTANT})
-        _overwrite(self._base + _NEW, f"{self._constant[:-1]}, {changing[1:]}")
+        self._overwrite(self._base + _NEW, f"{self._constant[:-1]}, {changing[1:]}")
         os.replace(self._base + _NEW, self._marker)
         self._stamp = self._present_stamp()
 
@@ -162,8 +166,10 @@ class FakeSysfs(Sysfs):
         """Take over the state from disc if another process has changed it."""
         stamp = self._present_stamp()
         if stamp != self._stamp:
+            with open(open_own(self._marker, os.O_RDONLY), "rb") as file:
+                content = file.read()
             with misread(f"{self._marker}: no fake board"):
-                state = FakeState(**read_json(self._marker))
+                state = FakeState(**parse_json(content, str(self._marker)))
             self._kernel, self._stamp = FakeKernel(state), stamp
             self._shown, self._linked = {}, {}
             constant = {name: getattr(state, name) for name in _CONSTANT}
@@ -190,12 +196,26 @@ class FakeSysfs(Sysfs):
     def _put(self, path: str, content: str) -> None:
         if self._shown.get(path) == content:
             return
-        try:
-            _overwrite(self._base + path, content + "\n")
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self._base + path), exist_ok=True)
-            _overwrite(self._base + path, content + "\n")
+        self._overwrite(self._base + path, content + "\n")
         self._shown[path] = content
+
+    def _overwrite(self, path: str, text: str) -> None:
+        """Write a file of the board, of which no part is a link to where it is not a board's."""
+        folder, _, _ = path.rpartition("/")
+        if folder not in self._own:
+            own_folder(Path(folder))
+            if os.path.realpath(folder) != folder:
+                raise InvalidInput(f"{folder}: a symbolic link is where a fake board has a folder")
+            self._own.add(folder)
+        try:
+            file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        except FileNotFoundError:  # the folder has gone meanwhile
+            self._own.remove(folder)
+            return self._overwrite(path, text)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)
 
     def _remove_stale(self, files: dict[str, str], links: dict[str, str]) -> None:
         """Remove what another process showed and this state has not."""
@@ -205,14 +225,6 @@ class FakeSysfs(Sysfs):
                     (self.root / path).unlink(missing_ok=True)
                     with suppress(OSError):
                         (self.root / path).parent.rmdir()
-
-
-def _overwrite(path: str, text: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        os.write(file, text.encode())
-    finally:
-        os.close(file)
 
 
 def _set_preset(kernel: FakeKernel, preset: InstalledPreset) -> None:

@@ -14,6 +14,7 @@ from powerctl.jetson.fake_kernel import FakeState
 from powerctl.jetson.fake_layout import CPU, Layout, make_link
 from powerctl.jetson.nvpmodel import CONFIGURATION
 from powerctl.jetson.sysfs import FAKE_MARKER
+from powerctl.ownership import own_folder
 from powerctl.reading import read_toml
 
 JETPACKS = {"4": "32.7.1", "5.0": "34.1.1", "5.1": "35.3.1", "6": "36.4.0"}
@@ -62,7 +63,7 @@ def make_fake_board(name: str, jetpack: str, folder: Path) -> FakeSysfs:
     board = load_board(name, JETPACKS[jetpack])
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder} is not empty; give a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    own_folder(folder)
     state = _state(board, chip, jetpack, raw)
     release = next(entry for entry in raw["release"] if entry["l4t"] == board.l4t)
     _write_static(folder, state, raw, _configuration(board, state, release["preset"]))

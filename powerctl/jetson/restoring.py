@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
 
-from powerctl.errors import ModeNotInForce
-from powerctl.jetson.journal import Journal
+from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce
+from powerctl.jetson.gpu import find_gpu, railgate
+from powerctl.jetson.journal import Journal, Lock
 from powerctl.jetson.limits import Limits
 from powerctl.jetson.memory import find_memory
+from powerctl.jetson.nvpmodel import CONFIGURATION, read_configuration, running_preset, switch
 from powerctl.jetson.sysfs import Sysfs
 
 _PASSES = 3
 _PAUSE_S = 0.1
+log = logging.getLogger("powerctl.jetson")
+
 _CORE = re.compile(r"/cpu\d+/online$")
 
 
-def restore(sysfs: Sysfs, journal: Journal) -> dict[str, str]:
+def restore(sysfs: Sysfs, journal: Journal) -> None:
     """Bring back all that the journal holds, verify it, and only then drop the journal.
 
-    A write that fails does not keep the others from being made; all is tried three times.
+    A write that fails does not keep the others from being made; all is tried three times. Of a
+    damaged journal what can be read is brought back as far as it goes; then it is kept aside.
 
     Parameters
     ----------
@@ -29,19 +35,25 @@ def restore(sysfs: Sysfs, journal: Journal) -> dict[str, str]:
     journal : Journal
         What was found.
 
-    Returns
-    -------
-    dict of str to str
-        The files that had been changed, and what they hold again.
-
     Raises
     ------
     ModeNotInForce
         If something cannot be brought back; the journal is kept.
     """
-    found = dict(journal.found)
-    changed = _differing(sysfs, found)
-    is_done = not changed and not _hidden(sysfs, found)
+    amiss = _bring_back(sysfs, dict(journal.found))
+    if journal.damage:
+        if amiss:
+            log.error("%s", amiss)
+        journal.mend()
+    elif amiss:
+        raise ModeNotInForce(f"{amiss}; try again: sudo powerctl restore")
+    else:
+        journal.close()
+
+
+def _bring_back(sysfs: Sysfs, found: Mapping[str, str]) -> str:
+    """Bring back what was found; gives in words what is not as it was, empty if all is."""
+    is_done = not _differing(sysfs, found) and not _hidden(sysfs, found)
     failures: list[str] = []
     for attempt in range(_PASSES):
         if not is_done:
@@ -49,13 +61,78 @@ def restore(sysfs: Sysfs, journal: Journal) -> dict[str, str]:
             failures = _Pass(sysfs, found).run()
             is_done = not failures and not _differing(sysfs, found)
     if is_done:
-        journal.close()
-        return changed
+        return ""
     amiss = [f"/{path} (was {value})" for path, value in _differing(sysfs, found).items()]
-    raise ModeNotInForce(
+    return (
         f"not all is as it was found: {', '.join(amiss) or 'all files read right'}; "
-        f"{'; '.join(failures) or 'no write failed'}; try again: sudo powerctl restore"
+        f"{'; '.join(failures) or 'no write failed'}"
     )
+
+
+def restore_left(sysfs: Sysfs) -> None:
+    """Restore what a killed controller left; raises `ModeNotInForce` if more may be changed."""
+    lock = Lock(sysfs)
+    try:
+        journal = Journal(sysfs)
+        restore(sysfs, journal)
+        journal.check()
+    finally:
+        lock.release()
+
+
+def set_as_booted(sysfs: Sysfs) -> str:
+    """Set what a boot sets, where nobody knows any more what was found; gives the preset's name.
+
+    That is nvpmodel's preset, the one it set last; the memory's rate floats, and the GPU may sleep.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If another controls the board, this process may not, or nvpmodel is not installed.
+    ModeNotInForce
+        If it is not taken; then more stays noted as changed.
+    """
+    lock = Lock(sysfs)
+    try:
+        journal, configuration = Journal(sysfs), read_configuration(sysfs)
+        journal.mend()
+        preset = running_preset(sysfs)
+        if configuration is not None and preset is None:
+            preset = configuration.default
+        if configuration is None or preset is None:
+            raise DeviceUnavailable(
+                f"/{CONFIGURATION} names no preset that a boot sets; restart the board"
+            )
+        memory, gpu, gate = find_memory(sysfs), find_gpu(sysfs), railgate(sysfs)
+        floating = {memory.hold: "0"} if memory else {}
+        asleep = {path: "auto" for path in [gpu.power_control] if sysfs.exists(path)} if gpu else {}
+        asleep |= {gate: "1"} if gate else {}
+        chosen = configuration.preset(str(preset))
+        _put_all(sysfs, floating)
+        switch(sysfs, chosen, gpu.masks(sysfs) if gpu else {})
+        _put_all(sysfs, asleep)
+        journal.close(knows_all=True)
+        return chosen.name
+    finally:
+        lock.release()
+
+
+def _put_all(sysfs: Sysfs, values: Mapping[str, str]) -> None:
+    """Write what files are to hold, and read it back."""
+    for path, value in values.items():
+        try:
+            if sysfs.read(path) != value:
+                sysfs.write(path, value)
+            amiss = sysfs.read(path) != value and f"it holds {sysfs.read(path)}"
+        except OSError as error:
+            amiss = str(error.strerror or error)
+        if amiss:
+            raise ModeNotInForce(f"/{path} cannot be set to {value}: {amiss}")
+
+
+def still_changed(sysfs: Sysfs) -> dict[str, str]:
+    """The files that do not hold what was noted of them, and what that is."""
+    return _differing(sysfs, Journal(sysfs).found)
 
 
 def _differing(sysfs: Sysfs, found: Mapping[str, str]) -> dict[str, str]:
@@ -77,9 +154,10 @@ def _floating(sysfs: Sysfs, found: Mapping[str, str]) -> str | None:
 
 
 def _pairs(found: Mapping[str, str]) -> list[Limits]:
-    """The clocks of which limits were noted."""
-    lows = [path for path in found if path.endswith("min_freq")]
-    return [Limits(low, low.removesuffix("min_freq") + "max_freq") for low in lows]
+    """The clocks of which limits were noted; of a damaged journal it may be one of the two."""
+    ends = ("min_freq", "max_freq")
+    stems = dict.fromkeys(path[: -len(ends[0])] for path in found if path.endswith(ends))
+    return [Limits(stem + ends[0], stem + ends[1]) for stem in stems]
 
 
 def _hidden(sysfs: Sysfs, found: Mapping[str, str]) -> bool:
@@ -116,17 +194,18 @@ class _Pass:
         try:
             if self._sysfs.read(path) != value:
                 self._sysfs.write(path, value)
-        except OSError as error:
-            self._failures.append(f"/{path}: {error.strerror or error}")
+        except (OSError, InvalidInput) as error:
+            self._failures.append(f"/{path}: {getattr(error, 'strerror', None) or error}")
 
     def _put_limits(self, limits: Limits) -> None:
         try:
-            wanted = (int(self._found[limits.low]), int(self._found[limits.high]))
+            low, high = limits.read(self._sysfs)
+            wanted = int(self._found.get(limits.low, low)), int(self._found.get(limits.high, high))
             limits.write(self._sysfs, *wanted)
             if limits.read(self._sysfs) != wanted:
                 self._failures.append(f"/{limits.low}: not taken")
-        except OSError as error:
-            self._failures.append(f"/{limits.low}: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            self._failures.append(f"/{limits.low}: {getattr(error, 'strerror', None) or error}")
 
     def _put_memory(self) -> None:
         memory = find_memory(self._sysfs)
@@ -135,7 +214,7 @@ class _Pass:
         was_held = self._found[memory.hold] == "1"
         if was_held:
             self._put(memory.hold, "1")
-        if was_held or memory.request != memory.rate:
+        if memory.request in self._found and (was_held or memory.request != memory.rate):
             self._put(memory.request, self._found[memory.request])
         for path in (memory.enable, memory.hold, memory.cap):
             if path is not None and path in self._found:

@@ -8,6 +8,7 @@ from powerctl.devices.jetson import Jetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.control import Control
 from powerctl.jetson.journal import Journal, holder
+from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 
 
@@ -51,10 +52,8 @@ def test_a_journal_from_before_a_restart_is_dropped(fake):
 def test_without_room_for_the_journal_nothing_is_written(fake):
     board = fake()
     before = settings(board)
-    (board.root / "var/lib/powerctl").mkdir()
-    (board.root / "var/lib/powerctl/found.jsonl").symlink_to("nowhere/in-the-way")
     device = Jetson(board.root)
-    with pytest.raises(DeviceUnavailable, match="nothing is changed"):
+    with largest_file(0), pytest.raises(DeviceUnavailable, match="nothing is changed"):
         device.apply(device.space.maximum)
     assert device.sysfs.writes == 0 and settings(board) == before
 
