@@ -57,6 +57,10 @@ def claim_socket(path: Path) -> None:
         raise InvalidInput(
             f"no socket at {path}: {error.strerror}; give another --socket"
         ) from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InvalidInput(
+            f"no socket at {path}: {path.parent} cannot be written; give another --socket"
+        )
     if not path.exists():
         return
     if not path.is_socket():
