@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from logging import ERROR, INFO
+from logging import ERROR, INFO, WARNING
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.common.logger import log
@@ -24,9 +25,22 @@ def main(grid: Grid, context: Context) -> None:
     try:
         config = placed(RunConfig.from_flower(context.run_config))
         title = f"{config.task} with {config.strategy} ({config.power})"
+        warn_of_keys(Path(config.out_dir).resolve())
         with RunProgress(title, config, lambda line: log(INFO, line)) as progress:
             result = run_federation(SteadyGrid(grid, progress.part), config, progress.show)
     except PowerctlError as error:
         log(ERROR, "wattfed: %s", error)  # the line to read; the traceback below is Flower's
         raise
     log(INFO, "results: %s", result.folder.resolve())
+
+
+def warn_of_keys(out: Path) -> None:
+    """Warn of results that go where keys are, as in a SuperLink that was started beside them."""
+    for key in [*out.glob("*.key"), *out.parent.glob("*.key")][:1]:
+        log(
+            WARNING,
+            "results go to %s, beside the secret %s: give the whole path of another folder as "
+            "out-dir, or start the SuperLink in a folder of its own, as its unit does",
+            out,
+            key,
+        )

@@ -18,6 +18,7 @@ from tests.client.agent.conftest import TIMEOUT_S, Constant
 from tests.processes import PATIENCE_S
 from tests.proxy import Proxy
 from wattfed.client.agent.connecting import connect
+from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ModelFile
@@ -137,6 +138,14 @@ def test_a_whole_model_of_torch_save_is_told_how_to_be_saved(start, settings, tm
     with pytest.raises(PowerctlError) as error:
         start(settings, model=(ModelFile("m", str(path), **how),))
     assert told in said(error) and str(path) in said(error)
+
+
+@pytest.mark.parametrize("spec", ["twin:orin-agx", "host:orin-agx"])
+def test_an_agent_of_a_twin_says_that_its_rounds_take_their_time(caplog, tmp_path, spec):
+    caplog.set_level("INFO", "wattfed.agent")
+    open_kept(spec, tmp_path)
+    line = "twin:orin-agx is simulated in real time: rounds take as long as on the board"
+    assert caplog.messages == [line] * (spec == "twin:orin-agx")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="drops a capability of Linux")
