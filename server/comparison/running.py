@@ -19,7 +19,7 @@ from wattfed.server.history import final_value
 from wattfed.server.simulation import checked, run_checked
 from wattfed.strategies.run_config import RunConfig
 
-OnRound = Callable[[RunConfig, int], object]
+OnRound = Callable[[RunConfig, int], None]
 
 _POLL_S = 0.5
 
