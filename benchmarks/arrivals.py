@@ -31,6 +31,7 @@ from powerctl.fulcrum.evaluation import Oracle, Planner, Static, serve
 from powerctl.fulcrum.problems import OBJECTIVES, Concurrent, InferAlone
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.solver import Solver
+from powerctl.progress import Progress
 
 Trace = Callable[[float, float, Generator], Iterator[float]]  # of mean rate and length
 
@@ -173,11 +174,14 @@ def main(
     reaction = Reaction(window_s=window_s, quick_s=quick_s, probes=probes, first_cap=cap)
     entry = find_solver(solver_name)
     rows = []
-    for name in names.split(","):
-        trace = make_trace(name, rate_hz, length_s, seed)
-        found = evaluate(problem, replay, trace, lambda: entry.make(seed, None), reaction)
-        rows += [{"trace": name, **row} for row in found]
-        click.echo(f"  {name}: {len(trace):,} requests", err=True)
+    traces = names.split(",")
+    with Progress("traces", len(traces)) as shown:
+        for done, name in enumerate(traces, start=1):
+            trace = make_trace(name, rate_hz, length_s, seed)
+            shown.update(note=f"{name}: {len(trace):,} requests")
+            found = evaluate(problem, replay, trace, lambda: entry.make(seed, None), reaction)
+            rows += [{"trace": name, **row} for row in found]
+            shown.update(done)
     console.print_table(list(_COLUMNS.values()), [[row[key] for key in _COLUMNS] for row in rows])
     click.echo(
         f"{problem.describe()}, on {len(replay.candidates)} modes of {board}; late: over "

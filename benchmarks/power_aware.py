@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from powerctl import console
+from powerctl.progress import Progress
 from wattfed.server.history import best_value, spending_to
 from wattfed.server.judging import energy_factors
 from wattfed.server.simulation import simulate
@@ -62,11 +63,11 @@ def main(
 ) -> None:
     """Run the benchmark."""
     rows = []
-    with tempfile.TemporaryDirectory() as out_dir:
+    with tempfile.TemporaryDirectory() as out_dir, Progress("seeds", seeds) as shown:
         for number in range(seed, seed + seeds):
             config = RunConfig(strategy=strategy, seed=number, out_dir=out_dir)
             rows.append(compare(config, target_accuracy))
-            click.echo(f"seed {number} done", err=True)
+            shown.update(len(rows))
     console.print_table(list(rows[0]), [list(row.values()) for row in rows])
     ratios = {
         name: _geometric_mean([row[f"{name}_maxn_{unit}"] / row[f"{name}_{unit}"] for row in rows])

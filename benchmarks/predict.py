@@ -36,6 +36,7 @@ from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.network import NetworkPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.reference import Reference
+from powerctl.progress import Progress
 
 _INTERVAL_90 = NormalDist().inv_cdf(0.95)
 
@@ -206,8 +207,9 @@ def evaluate(
     seed: int,
     limits_w: FloatArray,
     deviations: float,
+    shown: Progress,
 ) -> dict[str, float]:
-    """Medians over the runs, one for each sample of measured rows."""
+    """Medians over the runs, one for each sample of measured rows; progress is of this alone."""
     size = None if target.batch_size is None else int(target.batch_size[0])
     runs, outcomes = [], []
     for run, rows in enumerate(samples):
@@ -225,10 +227,10 @@ def evaluate(
         }
         runs.append(judge(target, rows, prediction) | seconds)
         outcomes += choose(target, rows, prediction, limits_w, deviations)
-        click.echo(
+        shown.update(run + 1)
+        shown.say(
             f"  run {run + 1} of {len(samples)}: time {runs[-1]['time_mape']:.3g} %, "
-            f"power {runs[-1]['power_mape']:.3g} %",
-            err=True,
+            f"power {runs[-1]['power_mape']:.3g} %"
         )
     found = {}
     for name in runs[0]:
@@ -373,7 +375,10 @@ def main(
     for name, n_modes in product(makers, samples):
         click.echo(f"{name}, {n_modes} modes:", err=True)
         deviations = 0.0 if name.startswith("network") else NormalDist().inv_cdf(confidence)
-        found = evaluate(makers[name], table, home, samples[n_modes], seed, limits_w, deviations)
+        with Progress("runs", runs) as shown:
+            found = evaluate(
+                makers[name], table, home, samples[n_modes], seed, limits_w, deviations, shown
+            )
         rows.append(
             {"predictor": name, "sampling": sampling, "modes": n_modes, "runs": runs, **found}
         )

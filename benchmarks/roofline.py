@@ -30,6 +30,7 @@ from powerctl.pagoda.tuning import Goal, tune
 from powerctl.powertrain.design import DesignedModes
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.reference import load_reference, reference_names
+from powerctl.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,8 @@ def main(
     else:
         signature = estimate_from_totals(kind, flop_per_sample, weight_bytes, bytes_per_sample)
     case = Case(table, home, kind, batch or 16, signature, others_than(workload))
-    row = evaluate(case, modes, profile, attempts, seed)
+    with Progress("fits"):
+        row = evaluate(case, modes, profile, attempts, seed)
     console.print_table(list(_COLUMNS.values()), [[row[name] for name in _COLUMNS]])
     click.echo(
         f"errors over the modes of {Path(path).name} ({kind}); the fit is of {modes} modes; "

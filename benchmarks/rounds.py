@@ -23,6 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +34,7 @@ import torch
 
 from powerctl import console
 from powerctl.errors import PowerctlError
+from powerctl.progress import Progress
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.server import Agent
@@ -265,10 +267,12 @@ def main(
         state = federated(RunConfig(task=task, data_dir=data_dir), 1).model().state_dict()
         np.savez(arrays, **{name: tensor.numpy() for name, tensor in state.items()})
         with agent(folder, seen) as socket:
-            for server_round in range(1, rounds + 1):
-                for where in ({"device": _DEVICE}, {"agent": socket}):
-                    click.echo(f"round {server_round}, {next(iter(where))}", err=True)
+            both = ({"device": _DEVICE}, {"agent": socket})
+            with Progress("rounds", len(both) * rounds) as shown:
+                for server_round, where in product(range(1, rounds + 1), both):
+                    shown.update(note=f"round {server_round}, {next(iter(where))}")
                     rows += one_round(server_round, node | where, config, arrays, seen)
+                    shown.update(len(rows) / 2)  # a query and a training each
     told = summary(rows)
     columns = {"trains": "who trains", "message": "message", **_PARTS}
     console.print_table(list(columns.values()), [[row[c] for c in columns] for row in told])

@@ -9,6 +9,7 @@ the fleet's on its virtual clock, charged on the boards' twins; they are no Jets
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,8 +36,8 @@ def main(
     with ExitStack() as stack:
         path = out or stack.enter_context(tempfile.TemporaryDirectory())
         folder = ComparisonFolder(Path(path))
-        with ComparisonProgress() as progress:
-            whole = run_comparison(folder, comparison, jobs, progress.started, progress.show)
+        with ComparisonProgress(path, jobs or len(os.sched_getaffinity(0))) as shown:
+            whole = run_comparison(folder, comparison, jobs, shown.started, shown.show, shown.part)
         measures = measures_of(folder, whole)
     print_tables(measures, baseline, whole.base.workload)
     if json_path:

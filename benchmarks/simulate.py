@@ -31,6 +31,7 @@ import click
 
 from powerctl import console
 from powerctl.errors import InvalidInput
+from powerctl.progress import Progress
 from wattfed.strategies.catalogue import policy_names
 from wattfed.strategies.run_config import RunConfig
 
@@ -207,7 +208,7 @@ def main(
     """Run the benchmark."""
     rows = []
     for engine in engines:
-        with tempfile.TemporaryDirectory() as text:
+        with tempfile.TemporaryDirectory() as text, Progress(engine):
             config = RunConfig(
                 task=task,
                 fleet=str(fleet_file(Path(text), clients)),
@@ -223,7 +224,6 @@ def main(
                 timeout_s=3600.0,
                 checkpoint_every=0,
             )
-            click.echo(f"{engine} ...", err=True)
             rows.append(measured(engine, replace(config), clients))
     columns = list(rows[0])
     console.print_table(columns, [[row[column] for column in columns] for row in rows])

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -39,6 +38,7 @@ from powerctl.measurement import MeasurementTable
 from powerctl.plugins import split_names
 from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.reference import Reference
+from powerctl.progress import Progress
 
 _CHUNKS = 16  # of the questions, so that progress shows
 _TOLERANCE = 1e-9  # relative, of a bound
@@ -137,25 +137,24 @@ def outcomes(judge: Judge, questions: Sequence[Question], processes: int) -> Ite
     """Solve all, a share in each process; progress goes to stderr."""
     chunks = [questions[i::_CHUNKS] for i in range(_CHUNKS) if questions[i::_CHUNKS]]
     if processes == 1:
-        for done, chunk in enumerate(chunks, start=1):
-            yield from _solve_chunk(judge, chunk)
-            _tell(judge.solver, done, len(chunks))
+        with Progress(judge.solver, len(chunks)) as shown:
+            for done, chunk in enumerate(chunks, start=1):
+                yield from _solve_chunk(judge, chunk)
+                shown.update(done)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+    with (
+        ProcessPoolExecutor(processes, mp_context=spawn) as pool,
+        Progress(judge.solver, len(chunks), at_once=processes) as shown,
+    ):
         futures = [pool.submit(_solve_chunk, judge, chunk) for chunk in chunks]
         for done, future in enumerate(as_completed(futures), start=1):
             yield from future.result()
-            _tell(judge.solver, done, len(chunks))
+            shown.update(done)
 
 
 def _solve_chunk(judge: Judge, chunk: Sequence[Question]) -> list[Outcome]:
     return [judge.solve(question) for question in chunk]
-
-
-def _tell(solver: str, done: int, chunks: int) -> None:
-    if sys.stderr.isatty() or done == chunks:
-        click.echo(f"\r  {solver}: {100 * done // chunks} %", err=True, nl=done == chunks)
 
 
 def summarise(found: Sequence[Outcome]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from powerctl import console
 from powerctl.boards import Board, load_board
 from powerctl.calibration import errors_pct, fit_signature
 from powerctl.measurement import MeasurementTable
+from powerctl.progress import Progress
 from powerctl.workload import load_workload
 
 
@@ -69,9 +70,11 @@ def main(
     """Run the benchmark."""
     found = load_board(board)
     rows = []
-    for argument in tables:
-        path, _, workload = argument.partition("=")
-        rows.append(evaluate(found, path, workload or None, few, runs, seed))
+    with Progress("tables", len(tables)) as shown:
+        for argument in tables:
+            path, _, workload = argument.partition("=")
+            shown.update(len(rows), note=Path(path).name)
+            rows.append(evaluate(found, path, workload or None, few, runs, seed))
     console.print_table(list(rows[0]), [list(row.values()) for row in rows])
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -136,7 +135,9 @@ def load_file(model: nn.Module, path: Path) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         if "Unsupported global" in str(error):  # torch's word for what is more than arrays
             reason = f"it holds a whole model, or other code; save it with {SAVE_STATE}"
-        elif isinstance(error, UnpicklingError):
+        elif isinstance(error, OSError):
+            reason = str(error.strerror)
+        elif not isinstance(error, RuntimeError):  # whatever its reader makes of other bytes
             reason = "torch.save has not written it"
         raise InvalidInput(f"{path}: not a checkpoint of weights alone: {reason}") from None
     inner = list(content.values()) if isinstance(content, Mapping) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from logging import ERROR, INFO, WARNING
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.common.logger import log
@@ -26,6 +27,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say where its results are."""
     try:
         config = placed(RunConfig.from_flower(context.run_config))
+        warn_of_keys(Path(config.out_dir).resolve())
         with RunProgress(config, say=lambda line: log(INFO, line)) as progress:
             result = run_federation(
                 SteadyGrid(grid, progress.part),
@@ -45,3 +47,15 @@ def _tell_plan(config: RunConfig, participants: Participants) -> None:
     log(INFO, headline(config, participants.clients))
     for warning in participants.warnings:
         log(WARNING, warning)
+
+
+def warn_of_keys(out: Path) -> None:
+    """Warn of results that go where keys are, as in a SuperLink that was started beside them."""
+    for key in [*out.glob("*.key"), *out.parent.glob("*.key")][:1]:
+        log(
+            WARNING,
+            "results go to %s, beside the secret %s: give the whole path of another folder as "
+            "out-dir, or start the SuperLink in a folder of its own, as its unit does",
+            out,
+            key,
+        )

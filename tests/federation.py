@@ -164,9 +164,11 @@ class Federation:
             assert time.monotonic() < give_up, tail(self._tools.log(name))
             time.sleep(0.2)
 
-    def start_stranger(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+    def start_stranger(
+        self, name: str, *options: str, superlink: str = ""
+    ) -> subprocess.Popen[bytes]:
         """Start a SuperNode that nobody registered, or that does not know whom to trust."""
-        command = ("flower-supernode", "--superlink", self.ports.fleet)
+        command = ("flower-supernode", "--superlink", superlink or self.ports.fleet)
         ports = self.ports.supernode_options()
         return self._tools.start(name, *command, *ports, *options, home=f"{name}-home")
 

@@ -21,16 +21,20 @@ class Proxy:
         ``HOST:PORT``.
     bytes_per_s : float
         Of each direction of each connection.
+    host : str
+        Where it listens.
     """
 
-    def __init__(self, target: str, bytes_per_s: float = float("inf")) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = host, int(port)
+    def __init__(
+        self, target: str, bytes_per_s: float = float("inf"), host: str = "127.0.0.1"
+    ) -> None:
+        name, _, port = target.rpartition(":")
+        self._target = name, int(port)
         self._bytes_per_s = bytes_per_s
         self._joined = threading.Event()
         self._joined.set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0))
+        self.address = f"{host}:{self._listener.getsockname()[1]}"
         self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 

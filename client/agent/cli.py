@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -265,6 +266,7 @@ def remove(which: str, state_dir: str) -> None:
 
 def main() -> None:
     """Entry point."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our one line says
     console.run(cli)
 
 

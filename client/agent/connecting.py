@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,18 @@ import grpc
 from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
 from powerctl.reading import read_bytes, read_text
 
-_TLS = re.compile(r"certificate|handshake|hostname verification", re.IGNORECASE)
+# what gRPC says where nobody can be asked, and what that means
+_UNREACHED = {
+    "Hostname Verification": "its certificate is of another name: reach it by one that it was made "
+    "for, or make it anew: wattfed keys --certificate NAME=HOST",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not of an authority trusted here: give --ca, "
+    "the ca.crt of its wattfed keys",
+    "WRONG_VERSION_NUMBER": "what answers speaks no TLS; is it the agent's --listen?",
+    "security handshaker": "--ca is no file of PEM certificates",
+    "errors resolving": "no host of that name; write --address HOST:PORT",
+    "Permission denied": "its socket is another user's: run this as the agent's user",
+    "failed to connect": "no agent answers there; start one: wattfed-agent serve",
+}
 
 
 @contextmanager
@@ -41,15 +51,10 @@ def connect(
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
         details = error.details() if isinstance(error, grpc.Call) else str(error)
-        if code is grpc.StatusCode.UNAVAILABLE and _TLS.search(details):
-            raise DeviceUnavailable(
-                f"{address}: its certificate is of another name, or not of the authority in --ca: "
-                "give the name that it was made for (wattfed keys --certificate NAME=HOST)"
-            ) from None
-        if code is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
-            raise DeviceUnavailable(
-                f"no agent answers at {address or socket}; start one: wattfed-agent serve"
-            ) from None
+        if code is grpc.StatusCode.UNAVAILABLE:
+            for words, meaning in _UNREACHED.items():
+                if words in details:
+                    raise DeviceUnavailable(f"{address or socket}: {meaning}") from None
         raise Refused(f"{code.name}: {details}") from None
 
 
@@ -57,9 +62,9 @@ def _credentials(ca_file: str, token_file: str) -> grpc.ChannelCredentials:
     if not token_file:
         raise InvalidInput("TCP needs a token: --token-file")
     roots = read_bytes(ca_file) if ca_file else None
-    token = next(iter(read_text(token_file).split()), "")
-    if not (token.isascii() and token):
-        raise InvalidInput(f"{token_file}: no token, which is text in ASCII")
+    tokens = read_text(token_file).split()
+    if not (tokens and tokens[0].isascii()):
+        raise InvalidInput(f"{token_file}: no token in it; it is a line of the agent's token file")
     return grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(roots), grpc.access_token_call_credentials(token)
+        grpc.ssl_channel_credentials(roots), grpc.access_token_call_credentials(tokens[0])
     )

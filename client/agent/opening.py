@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 from pathlib import Path
@@ -18,6 +19,7 @@ CLIENTS = "clients"
 """The folder of the clients' states, in the state directory."""
 
 _FOUND_MODE = "found-mode.json"
+_LOG = logging.getLogger("wattfed.agent")
 
 
 def claim_state(folder: Path) -> IO[str]:
@@ -57,6 +59,10 @@ def claim_socket(path: Path) -> None:
         raise InvalidInput(
             f"no socket at {path}: {error.strerror}; give another --socket"
         ) from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InvalidInput(
+            f"no socket at {path}: {path.parent} cannot be written; give another --socket"
+        )
     if not path.exists():
         return
     if not path.is_socket():
@@ -78,4 +84,5 @@ def open_kept(spec: str, state_dir: Path) -> KeptDevice:
     device: Device = open_device(spec)
     if is_virtual(device):
         device = PacedDevice(device)
+        _LOG.info("%s is simulated in real time: rounds take as long as on the board", spec)
     return KeptDevice(device, state_dir / _FOUND_MODE)

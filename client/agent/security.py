@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -70,5 +71,13 @@ def read_tokens(path: Path) -> tuple[str, ...]:
 
 
 def read_tls(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    """The server's certificate chain and key, as PEM files."""
-    return grpc.ssl_server_credentials([(read_bytes(key), read_bytes(certificate))])
+    """The server's certificate chain and key, as PEM files; raises `InvalidInput` for others."""
+    pair = (read_bytes(key), read_bytes(certificate))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise InvalidInput(
+            f"TLS: {certificate} and {key} are no certificate and its key ({error.reason}); make "
+            "both: wattfed keys FOLDER --certificate NAME=HOST"
+        ) from None
+    return grpc.ssl_server_credentials([pair])

@@ -193,8 +193,10 @@ class Agent:
         server = self._server(local=False, interceptors=(TokenCheck(tokens),))
         self._servers.append(server)
         try:
+            # first as a probe, because gRPC does not say why it cannot
+            (await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)).close()
             bound = server.add_secure_port(f"{host}:{port}", tls)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise InvalidInput(f"cannot listen at {settings.listen}: {error}") from None
         await server.start()
         return f"{host}:{bound} (TLS)"

@@ -58,6 +58,7 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
             jobs=jobs,
             on_begin=progress.started,
             on_run=progress.show,
+            on_round=progress.part,
         )
     if as_json:
         console.print_json([measure.record() for measure in result.measures])

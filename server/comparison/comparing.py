@@ -12,7 +12,7 @@ from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures, measures_of
 from wattfed.server.comparison.report.building import build_report
-from wattfed.server.comparison.running import Finished, run_comparison
+from wattfed.server.comparison.running import Finished, OnRound, run_comparison
 from wattfed.server.comparison.table import policies
 from wattfed.server.frames import frame
 from wattfed.server.simulation import refuse_without_main_guard
@@ -56,6 +56,7 @@ def compare(
     jobs: int = 1,
     on_begin: Callable[[int, int], None] = lambda runs, finished: None,
     on_run: Callable[[Finished], None] = lambda run: None,
+    on_round: OnRound = lambda *_: None,
     **options: Any,
 ) -> ComparisonResult:
     """Compare policies x power policies x clients a round x seeds, and write a report.
@@ -73,9 +74,9 @@ def compare(
         ``STRATEGY[:POWER]``, what the report's ratios are to; by default ``random:maxn``.
     jobs : int
         Runs at a time; 1 stays in this process, 0 takes as many as there are cores.
-    on_begin, on_run : callable
-        Told of how many runs there are and how many have finished before, and of each run as it
-        ends.
+    on_begin, on_run, on_round : callable
+        Told of how many runs there are and how many have finished before, of each run as it
+        ends, and of a run's configuration and how many of its rounds are over, after each.
     **options
         As `wattfed compare` has them: ``strategies=["random", "pace"]``, ``power``, ``per_round``,
         ``seeds``, ``seed``, ``target_accuracy``, ``all_rounds``, and fields of `RunConfig`.
@@ -92,6 +93,6 @@ def compare(
     elif options:
         raise InvalidInput(f"give a comparison or options, not both; got {', '.join(options)}")
     folder = ComparisonFolder(Path(out))
-    whole = run_comparison(folder, comparison, jobs, on_begin, on_run)
+    whole = run_comparison(folder, comparison, jobs, on_begin, on_run, on_round)
     report = build_report(folder.path, baseline)
     return ComparisonResult(whole, tuple(measures_of(folder, whole)), report)

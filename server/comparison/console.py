@@ -19,10 +19,11 @@ from wattfed.server.comparison.table import Line, Table, chosen_baseline, polici
 from wattfed.server.comparison.verdict import standings, verdict
 from wattfed.server.plan_check import comparison_headline
 from wattfed.server.simulation import plan_of
+from wattfed.strategies.run_config import RunConfig
 
 
 class ComparisonProgress(Progress):
-    """The runs of a comparison as they end, with a line for each.
+    """The runs of a comparison: a line for each that ends, and where those under way stand.
 
     Parameters
     ----------
@@ -36,6 +37,7 @@ class ComparisonProgress(Progress):
         super().__init__("runs", at_once=at_once)
         self._out = Path(out).resolve()
         self._runs = self._ended = 0
+        self._under_way: dict[str, float] = {}  # the share of each run's rounds that is over
 
     def started(self, runs: int, finished: int) -> None:
         """Say how much there is to do."""
@@ -44,13 +46,21 @@ class ComparisonProgress(Progress):
         kept = f", {finished} of them finished earlier" if finished else ""
         self.say(f"{runs} runs{kept}, results: {self._out}")
 
+    def part(self, config: RunConfig, rounds: int) -> None:
+        """Tell how many rounds of a run are over."""
+        self._under_way[config.run_name] = rounds / config.rounds
+        done = self._ended + sum(self._under_way.values())
+        self.update(done, note=f"{_named(config)}: round {rounds} of {config.rounds}")
+
     def show(self, done: Finished) -> None:
         """Tell of a run that ended."""
-        contender = Contender.of(done.config)
-        line = f"{contender.policy}, {contender.per_round} a round, seed {done.config.seed}: "
-        self.say(line + (f"failed: {done.failure}" if done.failure else done.outcome))
+        self.say(
+            f"{_named(done.config)}: "
+            + (f"failed: {done.failure}" if done.failure else done.outcome)
+        )
+        self._under_way.pop(done.config.run_name, None)
         self._ended += not done.failure
-        self.update(self._ended)
+        self.update(self._ended + sum(self._under_way.values()), note="")
 
     def saved(self) -> str:
         """What is on disc, and the command that goes on with the rest."""
@@ -65,6 +75,11 @@ def tell_plan(comparison: Comparison) -> None:
     click.echo(comparison_headline(comparison, runs[0].min_nodes), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
+
+
+def _named(config: RunConfig) -> str:
+    contender = Contender.of(config)
+    return f"{contender.policy}, {contender.per_round} a round, seed {config.seed}"
 
 
 def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing.queues import SimpleQueue
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput, PowerctlError
@@ -17,6 +18,10 @@ from wattfed.server.federation import NoClients
 from wattfed.server.history import final_value
 from wattfed.server.simulation import checked, run_checked
 from wattfed.strategies.run_config import RunConfig
+
+OnRound = Callable[[RunConfig, int], None]
+
+_POLL_S = 0.5
 
 
 class Finished(NamedTuple):
@@ -38,6 +43,7 @@ def run_comparison(
     jobs: int,
     on_begin: Callable[[int, int], None],
     on_run: Callable[[Finished], None],
+    on_round: OnRound = lambda *_: None,
 ) -> Comparison:
     """Run whatever a folder lacks of a comparison.
 
@@ -54,6 +60,8 @@ def run_comparison(
         Told how many runs there are, and how many of them are finished already.
     on_run : callable
         Told of each run as it ends.
+    on_round : callable
+        Told of a run's configuration, and of how many of its rounds are over, after each.
 
     Returns
     -------
@@ -71,7 +79,7 @@ def run_comparison(
         missing = [config for config in configs if not folder.finished(config)]
         on_begin(len(configs), len(configs) - len(missing))
         failed = []
-        for done in _ended(missing, jobs or len(os.sched_getaffinity(0))):
+        for done in _ended(missing, jobs or len(os.sched_getaffinity(0)), on_round):
             on_run(done)
             if done.failure:
                 failed.append(f"{done.config.run_name}: {done.failure}")
@@ -83,29 +91,34 @@ def run_comparison(
     return whole
 
 
-def _ended(configs: list[RunConfig], jobs: int) -> Iterator[Finished]:
+def _ended(configs: list[RunConfig], jobs: int, on_round: OnRound) -> Iterator[Finished]:
     """The runs in the order in which they end."""
     jobs = min(jobs, len(configs))
     if jobs <= 1:
-        yield from map(_run, configs)
+        yield from (_run(config, on_round) for config in configs)
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(jobs, context, initializer=_end_with_the_parent) as pool:
+    rounds = context.SimpleQueue()
+    with ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(rounds,)) as pool:
         try:
             with unheard():
-                futures = [pool.submit(_run, config) for config in configs]
-            for future in as_completed(futures):
-                yield future.result()
+                waiting = {pool.submit(_run_in_worker, config) for config in configs}
+            while waiting:
+                ended, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
+                while not rounds.empty():
+                    on_round(*rounds.get())
+                for future in ended:
+                    yield future.result()
         except BaseException:  # nobody waits for the runs that go on
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
 
 
-def _run(config: RunConfig) -> Finished:
+def _run(config: RunConfig, on_round: OnRound) -> Finished:
     try:
-        result = run_checked(config)
+        result = run_checked(config, lambda row: on_round(config, row.round))
     except NoClients as error:  # a result too
         return Finished(config, outcome=str(error))
     except PowerctlError as error:
@@ -118,8 +131,17 @@ def _run(config: RunConfig) -> Finished:
     )
 
 
-def _end_with_the_parent() -> None:
-    """A killed comparison must not leave workers behind that wait for work for ever."""
+_rounds: SimpleQueue[tuple[RunConfig, int]]  # of a worker: where it tells of its rounds
+
+
+def _run_in_worker(config: RunConfig) -> Finished:
+    return _run(config, lambda *told: _rounds.put(told))
+
+
+def _begin(rounds: SimpleQueue[tuple[RunConfig, int]]) -> None:
+    """A worker, which must not wait for work for ever when the comparison has been killed."""
+    global _rounds
+    _rounds = rounds
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -139,6 +139,8 @@ class Planted:
         (None, "no such file"),
         (b"", "not a checkpoint"),
         (b"PK\x03\x04 and nothing else", "not a checkpoint"),
+        (b"hello, this is text", "torch.save has not written it"),
+        (Odd(), "it holds a whole model, or other code; save it with torch.save"),
         ({"model": Planted()}, "not a checkpoint of weights alone"),
         (torch.ones(3), "neither a state dict nor a dict that holds one"),
         ({}, "neither a state dict"),

@@ -26,6 +26,28 @@ def test_flower_runs_read_what_was_written_and_numbers_keep_their_kind():
     assert RunConfig.from_flower({"deadline-s": 30}).deadline_s == 30.0
 
 
+def test_usual_names_tell_runs_apart_that_cannot_go_on_from_each_other():
+    usual = RunConfig()
+    assert usual.run_name == "digits-pace-slack-seed0"
+    others = [
+        RunConfig(fleet="hundred-jetsons"),
+        RunConfig(fleet="folder/mine.toml"),
+        RunConfig(workload="lstm-train"),
+        RunConfig(learning_rate=0.5),
+        RunConfig(local_epochs=1),
+        RunConfig(per_round=2),
+        RunConfig(seed=1),
+        RunConfig(settings=(("width", 8),)),
+    ]
+    names = [config.run_name for config in (usual, *others)]
+    assert len({*names}) == len(names) and "/" not in "".join(names)
+    same = RunConfig(rounds=3, target_accuracy=0.5, workers=1, data_dir="x", checkpoint_every=5)
+    assert same.run_name == usual.run_name
+    long = [RunConfig(settings=((f"key{'y' * 200}", number),)).run_name for number in range(2)]
+    assert long[0] != long[1] and max(map(len, long)) < 200
+    assert RunConfig(name="mine", per_round=2).run_name == "mine"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

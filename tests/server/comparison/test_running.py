@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from powerctl import progress
 from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
+from wattfed.server.comparison.console import ComparisonProgress
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
-from wattfed.server.comparison.running import checked_runs
+from wattfed.server.comparison.running import Finished, checked_runs, run_comparison
 
 
 def files(path):
@@ -45,6 +47,39 @@ def test_every_run_is_kept_and_measured(whole, comparison):
 def test_worker_processes_give_the_same_runs(whole, comparison, tmp_path):
     run(tmp_path, comparison, jobs=2)
     assert files(tmp_path) == files(whole.path)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_round_of_each_run_is_told_while_it_goes_on(comparison, tmp_path, jobs):
+    asked, told = replace(comparison, seeds=(0,)), []
+    run_comparison(
+        ComparisonFolder(tmp_path),
+        asked,
+        jobs,
+        lambda *_: None,
+        lambda done: told.append((done.config.run_name, "ended")),
+        lambda config, rounds: told.append((config.run_name, rounds)),
+    )
+    for config in asked.runs():
+        of_one = [what for name, what in told if name == config.run_name]
+        assert of_one == [*range(config.rounds + 1), "ended"]
+
+
+def test_where_the_runs_under_way_stand_is_shown(comparison, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_QUIET_S", 0.0)
+    monkeypatch.setattr(progress, "_HEARTBEAT_S", 0.01)
+    one, other, *_ = comparison.runs()
+    lines = ""
+    with ComparisonProgress(tmp_path, at_once=2) as shown:
+        shown.started(4, 1)
+        shown.part(one, one.rounds)
+        shown.part(other, 1)
+        while f"runs 2 of 4, pace, 2 a round, seed 0: round 1 of {other.rounds}" not in lines:
+            lines += capsys.readouterr().err
+        shown.show(Finished(one, outcome="accuracy 0.9"))
+        while "runs 2 of 4, about 0:0" not in lines:
+            lines += capsys.readouterr().err
+    assert "random at maxn, 2 a round, seed 0: accuracy 0.9" in lines
 
 
 def test_a_finished_comparison_runs_nothing_and_a_larger_one_only_what_is_new(
