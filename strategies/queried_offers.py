@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from powerctl.errors import InvalidInput
 from wattfed.strategies.codec import decode
 from wattfed.strategies.protocol import CONFIG, RoundOffer
+from wattfed.strategies.ranges import one_line
 from wattfed.strategies.roster import Refuse
 
 
@@ -38,7 +39,7 @@ class QueriedOffers:
         offers: dict[int, RoundOffer] = {}
         for reply in grid.send_and_receive(queries, timeout=self.timeout_s):
             if reply.has_error():
-                log(WARNING, "a node made no offer: %s", reply.error.reason)
+                log(WARNING, "a node made no offer: %s", one_line(reply.error.reason))
                 continue
             try:
                 offer = decode(RoundOffer, reply.content.config_records.get(CONFIG, {}))

@@ -93,6 +93,11 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
+def one_line(text: str) -> str:
+    """What another host says went wrong, as it can stand in a line of the log."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:1000])
+
+
 def _printed(value: float) -> str:
     """A number, also one of thousands of digits, which Python refuses to print."""
     return f"{value:g}" if abs(value) < 1e300 or isinstance(value, float) else "beyond 1e300"

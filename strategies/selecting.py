@@ -39,6 +39,7 @@ from wattfed.strategies.protocol import (
     RoundReport,
 )
 from wattfed.strategies.queried_offers import QueriedOffers
+from wattfed.strategies.ranges import one_line
 from wattfed.strategies.roster import Roster
 from wattfed.strategies.state import State, restore, state_of
 from wattfed.strategies.updates import (
@@ -336,7 +337,7 @@ class SelectingStrategy(Strategy):
             whom = asked.get(answered)
             if reply.has_error():  # for a dead node it is the SuperLink that answers
                 who = f"of node {node}" if whom is None else whom[1]
-                log(WARNING, "client %s failed: %s", who, reply.error.reason)
+                log(WARNING, "client %s failed: %s", who, one_line(reply.error.reason))
                 continue
             refuse = partial(self._refuse, message_type, server_round, node)
             if whom is None or whom[0] != node:
