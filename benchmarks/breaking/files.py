@@ -40,12 +40,13 @@ def doors(stack: ExitStack) -> Iterator[Door]:
     """A door for each file of each command that reads it."""
     folder = studio.make(stack)
     for line in studio.READS:
-        for path in _read_by(line, folder):
+        kinds = {path.name: path for path in _read_by(line, folder)}  # one of each, of many alike
+        for path in kinds.values():
             data = path.read_bytes()
-            if data and len(data) < _MOST_BYTES:
+            if data and len(data) < _MOST_BYTES and path.suffix not in (".png", ".html"):
                 name = str(path.relative_to(folder))
                 example = {"is": Thing.FILE, "content": _tokens(data)}
-                yield Door(f"{line[:40]}...: {name}", example, partial(_read, folder, line, name))
+                yield Door(f"{name} of {line[:40]}", example, partial(_read, folder, line, name))
 
 
 def _read_by(line: str, folder: Path) -> Iterator[Path]:

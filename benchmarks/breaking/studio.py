@@ -16,13 +16,23 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.breaking.trying import Door, check_end, tried
 from powerctl import console
+from wattfed.strategies.code_version import code_version
 
 COMMANDS = {
     "powerctl": "powerctl.cli",
     "wattfed": "wattfed.server.cli",
     "wattfed-agent": "wattfed.client.agent.cli",
 }
-_HEAVY = ("torch", "scipy.optimize", "sklearn.datasets", "matplotlib.pyplot", "jinja2", "flwr.app")
+_HEAVY = (
+    "torch",
+    "wattfed.server.simulation",
+    "wattfed.server.comparison.report",
+    "scipy.optimize",
+    "sklearn.datasets",
+    "matplotlib.pyplot",
+    "jinja2",
+    "flwr.app",
+)
 _FLEET = '[[group]]\nboard = "orin-nano"\ncount = 4\n'
 _WRITTEN = {
     "fleet.toml": f"{_FLEET}power_w = [10, 12, 12, 15]\nenergy_budget_j = 4000\n"
@@ -41,7 +51,7 @@ _WRITTEN = {
     ),
     "agent.toml": 'device = "host:orin-agx"\nlatency_s = 0.05\nmode = "absent"\n',
 }
-_MAKES = (
+MAKES = (
     "powerctl profile --device twin:orin-nano --workload resnet18-train --modes 12 --out log.jsonl "
     "--csv table.csv",
     "powerctl fit table.csv --board orin-nano --kind train --no-reference --out predictor.json",
@@ -83,8 +93,9 @@ READS = (
 def make(stack: ExitStack) -> Path:
     """A folder with all files, there as long as the stack."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="wattfed-studio-")))
-    for module in _HEAVY:
+    for module in (*_HEAVY, *COMMANDS.values()):
         importlib.import_module(module)
+    code_version()  # takes seconds, once in a process
     for name, text in _WRITTEN.items():
         (folder / name).write_text(text)
     trace = {"active": [0.0, 500.0], "inactive": [400.0, 900.0], "finish_time": 1000.0}
@@ -93,7 +104,7 @@ def make(stack: ExitStack) -> Path:
     )
     task = Path(__file__).resolve().parents[2] / "tests/own_app/my_task.py"
     shutil.copy(task, folder)
-    for line in _MAKES:
+    for line in MAKES:
         found = tried(Door(line, None, partial(_make, folder)), line, longest_s=120.0)
         if found.word != "taken":
             raise AssertionError(f"{line}: {found}")
