@@ -102,12 +102,12 @@ class Search:
 
 def snippet(kind: str, door: Door, edits: Sequence[Edit]) -> str:
     """Python that tries a case again."""
-    lines = ",\n    ".join(map(repr, edits))
+    lines = "".join(f"    {edit!r},\n" for edit in edits)
     return (
         "from importlib import import_module\nfrom math import inf, nan\n\n"
         "from benchmarks.breaking.mutation import Drop, Put, Repeat\n\n"
         f"{'from benchmarks.breaking import files' + chr(10) if kind == 'files' else ''}"
-        f"edits = [\n    {lines},\n]\n"
+        f"edits = [\n{lines}]\n"
         f"import_module('benchmarks.break').again({kind!r}, {door.name!r}, edits)\n"
     )
 
@@ -146,7 +146,7 @@ def report(kind: str, search: Search, seconds: float) -> None:
     """Print which doors were tried, how often, and how that ended."""
     words = sorted({word for ends in search.ends.values() for word in ends})
     rows: list[tuple[Any, ...]] = [
-        (name, sum(ends.values()), *(ends[word] for word in words))
+        (name[:60], sum(ends.values()), *(ends[word] for word in words))
         for name, ends in search.ends.items()
     ]
     total = sum(row[1] for row in rows)

@@ -93,9 +93,9 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def one_line(text: str) -> str:
+def one_line(text: str | None) -> str:
     """What another host says went wrong, as it can stand in a line of the log."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:1000])
+    return "".join(letter if letter.isprintable() else " " for letter in (text or "")[:1000])
 
 
 def _printed(value: float) -> str:

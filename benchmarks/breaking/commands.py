@@ -18,7 +18,7 @@ from benchmarks.breaking.trying import Door
 
 # until they are told to stop; and what starts processes that outlive it, or waits for a person
 _FOR_EVER = ("powerctl daemon", "wattfed watch", "wattfed-agent serve", "wattfed-agent top")
-_SLOW = ("powerctl characterize", "powerctl roofline measure", "powerctl restore")
+_SLOW = ("powerctl characterize", "powerctl roofline measure", "powerctl restore", "wattfed flower")
 _LINES = (
     *studio.READS,
     "powerctl boards orin-nano",

@@ -85,7 +85,8 @@ def some_edits(example: Any, rng: random.Random) -> list[Edit]:
     """One to three changes, each of the example as the ones before leave it."""
     edits: list[Edit] = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        edits.append(_edit(changed(example, edits), rng))
+        if now := changed(example, edits):  # else nothing is left of it
+            edits.append(_edit(now, rng))
     return edits
 
 

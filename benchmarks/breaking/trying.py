@@ -117,7 +117,7 @@ def _answer(door: Door, case: Any, inside: Path, longest_s: float, writing: int)
         out = os.open(inside.parent / "said", os.O_WRONLY | os.O_CREAT)
         for there, number in ((null, 0), (out, 1), (out, 2)):
             os.dup2(there, number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + _MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
