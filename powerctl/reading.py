@@ -59,10 +59,14 @@ def quoted(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def in_line(text: object) -> str:
-    """A text of others, or what an error says, in one line and cut off."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}..."
+def in_line(text: object, most: int = _QUOTED) -> str:
+    """A text of others, or what an error says, in one line and cut off.
+
+    What moves a terminal's cursor is left out: it could hide a line of a log, or make one up.
+    """
+    words = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
+    line = " ".join(words.split())
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from powerctl.errors import InvalidInput
+from powerctl.reading import in_line
 from wattfed.strategies.codec import decode
 from wattfed.strategies.protocol import CONFIG, RoundOffer
 from wattfed.strategies.roster import Refuse
@@ -44,7 +45,7 @@ class QueriedOffers:
         offers: dict[int, RoundOffer] = {}
         for reply in grid.send_and_receive(queries, timeout=self.timeout_s):
             if reply.has_error():
-                log(WARNING, "a node made no offer: %s", reply.error.reason)
+                log(WARNING, "a node made no offer: %s", in_line(reply.error.reason, 1000))
                 continue
             try:
                 offer = decode(RoundOffer, reply.content.config_records.get(CONFIG, {}))

@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import Strategy
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import IntArray
+from powerctl.reading import in_line
 from wattfed.strategies.aggregation import Aggregation
 from wattfed.strategies.closing import Closing, Flights, silence_s
 from wattfed.strategies.code_version import CODE, code_version
@@ -343,7 +344,7 @@ class SelectingStrategy(Strategy):
             whom = asked.get(answered)
             if reply.has_error():  # for a dead node it is the SuperLink that answers
                 who = f"of node {node}" if whom is None else whom[1]
-                log(WARNING, "client %s failed: %s", who, reply.error.reason)
+                log(WARNING, "client %s failed: %s", who, in_line(reply.error.reason, 1000))
                 continue
             refuse = partial(self._refuse, message_type, server_round, node)
             if whom is None or whom[0] != node:

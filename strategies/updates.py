@@ -21,6 +21,7 @@ from wattfed.strategies.staleness import staleness_weights
 from wattfed.strategies.state import State
 
 _WEIGHT = "num-examples"  # by which Flower's strategies weigh
+_MOST = 1e18  # of a trained number: server optimizers square in single precision
 Reply = Message | HeldReply
 
 
@@ -219,6 +220,8 @@ def _values(name: str, array: Array | HeldArray, model: NDArray[Any]) -> NDArray
         values = _of_npy(name, array.data, model)
     if not np.isfinite(values).all():
         raise InvalidInput(f"{name!r} is not finite")
+    if values.dtype.kind == "f" and ((np.abs(values) > _MOST) & (values != model)).any():
+        raise InvalidInput(f"{name!r} has numbers beyond {_MOST:g}")
     return values
 
 

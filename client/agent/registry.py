@@ -127,9 +127,9 @@ class Registry:
 
     def reload(self, name: str, path: str = "") -> Model:
         """Read the next version of a model and swap it in."""
-        version = self.get(name).version + 1
-        file = self._files[name]
-        return self.swap(read_model(replace(file, path=path or file.path), version))
+        model = self.get(name)
+        file = self._files[model.name]
+        return self.swap(read_model(replace(file, path=path or file.path), model.version + 1))
 
     def swap(self, model: Model) -> Model:
         """Serve a new version from the next batch on; requests that wait are answered by it.

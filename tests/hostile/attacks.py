@@ -75,6 +75,7 @@ BYTES = {
     "objects": _npy(np.array([{}, {}, {}, {}], dtype=object)),
     "doubles": _npy(np.zeros(4)),
     "an-npz": _npz(np.zeros(4, np.float32)),
+    "beyond-what-can-be-squared": _npy(np.full(4, 1e30, np.float32)),
     "not-finite": _npy(np.array([0, np.nan, np.inf, 0], np.float32)),
 }
 WEIGHTS: dict[str, Any] = {

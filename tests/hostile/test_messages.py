@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from benchmarks.in_process_grid import InProcessGrid
@@ -22,6 +22,7 @@ from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 
 N, LIAR = 6, 3
+FORGED = "hot\nERROR: all is lost" + "x" * 10_000
 START = [np.zeros(4, dtype=np.float32)]
 app = ClientApp()
 
@@ -37,6 +38,8 @@ def attack_of(context: Context, message: Message) -> str:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     attack, client = attack_of(context, message), context.node_config["partition-id"]
+    if attack == "an-error-in-an-offer":
+        return Message(Error(2, FORGED), reply_to=message)
     changes = {"examples": 10**9, "label_counts": (1e9,) * 4} if attack == "dominates" else {}
     record = offered(attack, encode(offer(client, n_clients=N, **changes)))
     return Message(RecordDict({CONFIG: record}), reply_to=message)
@@ -45,6 +48,8 @@ def query(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     attack, client = attack_of(context, message), context.node_config["partition-id"]
+    if attack == "an-error":
+        return Message(Error(2, FORGED), reply_to=message)
     (weights,) = message.content["arrays"].to_numpy_ndarrays()
     lies = {"examples": 10**9} if attack == "dominates" else {}
     moved = weights - 1000 if attack and attack not in WEIGHTS else weights + 1
@@ -117,6 +122,13 @@ def test_arrays_that_are_not_the_models_are_left_out(attack, aggregation):
 def test_the_weight_that_a_client_sends_counts_for_nothing(attack, aggregation):
     strategy, model = run(attack, aggregation=aggregation)
     assert model == run(aggregation=aggregation)[1] and strategy.ledger.refusals == []
+
+
+@pytest.mark.parametrize("attack", ["an-error", "an-error-in-an-offer"])
+def test_an_error_of_a_client_stays_in_its_line(attack, caplog):
+    _, model = run(attack)
+    (line,) = [r.getMessage() for r in caplog.records if "all is lost" in r.getMessage()]
+    assert model == 1 and line.isprintable() and len(line) < 1100
 
 
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}], ids=["plain", "clipped"])

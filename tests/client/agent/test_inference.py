@@ -151,6 +151,10 @@ def test_a_model_is_swapped_under_load_without_a_request_lost(agent, stub, const
     assert value(stub.Predict(request(), timeout=TIMEOUT_S)) == 5.0
 
 
+def test_the_only_model_is_read_again_also_by_no_name(stub):
+    assert stub.ReloadModel(pb.ReloadModelRequest(), timeout=TIMEOUT_S).version == 2
+
+
 def test_a_new_version_with_other_inputs_is_refused_and_the_old_one_stays(stub, tmp_path):
     program = torch.export.export(torch.nn.Flatten(), (torch.zeros(1, 3),))
     torch.export.save(program, tmp_path / "other.pt2")
