@@ -170,6 +170,7 @@ class FederatedTask:
             minibatches=minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            precision=self._config.precision,
             limit_s=self._limit_s,
             is_shared=is_shared,
         )
@@ -335,6 +336,7 @@ def _of_run(config: RunConfig, batch_size: int, node: Settings, folder: str) -> 
         skew=config.split,
         seed=config.seed,
         learning_rate=config.learning_rate,
+        precision=config.precision,
         timeout_s=config.timeout_s,
     )
     asked = _loaded(alone, folder)[2] - _OF_CLIENT
