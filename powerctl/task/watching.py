@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ class LowPrecision:
         self._model = model
         self._kind = kind
         self._handles: list[Any] = []
-        self._open: list[torch.autocast] = []
+        self._open: list[ExitStack] = []
 
     def __enter__(self) -> LowPrecision:
         model = self._model
@@ -146,11 +147,11 @@ class LowPrecision:
 
     def _before(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.is_used = True
-        self._open.append(torch.autocast(self._kind, torch.bfloat16))
-        self._open[-1].__enter__()
+        self._open.append(ExitStack())
+        self._open[-1].enter_context(torch.autocast(self._kind, torch.bfloat16))
 
     def _after(self, model: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        self._open.pop().__exit__(None, None, None)
+        self._open.pop().close()
         return tree_map(_as_float32, output)
 
 

@@ -396,7 +396,9 @@ class Net(nn.Module):
         seen.append(self.layer(x).dtype)
         return {"first": self.layer(x), "rest": [self.norm(x)]}
 seen = []
-def load_data(): return [torch.rand(3, 2, generator=torch.Generator().manual_seed(n)) for n in (1, 2)]
+def load_data():
+    torch.manual_seed(1)
+    return list(torch.rand(2, 3, 2))
 def test(net, loader): return float(len([net(x) for x in loader]))
 def step(net, x, optimizer):
     optimizer.zero_grad()
