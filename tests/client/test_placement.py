@@ -172,11 +172,12 @@ def test_a_first_minibatch_is_charged_and_says_nothing_of_the_others():
 
 def test_it_is_told_once_for_each_task_of_a_process(caplog):
     caplog.set_level("INFO", "wattfed.client")
-    config = RunConfig(seed=41)
+    config, reports = RunConfig(seed=41), []
     for _ in range(2):
         profile = ClientProfile(2, "", Limits())
         one = LocalClient(config, profile, 20, ClientState(), Cold(BOARD))
-        one.train(one.task.first_model(), RoundAssignment(2, 5), 1)
+        reports.append(one.train(one.task.first_model(), RoundAssignment(2, 5), 1))
     assert one.task.warm == {"train"}
+    assert reports[0].time_s > reports[0].warm_up_s > 0 == reports[1].warm_up_s
     (line,) = caplog.messages
     assert line.startswith("digits: first minibatch of train warmed up for ")
