@@ -28,7 +28,7 @@ from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained
 from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import StateFile
-from wattfed.client.tasks.federated import is_installed
+from wattfed.client.tasks.federated import import_optimizers, is_installed
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
 
@@ -53,6 +53,7 @@ class Member:
         self.run = run
         self.client = client
         self._file = file
+        import_optimizers()  # before a round whose clock runs
         self._model = client.task.model()
         self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for

@@ -161,7 +161,7 @@ class FederatedTask:
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
-        _import_optimizers()
+        import_optimizers()
         return Training(
             self.task,
             model,
@@ -292,10 +292,10 @@ class FederatedTask:
 
 
 @cache
-def _import_optimizers() -> None:
+def import_optimizers() -> None:
     """Make an optimizer, for which torch imports its compiler: a second of processor time.
 
-    Else the first minibatch of a process would pay that, on the round's clock.
+    Else the first round of a process would pay that, on its clock. So does who counts memory.
     """
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
