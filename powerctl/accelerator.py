@@ -68,7 +68,10 @@ class Accelerator:
     @classmethod
     def here(cls) -> Accelerator:
         """The one that this process computes on: `CHOICE` in its environment, else ``auto``."""
-        return cls.of(os.environ.get(CHOICE) or AUTO)
+        try:
+            return cls.of(os.environ.get(CHOICE) or AUTO)
+        except (InvalidInput, DeviceUnavailable) as error:
+            raise type(error)(f"{CHOICE}: {error}") from None
 
     @property
     def device(self) -> torch.device:
