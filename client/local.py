@@ -242,14 +242,18 @@ class LocalClient:
                 guard=self._guard(device, offer),
                 is_cold=self._is_cold(device, "test"),
             )
+        metrics = evaluation.metrics
+        if done.stopped == OUT_OF_MEMORY:
+            del evaluation  # and with it what the error holds
+            give_back()
         self._warmed(done, "test")
         self.state.spent_j += done.energy_j
         self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
-        if not evaluation.metrics:
+        if not metrics:
             why = done.stopped or f"it did not end within {most} minibatches"
             return replace(report, decline=f"the evaluation was not finished: {why}"), {}
-        return replace(report, examples=examples or offer.examples), evaluation.metrics
+        return replace(report, examples=examples or offer.examples), metrics
 
     def was_killed(self) -> str:
         """How the process died in whose round, by its state, this client still trains."""
@@ -344,6 +348,7 @@ class LocalClient:
             decline=plan.decline,
             guard_steps=done.guard_steps,
             guard_cause=done.guard_cause,
+            warm_up_s=done.warm_up_s,
             budget_left_j=self.profile.limits.energy_budget_j - self.state.spent_j,
             **more,
         )

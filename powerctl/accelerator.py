@@ -21,6 +21,10 @@ AUTO, CPU = "auto", "cpu"
 CHOICE = "POWERCTL_ACCELERATOR"
 """The environment variable that says what a process computes on, and those that it starts."""
 
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = (FLOAT32, BFLOAT16)
+"""What the forward pass of training computes in; float16 would ask the user's loop to scale."""
+
 _WRITTEN = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -64,7 +68,10 @@ class Accelerator:
     @classmethod
     def here(cls) -> Accelerator:
         """The one that this process computes on: `CHOICE` in its environment, else ``auto``."""
-        return cls.of(os.environ.get(CHOICE) or AUTO)
+        try:
+            return cls.of(os.environ.get(CHOICE) or AUTO)
+        except (InvalidInput, DeviceUnavailable) as error:
+            raise type(error)(f"{CHOICE}: {error}") from None
 
     @property
     def device(self) -> torch.device:
@@ -77,6 +84,13 @@ class Accelerator:
     def is_gpu(self) -> bool:
         """Whether it is a GPU."""
         return self.name.startswith("cuda")
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it computes in bfloat16; GPUs before Ampere (Nano, TX2, Xavier) do not."""
+        import torch
+
+        return not self.is_gpu or torch.cuda.get_device_capability(self.device) >= (8, 0)
 
     def place(self, model: Model) -> Model:
         """The model, moved here with all its parameters and buffers."""

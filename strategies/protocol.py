@@ -156,6 +156,8 @@ class RoundReport:
     does not hear from such a client, but what it did is charged), else how its agent was killed.
     `budget_left_j` is what is left of the device's energy budget after the round; infinite without
     one. `batch_size` is that of minibatches smaller than the run's, for want of memory; else 0.
+    `warm_up_s` is what the first minibatch of the task in a process took beyond another, which is
+    in `time_s`; 0 in other rounds.
     """
 
     client: ClientNumber
@@ -188,6 +190,7 @@ class RoundReport:
     lost: Text = ""
     budget_left_j: LeftJoules = math.inf
     batch_size: Count = 0
+    warm_up_s: Seconds = 0.0
 
     @property
     def expected_time_s(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Annotated, Any
 
+from powerctl.accelerator import FLOAT32, PRECISIONS
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Range, check_name, checked
 from wattfed.strategies.closing import Closing
@@ -109,6 +110,11 @@ class RunConfig:
     evaluate_share: float = _option(0.2, "Share of the clients that evaluate.")
     local_epochs: int = _option(5, "Passes of a client over its data in a round.")
     learning_rate: float = _option(0.05, "Of the clients' SGD.")
+    precision: str = _option(
+        FLOAT32,
+        "Of the forward pass of training: float32, or bfloat16 where torch's autocast and the "
+        "device know it; weights, losses and what travels stay as they are.",
+    )
     dirichlet_alpha: float = _option(
         0.3, "Evenness of the split of labels over clients, where no skew is given."
     )
@@ -183,6 +189,8 @@ class RunConfig:
             )
         if self.power not in POWER_POLICIES:
             raise UnknownName("power policy", self.power, POWER_POLICIES)
+        if self.precision not in PRECISIONS:
+            raise UnknownName("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_flower(cls, run_config: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained
 from wattfed.client.model_arrays import load_arrays, record_of
 from wattfed.client.state_file import StateFile
-from wattfed.client.tasks.federated import is_installed
-from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport
+from wattfed.client.tasks.federated import import_optimizers, is_installed
+from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -52,6 +53,7 @@ class Member:
         self.run = run
         self.client = client
         self._file = file
+        import_optimizers()  # before a round whose clock runs
         self._model = client.task.model()
         self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for
@@ -147,7 +149,8 @@ class Member:
         """
         told, assignment = Told.of(content), assignment_of(content)
         with self._busy, self._on(device):
-            self._write_under_way(round_id)
+            offer = self.offer(told)
+            self._write_under_way(round_id, plan_round(offer, assignment).energy_j)
             load_arrays(self._model, content.array_records[ARRAYS])
             report = self.client.train(
                 self._model,
@@ -156,7 +159,7 @@ class Member:
                 told.proximal_mu,
                 progress,
                 told.clock_s,
-                self.offer(told),
+                offer,
             )
             return trained(beside(report), record_of(self._model))
 
@@ -180,10 +183,11 @@ class Member:
             self._is_on_disc, self._offer = False, None
             self.keep()
 
-    def _write_under_way(self, round_id: str) -> None:
-        self.client.state.under_way, self.client.state.oom_kills = round_id, oom_kills()
-        self._is_on_disc = False
-        self.keep()
+    def _write_under_way(self, round_id: str, planned_j: float) -> None:
+        """Write down a round, and all that it may take as spent: if it is killed, nothing tells."""
+        state = self.client.state
+        state.under_way, state.oom_kills = round_id, oom_kills()
+        self._file.write(replace(state, spent_j=state.spent_j + planned_j))
 
     def keep(self) -> bool:
         """Write the state if it is not on disc; whether it is then, as a disc may be full."""

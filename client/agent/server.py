@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from powerctl.accelerator import choose
+from powerctl.accelerator import Accelerator, choose
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from wattfed.client.agent.desk import Desk
@@ -66,6 +66,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     sys.setswitchinterval(_SWITCH_S)
     choose(settings.accelerator)
+    Accelerator.here()  # raises for what its unit or container says and is not there
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with claim_state(Path(settings.state_dir)):

@@ -161,7 +161,7 @@ class FederatedTask:
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
-        _import_optimizers()
+        import_optimizers()
         return Training(
             self.task,
             model,
@@ -170,6 +170,7 @@ class FederatedTask:
             minibatches=minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            precision=self._config.precision,
             limit_s=self._limit_s,
             is_shared=is_shared,
         )
@@ -291,10 +292,10 @@ class FederatedTask:
 
 
 @cache
-def _import_optimizers() -> None:
+def import_optimizers() -> None:
     """Make an optimizer, for which torch imports its compiler: a second of processor time.
 
-    Else the first minibatch of a process would pay that, on the round's clock.
+    Else the first round of a process would pay that, on its clock. So does who counts memory.
     """
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
@@ -335,6 +336,7 @@ def _of_run(config: RunConfig, batch_size: int, node: Settings, folder: str) -> 
         skew=config.split,
         seed=config.seed,
         learning_rate=config.learning_rate,
+        precision=config.precision,
         timeout_s=config.timeout_s,
     )
     asked = _loaded(alone, folder)[2] - _OF_CLIENT

@@ -2,7 +2,8 @@
 
 On a Jetson the GPU's memory is the board's: what is free is what Linux can still give, and a
 process holds its resident set and what torch has taken for the GPU. Only a GPU with memory of its
-own counts apart. Of the workers of a user's loaders nothing is known.
+own counts apart. A container, or a unit of systemd, may have less than its machine. Of the workers
+of a user's loaders nothing is known.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +29,13 @@ OUT_OF_MEMORY = "out of memory"
 """Why a round stopped whose minibatch found no memory."""
 
 _PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
+# where each version of cgroups has a group's folder, its limit, what is charged to it, and how much
+# of that is read from files, and given up when memory is short
+_MEMORY_FILES = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 _GIB = 2**30
 _WORDS = (
     OUT_OF_MEMORY,  # of CUDA, in torch's words and in its own
@@ -53,7 +62,7 @@ class Memory:
         """What can still be taken."""
         if self._is_apart:
             return int(torch.cuda.mem_get_info(self.accelerator.device)[0])
-        return _number(_PROC / "meminfo", "MemAvailable") * 1024
+        return min(_number(_PROC / "meminfo", "MemAvailable") * 1024, _cgroups_free_bytes())
 
     def held_bytes(self) -> int:
         """What this process has taken, and torch in it keeps for the next."""
@@ -172,6 +181,32 @@ def _inputs(model: nn.Module, batch: Any) -> tuple[Any, ...]:
 
 def _without_data(value: Any) -> Any:
     return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+
+
+def _cgroups_free_bytes() -> int:
+    """What this process's cgroup, and each that it is in, may still take: the least of them."""
+    free_bytes = sys.maxsize
+    with suppress(OSError):
+        for line in (_PROC / "self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for name in _MEMORY_FILES.keys() & controllers.split(","):
+                where, limit, taken, files = _MEMORY_FILES[name]
+                group = _CGROUPS / where / path.lstrip("/")
+                while group.is_relative_to(_CGROUPS):
+                    free_bytes = min(free_bytes, _free_bytes(group, limit, taken, files))
+                    group = group.parent
+    return free_bytes
+
+
+def _free_bytes(group: Path, limit: str, taken: str, files: str) -> int:
+    """What one cgroup may still take; more than there is without a limit, or without the folder.
+
+    A container sees its own as the root, and may be told of a path that is not there.
+    """
+    with suppress(OSError, ValueError):  # no limit is the word max
+        left = int((group / limit).read_text()) - int((group / taken).read_text())
+        return max(0, left + _number(group / "memory.stat", files))
+    return sys.maxsize
 
 
 def _number(file: Path, name: str, missing: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from powerctl.accelerator import CPU, Accelerator
+from powerctl.accelerator import BFLOAT16, CPU, FLOAT32, Accelerator
 from powerctl.errors import TaskFailed
 from powerctl.task.arguments import filled, parameters_of
 from powerctl.task.data import Loaders, minibatches_of
@@ -20,7 +21,7 @@ from powerctl.task.loading import Task, blamed
 from powerctl.task.metrics import metrics_of, number_of
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.turns import Pace, Turns, end_iterator
-from powerctl.task.watching import Proximal, SingleSamples, Watch, batch_norms
+from powerctl.task.watching import LowPrecision, Proximal, SingleSamples, Watch, batch_norms
 
 Self = TypeVar("Self", bound="_Driven")
 _END = object()
@@ -31,6 +32,7 @@ GIVEN = {
     "make_optimizer": ("model", "device", "epochs"),
     "test": ("model", "device", "loader", "testloader", "valloader"),
 }
+_LOG = logging.getLogger("powerctl")
 _MOMENTUM = 0.9  # of the optimizer of a task that makes none
 
 
@@ -56,6 +58,16 @@ def _with_device(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _there(given: Mapping[str, Any]) -> Accelerator:
     return Accelerator(str(given["device"]))
+
+
+def _lower(model: nn.Module, precision: str, there: Accelerator) -> LowPrecision | None:
+    """What has a model compute in a precision; None where it computes as its weights are."""
+    if precision == FLOAT32:
+        return None
+    if not there.has_bfloat16:
+        _LOG.warning("%s has no %s: this trains in float32", there.name, precision)
+        return None
+    return LowPrecision(model, there.device.type)
 
 
 def _moving(task: Task, role: str, given: Mapping[str, Any]) -> Callable[[Any], Any] | None:
@@ -152,6 +164,8 @@ class Training(_Driven):
         Of everything random, see `Randomness`: of run, client and round.
     proximal_mu : float
         FedProx's; 0 for none.
+    precision : {"float32", "bfloat16"}
+        Of the model's forward pass, see `LowPrecision`; a device without bfloat16 has float32.
     limit_s : float
         A minibatch that takes longer is given up.
     is_shared : bool
@@ -176,6 +190,7 @@ class Training(_Driven):
         minibatches: int,
         seed: int,
         proximal_mu: float = 0.0,
+        precision: str = FLOAT32,
         limit_s: float = math.inf,
         is_shared: bool = True,
     ) -> None:
@@ -186,6 +201,7 @@ class Training(_Driven):
         self._watch = Watch()
         self._pull = Proximal(model, proximal_mu) if proximal_mu else None
         given = {"epochs": 1, **_with_device(given), "seed": seed, "model": model}
+        self._low = _lower(model, precision, _there(given))
         work: _Loop | _Steps
         if task.has("train"):
             length = minibatches_of(loaders.train)
@@ -199,6 +215,8 @@ class Training(_Driven):
         around: list[Any] = [Randomness(seed, restores=is_shared), self._watch]
         if self._pull is not None:
             around.append(self._pull)
+        if self._low is not None:
+            around.append(self._low)
         if norms := batch_norms(model):
             around.append(SingleSamples(norms))
         super().__init__(work, around, is_shared=is_shared)
@@ -225,6 +243,12 @@ class Training(_Driven):
             raise TaskFailed(
                 f"{self._called}: the weights change without an optimizer of torch.optim; FedProx, "
                 "which adds its pull there, cannot be used with it"
+            )
+
+        if self._low is not None and not self._low.is_used and math.isfinite(seen):
+            raise TaskFailed(
+                f"{self._called}: precision {BFLOAT16} is of the model's own forward pass, but the "
+                "model is not called: call it, model(...), or leave precision at float32"
             )
 
     def _end(self) -> None:

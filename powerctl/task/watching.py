@@ -1,13 +1,15 @@
-"""What is seen of a user's training from outside, and FedProx's pull: their code stays as it is."""
+"""What is done around a user's training: watched, pulled by FedProx, computed in bfloat16."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_map
 
 
 class Watch:
@@ -110,6 +112,52 @@ class SingleSamples:
     def _after(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if layer in self._single:
             self._single.remove(layer.train())
+
+
+class LowPrecision:
+    """Runs a model's forward pass in bfloat16, where torch's autocast finds that safe, in a `with`.
+
+    What it returns is float32 again, so that losses, gradients of weights and the optimizer are as
+    ever. As bfloat16 reaches as far as float32, nothing is to be scaled.
+
+    Parameters
+    ----------
+    model : nn.Module
+        What the user's code calls.
+    kind : str
+        Of its device, as torch names it.
+    """
+
+    def __init__(self, model: nn.Module, kind: str) -> None:
+        self.is_used = False
+        self._model = model
+        self._kind = kind
+        self._handles: list[Any] = []
+        self._open: list[ExitStack] = []
+
+    def __enter__(self) -> LowPrecision:
+        model = self._model
+        self._handles.append(model.register_forward_pre_hook(self._before))
+        self._handles.append(model.register_forward_hook(self._after, always_call=True))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _before(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.is_used = True
+        self._open.append(ExitStack())
+        self._open[-1].enter_context(torch.autocast(self._kind, torch.bfloat16))
+
+    def _after(self, model: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        self._open.pop().close()
+        return tree_map(_as_float32, output)
+
+
+def _as_float32(value: Any) -> Any:
+    is_low = isinstance(value, Tensor) and value.dtype == torch.bfloat16
+    return value.float() if is_low else value
 
 
 class Proximal:

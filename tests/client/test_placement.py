@@ -58,6 +58,19 @@ def test_a_round_of_a_built_in_task_is_the_same_and_its_arrays_come_back_once(ta
     assert all(np.array_equal(here[name], there[name]) for name in here)
 
 
+def test_a_run_in_bfloat16_learns_nearly_the_same_is_charged_alike_and_sends_the_same_kinds():
+    arrays, reports = [], []
+    for precision in ("float32", "bfloat16"):
+        one = client(precision=precision)
+        model = one.task.first_model()
+        reports.append(one.train(model, RoundAssignment(2, 40), 1))
+        arrays.append(arrays_of(model))
+    whole, low = reports
+    assert replace(low, loss=whole.loss) == whole
+    assert whole.loss != low.loss == pytest.approx(whole.loss, rel=0.02)
+    assert [a.dtype for a in arrays[0].values()] == [a.dtype for a in arrays[1].values()]
+
+
 def test_minibatches_are_copied_once_each_and_nothing_else_while_training(accelerator):
     one = client()
     model = one.task.first_model()
@@ -159,11 +172,12 @@ def test_a_first_minibatch_is_charged_and_says_nothing_of_the_others():
 
 def test_it_is_told_once_for_each_task_of_a_process(caplog):
     caplog.set_level("INFO", "wattfed.client")
-    config = RunConfig(seed=41)
+    config, reports = RunConfig(seed=41), []
     for _ in range(2):
         profile = ClientProfile(2, "", Limits())
         one = LocalClient(config, profile, 20, ClientState(), Cold(BOARD))
-        one.train(one.task.first_model(), RoundAssignment(2, 5), 1)
+        reports.append(one.train(one.task.first_model(), RoundAssignment(2, 5), 1))
     assert one.task.warm == {"train"}
+    assert reports[0].time_s > reports[0].warm_up_s > 0 == reports[1].warm_up_s
     (line,) = caplog.messages
     assert line.startswith("digits: first minibatch of train warmed up for ")

@@ -8,7 +8,7 @@ from collections import namedtuple
 import pytest
 import torch
 
-from powerctl.accelerator import Accelerator
+from powerctl.accelerator import CHOICE, Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -48,6 +48,14 @@ def gpus(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
 
     return found
+
+
+@pytest.mark.parametrize(("text", "error"), [("tpu", InvalidInput), ("cuda", DeviceUnavailable)])
+def test_what_the_environment_says_wrongly_is_told_with_its_name(text, error, gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setenv(CHOICE, text)
+    with pytest.raises(error, match=f"^{CHOICE}: accelerator '?{text}'?: "):
+        Accelerator.here()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_an_agent_that_was_killed_reports_its_round_as_lost_and_goes_on_with_the
     agent.await_training()
     agent.end(signal.SIGKILL)
     (path,) = agent.states.glob("*.json")
-    assert StateFile(path).read().under_way == "1/1/0"
+    left = StateFile(path).read()
+    assert left.under_way == "1/1/0" and left.spent_j > 0  # as planned, since nothing measured it
     agent.start()
     run.join(LONG_S)
     first, second = (run.reports(server_round) for server_round in (1, 2))
@@ -103,7 +104,8 @@ def test_an_agent_that_was_killed_reports_its_round_as_lost_and_goes_on_with_the
     assert not first[0].minibatches and first[1].minibatches and not first[1].lost
     assert (run.ledger.entries[0].failed, run.ledger.entries[1].failed) == (1, 0)
     assert second[0].minibatches == second[0].wanted_minibatches and not second[0].lost
-    assert StateFile(path).read().under_way == ""
+    state = StateFile(path).read()
+    assert state.under_way == "" and state.spent_j == left.spent_j + second[0].energy_j
 
 
 def test_an_agent_that_does_not_come_back_costs_its_client_the_round_after_a_while(

@@ -307,6 +307,29 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
     assert state().predictor == (0, 0, 0) and state().spent_j == 5
 
 
+FIRST_ROUND = """
+import sys
+from pathlib import Path
+from powerctl.device import open_device
+from wattfed.client.agent.members import Knowledge, Members, OwnTasks
+from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.run_config import RunConfig
+folder = Path(sys.argv[1])
+members = Members(open_device("host:orin-agx"), folder, Knowledge(folder), OwnTasks(folder))
+node = {"partition-id": 0, "num-partitions": 20, "run-id": "7"}
+one = members.get(RunConfig().to_flower(), node, "").client
+one.offer()
+slow = {"sympy", "torch._dynamo"}  # a second and more of processor time
+before = slow - {*sys.modules}
+print(one.train(one.task.model(), RoundAssignment(0, 1), 1).minibatches, before & {*sys.modules})
+"""
+
+
+def test_what_a_first_round_needs_is_imported_before_its_clock_runs(tmp_path):
+    with process(FIRST_ROUND, str(tmp_path)) as child:
+        assert child.stdout.readline() == "1 set()\n"
+
+
 def test_a_fitted_predictor_learns_the_factor_of_its_unit():
     modes = load_board("orin-agx").space.arrays.take(np.arange(0, 18_000, 1000))
     rows = [Measurement(modes.mode(i), 0.1 * i + 0.1, 20.0) for i in (0, 17)]

@@ -242,7 +242,7 @@ def test_a_caller_that_is_gone_frees_the_device(agent, rounds):
     )
     next(events)
     events.cancel()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + TIMEOUT_S
     with agent.channel() as channel:
         power = rpc.PowerStub(channel)
         while time.monotonic() < deadline_s:

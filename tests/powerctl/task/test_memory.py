@@ -63,6 +63,39 @@ def test_a_gpu_with_memory_of_its_own_tells_for_itself(proc, gpu):
     assert (GPU.free_bytes(), GPU.held_bytes(), GPU.peak_bytes()) == (11 * MIB, 2 * MIB, 5 * MIB)
 
 
+V1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = ("", "memory.max", "memory.current", "inactive_file")
+
+
+@pytest.mark.parametrize(
+    ("line", "names"), [("0::/a/b", V2), ("4:cpu,memory:/a/b\n0::/", V1)], ids=["v2", "v1"]
+)
+@pytest.mark.parametrize(
+    ("limits", "free_kib"),
+    [
+        ({}, 3000),
+        ({"a": (2000, 700, 0)}, 1300),  # the outer one's
+        ({"a/b": (1000, 700, 100), "a": (2000, 700, 0)}, 400),
+        ({"a/b": (1000, 1010, 5), "": (9000, 10, 0)}, 0),
+        ({"": (900, 100, 0)}, 800),  # a container's, which is told of a path outside it
+        ({"a/b": ("max", 100, 0)}, 3000),
+    ],
+)
+def test_a_container_has_no_more_than_the_tightest_group_it_is_in(
+    proc, tmp_path, monkeypatch, line, names, limits, free_kib
+):
+    monkeypatch.setattr(module, "_CGROUPS", tmp_path / "cgroup")
+    (proc / "self/cgroup").write_text(f"1:name=systemd:/a\n{line}\n")
+    where, limit, taken, files = names
+    for group, (most, now, cached) in limits.items():
+        folder = tmp_path / "cgroup" / where / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / limit).write_text("max\n" if most == "max" else f"{most * 1024}\n")
+        (folder / taken).write_text(f"{now * 1024}\n")
+        (folder / "memory.stat").write_text(f"cache 7\n{files} {cached * 1024}\n")
+    assert HERE.free_bytes() == free_kib * 1024
+
+
 def test_what_is_lacking_is_said_with_what_is_free(proc):
     assert HERE.lack(3000 * 1024) == ""
     (proc / "meminfo").write_text(f"MemAvailable: {700 * 1024} kB")

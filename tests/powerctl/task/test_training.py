@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.own_task import compared
+from powerctl.accelerator import Accelerator
 from powerctl.errors import TaskFailed
 from powerctl.task.loading import load_task
 from powerctl.task.training import Evaluation, Interrupted, Training
@@ -382,6 +383,90 @@ def test_what_is_watched_is_left_as_it_was(fixture_task, trained):
     _, training = trained(fixture_task("amp"), 3, proximal_mu=0.1)
     run(training, 3)
     assert (torch.autograd.backward, torch.amp.GradScaler.scale) == before
+
+
+IN_BFLOAT16 = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(2, 2), nn.LayerNorm(2)
+    def forward(self, x):
+        seen.append(self.layer(x).dtype)
+        return {"first": self.layer(x), "rest": [self.norm(x)]}
+seen = []
+def load_data():
+    torch.manual_seed(1)
+    return list(torch.rand(2, 3, 2))
+def test(net, loader): return float(len([net(x) for x in loader]))
+def step(net, x, optimizer):
+    optimizer.zero_grad()
+    out = net(x)
+    loss = (out["first"] - out["rest"][0]).square().mean()
+    loss.backward()
+    optimizer.step()
+    dtypes = {out["first"].dtype, out["rest"][0].dtype, loss.dtype}
+    seen.extend(dtypes | {p.grad.dtype for p in net.parameters()} | {(x @ x.T).dtype})
+    return loss
+"""
+BY_STEP = "def train_step(net, batch, optimizer): return step(net, batch, optimizer)"
+BY_LOOP = """
+def train(net, loader, epochs, lr):
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+    losses = [step(net, x, optimizer).item() for _ in range(epochs) for x in loader]
+    return sum(losses) / len(losses)
+"""
+
+
+@pytest.mark.parametrize("style", [BY_STEP, BY_LOOP])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_in_bfloat16_the_forward_pass_is_and_all_else_stays_float32(
+    style, is_shared, written, trained
+):
+    task = load_task(written(IN_BFLOAT16 + style))
+    model, training = trained(task, 4, precision="bfloat16", is_shared=is_shared)
+    run(training, 4)
+    assert task.own.seen == [torch.bfloat16, torch.float32] * 4
+    by_hand, _ = trained(task, 4)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=GIVEN["lr"], momentum=0.9)
+    for x in task.own.load_data() * 2:
+        with torch.autocast("cpu", torch.bfloat16):
+            first, rest = by_hand.layer(x), by_hand.norm(x)
+        optimizer.zero_grad()
+        (first.float() - rest.float()).square().mean().backward()
+        optimizer.step()
+    assert torch.equal(weights(model), weights(by_hand))
+    del task.own.seen[:]
+    Evaluation(task, model, task.own.load_data(), GIVEN, seed=7).run()
+    assert task.own.seen == [torch.float32] * 2
+
+
+def test_a_forward_pass_that_raises_leaves_no_precision_behind(written, trained):
+    fails = IN_BFLOAT16.replace("return {", "raise ValueError; {") + BY_STEP
+    _, training = trained(load_task(written(fails)), precision="bfloat16")
+    with training, pytest.raises(TaskFailed, match="raised ValueError"):
+        next(training.steps())()
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_precision_that_no_forward_pass_can_have_is_an_error(written, trained):
+    text = LOOP.replace("net(x)", "nn.functional.linear(x, net.weight)")
+    _, training = trained(load_task(written(text)), 4, precision="bfloat16")
+    with training, pytest.raises(TaskFailed, match=r"the model is not called: call it, model\("):
+        next(training.steps())()
+
+
+def test_a_gpu_without_bfloat16_trains_in_float32_and_says_so(
+    fixture_task, trained, monkeypatch, caplog
+):
+    plain, training = trained(fixture_task("stepwise"), 3)
+    run(training, 3)
+    monkeypatch.setattr(Accelerator, "has_bfloat16", False)
+    model, training = trained(fixture_task("stepwise"), 3, precision="bfloat16")
+    run(training, 3)
+    assert torch.equal(weights(model), weights(plain))
+    assert "cpu has no bfloat16: this trains in float32" in caplog.text
 
 
 def test_clients_with_one_sample_or_none_are_told_apart_without_an_error(fixture_task, trained):
