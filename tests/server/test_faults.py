@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.federation import COMPLETED, Federation, await_file
+from tests.federation import COMPLETED, Federation
 from tests.proxy import Proxy
+from tests.waiting import await_state
 
 APP = Path(__file__).resolve().parents[1] / "fault_app"
 NODES = [{"partition-id": i, "num-partitions": 3} for i in range(3)]
@@ -40,10 +41,10 @@ def story(tmp_path_factory):
         faults = f"1:{KILLED}:hang 1:{CUT}:hang 2:{CUT}:shape"
         losing = federation.submit(APP, config("lost", 2, 20.0, faults))
         for client in (KILLED, CUT):
-            await_file(folder / "lost" / f"1-{client}-hang")
+            await_state((folder / "lost" / f"1-{client}-hang").exists)
         federation.kill_node(KILLED)
         link.cut()
-        await_file(folder / "lost" / "rounds.jsonl")
+        await_state((folder / "lost" / "rounds.jsonl").exists)
         link.join()
         (folder / "lost" / "go").touch()  # what it trained comes after its round
         lost = federation.wait(losing)

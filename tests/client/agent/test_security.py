@@ -10,8 +10,9 @@ import grpc
 import pytest
 
 from powerctl.errors import PowerctlError
-from tests.client.agent.conftest import TIMEOUT_S, status_of
+from tests.client.agent.conftest import status_of
 from tests.client.agent.test_rounds import NODE, trained
+from tests.waiting import TIMEOUT_S
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb

@@ -15,6 +15,7 @@ from powerctl.errors import TaskFailed
 from powerctl.task.loading import load_task
 from powerctl.task.training import Evaluation, Interrupted, Training
 from tests.powerctl.task.conftest import GIVEN, TASKS, run
+from tests.waiting import TIMEOUT_S
 
 ALL = sorted(path.stem for path in TASKS.glob("*.py"))
 LOOP = """
@@ -258,15 +259,15 @@ def test_a_loop_that_never_ends_is_given_up_and_stops(written, trained):
         "    for x in loader:\n"
         "        while True: net.turns = getattr(net, 'turns', 0) + 1\n"
     )
-    model, training = trained(load_task(written(text)), 8, limit_s=0.2)
+    model, training = trained(load_task(written(text)), 8, limit_s=2.0)
     with training:
         with pytest.raises(TaskFailed) as failed:
             next(training.steps())()
         assert str(failed.value) == (
-            "my_task.py: train did not ask for its next minibatch within 0.2 s: it was given up"
+            "my_task.py: train did not ask for its next minibatch within 2 s: it was given up"
         )
     for thread in threads():
-        thread.join(10)
+        thread.join(TIMEOUT_S)
     assert not threads()
     turns = model.turns
     time.sleep(0.01)
@@ -279,11 +280,11 @@ def test_a_loop_that_does_not_end_after_its_plan_is_given_up(written, trained):
         "    try:\n        for x in loader: pass\n"
         "    finally:\n        while True: pass\n"
     )
-    _, training = trained(load_task(written(text)), 8, limit_s=0.3)
-    with pytest.raises(TaskFailed, match=r"train did not end within 0\.3 s after its last"):
+    _, training = trained(load_task(written(text)), 8, limit_s=2.0)
+    with pytest.raises(TaskFailed, match=r"train did not end within 2 s after its last"):
         run(training, 1)
     for thread in threads():
-        thread.join(10)
+        thread.join(TIMEOUT_S)
 
 
 def test_a_loss_that_spoils_the_model_is_an_error(written, trained):
@@ -425,10 +426,10 @@ def test_a_step_that_never_ends_is_given_up_and_others_train_as_without_a_limit(
     """
     name = written(text)
     free, unlimited = trained(load_task(name), 5)
-    bound, limited = trained(load_task(name), 5, limit_s=60)
+    bound, limited = trained(load_task(name), 5, limit_s=TIMEOUT_S)
     assert run(limited, 5).losses == run(unlimited, 5).losses
     assert torch.equal(bound.weight, free.weight)
-    _, stuck = trained(load_task(name, {"turns": 12}), 5, limit_s=0.3)
-    with pytest.raises(TaskFailed, match=r"train_step did not ask for its next minibatch within 0"):
+    _, stuck = trained(load_task(name, {"turns": 12}), 5, limit_s=2.0)
+    with pytest.raises(TaskFailed, match="train_step did not ask for its next minibatch within"):
         run(stuck, 5)
     assert len(stuck.losses) == 2

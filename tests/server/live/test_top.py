@@ -19,8 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.errors import InvalidInput
-from tests.server.live.conftest import TIMEOUT_S
 from tests.strategies.offers_of import report
+from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.text import lines_of
