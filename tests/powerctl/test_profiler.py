@@ -37,6 +37,8 @@ from powerctl.profiler import (
 from powerctl.workload import load_workload
 from tests.waiting import await_state
 
+pytestmark = pytest.mark.processes
+
 BOARD = load_board("orin-agx")
 WORK = load_workload("resnet18-train")
 SPEC = "twin:orin-agx"

@@ -27,6 +27,8 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 
 class AgentProcess:
     """An agent of a fake board, that serves digits, in a process that can be killed."""

@@ -12,7 +12,9 @@ import pytest
 
 from tests.federation import COMPLETED, Federation
 from tests.proxy import Proxy
-from tests.waiting import await_state
+from tests.waiting import TIMEOUT_S, await_state
+
+pytestmark = pytest.mark.processes
 
 APP = Path(__file__).resolve().parents[1] / "fault_app"
 NODES = [{"partition-id": i, "num-partitions": 3} for i in range(3)]
@@ -39,7 +41,7 @@ def story(tmp_path_factory):
     with federation:
         # a power cut in training, a cable pulled in training
         faults = f"1:{KILLED}:hang 1:{CUT}:hang 2:{CUT}:shape"
-        losing = federation.submit(APP, config("lost", 2, 20.0, faults))
+        losing = federation.submit(APP, config("lost", 2, 60.0, faults))
         for client in (KILLED, CUT):
             await_state((folder / "lost" / f"1-{client}-hang").exists)
         federation.kill_node(KILLED)
@@ -51,7 +53,7 @@ def story(tmp_path_factory):
         federation.await_nodes(online=2)  # or it would take the one that was killed for another
         federation.start_node(KILLED)
         federation.await_nodes()
-        after = federation.run(APP, config("after", 1, 90.0, f"1:{CUT}:nan 1:{SLOW}:huge"))
+        after = federation.run(APP, config("after", 1, TIMEOUT_S, f"1:{CUT}:nan 1:{SLOW}:huge"))
         yield {"lost": (lost, told("lost")), "after": (after, told("after"))}
     link.close()
     slow.close()

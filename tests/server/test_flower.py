@@ -19,6 +19,8 @@ from wattfed.server.flower_tools import FlowerRunFailed
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -21,6 +21,8 @@ from wattfed.server.flower_run import run_on_flower
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 APP = ROOT / "tests" / "own_app"
 KEYS = tomli.loads((APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
 SAMPLES = (40, 64)  # of the two nodes, a quarter to evaluate with

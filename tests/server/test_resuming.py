@@ -32,6 +32,8 @@ from wattfed.strategies.catalogue import aggregation_names, policy_names
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
 WATTFED = Path(sys.executable).with_name("wattfed")
 

@@ -9,6 +9,8 @@ from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_version
 from wattfed.server.flower_tools import FlowerRunFailed
 from wattfed.server.keys import Keys
 
+pytestmark = pytest.mark.processes
+
 NODES = [{"partition-id": 0, "num-partitions": 1}]
 
 

@@ -15,6 +15,8 @@ from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.commands.launching import UNITS
 
+pytestmark = pytest.mark.processes
+
 
 def printed(unit: str) -> str:
     return CliRunner().invoke(cli, ["units", unit]).output

@@ -14,6 +14,8 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.gate import Gate, LeaseExceeded, NoGate, TurnRefused, find_gate
 
+pytestmark = pytest.mark.processes
+
 HOLD = """
 import sys, time
 from wattfed.client.gate import Gate

@@ -26,6 +26,8 @@ from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 
+pytestmark = pytest.mark.processes
+
 CONFIG = RunConfig(strategy="all", per_round=2, local_epochs=1)
 
 

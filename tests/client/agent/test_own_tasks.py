@@ -42,6 +42,8 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 __all__ = ["rounds"]  # the fixture
 
 MINE = (ROOT / "tests" / "own_app" / "my_task.py").read_text()

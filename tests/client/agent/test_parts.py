@@ -40,6 +40,8 @@ from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
 from wattfed.client.agent.tickets import Ticket
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
 DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
 BATCH = Workload("mine", "infer", 4)

@@ -19,6 +19,8 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.server.keys import Keys
 
+pytestmark = pytest.mark.processes
+
 NOBODY = 65534
 _CONNECT = """
 import os, socket, sys

@@ -25,6 +25,8 @@ from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import read_settings
 from wattfed.client.gate import Gate
 
+pytestmark = pytest.mark.processes
+
 TOKEN = "0123456789abcdef0123456789abcdef"
 MODE = "4c/1190/624/2133"
 

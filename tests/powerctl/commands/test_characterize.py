@@ -9,6 +9,8 @@ import pytest
 
 from tests.waiting import await_state
 
+pytestmark = pytest.mark.processes
+
 TWIN = ("characterize", "--device", "twin:orin-agx", "--vary", "workers=0,4")
 REAL = ("characterize", "--task", "slow_task.py", "--cache", "keep", "--vary", "batch=1,2")
 

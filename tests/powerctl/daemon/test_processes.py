@@ -26,6 +26,8 @@ from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from tests.powerctl.daemon.conftest import COMMAND
 from tests.powerctl.jetson.conftest import settings
 
+pytestmark = pytest.mark.processes
+
 HOLDER = """
 import os, sys
 from pathlib import Path

@@ -29,6 +29,8 @@ from tests.powerctl.daemon.conftest import COMMAND, Process, raw, read_all
 from tests.powerctl.jetson.conftest import settings
 from tests.waiting import TIMEOUT_S
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def served():

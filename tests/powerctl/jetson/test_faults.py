@@ -18,6 +18,8 @@ from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 from tests.waiting import TIMEOUT_S
 
+pytestmark = pytest.mark.processes
+
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path

@@ -18,6 +18,8 @@ from powerctl.jetson.nvpmodel import read_configuration, running_preset
 from powerctl.jetson.rails import RailPower
 from tests.waiting import TIMEOUT_S
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # What NVIDIA's program prints, from the board's own files.

@@ -17,6 +17,8 @@ from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.running import checked_runs
 
+pytestmark = pytest.mark.processes
+
 
 def files(path):
     return {

@@ -27,6 +27,8 @@ from wattfed.server.live.text import lines_of
 from wattfed.server.live.words import state_of
 from wattfed.server.results import ResultsFolder
 
+pytestmark = pytest.mark.processes
+
 WATTFED = Path(sys.executable).parent / "wattfed"
 
 

@@ -21,6 +21,8 @@ from wattfed.server.live.run import LiveRun
 from wattfed.server.live.web import WatchServer
 from wattfed.server.results import ResultsFolder
 
+pytestmark = pytest.mark.processes
+
 PATHS = ("/", "/view", "/state.json", "/run.json", "/metrics")
 WATTFED = Path(sys.executable).parent / "wattfed"
 
