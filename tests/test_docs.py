@@ -197,7 +197,7 @@ def at_home(tmp_path, monkeypatch, small_csv):
 
 @pytest.fixture(scope="module")
 def prepare(tmp_path_factory):
-    """Copy to the working folder what a page takes as done; each command runs once for all pages."""
+    """Copy to the working folder what a page takes as done; a command runs once for all pages."""
 
     @lru_cache
     def made(command: str) -> Path:
