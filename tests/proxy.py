@@ -21,12 +21,18 @@ class Proxy:
         ``HOST:PORT``.
     bytes_per_s : float
         Of each direction of each connection.
+
+    Attributes
+    ----------
+    has_held : bool
+        Whether it has kept something from passing since it was cut.
     """
 
     def __init__(self, target: str, bytes_per_s: float = float("inf")) -> None:
         host, _, port = target.rpartition(":")
         self._target = host, int(port)
         self._bytes_per_s = bytes_per_s
+        self.has_held = False
         self._joined = threading.Event()
         self._joined.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -36,6 +42,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Let nothing pass from now on."""
+        self.has_held = False
         self._joined.clear()
 
     def join(self) -> None:
@@ -54,8 +61,12 @@ class Proxy:
                 near, _ = self._listener.accept()
                 threading.Thread(target=self._connect, args=(near,), daemon=True).start()
 
-    def _connect(self, near: socket.socket) -> None:
+    def _await_joined(self) -> None:
+        self.has_held |= not self._joined.is_set()
         self._joined.wait()
+
+    def _connect(self, near: socket.socket) -> None:
+        self._await_joined()
         with contextlib.suppress(OSError):
             far = socket.create_connection(self._target)
             self._sockets += (near, far)
@@ -67,7 +78,7 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
-                self._joined.wait()
+                self._await_joined()
                 time.sleep(len(data) / self._bytes_per_s)  # the link's speed, no waiting for events
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

@@ -46,8 +46,9 @@ def story(tmp_path_factory):
             await_state((folder / "lost" / f"1-{client}-hang").exists)
         federation.kill_node(KILLED)
         link.cut()
+        await_state(lambda: link.has_held)
+        link.join()  # soon, or Flower thinks it gone
         await_state((folder / "lost" / "rounds.jsonl").exists)
-        link.join()
         (folder / "lost" / "go").touch()  # what it trained comes after its round
         lost = federation.wait(losing)
         federation.await_nodes(online=2)  # or it would take the one that was killed for another
