@@ -12,7 +12,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_HOME := $(CURDIR)/.flwr
 
-.PHONY: help setup run flower test test-oldest lint docs check-release clean
+.PHONY: help setup run flower test test-quick test-oldest lint docs check-release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -27,6 +27,10 @@ flower: $(VENV)/.installed-dev ## the same run on Flower's Simulation Runtime (R
 
 test: $(VENV)/.installed-dev ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-quick: $(VENV)/.installed-dev ## without the tests that start programs, and without studies
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "not processes and not studies"
 
 test-oldest: .venv-oldest/.installed ## its Flower part on Flower 1.30, the newest for JetPack 6
 	@.venv-oldest/bin/python -m pytest tests/strategies tests/client tests/server

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import random
 import socket
 from dataclasses import dataclass
 from typing import Protocol
 
 ONE_PORT_SINCE = (1, 37)
+_PORTS = (20_000, 32_768)  # Linux gives those above
 
 
 class FlowerPorts(Protocol):
@@ -91,7 +94,13 @@ def flower_version() -> tuple[int, int]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody listens on just now.
+
+    None of those that the system gives to whoever connects: one could be taken before who it is for
+    has started, or while it starts again.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

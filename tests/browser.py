@@ -12,13 +12,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import TIMEOUT_S
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 _OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-background-networking", "--disable-extensions"),
     *("--disable-component-update", "--remote-debugging-pipe"),
 )
-_TIMEOUT_S = 60
 _ABOVE = 10  # descriptors that are not those which Chromium expects
 
 
@@ -63,7 +64,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self._session = ""
         self.call("Browser.close")
-        self._process.wait(_TIMEOUT_S)
+        self._process.wait(TIMEOUT_S)
         os.close(self._to)
         os.close(self._from)
 
@@ -128,7 +129,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            assert select.select([self._from], [], [], _TIMEOUT_S)[0], "the browser is silent"
+            assert select.select([self._from], [], [], TIMEOUT_S)[0], "the browser is silent"
             self._buffer += os.read(self._from, 1 << 20)
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)

@@ -19,16 +19,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.server.flower_ports import flower_ports
 from wattfed.server.flower_tools import (
     COMPLETED,
-    FlowerRunFailed,
     FlowerTools,
     SubmittedRun,
     tail,
@@ -36,10 +35,9 @@ from wattfed.server.flower_tools import (
 )
 from wattfed.server.keys import Keys
 
-__all__ = ["COMPLETED", "Federation", "RunResult", "await_file"]
+__all__ = ["COMPLETED", "Federation", "RunResult"]
 
 _HOST = "127.0.0.1"
-_ONLINE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Federation:
     Raises
     ------
     FlowerRunFailed
-        On entering, if a process ends or the nodes are not online within two minutes.
+        On entering, if the SuperLink does not start.
     """
 
     def __init__(
@@ -108,7 +106,7 @@ class Federation:
             self._show_logs()
 
     def run(
-        self, app_dir: Path, run_config: Mapping[str, Any], timeout_s: float = 300.0
+        self, app_dir: Path, run_config: Mapping[str, Any], timeout_s: float = TIMEOUT_S
     ) -> RunResult:
         """Run an app to its end; its status says whether it completed.
 
@@ -123,7 +121,7 @@ class Federation:
         """Start a run; ``await_line(text, timeout_s)`` waits for a text in its log."""
         return self._tools.submit(app_dir, run_config)
 
-    def wait(self, run: SubmittedRun, timeout_s: float = 300.0) -> RunResult:
+    def wait(self, run: SubmittedRun, timeout_s: float = TIMEOUT_S) -> RunResult:
         """Wait for the end of a run."""
         assert self._superlink is not None
         return RunResult(run.wait(self._superlink, timeout_s), run.log)
@@ -159,10 +157,8 @@ class Federation:
 
     def await_log(self, name: str, text: str) -> None:
         """Wait until a process has logged a text."""
-        give_up = time.monotonic() + _ONLINE_S
-        while text not in self._tools.log(name).read_text(errors="replace"):
-            assert time.monotonic() < give_up, tail(self._tools.log(name))
-            time.sleep(0.2)
+        log = self._tools.log(name)
+        await_state(lambda: text in log.read_text(errors="replace"))
 
     def start_stranger(
         self, name: str, *options: str, superlink: str = ""
@@ -204,26 +200,17 @@ class Federation:
         comes back before is refused, and ends.
         """
         wanted = len(self._nodes) if online is None else online
-        give_up = time.monotonic() + _ONLINE_S
-        while True:
+
+        def are_online() -> bool:
             nodes = self._tools.flwr("supernode", "list")["nodes"]
-            if sum(node["status"] == "online" for node in nodes) == wanted:
-                return
-            ended = [i for i, node in self._nodes.items() if node.poll() is not None]
-            if (ended and online is None) or time.monotonic() > give_up:
-                which = f"SuperNodes {ended} ended" if ended else "not all SuperNodes are online"
-                raise FlowerRunFailed(f"{which}; status: {[node['status'] for node in nodes]}")
-            time.sleep(0.2)
+            return sum(node["status"] == "online" for node in nodes) == wanted
+
+        def all_run() -> bool:
+            return all(node.poll() is None for node in self._nodes.values())
+
+        await_state(are_online, all_run if online is None else lambda: True)
 
     def _show_logs(self) -> None:
         names = ["superlink", *(f"node-{i}" for i in range(len(self._node_configs)))]
         for name in names:
             print(tail(self._tools.log(name)), file=sys.stderr)
-
-
-def await_file(path: Path) -> None:
-    """Wait until a process of the federation has written a file."""
-    give_up_s = time.monotonic() + _ONLINE_S
-    while not path.exists():
-        assert time.monotonic() < give_up_s, f"no {path.name}"
-        time.sleep(0.05)

@@ -23,6 +23,11 @@ class Proxy:
         Of each direction of each connection.
     host : str
         Where it listens.
+
+    Attributes
+    ----------
+    has_held : bool
+        Whether it has kept something from passing since it was cut.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class Proxy:
         name, _, port = target.rpartition(":")
         self._target = name, int(port)
         self._bytes_per_s = bytes_per_s
+        self.has_held = False
         self._joined = threading.Event()
         self._joined.set()
         self._listener = socket.create_server((host, 0))
@@ -40,6 +46,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Let nothing pass from now on."""
+        self.has_held = False
         self._joined.clear()
 
     def join(self) -> None:
@@ -58,8 +65,12 @@ class Proxy:
                 near, _ = self._listener.accept()
                 threading.Thread(target=self._connect, args=(near,), daemon=True).start()
 
-    def _connect(self, near: socket.socket) -> None:
+    def _await_joined(self) -> None:
+        self.has_held |= not self._joined.is_set()
         self._joined.wait()
+
+    def _connect(self, near: socket.socket) -> None:
+        self._await_joined()
         with contextlib.suppress(OSError):
             far = socket.create_connection(self._target)
             self._sockets += (near, far)
@@ -71,7 +82,7 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
-                self._joined.wait()
+                self._await_joined()
                 time.sleep(len(data) / self._bytes_per_s)  # the link's speed, no waiting for events
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

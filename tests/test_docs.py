@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from click.testing import CliRunner
 from tests.documented import PAGES, ROOT, Command, commands, links, python_blocks, python_code
 from tests.strategies.offers_of import offer, rng
 from wattfed.strategies.offers import Offers
+
+pytestmark = pytest.mark.processes
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
 CLICK = {
@@ -192,9 +195,23 @@ def at_home(tmp_path, monkeypatch, small_csv):
         shutil.copy(small_csv, tmp_path / name)
 
 
-def prepare(page: Path) -> None:
-    if page.name in PREPARED:
-        run(PREPARED[page.name].split())
+@pytest.fixture(scope="module")
+def prepare(tmp_path_factory):
+    """Copy to the working folder what a page takes as done; a command runs once for all pages."""
+
+    @lru_cache
+    def made(command: str) -> Path:
+        folder, home = tmp_path_factory.mktemp("made"), Path.cwd()
+        os.chdir(folder)
+        run(command.split())
+        os.chdir(home)
+        return folder
+
+    def prepare(page: Path) -> None:
+        if page.name in PREPARED:
+            shutil.copytree(made(PREPARED[page.name]), Path.cwd(), dirs_exist_ok=True)
+
+    return prepare
 
 
 def run(words: list[str]) -> None:
@@ -205,7 +222,7 @@ def run(words: list[str]) -> None:
 
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize("page", pages_with(of_others), ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_in_order(page):
+def test_the_commands_of_a_page_run_in_order(page, prepare):
     prepare(page)
     for command in filter(of_others, commands(page)):
         run(words_of(command))
@@ -213,7 +230,7 @@ def test_the_commands_of_a_page_run_in_order(page):
 
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize("page", pages_with(of_the_agent), ids=lambda page: page.name)
-def test_an_agent_serves_and_answers_as_a_page_has_it(page, tmp_path_factory, monkeypatch):
+def test_an_agent_serves_and_answers_as_a_page_has_it(page, prepare, tmp_path_factory, monkeypatch):
     prepare(page)
     exec(python_code(page), {})
     home = tmp_path_factory.mktemp("agent")  # a socket's path must be short

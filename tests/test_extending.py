@@ -24,6 +24,8 @@ from tests.documented import ROOT, commands
 from tests.strategies.offers_of import offer, rng
 from wattfed.strategies.offers import Offers
 
+pytestmark = pytest.mark.processes
+
 PAGE = ROOT / "docs" / "extend.md"
 INSTALL = "    pip install .\n"
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:

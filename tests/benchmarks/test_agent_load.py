@@ -1,6 +1,10 @@
 """An agent under full load loses nothing and does not grow."""
 
+import pytest
+
 from benchmarks.agent_load import run
+
+pytestmark = pytest.mark.studies
 
 
 def test_64_clients_at_full_speed_are_all_answered_or_refused_and_memory_stays_flat():

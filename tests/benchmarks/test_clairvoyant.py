@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.clairvoyant import can_be_met
 from powerctl.fulcrum.durations import BatchTimes
+
+pytestmark = pytest.mark.studies
 
 TIMES = BatchTimes({1: 1.0, 2: 1.5, 4: 2.5})
 

@@ -1,6 +1,10 @@
 """Long runs: neither memory nor open files grow with the rounds, or with requests to an agent."""
 
+import pytest
+
 from benchmarks.endurance import agent_load, simulation
+
+pytestmark = pytest.mark.studies
 
 
 def test_simulated_rounds_leave_nothing_behind_but_the_books():

@@ -164,13 +164,13 @@ def test_a_strategy_of_flower_runs_on_it(grid):
 
 
 def test_a_hundred_thousand_clients_cost_nothing_until_they_are_used():
-    began = time.perf_counter()
+    began_s = time.process_time()
     grid = InProcessGrid(app, 100_000, {"scale": 1.0})
     last = max(grid.get_node_ids())
     (reply,) = grid.send_and_receive([Message(RecordDict(), last, "query")])
     assert reply.content["me"]["partition-id"] == 99_999
     assert len(grid._contexts) == 1
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began_s < 1.0
 
 
 def test_a_grid_has_at_least_one_node():

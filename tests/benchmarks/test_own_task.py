@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
+
 from benchmarks import own_task
+
+pytestmark = pytest.mark.studies
 
 
 def test_anybodys_file_is_compared(tmp_path, monkeypatch, capsys):

@@ -13,6 +13,8 @@ from powerctl.durable import remove_partials, replace_file, replacing, write_out
 from powerctl.errors import InvalidInput
 from tests.full_disc import largest_file
 
+pytestmark = pytest.mark.processes
+
 WRITES_HALF = """
 import sys, time
 from powerctl.durable import replacing

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +36,9 @@ from powerctl.profiler import (
     switch_order,
 )
 from powerctl.workload import load_workload
+from tests.waiting import await_state
+
+pytestmark = pytest.mark.processes
 
 BOARD = load_board("orin-agx")
 WORK = load_workload("resnet18-train")
@@ -441,13 +443,6 @@ with ProfileLog.open(sys.argv[1], LogHeader.of(Twin(BOARD), SPEC, WORK, Procedur
 """
 
 
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.01)
-
-
 def lines(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
@@ -457,7 +452,7 @@ def test_a_profile_goes_on_after_kill_9(tmp_path, torn):
     path, modes = tmp_path / "log.jsonl", modes_of(30)
     process = subprocess.Popen([sys.executable, "-c", _KILLED, path])
     try:
-        wait_for(lambda: lines(path) > 5)
+        await_state(lambda: lines(path) > 5, lambda: process.poll() is None, 0.01)
     finally:
         process.kill()
         process.wait()
@@ -490,9 +485,9 @@ def test_the_command_stops_cleanly_and_goes_on(tmp_path, number):
     place = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": os.getcwd()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, **place)
-    wait_for(lambda: lines(tmp_path / "log.jsonl") > 2)
+    await_state(lambda: lines(tmp_path / "log.jsonl") > 2, lambda: process.poll() is None, 0.01)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate()
     assert process.returncode == 128 + number and out == ""
     assert "the device is restored" in err
     named = shlex.split(err.rpartition("to go on: profile ")[2])

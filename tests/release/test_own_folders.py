@@ -13,6 +13,8 @@ import pytest
 
 from tests.federation import COMPLETED, Federation
 
+pytestmark = pytest.mark.processes
+
 APP = Path(__file__).resolve().parents[1] / "own_folders"
 OWN = ("client", "server", "strategies")
 

@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from release.licences import needed
 from tests.release.conftest import PIP, ROOT, SOURCES, metadata
 
+pytestmark = pytest.mark.processes
+
 NVIDIAS = "2.5.0a0+nv"
 NEWER = "torch==2.13.0"  # what the index has, and its torchvision asks for
 

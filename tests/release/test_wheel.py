@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from tests.release.conftest import ROOT, SOURCES, build, metadata
 from wattfed.server.cli import cli
 
+pytestmark = pytest.mark.processes
+
 FOLDERS = {
     "powerctl": {"powerctl": "powerctl"},
     "wattfed": {name: f"wattfed/{name}" for name in ("client", "server", "strategies")},

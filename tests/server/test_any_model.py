@@ -26,6 +26,8 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import Answer
 
+pytestmark = pytest.mark.studies
+
 CLIENTS, LABELS = 20, 4
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from wattfed.server.cli import main
 
+pytestmark = pytest.mark.processes
+
 
 def wattfed(*arguments, cwd):
     code = "import sys; from wattfed.server.cli import main; sys.argv[0] = 'wattfed'; main()"

@@ -19,6 +19,8 @@ from wattfed.client.app import app
 from wattfed.server.federation import run_federation
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 FLEET = [  # board, JetPack, and what its node may spend
     ("orin-agx", "6", {"power-w": 30.0}),
     ("orin-nano", "5.1", {"power-w": 12.0, "round-energy-j": 400.0}),

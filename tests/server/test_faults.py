@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.federation import COMPLETED, Federation, await_file
+from tests.federation import COMPLETED, Federation
 from tests.proxy import Proxy
+from tests.waiting import TIMEOUT_S, await_state
+
+pytestmark = pytest.mark.processes
 
 APP = Path(__file__).resolve().parents[1] / "fault_app"
 NODES = [{"partition-id": i, "num-partitions": 3} for i in range(3)]
@@ -38,19 +41,20 @@ def story(tmp_path_factory):
     with federation:
         # a power cut in training, a cable pulled in training
         faults = f"1:{KILLED}:hang 1:{CUT}:hang 2:{CUT}:shape"
-        losing = federation.submit(APP, config("lost", 2, 20.0, faults))
+        losing = federation.submit(APP, config("lost", 2, 60.0, faults))
         for client in (KILLED, CUT):
-            await_file(folder / "lost" / f"1-{client}-hang")
+            await_state((folder / "lost" / f"1-{client}-hang").exists)
         federation.kill_node(KILLED)
         link.cut()
-        await_file(folder / "lost" / "rounds.jsonl")
-        link.join()
+        await_state(lambda: link.has_held)
+        link.join()  # soon, or Flower thinks it gone
+        await_state((folder / "lost" / "rounds.jsonl").exists)
         (folder / "lost" / "go").touch()  # what it trained comes after its round
         lost = federation.wait(losing)
         federation.await_nodes(online=2)  # or it would take the one that was killed for another
         federation.start_node(KILLED)
         federation.await_nodes()
-        after = federation.run(APP, config("after", 1, 90.0, f"1:{CUT}:nan 1:{SLOW}:huge"))
+        after = federation.run(APP, config("after", 1, TIMEOUT_S, f"1:{CUT}:nan 1:{SLOW}:huge"))
         yield {"lost": (lost, told("lost")), "after": (after, told("after"))}
     link.close()
     slow.close()

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.federation import COMPLETED, Federation, await_file
+from tests.federation import COMPLETED, Federation
 from tests.tasks import evaluate, load_task
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_version
 from wattfed.server.flower_run import run_on_flower
 from wattfed.server.flower_tools import FlowerRunFailed
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +48,7 @@ def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
     config = RunConfig(
         fleet=str(fleet), rounds=2, per_round=3, min_nodes=4, out_dir=str(tmp_path), name="ray"
     )
-    run_on_flower(ROOT, 4, config.to_flower(), relay=lambda line: None, timeout_s=240)
+    run_on_flower(ROOT, 4, config.to_flower(), relay=lambda line: None, timeout_s=TIMEOUT_S)
     here = simulate(RunConfig.from_flower({**config.to_flower(), "name": "here"}))
     assert rounds(tmp_path / "ray") == rounds(here.folder)
     assert reports(tmp_path / "ray") == reports(here.folder)
@@ -57,7 +60,7 @@ def test_the_simulation_runtime_and_the_virtual_clock_agree(tmp_path):
 def test_a_run_that_fails_says_why(tmp_path):
     config = RunConfig(fleet="none", rounds=1, out_dir=str(tmp_path), timeout_s=20)
     with pytest.raises(FlowerRunFailed, match="no client took part|NoClients"):
-        run_on_flower(ROOT, 1, config.to_flower(), relay=lambda line: None, timeout_s=120)
+        run_on_flower(ROOT, 1, config.to_flower(), relay=lambda line: None, timeout_s=TIMEOUT_S)
 
 
 NODES = [
@@ -87,7 +90,7 @@ def test_two_supernodes_train_over_tls_and_go_on_when_their_superlink_has_died(t
     nodes = [{**node, "state-dir": str(states)} for node in NODES]
     with Federation(tmp_path / "federation", nodes) as federation:
         federation.submit(ROOT, config.to_flower())
-        await_file(folder / "checkpoints" / "round-0001.npz")
+        await_state((folder / "checkpoints" / "round-0001.npz").exists)
         federation.kill_superlink()
         assert len(rounds(folder)) == 2
         federation.start_superlink()

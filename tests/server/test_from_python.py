@@ -14,6 +14,8 @@ import wattfed
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.server.recorded import read_run
 
+pytestmark = pytest.mark.studies
+
 OPTIONS = {"rounds": 2, "per_round": 3, "strategy": "random", "local_epochs": 1}
 
 

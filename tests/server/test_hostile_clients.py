@@ -11,6 +11,8 @@ from wattfed.client.app import app as honest
 from wattfed.server.federation import run_federation
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.studies
+
 N_CLIENTS, HOSTILE = 10, (0, 1)
 app = ClientApp()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.fleets import WILD
 from tests.full_disc import largest_file
+from tests.waiting import await_state
 from wattfed.client.app import app as client_app
 from wattfed.client.fleet import load_fleet
 from wattfed.server.checkpoint_file import from_bytes, to_bytes
@@ -31,6 +31,8 @@ from wattfed.server.simulation import simulate
 from wattfed.strategies.catalogue import aggregation_names, policy_names
 from wattfed.strategies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
+
+pytestmark = pytest.mark.processes
 
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
 WATTFED = Path(sys.executable).with_name("wattfed")
@@ -146,9 +148,11 @@ def test_kill_9_in_mid_run(config, whole, tmp_path):
     command = ["simulate", "--out-dir", str(tmp_path), "--name", "run", "--task", config.task]
     command += ["--strategy", "oort", "--rounds", "40", "--local-epochs", "1", "--workers", "1"]
     process = subprocess.Popen([WATTFED, *command], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "run" / "checkpoints" / "round-0004.npz").exists():
-        assert process.poll() is None
-        time.sleep(0.005)
+
+    def has_come_to_the_fourth():
+        return any(p.name >= "round-0004" for p in tmp_path.glob("run/checkpoints/round-*.npz"))
+
+    await_state(has_come_to_the_fourth, lambda: process.poll() is None, 0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "run" / "summary.json").exists()

@@ -14,6 +14,8 @@ from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_ver
 from wattfed.server.flower_tools import FlowerRunFailed, FlowerTools
 from wattfed.server.keys import Keys
 
+pytestmark = pytest.mark.processes
+
 NODES = [{"partition-id": 0, "num-partitions": 1}]
 
 

@@ -16,6 +16,8 @@ from wattfed.server.recorded import read_run
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory):

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.commands.launching import UNITS
+
+pytestmark = pytest.mark.processes
 
 
 def printed(unit: str) -> str:
@@ -49,6 +52,6 @@ def test_systemd_knows_every_key_of_a_unit(name, tmp_path):
     file = tmp_path / f"wattfed-{name}.service"
     file.write_text(printed(name))
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=60
+        ["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=TIMEOUT_S
     )
     assert str(file) not in done.stderr, done.stderr

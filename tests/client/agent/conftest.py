@@ -14,7 +14,9 @@ import grpc
 import pytest
 import torch
 
+from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
+from wattfed.client.agent.holders import LONGEST_LEASE_S
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -22,7 +24,6 @@ from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import ModelFile, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
-TIMEOUT_S = 20
 
 
 class Constant(torch.nn.Module):
@@ -85,9 +86,12 @@ def constant(tmp_path):
 
 @pytest.fixture
 def settings(tmp_path, constant) -> Settings:
-    model = ModelFile("constant", constant(1), inputs="2x2", latency_s=5.0, largest_batch=8)
+    model = ModelFile("constant", constant(1), inputs="2x2", latency_s=TIMEOUT_S, largest_batch=8)
     return Settings(
-        socket=str(tmp_path / "a.sock"), state_dir=str(tmp_path), lease_s=20.0, model=(model,)
+        socket=str(tmp_path / "a.sock"),
+        state_dir=str(tmp_path),
+        lease_s=LONGEST_LEASE_S,
+        model=(model,),
     )
 
 

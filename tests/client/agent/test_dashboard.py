@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import urllib.request
 
 import pytest
 
-from tests.client.agent.conftest import ROOT, TIMEOUT_S, request, status_of
+from tests.client.agent.conftest import ROOT, request, status_of
 from tests.client.agent.test_rounds import NODE, answer, message
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.gate import Gate
@@ -46,13 +46,15 @@ def exported(start, settings) -> tuple[set[str], set[str]]:
         with Gate("trainer", socket=agent.socket) as gate, gate.minibatch("train"):
             status_of(lambda: predict(request(deadline_s=0.01), timeout=TIMEOUT_S))  # too late
     address = agent.where.rpartition("metrics at ")[2]
-    give_up_s, samples = time.monotonic() + TIMEOUT_S, []
-    while not any(name == "wattfed_refused_total" for name, _ in samples):
-        assert time.monotonic() < give_up_s, samples
+
+    def samples():
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as page:
-            samples = SAMPLE.findall(page.read().decode())
-    labels = {label for _, pairs in samples for label in re.findall(r'(\w+)="', pairs)}
-    return {name for name, _ in samples}, labels
+            found = SAMPLE.findall(page.read().decode())
+        return found if any(name == "wattfed_refused_total" for name, _ in found) else []
+
+    exported = await_state(samples)
+    labels = {label for _, pairs in exported for label in re.findall(r'(\w+)="', pairs)}
+    return {name for name, _ in exported}, labels
 
 
 def test_every_metric_and_label_of_the_dashboard_is_exported(exported):

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from tests.client.agent.conftest import TIMEOUT_S, process
+from tests.client.agent.conftest import process
+from tests.waiting import TIMEOUT_S
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.gate import Gate, LeaseExceeded, NoGate, TurnRefused, find_gate
+
+pytestmark = pytest.mark.processes
 
 HOLD = """
 import sys, time
@@ -25,7 +28,7 @@ with Gate("holder", socket=sys.argv[1], serve_late=True).minibatch(sys.argv[2]):
 TAKE_TURNS = """
 import fcntl, sys
 from wattfed.client.gate import Gate
-gate = Gate(socket=sys.argv[1], serve_late=True, latency_s=5)
+gate = Gate(socket=sys.argv[1], serve_late=True, latency_s=600)
 with open(sys.argv[2], "w") as file:
     for number in range(200):
         with gate.minibatch(sys.argv[3]):

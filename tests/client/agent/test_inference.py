@@ -5,8 +5,9 @@ import grpc
 import pytest
 import torch
 
-from tests.client.agent.conftest import TIMEOUT_S, request, status_of
+from tests.client.agent.conftest import request, status_of
 from tests.tasks import load_task
+from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -171,7 +172,9 @@ def test_an_exported_program_is_served_with_dynamic_and_with_fixed_batches(stub,
         torch.nn.Linear(3, 2), (torch.zeros(4, 3),), dynamic_shapes=shapes
     )
     torch.export.save(program, tmp_path / "linear.pt2")
-    load = pb.LoadModelRequest(name="linear", path=str(tmp_path / "linear.pt2"), latency_s=5)
+    load = pb.LoadModelRequest(
+        name="linear", path=str(tmp_path / "linear.pt2"), latency_s=TIMEOUT_S
+    )
     assert stub.LoadModel(load, timeout=TIMEOUT_S).format == "export"
     one = pb.PredictRequest(model="linear", inputs=[tensors.encode(torch.ones(3))])
     assert list(stub.Predict(one, timeout=TIMEOUT_S).outputs[0].shape) == [2]
@@ -181,7 +184,7 @@ def test_a_tasks_state_dict_answers_as_the_model_does(stub, tmp_path):
     model = load_task("digits").model().eval()
     torch.save(model.state_dict(), tmp_path / "digits.pt")
     load = pb.LoadModelRequest(
-        name="digits", path=str(tmp_path / "digits.pt"), task="digits", latency_s=5
+        name="digits", path=str(tmp_path / "digits.pt"), task="digits", latency_s=TIMEOUT_S
     )
     stub.LoadModel(load, timeout=TIMEOUT_S)
     sample = load_task("digits").test_samples().inputs[0]
@@ -211,7 +214,7 @@ def test_what_is_no_model_is_an_invalid_argument(stub, file):
 
 def test_a_client_that_does_not_read_its_answers_holds_back_itself_alone(agent, stub):
     large = torch.zeros(250_000)
-    load = pb.LoadModelRequest(name="echo", path=echo(agent), inputs="250000", latency_s=60)
+    load = pb.LoadModelRequest(name="echo", path=echo(agent), inputs="250000", latency_s=TIMEOUT_S)
     stub.LoadModel(load, timeout=TIMEOUT_S)
     sent = []
 

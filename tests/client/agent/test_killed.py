@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 import pytest
@@ -15,6 +14,7 @@ from flwr.app import ArrayRecord
 from benchmarks.in_process_grid import InProcessGrid
 from tests.client.agent.conftest import ROOT
 from tests.tasks import load_task
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client import forwarding
 from wattfed.client import memory as rooms
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -26,8 +26,9 @@ from wattfed.strategies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import SelectingStrategy
 
+pytestmark = pytest.mark.processes
+
 CONFIG = RunConfig(strategy="all", per_round=2, local_epochs=1)
-LONG_S = 120  # for a busy machine
 
 
 class AgentProcess:
@@ -47,19 +48,14 @@ class AgentProcess:
 
     def end(self, number=signal.SIGTERM):
         self._process.send_signal(number)
-        self._process.wait(LONG_S)
+        self._process.wait(TIMEOUT_S)
         self._process.stderr.close()
 
     def await_training(self):
         """Until a round has had two turns."""
-        until_s = time.monotonic() + LONG_S
         with grpc.insecure_channel(f"unix:{self.socket}") as channel:
-            power = rpc.PowerStub(channel)
-            while time.monotonic() < until_s:
-                if any(job.turns > 1 for job in power.GetStatus(pb.StatusRequest()).jobs):
-                    return
-                time.sleep(0.05)
-        raise AssertionError("no round began")
+            status = rpc.PowerStub(channel).GetStatus
+            await_state(lambda: any(job.turns > 1 for job in status(pb.StatusRequest()).jobs))
 
 
 @pytest.fixture
@@ -98,7 +94,7 @@ def test_an_agent_that_was_killed_reports_its_round_as_lost_and_goes_on_with_the
     left = StateFile(path).read()
     assert left.under_way == "1/1/0" and left.spent_j > 0  # as planned, since nothing measured it
     agent.start()
-    run.join(LONG_S)
+    run.join(TIMEOUT_S)
     first, second = (run.reports(server_round) for server_round in (1, 2))
     assert first[0].lost.startswith("the agent was killed during round 1")
     assert not first[0].minibatches and first[1].minibatches and not first[1].lost
@@ -115,7 +111,7 @@ def test_an_agent_that_does_not_come_back_costs_its_client_the_round_after_a_whi
     run = Run(agent, rounds=1)
     agent.await_training()
     agent.end(signal.SIGKILL)
-    run.join(LONG_S)
+    run.join(TIMEOUT_S)
     assert list(run.reports(1)) == [1] and run.ledger.entries[0].failed == 1
     assert "it did not come back within 0.5 s" in caplog.text
 

@@ -21,6 +21,7 @@ from powerctl.errors import InvalidInput
 from powerctl.task.loading import load_task as load_own
 from tests.client.agent.conftest import ROOT, request
 from tests.client.agent.test_rounds import NODE, answer, content_of, message, rounds
+from tests.waiting import TIMEOUT_S
 from wattfed.client.agent.cli import cli
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -41,6 +42,8 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 __all__ = ["rounds"]  # the fixture
 
 MINE = (ROOT / "tests" / "own_app" / "my_task.py").read_text()
@@ -52,7 +55,7 @@ def ask(stub, kind, code_hash, configured=RUN, node=NODE, model=None, server_rou
     """The reply to a message of a server whose task has some hash."""
     config, more = {TASK: code_hash}, {}
     if kind == "train":
-        config |= encode(RoundAssignment(0, 12, 60.0, power="fastest"))
+        config |= encode(RoundAssignment(0, 12, TIMEOUT_S, power="fastest"))
     if model is not None:
         more["arrays"] = ArrayRecord(model.state_dict())
     parts = message(kind, server_round, node, configured=configured, config=config, **more)
@@ -107,7 +110,7 @@ def test_what_was_added_is_trained_as_in_a_process_of_its_own(rounds, tasks, fil
     assert report.minibatches == 12 and report.energy_j > 0
     profile = profile_from_node_config({**NODE, "device": "twin:orin-agx"})
     client = LocalClient(config, profile, 5, ClientState())
-    client.train(own, RoundAssignment(0, 12, 60.0, power="fastest"), server_round=1)
+    client.train(own, RoundAssignment(0, 12, TIMEOUT_S, power="fastest"), server_round=1)
     arrays = reply.array_records["arrays"].to_torch_state_dict()
     assert learned.name == "my_task" and arrays.keys() == own.state_dict().keys()
     for name, tensor in own.state_dict().items():
@@ -238,11 +241,11 @@ def test_an_evaluation_takes_turns_beside_inference_and_pays_for_its_own(
     before = decode(RoundOffer, ask(rounds, "query", code_hash, RUN, node).config_records[CONFIG])
     with agent.channel() as channel:
         inference, power = rpc.InferenceStub(channel), rpc.PowerStub(channel)
-        drawn_j = power.GetStatus(pb.StatusRequest(), timeout=5).energy_j
+        drawn_j = power.GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S).energy_j
         evaluating.start()
         while evaluating.is_alive():
-            inference.Predict(request(), timeout=10)
-            status = power.GetStatus(pb.StatusRequest(), timeout=5)
+            inference.Predict(request(), timeout=TIMEOUT_S)
+            status = power.GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S)
             seen += [job.turns for job in status.jobs if job.name.endswith("evaluation")]
             drawn_j = max(drawn_j, status.energy_j)
         answered = [job.answered for job in status.jobs if job.name == "constant"]
@@ -283,11 +286,11 @@ def test_an_evaluation_that_is_cancelled_ends(agent, rounds, tasks, file, data):
         config={TASK: code_hash},
         arrays=ArrayRecord(model.state_dict()),
     )
-    events = rounds.Handle(iter(parts), timeout=30)
+    events = rounds.Handle(iter(parts), timeout=TIMEOUT_S)
     next(events)
     with agent.channel() as channel:
         cancel = pb.CancelRequest(round_id="7/1/0", reason="no use")
-        assert rpc.RoundsStub(channel).Cancel(cancel, timeout=5).found
+        assert rpc.RoundsStub(channel).Cancel(cancel, timeout=TIMEOUT_S).found
     reply = content_of(events)
     report = decode(EvaluationReport, reply.config_records[CONFIG])
     assert report.decline == "the evaluation was not finished: no use"

@@ -26,6 +26,7 @@ from powerctl.workload import Workload, load_workload
 from tests.client.agent.conftest import process
 from tests.powerctl.jetson.conftest import settings
 from tests.powerctl.jetson.conftest import settings as board_settings
+from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
 from wattfed.client.agent.cli import cli
 from wattfed.client.agent.engine import Engine
@@ -38,6 +39,8 @@ from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
 from wattfed.client.agent.tickets import Ticket
 from wattfed.strategies.run_config import RunConfig
+
+pytestmark = pytest.mark.processes
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8]
 DTYPES += [torch.int8, torch.int16, torch.int32, torch.int64]
@@ -200,7 +203,7 @@ def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
     for _ in range(2):
         engine.submit(Ticket("broken", None, 5.0, outcomes.append))
     engine.start()
-    assert isinstance(engine.failed.exception(10), SystemExit)
+    assert isinstance(engine.failed.exception(TIMEOUT_S), SystemExit)
     engine.submit(Ticket("broken", None, 5.0, outcomes.append))
     assert [outcome.reason for outcome in outcomes] == ["stopping"] * 3
 
@@ -261,7 +264,7 @@ def test_what_was_left_before_the_machine_started_anew_is_no_longer_true(tmp_pat
 
 def test_a_board_that_is_not_there_keeps_step_with_the_real_clock(tmp_path):
     device = open_kept("twin:orin-agx", tmp_path)
-    before_s, began_s = device.now(), time.monotonic()
+    began_s, before_s = time.monotonic(), device.now()
     device.apply(device.space.minimum)
     slow_s = device.execute(BATCH, lambda: None)
     device.apply(device.space.maximum)

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -17,13 +16,16 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from tests.client.agent.conftest import ROOT, TIMEOUT_S, request, status_of
+from tests.client.agent.conftest import ROOT, request, status_of
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.opening import claim_state
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import read_settings
 from wattfed.client.gate import Gate
+
+pytestmark = pytest.mark.processes
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MODE = "4c/1190/624/2133"
@@ -158,12 +160,13 @@ def test_metrics_are_to_be_had_in_prometheus_form(start, settings):
         'wattfed_latency_seconds_count{workload="constant"} 1.0',
         'wattfed_turn_seconds_count{workload="gate:app"} 1.0',
     }
-    give_up_s, lines = time.monotonic() + TIMEOUT_S, []
-    while not counts <= set(lines):  # answers and releases go before their bookkeeping
-        assert time.monotonic() < give_up_s, lines
+
+    def lines():
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as answer:
-            lines = answer.read().decode().splitlines()
-    families = {line.split("{")[0].split(" ")[0] for line in lines}
+            return answer.read().decode().splitlines()
+
+    await_state(lambda: counts <= set(lines()))  # answers and releases go before their bookkeeping
+    families = {line.split("{")[0].split(" ")[0] for line in lines()}
     assert families >= {"wattfed_queued", "wattfed_mode", "wattfed_energy_joules_total"}
 
 
@@ -181,7 +184,7 @@ def serving(tmp_path, *options: str) -> subprocess.Popen:
 
 
 def test_sigterm_answers_what_runs_refuses_what_waits_and_restores(tmp_path, constant):
-    options = ("--model", f"constant={constant(1)},inputs=2x2,latency=20s", "--mode", MODE)
+    options = ("--model", f"constant={constant(1)},inputs=2x2,latency=600s", "--mode", MODE)
     process = serving(tmp_path, *options)
     found = tmp_path / "p" / "found-mode.json"
     socket = str(tmp_path / "p.sock")

@@ -16,6 +16,8 @@ from powerctl.characterization.observing import (
 )
 from powerctl.characterization.page_cache import empty_cache
 
+pytestmark = pytest.mark.processes
+
 _WAITS = "import sys\n{work}\nprint(flush=True)\nsys.stdin.read()"
 
 

@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import await_state
+
+pytestmark = pytest.mark.processes
 
 TWIN = ("characterize", "--device", "twin:orin-agx", "--vary", "workers=0,4")
 REAL = ("characterize", "--task", "slow_task.py", "--cache", "keep", "--vary", "batch=1,2")
@@ -96,9 +99,8 @@ def test_a_study_that_was_killed_goes_on_where_it_ended(as_json, tmp_path):
     log = tmp_path / "study" / "study.jsonl"
     environment = {**os.environ, "SLOW_S": "0.05"}
     running = subprocess.Popen([sys.executable, "-c", _MAIN, *asked], env=environment)
-    while lines(log) < 3:  # the first line, and two runs
-        assert running.poll() is None, "ended before it was killed"
-        time.sleep(0.01)
+    # the first line, and two runs
+    await_state(lambda: lines(log) >= 3, lambda: running.poll() is None, 0.01)
     running.send_signal(signal.SIGKILL)
     running.wait()
     kept = log.read_text().splitlines()[:3]

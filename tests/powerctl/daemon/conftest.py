@@ -15,9 +15,9 @@ import pytest
 from powerctl.daemon.listening import default_socket
 from powerctl.daemon.remote import Daemon
 from tests.powerctl.jetson.conftest import fake, folder  # noqa: F401, fixtures
+from tests.waiting import TIMEOUT_S
 
 COMMAND = "import sys; from powerctl.cli import cli; cli(sys.argv[1:])"
-WAIT_S = 30.0
 
 
 class Process:
@@ -35,7 +35,7 @@ class Process:
 
     def expect(self, text):
         """Wait for a text, and give what was said up to it."""
-        until, output = time.monotonic() + WAIT_S, self.process.stdout
+        until, output = time.monotonic() + TIMEOUT_S, self.process.stdout
         while text.encode() not in self._said:
             ready, _, _ = select.select([output], [], [], max(0, until - time.monotonic()))
             part = os.read(output.fileno(), 65536) if ready else b""
@@ -46,7 +46,7 @@ class Process:
 
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
-        return self.process.wait(WAIT_S)
+        return self.process.wait(TIMEOUT_S)
 
     def close(self):
         if self.process.poll() is None:
@@ -97,7 +97,7 @@ def connect():
 def raw(root):
     """A bare connection to the daemon of a root."""
     channel = socket.socket(socket.AF_UNIX)
-    channel.settimeout(WAIT_S)
+    channel.settimeout(TIMEOUT_S)
     channel.connect(os.fspath(default_socket(root)))
     return channel
 

@@ -26,6 +26,8 @@ from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from tests.powerctl.daemon.conftest import COMMAND
 from tests.powerctl.jetson.conftest import settings
 
+pytestmark = pytest.mark.processes
+
 HOLDER = """
 import os, sys
 from pathlib import Path
@@ -117,11 +119,11 @@ def test_a_holder_that_stands_still_loses_the_board_and_is_told(board, serve, st
 
 def test_a_holder_that_only_computes_keeps_the_board(board, serve):
     """A thread of its own says that it lives, some times in the time that it has."""
-    daemon = serve(board.root, "--hold", "0.4")
+    daemon = serve(board.root, "--hold", "2")
     with Jetson(board.root) as device:
         device.apply(device.space.maximum)
         beat = device._controller._beat
-        beat.join(1.2)
+        beat.join(3.0)
         assert beat.is_alive()
         device.verify()
     assert "nothing was heard" not in daemon.expect("as it wished")
@@ -165,7 +167,7 @@ def test_a_daemon_killed_at_a_write_is_undone_by_the_next(board, serve, start, n
             for mode in ("maximum", "minimum"):
                 axes = OwnController(board).axes
                 client.ask(Request("apply", getattr(axes, mode)))
-    assert daemon.process.wait(30) == -signal.SIGKILL
+    assert daemon.process.wait() == -signal.SIGKILL
     assert number == 1 or settings(board) != before
     serve(board.root)
     assert is_as(board, before)

@@ -27,6 +27,9 @@ from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_boards import make_fake_board
 from tests.powerctl.daemon.conftest import COMMAND, Process, raw, read_all
 from tests.powerctl.jetson.conftest import settings
+from tests.waiting import TIMEOUT_S
+
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +213,7 @@ def test_systemd_is_told_that_it_serves_lives_and_ends(fake, serve, folder):
     address = folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(os.fspath(address))
-        systemd.settimeout(30)
+        systemd.settimeout(TIMEOUT_S)
         daemon = serve(fake("nano", "4").root, NOTIFY_SOCKET=str(address), WATCHDOG_USEC="300000")
         assert systemd.recv(100) == b"READY=1"
         assert systemd.recv(100) == b"WATCHDOG=1"

@@ -11,6 +11,8 @@ from powerctl.fulcrum.search import Search, best_of
 from powerctl.fulcrum.solver import CampaignSolver
 from tests.powerctl.fulcrum.conftest import SIZES
 
+pytestmark = pytest.mark.studies
+
 UNLIMITED = {
     "train": TrainAlone(np.inf),
     "infer": InferAlone(np.inf, 60.0, np.inf, SIZES),

@@ -13,6 +13,8 @@ from powerctl.fulcrum.solver import CampaignSolver
 from powerctl.powertrain.reference import known_references
 from tests.powerctl.fulcrum.conftest import SIZES
 
+pytestmark = pytest.mark.studies
+
 # Of other networks than those of the replay.
 REFERENCES = tuple(known_references(["orin-agx-lstm-train"]))
 

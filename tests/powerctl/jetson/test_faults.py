@@ -16,6 +16,9 @@ from powerctl.jetson.fake_faults import FAULTS, at_write
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson.conftest import as_if_killed, settings
+from tests.waiting import TIMEOUT_S
+
+pytestmark = pytest.mark.processes
 
 KILLED_AT = """
 import os, signal, sys
@@ -169,7 +172,7 @@ def test_a_terminated_process_restores_before_it_ends(fake, number):
         f"os.kill(os.getpid(), {int(number)})\n"
         "while True: pass"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(board.root)], timeout=30)
+    done = subprocess.run([sys.executable, "-c", script, str(board.root)], timeout=TIMEOUT_S)
     assert done.returncode == 128 + number
     assert settings(board) == before
 

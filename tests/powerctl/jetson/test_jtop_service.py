@@ -16,6 +16,9 @@ import pytest
 
 from powerctl.jetson.nvpmodel import read_configuration, running_preset
 from powerctl.jetson.rails import RailPower
+from tests.waiting import TIMEOUT_S
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -71,7 +74,7 @@ try:
     print(json.dumps(said))
 finally:
     service.terminate()
-    service.wait(20)
+    service.wait()
 """
 
 
@@ -125,7 +128,7 @@ def inside(tmp_path):
             env={name: str(value) for name, value in environment.items()},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=TIMEOUT_S,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])

@@ -14,6 +14,7 @@ from powerctl.jetson.fake_layout import CPU
 from powerctl.jetson.running import RealRunning
 from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs, parse_cpu_list
 from powerctl.workload import Workload
+from tests.metering import counts
 from tests.powerctl.jetson.conftest import as_if_killed
 
 JOB = Workload("net", "train", 1)
@@ -41,12 +42,9 @@ def test_a_mode_is_applied_run_in_real_time_and_undone(root):
         assert device.mode() == mode
         hold = f"{CPU}/cpufreq/policy4/scaling_max_freq"
         assert device.sysfs.read(hold) == "1497600"
-        before_s, before_j = device.now(), device.energy_j()
         device._controller._verification = None  # plain files measure no clocks
         assert device.execute(JOB, lambda: time.sleep(0.1)) >= 0.1
-        device.idle(0.1)
-        power_w = (device.energy_j() - before_j) / (device.now() - before_s)
-        assert power_w == pytest.approx(device.power.total_w(), rel=0.01)
+        assert counts(device.energy_j, device.power.total_w(), device.idle)
     after = content(root)
     changed = {path for path in before if before[path].strip() != after[path].strip()}
     assert {path.rpartition("/")[2] for path in changed} == {"rate"}, "it floats, by itself"

@@ -8,6 +8,8 @@ from powerctl.calibration import errors_pct
 from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.building import build_reference
 
+pytestmark = pytest.mark.studies
+
 BOARD = load_board("orin-agx")
 NOISE = (0.02, 0.01)
 

@@ -15,6 +15,8 @@ from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.profiler import FixedModes, MemoryLog, ProfiledMode, Sampler, profile
 from powerctl.workload import Workload, load_workload
 
+pytestmark = pytest.mark.studies
+
 BOARD = load_board("orin-agx")
 SPACE = BOARD.space
 MOBILENET = load_workload("mobilenetv3-train")

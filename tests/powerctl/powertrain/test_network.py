@@ -17,6 +17,8 @@ from powerctl.powertrain.network import NetworkPredictor, Networks
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import load_workload
 
+pytestmark = pytest.mark.studies
+
 BOARD = load_board("orin-agx")
 MODES = BOARD.space.thinned(5).arrays
 SOME = np.random.default_rng(0).choice(len(MODES.cores), 30, replace=False)

@@ -16,6 +16,7 @@ from powerctl.errors import TaskFailed
 from powerctl.task.loading import load_task
 from powerctl.task.training import Evaluation, Interrupted, Training
 from tests.powerctl.task.conftest import GIVEN, TASKS, run
+from tests.waiting import TIMEOUT_S
 
 ALL = sorted(path.stem for path in TASKS.glob("*.py"))
 LOOP = """
@@ -46,8 +47,12 @@ def weights(model):
     return torch.cat([value.double().flatten() for value in model.state_dict().values()])
 
 
-def threads():
-    return [thread for thread in threading.enumerate() if ".py: " in thread.name]
+def have_ended():
+    """Whether no loop's thread is left, once those about to end have had the time for it."""
+    threads = [thread for thread in threading.enumerate() if ".py: " in thread.name]
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    return not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -55,7 +60,7 @@ def test_control_changes_nothing(name, settings):
     row = compared(str(TASKS / f"{name}.py"), settings)
     assert row["moved"] and row["minibatches"] == row["planned"]
     assert row["max_abs_dw"] == 0
-    assert not threads()
+    assert have_ended()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -185,7 +190,7 @@ def test_where_a_plan_ends_the_users_finally_runs_and_the_thread_is_gone(written
     )
     model, training = trained(load_task(written(text)), 4)
     run(training, 2)
-    assert model.closed and not threads()
+    assert have_ended() and model.closed
 
 
 def test_a_loop_that_catches_the_end_is_ended_when_it_asks_again(written, trained):
@@ -199,7 +204,7 @@ def test_a_loop_that_catches_the_end_is_ended_when_it_asks_again(written, traine
     )
     model, training = trained(load_task(written(text)), 4)
     run(training, 2)
-    assert model.caught == 3 and not threads()
+    assert have_ended() and model.caught == 3
 
 
 def test_no_worker_of_a_loader_is_left(fixture_task, trained):
@@ -227,7 +232,7 @@ def test_what_is_raised_in_the_third_minibatch_comes_through(written, trained, s
         with pytest.raises(TaskFailed) as failed:
             next(steps)()
     assert str(failed.value) == f"my_task.py: {style} raised AssertionError: no more"
-    assert f"in {style}" in failed.value.traceback and not threads()
+    assert f"in {style}" in failed.value.traceback and have_ended()
 
 
 @pytest.mark.parametrize("text", [LOOP, STEP], ids=["loop", "step"])
@@ -259,16 +264,14 @@ def test_a_loop_that_never_ends_is_given_up_and_stops(written, trained):
         "    for x in loader:\n"
         "        while True: net.turns = getattr(net, 'turns', 0) + 1\n"
     )
-    model, training = trained(load_task(written(text)), 8, limit_s=0.2)
+    model, training = trained(load_task(written(text)), 8, limit_s=2.0)
     with training:
         with pytest.raises(TaskFailed) as failed:
             next(training.steps())()
         assert str(failed.value) == (
-            "my_task.py: train did not ask for its next minibatch within 0.2 s: it was given up"
+            "my_task.py: train did not ask for its next minibatch within 2 s: it was given up"
         )
-    for thread in threads():
-        thread.join(10)
-    assert not threads()
+    assert have_ended()
     turns = model.turns
     time.sleep(0.01)
     assert model.turns == turns
@@ -280,11 +283,10 @@ def test_a_loop_that_does_not_end_after_its_plan_is_given_up(written, trained):
         "    try:\n        for x in loader: pass\n"
         "    finally:\n        while True: pass\n"
     )
-    _, training = trained(load_task(written(text)), 8, limit_s=0.3)
-    with pytest.raises(TaskFailed, match=r"train did not end within 0\.3 s after its last"):
+    _, training = trained(load_task(written(text)), 8, limit_s=2.0)
+    with pytest.raises(TaskFailed, match=r"train did not end within 2 s after its last"):
         run(training, 1)
-    for thread in threads():
-        thread.join(10)
+    assert have_ended()
 
 
 def test_a_loss_that_spoils_the_model_is_an_error(written, trained):
@@ -510,10 +512,10 @@ def test_a_step_that_never_ends_is_given_up_and_others_train_as_without_a_limit(
     """
     name = written(text)
     free, unlimited = trained(load_task(name), 5)
-    bound, limited = trained(load_task(name), 5, limit_s=60)
+    bound, limited = trained(load_task(name), 5, limit_s=TIMEOUT_S)
     assert run(limited, 5).losses == run(unlimited, 5).losses
     assert torch.equal(bound.weight, free.weight)
-    _, stuck = trained(load_task(name, {"turns": 12}), 5, limit_s=0.3)
-    with pytest.raises(TaskFailed, match=r"train_step did not ask for its next minibatch within 0"):
+    _, stuck = trained(load_task(name, {"turns": 12}), 5, limit_s=2.0)
+    with pytest.raises(TaskFailed, match="train_step did not ask for its next minibatch within"):
         run(stuck, 5)
     assert len(stuck.losses) == 2

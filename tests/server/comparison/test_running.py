@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -14,10 +13,13 @@ import pytest
 from powerctl import progress
 from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
+from tests.waiting import await_state
 from wattfed.server.comparison.console import ComparisonProgress
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.running import Finished, checked_runs, run_comparison
+
+pytestmark = pytest.mark.processes
 
 
 def files(path):
@@ -108,8 +110,8 @@ def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(whole, compar
     )
     command = [sys.executable, "-c", program, str(tmp_path), json.dumps(comparison.record())]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while not list(tmp_path.glob("runs/*-seed1/rounds.csv")) and process.poll() is None:
-        time.sleep(0.01)
+    begun = "runs/*-seed1/rounds.csv"
+    await_state(lambda: list(tmp_path.glob(begun)), lambda: process.poll() is None, 0.01)
     process.kill()
     _, errors = process.communicate()  # until the last process that holds the pipe has ended
     assert process.returncode == -signal.SIGKILL, errors

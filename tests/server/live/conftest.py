@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
+from tests.waiting import TIMEOUT_S
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.web import WatchServer
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
-TIMEOUT_S = 60
 FLEET = """\
 [[group]]
 board = "orin-agx"

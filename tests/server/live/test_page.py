@@ -9,7 +9,10 @@ from tests.strategies.offers_of import report
 from wattfed.server.live.run import LiveRun
 from wattfed.server.results import ResultsFolder
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
+]
 ROUNDS = "[...document.querySelectorAll('[aria-label=Rounds] tbody tr')]"
 
 

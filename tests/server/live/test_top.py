@@ -19,13 +19,15 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.errors import InvalidInput
-from tests.server.live.conftest import TIMEOUT_S
 from tests.strategies.offers_of import report
+from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.text import lines_of
 from wattfed.server.live.words import state_of
 from wattfed.server.results import ResultsFolder
+
+pytestmark = pytest.mark.processes
 
 WATTFED = Path(sys.executable).parent / "wattfed"
 

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from powerctl.errors import InvalidInput
-from tests.server.live.conftest import TIMEOUT_S
 from tests.strategies.offers_of import report
+from tests.waiting import TIMEOUT_S
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.web import WatchServer
 from wattfed.server.results import ResultsFolder
+
+pytestmark = pytest.mark.processes
 
 PATHS = ("/", "/view", "/state.json", "/run.json", "/metrics")
 WATTFED = Path(sys.executable).parent / "wattfed"

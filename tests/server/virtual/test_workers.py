@@ -16,6 +16,8 @@ from wattfed.server.virtual.workers import WorkerDied, Workers
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def config(tmp_path):
