@@ -70,6 +70,10 @@ class Limits:
         Requests in a second of one client, and how many it may send at once; 0: no limit.
     stream_window : int
         Requests of one stream under way: more are not read.
+    load_s, batch_s : float
+        The longest that a model which carries code may be read, and that a batch of it may last.
+    model_bytes : int
+        Of memory for such a model, beside what torch takes; 0: half of the machine's.
     """
 
     message_bytes: int = 64 << 20
@@ -79,6 +83,18 @@ class Limits:
     rate_hz: float = 0.0
     burst: float = 0.0
     stream_window: int = 32
+    load_s: float = 120.0
+    batch_s: float = 10.0
+    model_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.load_s < math.inf or not 0 < self.batch_s < math.inf:
+            raise InvalidInput(
+                f"the limits load_s and batch_s must be positive times, got {self.load_s:g} and "
+                f"{self.batch_s:g}"
+            )
+        if self.model_bytes < 0:
+            raise InvalidInput(f"the limit model_bytes is 0 or more, got {self.model_bytes}")
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,8 @@ class Settings:
         Where models live, trained or served: auto, cpu or cuda:N; empty for the environment's.
     threads : int
         Of torch; 0 for its own choice.
+    allow_unsafe_models : bool
+        Whether models that carry code run without a sandbox.
     model : tuple of ModelFile
     defaults : ModelFile
         Budget and batch sizes of models that say none.
@@ -154,6 +172,7 @@ class Settings:
     lease_s: float = 2.0
     accelerator: str = ""
     threads: int = 0
+    allow_unsafe_models: bool = False
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
     limits: Limits = Limits()
