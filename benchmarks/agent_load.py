@@ -67,11 +67,14 @@ def agent(folder: Path, *options: str, limit_s: float = _TIMEOUT_S) -> Iterator[
             process.wait()
 
 
-def serving_digits(folder: Path, latency_s: float) -> tuple[str, ...]:
-    """The options of an agent that serves digits."""
-    torch.save(federated(RunConfig(task="digits"), 1).model().state_dict(), folder / "digits.pt")
-    model = f"digits={folder / 'digits.pt'},task=digits,latency={1e3 * latency_s:g}ms"
-    return ("--model", model)
+def serving_digits(folder: Path, latency_s: float, form: str = "state-dict") -> tuple[str, ...]:
+    """The options of an agent that serves digits in a format."""
+    model, path = federated(RunConfig(task="digits"), 1).model().eval(), folder / "digits.pt"
+    if form == "state-dict":
+        torch.save(model.state_dict(), path)
+        return "--model", f"digits={path},task=digits,latency={1e3 * latency_s:g}ms"
+    torch.jit.script(model).save(str(path))
+    return "--model", f"digits={path},inputs=1x8x8,latency={1e3 * latency_s:g}ms"
 
 
 def resident_mb(process: int) -> float:
@@ -119,10 +122,12 @@ async def load(socket: str, requests: int, clients: int, process: int) -> dict[s
     }
 
 
-def run(requests: int, clients: int, latency_s: float = 0.1) -> dict[str, Any]:
+def run(
+    requests: int, clients: int, latency_s: float = 0.1, form: str = "state-dict"
+) -> dict[str, Any]:
     """Start an agent, and load it."""
     with tempfile.TemporaryDirectory() as folder:
-        options = serving_digits(Path(folder), latency_s)
+        options = serving_digits(Path(folder), latency_s, form)
         with agent(Path(folder), *options) as (socket, process):
             return asyncio.run(load(socket, requests, clients, process))
 
@@ -131,10 +136,18 @@ def run(requests: int, clients: int, latency_s: float = 0.1) -> dict[str, Any]:
 @click.option("--requests", type=click.IntRange(10), default=10_000, show_default=True)
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--latency", default=0.1, show_default=True, help="Budget of a request, seconds.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("state-dict", "torchscript")),
+    default="state-dict",
+    show_default=True,
+    help="Of the model: in the agent's process, or in one of its own.",
+)
 @click.option("--json", "json_path", type=click.Path(), help="Also write it as JSON.")
-def main(requests: int, clients: int, latency: float, json_path: str | None) -> None:
+def main(requests: int, clients: int, latency: float, form: str, json_path: str | None) -> None:
     """Run the benchmark."""
-    found = run(requests, clients, latency)
+    found = run(requests, clients, latency, form)
     statuses = ", ".join(f"{n} {name}" for name, n in sorted(found["statuses"].items()))
     console.print_table(
         ("requests", "clients", "lost", "per s", "p50 ms", "p99 ms", "MB before", "at 10 %", "end"),

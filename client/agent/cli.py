@@ -90,6 +90,12 @@ def cli() -> None:
 )
 @click.option("--accelerator", help="Where models live: auto, cpu or cuda[:N]. [auto]")
 @click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
+@click.option(
+    "--allow-unsafe-models",
+    is_flag=True,
+    default=None,
+    help="Run TorchScript and torch.export without a sandbox, as your user.",
+)
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""
     from wattfed.client.agent.settings import read_settings
@@ -147,9 +153,12 @@ def status(as_json: bool, **where: str) -> None:
     if models.models:
         click.echo()
         console.print_table(
-            ("model", "version", "format", "latency ms", "batch", "largest", "source"),
+            ("model", "version", "format", "in", "latency ms", "batch", "largest", "source"),
             [_model_row(model) for model in models.models],
         )
+        for model in models.models:
+            if model.broken:
+                click.echo(model.broken)
     if now.jobs:
         click.echo()
         console.print_table(
@@ -160,7 +169,7 @@ def status(as_json: bool, **where: str) -> None:
 
 def _model_row(model: pb.Model) -> tuple[object, ...]:
     planned = (1e3 * model.latency_s, model.batch_size, model.largest_batch)
-    return (model.name, model.version, model.format, *planned, model.source)
+    return (model.name, model.version, model.format, model.isolation, *planned, model.source)
 
 
 def _job_row(job: pb.JobStatus) -> tuple[object, ...]:

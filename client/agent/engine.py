@@ -29,12 +29,10 @@ from powerctl.fulcrum.turns import (
 )
 from powerctl.modes import PowerMode
 from powerctl.quantities import spoken
-from wattfed.client.agent.jobs import Abandoned, Job
+from wattfed.client.agent.jobs import Abandoned, Broken, Job, reason_of
 from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
 from wattfed.client.agent.states import EngineState, JobState
 from wattfed.client.agent.tickets import (
-    EXPIRED,
-    FAILED,
     FULL,
     LATE,
     STOPPING,
@@ -335,24 +333,27 @@ class Engine:
             self.device.execute(job.workload(max(len(tickets), 1)), step)
         except Exception as error:  # the batch has failed; the agent goes on
             failure = error
-            if not isinstance(error, Abandoned):
+            if not isinstance(error, (Abandoned, Broken)):  # of which others tell
                 _LOG.warning("a turn of %s failed", name, exc_info=error)
         end_s = self.device.now()
         job.ended()
-        self._end(turn, name, failure is None, end_s)
+        failed = sum(isinstance(value, Exception) for value in values)
+        self._end(turn, name, failure is None, end_s, failed)
+        outcomes = values if failure is None else [failure] * len(tickets)
+        for ticket, value in zip(tickets, outcomes, strict=True):
+            if isinstance(value, Exception):
+                self._refuse(ticket, reason_of(value), str(value) or type(value).__name__)
         if failure is None:
             self._answer(name, tickets, values, start_s, end_s)
-            return
-        reason = EXPIRED if isinstance(failure, Abandoned) else FAILED
-        for ticket in tickets:
-            self._refuse(ticket, reason, str(failure) or type(failure).__name__)
 
-    def _end(self, turn: RunBatch | RunTraining, name: str, ran: bool, end_s: float) -> None:
+    def _end(
+        self, turn: RunBatch | RunTraining, name: str, ran: bool, end_s: float, failed: int
+    ) -> None:
         """Tell the policy that a turn is over, and carry out a removal that waited for it."""
         refused: tuple[RefusedRequest, ...] = ()
         with self._wake:
             if ran:
-                self._policy.finished(turn, end_s)
+                self._policy.finished(turn, end_s, failed=failed)
             else:
                 self._policy.abandon(turn, end_s)
             self._running, self._current = "", ()
@@ -369,10 +370,15 @@ class Engine:
         start_s: float,
         end_s: float,
     ) -> None:
-        latencies_s = [end_s - ticket.arrived_s for ticket in tickets]
+        answered = [
+            (ticket, value)
+            for ticket, value in zip(tickets, values, strict=True)
+            if not isinstance(value, Exception)
+        ]
+        latencies_s = [end_s - ticket.arrived_s for ticket, _ in answered]
         with self._wake:
             self._latencies.add(name, latencies_s)
-        for ticket, value in zip(tickets, values, strict=True):
+        for ticket, value in answered:
             waited_s = start_s - ticket.arrived_s
             ticket.settle(Answer(value, len(tickets), waited_s, end_s - start_s))
         self._observer.ran(name, max(len(tickets), 1), end_s - start_s, latencies_s)

@@ -149,6 +149,8 @@ class InferenceService(rpc.InferenceServicer):
             inputs = [tensors.decode(tensor) for tensor in request.inputs]
             tensors.check_inputs(inputs, model.inputs)
             budget_s = self._budget_s(model, request, remaining_s)
+            if model.host.broken:
+                raise CallRefused(grpc.StatusCode.UNAVAILABLE, model.host.broken)
         except UnknownName as error:
             raise CallRefused(grpc.StatusCode.NOT_FOUND, str(error)) from None
         except InvalidInput as error:
@@ -187,6 +189,8 @@ class InferenceService(rpc.InferenceServicer):
             latency_s=service.latency_s,
             batch_size=service.batch_size,
             largest_batch=max(service.time_s),
+            isolation=model.host.isolation,
+            broken=model.host.broken,
         )
 
 

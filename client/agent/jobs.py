@@ -6,11 +6,22 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from powerctl.workload import Workload
-from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.tickets import BROKEN, EXPIRED, FAILED, Ticket
 
 
 class Abandoned(Exception):
     """A turn was no minibatch like others, or the first one: its time is not to be learned from."""
+
+
+class Broken(Exception):
+    """What would run a turn is broken, and may be mended later."""
+
+
+def reason_of(failure: Exception) -> str:
+    """As what a request is refused whose turn has failed."""
+    if isinstance(failure, Abandoned):
+        return EXPIRED
+    return BROKEN if isinstance(failure, Broken) else FAILED
 
 
 class Job(Protocol):
@@ -34,14 +45,14 @@ class Job(Protocol):
         """
 
     def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
-        """Run one turn on the device thread; returns a value for each ticket.
+        """Run one turn on the device thread; returns a value for each ticket, or why it failed.
 
         Raises
         ------
         Abandoned
             If the turn's time says nothing of others; its tickets are refused with the message.
         Exception
-            Anything else fails this batch, and only it.
+            Anything else fails this batch, and only it; `Broken` that the next would fail too.
         """
         ...
 

@@ -9,7 +9,16 @@ from collections.abc import Callable
 import grpc
 
 from powerctl.errors import Refused
-from wattfed.client.agent.tickets import EXPIRED, FAILED, FULL, LATE, REMOVED, STOPPING, Refusal
+from wattfed.client.agent.tickets import (
+    BROKEN,
+    EXPIRED,
+    FAILED,
+    FULL,
+    LATE,
+    REMOVED,
+    STOPPING,
+    Refusal,
+)
 
 _MOST_CLIENTS = 4096  # whose rates are remembered; of more, who has been quiet longest is forgotten
 
@@ -20,6 +29,7 @@ STATUS = {
     STOPPING: grpc.StatusCode.UNAVAILABLE,
     FAILED: grpc.StatusCode.INTERNAL,
     EXPIRED: grpc.StatusCode.ABORTED,
+    BROKEN: grpc.StatusCode.UNAVAILABLE,
 }
 
 

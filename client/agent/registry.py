@@ -5,23 +5,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
 
+from powerctl.accelerator import Accelerator
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
 from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
 from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.hosting import Hosting, ModelFailed
+from wattfed.client.agent.jobs import Broken
 from wattfed.client.agent.models import Model, read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tickets import Ticket
 
 _LOG = logging.getLogger("wattfed.agent")
 _WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0  # before a broken model is started again
+_MOST_BUDGETS = 4  # of latency, that a batch may last before its process is ended
 
 
 def charged_as(model: str, workload: str) -> Workload:
@@ -35,11 +41,17 @@ def charged_as(model: str, workload: str) -> Workload:
 
 
 class ModelJob:
-    """Serves a model: a turn is one batch of its requests, charged as a workload if it has one."""
+    """Serves a model: a turn is one batch of its requests, charged as a workload if it has one.
 
-    def __init__(self, model: Model, workload: str = "") -> None:
+    `broke` is told, on the device thread, of a model that answers no more: it must not wait.
+    """
+
+    def __init__(
+        self, model: Model, workload: str = "", broke: Callable[[Model], None] = lambda _: None
+    ) -> None:
         self.name = model.name
         self.model = model
+        self.broke = broke
         self._workload = charged_as(model.name, workload)
 
     def workload(self, size: int) -> Workload:
@@ -49,11 +61,20 @@ class ModelJob:
     def begin(self, tickets: Sequence[Ticket]) -> None:
         """Nothing: `run` follows."""
 
-    def run(self, tickets: Sequence[Ticket]) -> list[tuple[int, tuple[torch.Tensor, ...]]]:
-        """Version of the model and outputs, of each ticket."""
+    def run(
+        self, tickets: Sequence[Ticket]
+    ) -> list[tuple[int, tuple[torch.Tensor, ...]] | Exception]:
+        """Version of the model and outputs, of each ticket, or why it failed."""
         model = self.model  # the same for all of the batch
-        outputs = model.predict([ticket.payload for ticket in tickets])
-        return [(model.version, values) for values in outputs]
+        try:
+            outcomes = model.predict_each([ticket.payload for ticket in tickets])
+        finally:
+            if model.host.broken:
+                self.broke(model)
+        return [
+            outcome if isinstance(outcome, Exception) else (model.version, outcome)
+            for outcome in outcomes
+        ]
 
     def ended(self) -> None:
         """Nothing is left to do."""
@@ -68,14 +89,28 @@ class Registry:
         Serves them; must run, because a model is timed on the device between its turns.
     queue_length : int
         Requests that may wait for one model.
+    hosting : Hosting, optional
+        What models that carry code may take.
+    lease_s : float
+        The longest turn of a process that is not ours.
     """
 
-    def __init__(self, engine: Engine, queue_length: int = 1024) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        queue_length: int = 1024,
+        hosting: Hosting | None = None,
+        lease_s: float = 2.0,
+    ) -> None:
         self._engine = engine
         self._queue_length = queue_length
+        self._hosting = hosting or Hosting()
+        self._lease_s = lease_s
         self._jobs: dict[str, ModelJob] = {}
         self._files: dict[str, ModelFile] = {}
         self._loading = threading.Lock()
+        self._breaks: dict[str, tuple[float, float]] = {}  # the last wait, and when it was over
+        self._closed = threading.Event()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -109,38 +144,56 @@ class Registry:
         InvalidInput
             If it cannot be read or the name is taken.
         """
-        with self._loading:
-            if file.name in self._jobs:
-                raise InvalidInput(f"there is a model {file.name!r} already: reload it")
-            began_s = time.monotonic()
-            model = read_model(file)
+        self._check_is_new(file.name)
+        began_s = time.monotonic()
+        model = read_model(file, hosting=self._hosting)  # which may hang, while others are swapped
+        with self._loading, _closed_if_refused(model):
+            self._check_is_new(file.name)
             self._files[file.name] = file
             service = self._service(file, model)
             _LOG.info(
                 "model %s: on %s, read, warmed up and timed in %.3g s",
-                *(file.name, model.accelerator.name, time.monotonic() - began_s),
+                *(file.name, Accelerator.here().name, time.monotonic() - began_s),
             )
-            job = ModelJob(model, file.workload)
+            job = ModelJob(model, file.workload, self._mend_later)
             self._engine.add_service(job, service)
+            self._limit(model)
             self._jobs[file.name] = job
             return model
+
+    def _check_is_new(self, name: str) -> None:
+        if name in self._jobs:
+            raise InvalidInput(f"there is a model {name!r} already: reload it")
+
+    def close(self) -> None:
+        """End the processes of all models, and of those that are being loaded."""
+        self._closed.set()
+        self._hosting.close()
 
     def reload(self, name: str, path: str = "") -> Model:
         """Read the next version of a model and swap it in."""
         model = self.get(name)
-        file = self._files[model.name]
-        return self.swap(read_model(replace(file, path=path or file.path), model.version + 1))
+        file = replace(self._files[model.name], path=path or self._files[model.name].path)
+        return self.swap(read_model(file, model.version + 1, self._hosting))
 
-    def swap(self, model: Model) -> Model:
+    def swap(self, model: Model, broken: Model | None = None) -> Model:
         """Serve a new version from the next batch on; requests that wait are answered by it.
+
+        Parameters
+        ----------
+        model : Model
+        broken : Model, optional
+            What it replaces, if that is still served.
 
         Raises
         ------
         InvalidInput
             If its inputs are others: requests that wait would not fit.
         """
-        with self._loading:
+        with self._loading, _closed_if_refused(model):
             present = self.get(model.name)
+            if broken not in (None, present):
+                raise InvalidInput(f"model {model.name} has been replaced meanwhile")
             if model.inputs != present.inputs or model.fixed_batch != present.fixed_batch:
                 shapes = ["+".join(map(str, m.inputs)) for m in (model, present)]
                 raise InvalidInput(
@@ -151,8 +204,42 @@ class Registry:
             sizes = sorted({model.fixed_batch or 1, self.service(model.name).batch_size})
             for size in sizes * _WARMUPS:
                 self._time(model, size)
+            self._limit(model)
             self._engine.between_turns(lambda: setattr(job, "model", model)).result()
+            present.host.close()
             return model
+
+    def _limit(self, model: Model) -> None:
+        """Let no batch last much longer than it may: others wait meanwhile."""
+        longest_s = max(self._lease_s, _MOST_BUDGETS * self._files[model.name].latency_s)
+        model.host.limit_s = min(model.host.limit_s, longest_s)
+
+    def _mend_later(self, broken: Model) -> None:
+        """Start a model again that has broken, in a thread of its own."""
+        _LOG.warning("%s", broken.host.broken)
+        mend = partial(self._mend, broken)
+        threading.Thread(target=mend, name=f"mend {broken.name}", daemon=True).start()
+
+    def _mend(self, broken: Model) -> None:
+        """Start a model again, the later the more often it has broken of late."""
+        name, now_s = broken.name, time.monotonic()
+        wait_s, mended_s = self._breaks.get(name, (0.0, now_s))
+        if now_s - mended_s > _LONGEST_WAIT_S:
+            wait_s = 0.0  # it was well for long
+        while True:
+            wait_s = min(max(2 * wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
+            if self._closed.wait(wait_s):
+                return
+            if self.get(name) is not broken:
+                return  # a new version was loaded
+            file = replace(self._files[name], path=broken.source)
+            try:
+                self.swap(read_model(file, broken.version, self._hosting), broken)
+                self._breaks[name] = wait_s, time.monotonic()
+                _LOG.info("model %s is served again, after %.3g s", name, wait_s)
+                return
+            except Exception as error:  # whatever keeps it from being started, it is tried again
+                _LOG.warning("model %s could not be started again: %s", name, error)
 
     def _service(self, file: ModelFile, model: Model) -> Service:
         time_s: dict[int, float] = {}
@@ -181,6 +268,18 @@ class Registry:
         run = partial(model.predict, model.example(size))
         execute = partial(self._engine.device.execute, workload, run)
         return float(self._engine.between_turns(execute).result())
+
+
+@contextmanager
+def _closed_if_refused(model: Model) -> Iterator[None]:
+    """End a model's process if it comes to be served no more."""
+    try:
+        yield
+    except BaseException as error:
+        model.host.close()
+        if isinstance(error, (Broken, ModelFailed)):
+            raise InvalidInput(str(error)) from None
+        raise
 
 
 def _sizes(file: ModelFile, model: Model) -> list[int]:

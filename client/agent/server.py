@@ -31,6 +31,7 @@ from wattfed.client.agent.gate_service import GateService
 from wattfed.client.agent.gate_socket import GateSocket
 from wattfed.client.agent.hearing import Hearing
 from wattfed.client.agent.holders import Holders
+from wattfed.client.agent.hosting import Hosting
 from wattfed.client.agent.inference import InferenceService
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.metrics import Metrics
@@ -77,13 +78,17 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         if device.restored:
             _LOG.warning("restored mode %s, left by an agent that was killed", device.restored)
         agent = Agent(settings, device, metrics)
+        agent.engine.failed.add_done_callback(lambda _: loop.call_soon_threadsafe(stop.set))
+        opening, told = asyncio.create_task(agent.open()), asyncio.create_task(stop.wait())
         try:
-            ready(await agent.open())
-            agent.engine.failed.add_done_callback(lambda _: loop.call_soon_threadsafe(stop.set))
-            await stop.wait()
+            await asyncio.wait((opening, told), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():  # else it is told to stop while a model loads
+                ready(opening.result())
+                await told
             if agent.engine.failed.done():
                 raise DeviceUnavailable("the device thread has failed; the log says how")
         finally:
+            opening.cancel()
             await agent.close()
 
 
@@ -96,7 +101,10 @@ class Agent:
         self._metrics = metrics
         self.engine = Engine(device, Interleaver(), metrics)
         self._desk = Desk(self.engine)
-        self._registry = Registry(self.engine, settings.limits.queue_length)
+        limits = settings.limits
+        unsafe = settings.allow_unsafe_models
+        hosting = Hosting(limits.load_s, limits.batch_s, limits.model_bytes, unsafe)
+        self._registry = Registry(self.engine, limits.queue_length, hosting, settings.lease_s)
         holders = Holders(self._desk, settings.lease_s)
         self._gate = GateService(holders)
         self._gate_socket = GateSocket(holders)
@@ -158,6 +166,7 @@ class Agent:
         self._rounds.interrupt_all("the agent stops")
         if not await asyncio.to_thread(self.engine.stop, "the agent stops", lease_s):
             _LOG.warning("a turn did not end within %g s", lease_s)
+        await asyncio.to_thread(self._registry.close)
         self._device.restore()
         self._rounds.keep()
         self._gate.close()

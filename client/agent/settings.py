@@ -76,6 +76,10 @@ class Limits:
         Requests in a second of one client, and how many it may send at once; 0: no limit.
     stream_window : int
         Requests of one stream under way: more are not read.
+    load_s, batch_s : float
+        The longest that a model which carries code may be read, and that a batch of it may last.
+    model_bytes : int
+        Of memory for such a model, beside what torch takes; 0: half of the machine's.
     """
 
     message_bytes: Annotated[int, Range(1024, 2**31 - 1)] = 64 << 20
@@ -85,6 +89,9 @@ class Limits:
     rate_hz: _Rate = 0.0
     burst: _Rate = 0.0
     stream_window: _Some = 32
+    load_s: _Seconds = 120.0
+    batch_s: _Seconds = 10.0
+    model_bytes: Annotated[int, Range(0, 2**40)] = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,8 @@ class Settings:
         Where models live, trained or served: auto, cpu or cuda:N; empty for the environment's.
     threads : int
         Of torch; 0 for its own choice.
+    allow_unsafe_models : bool
+        Whether models that carry code run without a sandbox.
     model : tuple of ModelFile
     defaults : ModelFile
         Budget and batch sizes of models that say none.
@@ -160,6 +169,7 @@ class Settings:
     lease_s: _Seconds = 2.0
     accelerator: str = ""
     threads: Count = 0
+    allow_unsafe_models: bool = False
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
     limits: Limits = Limits()

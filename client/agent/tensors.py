@@ -52,6 +52,14 @@ class InputSpec:
         return pb.InputSpec(dtype=_NUMBERS[self.dtype], shape=self.shape)
 
 
+def spec_of(dtype: str, *shape: int) -> InputSpec:
+    """The input that a model's process tells: torch's name of a type, and a shape."""
+    sizes = tuple(int(size) for size in shape)
+    if any(size < 0 for size in sizes) or len(sizes) > _MOST_DIMENSIONS:
+        raise ValueError(f"inputs of shape {sizes}")
+    return InputSpec(sizes, {str(known): known for known in _NUMBERS}[dtype])
+
+
 def parse_inputs(text: str) -> tuple[InputSpec, ...]:
     """Inputs written as ``3x224x224``, ``128:int64``, or several joined by ``+``."""
     return tuple(_parse(part) for part in text.split("+"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LATE, FULL, REMOVED = "late", "full", "removed"  # as the interleaver refuses
-STOPPING, FAILED, EXPIRED = "stopping", "failed", "expired"
+STOPPING, FAILED, EXPIRED, BROKEN = "stopping", "failed", "expired", "broken"
 
 
 @dataclass(frozen=True)

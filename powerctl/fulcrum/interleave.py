@@ -231,7 +231,9 @@ class Interleaver:
         """
         self._jobs.want(job, wanted)
 
-    def finished(self, turn: Turn, now_s: float, time_s: float | None = None) -> None:
+    def finished(
+        self, turn: Turn, now_s: float, time_s: float | None = None, failed: int = 0
+    ) -> None:
         """A turn has ended.
 
         Parameters
@@ -242,6 +244,9 @@ class Interleaver:
             The present.
         time_s : float, optional
             What the minibatch took, to learn from; since the decision if not given.
+        failed : int, optional
+            Requests of it that got no answer, the rest having been run one by one: they count as
+            withdrawn, and nothing is learned.
 
         Raises
         ------
@@ -252,14 +257,16 @@ class Interleaver:
         took_s = now_s - running.start_s if time_s is None else time_s
         account = self._charge(running, took_s)
         account.turns += 1
-        account.answered += running.size
-        account.within += sum(not exceeds(now_s, q.deadline_s) for q in running.batch)
+        account.answered += running.size - failed
+        account.withdrawn += failed
+        within = sum(not exceeds(now_s, q.deadline_s) for q in running.batch)
+        account.within += min(within, running.size - failed)
         planned_s = self.times(running.job).planned_safe_s(running.size)
         self._patience[running.job].ran(now_s, as_planned=took_s <= planned_s)
         if running.job in self._queues:
             queue = self._queues[running.job]
             queue.company.seen(now_s, self._is_there(queue))
-        if running.learn:
+        if running.learn and not failed:
             self.times(running.job).observe(running.size, took_s)
 
     def abandon(self, turn: Turn, now_s: float) -> tuple[Request, ...]:

@@ -115,7 +115,7 @@ class InputSpec(_message.Message):
     def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "source", "format", "inputs", "latency_s", "batch_size", "largest_batch")
+    __slots__ = ("name", "version", "source", "format", "inputs", "latency_s", "batch_size", "largest_batch", "isolation", "broken")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,8 @@ class Model(_message.Message):
     LATENCY_S_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LARGEST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     source: str
@@ -132,7 +134,9 @@ class Model(_message.Message):
     latency_s: float
     batch_size: int
     largest_batch: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., source: _Optional[str] = ..., format: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[InputSpec, _Mapping]]] = ..., latency_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., largest_batch: _Optional[int] = ...) -> None: ...
+    isolation: str
+    broken: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., source: _Optional[str] = ..., format: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[InputSpec, _Mapping]]] = ..., latency_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., largest_batch: _Optional[int] = ..., isolation: _Optional[str] = ..., broken: _Optional[str] = ...) -> None: ...
 
 class LoadModelRequest(_message.Message):
     __slots__ = ("name", "path", "task", "inputs", "latency_s", "batch_size")

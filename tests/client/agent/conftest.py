@@ -14,6 +14,7 @@ import grpc
 import pytest
 import torch
 
+from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
 from wattfed.client.agent.holders import LONGEST_LEASE_S
@@ -24,17 +25,7 @@ from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import ModelFile, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-class Constant(torch.nn.Module):
-    """Answers every sample with the same number, whatever comes in: tells versions apart."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = torch.nn.Parameter(torch.tensor([float(value)]))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1).sum(1, keepdim=True) * 0 + self.value
+CONSTANT = "tests.client.agent.constant_task:ConstantTask"
 
 
 class AgentThread:
@@ -74,19 +65,22 @@ class AgentThread:
 
 @pytest.fixture
 def constant(tmp_path):
-    """Write a TorchScript model that answers with a number."""
+    """Write a model that answers with a number: as a state dict, or TorchScript by its name."""
 
-    def write(value: float) -> str:
-        path = tmp_path / f"constant{value:g}.ts"
-        torch.jit.script(Constant(value)).save(str(path))
-        return str(path)
+    def write(value: float, form: str = "pt") -> str:
+        path = str(tmp_path / f"constant{value:g}.{form}")
+        if form == "pt":
+            torch.save(Constant(value).state_dict(), path)
+        else:
+            torch.jit.script(Constant(value)).save(path)
+        return path
 
     return write
 
 
 @pytest.fixture
 def settings(tmp_path, constant) -> Settings:
-    model = ModelFile("constant", constant(1), inputs="2x2", latency_s=TIMEOUT_S, largest_batch=8)
+    model = ModelFile("constant", constant(1), CONSTANT, latency_s=TIMEOUT_S, largest_batch=8)
     return Settings(
         socket=str(tmp_path / "a.sock"),
         state_dir=str(tmp_path),

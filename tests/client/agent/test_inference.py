@@ -1,5 +1,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -131,9 +132,14 @@ def test_a_stream_answers_every_request_and_its_refusals(stub):
     assert outcomes == dict.fromkeys(range(100), "reply") | {100: "refusal"}
 
 
-def test_a_model_is_swapped_under_load_without_a_request_lost(agent, stub, constant):
-    paths = {version: constant(version) for version in range(2, 6)}
-    done = []
+@pytest.mark.parametrize("form", ["pt", "ts"])
+def test_a_model_is_swapped_under_load_without_a_request_lost(form, start, settings, constant):
+    last = 5 if form == "pt" else 3  # a process takes its time to start
+    paths = {version: constant(version, form) for version in range(2, last + 1)}
+    (model,) = settings.model
+    if form == "ts":
+        model = replace(model, path=constant(1, form), task="", inputs="2x2")
+    agent, done = start(settings, model=(model,)), []
 
     def client(_):
         replies = []
@@ -142,14 +148,15 @@ def test_a_model_is_swapped_under_load_without_a_request_lost(agent, stub, const
             replies.append((reply.model_version, value(reply)))
         return replies
 
-    with ThreadPoolExecutor(8) as pool:
+    with agent.channel() as channel, ThreadPoolExecutor(8) as pool:
+        stub = rpc.InferenceStub(channel)
         clients = pool.map(client, range(8))
         for path in paths.values():
             stub.ReloadModel(pb.ReloadModelRequest(name="constant", path=path), timeout=TIMEOUT_S)
         done.append(True)
         replies = [reply for client in clients for reply in client]  # raises what a client met
-    assert all(version == answer for version, answer in replies)
-    assert value(stub.Predict(request(), timeout=TIMEOUT_S)) == 5.0
+        assert all(version == answer for version, answer in replies)
+        assert value(stub.Predict(request(), timeout=TIMEOUT_S)) == last
 
 
 def test_the_only_model_is_read_again_also_by_no_name(stub):
@@ -157,12 +164,16 @@ def test_the_only_model_is_read_again_also_by_no_name(stub):
 
 
 def test_a_new_version_with_other_inputs_is_refused_and_the_old_one_stays(stub, tmp_path):
-    program = torch.export.export(torch.nn.Flatten(), (torch.zeros(1, 3),))
-    torch.export.save(program, tmp_path / "other.pt2")
-    reload = pb.ReloadModelRequest(name="constant", path=str(tmp_path / "other.pt2"))
-    code = status_of(lambda: stub.ReloadModel(reload, timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert value(stub.Predict(request(), timeout=TIMEOUT_S)) == 1.0
+    for name, width in (("first", 4), ("other", 3)):
+        program = torch.export.export(torch.nn.Flatten(), (torch.zeros(1, width),))
+        torch.export.save(program, tmp_path / f"{name}.pt2")
+    load = pb.LoadModelRequest(name="flat", path=str(tmp_path / "first.pt2"), latency_s=5)
+    stub.LoadModel(load, timeout=TIMEOUT_S)
+    reload = pb.ReloadModelRequest(name="flat", path=str(tmp_path / "other.pt2"))
+    with pytest.raises(grpc.RpcError, match="the new version takes 3:float32"):
+        stub.ReloadModel(reload, timeout=TIMEOUT_S)
+    four = pb.PredictRequest(model="flat", inputs=[tensors.encode(torch.ones(4))])
+    assert stub.Predict(four, timeout=TIMEOUT_S).model_version == 1
 
 
 @pytest.mark.parametrize("dynamic", [True, False])

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from tests.client.agent.conftest import ROOT, request, status_of
+from tests.client.agent.conftest import CONSTANT, ROOT, request, status_of
 from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.opening import claim_state
@@ -184,7 +184,7 @@ def serving(tmp_path, *options: str) -> subprocess.Popen:
 
 
 def test_sigterm_answers_what_runs_refuses_what_waits_and_restores(tmp_path, constant):
-    options = ("--model", f"constant={constant(1)},inputs=2x2,latency=600s", "--mode", MODE)
+    options = ("--model", f"constant={constant(1)},task={CONSTANT},latency=600s", "--mode", MODE)
     process = serving(tmp_path, *options)
     found = tmp_path / "p" / "found-mode.json"
     socket = str(tmp_path / "p.sock")

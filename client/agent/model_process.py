@@ -1,0 +1,116 @@
+"""The process of one model: it closes a sandbox around itself, reads a file, answers batches.
+
+Run by `hosting` as ``python -m wattfed.client.agent.model_process``, with what it is told as JSON.
+What torch loads at first use, it loads for a model of our own before the sandbox is closed:
+afterwards nothing can be opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Any
+
+from wattfed.client.agent import sandbox
+
+if TYPE_CHECKING:
+    from wattfed.client.agent.exchange import Exchange
+    from wattfed.client.agent.formats import Program
+
+
+def main() -> None:
+    """Serve a model until the agent closes the channel."""
+    told = json.loads(sys.argv[1])
+    _end_with_the_agent(told["life"])
+    if told["sandbox"]:
+        sandbox.begin()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = "/"  # asked for, and never used
+    from wattfed.client.agent.exchange import Exchange
+
+    exchange = Exchange(told["channel"])
+    with suppress(EOFError):
+        try:
+            program = _read(told)
+        except Exception as error:  # torch raises many kinds for a file that is none of its own
+            exchange.send({"error": str(error).strip().partition("\n")[0][:1000]})
+            return
+        inputs = [[str(dtype), *shape] for shape, dtype in program.inputs]
+        exchange.send({"inputs": inputs, "fixed_batch": program.fixed_batch})
+        exchange.map(told["memory"], exchange.receive()["size"])
+        _answer(exchange, program)
+
+
+def _end_with_the_agent(life: int) -> None:
+    """Be killed when a pipe's other end is closed, even in the midst of a batch."""
+    if hasattr(fcntl, "F_SETSIG"):  # Linux; elsewhere only between batches
+        fcntl.fcntl(life, fcntl.F_SETSIG, SIGKILL)
+        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _read(told: dict[str, Any]) -> Program:
+    import torch
+
+    from powerctl.accelerator import Accelerator
+    from wattfed.client.agent.formats import close_pickle, read_program
+
+    torch.set_num_threads(told["threads"])
+    there = Accelerator.here()
+    form = told["format"]
+    read_program(_ours(form), form, there).module(there.move(torch.zeros(2, 3, 8, 8)))
+    close_pickle()
+    file = open(told["model"], "rb")  # noqa: SIM115
+    if told["sandbox"]:
+        writes_to = (told["channel"], 1, 2)
+        sandbox.close(writes_to, told["memory_bytes"], gpu=there.is_gpu)
+    else:
+        sandbox.limit(told["memory_bytes"])
+    return read_program(file, form, there)
+
+
+def _ours(form: str) -> io.BytesIO:
+    """A file of a format, with a model that takes images."""
+    import torch
+
+    from wattfed.client.agent.formats import EXPORT
+
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
+    ).eval()
+    file = io.BytesIO()
+    if form == EXPORT:
+        shapes = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(model, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=shapes)
+        torch.export.save(program, file)
+    else:
+        torch.jit.save(torch.jit.script(model), file)
+    file.seek(0)
+    return file
+
+
+def _answer(exchange: Exchange, program: Program) -> None:
+    """Run batches until there are no more."""
+    from powerctl.accelerator import Accelerator
+    from wattfed.client.agent.formats import run
+
+    there = Accelerator.here()
+    while True:
+        request = exchange.receive()
+        try:
+            batch, end = exchange.get(request["tensors"])
+            outputs, _ = exchange.put(run(program.module, batch, there), end)
+            exchange.send({"tensors": outputs})
+        except Exception as error:  # whatever the model's code raises
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            exchange.send({"error": lines[-1][:1000]})
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)
