@@ -251,10 +251,11 @@ def test_a_caller_that_is_gone_frees_the_device(agent, rounds):
     with agent.channel() as channel:
         power = rpc.PowerStub(channel)
 
-        def jobs():
-            return power.GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S).jobs
+        def under_way():
+            jobs = power.GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S).jobs
+            return [job for job in jobs if job.name.startswith("round") and not job.left]
 
-        await_state(lambda: not any(job.name.startswith("round") for job in jobs()))
+        await_state(lambda: not under_way())
 
 
 @pytest.mark.parametrize("code", ["", "0123456789ab"])
