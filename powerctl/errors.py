@@ -4,6 +4,7 @@
         UnknownName         not in its catalogue
         InvalidInput        a value, or a file, that is not what it should be
             TaskFailed      a user's task, or what its own code raised
+            NoFile          no file of a name (powerctl.reading)
             NoModule        no module, or file, of a name (powerctl.plugins)
             NeedsData       an operator whose work depends on its data (powerctl.pagoda.counting)
         InvalidTable        a table of measurements with a defect

@@ -25,7 +25,7 @@ FORMAT = "powerctl-ceilings"
 VERSION = 1
 
 Kind: TypeAlias = Literal["stream", "product"]
-_Work = Annotated[int, Range(1, 1e18)]
+_Work = Annotated[int, Range(0, 1e18)]  # no FLOP in a copy
 
 
 @dataclass(frozen=True)

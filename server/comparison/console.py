@@ -50,7 +50,7 @@ class ComparisonProgress(Progress):
         """Tell how many rounds of a run are over."""
         self._under_way[config.run_name] = rounds / config.rounds
         done = self._ended + sum(self._under_way.values())
-        self.update(done, note=f"{_named(config)}: round {rounds} of {config.rounds}")
+        self.update(done, note=f"{_named(config)}, round {rounds} of {config.rounds}")
 
     def show(self, done: Finished) -> None:
         """Tell of a run that ended."""

@@ -3,12 +3,22 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.ownership import InUse, lock_own, locked_by, open_own, own_folder
 from tests.powerctl.others import OTHER, as_another, as_root
+
+
+def let_in(folder):
+    """Let others into a folder of pytest's."""
+    for above in (folder, *folder.parents):
+        if Path(tempfile.gettempdir()) in above.parents:
+            above.chmod(0o755)
+
 
 TAKEN = "process {} has it"
 
@@ -93,8 +103,7 @@ def test_a_lock_is_one_processs_and_its_name_told(tmp_path):
 def test_no_other_user_can_lock_it(tmp_path):
     path = tmp_path / "lock"
     os.close(lock_own(path, TAKEN))
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     with as_another(lambda: fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)) as said:
         assert "PermissionError" in said
 
@@ -102,8 +111,7 @@ def test_no_other_user_can_lock_it(tmp_path):
 @as_root
 @pytest.mark.parametrize("how", [fcntl.LOCK_SH, fcntl.LOCK_EX])
 def test_a_lock_of_an_older_version_that_another_user_holds_is_replaced(tmp_path, how):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     path = tmp_path / "lock"
     path.write_text("999999999\n")
     path.chmod(0o644)

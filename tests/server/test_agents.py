@@ -64,7 +64,8 @@ class AgentProcess:
         """Turns by round under way."""
         with grpc.insecure_channel(f"unix:{self.socket}") as channel:
             status = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S)
-        return {job.name: job.turns for job in status.jobs if job.kind == pb.TRAIN}
+        training = [job for job in status.jobs if job.kind == pb.TRAIN and not job.left]
+        return {job.name: job.turns for job in training}
 
     def await_rounds(self, condition) -> dict[str, int]:
         def look():

@@ -18,6 +18,7 @@ from wattfed.client.model_arrays import arrays_of, load_arrays
 from wattfed.client.tasks import federated, noop
 from wattfed.client.tasks.sampled import Samples
 from wattfed.server.federation import run_federation, run_rounds
+from wattfed.server.participants import Participants
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
 from wattfed.strategies.catalogue import aggregation_names
@@ -190,6 +191,9 @@ class ThreeClients:
 
     def state(self):
         return {}
+
+    def participants(self, strategy, offers):
+        return Participants.of(offers, ["three"] * len(offers), {})
 
 
 def test_a_model_in_half_precision_is_started_evaluated_and_saved_in_it(learns, config):

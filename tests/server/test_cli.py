@@ -82,7 +82,10 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     [
         ("[[group]\n", "not readable as TOML"),
         ("", "no clients"),
-        ('[[group]]\nboard = "orin-agx"\nenergy_budget_j = -10\n', "must be positive, got -10"),
+        (
+            '[[group]]\nboard = "orin-agx"\nenergy_budget_j = -10\n',
+            "must be positive and at most 1e+15, got -10",
+        ),
     ],
 )
 def test_a_bad_fleet_is_named(call, monkeypatch, tmp_path, text, message):

@@ -64,7 +64,9 @@ def test_a_misspelt_option_and_a_wrong_kind_are_named():
 
 
 def test_a_result_says_in_a_line_what_it_is(result):
-    assert repr(result).startswith("<digits-random-slack-seed0: 2 rounds, accuracy 0.")
+    assert repr(result).startswith(
+        "<digits-random-slack-seed0-per-round=3-local-epochs=1: 2 rounds, accuracy 0."
+    )
     assert str(result.folder) in repr(result) and len(repr(result).splitlines()) == 1
 
 

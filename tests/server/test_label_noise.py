@@ -71,7 +71,7 @@ def test_with_a_state_dir_it_outlives_flowers_run(config, tmp_path):
 def test_of_simulated_clients_it_is_drawn_from_the_seed(config):
     told, _ = labels_told(config)
     assert [list(told[client][0]) for client in range(N)] == drawn_from_the_seed(config)
-    folder = simulate(config).folder
+    folder = simulate(replace(config, name="simulated")).folder
     assert json.loads((folder / "summary.json").read_text())["label_noise"] == "the run's seed"
 
 

@@ -215,7 +215,7 @@ def test_names_are_text_everywhere(config, evaluates, tmp_path):
     assert record["rounds"][-1][ODD] == 0.75
     plot_target({"x": result.rows}, "w", tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
-    with RunProgress("title", RunConfig(rounds=3)) as progress:
+    with RunProgress(RunConfig(rounds=3), "title") as progress:
         progress.show(result.rows[-1])
 
 

@@ -320,7 +320,7 @@ def test_aggregations_take_parameters_but_not_those_of_the_run():
 
 def test_the_folder_of_a_run_is_one_folder_whatever_it_names():
     config = RunConfig(strategy="my/policies.py:Mine", task="/home/me/task.py:Mine")
-    assert config.run_name == "-home-me-task.py:Mine-my-policies.py:Mine-slack-seed0"
+    assert config.run_name == "home-me-task.py:Mine-my-policies.py:Mine-slack-seed0"
 
 
 def test_names_of_policies_and_aggregations_are_checked():

@@ -83,7 +83,7 @@ def reached(tmp_path_factory):
         ("tls", "others/ca.crt", "not of an authority trusted here: give --ca"),
         ("tls", "", "not of an authority trusted here: give --ca"),
         ("tls", "junk", "--ca is no file of PEM certificates"),
-        ("tls", "none.crt", "none.crt: cannot be read: No such file or directory"),
+        ("tls", "none.crt", "none.crt: no such file"),
         ("plain", "ours/ca.crt", "speaks no TLS; is it the agent's --listen?"),
         ("127.0.0.1:1", "ours/ca.crt", "no agent answers there; start one: wattfed-agent serve"),
     ],

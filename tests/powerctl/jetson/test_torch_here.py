@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from powerctl.commands.doctor import doctor
 from powerctl.jetson.torch_here import look_at_torch
-from powerctl.toml_files import read_toml
+from powerctl.reading import read_toml
 from tests.powerctl.jetson.torches import write_module, write_torch, write_torchvision
 
 ROOT = Path(__file__).resolve().parents[3]

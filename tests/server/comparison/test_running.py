@@ -76,7 +76,7 @@ def test_where_the_runs_under_way_stand_is_shown(comparison, tmp_path, monkeypat
         shown.started(4, 1)
         shown.part(one, one.rounds)
         shown.part(other, 1)
-        while f"runs 2 of 4, pace, 2 a round, seed 0: round 1 of {other.rounds}" not in lines:
+        while f"runs 2 of 4, pace, 2 a round, seed 0, round 1 of {other.rounds}" not in lines:
             lines += capsys.readouterr().err
         shown.show(Finished(one, outcome="accuracy 0.9"))
         while "runs 2 of 4, about 0:0" not in lines:
