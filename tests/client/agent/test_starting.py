@@ -128,7 +128,7 @@ def test_a_port_in_use_and_a_key_of_another_certificate_are_named(start, setting
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"inputs": "2x2"}, "torch.save wrote it; save the model with torch.jit.script(model)"),
+        ({"inputs": "2x2"}, "torch.save wrote it, which pickles"),
         ({"task": "digits"}, "it holds a whole model, or other code; save it with torch.save("),
     ],
 )
