@@ -15,6 +15,8 @@ from benchmarks import gpu
 from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU_MODES = ["managed", "native-threads", "native-processes"]
 LOAD = ("--rate", "10", "--latency", "2", "--batch", "2", "--seconds", "1", "--size", "rehearsal")

@@ -37,6 +37,8 @@ from wattfed.client.agent.settings import Limits, ModelFile
 from wattfed.client.agent.tickets import Ticket
 from wattfed.client.gate import Gate
 
+pytestmark = pytest.mark.processes
+
 __all__ = ["constant", "settings", "start"]  # fixtures
 
 sandboxed = pytest.mark.skipif(bool(sandbox.lack()), reason=f"no sandbox here: {sandbox.lack()}")

@@ -14,6 +14,8 @@ import pytest
 from tests.federation import COMPLETED, Federation
 from tests.hostile.attacks import BYTES, OFFERS, REPORTS, WEIGHTS
 
+pytestmark = pytest.mark.processes
+
 APP = Path(__file__).resolve().parents[1] / "fault_app"
 NODES = [{"partition-id": i, "num-partitions": 4} for i in range(4)]
 HONEST = [0, 1]

@@ -11,6 +11,8 @@ from powerctl import progress
 from powerctl.progress import Progress, TimeLeft
 from tests.processes import Command
 
+pytestmark = pytest.mark.processes
+
 SLOW = """
 import time
 from powerctl.progress import Progress

@@ -20,6 +20,8 @@ from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.studies
+
 THREE = """\
 [[group]]
 board = "orin-agx"

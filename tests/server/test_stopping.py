@@ -9,6 +9,8 @@ import pytest
 
 from tests.processes import Command
 
+pytestmark = pytest.mark.processes
+
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
 TASK = ("--task", "images-cnn(samples=400, test=50, size=4)", "--strategy", "oort")
 FLEET = '[[group]]\nboard = "orin-agx"\ncount = 4\n'

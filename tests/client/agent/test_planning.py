@@ -23,6 +23,8 @@ from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import PlanSettings, read_settings
 from wattfed.client.agent.top import describe_plan
 
+pytestmark = pytest.mark.studies
+
 PLAN = PlanSettings(
     power_w=25.0, training="mobilenetv3-train", period_s=0.2, window_s=2.0, quick_s=1.0
 )

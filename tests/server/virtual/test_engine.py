@@ -15,6 +15,8 @@ from wattfed.server.federation import run_federation
 from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture
 def config(tmp_path):

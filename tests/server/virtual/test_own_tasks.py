@@ -24,6 +24,8 @@ from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import EvaluationReport
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.studies
+
 N = 3
 TASK = """
     import numpy as np
