@@ -232,7 +232,10 @@ class Members:
         with self._lock:
             if not is_installed(task):
                 run_config = {**run_config, "task": self._tasks.source(task, task_hash)}
-            key = json.dumps([dict(run_config), dict(node_config), task_hash], sort_keys=True)
+            try:
+                key = json.dumps([dict(run_config), dict(node_config), task_hash], sort_keys=True)
+            except TypeError:
+                raise InvalidInput("a configuration holds bytes, which no key takes") from None
             if key not in self._known:
                 made = Member.of(
                     run_config, node_config, self._device, self._folder, self._knowledge

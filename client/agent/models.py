@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from flwr.app import ArrayRecord
 
 from powerctl.accelerator import Accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.reading import in_line
 from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, run
 from wattfed.client.agent.hosting import Hosting, ModelProcess
 from wattfed.client.agent.jobs import Broken
@@ -143,8 +145,8 @@ def read_model(file: ModelFile, version: int = 1, hosting: Hosting | None = None
         If there is no such file or task, it is no model, its inputs are not known, or it carries
         code and there is no sandbox.
     """
-    if not Path(file.path).is_file():
-        raise InvalidInput(f"model {file.name}: there is no file {file.path}")
+    if not os.path.isfile(file.path):  # also for what can be no name of a file
+        raise InvalidInput(f"model {file.name}: there is no file {in_line(file.path)}")
     hosting = hosting or Hosting()
     model = _of_task(file, version) if file.task else _hosted(file, version, hosting)
     try:

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from tests.client.agent.conftest import TIMEOUT_S, request, status_of
+from tests.client.agent.test_rounds import NODE, message
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -54,6 +55,21 @@ def test_a_model_is_not_loaded_with_a_latency_that_is_no_time(stub, constant, la
 def test_a_model_is_not_loaded_in_batches_without_end(stub, constant):
     asked = pb.LoadModelRequest(name="b", path=constant(2), inputs="2x2", batch_size=2**32 - 1)
     assert status_of(lambda: stub.LoadModel(asked)) is INVALID
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", ""])
+def test_a_path_that_can_be_none_is_no_file(stub, path):
+    asked = pb.LoadModelRequest(name="b", path=path, inputs="2x2")
+    assert status_of(lambda: stub.LoadModel(asked)) is INVALID
+    if path:
+        again = pb.ReloadModelRequest(name="constant", path=path)
+        assert status_of(lambda: stub.ReloadModel(again)) is INVALID
+
+
+@pytest.mark.parametrize("value", [b"\x93", [b"\x93"]])
+def test_bytes_in_a_configuration_are_refused(channel, value):
+    parts = message("query", node={**NODE, "state-dir": value})
+    assert status_of(lambda: list(rpc.RoundsStub(channel).Handle(iter(parts)))) is INVALID
 
 
 @pytest.mark.parametrize("field", ["latency_s", "expected_s", "rate_hz", "lease_s"])
