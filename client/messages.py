@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import Count, checked
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import (
     ARRAYS,
@@ -25,7 +26,7 @@ from wattfed.strategies.protocol import (
     RoundReport,
     check_protocol,
 )
-from wattfed.strategies.ranges import Clock, Count, Pull, Text, checked
+from wattfed.strategies.ranges import Clock, Pull, Text
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
 from typing import Any
 
 import click
+
+from powerctl.quantities import spoken
 
 _QUIET_S = 2.0  # what is over sooner says nothing
 _HEARTBEAT_S = 10.0
@@ -142,12 +143,12 @@ class Progress:
         now_s = time.monotonic()
         words = [self._what, *([self._note] if self._note else [])]
         if self._total is None:
-            return ", ".join([*words, f"{_clock(now_s - self._begun_s)} so far"])
+            return ", ".join([*words, f"{spoken(round(now_s - self._begun_s), 's')} so far"])
         counted = f"{math.floor(self._done)} of {math.floor(self._total)}"
         left_s = self._left_s
         if left_s is None:
             left_s = self._time_left.left_s(now_s, self._total)
-        told = [f"about {_clock(left_s)} left"] if math.isfinite(left_s) else []
+        told = [f"about {spoken(round(left_s), 's')} left"] if math.isfinite(left_s) else []
         return ", ".join([f"{words[0]} {counted}", *words[1:], *told])
 
     def _tell(self) -> None:
@@ -197,7 +198,3 @@ class Progress:
                 if self._over.wait(_REDRAWN_S):
                     break
         self._bar = None
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

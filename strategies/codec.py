@@ -13,10 +13,11 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 
 from powerctl.errors import InvalidInput
+from powerctl.fields import checked
 from powerctl.modes import PowerMode
 from powerctl.plans import Front, Held
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundOffer, RoundReport
-from wattfed.strategies.ranges import Axes, Cost, Costs, checked
+from wattfed.strategies.ranges import Axes, Cost, Costs
 
 _PREFIX: dict[type, str] = {
     RoundOffer: "offer.",

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from powerctl.fields import Count
 from wattfed.strategies.closing import ClosedRound, close_with_all
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
-from wattfed.strategies.ranges import ClientNumber, Clock, Count, Loss, MostSeconds, Percent
+from wattfed.strategies.ranges import ClientNumber, Clock, Loss, MostSeconds, Percent
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import grpc
 
 from powerctl.errors import InvalidInput
-from powerctl.fields import Range, checked
+from powerctl.fields import checked
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
 from wattfed.client.agent.desk import Desk, Pending
@@ -23,6 +23,7 @@ from wattfed.client.agent.jobs import Abandoned
 from wattfed.client.agent.limits import STATUS, CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
+from wattfed.strategies.ranges import Seconds
 
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
 _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one corrects it
@@ -30,7 +31,6 @@ _KNOWN, _GUESSED = 8.0, 0.5  # measurements that an expected time is worth
 _DEFAULT_LATENCY_S = 0.1
 _LONGEST_BUDGET_S = 3600.0
 _LONGEST_NAME = 64
-_Seconds = Annotated[float, Range(0, 1e9)]
 Send = Callable[[pb.TurnEvent], None]
 
 
@@ -255,4 +255,4 @@ def _settle(holder: Holder, turn: HeldTurn, outcome: Answer | Refusal) -> None:
 
 def _check(join: pb.Join) -> None:
     for field in ("latency_s", "expected_s", "rate_hz", "lease_s"):
-        checked(field, getattr(join, field), _Seconds)
+        checked(field, getattr(join, field), Seconds)

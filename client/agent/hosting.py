@@ -21,6 +21,7 @@ import torch
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.quantities import spoken
+from powerctl.reading import in_line
 from wattfed.client.agent import sandbox
 from wattfed.client.agent.exchange import Exchange
 from wattfed.client.agent.jobs import Broken
@@ -252,8 +253,7 @@ class ModelProcess:
         except (EOFError, ConnectionError):
             raise self._end("") from None
         if "error" in message:
-            text = "".join(c if c.isprintable() else " " for c in str(message["error"]))
-            raise InvalidInput(text[:_TOLD] or "it does not say why")
+            raise InvalidInput(in_line(message["error"], _TOLD) or "it does not say why")
         return message
 
     def _end(self, why: str) -> Broken:

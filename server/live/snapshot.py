@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from powerctl.fields import Count
 from wattfed.server.comparison.grid import Contender
 from wattfed.server.history import RoundRow, finite, summary
 from wattfed.server.judging import judge
@@ -14,7 +15,7 @@ from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.participants import Participants
 from wattfed.server.plan_check import unable_words
 from wattfed.strategies.ledger import Ledger, Refusal
-from wattfed.strategies.ranges import ClientNumber, Clock, Count, MostSeconds
+from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
