@@ -71,5 +71,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 .venv-oldest/.installed: pyproject.toml release/powerctl/pyproject.toml constraints-oldest.txt
 	@test -x .venv-oldest/bin/python || $(PYTHON_OLDEST) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints-oldest.txt $(OURS) pytest hypothesis
+	  -c constraints-oldest.txt $(OURS) pytest pytest-timeout hypothesis
 	@touch $@
