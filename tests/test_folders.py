@@ -52,9 +52,7 @@ def imported(tree):
 def test_through_links(tree):
     for name in BEHIND_LINKS:
         (tree / "wattfed" / name).symlink_to(f"../{name}")
-    assert imported(tree).stdout.strip() == str(
-        tree / "wattfed" / "strategies" / "target.py"
-    )
+    assert imported(tree).stdout.strip() == str(tree / "wattfed" / "strategies" / "target.py")
 
 
 @pytest.mark.parametrize("left", ["nothing, as in a FAB", "texts, as git writes without links"])
