@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from powerctl.errors import InvalidInput
-from powerctl.reading import parse_json
+from powerctl.reading import in_line, parse_json
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
@@ -15,15 +16,18 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     Raises
     ------
     InvalidInput
-        For a text without a key.
+        For a text without a key, or a number that is not finite.
     """
     settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key.strip() or not equals:
-            raise InvalidInput(f"--set {text}: write KEY=VALUE")
+            raise InvalidInput(f"--set {in_line(text)}: write KEY=VALUE")
         try:
-            settings[key.strip()] = parse_json(value, "")
+            found = parse_json(value, "")
         except InvalidInput:
-            settings[key.strip()] = value
+            found = value
+        if isinstance(found, float) and not math.isfinite(found):
+            raise InvalidInput(f"--set {in_line(text)}: a number must be finite")
+        settings[key.strip()] = found
     return settings
