@@ -12,7 +12,7 @@ from powerctl.boards import Board
 from powerctl.device import Device, open_device
 from powerctl.modes import FloatArray, IntArray
 from powerctl.plans import FRONT_POINTS
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload
 from wattfed.client.choices import UNLEARNED, Choices, choices_of, training_workload
@@ -121,7 +121,7 @@ class Pool:
         profile: ClientProfile,
         n_clients: int,
         device: Device,
-        predicting: Callable[[Board, Workload], UnitPredictor],
+        predicting: Callable[[Board, Workload], CorrectedPredictor],
         labels: FloatArray | None = None,
         task: FederatedTask | None = None,
         workload: Workload | None = None,
