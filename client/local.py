@@ -17,9 +17,9 @@ from powerctl.accelerator import Accelerator
 from powerctl.boards import Board
 from powerctl.device import Device, has_thermometer, is_virtual, module_of, open_device
 from powerctl.errors import InvalidInput
-from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.plans import RoundPlan, cheapest
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
 from powerctl.task.loading import keys_of

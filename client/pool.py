@@ -10,8 +10,8 @@ import numpy as np
 
 from powerctl.boards import Board
 from powerctl.device import Device, open_device
+from powerctl.fulcrum.plans import FRONT_POINTS
 from powerctl.modes import FloatArray, IntArray
-from powerctl.plans import FRONT_POINTS
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.powertrain.unit import UnitPredictor
 from powerctl.workload import Workload

@@ -14,8 +14,8 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
+from powerctl.fulcrum.plans import Front, Held
 from powerctl.modes import PowerMode
-from powerctl.plans import Front, Held
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundOffer, RoundReport
 from wattfed.strategies.ranges import Axes, Cost, Costs
 

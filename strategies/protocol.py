@@ -20,7 +20,15 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count
-from powerctl.plans import TIME_RESERVE, Front, Held, RoundPlan, Segment, cheapest, most_work
+from powerctl.fulcrum.plans import (
+    TIME_RESERVE,
+    Front,
+    Held,
+    RoundPlan,
+    Segment,
+    cheapest,
+    most_work,
+)
 from wattfed.strategies.ranges import (
     ClientCount,
     ClientNumber,

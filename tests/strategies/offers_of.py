@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.plans import Front, Held
+from powerctl.fulcrum.plans import Front, Held
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 
 _SPACE = load_board("orin-nano").space

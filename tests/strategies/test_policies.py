@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.plans import SWITCH_S, TIME_RESERVE, Held
+from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, Held
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.catalogue import (
     aggregation_names,

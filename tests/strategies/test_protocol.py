@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.plans import SWITCH_S, TIME_RESERVE, Front, Held
+from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, Front, Held
 from tests.powerctl.test_plans import MAXN, exhaustive_j, fronts
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, plan_round
 
