@@ -18,7 +18,7 @@ from powerctl.fulcrum.guard import GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.plans import Front, RoundPlan
 from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.pagoda.meters import Meter
+from powerctl.meters import Meter
 from powerctl.workload import load_workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.turns import TurnDevice
