@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, FixedMode, Front
-from tests.powerctl.test_plans import MAXN, exhaustive_j, fronts
+from tests.powerctl.fulcrum.test_plans import MAXN, exhaustive_j, fronts
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, plan_round
 
 PRESET = load_board("orin-agx").preset("30W").mode
