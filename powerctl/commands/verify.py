@@ -9,7 +9,7 @@ from powerctl import console
 from powerctl.commands.costs import Costs
 from powerctl.commands.question import Question
 from powerctl.commands.steps import TaskOptions
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.errors import Infeasible, InvalidInput
 from powerctl.profiler import Procedure, ProfiledMode, measure_mode
 from powerctl.progress import Progress
