@@ -28,16 +28,16 @@ from benchmarks.in_process_grid import InProcessGrid
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.plans import Front, Held
-from wattfed.strategies.catalogue import (
+from wattfed.strategies.code_version import code_version
+from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.evaluation import Evaluating
+from wattfed.strategies.offers import WEIGHT_CAP
+from wattfed.strategies.policies.catalogue import (
     aggregation_names,
     make_aggregation,
     make_policy,
     policy_names,
 )
-from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode, encode
-from wattfed.strategies.evaluating import Evaluating
-from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import (
     ARRAYS,
     CONFIG,
@@ -48,8 +48,8 @@ from wattfed.strategies.protocol import (
     RoundOffer,
     RoundReport,
 )
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 
 CLIENTS, ROUNDS, EXAMPLES = 8, 3, 160  # bulyan needs seven
 LIAR = CLIENTS - 1  # the last to be heard, as who comes first has a number

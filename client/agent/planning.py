@@ -26,7 +26,7 @@ from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
-from wattfed.client.choices import training_workload
+from wattfed.client.worker.mode_options import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
 
