@@ -16,11 +16,11 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.fulcrum.baselines import Maxn
 from powerctl.fulcrum.controller import Decision, Reaction, Serving, WindowController
 from powerctl.fulcrum.durations import QUANTILE, SPREAD
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job
 from powerctl.fulcrum.search import Candidates, Record
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.modes import FloatArray, PowerMode
-from powerctl.plans import SAFETY_DEVIATIONS
 from powerctl.powertrain.prediction import Prediction
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.knowledge import Knowledge

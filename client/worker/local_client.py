@@ -18,9 +18,9 @@ from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
-from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.plans import RoundPlan, cheapest
 from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.task.loading import keys_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from powerctl.device import Device
-from powerctl.guard import Guard
+from powerctl.fulcrum.guard import Guard
 from powerctl.modes import PowerMode
 
 SETTLED_S = 3.0  # power has settled this long after a change (PowerTrain, section 3)

@@ -18,8 +18,8 @@ import numpy as np
 from powerctl.boards import Board, Preset
 from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
-from powerctl.plans import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import Workload, load_workload
@@ -88,11 +88,11 @@ class Choices:
         presets_w = [preset.power_w for preset in self.board.presets]
         return np.searchsorted(np.sort([*bounds_w, *presets_w]), power_limit_w, side="right")
 
-    def held(self, learned: Learned, power_limit_w: float) -> tuple[Held, Held]:
+    def held(self, learned: Learned, power_limit_w: float) -> tuple[FixedMode, FixedMode]:
         """MAXN, and the preset for a power limit, on a unit; in a smaller space the mode below."""
         modes, expected = _expected_held(self, self.board.preset_within(power_limit_w))
         found = self.of_unit(learned, expected)
-        maxn, of_preset = map(Held, modes, found.time_s.tolist(), found.energy_j.tolist())
+        maxn, of_preset = map(FixedMode, modes, found.time_s.tolist(), found.energy_j.tolist())
         return maxn, of_preset
 
     def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:

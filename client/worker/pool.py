@@ -11,8 +11,8 @@ import numpy as np
 from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.devices.opening import open_device
+from powerctl.fulcrum.plans import FRONT_POINTS
 from powerctl.modes import FloatArray, IntArray
-from powerctl.plans import FRONT_POINTS
 from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload

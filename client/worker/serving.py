@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from powerctl.device import Device, DeviceWrapper
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.fulcrum.problems.sharing import Concurrent
 from powerctl.modes import FloatArray, ModeArrays, PowerMode
-from powerctl.plans import SAFETY_DEVIATIONS, Front, Held, front_within
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload, load_workload
@@ -68,7 +68,7 @@ class Beside:
     ----------
     front : Front
         Modes in which every request is answered in time, within the power limit.
-    maxn, preset : Held
+    maxn, preset : FixedMode
         MAXN, and the preset for the power limit, whether or not requests are answered in time.
     idle_power_w : float
         While waiting, in the lowest mode.
@@ -79,8 +79,8 @@ class Beside:
     """
 
     front: Front
-    maxn: Held
-    preset: Held
+    maxn: FixedMode
+    preset: FixedMode
     idle_power_w: float
     service: Service
     batch_size: Mapping[PowerMode, int]
@@ -137,8 +137,8 @@ def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: 
     batch_size = dict(zip(kept.objects(), np.array(sizes)[best[keeps]].tolist(), strict=True))
     return Beside(
         front=front_within(kept, Prediction(time_s[keeps], mean_w, certain, certain), np.inf),
-        maxn=Held(maxn, float(time_s[0]), float(train_j[0])),
-        preset=Held(preset, float(time_s[-1]), float(train_j[-1])),
+        maxn=FixedMode(maxn, float(time_s[0]), float(train_j[0])),
+        preset=FixedMode(preset, float(time_s[-1]), float(train_j[-1])),
         idle_power_w=choices.idle_power_w,
         service=service,
         batch_size={maxn: sizes[best[0]], **batch_size, preset: sizes[best[-1]]},
