@@ -14,7 +14,7 @@ from powerctl.commands.steps import settings_option
 from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
-    from powerctl.characterization.bench import Bench
+    from powerctl.characterization.running import Bench
 
 SAMPLES = "samples"  # folder of a study's data, unless it is somewhere else
 

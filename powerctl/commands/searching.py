@@ -12,7 +12,6 @@ from powerctl import console
 from powerctl.commands.problem import ROLES
 from powerctl.commands.sources import read_table
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.facts import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.outcomes import (
     Outcome,
     figure_name,
@@ -22,6 +21,7 @@ from powerctl.fulcrum.outcomes import (
     outcomes,
 )
 from powerctl.fulcrum.problems import Problem
+from powerctl.fulcrum.replay import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.search import Search, Solution
 from powerctl.progress import Progress
 from powerctl.quantities import spoken

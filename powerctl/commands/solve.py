@@ -20,7 +20,7 @@ from powerctl.stopping import stopping_cleanly, this_command
 if TYPE_CHECKING:
     from powerctl.commands.searching import SearchKeeper
     from powerctl.fulcrum.search import Search, Solution
-    from powerctl.fulcrum.solver import Solver
+    from powerctl.fulcrum.solvers import Solver
     from powerctl.fulcrum.sources import Source
     from powerctl.powertrain.reference import Reference
 
@@ -90,16 +90,16 @@ def solve(
     """
     from powerctl.commands import searching
     from powerctl.commands.sources import open_source, tasks_by_role
-    from powerctl.fulcrum.facts import record_of
+    from powerctl.fulcrum.replay import record_of
     from powerctl.fulcrum.search import Search
-    from powerctl.fulcrum.solvers import find_solver, knowing
+    from powerctl.fulcrum.solvers import find_solver
 
     for path in filter(None, (out, plot)):  # before the search, not after an hour of it
         if not Path(path).absolute().parent.is_dir():
             raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
     references = _references(names, no_reference)
     entry = find_solver(solver_name)
-    solver = knowing(entry.make(seed, references), read_counts(counts))
+    solver = entry.make(seed, references, read_counts(counts))
     source = open_source(
         asked.roles, spec, board, per_axis, tasks_by_role(tasks, settings, asked.roles), seed
     )

@@ -13,9 +13,8 @@ from powerctl.commands.options import Command
 from powerctl.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from powerctl.characterization.bench import Bench
-    from powerctl.characterization.factors import Factor, Level
-    from powerctl.characterization.plan import Plan
+    from powerctl.characterization.plan import Factor, Level, Plan
+    from powerctl.characterization.running import Bench
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Varying:
 
     def plan(self, bench: Bench) -> Plan:
         """The plan for a bench, whose usual levels are taken where nothing is said."""
-        from powerctl.characterization.factors import factor
-        from powerctl.characterization.plan import Plan
+        from powerctl.characterization.plan import Plan, factor
 
         baseline = bench.baseline
         for text in self.fix:
