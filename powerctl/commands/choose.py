@@ -178,7 +178,7 @@ def _measured(
     Each measurement makes the prediction better, from which the next is chosen. Gives the costs
     with what was measured, and the attempts; the last kept the limits, if any did.
     """
-    from powerctl.device import open_device
+    from powerctl.devices.opening import open_device
     from powerctl.profiler import Procedure, measure_mode
 
     device = open_device(spec, board=costs.board.name)

@@ -16,7 +16,7 @@ from powerctl.boards import Board
 from powerctl.commands.options import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.cost_model import Signature
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.facts import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.outcomes import (
