@@ -27,7 +27,7 @@ from benchmarks.breaking.trying import Door, Wrong
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.plans import Front, Held
+from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.evaluation import EvaluationPlan
@@ -301,8 +301,8 @@ def _offer(client: int) -> RoundOffer:
         minibatches=10,
         loss=1.0,
         front=front,
-        maxn=Held(space.maximum, 0.8, 30.0),
-        preset=Held(space.mode(2), 1.2, 22.0),
+        maxn=FixedMode(space.maximum, 0.8, 30.0),
+        preset=FixedMode(space.mode(2), 1.2, 22.0),
         idle_power_w=2.0,
         transfer_s=0.5,
         allowance_j=1e6,

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from powerctl.device import Device
-from powerctl.guard import Guard, NoGuard
+from powerctl.fulcrum.guard import Guard, NoGuard
+from powerctl.fulcrum.plans import RoundPlan, Segment
 from powerctl.modes import PowerMode
-from powerctl.plans import RoundPlan, Segment
 from powerctl.task.memory import OUT_OF_MEMORY, ran_out
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload

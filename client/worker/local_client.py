@@ -15,12 +15,13 @@ from torch import nn
 
 from powerctl.accelerator import Accelerator
 from powerctl.boards import Board
-from powerctl.device import Device, has_thermometer, is_virtual, module_of, open_device
+from powerctl.device import Device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
-from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.plans import RoundPlan, cheapest
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.task.loading import keys_of
 from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
@@ -85,7 +86,7 @@ class LocalClient:
         n_clients: int,
         state: ClientState,
         device: Device | None = None,
-        predictor: Callable[[Board, Workload], UnitPredictor] = SignaturePredictor,
+        predictor: Callable[[Board, Workload], CorrectedPredictor] = SignaturePredictor,
         node: Settings = (),
     ) -> None:
         if not 0 <= profile.client < n_clients:
@@ -302,7 +303,7 @@ class LocalClient:
 
     def _is_cold(self, device: Device, role: str) -> bool:
         """Whether the next minibatch is the first one of a function in this process, for real."""
-        return not is_virtual(device) and role not in self.task.warm
+        return not device.is_virtual and role not in self.task.warm
 
     def _warmed(self, done: PlanExecution, role: str) -> None:
         if done.minibatches:
@@ -414,12 +415,12 @@ class LocalClient:
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""
         limits = self.profile.limits
-        if math.isinf(limits.power_w) and not has_thermometer(module_of(device)):
+        if math.isinf(limits.power_w) and not device.module.has_thermometer:
             return None
         ladder = Ladder(device.space, offer.front)
         return PowerGuard(GuardLimits(limits.power_w, limits.celsius), ladder)
 
-    def _predictor(self, device: Device) -> UnitPredictor:
+    def _predictor(self, device: Device) -> CorrectedPredictor:
         predictor = self._predicting(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
@@ -427,7 +428,7 @@ class LocalClient:
         device = self.device or open_device(
             self.profile.device, unit=self.profile.unit, random_state=seed
         )
-        if is_virtual(device):  # the order of summation must not depend on the host's cores
+        if device.is_virtual:  # the order of summation must not depend on the host's cores
             torch.set_num_threads(1)
         return device
 

@@ -18,9 +18,9 @@ import numpy as np
 from powerctl.boards import Board, Preset
 from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
-from powerctl.plans import SAFETY_DEVIATIONS, Front, Held, front_within
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import Workload, load_workload
 
@@ -39,7 +39,7 @@ class ModeOptions:
     ----------
     board, space : Board, ModeSpace
         Whose they are, and all modes.
-    predictor : UnitPredictor
+    predictor : CorrectedPredictor
         Of a unit that has learned nothing.
     modes : ModeArrays, shape (n,)
         All that can be on a front.
@@ -51,13 +51,13 @@ class ModeOptions:
 
     board: Board
     space: ModeSpace
-    predictor: UnitPredictor
+    predictor: CorrectedPredictor
     modes: ModeArrays
     expected: Prediction
     idle_power_w: float
 
     @classmethod
-    def of(cls, predictor: UnitPredictor, board: Board, space: ModeSpace) -> ModeOptions:
+    def of(cls, predictor: CorrectedPredictor, board: Board, space: ModeSpace) -> ModeOptions:
         """The options of all units of a board in a mode space (mostly the board's own)."""
         everything = predictor.expected(space.arrays)
         worth = _unbeaten(everything)
@@ -88,11 +88,13 @@ class ModeOptions:
         presets_w = [preset.power_w for preset in self.board.presets]
         return np.searchsorted(np.sort([*bounds_w, *presets_w]), power_limit_w, side="right")
 
-    def maxn_and_preset(self, learned: Learned, power_limit_w: float) -> tuple[Held, Held]:
+    def maxn_and_preset(
+        self, learned: Learned, power_limit_w: float
+    ) -> tuple[FixedMode, FixedMode]:
         """MAXN, and the preset for a power limit, on a unit; in a smaller space the mode below."""
         modes, expected = _expected_maxn_and_preset(self, self.board.preset_within(power_limit_w))
         found = self.of_unit(learned, expected)
-        maxn, of_preset = map(Held, modes, found.time_s.tolist(), found.energy_j.tolist())
+        maxn, of_preset = map(FixedMode, modes, found.time_s.tolist(), found.energy_j.tolist())
         return maxn, of_preset
 
     def of_unit(self, learned: Learned, expected: Prediction) -> Prediction:
@@ -109,7 +111,7 @@ def training_workload(name: str) -> Workload:
 
 
 def mode_options(
-    predicting: Callable[[Board, Workload], UnitPredictor],
+    predicting: Callable[[Board, Workload], CorrectedPredictor],
     board: Board,
     space: ModeSpace,
     workload: Workload,
@@ -121,7 +123,7 @@ def mode_options(
 
 @lru_cache(maxsize=64)
 def _options(
-    kind: Callable[..., UnitPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
+    kind: Callable[..., CorrectedPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
 ) -> ModeOptions:
     return ModeOptions.of(kind(*origin), board, space)
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from powerctl.boards import load_board
-from powerctl.device import open_device
 from powerctl.devices.host import HostDevice
+from powerctl.devices.opening import open_device
 from powerctl.devices.twin import Twin
+from powerctl.fulcrum.guard import GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.guard import GuardLimits, Ladder, PowerGuard
+from powerctl.fulcrum.plans import Front, RoundPlan
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.meters import Meter
-from powerctl.plans import Front, RoundPlan
 from powerctl.workload import load_workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.turns import TurnDevice

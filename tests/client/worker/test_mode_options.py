@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
+from powerctl.fulcrum.plans import front_within
 from powerctl.modes import ModeArrays
-from powerctl.plans import front_within
 from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.signature import SignaturePredictor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from powerctl.plots import plot_front
+from powerctl.powertrain.front_plot import plot_front
 from powerctl.powertrain.prediction import Prediction
 
 

@@ -50,8 +50,8 @@ class Front:
         return Segment(self.modes[index], minibatches, time_s, energy_j)
 
 
-class Held(NamedTuple):
-    """A mode held for a whole round, and what a minibatch takes in it, whatever the limits."""
+class FixedMode(NamedTuple):
+    """A mode kept for a whole round whatever the limits, and what a minibatch takes in it."""
 
     mode: PowerMode
     time_s: float
@@ -82,7 +82,7 @@ class RoundPlan:
 
     @property
     def minibatches(self) -> int:
-        """Planned local work."""
+        """The number of minibatches in all segments."""
         return sum(segment.minibatches for segment in self.segments)
 
     @property

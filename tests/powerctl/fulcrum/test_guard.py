@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.guard import HEAT, POWER, GuardLimits, Ladder, NoGuard, PowerGuard
-from powerctl.plans import Front, Segment
+from powerctl.fulcrum.guard import HEAT, POWER, GuardLimits, Ladder, NoGuard, PowerGuard
+from powerctl.fulcrum.plans import Front, Segment
 
 SPACE = load_board("orin-agx").space
 MODES = tuple(SPACE.parse(text) for text in ("maxn", "12c/1497/828/3199", "8c/1190/420/2133"))

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from powerctl.device import COOL
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.plans import Front, Segment
 from powerctl.modes import ModeSpace, PowerMode
-from powerctl.plans import Front, Segment
 
 POWER, HEAT = "power", "temperature"
 """What a guard steps for."""

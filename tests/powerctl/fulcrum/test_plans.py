@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import Infeasible
+from powerctl.fulcrum.plans import SWITCH_S, Front, cheapest, front_within
 from powerctl.modes import ModeArrays
-from powerctl.plans import SWITCH_S, Front, cheapest, front_within
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload

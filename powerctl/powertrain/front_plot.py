@@ -1,22 +1,18 @@
-"""Pictures of mode spaces: every mode, the front among them, and what was measured."""
+"""The picture of a mode space: every mode, the front among them, and what was measured."""
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
 from powerctl.durable import write_output
+from powerctl.figures import plain_ticks, png_of
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray
 from powerctl.pareto import pareto_front
 from powerctl.powertrain.prediction import Prediction
-
-if TYPE_CHECKING:
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 _90_PCT = 1.645  # standard deviations to each side
 _NEAR = 3.0  # times the far ends of the front, beyond which modes are of no interest
@@ -100,22 +96,3 @@ def plot_front(
     plain_ticks(axes.xaxis, *axes.get_xlim())
     plain_ticks(axes.yaxis, *axes.get_ylim())
     write_output(path, png_of(figure, dpi=140))
-
-
-def png_of(figure: Figure, dpi: float | Literal["figure"] = "figure") -> bytes:
-    """A figure as a PNG; by default with the dots per inch that it was made with."""
-    target = BytesIO()
-    figure.savefig(target, dpi=dpi, format="png")
-    return target.getvalue()
-
-
-def plain_ticks(axis: Axis, low: float, high: float) -> None:
-    """Label a logarithmic axis with plain numbers: four of them or more, such as 50 100 200."""
-    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), np.arange(1, 10, 0.5)):
-        ticks = np.outer(decades, steps).ravel()
-        ticks = ticks[(low <= ticks) & (ticks <= high)]
-        if len(ticks) >= 4:
-            break
-    axis.set_ticks(ticks, [f"{tick:,.10g}" for tick in ticks])
-    axis.set_ticks([], minor=True)
