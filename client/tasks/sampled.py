@@ -81,7 +81,7 @@ class Minibatches:
             yield self.dataset.take(picks)
 
 
-class OfSamples:
+class SampledTask:
     """Such a task with the functions that a user's task has (`powerctl.task`).
 
     Parameters
