@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from powerctl.digits import load_digits
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count, build
@@ -181,10 +182,8 @@ def _path(folder: Path, index: int) -> Path:
 def digits() -> Iterator[Sample]:
     """1,797 handwritten digits as PNG files of 8 x 8 pixels."""
     from PIL import Image as Pillow
-    from sklearn.datasets import load_digits
 
-    data = load_digits()
-    for image, label in zip(data.images, data.target, strict=True):
+    for image, label in zip(*load_digits(), strict=True):
         yield _encoded(Pillow.fromarray((image * 15.9).astype(np.uint8)), "PNG"), int(label)
 
 

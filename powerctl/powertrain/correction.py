@@ -50,7 +50,7 @@ class CorrectedPredictor(ABC):
     @property
     @abstractmethod
     def origin(self) -> tuple[Any, ...]:
-        """What it was made from: predictors of one kind and origin expect the same of any device."""
+        """What it was made from; predictors of one kind and origin expect the same of a device."""
 
     @abstractmethod
     def expected(self, modes: ModeArrays) -> Prediction:
