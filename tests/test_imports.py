@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.sysfs import FAKE_MARKER
+from powerctl.fakes.layout import FAKE_MARKER
+from powerctl.fakes.making import make_fake_board
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"powerctl", "strategies", "client", "server"}

@@ -55,17 +55,17 @@ def daemon(
     """
     import asyncio
 
-    from powerctl.daemon.desk import Desk
+    from powerctl.daemon.board_lock import BoardLock
     from powerctl.daemon.listening import Listener, default_socket
     from powerctl.daemon.peers import Admission
     from powerctl.daemon.server import Server
     from powerctl.daemon.systemd import log_to_stderr, unit
-    from powerctl.jetson.sysfs import Sysfs
+    from powerctl.devices.roots import open_sysfs
 
     if print_unit:
         click.echo(unit(str(Path(sys.argv[0]).resolve())), nl=False)
         return
     log_to_stderr()
-    sysfs, admission = Sysfs.open(root), Admission.of(group)
+    sysfs, admission = open_sysfs(root), Admission.of(group)
     with closing(Listener(sysfs.root, path or default_socket(sysfs.root), admission.gid)) as at:
-        asyncio.run(Server(at, Desk(sysfs, hold_s), admission).run())
+        asyncio.run(Server(at, BoardLock(sysfs, hold_s), admission).run())

@@ -13,9 +13,9 @@ from powerctl import console
 from powerctl.commands.options import json_option
 
 if TYPE_CHECKING:
+    from powerctl.doctor.report import Axis, Report
+    from powerctl.doctor.torch_here import TorchHere
     from powerctl.jetson.discovery import Missing
-    from powerctl.jetson.doctor import Axis, Report
-    from powerctl.jetson.torch_here import TorchHere
 
 root_option = click.option(
     "--root",
@@ -37,11 +37,11 @@ def doctor(root: Path, as_json: bool) -> None:
     Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
     that needs no torch.
     """
-    from powerctl.jetson.doctor import examine
-    from powerctl.jetson.sysfs import Sysfs
-    from powerctl.jetson.torch_here import look_at_torch
+    from powerctl.devices.roots import open_sysfs
+    from powerctl.doctor.report import examine
+    from powerctl.doctor.torch_here import look_at_torch
 
-    report = examine(Sysfs.open(root))
+    report = examine(open_sysfs(root))
     torch = look_at_torch(report.jetpack)
     if as_json:
         more = {"total_w": report.total_w, "ok": report.ok, "torch": asdict(torch)}

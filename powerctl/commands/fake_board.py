@@ -29,7 +29,7 @@ def fake_board(board: str, folder: Path, jetpack: str) -> None:
 
     Time and power come from the twin. Nothing measured on it is a Jetson's result.
     """
-    from powerctl.jetson.fake_boards import make_fake_board
+    from powerctl.fakes.making import make_fake_board
 
     sysfs = make_fake_board(board, jetpack, folder)
     state = sysfs.kernel.state

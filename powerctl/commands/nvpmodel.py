@@ -15,7 +15,7 @@ from powerctl.commands.options import json_option
 from powerctl.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
-    from powerctl.jetson.presets import PresetReport
+    from powerctl.jetson.nvpmodel import PresetReport
 
 _EXAMPLES = """\b
 Examples:
@@ -34,13 +34,12 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
     Each is shown as the mode that it stands for, with the clocks that the board rounds. A switch
     that needs a reboot is refused, and one while modes are held. It stays after this command.
     """
+    from powerctl.devices.roots import open_sysfs
     from powerctl.jetson.control import Control
     from powerctl.jetson.discovery import discover
-    from powerctl.jetson.nvpmodel import CONFIGURATION, read_configuration, switch
-    from powerctl.jetson.presets import describe
-    from powerctl.jetson.sysfs import Sysfs
+    from powerctl.jetson.nvpmodel import CONFIGURATION, describe_presets, read_configuration, switch
 
-    sysfs = Sysfs.open(root)
+    sysfs = open_sysfs(root)
     configuration = read_configuration(sysfs)
     if configuration is None:
         raise DeviceUnavailable(f"/{CONFIGURATION} is not there: nvpmodel is not installed here")
@@ -52,7 +51,7 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
             switch(sysfs, wanted, found.gpu.masks(sysfs) if found.gpu else {})
         finally:
             control.give_back()
-    reports = describe(configuration, found, sysfs)
+    reports = describe_presets(configuration, found, sysfs)
     if as_json:
         console.print_json([asdict(report) for report in reports])
     else:

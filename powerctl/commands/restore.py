@@ -32,11 +32,11 @@ def restore(root: Path, as_booted: bool, as_json: bool) -> None:
     The daemon does it where it serves, and takes the board from a holder of the same user. Lists
     what is restored and what is not; ends with 2 if something stays changed.
     """
+    from powerctl.devices.roots import open_sysfs
     from powerctl.jetson.journal import Journal
     from powerctl.jetson.restoring import still_changed
-    from powerctl.jetson.sysfs import Sysfs
 
-    sysfs, failure, said = Sysfs.open(root), None, ""
+    sysfs, failure, said = open_sysfs(root), None, ""
     noted, before = len(Journal(sysfs).found), still_changed(sysfs)
     try:
         said = _set_as_booted(sysfs) if as_booted else _bring_back(sysfs, noted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import ModeNotInForce
 from powerctl.workload import load_workload
 
@@ -14,7 +14,7 @@ JOB = load_workload("resnet18-train")
 @pytest.fixture(params=["4", "5.1"])
 def device(request, fake):
     board = fake("xavier-agx", request.param)
-    with Jetson(board.root) as opened:
+    with FakeJetson(board.root) as opened:
         opened.apply(opened.space.maximum)
         yield opened
 
