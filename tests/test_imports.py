@@ -82,6 +82,17 @@ def test_imports_run_downwards(path):
             assert str(where) in KNOW_THE_CLIENT or where.parent.name == "virtual", name
 
 
+def test_fake_boards_are_known_to_the_device_registry_alone():
+    """And to the command that makes one: the rest cannot tell one from a Jetson."""
+    knows = {
+        path.relative_to(ROOT).parts[:-1]
+        for path in MODULES
+        if any(name.startswith("powerctl.fakes") for name in imports(path))
+        and path.name != "fake_board.py"
+    }
+    assert knows == {("powerctl", "devices"), ("powerctl", "fakes")}
+
+
 def test_nothing_imports_by_the_names_that_an_app_may_have_for_its_own_folders():
     """An editable install shows them, a wheel does not."""
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT).stdout

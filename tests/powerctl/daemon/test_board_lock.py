@@ -122,7 +122,7 @@ def test_a_mode_that_the_board_has_not_changes_nothing(office):
 def test_the_holder_is_told_what_moved_its_mode(office):
     board_lock, ann = office.board_lock, client()
     board_lock.apply(ann, office.high)
-    office.board.nvpmodel(["nvpmodel", "-m", "0"])
+    office.board.nvpmodel(0)
     assert "cpu of mode" in board_lock.read(ann)["amiss"]
     assert board_lock.read(client())["amiss"] is None, "nobody else's business"
 

@@ -67,7 +67,7 @@ def test_throttling_that_was_there_before_is_not_blamed_on_the_mode(device):
 
 
 def test_nvpmodel_moving_the_clocks_is_detected_and_named(device):
-    device.sysfs.nvpmodel(["nvpmodel", "-m", "2"])
+    device.sysfs.nvpmodel(2)
     with pytest.raises(ModeNotInForce, match=r"cores.*0,1,2,3.*nvpmodel was switched from mode 7"):
         run_for(device, 3)
 
