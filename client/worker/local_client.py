@@ -21,7 +21,7 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.task.loading import keys_of
 from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
@@ -86,7 +86,7 @@ class LocalClient:
         n_clients: int,
         state: ClientState,
         device: Device | None = None,
-        predictor: Callable[[Board, Workload], UnitPredictor] = SignaturePredictor,
+        predictor: Callable[[Board, Workload], CorrectedPredictor] = SignaturePredictor,
         node: Settings = (),
     ) -> None:
         if not 0 <= profile.client < n_clients:
@@ -420,7 +420,7 @@ class LocalClient:
         ladder = Ladder(device.space, offer.front)
         return PowerGuard(GuardLimits(limits.power_w, limits.celsius), ladder)
 
-    def _predictor(self, device: Device) -> UnitPredictor:
+    def _predictor(self, device: Device) -> CorrectedPredictor:
         predictor = self._predicting(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 

@@ -20,7 +20,7 @@ from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import Workload, load_workload
 
@@ -39,7 +39,7 @@ class Choices:
     ----------
     board, space : Board, ModeSpace
         Whose they are, and all modes.
-    predictor : UnitPredictor
+    predictor : CorrectedPredictor
         Of a unit that has learned nothing.
     modes : ModeArrays, shape (n,)
         All that can be on a front.
@@ -51,13 +51,13 @@ class Choices:
 
     board: Board
     space: ModeSpace
-    predictor: UnitPredictor
+    predictor: CorrectedPredictor
     modes: ModeArrays
     expected: Prediction
     idle_power_w: float
 
     @classmethod
-    def of(cls, predictor: UnitPredictor, board: Board, space: ModeSpace) -> Choices:
+    def of(cls, predictor: CorrectedPredictor, board: Board, space: ModeSpace) -> Choices:
         """The choices of all units of a board in a mode space (mostly the board's own)."""
         everything = predictor.expected(space.arrays)
         worth = _unbeaten(everything)
@@ -109,7 +109,7 @@ def training_workload(name: str) -> Workload:
 
 
 def choices_of(
-    predicting: Callable[[Board, Workload], UnitPredictor],
+    predicting: Callable[[Board, Workload], CorrectedPredictor],
     board: Board,
     space: ModeSpace,
     workload: Workload,
@@ -121,7 +121,7 @@ def choices_of(
 
 @lru_cache(maxsize=64)
 def _choices(
-    kind: Callable[..., UnitPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
+    kind: Callable[..., CorrectedPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
 ) -> Choices:
     return Choices.of(kind(*origin), board, space)
 

@@ -13,7 +13,7 @@ from powerctl.device import Device
 from powerctl.devices.opening import open_device
 from powerctl.fulcrum.plans import FRONT_POINTS
 from powerctl.modes import FloatArray, IntArray
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile, Fleet
@@ -122,7 +122,7 @@ class Pool:
         profile: ClientProfile,
         n_clients: int,
         device: Device,
-        predicting: Callable[[Board, Workload], UnitPredictor],
+        predicting: Callable[[Board, Workload], CorrectedPredictor],
         labels: FloatArray | None = None,
         task: FederatedTask | None = None,
         workload: Workload | None = None,

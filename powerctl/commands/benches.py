@@ -55,14 +55,14 @@ class BenchOptions:
 
     def _real(self, data: Path, seed: int) -> Bench:
         from powerctl.characterization.real_bench import RealBench
-        from powerctl.characterization.tasks import load_task
+        from powerctl.characterization.tasks import load_study_task
         from powerctl.task.settings import parse_settings
 
         for name in ("workload", "infer_workload"):
             if getattr(self, name) is not None:
                 flag = name.replace("_", "-")
                 raise click.UsageError(f"--{flag} is of a simulated board: --device twin:BOARD")
-        task = load_task(
+        task = load_study_task(
             self.task,
             data,
             settings=parse_settings(self.settings),

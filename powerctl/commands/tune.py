@@ -20,7 +20,7 @@ from powerctl.stopping import stopping_cleanly
 if TYPE_CHECKING:
     from powerctl.boards import Board
     from powerctl.device import Device
-    from powerctl.fulcrum.tuning import Goal
+    from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.measurement import Measurement
     from powerctl.modes import PowerMode
     from powerctl.pagoda.counted import CountedModel
@@ -97,10 +97,10 @@ def tune(
     Without --device by prediction from counts; with one, what is chosen was measured.
     MODEL is as in powerctl explain.
     """
-    from powerctl.fulcrum.tuning import Goal
+    from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.powertrain.gaussian import GaussianPredictor
 
-    goal = Goal(objective, slowdown, power_w)
+    goal = TuningGoal(objective, slowdown, power_w)
     sizes = parse_sizes(batch, "--batch")
     if spec is None and (out or task):
         raise click.UsageError("--out and --task are for what is measured: give --device")
@@ -136,7 +136,7 @@ def tune(
         click.echo(f"{out}: what was measured")
 
 
-def _predicted(predictor: GaussianPredictor, board: Board, goal: Goal) -> dict[str, Any]:
+def _predicted(predictor: GaussianPredictor, board: Board, goal: TuningGoal) -> dict[str, Any]:
     """The choice by prediction alone."""
     from powerctl.errors import Infeasible
     from powerctl.measurement import Measurement, MeasurementTable
@@ -196,10 +196,10 @@ class _Bench:
         self.measured: list[Measurement] = []
 
     def tuned(
-        self, predictor: GaussianPredictor, goal: Goal, modes: int, attempts: int
+        self, predictor: GaussianPredictor, goal: TuningGoal, modes: int, attempts: int
     ) -> dict[str, Any]:
         """The choice for one batch size, measured."""
-        from powerctl.fulcrum.tuning import tune as tuning
+        from powerctl.fulcrum.tuning import tune_mode
         from powerctl.modes import ModeArrays
         from powerctl.profiler import Procedure, measure_mode
 
@@ -230,7 +230,7 @@ class _Bench:
 
             arrays = ModeArrays.of(candidates)
             try:
-                found = tuning(
+                found = tune_mode(
                     predictor, arrays, maxn, measure, goal, profile=modes, attempts=attempts
                 )
             finally:
