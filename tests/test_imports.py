@@ -36,6 +36,7 @@ KNOW_TORCH = {
     "powerctl/task/data.py",
     "powerctl/task/memory.py",
     "powerctl/task/randomness.py",
+    "powerctl/task/sgd.py",
     "powerctl/task/training.py",
     "powerctl/task/turns.py",
     "powerctl/task/watching.py",
@@ -83,12 +84,12 @@ def test_imports_run_downwards(path):
 
 
 def test_fake_boards_are_known_to_the_device_registry_alone():
-    """And to the command that makes one: the rest cannot tell one from a Jetson."""
+    """And to the command that makes them: the rest cannot tell one from a Jetson."""
     knows = {
         path.relative_to(ROOT).parts[:-1]
         for path in MODULES
         if any(name.startswith("powerctl.fakes") for name in imports(path))
-        and path.name != "fake_board.py"
+        and path.name != "jetson_board.py"
     }
     assert knows == {("powerctl", "devices"), ("powerctl", "fakes")}
 
