@@ -24,8 +24,8 @@ from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.powertrain.reference import load_reference, write_reference
 from powerctl.powertrain.saved import _digest
-from powerctl.profile_log import LogHeader, ProfileLog
 from powerctl.profiler import Procedure, ProfiledMode
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload, write_workload
 from tests.server.old_results import write_comparison
 from wattfed.client.agent.own_tasks import OwnTask, OwnTasks

@@ -13,7 +13,7 @@ from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.fakes.making import make_fake_board
 from powerctl.workload import load_workload
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from powerctl.errors import InvalidInput
-from powerctl.jetson.fake_kernel import FakeKernel, FakeState
-from powerctl.jetson.fake_layout import CPU, make_link
+from powerctl.fakes.kernel import FakeKernel, FakeState
+from powerctl.fakes.layout import CPU, FAKE_MARKER, make_link
 from powerctl.jetson.nvpmodel import InstalledPreset, read_configuration
-from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
+from powerctl.jetson.sysfs import Sysfs
 from powerctl.modes import PowerMode
 from powerctl.ownership import open_own, own_folder
 from powerctl.reading import misread, parse_json
@@ -32,7 +32,7 @@ class FakeSysfs(Sysfs):
     Parameters
     ----------
     root : Path
-        The folder, made by `powerctl.jetson.fake_boards.make_fake_board`.
+        The folder, made by `powerctl.fakes.making.make_fake_board`.
 
     Attributes
     ----------
@@ -41,8 +41,6 @@ class FakeSysfs(Sysfs):
     fault : callable
         Called before each write; may raise, or change what is written.
     """
-
-    is_fake = True
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -111,15 +109,16 @@ class FakeSysfs(Sysfs):
         with self._changing() as kernel:
             kernel.state.sleeps = True
 
-    def nvpmodel(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """What ``nvpmodel -m ID`` does: another program that moves the clocks."""
+    def nvpmodel(self, preset: int) -> subprocess.CompletedProcess[str]:
+        """Do what ``nvpmodel -m ID`` does: it is another program that moves the clocks."""
+        command = ["nvpmodel", "-m", str(preset)]
         configuration = read_configuration(self)
         assert configuration is not None
-        preset = configuration.preset(command[-1])
-        if preset.needs_reboot(self.kernel.state.masks):
+        chosen = configuration.preset(str(preset))
+        if chosen.needs_reboot(self.kernel.state.masks):
             return subprocess.CompletedProcess(command, 1, "", "NVPM ERROR: Reboot required\n")
         with self._changing() as kernel:
-            _set_preset(kernel, preset)
+            _set_preset(kernel, chosen)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     def jetson_clocks(self) -> None:

@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 
 from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
-from powerctl.jetson.fake import FakeSysfs
-from powerctl.jetson.fake_kernel import FakeState
-from powerctl.jetson.fake_layout import CPU, Layout, make_link
+from powerctl.fakes.fake_sysfs import FakeSysfs
+from powerctl.fakes.kernel import FakeState
+from powerctl.fakes.layout import CPU, FAKE_MARKER, Layout, make_link
 from powerctl.jetson.nvpmodel import CONFIGURATION
-from powerctl.jetson.sysfs import FAKE_MARKER
 from powerctl.ownership import own_folder
 from powerctl.reading import read_toml
 
@@ -69,7 +68,7 @@ def make_fake_board(name: str, jetpack: str, folder: Path) -> FakeSysfs:
     _write_static(folder, state, raw, _configuration(board, state, release["preset"]))
     (folder / FAKE_MARKER).write_text(json.dumps(vars(state)), encoding="utf-8")
     sysfs = FakeSysfs(folder)
-    sysfs.nvpmodel(["nvpmodel", "-m", str(state.preset)])
+    sysfs.nvpmodel(state.preset)
     return sysfs
 
 

@@ -25,7 +25,6 @@ from powerctl.devices.twin import NO_VARIATION, Twin, Variation
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import PowerMode
-from powerctl.profile_log import LogHeader, ProfileLog
 from powerctl.profiler import (
     FixedModes,
     MemoryLog,
@@ -35,6 +34,7 @@ from powerctl.profiler import (
     settled_from,
     switch_order,
 )
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload
 from tests.waiting import await_state
 
@@ -437,7 +437,7 @@ def test_the_command_says_what_is_wrong(tmp_path, arguments, message):
 
 _KILLED = """
 import sys, time
-from tests.powerctl.test_profiler import *
+from tests.powerctl.profiler.test_profiler import *
 with ProfileLog.open(sys.argv[1], LogHeader.of(Twin(BOARD), SPEC, WORK, Procedure())) as log:
     profile(Twin(BOARD), WORK, FixedModes(modes_of(30)), log, step=lambda: time.sleep(0.0005))
 """

@@ -48,7 +48,7 @@ def look_at_torch(jetpack: str | None, limit_s: float = 120.0) -> TorchHere:
     It is imported in a process of its own, so that nothing is loaded here and a crash is told;
     from a cold SD card that takes tens of seconds.
     """
-    known = read_toml(resources.files("powerctl.jetson") / "torch.toml")
+    known = read_toml(resources.files("powerctl.doctor") / "torch.toml")
     remedies = known["remedies"]
     remedy = remedies.get((jetpack or "").partition(".")[0], remedies["other"])
     says, errors = _ask(limit_s)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+FAKE_MARKER = "fake-board.json"
+"""A root that holds this file is a fake board: writes go through its kernel's rules."""
+
 _GPU_NODES = {
     ("tegra210", "4"): ("sys/devices/57000000.gpu", "gpu"),
     ("tegra194", "4"): ("sys/devices/17000000.gv11b", "gv11b"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from powerctl.daemon.access import Access, look
+from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.journal import Journal, holder
-from powerctl.jetson.nvpmodel import read_configuration
-from powerctl.jetson.presets import PresetReport, describe
+from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
@@ -207,4 +206,4 @@ def _presets(sysfs: Sysfs, found: Discovery, missing: list[Missing]) -> tuple[Pr
         return ()
     if configuration is None:
         return ()
-    return describe(configuration, found, sysfs)
+    return describe_presets(configuration, found, sysfs)

@@ -14,7 +14,7 @@ from typing import Any
 
 from powerctl.axes import PowerMode
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import Held, NotHeld
+from powerctl.daemon.protocol import HeldByAnother, NotHeld
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, PowerctlError
 from powerctl.jetson.controller import OwnController
 from powerctl.jetson.journal import Journal
@@ -60,7 +60,7 @@ class Hold:
         return f"{self.client.peer}, with {self.mode}"
 
 
-class Desk:
+class BoardLock:
     """Answers the verbs, and gives the board back when its holder cannot.
 
     What a killed controller left changed is restored when it is made.
@@ -110,13 +110,13 @@ class Desk:
 
         Raises
         ------
-        Held
+        HeldByAnother
             If another holds it.
         ModeNotInSpace, ModeNotInForce, DeviceUnavailable
             As the controller does; a mode that is not in force ends the hold, all is restored.
         """
         if self._hold is not None and self._hold.client is not client:
-            raise Held(f"the board is held by {self._hold}")
+            raise HeldByAnother(f"the board is held by {self._hold}")
         self._controller.axes.check(mode)
         self._hold, self._seen_s = None, -_FRESH_S
         try:
@@ -154,7 +154,7 @@ class Desk:
 
         Raises
         ------
-        Held
+        HeldByAnother
             If another user holds the board, and the client is not root; or if a process
             controls it without the daemon.
         ModeNotInForce
@@ -169,9 +169,9 @@ class Desk:
         elif client.peer.uid in (0, hold.client.peer.uid):
             self._end(f"{client.peer} restored the board")
         else:
-            raise Held(f"the board is held by {hold}: that user or root can restore it")
+            raise HeldByAnother(f"the board is held by {hold}: that user or root can restore it")
         if isinstance(self._failure, InUse):
-            raise Held(str(self._failure))
+            raise HeldByAnother(str(self._failure))
         self._check_restored()
         if hold is None or hold.client is not client:
             Journal(self._sysfs).check()

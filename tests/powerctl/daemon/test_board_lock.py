@@ -6,15 +6,15 @@ import errno
 
 import pytest
 
+from benchmarks.kernel_faults import FAULTS, at_write
 from powerctl.axes import PowerMode
-from powerctl.daemon.desk import Client, Desk
+from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import Held, NotHeld
-from powerctl.devices.jetson import Jetson
+from powerctl.daemon.protocol import HeldByAnother, NotHeld
+from powerctl.devices.fake_jetson import FakeJetson
+from powerctl.devices.roots import open_sysfs
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, ModeNotInSpace
-from powerctl.jetson.fake_faults import FAULTS, at_write
 from powerctl.jetson.journal import Journal, holder
-from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 
 ROOT, ANN, BOB = 0, 1001, 1002
@@ -25,15 +25,15 @@ def client(uid=ANN):
 
 
 class Office:
-    """A desk, its board, and a clock that stands still until it is moved."""
+    """A board lock, its board, and a clock that stands still until it is moved."""
 
     def __init__(self, board):
         self.now_s = 0.0
         self.board = board
-        self.sysfs = Sysfs.open(board.root)
+        self.sysfs = open_sysfs(board.root)
         self.before = settings(board)
-        self.desk = Desk(self.sysfs, hold_s=15, clock=lambda: self.now_s)
-        axes = self.desk._controller.axes
+        self.board_lock = BoardLock(self.sysfs, hold_s=15, clock=lambda: self.now_s)
+        axes = self.board_lock._controller.axes
         self.high, self.low = axes.maximum, axes.minimum
 
     @property
@@ -49,92 +49,92 @@ class Office:
 def office(fake):
     opened = Office(fake("orin-nano", "5.1"))
     yield opened
-    opened.desk.close()
+    opened.board_lock.close()
 
 
 def test_the_holder_changes_modes_and_nobody_else_does(office):
-    desk, ann, bob = office.desk, client(ANN), client(BOB)
+    board_lock, ann, bob = office.board_lock, client(ANN), client(BOB)
     for mode in (office.high, office.low):
-        desk.apply(ann, mode)
+        board_lock.apply(ann, mode)
         assert office.board.mode() == mode
     for other in (bob, client(ANN), client(ROOT)):
-        with pytest.raises(Held, match="process 4242 of user 1001, with 1c/"):
-            desk.apply(other, office.high)
+        with pytest.raises(HeldByAnother, match="process 4242 of user 1001, with 1c/"):
+            board_lock.apply(other, office.high)
     assert office.board.mode() == office.low
-    desk.restore(ann)
+    board_lock.restore(ann)
     assert office.is_as_found
-    found = PowerMode(*desk.read(ann)["mode"])
+    found = PowerMode(*board_lock.read(ann)["mode"])
     assert found == office.board.mode(), "not what was seen before"
-    desk.apply(bob, office.high)
-    assert desk.read(ann)["holder"]["uid"] == BOB
-    desk.restore(bob)
+    board_lock.apply(bob, office.high)
+    assert board_lock.read(ann)["holder"]["uid"] == BOB
+    board_lock.restore(bob)
 
 
 def test_restoring_is_for_the_holders_user_and_root(office):
-    desk, ann = office.desk, client(ANN)
+    board_lock, ann = office.board_lock, client(ANN)
     for other in (client(ANN), client(ROOT)):
-        desk.apply(ann, office.high)
-        with pytest.raises(Held, match="that user or root"):
-            desk.restore(client(BOB))
+        board_lock.apply(ann, office.high)
+        with pytest.raises(HeldByAnother, match="that user or root"):
+            board_lock.restore(client(BOB))
         assert office.board.mode() == office.high
-        desk.restore(other)
+        board_lock.restore(other)
         assert office.is_as_found
         with pytest.raises(NotHeld, match="restored the board"):
-            desk.hold(ann)
+            board_lock.hold(ann)
 
 
 def test_a_holder_that_goes_is_followed_by_a_restore_and_others_are_not(office):
-    desk, ann = office.desk, client()
-    desk.apply(ann, office.high)
-    desk.leave(client())
+    board_lock, ann = office.board_lock, client()
+    board_lock.apply(ann, office.high)
+    board_lock.leave(client())
     assert office.board.mode() == office.high
-    desk.leave(ann)
+    board_lock.leave(ann)
     assert office.is_as_found
 
 
 def test_a_holder_that_is_silent_for_too_long_is_taken_for_dead(office):
-    desk, ann = office.desk, client()
-    desk.apply(ann, office.high)
+    board_lock, ann = office.board_lock, client()
+    board_lock.apply(ann, office.high)
     for office.now_s in (14, 28, 42):
-        desk.hear(ann)
-        desk.hold(ann)
-        desk.tend()
+        board_lock.hear(ann)
+        board_lock.hold(ann)
+        board_lock.tend()
         assert office.board.mode() == office.high
     office.now_s = 57.1
-    desk.tend()
+    board_lock.tend()
     assert office.is_as_found
-    assert "15.1 s" in desk.read(ann)["amiss"]
+    assert "15.1 s" in board_lock.read(ann)["amiss"]
     with pytest.raises(NotHeld, match=r"nothing was heard of it for 15.1 s"):
-        desk.hold(ann)
-    desk.apply(ann, office.low)
-    assert desk.read(ann)["mine"] and desk.read(ann)["amiss"] is None
+        board_lock.hold(ann)
+    board_lock.apply(ann, office.low)
+    assert board_lock.read(ann)["mine"] and board_lock.read(ann)["amiss"] is None
 
 
 def test_a_mode_that_the_board_has_not_changes_nothing(office):
-    desk, ann = office.desk, client()
-    desk.apply(ann, office.high)
+    board_lock, ann = office.board_lock, client()
+    board_lock.apply(ann, office.high)
     writes = office.sysfs.writes
     with pytest.raises(ModeNotInSpace):
-        desk.apply(ann, PowerMode(1, 2, 3, 4))
-    assert office.sysfs.writes == writes and desk.hold(ann) == {}
+        board_lock.apply(ann, PowerMode(1, 2, 3, 4))
+    assert office.sysfs.writes == writes and board_lock.hold(ann) == {}
 
 
 def test_the_holder_is_told_what_moved_its_mode(office):
-    desk, ann = office.desk, client()
-    desk.apply(ann, office.high)
-    office.board.nvpmodel(["nvpmodel", "-m", "0"])
-    assert "cpu of mode" in desk.read(ann)["amiss"]
-    assert desk.read(client())["amiss"] is None, "nobody else's business"
+    board_lock, ann = office.board_lock, client()
+    board_lock.apply(ann, office.high)
+    office.board.nvpmodel(0)
+    assert "cpu of mode" in board_lock.read(ann)["amiss"]
+    assert board_lock.read(client())["amiss"] is None, "nobody else's business"
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_at_any_write_leaves_the_board_as_it_was_and_the_desk_at_work(office, kind):
-    desk, ann = office.desk, client()
+    board_lock, ann = office.board_lock, client()
 
     def there_and_back():
-        desk.apply(ann, office.high)
-        desk.apply(ann, office.low)
-        desk.restore(ann)
+        board_lock.apply(ann, office.high)
+        board_lock.apply(ann, office.low)
+        board_lock.restore(ann)
 
     there_and_back()
     writes, reported = office.sysfs.writes, 0
@@ -146,14 +146,14 @@ def test_a_fault_at_any_write_leaves_the_board_as_it_was_and_the_desk_at_work(of
         except ModeNotInForce:
             reported += 1
             with pytest.raises(NotHeld):
-                desk.hold(ann)
+                board_lock.hold(ann)
         assert office.is_as_found, number
     assert reported > 4
 
 
 def test_what_cannot_be_restored_is_tried_again_until_it_can(office):
-    desk, ann = office.desk, client()
-    desk.apply(ann, office.high)
+    board_lock, ann = office.board_lock, client()
+    board_lock.apply(ann, office.high)
 
     def broken(write, path, text):
         if path.endswith("_freq"):
@@ -161,17 +161,17 @@ def test_what_cannot_be_restored_is_tried_again_until_it_can(office):
         return text
 
     office.sysfs.fault = broken
-    desk.leave(ann)
+    board_lock.leave(ann)
     with pytest.raises(ModeNotInForce, match="_freq"):
-        desk.restore(client(ROOT))
+        board_lock.restore(client(ROOT))
     office.sysfs.fault = lambda write, path, text: text
     office.now_s += 1
-    desk.tend()
+    board_lock.tend()
     assert not office.is_as_found, "every two seconds"
     office.now_s += 1
-    desk.tend()
+    board_lock.tend()
     assert office.is_as_found
-    desk.restore(client(ROOT))
+    board_lock.restore(client(ROOT))
 
 
 def test_what_a_killed_controller_left_is_restored_at_the_start_and_later(fake):
@@ -179,24 +179,24 @@ def test_what_a_killed_controller_left_is_restored_at_the_start_and_later(fake):
     before = settings(board)
 
     def leave_changed():
-        device = Jetson(board.root)
+        device = FakeJetson(board.root)
         device.apply(device.space.maximum)
         return device
 
     as_if_killed(leave_changed())
     assert settings(board) != before
     now = [0.0]
-    desk = Desk(Sysfs.open(board.root), clock=lambda: now[0])
+    board_lock = BoardLock(open_sysfs(board.root), clock=lambda: now[0])
     assert settings(board) == before
     other = leave_changed()
     with pytest.raises(DeviceUnavailable, match="another powerctl"):
-        desk.apply(client(), board.mode())
+        board_lock.apply(client(), board.mode())
     now[0] = 3
-    desk.tend()
+    board_lock.tend()
     assert settings(board) != before, "as long as it lives it may"
     as_if_killed(other)
     now[0] = 6
-    desk.tend()
+    board_lock.tend()
     assert settings(board) == before
 
 
@@ -204,7 +204,7 @@ def test_a_board_whose_power_cannot_be_read_is_served(fake):
     board = fake("nano", "4")
     with board._changing() as kernel:
         kernel.state.rails[0][0] = "STRANGE"
-    desk = Desk(Sysfs.open(board.root))
-    assert desk.read(client())["power_w"] is None
-    desk.apply(client(), board.mode())
-    desk.close()
+    board_lock = BoardLock(open_sysfs(board.root))
+    assert board_lock.read(client())["power_w"] is None
+    board_lock.apply(client(), board.mode())
+    board_lock.close()

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.commands.jetson_board import doctor
-from powerctl.jetson.torch_here import look_at_torch
+from powerctl.doctor.torch_here import look_at_torch
 from powerctl.reading import read_toml
-from tests.powerctl.jetson.torches import write_module, write_torch, write_torchvision
+from tests.powerctl.doctor.torches import write_module, write_torch, write_torchvision
 
 ROOT = Path(__file__).resolve().parents[3]
-KNOWN = read_toml(ROOT / "powerctl" / "jetson" / "torch.toml")
+KNOWN = read_toml(ROOT / "powerctl" / "doctor" / "torch.toml")
 JETPACK_6 = KNOWN["remedies"]["6"]
 
 

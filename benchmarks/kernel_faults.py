@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from powerctl.jetson.fake import Fault
+from powerctl.fakes.fake_sysfs import Fault
 
 Misdeed = Callable[[str, str], "str | None"]
 """Given path and text of a write, what is written instead; None for nothing; may raise."""

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from powerctl.jetson.fake_layout import BPMP, BWMGR, CLK, CPU, SOCTHERM, Layout
+from powerctl.fakes.layout import BPMP, BWMGR, CLK, CPU, SOCTHERM, Layout
 from powerctl.modes import PowerMode
 
 _CORE = re.compile(rf"{CPU}/cpu(\d+)/online")

@@ -6,9 +6,9 @@ import errno
 
 import pytest
 
+from powerctl.devices.roots import open_sysfs
 from powerctl.errors import InvalidInput
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.fakes.making import make_fake_board
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy0"
 CORE = "sys/devices/system/cpu/cpu{}/online"
@@ -86,7 +86,7 @@ def test_links_lead_where_they_do_on_a_board(fake):
 
 def test_another_process_sees_the_same_board(fake):
     board = fake()
-    other = Sysfs.open(board.root)
+    other = open_sysfs(board.root)
     board.write(CORE.format(11), 1)
     assert other.read("sys/devices/system/cpu/online").endswith(",11")
     other.write(CORE.format(11), 0)

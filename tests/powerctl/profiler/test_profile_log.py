@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.modes import PowerMode
-from powerctl.profile_log import LogHeader, ProfileLog
 from powerctl.profiler import Procedure, ProfiledMode
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from tests.full_disc import largest_file
 
 BOARD = load_board("orin-agx")
@@ -184,7 +184,7 @@ def test_no_file_and_no_folder_are_named(tmp_path):
 
 def test_two_profilers_never_write_one_log(path):
     code = (
-        "import sys; from tests.powerctl.test_profile_log import *\n"
+        "import sys; from tests.powerctl.profiler.test_profile_log import *\n"
         "try: ProfileLog.open(sys.argv[1], HEADER)\n"
         "except InvalidInput as error: print(error)\n"
         "else: print('opened')"
