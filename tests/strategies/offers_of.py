@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.plans import Front, Held
+from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
+from wattfed.strategies.round.in_flight import InFlightUpdates, silence_s
+from wattfed.strategies.round.ledger import Ledger, RoundEntry
+from wattfed.strategies.round_policy import RoundPolicy
 
 _SPACE = load_board("orin-nano").space
 _MODES = tuple(_SPACE.mode(i) for i in range(2))
@@ -31,8 +36,8 @@ def offer(
         "minibatches": minibatches,
         "loss": float("nan"),
         "front": Front((), np.zeros(0), np.zeros(0)) if decline else front,
-        "maxn": Held(_SPACE.maximum, 0.8 * fast_s, 1.5 * fast_j),
-        "preset": Held(_SPACE.mode(2), 1.2 * fast_s, 1.1 * fast_j),
+        "maxn": FixedMode(_SPACE.maximum, 0.8 * fast_s, 1.5 * fast_j),
+        "preset": FixedMode(_SPACE.mode(2), 1.2 * fast_s, 1.1 * fast_j),
         "idle_power_w": 2.0,
         "transfer_s": 0.5,
         "allowance_j": allowance_j,
@@ -72,3 +77,20 @@ def rng(seed: int = 0) -> np.random.Generator:
 def clients(assignments: list[RoundAssignment]) -> list[int]:
     """Who is selected, in order."""
     return [assignment.client for assignment in assignments]
+
+
+def recorded(
+    ledger: Ledger,
+    server_round: int,
+    assignments: Sequence[RoundAssignment],
+    reports: Sequence[RoundReport],
+    rejected: Sequence[RoundReport] = (),
+) -> RoundEntry:
+    """The entry of a round that waits for all that were asked."""
+    in_flight = InFlightUpdates(RoundPolicy())
+    for one in reports:
+        if one.minibatches and not one.lost:
+            in_flight.start(server_round, one, None)
+    asked = max(len(assignments), len(reports))
+    closed = in_flight.close(server_round, asked, silence_s(assignments, reports))
+    return ledger.record(server_round, assignments, reports, rejected, closed)

@@ -8,7 +8,7 @@ from torch import nn
 
 from powerctl.boards import load_board
 from powerctl.devices.twin import NO_VARIATION, Twin
-from powerctl.plans import RoundPlan, Segment
+from powerctl.fulcrum.plans import RoundPlan, Segment
 from powerctl.workload import load_workload
 from tests.tasks import load_task, training_on
 from wattfed.client.tasks.sampled import Samples

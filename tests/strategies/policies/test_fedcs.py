@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powerctl.plans import TIME_RESERVE
+from powerctl.fulcrum.plans import TIME_RESERVE
 from tests.strategies.offers_of import clients, offer, rng
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.fedcs import FedCS, serial_greedy

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.plans import SWITCH_S, TIME_RESERVE, Held
+from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, FixedMode
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.catalogue import (
@@ -242,7 +242,7 @@ def test_who_races_waits_and_who_paces_does_not():
 
 def test_a_change_of_mode_is_part_of_a_round_but_for_maxn():
     maxn = load_board("orin-nano").space.maximum
-    slowed, as_maxn = offer(0), offer(1, maxn=Held(maxn, 1.0, 30.0))
+    slowed, as_maxn = offer(0), offer(1, maxn=FixedMode(maxn, 1.0, 30.0))
     offers = Offers.of([slowed, as_maxn])
     time_s, energy_j = offers.choices("slack", np.arange(2))
     assert time_s == pytest.approx(np.array([[10.2, 20.2], [10.0, 20.2]]))
