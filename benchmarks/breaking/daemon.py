@@ -25,10 +25,10 @@ from powerctl.daemon.listening import default_socket
 from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import Daemon
 from powerctl.errors import PowerctlError
+from powerctl.fakes.fake_sysfs import FakeSysfs
+from powerctl.fakes.making import make_fake_board
 from powerctl.jetson.controller import OwnController
-from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.journal import Journal
-from powerctl.jetson.sysfs import Sysfs
 
 _BOARD = Path("board")
 _OTHER = 65534
@@ -77,10 +77,10 @@ def doors(stack: ExitStack) -> Iterator[Door]:
     if made.word != "taken":
         raise AssertionError(made)
     before = json.loads((folder / "before").read_text())
-    journal = Journal(Sysfs.open(folder / "changed")).path.read_bytes()
+    journal = Journal(FakeSysfs(folder / "changed")).path.read_bytes()
     example = {"is": Thing.FILE, "content": tokens(journal)}
     yield Door("the journal", example, partial(_start, folder, before, journal))
-    axes = OwnController(Sysfs.open(folder / "board")).axes
+    axes = OwnController(FakeSysfs(folder / "board")).axes
     asked: list[Any] = [{"verb": verb} for verb in ("read", "hold", "restore", "read")]
     asked.insert(1, {"verb": "apply", "mode": list(axes.maximum.values)})
     yield Door("the socket", asked, partial(_send, folder, before, _line))
@@ -100,7 +100,7 @@ def _left_changed(folder: Path, _: object) -> str:
     board = make_fake_board("orin-nano", "5.1", folder / "board")
     (folder / "before").write_text(json.dumps(board.settings()))
     shutil.copytree(folder / "board", folder / "changed", symlinks=True)
-    controller = OwnController(Sysfs.open(folder / "changed"))
+    controller = OwnController(FakeSysfs(folder / "changed"))
     controller.apply(controller.axes.minimum)
     return "taken"  # and this process ends without an end of its own
 
@@ -156,7 +156,7 @@ def _ask(*requests: Request) -> str:
 
 
 def _is_as(before: Any) -> bool:
-    return bool(json.loads(json.dumps(Sysfs.open(_BOARD).settings())) == before)  # type: ignore[attr-defined]
+    return bool(json.loads(json.dumps(FakeSysfs(_BOARD).settings())) == before)
 
 
 def _start(folder: Path, before: Any, journal: bytes, case: Any) -> str:
@@ -224,7 +224,7 @@ def _beside(folder: Path, before: Any, case: Any) -> str:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch() if path.suffix or path.name == "lock" else path.mkdir(exist_ok=True)
             path.chmod(mode)
-    minimum = OwnController(Sysfs.open(_BOARD)).axes.minimum
+    minimum = OwnController(FakeSysfs(_BOARD)).axes.minimum
     _as_another(_those(case, "before"), precious)
     words = []
     for when, applied in (("during", (Request("apply", minimum),)), ("after", ())):

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.breaking.trying import Door, check_end, tried
 from powerctl import console
-from powerctl.jetson import torch_here
+from powerctl.doctor import torch_here
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.run_config import RunConfig
