@@ -62,7 +62,7 @@ class StudyComparison:
     @property
     def differing_facts(self) -> dict[str, tuple[str, str]]:
         """What the studies say differently of machine, software and data."""
-        first, second = (log.identity["facts"] for log in self.logs)
+        first, second = (log.header["facts"] for log in self.logs)
         return {
             name: (first.get(name, ""), second.get(name, ""))
             for name in dict.fromkeys([*first, *second])
@@ -82,7 +82,7 @@ def compare_studies(first: Path, second: Path) -> StudyComparison:
         If they have nothing in common, or differ in epochs.
     """
     logs = (StudyLog.read(study_path(first)), StudyLog.read(study_path(second)))
-    epochs = [log.identity["epochs"] for log in logs]
+    epochs = [log.header["epochs"] for log in logs]
     if epochs[0] != epochs[1]:
         raise InvalidInput(f"{first} has {epochs[0]} epochs a run, {second} has {epochs[1]}")
     studies = (logs[0].study(), logs[1].study())

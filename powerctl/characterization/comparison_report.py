@@ -12,7 +12,7 @@ from powerctl.characterization.report import table, write_pages
 def write_comparison(comparison: StudyComparison, folder: Path) -> list[str]:
     """Write ``comparison.md`` and ``comparison.html``; returns their paths."""
     bare, other = comparison.names
-    title = f"{other} against {bare}: {comparison.logs[0].identity['name']}"
+    title = f"{other} against {bare}: {comparison.logs[0].header['name']}"
     lines = [f"# {title}\n", "## Findings\n", *(f"- {text}" for text in comparison.findings)]
     lines += ["\n## Cell by cell\n", *_by_cell(comparison), "## How they were compared\n"]
     lines += [
