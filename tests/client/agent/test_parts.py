@@ -19,7 +19,7 @@ from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import InferenceService
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
-from powerctl.powertrain.fitted import FittedPredictor
+from powerctl.powertrain.correction import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.workload import Workload, load_workload
 from tests.client.agent.conftest import process

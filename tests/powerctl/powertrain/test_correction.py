@@ -6,7 +6,7 @@ import pytest
 from powerctl.boards import load_board
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import Workload, load_workload
 
 BOARD, JOB = load_board("orin-nano"), load_workload("mobilenetv3-train")
