@@ -32,8 +32,8 @@ from powerctl.task.metrics import number_of
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.settings import parse_settings
 from powerctl.task.training import Interrupted, Training, make_model
-from wattfed.server.flower_tools import toml_scalar
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.flower_tools import toml_scalar
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig, keys
 
 TASKS = Path(__file__).resolve().parents[1] / "tests" / "powerctl" / "task" / "tasks"

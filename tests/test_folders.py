@@ -45,7 +45,7 @@ def run(tree, code, *arguments):
 
 def imported(tree):
     """What importing from each of the folders gives."""
-    code = "import wattfed.client.gate, wattfed.server.keys, wattfed.strategies.pace as pace\n"
+    code = "import wattfed.client.gate, wattfed.server.cli, wattfed.strategies.pace as pace\n"
     return run(tree, code + "print(pace.__file__)")
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
 }
 _HEAVY = (
     "torch",
-    "wattfed.server.simulation",
+    "wattfed.server.engines.simulation",
     "wattfed.server.comparison.report",
     "scipy.optimize",
     "sklearn.datasets",

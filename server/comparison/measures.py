@@ -10,7 +10,7 @@ import numpy as np
 
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison, Contender
-from wattfed.server.history import (
+from wattfed.server.run.history import (
     FederationResult,
     RoundRow,
     best_held,
@@ -20,8 +20,8 @@ from wattfed.server.history import (
     held_values,
     spending_to,
 )
-from wattfed.server.judging import has_learned
-from wattfed.server.recorded import read_participants
+from wattfed.server.run.judging import has_learned
+from wattfed.server.run.recorded import read_participants
 from wattfed.strategies.target import Target
 
 _NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, but do not have

@@ -10,7 +10,7 @@ from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.statistics import Estimate, ratio_interval
 from wattfed.server.comparison.table import Line, Policy, Table
-from wattfed.server.judging import times_less
+from wattfed.server.run.judging import times_less
 from wattfed.strategies.target import Target
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from powerctl.errors import InvalidInput
 from powerctl.fields import build, checked
 from powerctl.reading import NoFile, read_json
-from wattfed.server.history import RoundRow
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.following import FollowedFile, Lines
 from wattfed.server.live.snapshot import Snapshot, UnderWay
-from wattfed.server.recorded import (
+from wattfed.server.run.history import RoundRow
+from wattfed.server.run.recorded import (
     is_finished,
     read_config,
     read_participants,

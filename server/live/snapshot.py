@@ -9,11 +9,11 @@ from typing import Any
 
 from powerctl.fields import Count
 from wattfed.server.comparison.grid import Contender
-from wattfed.server.history import RoundRow, finite, summary
-from wattfed.server.judging import judge
 from wattfed.server.live.accounts import ClientAccount, RoundWork
-from wattfed.server.participants import Participants
-from wattfed.server.plan_check import unable_words
+from wattfed.server.run.history import RoundRow, finite, summary
+from wattfed.server.run.judging import judge
+from wattfed.server.run.participants import Participants
+from wattfed.server.run.plan_check import unable_words
 from wattfed.strategies.ledger import Ledger, Refusal
 from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
 from wattfed.strategies.run_config import RunConfig
@@ -91,7 +91,7 @@ class Snapshot:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """As `wattfed.server.history.summary` has it; empty before there is a row."""
+        """As `wattfed.server.run.history.summary` has it; empty before there is a row."""
         return summary(self.config, self.rows, self.ledger) if self.rows else {}
 
     @property

@@ -27,7 +27,7 @@ from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.federated import federated
 from wattfed.client.training import execute_plan
 from wattfed.server.cli import cli
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.protocol import CONFIG, PROTOCOL, ROUND, VERSION, RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
