@@ -10,11 +10,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from powerctl.errors import PowerctlError
-from wattfed.server.engines.steady_grid import SteadyGrid
-from wattfed.server.run.federation import run_federation
+from wattfed.server.engines.flower import SteadyGrid, run_federation
 from wattfed.server.run.judging import judge_result
-from wattfed.server.run.participants import Participants
-from wattfed.server.run.plan_check import headline
+from wattfed.server.run.participants import Participants, headline
 from wattfed.server.run.results import placed
 from wattfed.server.run.run_progress import RunProgress
 from wattfed.strategies.run_config import RunConfig

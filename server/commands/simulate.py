@@ -83,7 +83,7 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
 
 
 def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
-    from wattfed.server.run.plan_check import headline
+    from wattfed.server.run.participants import headline
     from wattfed.server.run.run_progress import RunProgress
 
     if quiet:

@@ -11,14 +11,15 @@ import click
 from powerctl import console
 from powerctl.progress import Progress
 from powerctl.stopping import this_command
-from wattfed.server.comparison.grid import Comparison, Contender
+from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.running import Finished, checked_runs
 from wattfed.server.comparison.statistics import Estimate
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 from wattfed.server.comparison.verdict import standings, verdict
 from wattfed.server.engines.simulation import plan_of
-from wattfed.server.run.plan_check import comparison_headline
+from wattfed.server.run.contender import Contender
+from wattfed.server.run.participants import task_line
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -72,9 +73,23 @@ def tell_plan(comparison: Comparison) -> None:
     """Print what will be compared, and what speaks against it, before the first run."""
     runs = checked_runs(comparison)
     plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
-    click.echo(comparison_headline(comparison, runs[0].min_nodes), err=True)
+    click.echo(_headline(comparison, runs[0].min_nodes), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
+
+
+def _headline(comparison: Comparison, clients: int) -> str:
+    """A comparison in a line."""
+    base, runs = comparison.base, comparison.runs()
+    policies = dict.fromkeys(Contender.of(run).policy for run in runs)
+    numbers = " or ".join(map(str, comparison.per_round))
+    seeds = len(comparison.seeds)
+    goal = f"{comparison.metric or 'accuracy'}={','.join(f'{x:g}' for x in comparison.targets)}"
+    until = f"all rounds, counted until {goal}" if comparison.all_rounds else f"until {goal}"
+    return (
+        f"{task_line(base, clients, base.fleet)}; {len(policies)} policies, up to {numbers} a "
+        f"round, {base.rounds} rounds, {seeds} seed{'s' * (seeds > 1)}, {until}"
+    )
 
 
 def _named(config: RunConfig) -> str:
@@ -85,7 +100,7 @@ def _named(config: RunConfig) -> str:
 def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:
     """The comparison at each level that a run reached, and in the end what it comes to."""
     baseline = chosen_baseline(baseline_text, measures)
-    name = Contender(*baseline, per_round=0).policy
+    name = str(baseline)
     target = measures[0].target
     header = (
         *("strategy", "power", "per round", "took", "reached", "rounds", "time (s)", "energy (kJ)"),

@@ -17,11 +17,11 @@ from wattfed.server.comparison.charts import (
     range_of,
     ticks,
 )
-from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.statistics import Estimate, mean_interval
-from wattfed.server.comparison.table import Line, Policy, Table
+from wattfed.server.comparison.table import Line, Table
 from wattfed.server.comparison.verdict import ranked, standings, verdict
 from wattfed.server.comparison.views import Curve, RoundView, RunView, Troubles
+from wattfed.server.run.contender import Contender, PolicyPair
 from wattfed.server.run.judging import Judgement
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
@@ -92,8 +92,7 @@ class Content:
     seeds: int
     wanted: int
     views: list[RunView]
-    baseline: Policy
-    baseline_name: str
+    baseline: PolicyPair
     standings: list[Standings]
     charts: list[Chart]
     charts_of_numbers: list[Chart]
@@ -132,7 +131,7 @@ class Content:
 
 def arrange(
     views: Sequence[RunView],
-    baseline: Policy,
+    baseline: PolicyPair,
     **known: object,
 ) -> Content:
     """The content of a page on some runs.
@@ -142,7 +141,7 @@ def arrange(
     views : sequence of RunView
         The runs, at one level of the target for each table; the parts below show each policy's
         best number at the last.
-    baseline : Policy
+    baseline : PolicyPair
         What ratios are to.
     known
         The rest of `Content`'s fields.
@@ -152,7 +151,6 @@ def arrange(
     found = standings(measures)
     tables = [Table(one.measures, one.level, baseline) for one in found]
     names = [line.contender.policy for line in ranked(tables[-1])]
-    baseline_name = Contender(*baseline, per_round=0).policy
     several = len({view.contender.per_round for view in views}) > 1
     shown = [line.contender for line in tables[-1].at_best_numbers()]
     runs = {c: [view for view in views if view.contender == c] for c in shown}
@@ -160,9 +158,8 @@ def arrange(
     return Content(
         views=list(views),
         baseline=baseline,
-        baseline_name=baseline_name,
         verdict=verdict(measures, tables[-1]) if len(views) > 1 else "",
-        first=names[0] if names else baseline_name,
+        first=names[0] if names else str(baseline),
         standings=[
             _standings(one.words, table, several) for one, table in zip(found, tables, strict=True)
         ],
@@ -179,7 +176,7 @@ def arrange(
     )
 
 
-def _looks(views: Sequence[RunView], baseline: Policy) -> dict[str, Look]:
+def _looks(views: Sequence[RunView], baseline: PolicyPair) -> dict[str, Look]:
     """By a policy's name; the baseline's selection has colour 0, a grey."""
     strategies = [baseline.strategy, *(view.contender.strategy for view in views)]
     order = list(dict.fromkeys(strategies))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from wattfed.server.comparison.folder import ComparisonFolder
-from wattfed.server.comparison.grid import Comparison, Contender
+from wattfed.server.comparison.grid import Comparison
+from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import (
     FederationResult,
     RoundRow,
@@ -21,7 +22,6 @@ from wattfed.server.run.history import (
     spending_to,
 )
 from wattfed.server.run.judging import has_learned
-from wattfed.server.run.recorded import read_participants
 from wattfed.strategies.target import Target
 
 _NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, but do not have
@@ -136,7 +136,7 @@ def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasur
         late=sum(entry.late for entry in entries),
         target=result.target,
         course=Course.of(result.rows),
-        has_learned=has_learned(result.rows, read_participants(result.folder)),
+        has_learned=has_learned(result.rows, result.participants),
     )
 
 

@@ -21,7 +21,7 @@ from wattfed.server.comparison.table import chosen_baseline
 from wattfed.server.comparison.views import RunView, view_of
 from wattfed.server.run.history import FederationResult, best_value, goal_levels
 from wattfed.server.run.judging import common_level
-from wattfed.server.run.recorded import is_finished, read_participants, read_run
+from wattfed.server.run.recorded import is_finished, read_run
 
 
 def build_report(folder: Path, baseline: str = "") -> Path:
@@ -79,7 +79,7 @@ def _of_run(folder: Path, baseline: str) -> Path:
     views = [view_of(result, n_clients, comparison.targets) for result in results]
     if not asked and common_level(results) is not None:
         views = [replace(v, measures=(v.measures[0].until_held(levels[0]),)) for v in views]
-    groups = read_participants(folder).groups
+    groups = results[0].participants.groups
     is_simulated = not any(group.name.startswith("node ") for group in groups)
     against = [result.config for result in results[1:]]
     command = run_command(config, against, is_simulated=is_simulated)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.measures import RunMeasures, measure
+from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.server.run.judging import Judgement, judge_result
 from wattfed.strategies.protocol import RoundReport

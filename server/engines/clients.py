@@ -16,12 +16,11 @@ from torch import nn
 
 from powerctl.errors import PowerctlError
 from powerctl.task.randomness import Randomness
-from wattfed.client.choices import training_workload
 from wattfed.client.fleet import Fleet
 from wattfed.client.local import LocalClient
 from wattfed.client.model_arrays import Arrays, ResidentArrays
 from wattfed.client.state_file import ClientState
-from wattfed.client.tasks.federated import federated
+from wattfed.server.run.federation import task_of
 from wattfed.strategies.protocol import (
     EvaluationReport,
     RoundAssignment,
@@ -89,7 +88,7 @@ class Clients:
     def __init__(self, config: RunConfig, fleet: Fleet) -> None:
         self._config = config
         self._fleet = fleet
-        self._task = federated(config, training_workload(config.workload).batch_size)
+        self._task = task_of(config)
         self._resident: ResidentArrays | None = None
 
     def do(

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 from powerctl.errors import InvalidInput
-from wattfed.client.choices import training_workload
 from wattfed.client.fleet import load_fleet
-from wattfed.client.tasks.federated import federated
-from wattfed.server.engines.virtual import OnPart, VirtualEngine
-from wattfed.server.run.federation import FederationResult, check, run_rounds
-from wattfed.server.run.history import RoundRow
+from wattfed.server.engines.virtual import VirtualEngine
+from wattfed.server.run.engine import OnPart
+from wattfed.server.run.federation import check, run_rounds, task_of
+from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.run_config import RunConfig
 
@@ -25,7 +24,7 @@ from wattfed.strategies.run_config import RunConfig
 def checked(config: RunConfig) -> RunConfig:
     """The configuration with its fleet's number of nodes; raises for what cannot be simulated."""
     check(config)
-    federated(config, training_workload(config.workload).batch_size).check_arguments()
+    task_of(config).check_arguments()
     return replace(config, min_nodes=len(load_fleet(config.fleet)))
 
 

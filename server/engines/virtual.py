@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +14,10 @@ from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
 from wattfed.client.pool import Pool
 from wattfed.server.engines.clients import Done, Evaluated, Instructions, Job, Trained
-from wattfed.server.engines.run_identity import SUPERLINK_NODE_ID, join_run
 from wattfed.server.engines.workers import Trains, trains
 from wattfed.server.run.checkpoint_file import digest_of
+from wattfed.server.run.engine import AfterRound, OnPart
 from wattfed.server.run.participants import MOST_TOLD, Participants
-from wattfed.server.run.plan_check import warnings
 from wattfed.strategies.held import HeldReply
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import WEIGHT
@@ -26,9 +25,9 @@ from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.selecting import Answer, SelectingStrategy
 from wattfed.strategies.state import State
 
+SUPERLINK_NODE_ID = 1
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
-OnPart = Callable[[str, int, int], object]
 
 
 class VirtualEngine:
@@ -58,7 +57,7 @@ class VirtualEngine:
         self,
         strategy: SelectingStrategy,
         arrays: ArrayRecord,
-        after_round: Callable[[int, ArrayRecord], object],
+        after_round: AfterRound,
     ) -> None:
         """All rounds that are not in the strategy's ledger yet."""
         first = len(strategy.ledger.entries) + 1
@@ -81,7 +80,7 @@ class VirtualEngine:
         """The clients as the first round will find them, and what speaks against the plan."""
         offers = self._pool.offers()
         participants = Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
-        return replace(participants, warnings=warnings(self._config, participants))
+        return participants.warned(self._config)
 
     def state(self) -> State:
         """What the clients keep, and what tells their fleet from others."""
@@ -164,3 +163,24 @@ def _answer(trained: Trained) -> Answer:
         return Answer(report, None)
     metrics = {WEIGHT: report.examples, "train-loss": report.loss}
     return Answer(report, HeldReply(trained.arrays, metrics))
+
+
+def join_run(run_id: int) -> Any:
+    """Let this process construct messages, and return an empty record of the run.
+
+    From 1.38 on, Flower's runtimes tell each process which task it runs, and ``Message()`` refuses
+    to work before that; outside a runtime we have to do it, by a private class. Earlier versions do
+    not ask, and have the run's record in another place. An identity that a runtime gave stays.
+    """
+    try:
+        from flwr.supercore.run import Run
+        from flwr.supercore.task_identity import TaskIdentity
+    except ImportError:
+        from flwr.common.typing import Run  # type: ignore[attr-defined,no-redef]
+
+        return Run.create_empty(run_id)
+    if TaskIdentity._task_id is None:
+        TaskIdentity.task_id = 1
+        TaskIdentity.run_id = run_id
+        TaskIdentity.node_id = SUPERLINK_NODE_ID
+    return Run.create_empty(run_id)

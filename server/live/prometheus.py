@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from wattfed.server.comparison.grid import Contender
 from wattfed.server.live.snapshot import Snapshot
+from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import TROUBLES, last_metrics
 
 MOST_CLIENTS = 100  # of a fleet whose clients have series of their own

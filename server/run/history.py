@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.server.run.frames import frame
+from wattfed.server.run.participants import Participants
 from wattfed.strategies.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
@@ -120,6 +121,11 @@ class FederationResult:
     def target(self) -> Target:
         """The metric that the run is judged by."""
         return self.rows[-1].target
+
+    @property
+    def participants(self) -> Participants:
+        """Who its clients are, as its folder tells."""
+        return Participants.of_run(self.folder)
 
     @property
     def minibatches(self) -> list[int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wattfed.server.comparison.grid import Contender
+from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import (
     FederationResult,
     RoundRow,
@@ -24,9 +24,7 @@ from wattfed.server.run.history import (
     held_values,
     spending_to,
 )
-from wattfed.server.run.participants import Participants
-from wattfed.server.run.plan_check import by_reason, named
-from wattfed.server.run.recorded import read_participants
+from wattfed.server.run.participants import Participants, named
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -96,8 +94,7 @@ def judge(
 
 def judge_result(result: FederationResult) -> Judgement:
     """The judgement on a run that was read back, or has just finished."""
-    participants = read_participants(result.folder)
-    return judge(result.config, result.rows, result.participations, participants)
+    return judge(result.config, result.rows, result.participations, result.participants)
 
 
 def has_learned(rows: Sequence[RoundRow], participants: Participants) -> bool:
@@ -195,7 +192,7 @@ def _participation(
     told = {client for clients in reasons.values() for client in clients}
     silent = [client for client in never if client in asked - told]
     unasked = [client for client in never if client not in asked | told]
-    why = [by_reason(participants, reasons)] if reasons else []
+    why = [participants.told(reasons)] if reasons else []
     why += [f"{named(silent)} (asked, but gave nothing)"] if silent else []
     why += [f"{named(unasked)} (never selected)"] if unasked else []
     return f"{text}, {100 * len(never) / n:.0f} % never: {'; '.join(why)}."
@@ -240,7 +237,7 @@ def common_level(results: Sequence[FederationResult]) -> float | None:
 
     None if one of them holds nothing that it has learned: then there is nothing to compare.
     """
-    if not all(has_learned(result.rows, read_participants(result.folder)) for result in results):
+    if not all(has_learned(result.rows, result.participants) for result in results):
         return None
     levels = goal_levels(results[0].config, results[0].target)
     return held_by_all([result.rows for result in results], levels[-1] if levels else None)
@@ -293,7 +290,7 @@ def comparison(ours: FederationResult, other: FederationResult, level: float | N
     parts.append((waiting, "less waiting at idle power"))
     product = " x ".join(f"{factor:.2f} ({what})" for factor, what in parts)
     lines.append(f"  {ratio:.2f} = {product}")
-    modes = read_participants(ours.folder).modes
+    modes = ours.participants.modes
     if modes is not None:
         least, most = (f"{ratio:.2f}" for ratio in modes)
         share = least if least == most else f"{least} to {most}"
@@ -310,7 +307,7 @@ def _boards_factor(
     """Their joules per minibatch over mine if all had trained at MAXN: of the boards alone."""
     means = []
     for run, spent in ((ours, mine), (other, theirs)):
-        participants = read_participants(run.folder)
+        participants = run.participants
         total_j = 0.0
         for number, report in run.ledger.reports:
             if number <= spent.rounds and report.minibatches:

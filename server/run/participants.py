@@ -1,4 +1,4 @@
-"""Who the clients of a run are, and why some of them cannot take part: for who judges the run."""
+"""Who the clients of a run are, why some cannot take part, and what speaks against its plan."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import numpy as np
 
 from powerctl.fields import Count, Measured, build, checked
 from powerctl.reading import NoFile, misread, read_json
+from wattfed.server.run.contender import Contender
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.run_config import RunConfig
 
 MOST_TOLD = 1000  # clients whose reasons are told one by one
+_NAMED = 8  # clients in a sentence
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Group:
 
     @property
     def who(self) -> tuple[str, int, int]:
-        """Name and numbers."""
+        """Its name, and the numbers of its first and last client."""
         return self.name, self.first, self.last
 
 
@@ -99,6 +102,31 @@ class Participants:
             return replace(later, warnings=self.warnings)
         return replace(self, unable=later.unable, n_unable=later.n_unable)
 
+    def warned(self, config: RunConfig) -> Participants:
+        """The same with what speaks against a plan, a sentence each; nothing where all is well."""
+        found = []
+        is_blind = Contender.of(config).power == "maxn"  # takes whoever is there
+        able = self.clients - self.n_unable
+        if self.n_unable and not is_blind:
+            found.append(self.unable_words)
+        if 0 < able < config.per_round and not is_blind:
+            found.append(f"per-round is {config.per_round}, but only {able} can take part")
+        if 0 < self.minibatches <= config.local_epochs:
+            found.append(
+                "a client has at most one minibatch of data (the median: examples "
+                f"{self.examples}) and takes {self.minibatches} steps a round, which may teach it "
+                "nothing: take fewer clients, or more --local-epochs or --per-round"
+            )
+        goal = config.goal
+        if self.chance and goal and goal.metric == "accuracy":
+            found += [
+                f"target accuracy {level:g} is below chance: always the most frequent label gives "
+                f"{self.chance:.3f}"
+                for level in goal.levels
+                if level <= self.chance
+            ]
+        return replace(self, warnings=tuple(found))
+
     def group_of(self, client: int) -> Group | None:
         """The group of a client; None where it is not known."""
         found = (group for group in self.groups if group.first <= client <= group.last)
@@ -117,22 +145,37 @@ class Participants:
                 found.setdefault(why.partition(":")[0], []).append(client)
         return found
 
+    def told(self, reasons: Mapping[str, Sequence[int]]) -> str:
+        """Clients by the kind of reason that keeps them out, each with the first one's words."""
+        return "; ".join(
+            f"{named(clients)} ({self.unable[clients[0]]})" for clients in reasons.values()
+        )
+
+    @property
+    def unable_words(self) -> str:
+        """Who cannot take part now, and why."""
+        more = self.n_unable - len(self.unable)
+        rest = f"; and {more:,} more" if more else ""
+        counted = f"{self.n_unable:,} of {self.clients:,} clients"
+        return f"{counted} cannot take part: {self.told(self.reasons())}{rest}"
+
     def record(self) -> dict[str, Any]:
-        """As JSON holds it; clients are listed by their reason."""
+        """The participants as JSON holds them; clients are listed by their reason."""
         by_reason: dict[str, list[int]] = {}
         for client, why in self.unable.items():
             by_reason.setdefault(why, []).append(client)
         return {**asdict(self), "unable": by_reason}
 
     @classmethod
-    def read(cls, path: Path) -> Participants:
-        """The participants in a file; an empty one where there is no such file.
+    def of_run(cls, folder: Path) -> Participants:
+        """The participants in a run's folder; none where older code has written none.
 
         Raises
         ------
         InvalidInput
             If it is damaged.
         """
+        path = folder / "participants.json"
         where = f"{path}: not readable"
         try:
             record = read_json(path)
@@ -155,3 +198,28 @@ def _groups(offers: Offers, names: Sequence[str], maxn_j: np.ndarray) -> tuple[G
         Group(str(called[a]), int(client[a]), int(client[b - 1]), float(maxn_j[a:b].mean()))
         for a, b in pairwise(bounds)
     )
+
+
+def headline(config: RunConfig, clients: int, fleet: str = "") -> str:
+    """A run in a line: who learns what, what it is charged as, how long, by which policy."""
+    rounds = f"up to {config.per_round} a round, {config.rounds} rounds"
+    return (
+        f"{task_line(config, clients, fleet)}; {Contender.of(config).policy}, {rounds}, "
+        f"{f'until {config.goal}' if config.goal and config.goal.levels else 'no target'}"
+    )
+
+
+def task_line(config: RunConfig, clients: int, fleet: str) -> str:
+    """How many clients learn what, and what a minibatch is charged as."""
+    of = f" of {fleet}" if fleet else ""
+    return (
+        f"{clients:,} clients{of} learn {config.task}, and are charged {config.workload} for each "
+        "minibatch"
+    )
+
+
+def named(clients: Sequence[int]) -> str:
+    """Some clients by their numbers, the first of many."""
+    more = f" and {len(clients) - _NAMED:,} more" if len(clients) > _NAMED else ""
+    noun = "client" if len(clients) == 1 else "clients"
+    return f"{noun} {' '.join(map(str, clients[:_NAMED]))}{more}"

@@ -12,7 +12,6 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import Count, Range, build, checked, parse_number
 from powerctl.reading import NoFile, misread, parse_json, read_json, read_lines
 from wattfed.server.run.history import FederationResult, RoundRow, metric_of
-from wattfed.server.run.participants import Participants
 from wattfed.strategies.ledger import Ledger, Refusal, RoundEntry
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.ranges import ClientNumber, Clock
@@ -57,11 +56,6 @@ def read_target(folder: Path) -> Target:
         return build(Target, read_json(path), f"{path}: not readable")
     except NoFile:
         return Target()
-
-
-def read_participants(folder: Path) -> Participants:
-    """The clients of a run; an empty participants where older code has written none."""
-    return Participants.read(folder / "participants.json")
 
 
 def read_run(folder: Path) -> FederationResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 from flwr.app import MessageType
 
 from powerctl.progress import Progress
-from wattfed.server.comparison.grid import Contender
+from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import (
     FederationResult,
     RoundRow,

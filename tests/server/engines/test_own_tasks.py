@@ -18,8 +18,9 @@ from benchmarks.own_task import TASKS, usual_settings
 from powerctl.errors import InvalidInput, TaskFailed
 from powerctl.task.loading import keys_of, load_task
 from wattfed.client.app import app as client_app
+from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
-from wattfed.server.run.federation import NoClients, run_federation
+from wattfed.server.run.federation import NoClients
 from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import EvaluationReport
 from wattfed.strategies.run_config import RunConfig

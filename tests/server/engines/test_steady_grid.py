@@ -8,7 +8,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from benchmarks.in_process_grid import InProcessGrid
-from wattfed.server.engines.steady_grid import SteadyGrid
+from wattfed.server.engines.flower import SteadyGrid
 
 app = ClientApp()
 

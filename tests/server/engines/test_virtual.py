@@ -11,8 +11,8 @@ import torch
 from benchmarks.in_process_grid import InProcessGrid
 from tests.fleets import WILD
 from wattfed.client.app import app as client_app
+from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
-from wattfed.server.run.federation import run_federation
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

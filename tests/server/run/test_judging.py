@@ -15,7 +15,7 @@ from wattfed.server.live.run import LiveRun
 from wattfed.server.run.history import RoundRow, best_held, held_by_all
 from wattfed.server.run.judging import judge, judge_result
 from wattfed.server.run.participants import Participants
-from wattfed.server.run.recorded import read_participants, read_run
+from wattfed.server.run.recorded import read_run
 from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
@@ -220,7 +220,7 @@ def test_a_comparison_in_which_nothing_was_learned_claims_nothing(call, there):
 
 def test_results_of_older_code_are_judged_without_a_participants(tmp_path):
     result = read_run(write_comparison(tmp_path / "old"))
-    assert read_participants(result.folder) == Participants()
+    assert result.participants == Participants()
     assert judge_result(result).outcome.startswith("Reached accuracy 0.2 in round 1")
     assert LiveRun(result.folder).look().judgement
 
@@ -229,6 +229,6 @@ def test_participants_are_read_back_as_they_were_written(there):
     result = simulate(RunConfig(fleet="three.toml", rounds=1, local_epochs=1))
     written = json.loads((result.folder / "participants.json").read_text())
     assert written["n_unable"] == 1 and list(written["unable"].values()) == [[0]]
-    participants = read_participants(result.folder)
+    participants = result.participants
     assert participants.name_of(2) == "orin-agx" and participants.name_of(3) == ""
     assert json.loads(json.dumps(participants.record())) == written

@@ -22,11 +22,11 @@ from tests.waiting import await_state
 from wattfed.client.app import app as client_app
 from wattfed.client.fleet import load_fleet
 from wattfed.server.cli import cli
-from wattfed.server.engines.run_identity import join_run
+from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
+from wattfed.server.engines.virtual import join_run
 from wattfed.server.run.checkpoint_file import from_bytes, to_bytes
 from wattfed.server.run.checkpoints import Checkpoints
-from wattfed.server.run.federation import run_federation
 from wattfed.server.run.recorded import read_config
 from wattfed.strategies.catalogue import aggregation_names, policy_names
 from wattfed.strategies.random_selection import RandomSelection
