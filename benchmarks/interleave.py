@@ -32,14 +32,14 @@ from torch import nn
 
 from benchmarks import sharing
 from benchmarks.sharing import MODES, Request, Worker, modes_of, new_stream, on_stream
+from benchmarks.traces import poisson
 from powerctl import console
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrivals import poisson
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import Service, Training
+from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.tickets import Answer, Refusal, Ticket
@@ -205,9 +205,11 @@ def managed(load: Load) -> Run:
     """With turns."""
     engine = Engine(HostDevice(load_board("orin-agx")), Interleaver())
     work, answers = _Minibatches(load.networks), Answers()
-    service = Service("infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz)
+    service = InferenceService(
+        "infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz
+    )
     engine.add_service(_Batches(load.networks), service)
-    engine.add_training(work, Training("train", load.train_s))
+    engine.add_training(work, TrainingJob("train", load.train_s))
     engine.start()
     engine.want("train")
     started = time.perf_counter()

@@ -23,17 +23,16 @@ MAY_IMPORT = {
 }
 # the server knows the model, its arrays and its evaluation; only the simulation knows the client
 CLIENT_MODULES = {
-    "wattfed.client.model_arrays",
+    "wattfed.client.worker.model_arrays",
     "wattfed.client.tasks.federated",
-    "wattfed.client.choices",
+    "wattfed.client.worker.mode_options",
 }
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
     "powerctl/accelerator.py",
-    "powerctl/characterization/real.py",
+    "powerctl/characterization/real_bench.py",
     "powerctl/characterization/steps.py",
     "powerctl/characterization/tasks.py",
-    "powerctl/powertrain/network.py",
     "powerctl/task/data.py",
     "powerctl/task/memory.py",
     "powerctl/task/randomness.py",
@@ -42,11 +41,11 @@ KNOW_TORCH = {
     "powerctl/task/watching.py",
     "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",
-    "powerctl/pagoda/kernels.py",
+    "powerctl/pagoda/microbenchmarks.py",
     "powerctl/pagoda/models.py",
     "powerctl/pagoda/networks.py",
     "powerctl/pagoda/operators.py",
-    "powerctl/pagoda/torchvision_cpu.py",
+    "powerctl/torchvision_cpu.py",
 }
 KNOW_THE_CLIENT = {"server/commands/strategies.py"}
 

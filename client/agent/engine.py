@@ -19,11 +19,11 @@ from typing import Any, cast
 from powerctl.device import Device
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import (
+    InferenceService,
     RefusedRequest,
     RunBatch,
     RunTraining,
-    Service,
-    Training,
+    TrainingJob,
     Turn,
     Wait,
 )
@@ -74,7 +74,7 @@ class Engine:
         self._observer = observer or NoObserver()
         self._wake = threading.Condition()
         self._jobs: dict[str, Job] = {}
-        self._services: dict[str, Service] = {}
+        self._services: dict[str, InferenceService] = {}
         self._latencies = RecentLatencies()
         self._left: deque[JobState] = deque(maxlen=_LEFT)
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -121,14 +121,14 @@ class Engine:
 
     # Jobs
 
-    def add_service(self, job: Job, service: Service) -> None:
+    def add_service(self, job: Job, service: InferenceService) -> None:
         """Take in an inference service; raises `InvalidInput` if its name is taken."""
         with self._wake:
             self._policy.add_service(service)
             self._jobs[service.name] = job
             self._services[service.name] = service
 
-    def add_training(self, job: Job, training: Training) -> None:
+    def add_training(self, job: Job, training: TrainingJob) -> None:
         """Take in a training job, which runs when `want` says so."""
         with self._wake:
             self._policy.add_training(training)
@@ -198,8 +198,8 @@ class Engine:
     def change(
         self,
         mode: PowerMode,
-        services: Iterable[Service] = (),
-        training: Iterable[Training] = (),
+        services: Iterable[InferenceService] = (),
+        training: Iterable[TrainingJob] = (),
     ) -> Future[Any]:
         """Apply a mode between turns, with the times and batch sizes that are planned in it."""
         services, training = tuple(services), tuple(training)
@@ -214,7 +214,7 @@ class Engine:
 
         return self.between_turns(errand)
 
-    def service(self, name: str) -> Service:
+    def service(self, name: str) -> InferenceService:
         """How a service is planned."""
         with self._wake:
             return self._services[name]
@@ -224,7 +224,7 @@ class Engine:
         with self._wake:
             return self._policy.accounts[name].arrived
 
-    def expected(self) -> tuple[list[Service], list[Training]]:
+    def expected(self) -> tuple[list[InferenceService], list[TrainingJob]]:
         """All services and training jobs as they are planned, with the times learned so far."""
         with self._wake:
             times = {name: self._policy.times(name) for name in self._jobs}
@@ -233,7 +233,7 @@ class Engine:
                 for name, service in self._services.items()
             ]
             training = [name for name in self._jobs if name not in self._services]
-            return services, [Training(name, times[name].expected_s()) for name in training]
+            return services, [TrainingJob(name, times[name].expected_s()) for name in training]
 
     def state(self) -> EngineState:
         """Everything at one moment."""

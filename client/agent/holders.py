@@ -16,7 +16,7 @@ import grpc
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
-from powerctl.fulcrum.turns import Service, Training
+from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.desk import Desk, Pending
 from wattfed.client.agent.jobs import Abandoned
@@ -193,9 +193,9 @@ class Holders:
         weight = _KNOWN if join.expected_s else _GUESSED
         engine = self._desk.engine
         if holder.is_training:
-            engine.add_training(holder, Training(name, expected_s, weight))
+            engine.add_training(holder, TrainingJob(name, expected_s, weight))
         else:
-            service = Service(
+            service = InferenceService(
                 name=name,
                 latency_s=holder.latency_s,
                 batch_size=1,

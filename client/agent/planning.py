@@ -14,19 +14,19 @@ import numpy as np
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.fulcrum.baselines import Maxn
-from powerctl.fulcrum.controller import Decision, Reaction, Serving, WindowController
+from powerctl.fulcrum.controller import Reaction, Serving, ServingPlan, WindowController
 from powerctl.fulcrum.durations import QUANTILE, SPREAD
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job
 from powerctl.fulcrum.search import Candidates, Record
-from powerctl.fulcrum.turns import Service, Training
+from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.modes import FloatArray, PowerMode
-from powerctl.plans import SAFETY_DEVIATIONS
 from powerctl.powertrain.prediction import Prediction
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
-from wattfed.client.choices import training_workload
+from wattfed.client.worker.mode_options import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
 
@@ -65,7 +65,7 @@ class Planner:
     ----------
     engine : Engine
         Has the device, and the service.
-    service : Service
+    service : InferenceService
         Whose arrivals are followed.
     settings : PlanSettings
         Limit, training and windows.
@@ -78,7 +78,12 @@ class Planner:
     sets_modes = True
 
     def __init__(
-        self, engine: Engine, service: Service, settings: PlanSettings, record: Record, source: str
+        self,
+        engine: Engine,
+        service: InferenceService,
+        settings: PlanSettings,
+        record: Record,
+        source: str,
     ) -> None:
         self._engine = engine
         self._name = service.name
@@ -104,7 +109,12 @@ class Planner:
 
     @classmethod
     def of(
-        cls, engine: Engine, service: Service, file: ModelFile, plan: PlanSettings, known: Knowledge
+        cls,
+        engine: Engine,
+        service: InferenceService,
+        file: ModelFile,
+        plan: PlanSettings,
+        known: Knowledge,
     ) -> Planner:
         """A planner for a served model, from what is known of it and of the training.
 
@@ -164,7 +174,7 @@ class Planner:
             except PowerctlError as error:  # the next look tries again
                 _LOG.warning("the plan was not put in force: %s", error)
 
-    def look(self) -> Decision:
+    def look(self) -> ServingPlan:
         """Follow the arrivals since the last look; returns what is in force from now on."""
         now_s = self._engine.device.now()
         arrived = self._engine.arrived(self._name)
@@ -180,7 +190,7 @@ class Planner:
             self._in_force = wanted
         return decision
 
-    def _put_in_force(self, decision: Decision) -> None:
+    def _put_in_force(self, decision: ServingPlan) -> None:
         """Change the mode; times are expected to change as those that are known do."""
         before, after = self._engine.device.mode(), decision.mode
         services, training = self._engine.expected()
@@ -194,8 +204,8 @@ class Planner:
             return  # the agent stops
 
     def _planned(
-        self, service: Service, decision: Decision, before: PowerMode, after: PowerMode
-    ) -> Service:
+        self, service: InferenceService, decision: ServingPlan, before: PowerMode, after: PowerMode
+    ) -> InferenceService:
         own = service.name == self._name
         batch_size = decision.batch_size if own else service.batch_size
         time_s = {
@@ -204,7 +214,7 @@ class Planner:
         }
         return replace(service, batch_size=batch_size, time_s=time_s)
 
-    def _slowed(self, job: Training, before: PowerMode, after: PowerMode) -> Training:
+    def _slowed(self, job: TrainingJob, before: PowerMode, after: PowerMode) -> TrainingJob:
         return replace(job, time_s=job.time_s * self._ratio(Job("train"), before, after))
 
     def _ratio(self, job: Job, before: PowerMode, after: PowerMode) -> float:
@@ -231,7 +241,7 @@ def _time_bound_s(prediction: Prediction) -> FloatArray:
     return bound_s
 
 
-def _problem(service: Service, settings: PlanSettings, record: Record) -> Serving:
+def _problem(service: InferenceService, settings: PlanSettings, record: Record) -> Serving:
     sizes = tuple(sorted(service.time_s))
     rate_hz = max(service.rate_hz, 2 * sizes[0] / service.latency_s)
     limits = (settings.power_w, rate_hz, service.latency_s, sizes)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from powerctl.boards import Board
-from powerctl.device import Device
-from powerctl.fulcrum.turns import Training
+from powerctl.device import Device, DeviceWrapper
+from powerctl.fulcrum.turns import TrainingJob
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
@@ -25,22 +24,13 @@ def only(device: Device) -> ModeSpace:
     return ModeSpace(*((value,) for value in device.mode().values), name=device.board.name)
 
 
-class PlannedDevice:
+class PlannedDevice(DeviceWrapper):
     """A device as a client sees it whose agent plans: the mode in force is the only one."""
-
-    board: Board
-    power_period_s: float
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._device, name)
 
     @property
     def space(self) -> ModeSpace:
         """The modes that a round may choose from."""
-        return only(self._device)
+        return only(self.device)
 
 
 class _Minibatch:
@@ -56,7 +46,7 @@ class _Minibatch:
         self.error: Exception | None = None
 
 
-class TurnDevice:
+class TurnDevice(DeviceWrapper):
     """The agent's device for one round: `execute` waits until the interleaver gives a turn.
 
     Time is the device's. Energy is that of this round's own turns, so that what inference takes is
@@ -76,11 +66,6 @@ class TurnDevice:
         Whether the round sets the mode; else it trains in the one that is in force.
     is_cold : bool
         Whether the first minibatch warms up, so that nothing is to be learned of its time.
-
-    Attributes
-    ----------
-    module : Device
-        The agent's, whose energy is that of all turns.
     """
 
     def __init__(
@@ -93,11 +78,9 @@ class TurnDevice:
         sets_modes: bool = True,
         is_cold: bool = False,
     ) -> None:
-        self.module = device = engine.device
-        self.board = device.board
+        super().__init__(engine.device)
         self._sets_modes = sets_modes
         self._is_cold = is_cold
-        self.power_period_s = device.power_period_s
         self.name = name
         self._engine = engine
         self._workload = workload
@@ -110,14 +93,19 @@ class TurnDevice:
         self._waiting: _Minibatch | None = None
         self._running: _Minibatch | None = None
         self._lock = threading.Lock()
-        engine.add_training(self, Training(name, expected_s))
+        engine.add_training(self, TrainingJob(name, expected_s))
 
     # What a round sees: powerctl.device.Device
 
     @property
+    def module(self) -> Device:
+        """The agent's device, whose energy is that of all turns."""
+        return self.device
+
+    @property
     def space(self) -> ModeSpace:
         """The modes that the round may choose from."""
-        return self.module.space if self._sets_modes else only(self.module)
+        return self.device.space if self._sets_modes else only(self.device)
 
     def apply(self, mode: PowerMode) -> None:
         """Apply a mode between turns; requests that wait are served before and after."""
@@ -125,15 +113,11 @@ class TurnDevice:
             return
         if self._found is None:
             self._found = self.mode()
-            self._restores = getattr(self.module, "is_untouched", False)
+            self._restores = self.device.is_untouched
         try:
             self._engine.change(mode).result()
         except CancelledError:
             raise Interrupted("the agent stops") from None
-
-    def mode(self) -> PowerMode:
-        """The mode in force."""
-        return self._engine.device.mode()
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Run one minibatch when its turn has come; returns its own seconds.
@@ -160,14 +144,6 @@ class TurnDevice:
         self._is_cold = False
         return wanted.time_s
 
-    def idle(self, seconds: float) -> None:
-        """Wait, while others run."""
-        self._engine.device.idle(seconds)
-
-    def now(self) -> float:
-        """Seconds on the device's clock."""
-        return self._engine.device.now()
-
     def energy_j(self) -> float:
         """Joules of this round's own turns."""
         return self._energy_j
@@ -178,7 +154,7 @@ class TurnDevice:
             return
         try:
             if self._restores:
-                self._engine.between_turns(self.module.restore).result()
+                self._engine.between_turns(self.device.restore).result()
             elif self._found != self.mode():
                 self._engine.change(self._found).result()
         except CancelledError:
@@ -214,8 +190,7 @@ class TurnDevice:
             wanted, self._waiting = self._waiting, None
         if wanted is None:  # taken back while the turn was being given
             return ()
-        device = self._engine.device
-        wanted.start_s, wanted.start_j = device.now(), device.energy_j()
+        wanted.start_s, wanted.start_j = self.now(), self.device.energy_j()
         self._running = wanted
         try:
             if wanted.step is not None:
@@ -231,9 +206,8 @@ class TurnDevice:
         wanted, self._running = self._running, None
         if wanted is None:
             return
-        device = self._engine.device
-        wanted.time_s = device.now() - wanted.start_s
-        wanted.energy_j = device.energy_j() - wanted.start_j
+        wanted.time_s = self.now() - wanted.start_s
+        wanted.energy_j = self.device.energy_j() - wanted.start_j
         wanted.over.set()
 
     def _why_not(self) -> str:

@@ -43,7 +43,7 @@ class BenchOptions:
         return self._real(Path(self.data) if self.data else folder / SAMPLES, seed)
 
     def _virtual(self, seed: int) -> Bench:
-        from powerctl.characterization.twin import TwinBench, infer_namesake
+        from powerctl.characterization.virtual_bench import TwinBench, infer_namesake
 
         for name in ("task", "settings", "model", "dataset", "input", "samples", "data"):
             if getattr(self, name):
@@ -54,15 +54,15 @@ class BenchOptions:
         return TwinBench(self.device, workload, infer, board=self.board, seed=seed)
 
     def _real(self, data: Path, seed: int) -> Bench:
-        from powerctl.characterization.real import RealBench
-        from powerctl.characterization.tasks import load_task
+        from powerctl.characterization.real_bench import RealBench
+        from powerctl.characterization.tasks import load_study_task
         from powerctl.task.settings import parse_settings
 
         for name in ("workload", "infer_workload"):
             if getattr(self, name) is not None:
                 flag = name.replace("_", "-")
                 raise click.UsageError(f"--{flag} is of a simulated board: --device twin:BOARD")
-        task = load_task(
+        task = load_study_task(
             self.task,
             data,
             settings=parse_settings(self.settings),

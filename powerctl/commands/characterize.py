@@ -26,7 +26,7 @@ from powerctl.progress import Progress
 from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
-    from powerctl.characterization.running import Progress as Standing
+    from powerctl.characterization.running import StudyProgress
 
 _EXAMPLES = """\b
 Examples:
@@ -123,7 +123,7 @@ def characterize(
             console.print_json(content) if as_json else print_plan(content)
             return
 
-        def tell(now: Standing) -> None:
+        def tell(now: StudyProgress) -> None:
             check()
             cell = "" if now.next is None else described(now.next, plan.baseline) or "baseline"
             left_s = None if bench.is_virtual else now.seconds_left
@@ -142,10 +142,10 @@ def characterize(
 
 
 def _compare(folders: tuple[Path, Path], out: Path, as_json: bool) -> None:
-    from powerctl.characterization.comparing import compare
+    from powerctl.characterization.comparing import compare_studies
     from powerctl.characterization.comparison_report import write_comparison
 
-    found = compare(*folders)
+    found = compare_studies(*folders)
     files = write_comparison(found, out)
     content = comparison_content(found, files)
     console.print_json(content) if as_json else print_comparison(content)

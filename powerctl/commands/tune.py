@@ -20,10 +20,10 @@ from powerctl.stopping import stopping_cleanly
 if TYPE_CHECKING:
     from powerctl.boards import Board
     from powerctl.device import Device
+    from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.measurement import Measurement
     from powerctl.modes import PowerMode
     from powerctl.pagoda.counted import CountedModel
-    from powerctl.pagoda.tuning import Goal
     from powerctl.powertrain.gaussian import GaussianPredictor
     from powerctl.profiler import Step
 
@@ -97,10 +97,10 @@ def tune(
     Without --device by prediction from counts; with one, what is chosen was measured.
     MODEL is as in powerctl explain.
     """
-    from powerctl.pagoda.tuning import Goal
+    from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.powertrain.gaussian import GaussianPredictor
 
-    goal = Goal(objective, slowdown, power_w)
+    goal = TuningGoal(objective, slowdown, power_w)
     sizes = parse_sizes(batch, "--batch")
     if spec is None and (out or task):
         raise click.UsageError("--out and --task are for what is measured: give --device")
@@ -136,7 +136,7 @@ def tune(
         click.echo(f"{out}: what was measured")
 
 
-def _predicted(predictor: GaussianPredictor, board: Board, goal: Goal) -> dict[str, Any]:
+def _predicted(predictor: GaussianPredictor, board: Board, goal: TuningGoal) -> dict[str, Any]:
     """The choice by prediction alone."""
     from powerctl.errors import Infeasible
     from powerctl.measurement import Measurement, MeasurementTable
@@ -183,7 +183,7 @@ class _Bench:
         task: TaskOptions | None,
         sizes: tuple[int, ...],
     ) -> None:
-        from powerctl.device import open_device
+        from powerctl.devices.opening import open_device
 
         self.device: Device = open_device(spec, board=board.name)
         if self.device.board.name != board.name:
@@ -196,11 +196,11 @@ class _Bench:
         self.measured: list[Measurement] = []
 
     def tuned(
-        self, predictor: GaussianPredictor, goal: Goal, modes: int, attempts: int
+        self, predictor: GaussianPredictor, goal: TuningGoal, modes: int, attempts: int
     ) -> dict[str, Any]:
         """The choice for one batch size, measured."""
+        from powerctl.fulcrum.tuning import tune_mode
         from powerctl.modes import ModeArrays
-        from powerctl.pagoda.tuning import tune as tuning
         from powerctl.profiler import Procedure, measure_mode
 
         size = predictor.batch_size
@@ -230,7 +230,7 @@ class _Bench:
 
             arrays = ModeArrays.of(candidates)
             try:
-                found = tuning(
+                found = tune_mode(
                     predictor, arrays, maxn, measure, goal, profile=modes, attempts=attempts
                 )
             finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import (
+from powerctl.cost_model import (
     Hardware,
     Signature,
     active_power_w,
@@ -112,7 +112,7 @@ class Explanation:
         return sum(layer.time_share for layer in self.layers if layer.bound == stage)
 
 
-def explain(
+def explain_minibatch(
     board: Board, signature: Signature, efficiency: Efficiency, counts: Counts, mode: PowerMode
 ) -> Explanation:
     """Explain a minibatch.

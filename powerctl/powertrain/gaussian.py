@@ -18,14 +18,19 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
-from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior, one_blas_thread
+from powerctl.powertrain.kernels import COMPONENTS, NOISES, Deviations
+from powerctl.powertrain.posterior import (
+    Posterior,
+    ReferenceColumns,
+    fit_posterior,
+    one_blas_thread,
+)
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
-from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.reference import Reference, known_references
 
 # Mean and standard deviation of the factors by which references' deviations in time and power are
@@ -98,7 +103,7 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         if self.expected is not None:
             prior = prior.updated(self.expected, self.batch_size)
         mean, std = _factors(len(self._alike()))
-        columns = Columns(self._columns(table.modes, sizes), mean, std)
+        columns = ReferenceColumns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
         with one_blas_thread():

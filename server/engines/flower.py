@@ -15,8 +15,8 @@ from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RUN, TASK
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
 
 _LONGEST_PAUSE_S = 3.0

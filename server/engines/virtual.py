@@ -12,17 +12,17 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
-from wattfed.client.pool import Pool
+from wattfed.client.worker.pool import Pool
 from wattfed.server.engines.clients import Done, Evaluated, Instructions, Job, Trained
 from wattfed.server.engines.workers import Trains, trains
 from wattfed.server.run.checkpoint_file import digest_of
 from wattfed.server.run.engine import AfterRound, OnPart
 from wattfed.server.run.participants import MOST_TOLD, Participants
-from wattfed.strategies.held import HeldReply
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import WEIGHT
+from wattfed.strategies.round.numpy_reply import HeldReply
+from wattfed.strategies.round.strategy import Answer, SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import Answer, SelectingStrategy
 from wattfed.strategies.state import State
 
 SUPERLINK_NODE_ID = 1

@@ -13,8 +13,8 @@ from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import RoundRow, finite, summary
 from wattfed.server.run.judging import judge
 from wattfed.server.run.participants import Participants
-from wattfed.strategies.ledger import Ledger, Refusal
 from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
+from wattfed.strategies.round.ledger import Ledger, Refusal
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.selecting import SelectingStrategy
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.state import State
 
 AfterRound = Callable[[int, ArrayRecord], MetricRecord]

@@ -15,21 +15,21 @@ from torch import nn
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.task.metrics import target_of
-from wattfed.client.choices import training_workload
-from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.federated import FederatedTask, federated
+from wattfed.client.worker.mode_options import training_workload
+from wattfed.client.worker.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import FederationResult, RoundRow, last_metrics, summary
 from wattfed.server.run.participants import Participants
 from wattfed.server.run.results import ResultsFolder, placed
 from wattfed.server.run.resuming import go_on, state_of_run
-from wattfed.strategies.catalogue import make_aggregation, make_policy
-from wattfed.strategies.evaluating import BOTH, SERVER
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.evaluation import BOTH, SERVER
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.ledger import Ledger
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import lacks_state
 from wattfed.strategies.target import Target, judged_by
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.server.run.frames import frame
 from wattfed.server.run.participants import Participants
-from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.round.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import INFO, WARNING
-from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord
 from flwr.common.logger import log
 
 from powerctl.errors import InvalidInput
+from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import RoundRow
 from wattfed.server.run.recorded import read_config, read_run
 from wattfed.server.run.results import ResultsFolder
 from wattfed.strategies.code_version import files_hash
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.round.ledger import Ledger
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import FREE, RunConfig, changes_between
-from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target, judged_by
 
-if TYPE_CHECKING:
-    from wattfed.server.run.federation import Engine
-
 
 def state_of_run(
-    row: RoundRow, arrays: ArrayRecord, strategy: SelectingStrategy, engine: Engine
+    row: RoundRow, arrays: ArrayRecord, strategy: SelectingStrategy, engine: RoundEngine
 ) -> State:
     """All that the rounds after this one depend on."""
     return {
@@ -43,7 +40,7 @@ def state_of_run(
 
 
 def go_on(
-    folder: ResultsFolder, config: RunConfig, strategy: SelectingStrategy, engine: Engine
+    folder: ResultsFolder, config: RunConfig, strategy: SelectingStrategy, engine: RoundEngine
 ) -> tuple[ArrayRecord, Sequence[RoundRow]] | None:
     """Bring a fresh strategy and engine to where the folder's run was at its last checkpoint.
 

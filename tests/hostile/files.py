@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
 from powerctl.characterization.plan import Plan
 from powerctl.characterization.running import expected, run_study
 from powerctl.characterization.study_log import StudyLog, identity_of
-from powerctl.characterization.twin import TwinBench
+from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.cli import main as powerctl
+from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.powertrain.gaussian import GaussianPredictor
@@ -33,7 +33,7 @@ from wattfed.client.agent.security import read_tokens
 from wattfed.client.agent.settings import read_settings
 from wattfed.client.fleet import load_fleet
 from wattfed.client.fleet.traces import read_traces
-from wattfed.client.state_file import ClientState, StateFile
+from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.server.cli import main as wattfed
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.live.run import LiveRun

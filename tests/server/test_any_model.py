@@ -14,19 +14,19 @@ from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import offer, report
 from tests.tasks import evaluate, training_on
 from wattfed.client.app import app as client_app
-from wattfed.client.model_arrays import arrays_of, load_arrays
 from wattfed.client.tasks import federated, noop
 from wattfed.client.tasks.sampled import Samples
+from wattfed.client.worker.model_arrays import arrays_of, load_arrays
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.engines.virtual import join_run
 from wattfed.server.run.federation import run_rounds
 from wattfed.server.run.participants import Participants
-from wattfed.strategies.catalogue import aggregation_names
-from wattfed.strategies.held import HeldReply
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.policies.catalogue import aggregation_names
+from wattfed.strategies.round.numpy_reply import HeldReply
+from wattfed.strategies.round.strategy import Answer
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import Answer
 
 pytestmark = pytest.mark.studies
 

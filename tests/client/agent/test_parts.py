@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import load_board
-from powerctl.device import excess_c
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import Service
+from powerctl.fulcrum.turns import InferenceService
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.measurement import Measurement, MeasurementTable
@@ -199,7 +198,7 @@ class Broken:
 
 def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
     engine, outcomes = Engine(host, Interleaver()), []
-    engine.add_service(Broken(), Service("broken", 5.0, 1, {1: 0.01}))
+    engine.add_service(Broken(), InferenceService("broken", 5.0, 1, {1: 0.01}))
     for _ in range(2):
         engine.submit(Ticket("broken", None, 5.0, outcomes.append))
     engine.start()
@@ -226,7 +225,7 @@ def test_a_jetson_keeps_what_it_found_itself_and_only_restores(tmp_path):
     kept.apply(kept.space.minimum)
     assert settings(sysfs) != before and not list(tmp_path.glob("*.json"))
     sysfs.heat(98)
-    assert excess_c(kept) == pytest.approx(2.0), "three degrees before it slows itself down"
+    assert kept.excess_c() == pytest.approx(2.0), "three degrees before it slows itself down"
     sysfs.heat(47.0)
     kept.restore()
     assert settings(sysfs) == before
@@ -313,7 +312,7 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
 FIRST_ROUND = """
 import sys
 from pathlib import Path
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from wattfed.client.agent.members import Knowledge, Members, OwnTasks
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig

@@ -21,8 +21,8 @@ from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report import build_report
 from wattfed.server.comparison.views import view_of
 from wattfed.server.run.history import FederationResult, RoundRow
-from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.ledger import Ledger
 
 
 class Page(HTMLParser):

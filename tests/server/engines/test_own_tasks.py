@@ -21,8 +21,8 @@ from wattfed.client.app import app as client_app
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.run.federation import NoClients
-from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import EvaluationReport
+from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

@@ -16,8 +16,8 @@ from wattfed.server.run.history import RoundRow, best_held, held_by_all
 from wattfed.server.run.judging import judge, judge_result
 from wattfed.server.run.participants import Participants
 from wattfed.server.run.recorded import read_run
-from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

@@ -28,8 +28,8 @@ from wattfed.server.engines.virtual import join_run
 from wattfed.server.run.checkpoint_file import from_bytes, to_bytes
 from wattfed.server.run.checkpoints import Checkpoints
 from wattfed.server.run.recorded import read_config
-from wattfed.strategies.catalogue import aggregation_names, policy_names
-from wattfed.strategies.random_selection import RandomSelection
+from wattfed.strategies.policies.catalogue import aggregation_names, policy_names
+from wattfed.strategies.policies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
