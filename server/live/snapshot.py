@@ -14,7 +14,7 @@ from wattfed.server.run.history import RoundRow, finite, summary
 from wattfed.server.run.judging import judge
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
-from wattfed.strategies.round.ledger import Ledger, Refusal
+from wattfed.strategies.round.ledger import Ledger, RefusedReply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -65,7 +65,7 @@ class Snapshot:
     config: RunConfig
     rows: tuple[RoundRow, ...]
     work: Mapping[int, RoundWork]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedReply, ...]
     clients: tuple[ClientAccount, ...]
     participants: Participants
     under_way: UnderWay | None

@@ -17,7 +17,12 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.task.metrics import target_of
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.client.worker.mode_options import training_workload
-from wattfed.client.worker.model_arrays import load_arrays, load_file, parameter_names, record_of
+from wattfed.client.worker.model_arrays import (
+    array_record_of,
+    load_arrays,
+    load_file,
+    parameter_names,
+)
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import FederationResult, RoundRow, last_metrics, summary
 from wattfed.server.run.participants import Participants
@@ -30,7 +35,6 @@ from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.state import lacks_state
 from wattfed.strategies.target import Target, judged_by
 
 
@@ -52,7 +56,7 @@ def check(config: RunConfig) -> None:
             f"evaluate is {config.evaluate}: {config.task} has no central_data(batch_size), which "
             "the server evaluates with"
         )
-    if config.evaluating.on_server(task.has_central_data):
+    if config.evaluation.on_server(task.has_central_data):
         task.central  # noqa: B018 - loads it, or raises for what is missing
     if config.start_from:
         _first_model(config)
@@ -85,13 +89,13 @@ class _Federation:
         self._model = _first_model(config)
         self._folder = ResultsFolder(Path(config.out_dir) / config.run_name)
         has_data = self._task.has_central_data
-        self._on_server = config.evaluating.on_server(has_data)
+        self._on_server = config.evaluation.on_server(has_data)
         self._strategy = SelectingStrategy(
             make_policy(config),
             make_aggregation(config, parameter_names(self._model)),
             per_round=config.per_round,
-            closing=config.closing,
-            evaluating=config.evaluating if config.evaluating.on_clients(has_data) else None,
+            round_policy=config.round_policy,
+            evaluation=config.evaluation if config.evaluation.on_clients(has_data) else None,
             weight_cap=config.weight_cap,
             seed=config.seed,
             timeout_s=config.timeout_s,
@@ -123,11 +127,10 @@ class _Federation:
             load_arrays(self._model, arrays)
             self._show(self._add(*earlier))
             return arrays
-        reason = lacks_state(strategy.policy) or strategy.aggregation.lacks_state
-        if config.checkpoint_every and reason:
-            log(WARNING, "this run can never be resumed: %s", reason)
+        if config.checkpoint_every and strategy.lacks_state:
+            log(WARNING, "this run can never be resumed: %s", strategy.lacks_state)
         folder.begin(config)
-        arrays = record_of(self._model)
+        arrays = array_record_of(self._model)
         self._after_round(0, arrays)
         return arrays
 
