@@ -21,8 +21,7 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.powertrain.correction import CorrectedPredictor
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredictor
 from powerctl.task.loading import keys_of
 from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
 from powerctl.workload import Workload

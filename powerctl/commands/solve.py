@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from powerctl.commands.searching import SearchKeeper
     from powerctl.fulcrum.problems import Problem
     from powerctl.fulcrum.search import Search, Solution
-    from powerctl.fulcrum.solver import Solver
+    from powerctl.fulcrum.solvers import Solver
     from powerctl.fulcrum.sources import Source
 
 _EXAMPLES = """\b
@@ -228,15 +228,15 @@ def solve(
     nothing keeps the bounds.
     """
     from powerctl.commands import searching
-    from powerctl.fulcrum.facts import record_of
+    from powerctl.fulcrum.replay import record_of
     from powerctl.fulcrum.search import Search
-    from powerctl.fulcrum.solvers import find_solver, knowing
+    from powerctl.fulcrum.solvers import find_solver
     from powerctl.powertrain.reference import known_references
 
     check_folder_of(out, plot)
     entry = find_solver(solver_name)
     known_workloads = None if references is None else known_references(references)
-    solver = knowing(entry.make(seed, known_workloads), searching.read_counts(counts))
+    solver = entry.make(seed, known_workloads, searching.read_counts(counts))
     runs = searching.tasks_by_role(tasks, settings, asked.roles)
     source = searching.open_source(asked.roles, spec, board, per_axis, runs, seed)
     problem = asked.problem(source.sizes)
