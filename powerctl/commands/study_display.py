@@ -131,7 +131,7 @@ def comparison_content(found: StudyComparison, files: Sequence[str]) -> dict[str
 
 
 def print_comparison(content: Mapping[str, Any]) -> None:
-    """Its findings."""
+    """Print the findings of a comparison, and where they are written."""
     click.echo(
         f"{content['second']} against {content['first']}, over {content['cells']} cells and "
         f"{content['repetitions']} repetitions"

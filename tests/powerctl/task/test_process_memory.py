@@ -11,13 +11,13 @@ from torch import nn
 
 from powerctl.accelerator import Accelerator
 from powerctl.errors import TaskFailed
-from powerctl.task import memory as module
+from powerctl.task import process_memory as module
 from powerctl.task.loading import blamed
-from powerctl.task.memory import Memory, counted_bytes, give_back, oom_kills, ran_out
+from powerctl.task.process_memory import ProcessMemory, counted_bytes, give_back, oom_kills, ran_out
 
 MIB = 2**20
-HERE = Memory(Accelerator())
-GPU = Memory(Accelerator("cuda:0"))
+HERE = ProcessMemory(Accelerator())
+GPU = ProcessMemory(Accelerator("cuda:0"))
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_what_needs_its_data_is_not_counted():
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_without_memory_is_known_and_what_was_taken_is_given_back():
-    gpu = Memory(Accelerator.of("cuda"))
+    gpu = ProcessMemory(Accelerator.of("cuda"))
     torch.ones(1, device="cuda")
     gpu.forget_peak()
     before, free = gpu.held_bytes(), gpu.free_bytes()

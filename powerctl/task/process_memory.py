@@ -49,7 +49,7 @@ _PER_ACTIVATION = 2  # itself, kept for the backward pass, and its gradient
 
 
 @dataclass(frozen=True)
-class Memory:
+class ProcessMemory:
     """The memory in which the models of an accelerator live, as this process sees it.
 
     All is of the whole process: what it held at its peak, less what it holds now, is what it needs

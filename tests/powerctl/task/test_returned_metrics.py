@@ -8,7 +8,7 @@ import torch
 
 from powerctl.errors import TaskFailed
 from powerctl.task.loading import load_task
-from powerctl.task.metrics import metrics_of, target_of
+from powerctl.task.returned_metrics import metrics_of, target_of
 
 
 @pytest.fixture

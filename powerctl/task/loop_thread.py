@@ -25,7 +25,7 @@ from powerctl.task.data import minibatches_of
 _GRACE_S = 1.0  # in which a loop that was given up mostly ends; what others do comes after it
 
 
-class Stopped(BaseException):
+class LoopEnded(BaseException):
     """Raised inside a user's loop whose plan has ended, so that what it opened is closed.
 
     No `Exception`: a loop that goes on after errors must not go on after this.
@@ -92,7 +92,7 @@ class Turns:
             )
         self._returned.put(None)
         if not self._granted.get():
-            raise Stopped
+            raise LoopEnded
 
     def close(self) -> None:
         """End it where it waits, and wait until it has cleaned up."""
@@ -118,7 +118,7 @@ class Turns:
     def _run(self) -> None:
         try:
             self.result = self._body()
-        except Stopped:
+        except LoopEnded:
             pass
         except BaseException as error:  # for the thread that takes the turns
             self._error = error
@@ -126,15 +126,15 @@ class Turns:
         self._returned.put(None)
 
     def _abandon(self) -> None:
-        """Raise `Stopped` in the thread as soon as it runs a line of Python; it may never do so."""
+        """Raise `LoopEnded` in the thread as soon as it runs Python; it may never do so."""
         self.ended = True
         if self._thread.ident is not None:
             ident = ctypes.c_ulong(self._thread.ident)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Stopped))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(LoopEnded))
             self._thread.join(_GRACE_S)
 
 
-class Pace:
+class PacedLoaders:
     """Loaders whose `next` waits for a turn, and how many minibatches they have given.
 
     Parameters
@@ -175,7 +175,7 @@ class Pace:
             end_iterator(self._open.pop())
 
     def opened(self, inner: Any) -> None:
-        """An iterator begins."""
+        """Remember an iterator that begins, to be ended with the others."""
         if not any(inner is other for other in self._open):  # a persistent one begins again
             self._open.append(inner)
 
@@ -201,7 +201,7 @@ class Pace:
 class _Paced:
     """A loader that is no `DataLoader`, with all that it has."""
 
-    def __init__(self, pace: Pace, loader: Any) -> None:
+    def __init__(self, pace: PacedLoaders, loader: Any) -> None:
         self._pace = pace
         self._loader = loader
 
@@ -218,7 +218,7 @@ class _Paced:
 class _Minibatches:
     """The minibatches of an epoch, each in a turn."""
 
-    def __init__(self, pace: Pace, inner: Iterator[Any], length: int | None) -> None:
+    def __init__(self, pace: PacedLoaders, inner: Iterator[Any], length: int | None) -> None:
         self._pace = pace
         self._inner = inner
         self._left = length
