@@ -193,8 +193,8 @@ def _run(settings: dict[str, Any], case: dict[str, Any]) -> str:
         make_policy(config),
         make_aggregation(config),
         per_round=config.per_round,
-        closing=config.closing,
-        evaluating=EvaluationPlan("clients", share=1.0),
+        round_policy=config.round_policy,
+        evaluation=EvaluationPlan("clients", share=1.0),
         weight_cap=config.weight_cap,
     )
     start = ArrayRecord({name: Array(one) for name, one in _START.items()})
