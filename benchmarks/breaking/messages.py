@@ -29,7 +29,6 @@ from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.policies.catalogue import (
@@ -47,6 +46,8 @@ from wattfed.strategies.protocol import (
     RoundAssignment,
     RoundOffer,
     RoundReport,
+    decode_record,
+    encode_record,
 )
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
