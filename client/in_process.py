@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context, Message
 from torch import nn
 
-from powerctl.accelerator import choose
+from powerctl.accelerator import choose_accelerator
 from powerctl.errors import InvalidInput
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
@@ -84,7 +84,7 @@ def _open(told: RoundContext, context: Context) -> LocalClient:
     node = dict(context.node_config)
     if "partition-id" not in node or "num-partitions" not in node:
         raise InvalidInput("the node config needs partition-id and num-partitions")
-    choose(str(node.get("accelerator", "")))
+    choose_accelerator(str(node.get("accelerator", "")))
     if "device" in node:
         profile = profile_from_node_config(node)
     else:

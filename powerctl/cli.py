@@ -5,22 +5,16 @@ from __future__ import annotations
 import click
 
 from powerctl import console
-from powerctl.commands.catalogue import boards, modes, presets
+from powerctl.commands.board_catalogue import boards, modes, presets
 from powerctl.commands.characterize import characterize
 from powerctl.commands.choose import choose
-from powerctl.commands.daemon import daemon
-from powerctl.commands.doctor import doctor
 from powerctl.commands.explain import explain
-from powerctl.commands.fake_board import fake_board
-from powerctl.commands.fit import fit
-from powerctl.commands.front import pareto, plot
-from powerctl.commands.nvpmodel import nvpmodel
-from powerctl.commands.predict import predict
+from powerctl.commands.fit import fit, reference
+from powerctl.commands.jetson_board import daemon, doctor, fake_board, nvpmodel, restore_command
+from powerctl.commands.predict import pareto, plot, predict_command
 from powerctl.commands.profile import profile_command
-from powerctl.commands.reference import reference
-from powerctl.commands.restore import restore
 from powerctl.commands.roofline import roofline
-from powerctl.commands.solve import solve
+from powerctl.commands.solve import solve_command
 from powerctl.commands.tune import tune
 from powerctl.commands.twin import twin
 
@@ -62,16 +56,16 @@ def cli() -> None:
 for command in (
     *(boards, modes, presets),
     *(profile_command, fit, reference),
-    *(predict, pareto, choose, plot),
+    *(predict_command, pareto, choose, plot),
     *(explain, tune, roofline),
     characterize,
-    solve,
-    *(doctor, nvpmodel, daemon, restore, fake_board),
+    solve_command,
+    *(doctor, nvpmodel, daemon, restore_command, fake_board),
     twin,
 ):
     cli.add_command(command)
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line of this process."""
     console.run(cli)

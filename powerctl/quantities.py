@@ -94,14 +94,6 @@ def parse(text: str, kind: str, what: str) -> float:
     return total
 
 
-def parse_sizes(text: str, what: str) -> tuple[int, ...]:
-    """The batch sizes written as ``1,4,16``."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InvalidInput(f"cannot read {what} {text!r}; write batch sizes such as 1,4,16")
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
 _PREFIXES = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
 
@@ -130,10 +122,10 @@ def spoken(value: float, unit: str, digits: int = 3) -> str:
     size = float(f"{abs(value):.{digits}g}") * (1 + 1e-9)  # 999.7 is a thousand
     most = 1.0 if unit == "s" else math.inf
     prefix = next((p for p, factor in _PREFIXES.items() if factor <= min(size, most)), "µ")
-    return f"{number(value / _PREFIXES[prefix], digits)} {prefix}{unit}"
+    return f"{rounded(value / _PREFIXES[prefix], digits)} {prefix}{unit}"
 
 
-def number(value: float, digits: int) -> str:
+def rounded(value: float, digits: int) -> str:
     """A number of so many digits that count, and without an exponent up to ten million."""
     if not 10**digits - 0.5 <= abs(value) < 1e7:
         return f"{value:.{digits}g}"

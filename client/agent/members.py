@@ -17,14 +17,14 @@ from flwr.app import ArrayRecord, RecordDict
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
-from powerctl.task.memory import oom_kills
+from powerctl.task.process_memory import oom_kills
 from wattfed.client.agent.knowledge import Knowledge
 from wattfed.client.agent.models import task_model
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.turns import TurnDevice
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.tasks.federated import import_optimizers, is_installed
+from wattfed.client.tasks.federated import is_installed
 from wattfed.client.worker.client_state import StateFile
 from wattfed.client.worker.local_client import LocalClient, Progress
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
@@ -53,7 +53,7 @@ class Member:
         self.run = run
         self.client = client
         self._file = file
-        import_optimizers()  # before a round whose clock runs
+        client.task.import_optimizers()  # before a round whose clock runs
         self._model = client.task.model()
         self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for

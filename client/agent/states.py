@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from powerctl.fulcrum.accounts import Account
+from powerctl.fulcrum.turns import Account
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from powerctl.errors import InvalidInput, TaskFailed, UnknownName
@@ -22,9 +21,9 @@ from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, examples_of, minibatches_of
 from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
+from powerctl.task.loop_thread import end_iterator
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import GIVEN, Evaluation, Training, make_model
-from powerctl.task.turns import end_iterator
 from wattfed.client.tasks.sampled import Sampled, SampledTask
 from wattfed.strategies.run_config import RunConfig, run_keys
 
@@ -149,6 +148,14 @@ class FederatedTask:
             return counts[clients]
         return counts
 
+    def import_optimizers(self) -> None:
+        """Have torch import its compiler, as its optimizers do: a second of processor time.
+
+        Else the first round of a process would pay that, on its clock. Tasks of ours need none.
+        """
+        if self.samples is None:
+            pass
+
     def training(
         self,
         model: nn.Module,
@@ -161,7 +168,7 @@ class FederatedTask:
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
-        import_optimizers()
+        self.import_optimizers()
         return Training(
             self.task,
             model,
@@ -289,15 +296,6 @@ class FederatedTask:
 
     def _of_client(self, client: int, n_clients: int) -> dict[str, Any]:
         return {**self._given, "partition_id": client, "num_partitions": n_clients}
-
-
-@cache
-def import_optimizers() -> None:
-    """Make an optimizer, for which torch imports its compiler: a second of processor time.
-
-    Else the first round of a process would pay that, on its clock. So does who counts memory.
-    """
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
 
 def _resident_bytes() -> int:

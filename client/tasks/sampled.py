@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from powerctl.modes import FloatArray, IntArray
-from powerctl.task.sources import hash_of, sources_of
+from powerctl.task.sgd import MomentumSGD
+from powerctl.task.source_files import hash_of, sources_of
 from wattfed.client.tasks.skews import Split, split_samples
 
 _MOMENTUM = 0.9
@@ -121,7 +122,7 @@ class SampledTask:
 
     def make_optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
         """SGD with momentum."""
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=_MOMENTUM)
+        return MomentumSGD(model.parameters(), lr, _MOMENTUM)
 
     def train_step(
         self, model: nn.Module, batch: Samples, optimizer: torch.optim.Optimizer

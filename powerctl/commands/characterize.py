@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from powerctl.commands.benches import BenchOptions, with_bench
 from powerctl.commands.containers import run_both
-from powerctl.commands.options import json_option
+from powerctl.commands.options import budget_option, json_option
 from powerctl.commands.study_display import (
     comparison_content,
     plan_content,
@@ -21,7 +19,7 @@ from powerctl.commands.study_display import (
     print_study,
     study_content,
 )
-from powerctl.commands.varying import Varying, with_varying
+from powerctl.commands.study_options import BenchOptions, Varying, with_bench, with_varying
 from powerctl.progress import Progress
 from powerctl.stopping import stopping_cleanly, this_command
 
@@ -53,14 +51,7 @@ Run the same command again to go on with a study that was stopped, or to add lev
 @click.command("characterize", epilog=_EXAMPLES)
 @with_bench
 @with_varying
-@click.option(
-    "--budget",
-    "budget_s",
-    type=console.Quantity("duration"),
-    default=math.inf,
-    show_default="none",
-    help="Time of this run on the device's clock: 90s, 20m, 1h30m.",
-)
+@budget_option
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and how long.")
 @click.option(
     "--compare",
@@ -101,10 +92,10 @@ def characterize(
         _compare(compare, folder, as_json)
         return
 
-    from powerctl.characterization.factors import described
+    from powerctl.characterization.plan import described
     from powerctl.characterization.report import write_report
-    from powerctl.characterization.running import expected, run_study
-    from powerctl.characterization.study_log import StudyLog, identity_of, study_path
+    from powerctl.characterization.running import expected, identity_of, run_study
+    from powerctl.characterization.study_log import StudyLog, study_path
 
     path = study_path(folder)
 
@@ -142,8 +133,7 @@ def characterize(
 
 
 def _compare(folders: tuple[Path, Path], out: Path, as_json: bool) -> None:
-    from powerctl.characterization.comparing import compare_studies
-    from powerctl.characterization.comparison_report import write_comparison
+    from powerctl.characterization.comparing import compare_studies, write_comparison
 
     found = compare_studies(*folders)
     files = write_comparison(found, out)

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, with_board, with_model
+from powerctl.commands.options import (
+    TaskOptions,
+    json_option,
+    power_limit_option,
+    with_board,
+    with_model,
+    with_task,
+)
 from powerctl.commands.sampling import modes_of
-from powerctl.commands.steps import TaskOptions, with_task
+from powerctl.console import Quantity, WholeNumbers
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
-from powerctl.quantities import parse_sizes, spoken, time_unit
+from powerctl.quantities import spoken, time_unit
 from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
@@ -41,7 +48,14 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @with_model
 @with_board
-@click.option("--batch", default="16", show_default=True, help="Batch sizes, e.g. 1,4,16.")
+@click.option(
+    "--batch",
+    "sizes",
+    type=WholeNumbers(),
+    default="16",
+    show_default=True,
+    help="Batch sizes, e.g. 1,4,16.",
+)
 @click.option(
     "--objective",
     type=click.Choice(["energy", "energy-delay"]),
@@ -51,19 +65,12 @@ Examples:
 )
 @click.option(
     "--slowdown",
-    type=console.Quantity("share"),
+    type=Quantity("share"),
     default="5%",
     show_default=True,
     help="Against MAXN, at most.",
 )
-@click.option(
-    "--power-limit",
-    "power_w",
-    type=console.Quantity("power"),
-    default=math.inf,
-    show_default="none",
-    help="At most: 30, 30W.",
-)
+@power_limit_option(default=math.inf, show_default="none")
 @click.option("--device", "spec", help="Measure on twin:BOARD or table:FILE.csv.")
 @with_task
 @click.option(
@@ -81,7 +88,7 @@ Examples:
 def tune(
     counted: CountedModel,
     board: Board,
-    batch: str,
+    sizes: tuple[int, ...],
     objective: str,
     slowdown: float,
     power_w: float,
@@ -101,7 +108,6 @@ def tune(
     from powerctl.powertrain.gaussian import GaussianPredictor
 
     goal = TuningGoal(objective, slowdown, power_w)
-    sizes = parse_sizes(batch, "--batch")
     if spec is None and (out or task):
         raise click.UsageError("--out and --task are for what is measured: give --device")
     predictors = {
@@ -238,7 +244,7 @@ class _Bench:
         return _entry(found.baseline, found.chosen) | {"modes_measured": len(found.measured)}
 
     def write(self, path: str) -> None:
-        """Write what was measured."""
+        """Write a table of what was measured to a file."""
         from powerctl.measurement import MeasurementTable
 
         MeasurementTable.of(self.measured, self.spec).write(path)

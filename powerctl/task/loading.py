@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.plugins import load_module, load_object
+from powerctl.reading import in_line, parse_json
 from powerctl.task.arguments import filled, keys_accepted
-from powerctl.task.sources import hash_of, sources_of
+from powerctl.task.source_files import hash_of, sources_of
 
 # what a function does, and how people call it; the first of the names that is there is taken
 ROLES = {
@@ -137,6 +139,29 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
         target=_target(task, where),
         own=task,
     )
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Keys and values of ``KEY=VALUE``: a number or Boolean where it reads as one, else the text.
+
+    Raises
+    ------
+    InvalidInput
+        For a text without a key, or a number that is not finite.
+    """
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key.strip() or not equals:
+            raise InvalidInput(f"--set {in_line(text)}: write KEY=VALUE")
+        try:
+            found = parse_json(value, "")
+        except InvalidInput:
+            found = value
+        if isinstance(found, float) and not math.isfinite(found):
+            raise InvalidInput(f"--set {in_line(text)}: a number must be finite")
+        settings[key.strip()] = found
+    return settings
 
 
 def keys_of(task: Task) -> frozenset[str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from powerctl.modes import FloatArray, IntArray
 from wattfed.strategies.offers import Offers
@@ -169,6 +168,8 @@ def cluster_centres(roots: FloatArray, apart: float, most: int, rng: Generator) 
     -------
     FloatArray, shape (c, labels)
     """
+    from scipy.cluster.hierarchy import fcluster, linkage  # only here: it loads slowly
+
     if len(roots) > _SAMPLE:
         roots = roots[rng.choice(len(roots), _SAMPLE, replace=False)]
     if len(roots) < 2:

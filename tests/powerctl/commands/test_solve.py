@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.boards import load_board
-from powerctl.commands import sources
-from powerctl.commands.solve import solve
+from powerctl.commands import searching
+from powerctl.commands.solve import solve_command
 from powerctl.devices.twin import Twin
 from powerctl.errors import PowerctlError
 from powerctl.fulcrum import sources as measured_on
@@ -50,7 +50,7 @@ def replay(tables):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(solve, [str(a) for a in arguments], catch_exceptions=False)
+    return CliRunner().invoke(solve_command, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def solved(*arguments):
@@ -281,7 +281,7 @@ def test_a_picture_is_written(tables, tmp_path):
 def twin(monkeypatch):
     """The device that the command opens."""
     device = Twin(load_board("orin-agx"))
-    monkeypatch.setattr(sources, "open_device", lambda spec, random_state: device)
+    monkeypatch.setattr(searching, "open_device", lambda spec, random_state: device)
     return device
 
 

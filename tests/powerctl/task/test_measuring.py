@@ -8,9 +8,8 @@ from click.testing import CliRunner
 from powerctl.cli import cli
 from powerctl.errors import InvalidInput, TaskFailed
 from powerctl.task.data import load_data
-from powerctl.task.loading import load_task
+from powerctl.task.loading import load_task, parse_settings
 from powerctl.task.measuring import Repeated, steps_of
-from powerctl.task.settings import parse_settings
 from powerctl.task.training import make_model
 from tests.powerctl.task.conftest import GIVEN, TASKS
 
@@ -60,6 +59,9 @@ def test_settings_are_numbers_or_texts():
     }
     for text in ("x", "=3"):
         with pytest.raises(InvalidInput, match=r"--set .*: write KEY=VALUE"):
+            parse_settings([text])
+    for text in ("rate=NaN", "rate=-Infinity", "rate=1e999"):
+        with pytest.raises(InvalidInput, match=r"--set rate=.*: a number must be finite"):
             parse_settings([text])
 
 
