@@ -12,6 +12,7 @@ As ``python tests/warm.py SOCKET`` it is the warm process.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import importlib
 import json
@@ -120,10 +121,8 @@ def _obey(near: socket.socket) -> None:
 def _tell_end(near: socket.socket, pid: int) -> None:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    try:
+    with contextlib.suppress(OSError):  # the stand-in has gone
         near.sendall(bytes([code if code >= 0 else 128 - code]))
-    except OSError:  # the stand-in has gone
-        pass
     near.close()
 
 

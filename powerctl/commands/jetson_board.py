@@ -185,7 +185,7 @@ def _print_presets(presets: Sequence[PresetReport]) -> None:
     console.print_table(("nvpmodel preset", "mode", "", "notes"), rows)
 
 
-@click.command()
+@click.command("restore")
 @root_option
 @click.option(
     "--as-booted",
@@ -194,7 +194,7 @@ def _print_presets(presets: Sequence[PresetReport]) -> None:
     "more what was found.",
 )
 @json_option
-def restore(root: Path, as_booted: bool, as_json: bool) -> None:
+def restore_command(root: Path, as_booted: bool, as_json: bool) -> None:
     """Bring a Jetson back to how it was found, after the process that changed it was killed.
 
     Does nothing if nothing is left changed, or after a restart of the board, which undoes it all.

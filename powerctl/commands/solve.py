@@ -185,7 +185,7 @@ with_problem = option_group(
 """Gives a command the flags of a problem; it receives an `AskedProblem` as `asked`."""
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command("solve", epilog=_EXAMPLES)
 @with_problem
 @click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
 @log_board_option
@@ -205,7 +205,7 @@ with_problem = option_group(
 @click.option("--plot", type=click.Path(dir_okay=False), help="Write a PNG of the search.")
 @seed_option("Of solver and twin.")
 @json_option
-def solve(
+def solve_command(
     asked: AskedProblem,
     spec: str | None,
     board: str | None,

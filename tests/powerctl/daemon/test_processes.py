@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.axes import PowerMode
-from powerctl.commands.jetson_board import doctor, restore
+from powerctl.commands.jetson_board import doctor, restore_command
 from powerctl.daemon.listening import Listener, default_socket
 from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import Daemon, RemoteController, find_daemon
@@ -32,7 +32,7 @@ HOLDER = """
 import os, sys
 from pathlib import Path
 from powerctl.daemon.remote import open_controller
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.devices.roots import open_sysfs
 
 controller = open_controller(open_sysfs(Path(sys.argv[1])))
 controller.apply(controller.axes.maximum)
@@ -321,7 +321,7 @@ def test_doctor_and_restore_know_the_daemon(board, serve, start):
     assert f"process {holder.process.pid} of user {os.geteuid()} holds the board in 6c/" in said
     assert f"process {daemon.process.pid} controls this board" in said
     assert "modes can be applied here" in said
-    done = CliRunner().invoke(restore, ["--root", str(board.root)])
+    done = CliRunner().invoke(restore_command, ["--root", str(board.root)])
     assert "the daemon has restored" in done.stdout and is_as(board, before)
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.boards import load_board
-from powerctl.commands.jetson_board import doctor, fake_board, nvpmodel, restore
+from powerctl.commands.jetson_board import doctor, fake_board, nvpmodel, restore_command
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.controller import OwnController
@@ -86,11 +86,11 @@ def test_a_gpu_that_sleeps_is_no_defect_that_stays_unsaid(fake, run):
 def test_restore_brings_back_what_a_killed_process_left(fake, run):
     board = fake()
     before = settings(board)
-    assert "nothing to restore" in run(restore, "--root", board.root)
+    assert "nothing to restore" in run(restore_command, "--root", board.root)
     device = FakeJetson(board.root)
     device.apply(device.space.minimum)
     as_if_killed(device)
-    said = run(restore, "--root", board.root)
+    said = run(restore_command, "--root", board.root)
     assert "restored: " in said and "scaling_max_freq = 1728000" in said
     assert settings(board) == before and not Journal(board).found
 
