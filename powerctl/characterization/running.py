@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from powerctl.characterization.plan import Configuration, Level, Plan, Run
 from powerctl.characterization.results import Epoch, Result
-from powerctl.characterization.study_log import StudyHeader, StudyLog
+from powerctl.characterization.study_log import StudyLog
 from powerctl.modes import PowerMode
 
 
@@ -158,13 +158,13 @@ def _told(
     return now
 
 
-def header_of(bench: Bench, plan: Plan) -> StudyHeader:
-    """What the log of a study says that it is of."""
-    return StudyHeader(
-        name=bench.name,
-        facts=dict(bench.facts),
-        virtual=bench.is_virtual,
-        modes={name: str(mode) for name, mode in bench.named_modes().items()},
-        baseline=plan.baseline,
-        epochs=plan.epochs,
-    )
+def identity_of(bench: Bench, plan: Plan) -> dict[str, Any]:
+    """What a log says it is of."""
+    return {
+        "name": bench.name,
+        "facts": dict(bench.facts),
+        "virtual": bench.is_virtual,
+        "modes": {name: str(mode) for name, mode in bench.named_modes().items()},
+        "baseline": asdict(plan.baseline),
+        "epochs": plan.epochs,
+    }

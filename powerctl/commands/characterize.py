@@ -94,7 +94,7 @@ def characterize(
 
     from powerctl.characterization.plan import described
     from powerctl.characterization.report import write_report
-    from powerctl.characterization.running import expected, header_of, run_study
+    from powerctl.characterization.running import expected, identity_of, run_study
     from powerctl.characterization.study_log import StudyLog, study_path
 
     path = study_path(folder)
@@ -120,12 +120,11 @@ def characterize(
             left_s = None if bench.is_virtual else now.seconds_left
             shown.update(now.done, total=now.total, note=cell, left_s=left_s)
 
-        folder.mkdir(parents=True, exist_ok=True)
         with (
-            StudyLog.open(path, header_of(bench, plan)) as log,
+            closing(StudyLog.open(path, identity_of(bench, plan))) as log,
             Progress("runs") as shown,
         ):
-            shown.begin(len(log.entries))
+            shown.begin(len(log.results))
             last = run_study(
                 bench, plan, log, expected_s, budget_s=budget_s, only=repetition, progress=tell
             )

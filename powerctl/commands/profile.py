@@ -113,7 +113,7 @@ def profile_command(
     """
     from powerctl.devices.opening import open_device
     from powerctl.profiler import Procedure
-    from powerctl.profiler.profile_log import ProfileHeader, ProfileLog
+    from powerctl.profiler.profile_log import LogHeader, ProfileLog
     from powerctl.workload import load_workload
 
     procedure = Procedure(
@@ -127,7 +127,7 @@ def profile_command(
         spec = f"{spec} --total {total}"
     sampler = sampling.sampler(device, job, sizes)
     step = None if task is None else task.steps(device, job.kind, sizes)
-    with ProfileLog.open(out, ProfileHeader.of(device, spec, job, procedure)) as log:
+    with ProfileLog.open(out, LogHeader.of(device, spec, job, procedure)) as log:
         last = _run(device, job, sampler, log, procedure, budget_s, sizes, step)
         if csv and log.entries:
             log.table().write(csv)

@@ -11,7 +11,7 @@ from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import IntArray
-from powerctl.profiler.profile_log import ProfileHeader, ProfileLog
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def check_same(path: str, what: str, here: str, asked: str | None) -> None:
         raise InvalidInput(f"{path} is of {what} {here}, not {asked}; leave --{what} out")
 
 
-def _read(path: str) -> tuple[MeasurementTable, ProfileHeader | None]:
+def _read(path: str) -> tuple[MeasurementTable, LogHeader | None]:
     if not path.endswith(".jsonl"):
         return MeasurementTable.read(path), None
     log = ProfileLog.read(path)

@@ -14,7 +14,7 @@ import numpy as np
 
 from powerctl.boards import load_board
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.running import expected, header_of, run_study
+from powerctl.characterization.running import expected, identity_of, run_study
 from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.cli import main as powerctl
@@ -25,7 +25,7 @@ from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.powertrain.reference import load_reference, write_reference
 from powerctl.powertrain.saved import _digest
 from powerctl.profiler import Procedure, ProfiledMode
-from powerctl.profiler.profile_log import ProfileHeader, ProfileLog
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload, write_workload
 from tests.server.run.old_results import write_comparison
 from wattfed.client.agent.own_tasks import OwnTask, OwnTasks
@@ -93,7 +93,7 @@ def table() -> MeasurementTable:
 
 
 def _log(path: Path) -> None:
-    header = ProfileHeader("orin-agx", AGX.l4t, "own", "train", "twin:orin-agx", Procedure(), 1.5)
+    header = LogHeader("orin-agx", AGX.l4t, "own", "train", "twin:orin-agx", Procedure(), 1.5)
     with ProfileLog.open(path, header) as log:
         for row in map(table().__getitem__, range(3)):
             log.append(
@@ -113,7 +113,7 @@ def _ceilings(path: Path) -> None:
 def _study(path: Path) -> None:
     bench = TwinBench("twin:orin-agx", "resnet18-train")
     plan = Plan(bench.baseline, {"workers": (0, 2)}, repetitions=2)
-    log = StudyLog.open(path, header_of(bench, plan))
+    log = StudyLog.open(path, identity_of(bench, plan))
     run_study(bench, plan, log, expected(bench, plan), budget_s=float("inf"))
     log.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from powerctl.characterization.comparing import compare_studies, write_comparison
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.running import header_of
+from powerctl.characterization.running import identity_of
 from powerctl.characterization.study_log import StudyLog, study_path
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.errors import InvalidInput
@@ -20,10 +20,9 @@ def folder(tmp_path, made):
 
     def make(name, cells, epochs=3, **options):
         plan = Plan(bench.baseline, epochs=epochs)
-        header = header_of(bench, plan)
-        header = replace(header, facts={**header.facts, "software": name})
-        (tmp_path / name).mkdir()
-        log = StudyLog.open(study_path(tmp_path / name), header)
+        identity = identity_of(bench, plan)
+        identity["facts"] = {**identity["facts"], "software": name}
+        log = StudyLog.open(study_path(tmp_path / name), identity)
         for result in made(cells, **options).results:
             log.append(result)
         log.close()

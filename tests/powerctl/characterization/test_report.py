@@ -8,7 +8,7 @@ import pytest
 from powerctl.characterization.findings import findings
 from powerctl.characterization.plan import Plan
 from powerctl.characterization.report import page, write_report
-from powerctl.characterization.running import expected, header_of, run_study
+from powerctl.characterization.running import expected, identity_of, run_study
 from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 
@@ -20,7 +20,7 @@ def log(tmp_path):
         replace(bench.baseline, batch_size=16),
         {"workers": (0, 4), "storage": ("ssd", "hdd"), "batch": (4, 16), "mode": ("MODE_15W",)},
     )
-    log = StudyLog.open(tmp_path / "study.jsonl", header_of(bench, plan))
+    log = StudyLog.open(tmp_path / "study.jsonl", identity_of(bench, plan))
     run_study(bench, plan, log, expected(bench, plan))
     log.close()
     return log

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.running import expected, header_of, run_study
+from powerctl.characterization.running import expected, identity_of, run_study
 from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.errors import InvalidInput, InvalidTable
@@ -20,7 +20,7 @@ def run(bench, tmp_path):
 
     def go(budget_s=float("inf"), **changes):
         plan = Plan(bench.baseline, {"workers": (0, 2, 4)}, **{"repetitions": 2, **changes})
-        log = StudyLog.open(tmp_path / "study.jsonl", header_of(bench, plan))
+        log = StudyLog.open(tmp_path / "study.jsonl", identity_of(bench, plan))
         try:
             last = run_study(bench, plan, log, expected(bench, plan), budget_s=budget_s)
         finally:
@@ -31,28 +31,28 @@ def run(bench, tmp_path):
 
 
 def epochs(log):
-    return [result.to_json()["epochs"] for result in log.entries]
+    return [result.to_json()["epochs"] for result in log.results]
 
 
 def test_a_study_is_gone_on_with_where_it_ended(run):
     part, last = run(budget_s=2000)
-    assert 0 < len(part.entries) < 6
-    assert last.left_out == 6 - len(part.entries)
+    assert 0 < len(part.results) < 6
+    assert last.left_out == 6 - len(part.results)
     whole, last = run()
-    assert (len(whole.entries), last.left_out) == (6, 0)
-    assert epochs(whole)[: len(part.entries)] == epochs(part)
+    assert (len(whole.results), last.left_out) == (6, 0)
+    assert epochs(whole)[: len(part.results)] == epochs(part)
 
 
 def test_a_study_is_extended_by_repetitions(run):
-    assert len(run()[0].entries) == 6
-    assert len(run(repetitions=3)[0].entries) == 9
+    assert len(run()[0].results) == 6
+    assert len(run(repetitions=3)[0].results) == 9
 
 
 def test_a_line_that_was_cut_is_run_again(run):
     log, _ = run()
     content = log.path.read_bytes()
     log.path.write_bytes(content[:-40])
-    assert len(StudyLog.read(log.path).entries) == 5
+    assert len(StudyLog.read(log.path).results) == 5
     assert epochs(run()[0]) == epochs(log)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from powerctl.characterization.findings import findings
 from powerctl.characterization.plan import Configuration, Plan
-from powerctl.characterization.running import expected, header_of, run_study
+from powerctl.characterization.running import expected, identity_of, run_study
 from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.devices.opening import open_device
@@ -23,7 +23,7 @@ def study(tmp_path):
 
     def run(bench, repetitions=6, **levels):
         plan = Plan(bench.baseline, levels, repetitions=repetitions)
-        log = StudyLog.open(tmp_path / "study.jsonl", header_of(bench, plan))
+        log = StudyLog.open(tmp_path / "study.jsonl", identity_of(bench, plan))
         run_study(bench, plan, log, expected(bench, plan))
         log.close()
         return log.study()

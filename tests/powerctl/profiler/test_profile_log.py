@@ -15,13 +15,11 @@ from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.modes import PowerMode
 from powerctl.profiler import Procedure, ProfiledMode
-from powerctl.profiler.profile_log import ProfileHeader, ProfileLog
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from tests.full_disc import largest_file
 
 BOARD = load_board("orin-agx")
-HEADER = ProfileHeader(
-    "orin-agx", "34.1", "resnet18-train", "train", "twin:orin-agx", Procedure(), 1.5
-)
+HEADER = LogHeader("orin-agx", "34.1", "resnet18-train", "train", "twin:orin-agx", Procedure(), 1.5)
 
 
 def entry(number=0, batch_size=16):
