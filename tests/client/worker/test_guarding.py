@@ -23,7 +23,7 @@ from powerctl.workload import load_workload
 from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.turns import TurnDevice
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.local_client import LocalClient

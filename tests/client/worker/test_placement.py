@@ -19,7 +19,7 @@ from tests.client.worker.test_execution import BOARD, FAST, JOB, counted_steps, 
 from tests.client.worker.test_local_client import client
 from tests.powerctl.test_accelerator import gpus
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.in_process import query
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState
@@ -27,7 +27,7 @@ from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.model_arrays import ResidentArrays, arrays_of
 from wattfed.server.cli import cli
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.protocol import CONFIG, PROTOCOL, ROUND, VERSION, RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
