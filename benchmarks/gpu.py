@@ -50,7 +50,7 @@ from powerctl.fulcrum.arrivals import poisson
 from powerctl.pagoda.meters import Meter, open_meter
 from wattfed.client.agent import tensors
 from wattfed.client.agent.connecting import connect
-from wattfed.client.agent.models import read_model
+from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc

@@ -41,7 +41,7 @@ from powerctl.fulcrum.arrivals import poisson
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
-from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.tickets import Answer, Refusal, Ticket
 
 _TRAIN_BATCH = 16

@@ -35,7 +35,7 @@ import torch
 from powerctl import console
 from powerctl.errors import PowerctlError
 from powerctl.progress import Progress
-from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import Settings

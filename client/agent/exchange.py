@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from wattfed.client.agent.formats import DTYPES
+from wattfed.client.agent.model_files import DTYPES
 from wattfed.client.agent.framing import LENGTH, LONGEST
 
 _ALIGNED = 64  # bytes at which a tensor may begin

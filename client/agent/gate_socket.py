@@ -16,8 +16,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from wattfed.client.agent.framing import LENGTH, LONGEST, frame
-from wattfed.client.agent.holders import Holder, Holders
-from wattfed.client.agent.limits import STATUS, CallRefused
+from wattfed.client.agent.gate_holders import Holder, Holders
+from wattfed.client.agent.calls import STATUS, CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tickets import STOPPING
 

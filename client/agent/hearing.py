@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from wattfed.client.agent.limits import CallRefused
+from wattfed.client.agent.calls import CallRefused
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 

@@ -14,9 +14,9 @@ import grpc
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 from powerctl.fields import build
 from wattfed.client.agent import tensors
-from wattfed.client.agent.desk import Desk
-from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
-from wattfed.client.agent.models import Model
+from wattfed.client.agent.async_bridge import Desk
+from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
+from wattfed.client.agent.served_models import Model
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry

@@ -18,11 +18,11 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from powerctl.task.memory import oom_kills
-from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.models import task_model
+from wattfed.client.agent.cost_models import Knowledge
+from wattfed.client.agent.served_models import task_model
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.turns import TurnDevice
+from wattfed.client.agent.round_device import TurnDevice
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained

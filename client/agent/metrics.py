@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.power import Reading, read
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.telemetry import Reading, read
 
 Budgets = Callable[[], Iterable[tuple[str, int, float]]]  # run, client, joules left
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

@@ -22,8 +22,8 @@ from powerctl.fulcrum.turns import Service, Training
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.plans import SAFETY_DEVIATIONS
 from powerctl.powertrain.prediction import Prediction
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.cost_models import Knowledge
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
 from wattfed.client.choices import training_workload

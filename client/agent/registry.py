@@ -17,10 +17,10 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
 from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.hosting import Hosting, ModelFailed
-from wattfed.client.agent.jobs import Broken
-from wattfed.client.agent.models import Model, read_model
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.model_host import Hosting, ModelFailed
+from wattfed.client.agent.engine_jobs import Broken
+from wattfed.client.agent.served_models import Model, read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tickets import Ticket
 

@@ -14,14 +14,14 @@ from flwr.app import RecordDict
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.modes import PowerMode
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.cost_models import Knowledge
 from wattfed.client.agent.members import Member, Members, serve_global
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.turns import PlannedDevice, TurnDevice
+from wattfed.client.agent.round_device import PlannedDevice, TurnDevice
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
 from wattfed.client.messages import Told, assignment_of, offered
 from wattfed.strategies.code_version import code_version, runs

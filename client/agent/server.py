@@ -23,22 +23,22 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from powerctl.accelerator import Accelerator, choose
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from wattfed.client.agent.desk import Desk
-from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.async_bridge import Desk
+from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.framing import SUFFIX
-from wattfed.client.agent.gate_service import GateService
+from wattfed.client.agent.gate_connections import GateService
 from wattfed.client.agent.gate_socket import GateSocket
 from wattfed.client.agent.hearing import Hearing
-from wattfed.client.agent.holders import Holders
-from wattfed.client.agent.hosting import Hosting
+from wattfed.client.agent.gate_holders import Holders
+from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.inference import InferenceService
-from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.cost_models import Knowledge
 from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.planning import NoPlanner, Planner, model_to_plan
-from wattfed.client.agent.power import PowerService
+from wattfed.client.agent.telemetry import PowerService
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry

@@ -20,8 +20,8 @@ from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.pagoda.meters import Meter
 from powerctl.plans import Front, RoundPlan
 from powerctl.workload import load_workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.turns import TurnDevice
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.round_device import TurnDevice
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.profile import Limits
 from wattfed.client.local import LocalClient

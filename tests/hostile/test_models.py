@@ -27,9 +27,9 @@ from tests.client.agent.conftest import (
     settings,
     start,
 )
-from wattfed.client.agent import hosting, sandbox, tensors
-from wattfed.client.agent.hosting import ModelFailed
-from wattfed.client.agent.models import InAgent, Model, read_model
+from wattfed.client.agent import model_host, sandbox, tensors
+from wattfed.client.agent.model_host import ModelFailed
+from wattfed.client.agent.served_models import InAgent, Model, read_model
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import ModelJob
@@ -211,7 +211,7 @@ ARCHIVES = {
 def test_a_pt2_with_pickled_code_is_refused_and_the_code_not_run(where, unsafe, tmp_path):
     mark = tmp_path / "mark"
     path = exported(tmp_path / "bad.pt2", **ARCHIVES[where](mark))
-    limits = hosting.Hosting(unsafe=unsafe)
+    limits = model_host.Hosting(unsafe=unsafe)
     with pytest.raises(ValueError, match=r"cannot read .*bad\.pt2.*what works is torch\.export"):
         read_model(ModelFile("bad", path), hosting=limits)
     assert not mark.exists() and not limits._processes
@@ -418,7 +418,7 @@ def test_a_sample_that_fails_in_the_agents_own_process_fails_alone_too():
 
 @sandboxed
 def test_a_model_that_hangs_on_a_sample_alone_is_told_to_be_broken(tmp_path):
-    told, limits = [], hosting.Hosting(batch_s=1.0)
+    told, limits = [], model_host.Hosting(batch_s=1.0)
     model = read_model(scripted(tmp_path, HangsAlone()), hosting=limits)
     bad = Ticket("bad", (torch.full((2, 2), SPELL),), 1.0, told.append)
     with pytest.raises(ModelFailed, match="not in company"):
@@ -455,7 +455,7 @@ def test_sigterm_ends_the_agent_while_a_model_hangs(model, tmp_path):
 
 def test_a_model_that_hangs_dies_with_an_agent_that_is_killed(tmp_path):
     """Its agent can tell it nothing any more."""
-    code = "import sys; from wattfed.client.agent.models import read_model; from wattfed.client"
+    code = "import sys; from wattfed.client.agent.served_models import read_model; from wattfed.client"
     code += ".agent.settings import ModelFile; read_model(ModelFile('m', sys.argv[1], inputs='2'))"
     file = scripted(tmp_path, HangsAtOnce())
     with process(code, file.path) as agent:
@@ -524,8 +524,8 @@ def test_a_process_that_talks_nonsense_is_ended(texts, told, tmp_path, monkeypat
     liar = tmp_path / "liar"
     liar.write_text(LIAR.format(python=sys.executable, texts=texts))
     liar.chmod(0o700)
-    monkeypatch.setattr(hosting.sys, "executable", str(liar))
-    limits = hosting.Hosting(unsafe=True)
+    monkeypatch.setattr(model_host.sys, "executable", str(liar))
+    limits = model_host.Hosting(unsafe=True)
     with pytest.raises(ValueError, match=told):
         read_model(ModelFile("bad", str(liar), inputs="2"), hosting=limits)
     assert not limits._processes

@@ -17,7 +17,7 @@ import torch
 from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
-from wattfed.client.agent.holders import LONGEST_LEASE_S
+from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc

@@ -29,10 +29,10 @@ from tests.powerctl.jetson.conftest import settings as board_settings
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
 from wattfed.client.agent.cli import cli
-from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.found_mode import KeptDevice
-from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
+from wattfed.client.agent.cost_models import Knowledge
+from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.own_tasks import OwnTasks

@@ -12,8 +12,8 @@ from tests.client.agent.conftest import TIMEOUT_S
 from tests.client.agent.test_rounds import rounds, trained
 from tests.tasks import load_task
 from wattfed.client.agent import tensors
-from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, read_program, run
-from wattfed.client.agent.models import read_model
+from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, read_program, run
+from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ModelFile

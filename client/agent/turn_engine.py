@@ -29,9 +29,9 @@ from powerctl.fulcrum.turns import (
 )
 from powerctl.modes import PowerMode
 from powerctl.quantities import spoken
-from wattfed.client.agent.jobs import Abandoned, Broken, Job, reason_of
+from wattfed.client.agent.engine_jobs import Abandoned, Broken, Job, reason_of
 from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
-from wattfed.client.agent.states import EngineState, JobState
+from wattfed.client.agent.engine_state import EngineState, JobState
 from wattfed.client.agent.tickets import (
     FULL,
     LATE,

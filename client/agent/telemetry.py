@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 import grpc
 
 from powerctl.device import Device
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.limits import CallRefused
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.calls import CallRefused
 from wattfed.client.agent.planning import PlanState
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.agent.states import EngineState, JobState
+from wattfed.client.agent.engine_state import EngineState, JobState
 
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.1, 86_400.0
 

@@ -13,8 +13,8 @@ from powerctl.fulcrum.turns import Training
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.jobs import Abandoned
+from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.engine_jobs import Abandoned
 from wattfed.client.agent.tickets import Ticket
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
@@ -198,7 +198,7 @@ class TurnDevice:
         """Leave the engine."""
         self._engine.remove(self.name)
 
-    # What the engine sees: client.agent.jobs.Job
+    # What the engine sees: client.agent.engine_jobs.Job
 
     def workload(self, size: int) -> Workload:
         """What a minibatch is charged as."""

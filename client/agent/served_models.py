@@ -14,9 +14,9 @@ from flwr.app import ArrayRecord
 from powerctl.accelerator import Accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.reading import in_line
-from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, run
-from wattfed.client.agent.hosting import Hosting, ModelProcess
-from wattfed.client.agent.jobs import Broken
+from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, run
+from wattfed.client.agent.model_host import Hosting, ModelProcess
+from wattfed.client.agent.engine_jobs import Broken
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
 from wattfed.client.model_arrays import load_arrays, load_file

@@ -1,7 +1,7 @@
 """Holders: the workloads of other processes, as jobs of the engine, and their turns.
 
 However a holder is connected, it is told events by a function of its own and speaks in the
-protocol's messages; see `wattfed.client.agent.gate_socket` and `wattfed.client.agent.gate_service`.
+protocol's messages; see `wattfed.client.agent.gate_socket` and `wattfed.client.agent.gate_connections`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import checked
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
-from wattfed.client.agent.desk import Desk, Pending
-from wattfed.client.agent.jobs import Abandoned
-from wattfed.client.agent.limits import STATUS, CallRefused
+from wattfed.client.agent.async_bridge import Desk, Pending
+from wattfed.client.agent.engine_jobs import Abandoned
+from wattfed.client.agent.calls import STATUS, CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
 from wattfed.strategies.ranges import Seconds

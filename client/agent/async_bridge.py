@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from wattfed.client.agent.engine import Engine
+from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.tickets import Answer, Refusal, Ticket
 
 _SLACK_S = 0.25
