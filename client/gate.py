@@ -24,9 +24,9 @@ from typing import Any, NoReturn
 
 from powerctl.accelerator import synchronise
 from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
-from wattfed.client.agent.framing import LENGTH, LONGEST, SUFFIX, frame
+from wattfed.client.agent.framing import LENGTH, LONGEST, SUFFIX, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.settings import default_socket
+from wattfed.client.agent.settings import default_agent_socket
 
 _KINDS = {"infer": pb.INFER, "train": pb.TRAIN}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
@@ -80,7 +80,7 @@ class Gate:
         serve_late: bool = False,
         patience_s: float = 10.0,
     ) -> None:
-        path = (socket or default_socket()) + SUFFIX
+        path = (socket or default_agent_socket()) + SUFFIX
         self._patience_s = patience_s
         self._streams = {
             kind: _Stream(
@@ -158,7 +158,7 @@ class NoGate(Gate):
 
 def find_gate(name: str = "", **options: Any) -> Gate:
     """The gate of the agent on this machine, or `NoGate` if no agent has left a socket."""
-    path = Path((options.get("socket") or default_socket()) + SUFFIX)
+    path = Path((options.get("socket") or default_agent_socket()) + SUFFIX)
     return Gate(name, **options) if path.is_socket() else NoGate()
 
 
@@ -254,7 +254,7 @@ class _Stream:
     def _send(self, request: pb.TurnRequest) -> None:
         if self._socket is None:
             raise OSError("no connection")
-        self._socket.sendall(frame(request))
+        self._socket.sendall(framed(request))
 
     def _receive(self) -> pb.TurnEvent:
         assert self._socket is not None

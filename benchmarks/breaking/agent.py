@@ -20,7 +20,7 @@ from flwr.app import ArrayRecord, RecordDict
 
 from benchmarks.breaking.messages import records_of, tree_of
 from benchmarks.breaking.trying import Door, Wrong, check_end
-from wattfed.client.agent.framing import SUFFIX, frame
+from wattfed.client.agent.framing import SUFFIX, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
 from wattfed.client.messages import CONFIG
@@ -111,7 +111,7 @@ def doors(stack: ExitStack) -> Iterator[Door]:
         )
         raw = [kind(**fields).SerializeToString() for fields in messages]
         yield Door(f"{name}, bytes", raw, partial(_call, agent, name, bytes), agent.start)
-    frames = b"".join(frame(pb.TurnRequest(**turn)) for turn in turns)
+    frames = b"".join(framed(pb.TurnRequest(**turn)) for turn in turns)
     yield Door(
         "the gate's socket",
         frames,

@@ -1,4 +1,4 @@
-"""The desk: where coroutines ask the engine, and its thread's answers come back to their loop."""
+"""The bridge: where coroutines ask the engine, and its thread's answers come back to their loop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from wattfed.client.agent.turn_engine import Engine
-from wattfed.client.agent.tickets import Answer, Refusal, Ticket
+from wattfed.client.agent.tickets import Ticket, TicketAnswer, TicketRefusal
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _SLACK_S = 0.25
 
@@ -43,9 +43,9 @@ class Mailbox:
 
 
 class Pending:
-    """A request that waits for its turn; made by `Desk.submit`."""
+    """A request that waits for its turn; made by `AsyncBridge.submit`."""
 
-    def __init__(self, engine: Engine, ticket: Ticket) -> None:
+    def __init__(self, engine: TurnEngine, ticket: Ticket) -> None:
         self._engine = engine
         self._ticket = ticket
         self.timer: asyncio.TimerHandle | None = None
@@ -61,10 +61,10 @@ class Pending:
             self.timer.cancel()
 
 
-class Desk:
+class AsyncBridge:
     """Asks the engine for coroutines of the running loop."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: TurnEngine) -> None:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._mailbox = Mailbox(self._loop)
@@ -74,7 +74,11 @@ class Desk:
         self._mailbox.post(call)
 
     def submit(
-        self, job: str, payload: Any, budget_s: float, settle: Callable[[Answer | Refusal], None]
+        self,
+        job: str,
+        payload: Any,
+        budget_s: float,
+        settle: Callable[[TicketAnswer | TicketRefusal], None],
     ) -> Pending:
         """Submit a request; `settle` is called on the loop, or before this returns.
 
@@ -87,11 +91,11 @@ class Desk:
         pending.timer = self._loop.call_later(budget_s + _SLACK_S, self.engine.expire, ticket)
         return pending
 
-    async def ask(self, job: str, payload: Any, budget_s: float) -> Answer | Refusal:
+    async def ask(self, job: str, payload: Any, budget_s: float) -> TicketAnswer | TicketRefusal:
         """Submit a request and wait for what becomes of it; withdrawn if that is cancelled."""
-        future: asyncio.Future[Answer | Refusal] = self._loop.create_future()
+        future: asyncio.Future[TicketAnswer | TicketRefusal] = self._loop.create_future()
 
-        def settle(outcome: Answer | Refusal) -> None:
+        def settle(outcome: TicketAnswer | TicketRefusal) -> None:
             if not future.done():
                 future.set_result(outcome)
 

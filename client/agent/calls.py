@@ -17,7 +17,7 @@ from wattfed.client.agent.tickets import (
     LATE,
     REMOVED,
     STOPPING,
-    Refusal,
+    TicketRefusal,
 )
 
 _MOST_CLIENTS = 4096  # whose rates are remembered; of more, who has been quiet longest is forgotten
@@ -42,7 +42,7 @@ class CallRefused(Refused):
         self.message = message
 
     @classmethod
-    def by(cls, refusal: Refusal) -> CallRefused:
+    def by(cls, refusal: TicketRefusal) -> CallRefused:
         """The status of what the engine has refused."""
         return cls(STATUS.get(refusal.reason, grpc.StatusCode.UNKNOWN), refusal.message)
 

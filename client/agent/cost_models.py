@@ -16,7 +16,7 @@ from powerctl.powertrain.unit import UnitPredictor
 from powerctl.workload import Workload
 
 
-class Knowledge:
+class CostModels:
     """Predictors of workloads, the best that there is for each.
 
     ``predictors/WORKLOAD.json`` (of ``powerctl fit``), else ``tables/WORKLOAD.csv`` (as

@@ -24,7 +24,7 @@ def reason_of(failure: Exception) -> str:
     return BROKEN if isinstance(failure, Broken) else FAILED
 
 
-class Job(Protocol):
+class EngineJob(Protocol):
     """An inference service, a training job, or the workload of another process.
 
     A training job runs one minibatch a turn; its `run` is given no tickets and its values are

@@ -14,7 +14,7 @@ class _Message(Protocol):
     def SerializeToString(self) -> bytes: ...
 
 
-def frame(message: _Message) -> bytes:
+def framed(message: _Message) -> bytes:
     """The bytes of a message."""
     data = message.SerializeToString()
     return LENGTH.pack(len(data)) + data

@@ -1,7 +1,7 @@
 """Holders: the workloads of other processes, as jobs of the engine, and their turns.
 
 However a holder is connected, it is told events by a function of its own and speaks in the
-protocol's messages; see `wattfed.client.agent.gate_socket` and `wattfed.client.agent.gate_connections`.
+protocol's messages; see `gate_connections`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import checked
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
-from wattfed.client.agent.async_bridge import Desk, Pending
-from wattfed.client.agent.engine_jobs import Abandoned
+from wattfed.client.agent.async_bridge import AsyncBridge, Pending
 from wattfed.client.agent.calls import STATUS, CallRefused
+from wattfed.client.agent.engine_jobs import Abandoned
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
+from wattfed.client.agent.tickets import STOPPING, Ticket, TicketAnswer, TicketRefusal
 from wattfed.strategies.ranges import Seconds
 
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
@@ -65,12 +65,14 @@ class Holder:
         What it says of itself.
     lease_s : float
         Longest turn.
-    desk : Desk
+    bridge : AsyncBridge
     send : callable
         Tells the holder of an event; called on the loop, and must not wait.
     """
 
-    def __init__(self, name: str, join: pb.Join, lease_s: float, desk: Desk, send: Send) -> None:
+    def __init__(
+        self, name: str, join: pb.Join, lease_s: float, bridge: AsyncBridge, send: Send
+    ) -> None:
         self.name = name
         self.is_training = join.kind == pb.TRAIN
         self.lease_s = lease_s
@@ -80,7 +82,7 @@ class Holder:
         self._begun: HeldTurn | None = None
         self.asked_s = 0.0
         self.send = send
-        self._desk = desk
+        self._bridge = bridge
         self._workload = Workload(name, "train" if self.is_training else "infer", 1)
 
     def workload(self, size: int) -> Workload:
@@ -90,12 +92,12 @@ class Holder:
     def begin(self, tickets: Sequence[Ticket]) -> None:
         """Grant the turn."""
         if self.is_training:  # one minibatch was asked for; not later, as then the next may be
-            self._desk.engine.want(self.name, False)
+            self._bridge.engine.want(self.name, False)
         turn = self._begun = tickets[0].payload if tickets else self.turn
         if turn is None:  # its holder has just gone
             return
         turn.granted = True
-        waited_s = self._desk.engine.device.now() - self.asked_s
+        waited_s = self._bridge.engine.device.now() - self.asked_s
         granted = pb.Granted(turn=turn.number, waited_s=waited_s)
         self._send(pb.TurnEvent(granted=granted))
 
@@ -118,7 +120,7 @@ class Holder:
         """Nothing is left to do."""
 
     def _send(self, event: pb.TurnEvent) -> None:
-        self._desk.post(partial(self.send, event))
+        self._bridge.post(partial(self.send, event))
 
 
 class Holders:
@@ -126,15 +128,15 @@ class Holders:
 
     Parameters
     ----------
-    desk : Desk
+    bridge : AsyncBridge
     lease_s : float
         Longest turn of a holder that asks for no other.
     most : int
         Holders at a time.
     """
 
-    def __init__(self, desk: Desk, lease_s: float = 2.0, most: int = 64) -> None:
-        self._desk = desk
+    def __init__(self, bridge: AsyncBridge, lease_s: float = 2.0, most: int = 64) -> None:
+        self._bridge = bridge
         self._lease_s = lease_s
         self._most = most
         self._holders: set[Holder] = set()
@@ -178,7 +180,7 @@ class Holders:
         if turn is not None:
             turn.end("broken")
         self._stop_waiting(holder)
-        self._desk.engine.remove(holder.name)
+        self._bridge.engine.remove(holder.name)
 
     def _take_in(self, first: pb.TurnRequest, send: Send) -> Holder:
         if first.WhichOneof("what") != "join" or not first.join.kind:
@@ -187,11 +189,11 @@ class Holders:
         _check(join)
         name = f"gate:{join.name or 'process'}:{next(self._numbers)}"
         holder = Holder(
-            name, join, min(join.lease_s or self._lease_s, LONGEST_LEASE_S), self._desk, send
+            name, join, min(join.lease_s or self._lease_s, LONGEST_LEASE_S), self._bridge, send
         )
         expected_s = join.expected_s or _GUESS_S
         weight = _KNOWN if join.expected_s else _GUESSED
-        engine = self._desk.engine
+        engine = self._bridge.engine
         if holder.is_training:
             engine.add_training(holder, Training(name, expected_s, weight))
         else:
@@ -213,7 +215,7 @@ class Holders:
         if holder.turn is not None:
             raise InvalidInput(f"turn {holder.turn.number} is not released yet")
         turn = holder.turn = HeldTurn(acquire.turn)
-        engine = self._desk.engine
+        engine = self._bridge.engine
         holder.asked_s = engine.device.now()
         if holder.is_training:
             engine.want(holder.name)
@@ -222,7 +224,7 @@ class Holders:
         if not 0 < budget_s <= _LONGEST_BUDGET_S:
             raise InvalidInput(f"deadline_s must be positive, got {budget_s:g}")
         settle = partial(_settle, holder, turn)
-        holder.pending = self._desk.submit(holder.name, turn, budget_s, settle)
+        holder.pending = self._bridge.submit(holder.name, turn, budget_s, settle)
 
     def _release(self, holder: Holder, release: pb.Release) -> None:
         turn = holder.turn
@@ -235,16 +237,16 @@ class Holders:
 
     def _stop_waiting(self, holder: Holder) -> None:
         if holder.is_training:
-            self._desk.engine.want(holder.name, False)
+            self._bridge.engine.want(holder.name, False)
         elif holder.pending is not None:
             holder.pending.withdraw()
 
 
-def _settle(holder: Holder, turn: HeldTurn, outcome: Answer | Refusal) -> None:
+def _settle(holder: Holder, turn: HeldTurn, outcome: TicketAnswer | TicketRefusal) -> None:
     """Pass a refusal on; a grant has been told by `Holder.begin`."""
     if holder.pending is not None:
         holder.pending.over()
-    if isinstance(outcome, Refusal) and not turn.granted:
+    if isinstance(outcome, TicketRefusal) and not turn.granted:
         if holder.turn is turn:
             holder.turn = None
         code = STATUS.get(outcome.reason, STATUS[STOPPING]).value[0]

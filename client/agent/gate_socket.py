@@ -15,9 +15,9 @@ from pathlib import Path
 import grpc
 from google.protobuf.message import DecodeError
 
-from wattfed.client.agent.framing import LENGTH, LONGEST, frame
-from wattfed.client.agent.gate_holders import Holder, Holders
 from wattfed.client.agent.calls import STATUS, CallRefused
+from wattfed.client.agent.framing import LENGTH, LONGEST, framed
+from wattfed.client.agent.gate_holders import Holder, Holders
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tickets import STOPPING
 
@@ -113,4 +113,4 @@ class _Connection(asyncio.Protocol):
 
     def _send(self, event: pb.TurnEvent) -> None:
         if not self._transport.is_closing():
-            self._transport.write(frame(event))
+            self._transport.write(framed(event))

@@ -14,14 +14,15 @@ import grpc
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 from powerctl.fields import build
 from wattfed.client.agent import tensors
-from wattfed.client.agent.async_bridge import Desk
+from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
-from wattfed.client.agent.served_models import Model
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.settings import Limits, ModelFile
-from wattfed.client.agent.tickets import Refusal
+from wattfed.client.agent.served_models import Model
+from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
+from wattfed.client.agent.tickets import TicketRefusal
 
 CLIENT_KEY = (
     "wattfed-client"  # metadata by which processes on the Unix socket tell themselves apart
@@ -34,9 +35,9 @@ class InferenceService(rpc.InferenceServicer):
 
     Parameters
     ----------
-    desk : Desk
+    bridge : AsyncBridge
     registry : Registry
-    limits : Limits
+    limits : ClientLimits
     defaults : ModelFile
         Budget and batch sizes of models that are loaded without.
     may_load : bool
@@ -44,9 +45,15 @@ class InferenceService(rpc.InferenceServicer):
     """
 
     def __init__(
-        self, desk: Desk, registry: Registry, limits: Limits, defaults: ModelFile, *, may_load: bool
+        self,
+        bridge: AsyncBridge,
+        registry: Registry,
+        limits: ClientLimits,
+        defaults: ModelFile,
+        *,
+        may_load: bool,
     ) -> None:
-        self._desk = desk
+        self._bridge = bridge
         self._registry = registry
         self._limits = limits
         self._defaults = defaults
@@ -146,7 +153,7 @@ class InferenceService(rpc.InferenceServicer):
     ) -> pb.PredictReply:
         try:
             model = self._registry.get(request.model)
-            inputs = [tensors.decode(tensor) for tensor in request.inputs]
+            inputs = [decode_tensor(tensor) for tensor in request.inputs]
             tensors.check_inputs(inputs, model.inputs)
             budget_s = self._budget_s(model, request, remaining_s)
             if model.host.broken:
@@ -155,13 +162,13 @@ class InferenceService(rpc.InferenceServicer):
             raise CallRefused(grpc.StatusCode.NOT_FOUND, str(error)) from None
         except InvalidInput as error:
             raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-        outcome = await self._desk.ask(model.name, inputs, budget_s)
-        if isinstance(outcome, Refusal):
+        outcome = await self._bridge.ask(model.name, inputs, budget_s)
+        if isinstance(outcome, TicketRefusal):
             raise CallRefused.by(outcome)
         version, outputs = outcome.value
         return pb.PredictReply(
             id=request.id,
-            outputs=[tensors.encode(output) for output in outputs],
+            outputs=[encode_tensor(output) for output in outputs],
             model_version=version,
             batch_size=outcome.batch_size,
             waited_s=outcome.waited_s,

@@ -18,11 +18,11 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from powerctl.task.memory import oom_kills
-from wattfed.client.agent.cost_models import Knowledge
-from wattfed.client.agent.served_models import task_model
+from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.round_device import TurnDevice
+from wattfed.client.agent.round_device import RoundDevice
+from wattfed.client.agent.served_models import task_model
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.local import LocalClient, Progress
 from wattfed.client.messages import Told, assignment_of, evaluated, trained
@@ -71,7 +71,7 @@ class Member:
         node_config: Mapping[str, Any],
         device: Device,
         folder: Path,
-        knowledge: Knowledge,
+        cost_models: CostModels,
     ) -> Member:
         """The member that configurations of run and node describe; raises `InvalidInput`."""
         config = RunConfig.from_flower(run_config)
@@ -85,11 +85,11 @@ class Member:
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
-        source = knowledge.source(config.workload)
+        source = cost_models.source(config.workload)
         file = StateFile.of(folder, run, profile.client, source.name if source else "")
         state = file.read()
         own = tuple(sorted(node_config.items()))
-        client = LocalClient(config, profile, n_clients, state, device, knowledge.predictor, own)
+        client = LocalClient(config, profile, n_clients, state, device, cost_models.predictor, own)
         return cls(run, client, file)
 
     @property
@@ -127,7 +127,7 @@ class Member:
     def train(
         self,
         round_id: str,
-        device: TurnDevice,
+        device: RoundDevice,
         content: RecordDict,
         progress: Progress,
         beside: Callable[[RoundReport], RoundReport],
@@ -138,7 +138,7 @@ class Member:
         ----------
         round_id : str
             Written down as under way, for the next agent if this one is killed.
-        device : TurnDevice
+        device : RoundDevice
             Runs a minibatch in its turn.
         content : RecordDict
             Of the message.
@@ -163,7 +163,7 @@ class Member:
             )
             return trained(beside(report), record_of(self._model))
 
-    def evaluate(self, device: TurnDevice, content: RecordDict) -> RecordDict:
+    def evaluate(self, device: RoundDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
         told = Told.of(content)
         with self._busy, self._on(device):
@@ -172,7 +172,7 @@ class Member:
         return evaluated(*found)
 
     @contextmanager
-    def _on(self, device: TurnDevice) -> Iterator[None]:
+    def _on(self, device: RoundDevice) -> Iterator[None]:
         """Work in turns, and write what it has spent."""
         between, self.client.device = self.client.device, device
         try:
@@ -206,16 +206,18 @@ class Members:
         Whose modes they may offer.
     folder : Path
         Of their states.
-    knowledge : Knowledge
+    cost_models : CostModels
         Predicts their minibatches.
     tasks : OwnTasks
         That it may load, beside those that are installed.
     """
 
-    def __init__(self, device: Device, folder: Path, knowledge: Knowledge, tasks: OwnTasks) -> None:
+    def __init__(
+        self, device: Device, folder: Path, cost_models: CostModels, tasks: OwnTasks
+    ) -> None:
         self._device = device
         self._folder = folder
-        self._knowledge = knowledge
+        self._cost_models = cost_models
         self._tasks = tasks
         self._known: dict[str, Member] = {}
         self._lock = threading.Lock()
@@ -238,7 +240,7 @@ class Members:
                 raise InvalidInput("a configuration holds bytes, which no key takes") from None
             if key not in self._known:
                 made = Member.of(
-                    run_config, node_config, self._device, self._folder, self._knowledge
+                    run_config, node_config, self._device, self._folder, self._cost_models
                 )
                 self._known[key] = made
             self._known[key] = self._known.pop(key)  # the last ones are the newest

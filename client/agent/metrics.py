@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.telemetry import Reading, read
+from wattfed.client.agent.turn_engine import TurnEngine
 
 Budgets = Callable[[], Iterable[tuple[str, int, float]]]  # run, client, joules left
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -64,7 +64,7 @@ class Metrics:
         """A request was refused."""
         self._refused.labels(_family(job), reason).inc()
 
-    def serve(self, engine: Engine, budgets: Budgets, host: str, port: int) -> int:
+    def serve(self, engine: TurnEngine, budgets: Budgets, host: str, port: int) -> int:
         """Answer Prometheus at an address; returns the port (of 0, the one that was free)."""
         self.registry.register(_State(engine, budgets, self._core))
         try:
@@ -88,7 +88,7 @@ class Metrics:
 class _State:
     """What the engine and the device know by themselves, read at each scrape."""
 
-    def __init__(self, engine: Engine, budgets: Budgets, core: Any) -> None:
+    def __init__(self, engine: TurnEngine, budgets: Budgets, core: Any) -> None:
         self._engine = engine
         self._budgets = budgets
         self._core = core

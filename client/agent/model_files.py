@@ -120,7 +120,7 @@ def close_pickle() -> None:
     pickle.load = pickle.loads = refuse  # type: ignore[assignment]
 
 
-def run(
+def run_module(
     module: Callable[..., Any], batch: Sequence[torch.Tensor], there: Accelerator
 ) -> list[torch.Tensor]:
     """A module's outputs for a batch; they are on the CPU, as the inputs are."""

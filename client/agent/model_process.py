@@ -97,14 +97,14 @@ def _ours(form: str) -> io.BytesIO:
 def _answer(exchange: Exchange, program: Program) -> None:
     """Run batches until there are no more."""
     from powerctl.accelerator import Accelerator
-    from wattfed.client.agent.model_files import run
+    from wattfed.client.agent.model_files import run_module
 
     there = Accelerator.here()
     while True:
         request = exchange.receive()
         try:
             batch, end = exchange.get(request["tensors"])
-            outputs, _ = exchange.put(run(program.module, batch, there), end)
+            outputs, _ = exchange.put(run_module(program.module, batch, there), end)
             exchange.send({"tensors": outputs})
         except Exception as error:  # whatever the model's code raises
             lines = str(error).strip().splitlines() or [type(error).__name__]

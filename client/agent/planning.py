@@ -22,10 +22,10 @@ from powerctl.fulcrum.turns import Service, Training
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.plans import SAFETY_DEVIATIONS
 from powerctl.powertrain.prediction import Prediction
-from wattfed.client.agent.turn_engine import Engine
-from wattfed.client.agent.cost_models import Knowledge
+from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.choices import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -42,7 +42,7 @@ class PlanState:
     changes: int = 0
 
 
-class NoPlanner:
+class FixedPlan:
     """Mode and batch sizes stay as they were configured."""
 
     sets_modes = False
@@ -55,7 +55,7 @@ class NoPlanner:
         """Nothing is to be planned."""
 
 
-class Planner:
+class ServicePlanner:
     """Drives a `WindowController` by a service's arrivals, and puts in force what it decides.
 
     Every mode is looked up among what is known of the costs; none is tried. A change of mode comes
@@ -63,7 +63,7 @@ class Planner:
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Has the device, and the service.
     service : Service
         Whose arrivals are followed.
@@ -78,7 +78,12 @@ class Planner:
     sets_modes = True
 
     def __init__(
-        self, engine: Engine, service: Service, settings: PlanSettings, record: Record, source: str
+        self,
+        engine: TurnEngine,
+        service: Service,
+        settings: PlanSettings,
+        record: Record,
+        source: str,
     ) -> None:
         self._engine = engine
         self._name = service.name
@@ -104,8 +109,13 @@ class Planner:
 
     @classmethod
     def of(
-        cls, engine: Engine, service: Service, file: ModelFile, plan: PlanSettings, known: Knowledge
-    ) -> Planner:
+        cls,
+        engine: TurnEngine,
+        service: Service,
+        file: ModelFile,
+        plan: PlanSettings,
+        known: CostModels,
+    ) -> ServicePlanner:
         """A planner for a served model, from what is known of it and of the training.
 
         Raises

@@ -17,12 +17,12 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
 from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
-from wattfed.client.agent.turn_engine import Engine
-from wattfed.client.agent.model_host import Hosting, ModelFailed
 from wattfed.client.agent.engine_jobs import Broken
+from wattfed.client.agent.model_host import Hosting, ModelFailed
 from wattfed.client.agent.served_models import Model, read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _LOG = logging.getLogger("wattfed.agent")
 _WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
@@ -85,7 +85,7 @@ class Registry:
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Serves them; must run, because a model is timed on the device between its turns.
     queue_length : int
         Requests that may wait for one model.
@@ -97,7 +97,7 @@ class Registry:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         queue_length: int = 1024,
         hosting: Hosting | None = None,
         lease_s: float = 2.0,

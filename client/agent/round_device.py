@@ -13,9 +13,9 @@ from powerctl.fulcrum.turns import Training
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
-from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.engine_jobs import Abandoned
 from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
 
@@ -56,7 +56,7 @@ class _Minibatch:
         self.error: Exception | None = None
 
 
-class TurnDevice:
+class RoundDevice:
     """The agent's device for one round: `execute` waits until the interleaver gives a turn.
 
     Time is the device's. Energy is that of this round's own turns, so that what inference takes is
@@ -64,7 +64,7 @@ class TurnDevice:
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Has the device.
     name : str
         Of the round, among the engine's jobs.
@@ -85,7 +85,7 @@ class TurnDevice:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         name: str,
         workload: Workload,
         expected_s: float,
@@ -198,7 +198,7 @@ class TurnDevice:
         """Leave the engine."""
         self._engine.remove(self.name)
 
-    # What the engine sees: client.agent.engine_jobs.Job
+    # What the engine sees: client.agent.engine_jobs.EngineJob
 
     def workload(self, size: int) -> Workload:
         """What a minibatch is charged as."""

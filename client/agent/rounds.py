@@ -14,14 +14,14 @@ from flwr.app import RecordDict
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.modes import PowerMode
-from wattfed.client.agent.turn_engine import Engine
-from wattfed.client.agent.cost_models import Knowledge
+from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.members import Member, Members, serve_global
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.round_device import PlannedDevice, TurnDevice
+from wattfed.client.agent.round_device import PlannedDevice, RoundDevice
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
 from wattfed.client.messages import Told, assignment_of, offered
 from wattfed.strategies.code_version import code_version, runs
@@ -43,7 +43,7 @@ class _Round:
         content: RecordDict,
         assignment: RoundAssignment | None,
         member: Member,
-        device: TurnDevice,
+        device: RoundDevice,
     ) -> None:
         self.id = round_id
         self.progress = pb.Progress()
@@ -58,7 +58,7 @@ class _Round:
         """End it after the running minibatch."""
         self._device.interrupt(why)
 
-    def run(self, engine: Engine, registry: Registry) -> RecordDict:
+    def run(self, engine: TurnEngine, registry: Registry) -> RecordDict:
         """Evaluate, or train and serve the global model to begin with; the reply's content."""
         try:
             if self._assignment is None:
@@ -75,7 +75,7 @@ class _Round:
         finally:
             self._device.close()
 
-    def _beside(self, report: RoundReport, engine: Engine, others_s: float) -> RoundReport:
+    def _beside(self, report: RoundReport, engine: TurnEngine, others_s: float) -> RoundReport:
         """A report with what else the device did meanwhile, for so many seconds."""
         report = replace(report, inference_p99_s=_slowest_p99_s(engine))
         if report.decline and report.stopped:
@@ -84,7 +84,7 @@ class _Round:
             _LOG.warning("round %s: %s", self.id, why)
         return report
 
-    def _others_s(self, engine: Engine) -> float:
+    def _others_s(self, engine: TurnEngine) -> float:
         """Seconds that inference and all else there is now have had the device for."""
         jobs = engine.state().jobs
         return sum((job.account.busy_s for job in jobs if job.name != self._device.name), 0.0)
@@ -105,13 +105,13 @@ class RoundsService(rpc.RoundsServicer):
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Gives turns.
     registry : Registry
         Models of the run's task that are served get each round's global parameters.
     folder : Path
         For the clients' states.
-    knowledge : Knowledge
+    cost_models : CostModels
         Predicts minibatches.
     tasks : OwnTasks
         The user's own that may be loaded.
@@ -121,10 +121,10 @@ class RoundsService(rpc.RoundsServicer):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         registry: Registry,
         folder: Path,
-        knowledge: Knowledge,
+        cost_models: CostModels,
         tasks: OwnTasks,
         *,
         sets_modes: bool = True,
@@ -132,7 +132,7 @@ class RoundsService(rpc.RoundsServicer):
         self._engine = engine
         self._registry = registry
         device = engine.device if sets_modes else PlannedDevice(engine.device)
-        self._members = Members(device, folder, knowledge, tasks)
+        self._members = Members(device, folder, cost_models, tasks)
         self._sets_modes = sets_modes
         self._rounds: dict[tuple[str, str], _Round] = {}  # by kind and id
         self._warned: set[str] = set()  # of which other versions
@@ -231,7 +231,7 @@ class RoundsService(rpc.RoundsServicer):
         # minibatch is a probe, and what it takes decides from then on.
         budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]
         expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
-        device = TurnDevice(
+        device = RoundDevice(
             self._engine,
             f"round {head.round_id}{'' if assignment else ', evaluation'}",
             member.client.workload,
@@ -261,7 +261,7 @@ class RoundsService(rpc.RoundsServicer):
         return member
 
 
-def _slowest_p99_s(engine: Engine) -> float:
+def _slowest_p99_s(engine: TurnEngine) -> float:
     """Of the services' last answers; 0 where there are none."""
     served = [job.latency_p99_s for job in engine.state().jobs if not job.is_training]
     return max((p99_s for p99_s in served if math.isfinite(p99_s)), default=0.0)

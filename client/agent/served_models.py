@@ -14,9 +14,9 @@ from flwr.app import ArrayRecord
 from powerctl.accelerator import Accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.reading import in_line
-from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, run
-from wattfed.client.agent.model_host import Hosting, ModelProcess
 from wattfed.client.agent.engine_jobs import Broken
+from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, run_module
+from wattfed.client.agent.model_host import Hosting, ModelProcess
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
 from wattfed.client.model_arrays import load_arrays, load_file
@@ -53,7 +53,7 @@ class Host(Protocol):
 
 
 @dataclass
-class InAgent:
+class AgentHost:
     """Hosts a module of a listed task in this process."""
 
     module: torch.nn.Module
@@ -63,7 +63,7 @@ class InAgent:
 
     def run(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The outputs of a batch."""
-        return run(self.module, batch, Accelerator.here())
+        return run_module(self.module, batch, Accelerator.here())
 
     def close(self) -> None:
         """Nothing: it goes with its last user."""
@@ -203,7 +203,7 @@ def task_model(
         raise InvalidInput(f"model {name}: {task} does not tell the shape of an input")
     sample = next(iter(learned.central)).inputs[0]
     inputs = (InputSpec(tuple(sample.shape), sample.dtype),)
-    return Model(name, version, source, STATE_DICT, inputs, InAgent(module.eval()))
+    return Model(name, version, source, STATE_DICT, inputs, AgentHost(module.eval()))
 
 
 def _try(model: Model) -> None:

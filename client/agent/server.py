@@ -23,28 +23,28 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from powerctl.accelerator import Accelerator, choose
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from wattfed.client.agent.async_bridge import Desk
-from wattfed.client.agent.turn_engine import Engine
+from wattfed.client.agent.async_bridge import AsyncBridge
+from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.framing import SUFFIX
 from wattfed.client.agent.gate_connections import GateService
+from wattfed.client.agent.gate_holders import Holders
 from wattfed.client.agent.gate_socket import GateSocket
 from wattfed.client.agent.hearing import Hearing
-from wattfed.client.agent.gate_holders import Holders
-from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.inference import InferenceService
-from wattfed.client.agent.cost_models import Knowledge
 from wattfed.client.agent.metrics import Metrics
+from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
-from wattfed.client.agent.planning import NoPlanner, Planner, model_to_plan
-from wattfed.client.agent.telemetry import PowerService
+from wattfed.client.agent.planning import FixedPlan, ServicePlanner, model_to_plan
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.rounds import RoundsService
 from wattfed.client.agent.security import TokenCheck, read_tls, read_tokens
 from wattfed.client.agent.settings import Settings, parse_address
+from wattfed.client.agent.telemetry import PowerService
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _LOG = logging.getLogger("wattfed.agent")
 _GRACE_S = 2.0  # for answers that are on their way out
@@ -99,26 +99,26 @@ class Agent:
         self._settings = settings
         self._device = device
         self._metrics = metrics
-        self.engine = Engine(device, Interleaver(), metrics)
-        self._desk = Desk(self.engine)
+        self.engine = TurnEngine(device, Interleaver(), metrics)
+        self._bridge = AsyncBridge(self.engine)
         limits = settings.limits
         unsafe = settings.allow_unsafe_models
         hosting = Hosting(limits.load_s, limits.batch_s, limits.model_bytes, unsafe)
         self._registry = Registry(self.engine, limits.queue_length, hosting, settings.lease_s)
-        holders = Holders(self._desk, settings.lease_s)
+        holders = Holders(self._bridge, settings.lease_s)
         self._gate = GateService(holders)
         self._gate_socket = GateSocket(holders)
         state = Path(settings.state_dir)
-        self._knowledge = Knowledge(state)
+        self._cost_models = CostModels(state)
         self._rounds = RoundsService(
             self.engine,
             self._registry,
             state / CLIENTS,
-            self._knowledge,
+            self._cost_models,
             OwnTasks(state),
             sets_modes=not settings.plan.power_w,
         )
-        self._planner: Planner | NoPlanner = NoPlanner()
+        self._planner: ServicePlanner | FixedPlan = FixedPlan()
         self._planning: asyncio.Task[None] | None = None
         self._health = health_aio.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
@@ -147,11 +147,11 @@ class Agent:
             where.append(f"metrics at {host}:{bound}")
         return ", ".join(where)
 
-    def _make_planner(self) -> Planner:
+    def _make_planner(self) -> ServicePlanner:
         plan = self._settings.plan
         file = model_to_plan({file.name: file for file in self._settings.model}, plan.model)
         service = self._registry.service(file.name)
-        return Planner.of(self.engine, service, file, plan, self._knowledge)
+        return ServicePlanner.of(self.engine, service, file, plan, self._cost_models)
 
     async def close(self) -> None:
         """Finish the running turn, refuse what waits, restore the device and end."""
@@ -220,7 +220,7 @@ class Agent:
             maximum_concurrent_rpcs=limits.concurrent,
         )
         inference = InferenceService(
-            self._desk, self._registry, limits, settings.defaults, may_load=local
+            self._bridge, self._registry, limits, settings.defaults, may_load=local
         )
         power = PowerService(self.engine, settings.device, self._planner.state)
         rpc.add_InferenceServicer_to_server(inference, server)

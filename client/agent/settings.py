@@ -59,7 +59,7 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClientLimits:
     """What clients may take.
 
     Attributes
@@ -153,7 +153,7 @@ class Settings:
     model : tuple of ModelFile
     defaults : ModelFile
         Budget and batch sizes of models that say none.
-    limits : Limits
+    limits : ClientLimits
     plan : PlanSettings
     """
 
@@ -172,7 +172,7 @@ class Settings:
     allow_unsafe_models: bool = False
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
-    limits: Limits = Limits()
+    limits: ClientLimits = ClientLimits()
     plan: PlanSettings = PlanSettings()
 
     def __post_init__(self) -> None:
@@ -189,7 +189,7 @@ class Settings:
             )
 
 
-def default_socket() -> str:
+def default_agent_socket() -> str:
     """Where agent and clients meet if nothing else is said; $WATTFED_AGENT_SOCKET goes before."""
     folder = os.environ.get("XDG_RUNTIME_DIR") or default_state_dir()
     return os.environ.get("WATTFED_AGENT_SOCKET") or str(Path(folder) / "wattfed-agent.sock")
@@ -246,7 +246,7 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     ----------
     path : Path or None
         Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]``, ``[limits]`` and
-        ``[plan]`` are tables of the fields of `ModelFile`, `Limits` and `PlanSettings`.
+        ``[plan]`` are tables of the fields of `ModelFile`, `ClientLimits` and `PlanSettings`.
     **flags
         Fields of `Settings`; `latency_s` and `batch_size` go into its defaults, `rate_hz` into
         its limits, `power_w` and `training` into its plan; `models`, texts for `parse_model`, are
@@ -261,7 +261,7 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     for key in ("latency_s", "batch_size"):
         if key in given:
             data["defaults"] = replace(data["defaults"], **{key: given.pop(key)})
-    data["limits"] = build(Limits, data.get("limits", {}), f"{where}, [limits]")
+    data["limits"] = build(ClientLimits, data.get("limits", {}), f"{where}, [limits]")
     if "rate_hz" in given:
         data["limits"] = replace(data["limits"], rate_hz=given.pop("rate_hz"))
     data["plan"] = build(PlanSettings, data.get("plan", {}), f"{where}, [plan]")
@@ -274,5 +274,5 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     )
     data |= given
     data.setdefault("state_dir", default_state_dir())
-    data.setdefault("socket", default_socket())
+    data.setdefault("socket", default_agent_socket())
     return build(Settings, data, where)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 import grpc
 
 from powerctl.device import Device
-from wattfed.client.agent.turn_engine import Engine
 from wattfed.client.agent.calls import CallRefused
+from wattfed.client.agent.engine_state import EngineState, JobState
 from wattfed.client.agent.planning import PlanState
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.agent.engine_state import EngineState, JobState
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.1, 86_400.0
 
@@ -36,7 +36,7 @@ class Reading:
         return (self.energy_j - before.energy_j) / (self.now_s - before.now_s)
 
 
-def read(engine: Engine) -> Reading:
+def read(engine: TurnEngine) -> Reading:
     """The present reading; a sensor may take a few milliseconds."""
     device = engine.device
     return Reading(device.now(), device.energy_j(), str(device.mode()), engine.state())
@@ -47,14 +47,14 @@ class PowerService(rpc.PowerServicer):
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
     spec : str
         How the device was asked for.
     plan : callable
         The plan in force.
     """
 
-    def __init__(self, engine: Engine, spec: str, plan: Callable[[], PlanState]) -> None:
+    def __init__(self, engine: TurnEngine, spec: str, plan: Callable[[], PlanState]) -> None:
         self._engine = engine
         self._spec = spec
         self._plan = plan

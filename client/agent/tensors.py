@@ -88,7 +88,7 @@ def dtype_of(number: int) -> torch.dtype:
     return dtype
 
 
-def decode(tensor: pb.Tensor) -> torch.Tensor:
+def decode_tensor(tensor: pb.Tensor) -> torch.Tensor:
     """The torch tensor of a message, with memory of its own.
 
     Raises
@@ -115,7 +115,7 @@ def decode(tensor: pb.Tensor) -> torch.Tensor:
     return torch.frombuffer(bytearray(tensor.data), dtype=dtype).reshape(shape)
 
 
-def encode(tensor: torch.Tensor) -> pb.Tensor:
+def encode_tensor(tensor: torch.Tensor) -> pb.Tensor:
     """The message of a torch tensor; raises `InvalidInput` for a type that there is none of."""
     if tensor.dtype not in _NUMBERS:
         names = ", ".join(sorted(_name(d) for d in _NUMBERS))

@@ -11,7 +11,7 @@ STOPPING, FAILED, EXPIRED, BROKEN = "stopping", "failed", "expired", "broken"
 
 
 @dataclass(frozen=True)
-class Refusal:
+class TicketRefusal:
     """Why a request is not answered: one of the reasons above, and words for people."""
 
     reason: str
@@ -19,7 +19,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TicketAnswer:
     """What a request's batch gave it.
 
     Attributes
@@ -50,7 +50,7 @@ class Ticket:
     budget_s : float
         From arrival to answer.
     settle : callable
-        Takes the `Answer` or `Refusal`, once, on whatever thread; must not wait.
+        Takes the `TicketAnswer` or `TicketRefusal`, once, on whatever thread; must not wait.
     arrived_s : float
         On the device's clock; set by the engine.
     """
@@ -58,5 +58,5 @@ class Ticket:
     job: str
     payload: Any
     budget_s: float
-    settle: Callable[[Answer | Refusal], None]
+    settle: Callable[[TicketAnswer | TicketRefusal], None]
     arrived_s: float = field(default=0.0)

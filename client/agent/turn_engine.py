@@ -29,16 +29,16 @@ from powerctl.fulcrum.turns import (
 )
 from powerctl.modes import PowerMode
 from powerctl.quantities import spoken
-from wattfed.client.agent.engine_jobs import Abandoned, Broken, Job, reason_of
-from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
+from wattfed.client.agent.engine_jobs import Abandoned, Broken, EngineJob, reason_of
 from wattfed.client.agent.engine_state import EngineState, JobState
+from wattfed.client.agent.observing import NoObserver, RecentLatencies, TurnObserver
 from wattfed.client.agent.tickets import (
     FULL,
     LATE,
     STOPPING,
-    Answer,
-    Refusal,
     Ticket,
+    TicketAnswer,
+    TicketRefusal,
 )
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -48,7 +48,7 @@ _LEFT = 8  # jobs that have gone, of which it still tells
 _LONGEST_WAIT_S = 3600.0  # a lock's time-out must not overflow
 
 
-class Engine:
+class TurnEngine:
     """Runs turns on a device, one at a time.
 
     Parameters
@@ -57,7 +57,7 @@ class Engine:
         With the real clock. While the engine runs, only its thread executes and applies modes.
     policy : Interleaver
         Decides; nobody else may touch it.
-    observer : Observer, optional
+    observer : TurnObserver, optional
         Told of turns and refusals.
 
     Attributes
@@ -67,13 +67,13 @@ class Engine:
     """
 
     def __init__(
-        self, device: Device, policy: Interleaver, observer: Observer | None = None
+        self, device: Device, policy: Interleaver, observer: TurnObserver | None = None
     ) -> None:
         self.device = device
         self._policy = policy
         self._observer = observer or NoObserver()
         self._wake = threading.Condition()
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, EngineJob] = {}
         self._services: dict[str, Service] = {}
         self._latencies = RecentLatencies()
         self._left: deque[JobState] = deque(maxlen=_LEFT)
@@ -121,14 +121,14 @@ class Engine:
 
     # Jobs
 
-    def add_service(self, job: Job, service: Service) -> None:
+    def add_service(self, job: EngineJob, service: Service) -> None:
         """Take in an inference service; raises `InvalidInput` if its name is taken."""
         with self._wake:
             self._policy.add_service(service)
             self._jobs[service.name] = job
             self._services[service.name] = service
 
-    def add_training(self, job: Job, training: Training) -> None:
+    def add_training(self, job: EngineJob, training: Training) -> None:
         """Take in a training job, which runs when `want` says so."""
         with self._wake:
             self._policy.add_training(training)
@@ -380,7 +380,7 @@ class Engine:
             self._latencies.add(name, latencies_s)
         for ticket, value in answered:
             waited_s = start_s - ticket.arrived_s
-            ticket.settle(Answer(value, len(tickets), waited_s, end_s - start_s))
+            ticket.settle(TicketAnswer(value, len(tickets), waited_s, end_s - start_s))
         self._observer.ran(name, max(len(tickets), 1), end_s - start_s, latencies_s)
 
     def _forget(self, name: str) -> tuple[RefusedRequest, ...]:
@@ -399,7 +399,7 @@ class Engine:
             self._refuse(ticket, reason, _why(reason, ticket))
 
     def _refuse(self, ticket: Ticket, reason: str, message: str) -> None:
-        ticket.settle(Refusal(reason, message))
+        ticket.settle(TicketRefusal(reason, message))
         self._observer.refused(ticket.job, reason)
 
 

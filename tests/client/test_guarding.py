@@ -20,8 +20,8 @@ from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.pagoda.meters import Meter
 from powerctl.plans import Front, RoundPlan
 from powerctl.workload import load_workload
-from wattfed.client.agent.turn_engine import Engine
-from wattfed.client.agent.round_device import TurnDevice
+from wattfed.client.agent.round_device import RoundDevice
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.profile import Limits
 from wattfed.client.local import LocalClient
@@ -167,9 +167,9 @@ class Drawing(Meter):
 
 def test_in_an_agent_all_that_the_module_draws_counts_and_not_the_rounds_own_turns():
     device = HostDevice(BOARD, Drawing())
-    engine = Engine(device, Interleaver())
+    engine = TurnEngine(device, Interleaver())
     engine.start()
-    turns = TurnDevice(engine, "round 1", JOB, 0.001)
+    turns = RoundDevice(engine, "round 1", JOB, 0.001)
     front = front_of(device)
     guard = PowerGuard(GuardLimits(30.0, window_s=0.1, settling_s=0.05), Ladder(BOARD.space, front))
     try:

@@ -27,13 +27,14 @@ from tests.client.agent.conftest import (
     settings,
     start,
 )
-from wattfed.client.agent import model_host, sandbox, tensors
+from wattfed.client.agent import model_host, sandbox
 from wattfed.client.agent.model_host import ModelFailed
-from wattfed.client.agent.served_models import InAgent, Model, read_model
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import ModelJob
-from wattfed.client.agent.settings import Limits, ModelFile
+from wattfed.client.agent.served_models import AgentHost, Model, read_model
+from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.tensors import decode_tensor
 from wattfed.client.agent.tickets import Ticket
 from wattfed.client.gate import Gate
 
@@ -152,7 +153,7 @@ def predict(agent: AgentThread, value=0.0, model="bad", **fields):
 
 
 def answer(reply) -> float:
-    return float(tensors.decode(reply.outputs[0]))
+    return float(decode_tensor(reply.outputs[0]))
 
 
 def until_it_answers(agent) -> float:
@@ -329,7 +330,7 @@ def test_a_model_that_hangs_is_ended_and_started_again_while_others_answer(
     start, settings, tmp_path
 ):
     models = (scripted(tmp_path, Hangs()), *settings.model)
-    agent = start(settings, model=models, limits=Limits(batch_s=1.0))
+    agent = start(settings, model=models, limits=ClientLimits(batch_s=1.0))
     with agent.channel() as channel:
         stub = rpc.InferenceStub(channel)
         hanging = stub.Predict.future(request(SPELL, model="bad"), timeout=TIMEOUT_S)
@@ -377,7 +378,7 @@ def test_a_model_whose_process_dies_is_started_again_and_told(start, settings, t
 @sandboxed
 def test_a_model_that_takes_all_memory_fails_its_request_and_no_other(start, settings, tmp_path):
     models = (scripted(tmp_path, Bombs()), *settings.model)
-    agent = start(settings, model=models, limits=Limits(model_bytes=1 << 29))
+    agent = start(settings, model=models, limits=ClientLimits(model_bytes=1 << 29))
     assert "alloc" in refusal(lambda: predict(agent, SPELL)).details()
     assert answer(predict(agent)) == answer(predict(agent, model="constant")) == 1.0
 
@@ -408,7 +409,7 @@ def until_queued(channel, count):
 
 
 def test_a_sample_that_fails_in_the_agents_own_process_fails_alone_too():
-    model = Model("m", 1, "", "state-dict", (), InAgent(Raises().eval()))
+    model = Model("m", 1, "", "state-dict", (), AgentHost(Raises().eval()))
     good, bad = (torch.zeros(2, 2),), (torch.full((2, 2), SPELL),)
     first, second = model.predict_each([good, bad])
     assert first[0].item() == 1.0 and "does not like" in str(second)
@@ -455,7 +456,9 @@ def test_sigterm_ends_the_agent_while_a_model_hangs(model, tmp_path):
 
 def test_a_model_that_hangs_dies_with_an_agent_that_is_killed(tmp_path):
     """Its agent can tell it nothing any more."""
-    code = "import sys; from wattfed.client.agent.served_models import read_model; from wattfed.client"
+    code = (
+        "import sys; from wattfed.client.agent.served_models import read_model; from wattfed.client"
+    )
     code += ".agent.settings import ModelFile; read_model(ModelFile('m', sys.argv[1], inputs='2'))"
     file = scripted(tmp_path, HangsAtOnce())
     with process(code, file.path) as agent:
