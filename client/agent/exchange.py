@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from wattfed.client.agent.model_files import DTYPES
 from wattfed.client.agent.framing import LENGTH, LONGEST
+from wattfed.client.agent.model_files import DTYPES
 
 _ALIGNED = 64  # bytes at which a tensor may begin
 _MOST_DIMENSIONS = 64  # of torch

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from wattfed.client.agent.gate_holders import Holder, Holders
 from wattfed.client.agent.calls import CallRefused
+from wattfed.client.agent.gate_holders import Holder, Holders
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 

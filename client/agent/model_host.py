@@ -23,8 +23,8 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.quantities import spoken
 from powerctl.reading import in_line
 from wattfed.client.agent import sandbox
-from wattfed.client.agent.exchange import Exchange
 from wattfed.client.agent.engine_jobs import Broken
+from wattfed.client.agent.exchange import Exchange
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, spec_of
 

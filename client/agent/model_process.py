@@ -1,7 +1,7 @@
 """The process of one model: it closes a sandbox around itself, reads a file, answers batches.
 
-Run by `model_host` as ``python -m wattfed.client.agent.model_process``, with what it is told as JSON.
-What torch loads at first use, it loads for a model of our own before the sandbox is closed:
+Run by `model_host` as ``python -m wattfed.client.agent.model_process``, with what it is told as
+JSON. What torch loads at first use, it loads for a model of our own before the sandbox is closed:
 afterwards nothing can be opened.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 _KEPT = 1024  # latencies of a job: enough for a 99th percentile
 
 
-class Observer(Protocol):
+class TurnObserver(Protocol):
     """Told of every turn and refusal, on whatever thread; must be quick."""
 
     def ran(self, job: str, size: int, ran_s: float, latencies_s: Sequence[float]) -> None:
