@@ -5,7 +5,7 @@
 Each trace is served under four plans: the controller's; one for the mean rate and one for the peak
 (of windows of the controller's length), each searched once by the same solver; and the oracle's,
 which by brute force plans anew for every window, whose rate it knows beforehand. The server is
-that of powerctl.fulcrum.evaluation: probing modes takes no time in it, but is counted; joules are
+that of benchmarks.trace_serving: probing modes takes no time in it, but is counted; joules are
 of batches and minibatches, waiting left out.
 """
 
@@ -20,17 +20,17 @@ import click
 import numpy as np
 from numpy.random import Generator
 
+from benchmarks import traces as arrivals
 from benchmarks.configurations import load_replay
+from benchmarks.trace_serving import Oracle, Planner, Static, serve
 from powerctl import console
 from powerctl.boards import load_board
 from powerctl.errors import UnknownName
-from powerctl.fulcrum import arrivals
-from powerctl.fulcrum.catalogue import find_solver, solver_names
 from powerctl.fulcrum.controller import Reaction, Serving, WindowController, at_rate
-from powerctl.fulcrum.evaluation import Oracle, Planner, Static, serve
 from powerctl.fulcrum.problems import OBJECTIVES, Concurrent, InferAlone
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.solver import Solver
+from powerctl.fulcrum.solvers import find_solver, solver_names
 from powerctl.progress import Progress
 
 Trace = Callable[[float, float, Generator], Iterator[float]]  # of mean rate and length

@@ -43,11 +43,11 @@ from benchmarks import gpu_task, sharing
 from benchmarks.agent_load import agent
 from benchmarks.in_process_grid import InProcessGrid
 from benchmarks.sharing import MODES, Control, Request, Worker, new_stream, on_stream
+from benchmarks.traces import poisson
 from powerctl import console
 from powerctl.accelerator import Accelerator, choose
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
-from powerctl.fulcrum.arrivals import poisson
-from powerctl.pagoda.meters import Meter, open_meter
+from powerctl.meters import Meter, open_meter
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb

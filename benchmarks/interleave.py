@@ -32,12 +32,12 @@ from torch import nn
 
 from benchmarks import sharing
 from benchmarks.sharing import MODES, Request, Worker, modes_of, new_stream, on_stream
+from benchmarks.traces import poisson
 from powerctl import console
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrivals import poisson
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload

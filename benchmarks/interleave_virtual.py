@@ -28,19 +28,19 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks import traces as arrivals
 from benchmarks.clairvoyant import can_be_met
 from benchmarks.configurations import load_replay
+from benchmarks.virtual_time import Execution
+from benchmarks.virtual_time import replay as play
 from powerctl import console
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum import arrivals
 from powerctl.fulcrum.durations import BatchTimes
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.problems import Job
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.turns import Service, Training
-from powerctl.fulcrum.virtual_time import Execution
-from powerctl.fulcrum.virtual_time import replay as play
 from powerctl.modes import FloatArray
 from powerctl.pareto import pareto_front, thinned
 

@@ -21,21 +21,21 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.network_predictor import NetworkPredictor
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.errors import Infeasible, InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays, PowerMode
 from powerctl.pareto import fastest_within
 from powerctl.plugins import OF_OTHERS, names_code, split_names
-from powerctl.powertrain.building import build_reference
-from powerctl.powertrain.catalogue import PREDICTORS, Predictor
 from powerctl.powertrain.design import DesignedModes
 from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.powertrain.network import NetworkPredictor
 from powerctl.powertrain.prediction import Prediction
+from powerctl.powertrain.predictor import PREDICTORS, Predictor
 from powerctl.powertrain.reference import Reference
+from powerctl.powertrain.reference_fit import build_reference
 from powerctl.progress import Progress
 
 _INTERVAL_90 = NormalDist().inv_cdf(0.95)

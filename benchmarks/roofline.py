@@ -19,14 +19,14 @@ import numpy as np
 from benchmarks.predict import judge
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.bottleneck import Signature
 from powerctl.calibration import errors_pct
+from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.tuning import Goal, tune
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import IntArray, ModeArrays, PowerMode
 from powerctl.pagoda.counted import CountedModel
 from powerctl.pagoda.estimate import estimate_from_totals
-from powerctl.pagoda.tuning import Goal, tune
 from powerctl.powertrain.design import DesignedModes
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.reference import load_reference, reference_names

@@ -26,18 +26,18 @@ import numpy as np
 from benchmarks.configurations import PUBLISHED_BOUNDS, Bounds, Question, load_replay, solvable
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.bottleneck import Signature
 from powerctl.commands.options import read_counts
+from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.catalogue import SolverEntry, find_solver, knowing, solver_names
 from powerctl.fulcrum.problems import OBJECTIVES, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Record, Search, Solution
 from powerctl.fulcrum.solver import CampaignSolver, Solver
+from powerctl.fulcrum.solvers import SolverEntry, find_solver, knowing, solver_names
 from powerctl.measurement import MeasurementTable
 from powerctl.plugins import split_names
-from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.reference import Reference
+from powerctl.powertrain.reference_fit import build_reference
 from powerctl.progress import Progress
 
 _CHUNKS = 16  # of the questions, so that progress shows

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from powerctl.boards import Board, Preset
-from powerctl.bottleneck import idle_power_w
+from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
 from powerctl.plans import SAFETY_DEVIATIONS, Front, Held, front_within
+from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.unit import UnitPredictor
 from powerctl.workload import Workload, load_workload
 
 Learned = tuple[float, float, float]

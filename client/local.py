@@ -20,8 +20,8 @@ from powerctl.errors import InvalidInput
 from powerctl.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.plans import RoundPlan, cheapest
+from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.signature import SignaturePredictor
-from powerctl.powertrain.unit import UnitPredictor
 from powerctl.task.loading import keys_of
 from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
 from powerctl.workload import Workload

@@ -12,8 +12,8 @@ from powerctl.boards import Board
 from powerctl.device import Device, open_device
 from powerctl.modes import FloatArray, IntArray
 from powerctl.plans import FRONT_POINTS
+from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.signature import SignaturePredictor
-from powerctl.powertrain.unit import UnitPredictor
 from powerctl.workload import Workload
 from wattfed.client.choices import UNLEARNED, Choices, choices_of, training_workload
 from wattfed.client.fleet import ClientProfile, Fleet

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from powerctl.board_files import board_names as board_names
 from powerctl.board_files import canonical_name, read_board, release_of, version
 from powerctl.board_files import releases as releases
-from powerctl.bottleneck import Hardware
+from powerctl.cost_model import Hardware
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Count, Range, Size, build, checked
 from powerctl.modes import AXES, ModeSpace, PowerMode

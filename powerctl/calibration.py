@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from powerctl.bottleneck import Cost, Hardware, Signature, minibatch_cost
+from powerctl.cost_model import Cost, Hardware, Signature, minibatch_cost
 from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count, Size, build

@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload
 from tests.fake_accelerator import FakeAccelerator

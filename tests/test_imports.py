@@ -30,10 +30,9 @@ CLIENT_MODULES = {
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {
     "powerctl/accelerator.py",
-    "powerctl/characterization/real.py",
+    "powerctl/characterization/real_bench.py",
     "powerctl/characterization/steps.py",
     "powerctl/characterization/tasks.py",
-    "powerctl/powertrain/network.py",
     "powerctl/task/data.py",
     "powerctl/task/memory.py",
     "powerctl/task/randomness.py",
@@ -42,11 +41,11 @@ KNOW_TORCH = {
     "powerctl/task/watching.py",
     "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",
-    "powerctl/pagoda/kernels.py",
+    "powerctl/pagoda/microbenchmarks.py",
     "powerctl/pagoda/models.py",
     "powerctl/pagoda/networks.py",
     "powerctl/pagoda/operators.py",
-    "powerctl/pagoda/torchvision_cpu.py",
+    "powerctl/torchvision_cpu.py",
 }
 KNOW_THE_CLIENT = {"server/simulation.py", "server/commands/strategies.py"}
 

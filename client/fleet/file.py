@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import idle_power_w
+from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.plugins import Kind
 from powerctl.reading import misread, read_toml

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from powerctl.errors import InvalidInput
-from powerctl.pagoda.torchvision_cpu import import_torchvision
+from powerctl.torchvision_cpu import import_torchvision
 from wattfed.client.tasks.sampled import Samples
 
 _MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]

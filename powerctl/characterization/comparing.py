@@ -11,10 +11,10 @@ import numpy as np
 
 from powerctl.characterization.factors import Configuration
 from powerctl.characterization.results import FIRST, LATER, METRICS
-from powerctl.characterization.statistics import CONFIDENCE, LEAST, Ratio, holm, paired_ratio
 from powerctl.characterization.study import Study
 from powerctl.characterization.study_log import StudyLog, study_path
 from powerctl.errors import InvalidInput
+from powerctl.statistics import CONFIDENCE, LEAST, Ratio, holm, paired_ratio
 
 MARGIN = 0.05  # an overhead below this is called small
 _COMPARED = (

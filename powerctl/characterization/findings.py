@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import log2
 
 from powerctl.characterization.results import FIRST, LATER, METRICS
-from powerctl.characterization.statistics import spoken_number
 from powerctl.characterization.study import CACHE, Effect, Slice, Study
+from powerctl.statistics import spoken_number
 
 MARGIN = 0.05  # a gain below this is none: per doubling of a batch, per more workers
 _MARGIN = f"{100 * MARGIN:g} %"

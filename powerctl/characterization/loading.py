@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from powerctl.bottleneck import (
+from powerctl.cost_model import (
     CORE_NORM,
     Hardware,
     Signature,
@@ -100,7 +100,7 @@ def modelled(
     Parameters
     ----------
     hardware, signature, mode, batch_size
-        As of `bottleneck.minibatch_cost`.
+        As of `cost_model.minibatch_cost`.
     data : DataSet
         What is loaded.
     workers : int

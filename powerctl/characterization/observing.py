@@ -172,7 +172,7 @@ def gpu_load(sysfs: Path = Path("/sys")) -> Callable[[], float] | None:
         for file in sorted(sysfs.glob(pattern)):
             return partial(_per_mille, file)
     from powerctl.errors import DeviceUnavailable
-    from powerctl.pagoda.meters import nvml_load
+    from powerctl.meters import nvml_load
 
     try:
         return nvml_load()

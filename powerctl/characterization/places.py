@@ -7,8 +7,8 @@ from typing import Protocol
 
 from powerctl.device import Device, open_device
 from powerctl.errors import InvalidInput
+from powerctl.meters import Meter, open_meter
 from powerctl.modes import PowerMode
-from powerctl.pagoda.meters import Meter, open_meter
 
 SETTLING_S = 3.0  # power has settled this long after a change (PowerTrain, section 3)
 _METER_PERIOD_S = 0.1

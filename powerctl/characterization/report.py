@@ -12,11 +12,11 @@ from powerctl.characterization.factors import Configuration, described
 from powerctl.characterization.findings import MARGIN, Finding, findings
 from powerctl.characterization.page import page
 from powerctl.characterization.results import FIRST, LATER, METRICS
-from powerctl.characterization.statistics import spoken_number
 from powerctl.characterization.study import Slice, Study
 from powerctl.characterization.study_log import StudyLog
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
+from powerctl.statistics import spoken_number
 
 _COLUMNS = (  # of the tables of factors
     *(("epoch", FIRST), ("epoch", LATER), ("stall", FIRST), ("stall", LATER)),

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from powerctl.characterization.factors import FACTORS, PREFETCH, Configuration, Factor, described
 from powerctl.characterization.results import FIRST, LATER, METRICS, Result
-from powerctl.characterization.statistics import CONFIDENCE, Estimate, Ratio, estimate, holm, ratio
+from powerctl.statistics import CONFIDENCE, Estimate, Ratio, estimate, holm, ratio
 
 _TESTED = {  # what is compared of a factor, and when
     "workers": (("epoch", "stall", "energy"), (FIRST, LATER)),

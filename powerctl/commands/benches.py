@@ -43,7 +43,7 @@ class BenchOptions:
         return self._real(Path(self.data) if self.data else folder / SAMPLES, seed)
 
     def _virtual(self, seed: int) -> Bench:
-        from powerctl.characterization.twin import TwinBench, infer_namesake
+        from powerctl.characterization.virtual_bench import TwinBench, infer_namesake
 
         for name in ("task", "settings", "model", "dataset", "input", "samples", "data"):
             if getattr(self, name):
@@ -54,7 +54,7 @@ class BenchOptions:
         return TwinBench(self.device, workload, infer, board=self.board, seed=seed)
 
     def _real(self, data: Path, seed: int) -> Bench:
-        from powerctl.characterization.real import RealBench
+        from powerctl.characterization.real_bench import RealBench
         from powerctl.characterization.tasks import load_task
         from powerctl.task.settings import parse_settings
 

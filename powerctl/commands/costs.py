@@ -22,8 +22,8 @@ from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import AXES, ModeArrays, PowerMode
 from powerctl.plugins import blamed
-from powerctl.powertrain.catalogue import PREDICTORS, Predictor, is_predictor
 from powerctl.powertrain.prediction import Prediction
+from powerctl.powertrain.predictor import PREDICTORS, Predictor, is_predictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.quantities import time_unit
 from powerctl.workload import Workload, load_workload

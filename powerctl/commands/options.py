@@ -13,7 +13,7 @@ from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
 
 if TYPE_CHECKING:
-    from powerctl.bottleneck import Signature
+    from powerctl.cost_model import Signature
     from powerctl.pagoda.counted import CountedModel
 
 Command = Callable[..., None]

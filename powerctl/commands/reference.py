@@ -37,8 +37,8 @@ def build(
     measured: Measured, name: str, source: str | None, out: str | None, parameters_only: bool
 ) -> None:
     """Make a reference of a TABLE of many modes: a CSV, or a log of powerctl profile."""
-    from powerctl.powertrain.building import build_reference
     from powerctl.powertrain.reference import user_folder, write_reference
+    from powerctl.powertrain.reference_fit import build_reference
 
     check_name(name, "the name of a reference")
     table = measured.table

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from powerctl.measurement import MeasurementTable
     from powerctl.modes import PowerMode
     from powerctl.pagoda.ceilings import Ceilings
-    from powerctl.pagoda.plots import WorkloadPoint
+    from powerctl.pagoda.roofline_plot import WorkloadPoint
 
 _EXAMPLES = """\b
 Examples:
@@ -89,8 +89,8 @@ def measure(
     """
     from powerctl.accelerator import Accelerator
     from powerctl.boards import load_board
-    from powerctl.pagoda.kernels import DTYPES, gpu_uuid, measure_ceilings, sizes_for
-    from powerctl.pagoda.meters import open_meter
+    from powerctl.meters import open_meter
+    from powerctl.pagoda.microbenchmarks import DTYPES, gpu_uuid, measure_ceilings, sizes_for
 
     board = load_board(board_name) if board_name else None
     if out and not Path(out).absolute().parent.is_dir():
@@ -156,7 +156,7 @@ def plot(
     """
     from powerctl.measurement import MeasurementTable
     from powerctl.modes import ModeArrays
-    from powerctl.pagoda.plots import plot_rooflines
+    from powerctl.pagoda.roofline_plot import plot_rooflines
     from powerctl.pagoda.rooflines import board_rooflines
 
     if table and len(models) != 1:
@@ -191,8 +191,8 @@ def _points(
     table: MeasurementTable | None,
 ) -> list[WorkloadPoint]:
     """A model in each mode: measured where the table holds the mode, else estimated."""
-    from powerctl.bottleneck import minibatch_cost
-    from powerctl.pagoda.plots import WorkloadPoint
+    from powerctl.cost_model import minibatch_cost
+    from powerctl.pagoda.roofline_plot import WorkloadPoint
 
     counted = load_counted(model, input_text, kind)
     counts = counted.counts(size)

@@ -90,9 +90,9 @@ def solve(
     """
     from powerctl.commands import searching
     from powerctl.commands.sources import open_source, tasks_by_role
-    from powerctl.fulcrum.catalogue import find_solver, knowing
     from powerctl.fulcrum.facts import record_of
     from powerctl.fulcrum.search import Search
+    from powerctl.fulcrum.solvers import find_solver, knowing
 
     for path in filter(None, (out, plot)):  # before the search, not after an hour of it
         if not Path(path).absolute().parent.is_dir():
@@ -115,7 +115,7 @@ def solve(
     )
     solution = _run(search, solver, source, keeper)
     if plot:
-        from powerctl.fulcrum.plots import plot_search
+        from powerctl.fulcrum.search_plot import plot_search
 
         plot_search(Path(plot), search, solution, f"{entry.name}: {source.name}", source.replay)
     more = {"source": source.name, "solver": entry.name, "device_time_s": source.seconds}

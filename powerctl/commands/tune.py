@@ -20,10 +20,10 @@ from powerctl.stopping import stopping_cleanly
 if TYPE_CHECKING:
     from powerctl.boards import Board
     from powerctl.device import Device
+    from powerctl.fulcrum.tuning import Goal
     from powerctl.measurement import Measurement
     from powerctl.modes import PowerMode
     from powerctl.pagoda.counted import CountedModel
-    from powerctl.pagoda.tuning import Goal
     from powerctl.powertrain.gaussian import GaussianPredictor
     from powerctl.profiler import Step
 
@@ -97,7 +97,7 @@ def tune(
     Without --device by prediction from counts; with one, what is chosen was measured.
     MODEL is as in powerctl explain.
     """
-    from powerctl.pagoda.tuning import Goal
+    from powerctl.fulcrum.tuning import Goal
     from powerctl.powertrain.gaussian import GaussianPredictor
 
     goal = Goal(objective, slowdown, power_w)
@@ -199,8 +199,8 @@ class _Bench:
         self, predictor: GaussianPredictor, goal: Goal, modes: int, attempts: int
     ) -> dict[str, Any]:
         """The choice for one batch size, measured."""
+        from powerctl.fulcrum.tuning import tune as tuning
         from powerctl.modes import ModeArrays
-        from powerctl.pagoda.tuning import tune as tuning
         from powerctl.profiler import Procedure, measure_mode
 
         size = predictor.batch_size

@@ -10,10 +10,10 @@ from functools import lru_cache
 
 from powerctl.accelerator import synchronise
 from powerctl.boards import Board
-from powerctl.bottleneck import Hardware, Signature, idle_power_w, minibatch_cost
+from powerctl.cost_model import Hardware, Signature, idle_power_w, minibatch_cost
 from powerctl.errors import InvalidInput
+from powerctl.meters import Meter, NoMeter
 from powerctl.modes import PowerMode
-from powerctl.pagoda.meters import Meter, NoMeter
 from powerctl.workload import Workload, stand_in
 
 

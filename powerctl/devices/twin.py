@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import InvalidInput
 from powerctl.modes import PowerMode

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from powerctl.boards import Board
-from powerctl.bottleneck import idle_power_w
+from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import qmc
 from scipy.stats import t as student
 
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.fulcrum.search import Record, Search
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray

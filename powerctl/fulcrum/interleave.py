@@ -40,9 +40,9 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.accounts import Account
 from powerctl.fulcrum.durations import QUANTILE, SPREAD, LearnedTimes
 from powerctl.fulcrum.lookahead import save_most
-from powerctl.fulcrum.outlook import Outlook
 from powerctl.fulcrum.patience import Patience
 from powerctl.fulcrum.queueing import Queued, ServiceQueue, exceeds
+from powerctl.fulcrum.schedulability import Outlook
 from powerctl.fulcrum.training_jobs import TrainingJobs
 from powerctl.fulcrum.turns import (
     Decision,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.fulcrum.acquisition import DRAWS, gains, nearness
 from powerctl.fulcrum.beliefs import Beliefs
 from powerctl.fulcrum.problems import Evaluation, Problem

@@ -9,7 +9,7 @@ from itertools import count
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.company import Company
+from powerctl.fulcrum.arrival_rate import Company
 from powerctl.fulcrum.durations import LearnedTimes
 from powerctl.fulcrum.turns import Request, Service
 

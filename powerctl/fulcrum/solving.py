@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from powerctl.device import Device, open_device
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.catalogue import find_solver
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Candidates, Search, Solution
+from powerctl.fulcrum.solvers import find_solver
 from powerctl.fulcrum.sources import DeviceSource, Source, TableSource, workload_of
 from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.reference import Reference

@@ -1,6 +1,6 @@
 """Ceilings that a device really reaches: kernels of known FLOP and bytes, and the roofline of them.
 
-`powerctl.pagoda.kernels` measures them.
+`powerctl.pagoda.microbenchmarks` measures them.
 """
 
 from __future__ import annotations

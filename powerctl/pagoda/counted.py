@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 import torch
 
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counting import NeedsData, Optimiser, count_model
 from powerctl.pagoda.counts import Counts

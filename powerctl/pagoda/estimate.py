@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counts import Counts, LayerCount
 from powerctl.reading import read_toml

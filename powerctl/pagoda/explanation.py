@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import (
+from powerctl.cost_model import (
     Hardware,
     Signature,
     active_power_w,

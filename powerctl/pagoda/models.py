@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.pagoda.networks import BERT_BASE, BERT_LARGE, Bert, Lstm
-from powerctl.pagoda.torchvision_cpu import import_torchvision
 from powerctl.plugins import blamed, load_object
+from powerctl.torchvision_cpu import import_torchvision
 
 Make: TypeAlias = Callable[[], nn.Module]
 

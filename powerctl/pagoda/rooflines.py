@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from powerctl.boards import Board
-from powerctl.bottleneck import gpu_scale, idle_power_w
+from powerctl.cost_model import gpu_scale, idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray, ModeArrays
 

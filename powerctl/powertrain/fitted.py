@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from powerctl.modes import ModeArrays
+from powerctl.powertrain.correction import UnitPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.unit import UnitPredictor
 
 
 class FittedPredictor(UnitPredictor):

@@ -18,14 +18,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
+from powerctl.powertrain.kernels import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior, one_blas_thread
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
-from powerctl.powertrain.process import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.reference import Reference, known_references
 
 # Mean and standard deviation of the factors by which references' deviations in time and power are

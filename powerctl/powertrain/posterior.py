@@ -19,11 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 from threadpoolctl import ThreadpoolController
 
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, FloatArray, ModeArrays
-from powerctl.powertrain.prior import Prior
-from powerctl.powertrain.process import (
+from powerctl.powertrain.kernels import (
     Deviations,
     Places,
     Rows,
@@ -37,6 +36,7 @@ from powerctl.powertrain.process import (
     rows_of,
     variance_of,
 )
+from powerctl.powertrain.prior import Prior
 from powerctl.powertrain.sensitivity import sensitivity
 
 _ADAPT_FROM = 8  # rows; fewer say nothing about widths

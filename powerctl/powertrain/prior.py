@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import Hardware, Signature
 from powerctl.calibration import ACTIVITIES, BOUNDS, FIXED, GENERIC, PER_SAMPLE, SHAPES
+from powerctl.cost_model import Hardware, Signature
 from powerctl.modes import FloatArray
 from powerctl.powertrain.reference import Reference
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from powerctl.boards import Board, load_board
-from powerctl.bottleneck import Hardware, Signature
+from powerctl.cost_model import Hardware, Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Amount, Count, Size, build
 from powerctl.modes import FloatArray, IntArray, ModeArrays
-from powerctl.powertrain.process import Deviations
+from powerctl.powertrain.kernels import Deviations
 from powerctl.reading import DATA, misread, parse_arrays, read_bytes, read_toml
 from powerctl.toml_files import files_in
 

@@ -17,16 +17,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from powerctl.bottleneck import Hardware, Signature
+from powerctl.cost_model import Hardware, Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.fields import Positive, Range, Size, build
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, ModeArrays
 from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.kernels import Deviations
 from powerctl.powertrain.posterior import Posterior
 from powerctl.powertrain.prior import Prior
-from powerctl.powertrain.process import Deviations
 from powerctl.powertrain.reference import contents_of, reference_of
 from powerctl.reading import DATA, misread, parse_arrays, parse_json, quoted, read_bytes
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from powerctl.bottleneck import (
+from powerctl.cost_model import (
     CORE_NORM,
     TAKEN_NORM,
     TAKEN_SHARE,

@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
 from powerctl.modes import ModeArrays, PowerMode
+from powerctl.powertrain.correction import MODE_STD, UnitPredictor
 from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.unit import MODE_STD, UnitPredictor
 from powerctl.workload import Workload
 
 

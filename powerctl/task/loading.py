@@ -189,7 +189,7 @@ def _imported(text: str) -> Any:
         except InvalidInput as error:
             if "torchvision::nms" not in str(error.__cause__):
                 raise
-            from powerctl.pagoda.torchvision_cpu import import_torchvision
+            from powerctl.torchvision_cpu import import_torchvision
 
             import_torchvision()  # which the task's own import now finds
             return load(text)

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import predict
+from benchmarks.network_predictor import NetworkPredictor
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import PowerctlError
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.network import NetworkPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import load_workload
 

@@ -17,7 +17,7 @@ from powerctl.devices.twin import Twin
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.guard import GuardLimits, Ladder, PowerGuard
 from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.pagoda.meters import Meter
+from powerctl.meters import Meter
 from powerctl.plans import Front, RoundPlan
 from powerctl.workload import load_workload
 from wattfed.client.agent.round_device import RoundDevice

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
 from powerctl.characterization.plan import Plan
 from powerctl.characterization.running import expected, run_study
 from powerctl.characterization.study_log import StudyLog, identity_of
-from powerctl.characterization.twin import TwinBench
+from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.cli import main as powerctl
+from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.powertrain.gaussian import GaussianPredictor

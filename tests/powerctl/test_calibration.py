@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
 from powerctl.calibration import errors_pct, fit_hardware, fit_signature
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload

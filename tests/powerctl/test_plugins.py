@@ -13,7 +13,7 @@ import pytest
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
-from powerctl.fulcrum.catalogue import find_solver
+from powerctl.fulcrum.solvers import find_solver
 from powerctl.plugins import Kind, absolute, load_module, load_object, names_code, split_names
 from powerctl.workload import load_workload
 

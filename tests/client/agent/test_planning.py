@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.workload import load_workload

@@ -70,7 +70,7 @@ def test_a_fresh_model_knows_nothing_and_evaluation_counts_rightly():
 @pytest.fixture
 def small_cifar10(tmp_path, monkeypatch):
     """Twenty images a batch in CIFAR-10's own format, with the checks of the real sums off."""
-    from powerctl.pagoda.torchvision_cpu import import_torchvision
+    from powerctl.torchvision_cpu import import_torchvision
 
     datasets = import_torchvision().datasets
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)

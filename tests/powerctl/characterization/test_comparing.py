@@ -9,7 +9,7 @@ from powerctl.characterization.comparing import compare
 from powerctl.characterization.comparison_report import write_comparison
 from powerctl.characterization.plan import Plan
 from powerctl.characterization.study_log import StudyLog, identity_of, study_path
-from powerctl.characterization.twin import TwinBench
+from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.errors import InvalidInput
 
 

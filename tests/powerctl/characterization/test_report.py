@@ -11,7 +11,7 @@ from powerctl.characterization.plan import Plan
 from powerctl.characterization.report import write_report
 from powerctl.characterization.running import expected, run_study
 from powerctl.characterization.study_log import StudyLog, identity_of
-from powerctl.characterization.twin import TwinBench
+from powerctl.characterization.virtual_bench import TwinBench
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from powerctl.characterization.plan import Plan
 from powerctl.characterization.running import expected, run_study
 from powerctl.characterization.study_log import StudyLog, identity_of
-from powerctl.characterization.twin import TwinBench
+from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.errors import InvalidInput, InvalidTable
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import idle_power_w, minibatch_cost
+from powerctl.cost_model import idle_power_w, minibatch_cost
 from powerctl.device import open_device
 from powerctl.devices.twin import NO_VARIATION, Twin
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInSpace, UnknownName

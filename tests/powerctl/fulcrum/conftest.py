@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone, TwoInferences
 from powerctl.fulcrum.replay import Replay
 from powerctl.measurement import MeasurementTable

@@ -4,9 +4,9 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
-from powerctl.fulcrum.catalogue import find_solver
 from powerctl.fulcrum.problems import Concurrent, TrainAlone
 from powerctl.fulcrum.search import Search
+from powerctl.fulcrum.solvers import find_solver
 from tests.powerctl.fulcrum.conftest import SIZES
 
 

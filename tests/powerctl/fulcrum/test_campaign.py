@@ -5,10 +5,10 @@ import pytest
 
 from powerctl.fulcrum.baselines import RandomModes
 from powerctl.fulcrum.campaign import ModelBasedCampaign
-from powerctl.fulcrum.catalogue import find_solver
 from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone, TwoInferences
 from powerctl.fulcrum.search import Search, best_of
 from powerctl.fulcrum.solver import CampaignSolver
+from powerctl.fulcrum.solvers import find_solver
 from tests.powerctl.fulcrum.conftest import SIZES
 
 pytestmark = pytest.mark.studies

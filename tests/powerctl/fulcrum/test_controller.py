@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.traces import constant, poisson, steps
 from powerctl.errors import Infeasible, InvalidInput
-from powerctl.fulcrum.arrivals import constant, poisson, steps
-from powerctl.fulcrum.catalogue import find_solver
 from powerctl.fulcrum.controller import Reaction, WindowController, decision_of, lowest_rate_hz
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job, TwoInferences
+from powerctl.fulcrum.solvers import find_solver
 
 SIZES = (1, 4, 16, 64)
 PROBLEM = Concurrent(25.0, 60.0, 1.0, SIZES)

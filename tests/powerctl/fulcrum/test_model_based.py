@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from powerctl.fulcrum.catalogue import find_solver
 from powerctl.fulcrum.model_based import ModelBased
 from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone
 from powerctl.fulcrum.search import Search, best_of
 from powerctl.fulcrum.solver import CampaignSolver
+from powerctl.fulcrum.solvers import find_solver
 from powerctl.powertrain.reference import known_references
 from tests.powerctl.fulcrum.conftest import SIZES
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.traces import bursts, constant, poisson
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrivals import bursts, constant, poisson
 from powerctl.fulcrum.durations import BatchTimes, LearnedTimes
 from powerctl.fulcrum.lookahead import all_met, largest_met, latest_start_s, save_most
-from powerctl.fulcrum.outlook import Outlook
 from powerctl.fulcrum.queueing import ArrivalRate, Demand, ServiceQueue
+from powerctl.fulcrum.schedulability import Outlook
 from powerctl.fulcrum.turns import Service
 
 DEMANDS = st.lists(st.builds(Demand, st.floats(0.1, 5), st.floats(0.01, 1)), min_size=1, max_size=5)

@@ -12,10 +12,10 @@ import torch
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
+from powerctl.meters import Meter
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.pagoda.counting import count_model
-from powerctl.pagoda.kernels import DTYPES, Sizes, kernels, measure_ceilings, sizes_for
-from powerctl.pagoda.meters import Meter
+from powerctl.pagoda.microbenchmarks import DTYPES, Sizes, kernels, measure_ceilings, sizes_for
 from powerctl.pagoda.vendor import board_peaks, cpu_peaks, gpu_peaks
 
 TINY = Sizes(stream=4096, side=64, inner=(1, 8), square=64)

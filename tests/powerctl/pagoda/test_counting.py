@@ -14,7 +14,7 @@ from powerctl.errors import InvalidInput
 from powerctl.pagoda.convention import PUBLISHED
 from powerctl.pagoda.counting import count_model
 from powerctl.pagoda.counts import linear_in_batch
-from powerctl.pagoda.torchvision_cpu import import_torchvision
+from powerctl.torchvision_cpu import import_torchvision
 
 
 def torchvision_model(name: str) -> nn.Module:

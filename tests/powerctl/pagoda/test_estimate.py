@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
 from powerctl.calibration import errors_pct
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counted import CountedModel
 from powerctl.pagoda.counting import count_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import ModeNotInSpace
 from powerctl.modes import PowerMode
 from powerctl.pagoda.counted import CountedModel

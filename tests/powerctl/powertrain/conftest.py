@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.reference import Reference
+from powerctl.powertrain.reference_fit import build_reference
 from powerctl.workload import load_workload
 
 MakeTable = Callable[..., MeasurementTable]

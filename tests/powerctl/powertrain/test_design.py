@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.devices.twin import Twin
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode

@@ -13,8 +13,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils import estimator_checks
 
+from benchmarks.network_predictor import NetworkPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.powertrain.network import NetworkPredictor
 
 CHECKS = (
     "check_do_not_raise_errors_in_init_or_set_params",

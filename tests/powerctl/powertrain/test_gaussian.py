@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
-from powerctl.powertrain.building import build_reference
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import SIZES
 from powerctl.powertrain.reference import load_reference
+from powerctl.powertrain.reference_fit import build_reference
 
 RESNET = "orin-agx-resnet18-train"
 NOISE = (0.02, 0.01)

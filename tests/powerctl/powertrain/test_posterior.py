@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior
-from powerctl.powertrain.prior import Prior, prior_for
-from powerctl.powertrain.process import (
+from powerctl.powertrain.kernels import (
     Deviations,
     correlations,
     covariance,
@@ -17,6 +15,8 @@ from powerctl.powertrain.process import (
     places,
     rows_of,
 )
+from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior
+from powerctl.powertrain.prior import Prior, prior_for
 from powerctl.powertrain.reference import load_reference
 from powerctl.powertrain.sensitivity import sensitivity
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import board_names, load_board
-from powerctl.bottleneck import minibatch_cost
 from powerctl.calibration import ACTIVITIES, BOUNDS, FIXED, GENERIC, PER_SAMPLE
+from powerctl.cost_model import minibatch_cost
 from powerctl.powertrain.prior import SIZES, TIME_SHAPES, WATTS, Prior, prior_for
 from powerctl.powertrain.reference import Reference, load_reference
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import board_names, load_board
-from powerctl.bottleneck import Hardware, Signature, minibatch_cost
+from powerctl.cost_model import Hardware, Signature, minibatch_cost
 from powerctl.modes import ModeArrays
 from powerctl.powertrain.prior import ACTIVITIES, BOUNDS, SHAPES, SIZES, WATTS
 from powerctl.powertrain.sensitivity import Sensitivity, sensitivity

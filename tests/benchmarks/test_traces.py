@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.traces import bursts, constant, diurnal, poisson, steps
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrivals import bursts, constant, diurnal, poisson, steps
 
 
 def rng(seed=0):

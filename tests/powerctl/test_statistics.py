@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from powerctl.characterization.statistics import estimate, holm, ratio, spoken_number
+from powerctl.statistics import estimate, holm, ratio, spoken_number
 
 
 def test_a_mean_has_students_interval():

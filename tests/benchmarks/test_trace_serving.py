@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.trace_serving import Oracle, Static, optimum, serve
+from benchmarks.traces import constant, poisson, steps
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrivals import constant, poisson, steps
-from powerctl.fulcrum.catalogue import find_solver
 from powerctl.fulcrum.controller import Decision, Reaction, WindowController
-from powerctl.fulcrum.evaluation import Oracle, Static, optimum, serve
 from powerctl.fulcrum.problems import Concurrent, Job
 from powerctl.fulcrum.replay import Replay
+from powerctl.fulcrum.solvers import find_solver
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from powerctl.bottleneck import Signature, minibatch_cost
 from powerctl.characterization.factors import PREFETCH, Configuration, Level
 from powerctl.characterization.loading import (
     DataSet,
@@ -20,6 +19,7 @@ from powerctl.characterization.loading import (
 )
 from powerctl.characterization.places import OnDevice
 from powerctl.characterization.results import UNKNOWN, Epoch
+from powerctl.cost_model import Signature, minibatch_cost
 from powerctl.device import is_virtual, open_device
 from powerctl.devices.table import TableDevice
 from powerctl.devices.twin import Twin

@@ -6,7 +6,7 @@ import pytest
 from powerctl.boards import load_board
 from powerctl.calibration import errors_pct
 from powerctl.measurement import MeasurementTable
-from powerctl.powertrain.building import build_reference
+from powerctl.powertrain.reference_fit import build_reference
 
 pytestmark = pytest.mark.studies
 

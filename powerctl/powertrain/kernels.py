@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from powerctl.bottleneck import Hardware
+from powerctl.cost_model import Hardware
 from powerctl.fields import Amount
 from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.sensitivity import Sensitivity

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from powerctl.characterization.factors import Configuration
-from powerctl.characterization.real import RealBench
+from powerctl.characterization.real_bench import RealBench
 from powerctl.characterization.tasks import images
 from powerctl.errors import InvalidInput
 from powerctl.task.loading import load_task

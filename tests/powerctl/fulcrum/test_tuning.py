@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.tuning import Goal, tune
 from powerctl.measurement import Measurement
-from powerctl.pagoda.tuning import Goal, tune
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import load_workload

@@ -8,8 +8,8 @@ from powerctl.boards import Board
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray
 from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.kernels import COMPONENTS, Deviations
 from powerctl.powertrain.posterior import Posterior
-from powerctl.powertrain.process import COMPONENTS, Deviations
 from powerctl.powertrain.reference import Reference, Residual
 
 _ROWS = 350  # of a larger table, so many random rows determine the fit as well

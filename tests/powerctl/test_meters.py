@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from powerctl.errors import DeviceUnavailable
-from powerctl.pagoda.meters import NoMeter, PowerIntegral, Rapl, jetson, open_meter
+from powerctl.meters import NoMeter, PowerIntegral, Rapl, jetson, open_meter
 from tests.metering import counts
 from tests.waiting import await_state
 

@@ -8,12 +8,12 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from benchmarks.network_predictor import NetworkPredictor, Networks
 from powerctl.boards import load_board
-from powerctl.bottleneck import minibatch_cost
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput, InvalidTable
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.network import NetworkPredictor, Networks
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import load_workload
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from powerctl.accelerator import Accelerator, synchronise
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.meters import Meter, NoMeter
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, Kind
-from powerctl.pagoda.meters import Meter, NoMeter
 from powerctl.pagoda.vendor import UNKNOWN, VendorPeaks, cpu_name, cpu_peaks, gpu_peaks
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}

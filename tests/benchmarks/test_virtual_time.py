@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.traces import bursts, constant, poisson
+from benchmarks.virtual_time import Execution, replay
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrivals import bursts, constant, poisson
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import RunBatch, RunTraining, Service, Training, Wait
-from powerctl.fulcrum.virtual_time import Execution, replay
 
 SIZES = (1, 2, 4, 8, 16)
 SOME = settings(max_examples=30)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from powerctl.bottleneck import Signature
+from powerctl.cost_model import Signature
 from powerctl.fulcrum.als import ALS
 from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
 from powerctl.fulcrum.gmd import GMD

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import board_names, load_board
-from powerctl.bottleneck import idle_power_w, minibatch_cost
+from powerctl.cost_model import idle_power_w, minibatch_cost
 from powerctl.workload import load_workload, workload_names
 
 boards = st.sampled_from(board_names()).map(load_board)

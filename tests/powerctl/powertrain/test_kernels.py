@@ -8,7 +8,7 @@ from sklearn.gaussian_process.kernels import Matern
 
 from powerctl.boards import board_names, load_board
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.process import (
+from powerctl.powertrain.kernels import (
     COMPONENTS,
     NOISES,
     Deviations,
