@@ -41,7 +41,7 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
-from wattfed.client.agent.tickets import Ticket, TicketAnswer, TicketRefusal
+from wattfed.client.agent.engine_jobs import Ticket, TicketAnswer, TicketRefusal
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _TRAIN_BATCH = 16

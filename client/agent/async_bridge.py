@@ -1,4 +1,4 @@
-"""The bridge: where coroutines ask the engine, and its thread's answers come back to their loop."""
+"""The bridge between coroutines and the engine: they ask it, and its answers come to their loop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from wattfed.client.agent.tickets import Ticket, TicketAnswer, TicketRefusal
+from wattfed.client.agent.engine_jobs import Outcome, Ticket
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _SLACK_S = 0.25
 
 
-class Mailbox:
-    """Calls from other threads to an event loop: however many, it is woken once."""
+class AsyncBridge:
+    """Asks the engine for coroutines of the running loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    The loop is woken once for however many calls other threads have brought meanwhile.
+    """
+
+    def __init__(self, engine: TurnEngine) -> None:
+        self.engine = engine
+        self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._calls: deque[Callable[[], None]] = deque()
         self._woken = False
@@ -36,71 +40,44 @@ class Mailbox:
             with suppress(RuntimeError):  # the loop is closed: nobody waits for anything
                 self._loop.call_soon_threadsafe(self._deliver)
 
+    def submit(
+        self, job: str, payload: Any, budget_s: float, settle: Callable[[Outcome], None]
+    ) -> Callable[[], None]:
+        """Submit a request; returns what withdraws it, when nobody waits for it any more.
+
+        `settle` is called on the loop, or before this returns. A request that still waits some time
+        after its budget is refused as late: the engine does so itself, unless a long turn keeps it
+        from it.
+        """
+
+        def settled(outcome: Outcome) -> None:
+            timer.cancel()
+            settle(outcome)
+
+        def withdraw() -> None:
+            timer.cancel()
+            self.engine.withdraw(ticket)
+
+        ticket = Ticket(job, payload, budget_s, lambda o: self.post(partial(settled, o)))
+        timer = self._loop.call_later(budget_s + _SLACK_S, self.engine.expire, ticket)
+        self.engine.submit(ticket)
+        return withdraw
+
+    async def ask(self, job: str, payload: Any, budget_s: float) -> Outcome:
+        """Submit a request and wait for what becomes of it; withdrawn if that is cancelled."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        withdraw = self.submit(job, payload, budget_s, settle)
+        try:
+            return await future
+        finally:
+            withdraw()
+
     def _deliver(self) -> None:
         self._woken = False  # before the calls are taken: a later one wakes again
         while self._calls:
             self._calls.popleft()()
-
-
-class Pending:
-    """A request that waits for its turn; made by `AsyncBridge.submit`."""
-
-    def __init__(self, engine: TurnEngine, ticket: Ticket) -> None:
-        self._engine = engine
-        self._ticket = ticket
-        self.timer: asyncio.TimerHandle | None = None
-
-    def withdraw(self) -> None:
-        """Nobody waits for it any more."""
-        self._engine.withdraw(self._ticket)
-        self.over()
-
-    def over(self) -> None:
-        """It has been settled."""
-        if self.timer is not None:
-            self.timer.cancel()
-
-
-class AsyncBridge:
-    """Asks the engine for coroutines of the running loop."""
-
-    def __init__(self, engine: TurnEngine) -> None:
-        self.engine = engine
-        self._loop = asyncio.get_running_loop()
-        self._mailbox = Mailbox(self._loop)
-
-    def post(self, call: Callable[[], None]) -> None:
-        """Have something called on the loop; from any thread."""
-        self._mailbox.post(call)
-
-    def submit(
-        self,
-        job: str,
-        payload: Any,
-        budget_s: float,
-        settle: Callable[[TicketAnswer | TicketRefusal], None],
-    ) -> Pending:
-        """Submit a request; `settle` is called on the loop, or before this returns.
-
-        A request that still waits some time after its budget is refused as late: the engine does
-        so itself, unless a long turn keeps it from it.
-        """
-        ticket = Ticket(job, payload, budget_s, lambda o: self._mailbox.post(partial(settle, o)))
-        pending = Pending(self.engine, ticket)
-        self.engine.submit(ticket)
-        pending.timer = self._loop.call_later(budget_s + _SLACK_S, self.engine.expire, ticket)
-        return pending
-
-    async def ask(self, job: str, payload: Any, budget_s: float) -> TicketAnswer | TicketRefusal:
-        """Submit a request and wait for what becomes of it; withdrawn if that is cancelled."""
-        future: asyncio.Future[TicketAnswer | TicketRefusal] = self._loop.create_future()
-
-        def settle(outcome: TicketAnswer | TicketRefusal) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        pending = self.submit(job, payload, budget_s, settle)
-        try:
-            return await future
-        finally:
-            pending.withdraw()

@@ -1,15 +1,22 @@
-"""Limits that keep an overloaded agent answering: rates, bytes, and the status of a refusal."""
+"""Calls of the agent: how they are refused, and the limits that keep an overloaded one answering.
+
+gRPC answers bytes that are no message, and what a service raises, with UNKNOWN and a traceback in
+the log, which anybody who can connect could fill: `Hearing` answers both with a status.
+"""
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from powerctl.errors import Refused
-from wattfed.client.agent.tickets import (
+from powerctl.errors import PowerctlError, Refused, UnknownName
+from wattfed.client.agent.engine_jobs import (
     BROKEN,
     EXPIRED,
     FAILED,
@@ -19,10 +26,12 @@ from wattfed.client.agent.tickets import (
     STOPPING,
     TicketRefusal,
 )
+from wattfed.client.agent.proto import agent_pb2 as pb
 
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 _MOST_CLIENTS = 4096  # whose rates are remembered; of more, who has been quiet longest is forgotten
 
-STATUS = {
+_STATUS = {
     LATE: grpc.StatusCode.DEADLINE_EXCEEDED,
     FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     REMOVED: grpc.StatusCode.UNAVAILABLE,
@@ -43,8 +52,72 @@ class CallRefused(Refused):
 
     @classmethod
     def by(cls, refusal: TicketRefusal) -> CallRefused:
-        """The status of what the engine has refused."""
-        return cls(STATUS.get(refusal.reason, grpc.StatusCode.UNKNOWN), refusal.message)
+        """The refusal of a call whose request the engine has refused."""
+        return cls(_STATUS[refusal.reason], refusal.message)
+
+    @classmethod
+    def of(cls, error: PowerctlError) -> CallRefused:
+        """The refusal of a call for what it asks, as an error says."""
+        unknown = isinstance(error, UnknownName)
+        code = grpc.StatusCode.NOT_FOUND if unknown else grpc.StatusCode.INVALID_ARGUMENT
+        return cls(code, str(error))
+
+    def to_proto(self) -> pb.Refusal:
+        """The refusal as a message, for one request of a stream."""
+        return pb.Refusal(code=self.code.value[0], message=self.message)
+
+
+class Hearing(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Reads the messages of calls, and turns a `CallRefused` into the call's status."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """The handler of a call, which is given bytes."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
+        answer = getattr(handler, kind)
+        parse = _reader(handler.request_deserializer)
+
+        def read(raw: Any) -> Any:
+            return _each(raw, parse) if handler.request_streaming else parse(raw)
+
+        async def one(raw: Any, context: grpc.aio.ServicerContext) -> Any:
+            try:
+                return await answer(read(raw), context)
+            except CallRefused as refused:
+                await context.abort(refused.code, refused.message)
+
+        async def many(raw: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+            try:
+                async for reply in answer(read(raw), context):
+                    yield reply
+            except CallRefused as refused:
+                await context.abort(refused.code, refused.message)
+
+        heard = many if inspect.isasyncgenfunction(answer) else one
+        return handler._replace(request_deserializer=None, **{kind: heard})
+
+
+def _reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(raw: bytes) -> Any:
+        try:
+            return parse(raw)
+        except DecodeError:
+            raise CallRefused(
+                grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no message of this call"
+            ) from None
+
+    return read
+
+
+async def _each(raw: AsyncIterator[bytes], parse: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    async for one in raw:
+        yield parse(one)
 
 
 class RateLimit:
@@ -103,5 +176,5 @@ class ByteLimit:
         self._held += size
 
     def give_back(self, size: int) -> None:
-        """Hold them no longer."""
+        """Let go of bytes that were held."""
         self._held -= size

@@ -1,27 +1,89 @@
-"""What the engine runs: a job says what a turn of it is charged as, and runs it."""
+"""What the engine runs: jobs, which take turns, and tickets, the requests that wait for one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from powerctl.workload import Workload
-from wattfed.client.agent.tickets import BROKEN, EXPIRED, FAILED, Ticket
+
+LATE, FULL, REMOVED = "late", "full", "removed"  # as the interleaver refuses
+STOPPING, FAILED, EXPIRED, BROKEN = "stopping", "failed", "expired", "broken"
 
 
-class Abandoned(Exception):
+@dataclass(frozen=True)
+class TicketRefusal:
+    """Why a request is not answered: one of the reasons above, and words for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class TicketAnswer:
+    """What a request's batch gave it.
+
+    Attributes
+    ----------
+    value : object
+        The job's own: the outputs of a model.
+    batch_size : int
+    waited_s, ran_s : float
+        From the arrival to the start of the batch; of the batch.
+    """
+
+    value: Any
+    batch_size: int
+    waited_s: float
+    ran_s: float
+
+
+Outcome = TicketAnswer | TicketRefusal
+"""What becomes of a request."""
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request to a job, from its arrival to its outcome; equal to itself alone.
+
+    Attributes
+    ----------
+    job : str
+        Whose turn it waits for.
+    payload : object
+        The job's own.
+    budget_s : float
+        From arrival to answer.
+    settle : callable
+        Takes the outcome, once, on whatever thread; must not wait.
+    arrived_s : float
+        On the device's clock; set by the engine.
+    """
+
+    job: str
+    payload: Any
+    budget_s: float
+    settle: Callable[[Outcome], None]
+    arrived_s: float = 0.0
+
+
+class TurnFailure(Exception):
+    """A turn has failed, as what its requests are refused."""
+
+    reason = FAILED
+
+
+class Abandoned(TurnFailure):
     """A turn was no minibatch like others, or the first one: its time is not to be learned from."""
 
+    reason = EXPIRED
 
-class Broken(Exception):
+
+class Broken(TurnFailure):
     """What would run a turn is broken, and may be mended later."""
 
-
-def reason_of(failure: Exception) -> str:
-    """As what a request is refused whose turn has failed."""
-    if isinstance(failure, Abandoned):
-        return EXPIRED
-    return BROKEN if isinstance(failure, Broken) else FAILED
+    reason = BROKEN
 
 
 class EngineJob(Protocol):
@@ -34,14 +96,14 @@ class EngineJob(Protocol):
     name: str
 
     def workload(self, size: int) -> Workload:
-        """What a turn of so many requests is charged as."""
+        """The workload that a turn of so many requests is charged as."""
         ...
 
     def begin(self, tickets: Sequence[Ticket]) -> None:
-        """The next turn is this job's: told at once, before the device thread runs it.
+        """Hear that the next turn is this job's, before the device thread runs it.
 
         Called on whatever thread made the decision, with the engine's lock held: it must be
-        quick, and may say with `Engine.want` that this minibatch was the last one wanted.
+        quick, and may say with `TurnEngine.want` that this minibatch was the last one wanted.
         """
 
     def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
@@ -57,4 +119,4 @@ class EngineJob(Protocol):
         ...
 
     def ended(self) -> None:
-        """The turn is over, however it was; on the device thread, before anybody is answered."""
+        """Hear, on the device thread, that the turn is over, before anybody is answered."""

@@ -18,11 +18,10 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import checked
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.workload import Workload
-from wattfed.client.agent.async_bridge import AsyncBridge, Pending
-from wattfed.client.agent.calls import STATUS, CallRefused
-from wattfed.client.agent.engine_jobs import Abandoned
+from wattfed.client.agent.async_bridge import AsyncBridge
+from wattfed.client.agent.calls import CallRefused
+from wattfed.client.agent.engine_jobs import Abandoned, EngineJob, Outcome, Ticket, TicketRefusal
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.tickets import STOPPING, Ticket, TicketAnswer, TicketRefusal
 from wattfed.strategies.ranges import Seconds
 
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
@@ -54,7 +53,7 @@ class HeldTurn:
         return self._how if self._over.wait(lease_s) else "expired"
 
 
-class Holder:
+class Holder(EngineJob):
     """The workload of another process, as a job of the engine.
 
     Parameters
@@ -77,7 +76,7 @@ class Holder:
         self.is_training = join.kind == pb.TRAIN
         self.lease_s = lease_s
         self.latency_s = join.latency_s or _DEFAULT_LATENCY_S
-        self.pending: Pending | None = None
+        self.withdraw: Callable[[], None] = _nothing  # what it has asked for
         self.turn: HeldTurn | None = None  # asked for, or had
         self._begun: HeldTurn | None = None
         self.asked_s = 0.0
@@ -86,11 +85,11 @@ class Holder:
         self._workload = Workload(name, "train" if self.is_training else "infer", 1)
 
     def workload(self, size: int) -> Workload:
-        """Known by name alone."""
+        """The workload of a turn, which is known by name alone."""
         return self._workload
 
     def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Grant the turn."""
+        """Grant the turn, and tell the holder."""
         if self.is_training:  # one minibatch was asked for; not later, as then the next may be
             self._bridge.engine.want(self.name, False)
         turn = self._begun = tickets[0].payload if tickets else self.turn
@@ -115,9 +114,6 @@ class Holder:
         if how != "released":
             raise Abandoned(f"{self.name}: the turn has {how}")
         return [None] * len(tickets)
-
-    def ended(self) -> None:
-        """Nothing is left to do."""
 
     def _send(self, event: pb.TurnEvent) -> None:
         self._bridge.post(partial(self.send, event))
@@ -156,7 +152,7 @@ class Holders:
         try:
             holder = self._take_in(first, send)
         except InvalidInput as error:
-            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+            raise CallRefused.of(error) from None
         send(pb.TurnEvent(joined=pb.Joined(name=holder.name, lease_s=holder.lease_s)))
         return holder
 
@@ -171,7 +167,7 @@ class Holders:
             else:
                 raise InvalidInput("after the join, there are acquires and releases only")
         except InvalidInput as error:
-            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+            raise CallRefused.of(error) from None
 
     def leave(self, holder: Holder) -> None:
         """Its connection has ended: so has its turn, and it waits for no other."""
@@ -224,7 +220,7 @@ class Holders:
         if not 0 < budget_s <= _LONGEST_BUDGET_S:
             raise InvalidInput(f"deadline_s must be positive, got {budget_s:g}")
         settle = partial(_settle, holder, turn)
-        holder.pending = self._bridge.submit(holder.name, turn, budget_s, settle)
+        holder.withdraw = self._bridge.submit(holder.name, turn, budget_s, settle)
 
     def _release(self, holder: Holder, release: pb.Release) -> None:
         turn = holder.turn
@@ -238,23 +234,23 @@ class Holders:
     def _stop_waiting(self, holder: Holder) -> None:
         if holder.is_training:
             self._bridge.engine.want(holder.name, False)
-        elif holder.pending is not None:
-            holder.pending.withdraw()
+        else:
+            holder.withdraw()
 
 
-def _settle(holder: Holder, turn: HeldTurn, outcome: TicketAnswer | TicketRefusal) -> None:
+def _settle(holder: Holder, turn: HeldTurn, outcome: Outcome) -> None:
     """Pass a refusal on; a grant has been told by `Holder.begin`."""
-    if holder.pending is not None:
-        holder.pending.over()
     if isinstance(outcome, TicketRefusal) and not turn.granted:
         if holder.turn is turn:
             holder.turn = None
-        code = STATUS.get(outcome.reason, STATUS[STOPPING]).value[0]
-        refusal = pb.Refusal(code=code, message=outcome.message)
-        refused = pb.Refused(turn=turn.number, refusal=refusal)
+        refused = pb.Refused(turn=turn.number, refusal=CallRefused.by(outcome).to_proto())
         holder.send(pb.TurnEvent(refused=refused))
 
 
 def _check(join: pb.Join) -> None:
     for field in ("latency_s", "expected_s", "rate_hz", "lease_s"):
         checked(field, getattr(join, field), Seconds)
+
+
+def _nothing() -> None:
+    """Do nothing: where nothing has been asked for."""

@@ -17,11 +17,10 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import Service
 from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
-from wattfed.client.agent.engine_jobs import Broken
+from wattfed.client.agent.engine_jobs import Broken, EngineJob, Ticket
 from wattfed.client.agent.model_host import Hosting, ModelFailed
 from wattfed.client.agent.served_models import Model, read_model
 from wattfed.client.agent.settings import ModelFile
-from wattfed.client.agent.tickets import Ticket
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -40,7 +39,7 @@ def charged_as(model: str, workload: str) -> Workload:
     return named
 
 
-class ModelJob:
+class ModelJob(EngineJob):
     """Serves a model: a turn is one batch of its requests, charged as a workload if it has one.
 
     `broke` is told, on the device thread, of a model that answers no more: it must not wait.
@@ -58,9 +57,6 @@ class ModelJob:
         """A batch of the model."""
         return self._workload.with_batch_size(self.model.fixed_batch or size)
 
-    def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Nothing: `run` follows."""
-
     def run(
         self, tickets: Sequence[Ticket]
     ) -> list[tuple[int, tuple[torch.Tensor, ...]] | Exception]:
@@ -75,9 +71,6 @@ class ModelJob:
             outcome if isinstance(outcome, Exception) else (model.version, outcome)
             for outcome in outcomes
         ]
-
-    def ended(self) -> None:
-        """Nothing is left to do."""
 
 
 class Registry:

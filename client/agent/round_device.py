@@ -13,8 +13,7 @@ from powerctl.fulcrum.turns import Training
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
-from wattfed.client.agent.engine_jobs import Abandoned
-from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.engine_jobs import Abandoned, Ticket
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run

@@ -24,15 +24,13 @@ from powerctl.accelerator import Accelerator, choose
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from wattfed.client.agent.async_bridge import AsyncBridge
+from wattfed.client.agent.calls import Hearing
 from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.found_mode import KeptDevice
-from wattfed.client.agent.framing import SUFFIX
-from wattfed.client.agent.gate_connections import GateService
+from wattfed.client.agent.framing import GATE_SUFFIX
+from wattfed.client.agent.gate_connections import GateService, GateSocket
 from wattfed.client.agent.gate_holders import Holders
-from wattfed.client.agent.gate_socket import GateSocket
-from wattfed.client.agent.hearing import Hearing
 from wattfed.client.agent.inference import InferenceService
-from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
@@ -43,7 +41,7 @@ from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.rounds import RoundsService
 from wattfed.client.agent.security import TokenCheck, read_tls, read_tokens
 from wattfed.client.agent.settings import Settings, parse_address
-from wattfed.client.agent.telemetry import PowerService
+from wattfed.client.agent.telemetry import Metrics, PowerService
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -71,7 +69,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with claim_state(Path(settings.state_dir)):
-        for suffix in ("", SUFFIX):
+        for suffix in ("", GATE_SUFFIX):
             claim_socket(Path(settings.socket + suffix))
         metrics = Metrics() if settings.metrics else None
         device = open_kept(settings.device, Path(settings.state_dir))
@@ -175,7 +173,7 @@ class Agent:
             await asyncio.wait(stopping, timeout=_GRACE_S)
         for server in self._servers:
             await server.stop(None)
-        for suffix in ("", SUFFIX):
+        for suffix in ("", GATE_SUFFIX):
             Path(self._settings.socket + suffix).unlink(missing_ok=True)
         if self._metrics is not None:
             self._metrics.close()
@@ -188,7 +186,7 @@ class Agent:
         try:
             server.add_insecure_port(f"unix:{path}")
             await server.start()
-            await self._gate_socket.open(Path(path + SUFFIX))
+            await self._gate_socket.open(Path(path + GATE_SUFFIX))
         except (RuntimeError, OSError) as error:
             raise InvalidInput(f"cannot listen at {path}: {error}") from None
         finally:

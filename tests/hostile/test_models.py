@@ -28,6 +28,7 @@ from tests.client.agent.conftest import (
     start,
 )
 from wattfed.client.agent import model_host, sandbox
+from wattfed.client.agent.engine_jobs import Ticket
 from wattfed.client.agent.model_host import ModelFailed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -35,7 +36,6 @@ from wattfed.client.agent.registry import ModelJob
 from wattfed.client.agent.served_models import AgentHost, Model, read_model
 from wattfed.client.agent.settings import ClientLimits, ModelFile
 from wattfed.client.agent.tensors import decode_tensor
-from wattfed.client.agent.tickets import Ticket
 from wattfed.client.gate import Gate
 
 pytestmark = pytest.mark.processes
