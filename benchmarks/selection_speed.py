@@ -16,8 +16,8 @@ import click
 import numpy as np
 
 from powerctl import console
-from wattfed.strategies.catalogue import make_policy, policy_names
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.policies.catalogue import make_policy, policy_names
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 

@@ -32,7 +32,7 @@ import click
 from powerctl import console
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
-from wattfed.strategies.catalogue import policy_names
+from wattfed.strategies.policies.catalogue import policy_names
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from powerctl.errors import DeviceUnavailable
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
-from wattfed.client.messages import Told
+from wattfed.client.worker.messages import Told
 from wattfed.strategies.code_version import CODE
 from wattfed.strategies.protocol import CONFIG, RUN, VERSION
 

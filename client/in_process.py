@@ -14,10 +14,10 @@ from powerctl.accelerator import choose
 from powerctl.errors import InvalidInput
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
-from wattfed.client.local import LocalClient
-from wattfed.client.messages import Told, assignment_of, evaluated, offered, trained
-from wattfed.client.model_arrays import load_arrays, record_of
-from wattfed.client.state_file import ClientState, StateFile
+from wattfed.client.worker.client_state import ClientState, StateFile
+from wattfed.client.worker.local_client import LocalClient
+from wattfed.client.worker.messages import Told, assignment_of, evaluated, offered, trained
+from wattfed.client.worker.model_arrays import load_arrays, record_of
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer
 from wattfed.strategies.run_config import RunConfig

@@ -18,21 +18,21 @@ from torch import nn
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.task.metrics import target_of
-from wattfed.client.choices import training_workload
-from wattfed.client.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.client.tasks.federated import FederatedTask, federated
+from wattfed.client.worker.mode_options import training_workload
+from wattfed.client.worker.model_arrays import load_arrays, load_file, parameter_names, record_of
 from wattfed.server import plan_check
 from wattfed.server.history import FederationResult, RoundRow, last_metrics, summary
 from wattfed.server.participants import Participants
 from wattfed.server.results import ResultsFolder, placed
 from wattfed.server.resuming import go_on, state_of_run
-from wattfed.strategies.catalogue import make_aggregation, make_policy
-from wattfed.strategies.evaluating import BOTH, SERVER
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.evaluation import BOTH, SERVER
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.protocol import RUN, TASK, RoundAssignment, RoundReport
+from wattfed.strategies.round.ledger import Ledger
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State, lacks_state
 from wattfed.strategies.target import Target, judged_by
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.server.frames import frame
-from wattfed.strategies.ledger import Ledger, RoundEntry
+from wattfed.strategies.round.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from powerctl.durable import write_output
-from powerctl.plots import png_of
+from powerctl.figures import png_of
 from wattfed.server.history import RoundRow
 
 

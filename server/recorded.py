@@ -13,9 +13,9 @@ from powerctl.fields import Count, Range, build, checked, parse_number
 from powerctl.reading import NoFile, misread, parse_json, read_json, read_lines
 from wattfed.server.history import FederationResult, RoundRow, metric_of
 from wattfed.server.participants import Participants
-from wattfed.strategies.ledger import Ledger, Refusal, RoundEntry
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.ranges import ClientNumber, Clock
+from wattfed.strategies.round.ledger import Ledger, Refusal, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 

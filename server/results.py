@@ -25,8 +25,8 @@ from wattfed.server.checkpoints import Checkpoints
 from wattfed.server.history import RoundRow, columns_of, finite
 from wattfed.server.participants import Participants
 from wattfed.server.recorded import is_finished, read_refusals
-from wattfed.strategies.ledger import Refusal
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
+from wattfed.strategies.round.ledger import Refusal
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target

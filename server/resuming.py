@@ -18,9 +18,9 @@ from wattfed.server.history import RoundRow
 from wattfed.server.recorded import read_config, read_run
 from wattfed.server.results import ResultsFolder
 from wattfed.strategies.code_version import files_hash
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.round.ledger import Ledger
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import FREE, RunConfig, changes_between
-from wattfed.strategies.selecting import SelectingStrategy
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target, judged_by
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from powerctl.errors import InvalidInput
-from wattfed.client.choices import training_workload
 from wattfed.client.fleet import load_fleet
 from wattfed.client.tasks.federated import federated
+from wattfed.client.worker.mode_options import training_workload
 from wattfed.server.federation import FederationResult, check, run_rounds
 from wattfed.server.history import RoundRow
 from wattfed.server.participants import Participants

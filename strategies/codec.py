@@ -14,8 +14,8 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
+from powerctl.fulcrum.plans import FixedMode, Front
 from powerctl.modes import PowerMode
-from powerctl.plans import Front, Held
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundOffer, RoundReport
 from wattfed.strategies.ranges import Axes, Cost, Costs
 
@@ -35,7 +35,7 @@ def encode(record: Record) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in fields(record):
         value = getattr(record, item.name)
-        if isinstance(value, Held):
+        if isinstance(value, FixedMode):
             values |= {f"{item.name}_{name}": each for name, each in value._asdict().items()}
             values[f"{item.name}_mode"] = list(value.mode.values)
         elif isinstance(value, Front):
@@ -69,12 +69,12 @@ def decode(kind: type[Record], config: Mapping[str, Any]) -> Record:
 
 def _read(values: Mapping[str, Any], name: str, hint: Any) -> Any:
     """A field of a record; raises `InvalidInput` if it is missing, or is what it cannot be."""
-    if hint is Held:
+    if hint is FixedMode:
         mode = _modes(values, f"{name}_mode")
         if len(mode) != 1:
             raise InvalidInput(f"{name}_mode is {len(mode)} modes and must be one")
         costs = (_read(values, f"{name}_{part}", Cost) for part in _COSTS)
-        return Held(mode[0], *costs)
+        return FixedMode(mode[0], *costs)
     if hint is Front:
         modes = _modes(values, "modes")
         time_s, energy_j = (np.array(_read(values, key, Costs), float) for key in _COSTS)

@@ -10,8 +10,8 @@ from operator import attrgetter
 import numpy as np
 
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.plans import SWITCH_S
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from powerctl.plans import SWITCH_S
 from wattfed.strategies.protocol import RoundOffer
 
 # No client of a Dirichlet split of 0.3 had more than 4.2 medians (digits, 10 to 100 clients, ten

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.random import Generator
 
+from powerctl.fulcrum.plans import TIME_RESERVE
 from powerctl.modes import IntArray
-from powerctl.plans import TIME_RESERVE
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 

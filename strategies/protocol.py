@@ -20,7 +20,15 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count
-from powerctl.plans import TIME_RESERVE, Front, Held, RoundPlan, Segment, cheapest, most_work
+from powerctl.fulcrum.plans import (
+    TIME_RESERVE,
+    FixedMode,
+    Front,
+    RoundPlan,
+    Segment,
+    cheapest,
+    most_work,
+)
 from wattfed.strategies.ranges import (
     ClientCount,
     ClientNumber,
@@ -66,7 +74,7 @@ class RoundOffer:
         Last training loss; NaN before the first round.
     front : Front
         Choices within the power limit; empty if there is none.
-    maxn, preset : Held
+    maxn, preset : FixedMode
         MAXN, in which the device is found, and the preset that a user would set for the power
         limit (`Board.preset_within`).
     idle_power_w : float
@@ -91,8 +99,8 @@ class RoundOffer:
     minibatches: Count
     loss: Loss
     front: Front
-    maxn: Held
-    preset: Held
+    maxn: FixedMode
+    preset: FixedMode
     idle_power_w: Watts
     transfer_s: Seconds
     allowance_j: MostJoules

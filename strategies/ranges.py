@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from powerctl.fields import Range
-from powerctl.plans import FRONT_POINTS
+from powerctl.fulcrum.plans import FRONT_POINTS
 
 MOST_CLIENTS = 10_000_000  # policies keep some hundred bytes for each number up to the highest
 

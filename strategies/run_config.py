@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from powerctl.accelerator import FLOAT32, PRECISIONS
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Range, check_name, checked
-from wattfed.strategies.closing import Closing
-from wattfed.strategies.evaluating import Evaluating
+from wattfed.strategies.evaluation import Evaluating
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import POWER_POLICIES
+from wattfed.strategies.round.in_flight import Closing
 from wattfed.strategies.target import Goal
 
 FREE = (

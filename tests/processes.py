@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE_S = 120.0
+from tests.waiting import TIMEOUT_S
+
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -67,10 +68,10 @@ class Command:
         while self._read():
             pass
         os.close(self._screen)
-        return self._process.wait(PATIENCE_S)
+        return self._process.wait(TIMEOUT_S)
 
     def _read(self) -> bool:
-        assert select.select([self._screen], [], [], PATIENCE_S)[0], self.text
+        assert select.select([self._screen], [], [], TIMEOUT_S)[0], self.text
         try:
             read = os.read(self._screen, 65536)
         except OSError:  # of a terminal that nobody has any more

@@ -45,14 +45,14 @@ def run(tree, code, *arguments):
 
 def imported(tree):
     """What importing from each of the folders gives."""
-    code = "import wattfed.client.gate, wattfed.server.keys, wattfed.strategies.pace as pace\n"
-    return run(tree, code + "print(pace.__file__)")
+    code = "import wattfed.client.gate, wattfed.server.keys, wattfed.strategies.target as target\n"
+    return run(tree, code + "print(target.__file__)")
 
 
 def test_through_links(tree):
     for name in BEHIND_LINKS:
         (tree / "wattfed" / name).symlink_to(f"../{name}")
-    assert imported(tree).stdout.strip() == str(tree / "wattfed" / "strategies" / "pace.py")
+    assert imported(tree).stdout.strip() == str(tree / "wattfed" / "strategies" / "target.py")
 
 
 @pytest.mark.parametrize("left", ["nothing, as in a FAB", "texts, as git writes without links"])
@@ -60,7 +60,7 @@ def test_beside_it_where_there_are_no_links(tree, left):
     for name in BEHIND_LINKS if left.startswith("texts") else ():
         (tree / "wattfed" / name).write_text(f"../{name}")
     done = imported(tree)
-    assert done.stdout.strip() == str(tree / "strategies" / "pace.py"), done.stderr
+    assert done.stdout.strip() == str(tree / "strategies" / "target.py"), done.stderr
 
 
 LOOKS_WHILE_A_THREAD_IMPORTS = """

@@ -23,9 +23,9 @@ MAY_IMPORT = {
 }
 # the server knows the model, its arrays and its evaluation; only the simulation knows the client
 CLIENT_MODULES = {
-    "wattfed.client.model_arrays",
+    "wattfed.client.worker.model_arrays",
     "wattfed.client.tasks.federated",
-    "wattfed.client.choices",
+    "wattfed.client.worker.mode_options",
 }
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {

@@ -23,8 +23,8 @@ from benchmarks.breaking.trying import Door, Wrong, check_end
 from wattfed.client.agent.framing import GATE_SUFFIX, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
-from wattfed.client.messages import CONFIG
 from wattfed.client.tasks.federated import federated
+from wattfed.client.worker.messages import CONFIG
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.codec import encode
 from wattfed.strategies.protocol import ARRAYS, PROTOCOL, ROUND, VERSION, RoundAssignment

@@ -27,17 +27,17 @@ from benchmarks.breaking.trying import Door, Wrong
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.plans import Front, Held
-from wattfed.strategies.catalogue import (
+from powerctl.fulcrum.plans import FixedMode, Front
+from wattfed.strategies.code_version import code_version
+from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.evaluation import Evaluating
+from wattfed.strategies.offers import WEIGHT_CAP
+from wattfed.strategies.policies.catalogue import (
     aggregation_names,
     make_aggregation,
     make_policy,
     policy_names,
 )
-from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode, encode
-from wattfed.strategies.evaluating import Evaluating
-from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import (
     ARRAYS,
     CONFIG,
@@ -48,8 +48,8 @@ from wattfed.strategies.protocol import (
     RoundOffer,
     RoundReport,
 )
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 
 CLIENTS, ROUNDS, EXAMPLES = 8, 3, 160  # bulyan needs seven
 LIAR = CLIENTS - 1  # the last to be heard, as who comes first has a number
@@ -301,8 +301,8 @@ def _offer(client: int) -> RoundOffer:
         minibatches=10,
         loss=1.0,
         front=front,
-        maxn=Held(space.maximum, 0.8, 30.0),
-        preset=Held(space.mode(2), 1.2, 22.0),
+        maxn=FixedMode(space.maximum, 0.8, 30.0),
+        preset=FixedMode(space.mode(2), 1.2, 22.0),
         idle_power_w=2.0,
         transfer_s=0.5,
         allowance_j=1e6,

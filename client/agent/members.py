@@ -24,11 +24,11 @@ from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.agent.served_models import task_model
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.local import LocalClient, Progress
-from wattfed.client.messages import Told, assignment_of, evaluated, trained
-from wattfed.client.model_arrays import load_arrays, record_of
-from wattfed.client.state_file import StateFile
 from wattfed.client.tasks.federated import import_optimizers, is_installed
+from wattfed.client.worker.client_state import StateFile
+from wattfed.client.worker.local_client import LocalClient, Progress
+from wattfed.client.worker.messages import Told, assignment_of, evaluated, trained
+from wattfed.client.worker.model_arrays import load_arrays, record_of
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
 

@@ -16,17 +16,17 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.fulcrum.baselines import Maxn
 from powerctl.fulcrum.controller import Decision, Reaction, Serving, WindowController
 from powerctl.fulcrum.durations import QUANTILE, SPREAD
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job
 from powerctl.fulcrum.search import Candidates, Record
 from powerctl.fulcrum.turns import Service, Training
 from powerctl.modes import FloatArray, PowerMode
-from powerctl.plans import SAFETY_DEVIATIONS
 from powerctl.powertrain.prediction import Prediction
 from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
 from wattfed.client.agent.turn_engine import TurnEngine
-from wattfed.client.choices import training_workload
+from wattfed.client.worker.mode_options import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
 

@@ -23,7 +23,7 @@ from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.round_device import PlannedDevice, RoundDevice
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
-from wattfed.client.messages import Told, assignment_of, offered
+from wattfed.client.worker.messages import Told, assignment_of, offered
 from wattfed.strategies.code_version import code_version, runs
 from wattfed.strategies.protocol import RoundAssignment, RoundReport, check_protocol
 

@@ -19,8 +19,8 @@ from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, run_module
 from wattfed.client.agent.model_host import Hosting, ModelProcess
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
-from wattfed.client.model_arrays import load_arrays, load_file
 from wattfed.client.tasks.federated import federated
+from wattfed.client.worker.model_arrays import load_arrays, load_file
 from wattfed.strategies.run_config import RunConfig
 
 STATE_DICT = "state-dict"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray
 from wattfed.client.fleet.columns import Columns, number
+from wattfed.client.fleet.environment import Surroundings
 from wattfed.client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile, Limits
-from wattfed.client.fleet.surroundings import Surroundings
 
 
 @dataclass(frozen=True, eq=False)

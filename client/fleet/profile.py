@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray
-from wattfed.client.fleet.surroundings import QUIET, Surroundings
+from wattfed.client.fleet.environment import QUIET, Surroundings
 
 DEFAULT_LINK_MBIT_S = 100.0
 

@@ -11,8 +11,8 @@ import numpy as np
 from powerctl.characterization.factors import Configuration
 from powerctl.characterization.results import FIRST, LATER
 from powerctl.characterization.study import Slice, Study
+from powerctl.figures import png_of
 from powerctl.pareto import pareto_front
-from powerctl.plots import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

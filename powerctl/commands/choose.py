@@ -12,7 +12,7 @@ from powerctl.commands.steps import TaskOptions, with_task
 
 if TYPE_CHECKING:
     from powerctl.commands.costs import Costs
-    from powerctl.commands.question import Question
+    from powerctl.fulcrum.question import Question
 
 _EXAMPLES = """\b
 Examples:
@@ -85,7 +85,7 @@ def choose(
     With --power-limit alone the fastest; with --deadline, --slowdown or --energy-min the one of
     least energy. Power limit and deadline are kept with the given confidence.
     """
-    from powerctl.commands.question import Question
+    from powerctl.fulcrum.question import Question
 
     if power_w is None and deadline_s is None and slowdown is None and not energy_min:
         raise click.UsageError("give --power-limit, --deadline, --slowdown or --energy-min")

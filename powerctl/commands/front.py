@@ -64,8 +64,8 @@ def plot(costs: Costs, cost: str, limit_w: float | None, out: str) -> None:
 
 
 def _draw(costs: Costs, cost: str, out: str, limit_w: float | None = None) -> None:
-    from powerctl.commands.question import Question
-    from powerctl.plots import plot_front
+    from powerctl.fulcrum.question import Question
+    from powerctl.powertrain.front_plot import plot_front
 
     chosen = None
     if limit_w is not None:

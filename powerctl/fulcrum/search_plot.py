@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from powerctl.durable import write_output
+from powerctl.figures import png_of
 from powerctl.fulcrum.outcomes import best_choices, limits
 from powerctl.fulcrum.problems import InferAlone, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Search, Solution
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from powerctl.plots import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

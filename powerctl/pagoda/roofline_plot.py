@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from powerctl.durable import write_output
+from powerctl.figures import plain_ticks, png_of
 from powerctl.modes import FloatArray
 from powerctl.pagoda.rooflines import Rooflines
-from powerctl.plots import plain_ticks, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -75,7 +75,7 @@ def saved(configs: list[RunConfig]) -> str:
 
 
 def _baseline(ours: RunConfig, text: str) -> RunConfig:
-    from wattfed.strategies.catalogue import split_power
+    from wattfed.strategies.policies.catalogue import split_power
 
     strategy, power = split_power(text)
     name = f"{ours.run_name}/against-{re.sub('[:/]', '-', text)}"

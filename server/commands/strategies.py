@@ -11,7 +11,7 @@ def strategies() -> None:
     from powerctl.workload import workload_names
     from wattfed.client.fleet import fleet_names
     from wattfed.client.tasks.federated import task_names
-    from wattfed.strategies.catalogue import aggregation_names, policy_names
+    from wattfed.strategies.policies.catalogue import aggregation_names, policy_names
 
     for what, names in (
         ("strategies", policy_names()),

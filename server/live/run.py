@@ -24,7 +24,7 @@ from wattfed.server.recorded import (
     report_of,
     row_of,
 )
-from wattfed.strategies.ledger import Refusal
+from wattfed.strategies.round.ledger import Refusal
 from wattfed.strategies.target import Target
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN

@@ -14,8 +14,8 @@ from wattfed.server.judging import judge
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.participants import Participants
 from wattfed.server.plan_check import unable_words
-from wattfed.strategies.ledger import Ledger, Refusal
 from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
+from wattfed.strategies.round.ledger import Ledger, Refusal
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 

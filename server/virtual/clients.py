@@ -16,12 +16,12 @@ from torch import nn
 
 from powerctl.errors import PowerctlError
 from powerctl.task.randomness import Randomness
-from wattfed.client.choices import training_workload
 from wattfed.client.fleet import Fleet
-from wattfed.client.local import LocalClient
-from wattfed.client.model_arrays import Arrays, ResidentArrays
-from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.federated import federated
+from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.local_client import LocalClient
+from wattfed.client.worker.mode_options import training_workload
+from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
 from wattfed.strategies.protocol import (
     EvaluationReport,
     RoundAssignment,

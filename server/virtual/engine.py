@@ -12,18 +12,18 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
-from wattfed.client.pool import Pool
+from wattfed.client.worker.pool import Pool
 from wattfed.server.checkpoint_file import digest_of
 from wattfed.server.participants import MOST_TOLD, Participants
 from wattfed.server.plan_check import warnings
 from wattfed.server.run_identity import SUPERLINK_NODE_ID, join_run
 from wattfed.server.virtual.clients import Done, Evaluated, Instructions, Job, Trained
 from wattfed.server.virtual.workers import Trains, trains
-from wattfed.strategies.held import HeldReply
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import WEIGHT
+from wattfed.strategies.round.numpy_reply import HeldReply
+from wattfed.strategies.round.strategy import Answer, SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import Answer, SelectingStrategy
 from wattfed.strategies.state import State
 
 _ANY_NODE = SUPERLINK_NODE_ID + 1

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.breaking import files, studio
 from benchmarks.breaking.mutation import Drop, Put, Repeat, changed, smaller, some_edits
 from benchmarks.breaking.trying import Door, Found, check_end, tried
-from wattfed.strategies import selecting
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.round import strategy as selecting
 
 pytestmark = pytest.mark.studies
 

@@ -13,10 +13,10 @@ from flwr.clientapp.mod import fixedclipping_mod
 from benchmarks.in_process_grid import InProcessGrid
 from tests.tasks import load_task
 from wattfed.client import app as client_app
-from wattfed.client.pool import Pool
-from wattfed.strategies.catalogue import make_aggregation, make_policy
+from wattfed.client.worker.pool import Pool
+from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 
 CONFIG = RunConfig(strategy="random", per_round=2, local_epochs=1)
 N_NODES = 3

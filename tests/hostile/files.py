@@ -33,7 +33,7 @@ from wattfed.client.agent.security import read_tokens
 from wattfed.client.agent.settings import read_settings
 from wattfed.client.fleet import load_fleet
 from wattfed.client.fleet.traces import read_traces
-from wattfed.client.state_file import ClientState, StateFile
+from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.server.checkpoint_file import _DIGEST, from_bytes, to_bytes
 from wattfed.server.cli import main as wattfed
 from wattfed.server.comparison.folder import ComparisonFolder

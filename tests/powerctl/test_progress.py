@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from powerctl import progress
 from powerctl.progress import Progress, TimeLeft
 from tests.processes import Command
+from tests.waiting import await_state
 
 pytestmark = pytest.mark.processes
 
@@ -66,11 +68,9 @@ def test_in_a_log_a_line_comes_where_nothing_else_was_said(monkeypatch):
     with Progress("rounds", 15, say=lines.append) as shown:
         shown.begin(3)
         shown.update(3, note="round 4: 2 of 6 clients trained")
-        while "rounds 3 of 15, round 4: 2 of 6 clients trained" not in lines:
-            pass
+        await_state(lambda: "rounds 3 of 15, round 4: 2 of 6 clients trained" in lines)
         shown.update(4, note="")
-        while not lines[-1].startswith("rounds 4 of 15, about 0:0"):
-            pass
+        await_state(lambda: re.fullmatch(r"rounds 4 of 15, about \d+ s left", lines[-1]))
     shown.say("the end")
     assert lines[-1] == "the end"
 
@@ -79,9 +79,8 @@ def test_work_without_a_count_tells_how_long_it_has_taken(monkeypatch):
     monkeypatch.setattr(progress, "_QUIET_S", 0.0)
     lines: list[str] = []
     with Progress("fitting", say=lines.append):
-        while not lines:
-            pass
-    assert lines == ["fitting, 0 s so far"]
+        await_state(lambda: lines)
+    assert re.fullmatch(r"fitting, \d+ s so far", lines[0])
 
 
 @pytest.mark.parametrize("terminal", [False, True])

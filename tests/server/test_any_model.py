@@ -14,18 +14,18 @@ from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import offer, report
 from tests.tasks import evaluate, training_on
 from wattfed.client.app import app as client_app
-from wattfed.client.model_arrays import arrays_of, load_arrays
 from wattfed.client.tasks import federated, noop
 from wattfed.client.tasks.sampled import Samples
+from wattfed.client.worker.model_arrays import arrays_of, load_arrays
 from wattfed.server.federation import run_federation, run_rounds
 from wattfed.server.participants import Participants
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
-from wattfed.strategies.catalogue import aggregation_names
-from wattfed.strategies.held import HeldReply
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.policies.catalogue import aggregation_names
+from wattfed.strategies.round.numpy_reply import HeldReply
+from wattfed.strategies.round.strategy import Answer
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import Answer
 
 pytestmark = pytest.mark.studies
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from tests.strategies.offers_of import report
 from wattfed.server.console import row_line
 from wattfed.server.history import RoundRow
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.round.ledger import Ledger
 
 
 def line_of(*reports):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.strategies.offers_of import report
 from wattfed.server.history import RoundRow, best_value, spending_to
-from wattfed.strategies.ledger import Ledger
+from wattfed.strategies.round.ledger import Ledger
 
 
 def history():

@@ -16,8 +16,8 @@ from wattfed.server.live.run import LiveRun
 from wattfed.server.participants import Participants
 from wattfed.server.recorded import read_participants, read_run
 from wattfed.server.simulation import plan_of, simulate
-from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

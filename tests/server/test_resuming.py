@@ -28,8 +28,8 @@ from wattfed.server.federation import run_federation
 from wattfed.server.recorded import read_config
 from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
-from wattfed.strategies.catalogue import aggregation_names, policy_names
-from wattfed.strategies.random_selection import RandomSelection
+from wattfed.strategies.policies.catalogue import aggregation_names, policy_names
+from wattfed.strategies.policies.random_selection import RandomSelection
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes

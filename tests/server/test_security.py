@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.federation import Federation
-from tests.processes import PATIENCE_S
 from tests.proxy import Proxy
+from tests.waiting import TIMEOUT_S
 from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
 from wattfed.server.flower_tools import FlowerRunFailed, FlowerTools
 from wattfed.server.keys import Keys
@@ -103,7 +103,7 @@ def test_a_superlink_that_cannot_start_says_what_the_page_explains(
     ports = flower_ports("127.0.0.1") if fault else federation.ports
     with FlowerTools(tmp_path / "second") as tools:
         superlink = tools.start("superlink", "flower-superlink", *words, *ports.superlink_options)
-        assert superlink.wait(PATIENCE_S) != 0
+        assert superlink.wait(TIMEOUT_S) != 0
         assert says in tools.log("superlink").read_text()
     assert says in explained
 

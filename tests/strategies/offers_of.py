@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.plans import Front, Held
+from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 
 _SPACE = load_board("orin-nano").space
@@ -31,8 +31,8 @@ def offer(
         "minibatches": minibatches,
         "loss": float("nan"),
         "front": Front((), np.zeros(0), np.zeros(0)) if decline else front,
-        "maxn": Held(_SPACE.maximum, 0.8 * fast_s, 1.5 * fast_j),
-        "preset": Held(_SPACE.mode(2), 1.2 * fast_s, 1.1 * fast_j),
+        "maxn": FixedMode(_SPACE.maximum, 0.8 * fast_s, 1.5 * fast_j),
+        "preset": FixedMode(_SPACE.mode(2), 1.2 * fast_s, 1.1 * fast_j),
         "idle_power_w": 2.0,
         "transfer_s": 0.5,
         "allowance_j": allowance_j,

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.plans import SWITCH_S, TIME_RESERVE, Front, Held
-from tests.powerctl.test_plans import MAXN, exhaustive_j, fronts
+from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, FixedMode, Front
+from tests.powerctl.fulcrum.test_plans import MAXN, exhaustive_j, fronts
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, plan_round
 
 PRESET = load_board("orin-agx").preset("30W").mode
 
 
 def offer(front, allowance_j=math.inf, transfer_s=0.0, decline=""):
-    held = Held(MAXN, 0.01, 99.0), Held(PRESET, 0.5, 20.0)
+    held = FixedMode(MAXN, 0.01, 99.0), FixedMode(PRESET, 0.5, 20.0)
     return RoundOffer(0, 1, 100, 10, 1.0, front, *held, 5.0, transfer_s, allowance_j, decline)
 
 

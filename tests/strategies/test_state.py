@@ -10,19 +10,19 @@ from flwr.serverapp.strategy import FedAvg
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.server.checkpoint_file import from_bytes, to_bytes
-from wattfed.strategies.aggregation import Aggregation
-from wattfed.strategies.catalogue import (
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.policies.catalogue import (
     aggregation_names,
     make_aggregation,
     make_policy,
     policy_names,
 )
-from wattfed.strategies.held import HeldReply
-from wattfed.strategies.offers import Offers
-from wattfed.strategies.random_selection import RandomSelection
+from wattfed.strategies.policies.random_selection import RandomSelection
+from wattfed.strategies.round.aggregation import Aggregation
+from wattfed.strategies.round.numpy_reply import HeldReply
+from wattfed.strategies.round.updates import Base
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import Memory, lacks_state, restore, state_of
-from wattfed.strategies.updates import Base
 
 SOON = {"tifl": "tifl(interval=2)", "oort": "oort(pacer_step=2)", "haccs": "haccs(rho=0)"}
 

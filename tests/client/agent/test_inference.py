@@ -8,7 +8,7 @@ import torch
 
 from tests.client.agent.conftest import request, status_of
 from tests.tasks import load_task
-from tests.waiting import TIMEOUT_S
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ClientLimits, ModelFile
@@ -259,9 +259,7 @@ def wait_until_queued(agent, count):
 
 def wait_refused(agent, futures, count):
     wait_for(agent, lambda job: job.rejected_full == count)
-    while sum(future.done() for future in futures) < count:
-        pass
-    return True
+    return await_state(lambda: sum(future.done() for future in futures) == count)
 
 
 def wait_for(agent, condition):

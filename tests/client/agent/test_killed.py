@@ -16,15 +16,15 @@ from tests.client.agent.conftest import ROOT
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client import forwarding
-from wattfed.client import memory as rooms
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.app import app
-from wattfed.client.memory import NoRoom, how_killed
-from wattfed.client.state_file import ClientState, StateFile
-from wattfed.strategies.catalogue import make_aggregation, make_policy
+from wattfed.client.worker import memory_fit as rooms
+from wattfed.client.worker.client_state import ClientState, StateFile
+from wattfed.client.worker.memory_fit import NoRoom, how_killed
+from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 
 pytestmark = pytest.mark.processes
 

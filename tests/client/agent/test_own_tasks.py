@@ -27,9 +27,9 @@ from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.local import LocalClient
-from wattfed.client.state_file import ClientState
 from wattfed.client.tasks.federated import federated
+from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import (
     CONFIG,

@@ -17,7 +17,7 @@ from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
-from wattfed.client.model_arrays import arrays_of
+from wattfed.client.worker.model_arrays import arrays_of
 
 __all__ = ["rounds"]  # the fixture
 

@@ -31,8 +31,8 @@ from wattfed.client.agent.tensors import encode_tensor
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.gate import Gate, LeaseExceeded
-from wattfed.client.local import LocalClient
-from wattfed.client.state_file import ClientState
+from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.codec import decode, encode
 from wattfed.strategies.protocol import (

@@ -15,7 +15,6 @@ import torch
 
 from powerctl.errors import PowerctlError
 from tests.client.agent.conftest import TIMEOUT_S, Constant
-from tests.processes import PATIENCE_S
 from tests.proxy import Proxy
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.opening import open_kept
@@ -164,7 +163,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, state, agent_socket
         *("serve", "--device", "host:orin-agx", "--socket", str(tmp_path / agent_socket)),
         *("--state-dir", str(tmp_path / state)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and told.format(tmp_path) in line
     assert line.rpartition("; ")[2].startswith("give another --s")

@@ -8,10 +8,10 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from wattfed.strategies.all_clients import AllClients
-from wattfed.strategies.catalogue import make_aggregation
+from wattfed.strategies.policies.all_clients import AllClients
+from wattfed.strategies.policies.catalogue import make_aggregation
+from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.selecting import SelectingStrategy
 
 app = ServerApp()
 

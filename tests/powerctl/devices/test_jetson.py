@@ -20,8 +20,8 @@ from tests.metering import counts
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.profile import Limits
-from wattfed.client.local import LocalClient
-from wattfed.client.state_file import ClientState
+from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
@@ -81,7 +81,7 @@ def test_a_clients_round_runs_unchanged(root, monkeypatch):
         opened.append(spec)
         return Jetson(root, unit=unit, random_state=random_state)
 
-    monkeypatch.setattr("wattfed.client.local.open_device", open_device)
+    monkeypatch.setattr("wattfed.client.worker.local_client.open_device", open_device)
     before = settings(Jetson(root).sysfs)
     profile_of = ClientProfile(2, f"jetson:{root}", Limits(power_w=25), unit=7)
     one = LocalClient(RunConfig(), profile_of, 20, ClientState())

@@ -21,8 +21,8 @@ from wattfed.server.comparison.report.building import build_report
 from wattfed.server.comparison.report.charts import line_chart, mean_of_curves, ticks
 from wattfed.server.comparison.report.views import view_of
 from wattfed.server.history import FederationResult, RoundRow
-from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.ledger import Ledger
 
 
 class Page(HTMLParser):

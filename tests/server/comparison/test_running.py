@@ -71,17 +71,23 @@ def test_where_the_runs_under_way_stand_is_shown(comparison, tmp_path, monkeypat
     monkeypatch.setattr(progress, "_QUIET_S", 0.0)
     monkeypatch.setattr(progress, "_HEARTBEAT_S", 0.01)
     one, other, *_ = comparison.runs()
-    lines = ""
+    said = ""
+
+    def told(words):
+        nonlocal said
+        said += capsys.readouterr().err
+        return words in said
+
     with ComparisonProgress(tmp_path, at_once=2) as shown:
         shown.started(4, 1)
         shown.part(one, one.rounds)
         shown.part(other, 1)
-        while f"runs 2 of 4, pace, 2 a round, seed 0, round 1 of {other.rounds}" not in lines:
-            lines += capsys.readouterr().err
+        await_state(
+            lambda: told(f"runs 2 of 4, pace, 2 a round, seed 0, round 1 of {other.rounds}")
+        )
         shown.show(Finished(one, outcome="accuracy 0.9"))
-        while "runs 2 of 4, about 0:0" not in lines:
-            lines += capsys.readouterr().err
-    assert "random at maxn, 2 a round, seed 0: accuracy 0.9" in lines
+        await_state(lambda: told("runs 2 of 4, about "))
+    assert "random at maxn, 2 a round, seed 0: accuracy 0.9" in said
 
 
 def test_a_finished_comparison_runs_nothing_and_a_larger_one_only_what_is_new(

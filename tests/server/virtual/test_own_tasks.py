@@ -20,8 +20,8 @@ from powerctl.task.loading import keys_of, load_task
 from wattfed.client.app import app as client_app
 from wattfed.server.federation import NoClients, run_federation
 from wattfed.server.simulation import simulate
-from wattfed.strategies.ledger import Ledger
 from wattfed.strategies.protocol import EvaluationReport
+from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

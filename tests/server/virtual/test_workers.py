@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.strategies.offers_of import offer
-from wattfed.client.state_file import ClientState
+from wattfed.client.worker.client_state import ClientState
 from wattfed.server.simulation import simulate
 from wattfed.server.virtual.clients import Instructions, Job
 from wattfed.server.virtual.workers import WorkerDied, Workers

@@ -1,0 +1,324 @@
+"""What one client offers, or a whole fleet: arrays, of which only changed rows are remade."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from powerctl.boards import Board
+from powerctl.device import Device, open_device
+from powerctl.fulcrum.plans import FRONT_POINTS
+from powerctl.modes import FloatArray, IntArray
+from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.workload import Workload
+from wattfed.client.fleet import ClientProfile, Fleet
+from wattfed.client.fleet.battery import Levels
+from wattfed.client.fleet.environment import CALM, Conditions, Surroundings
+from wattfed.client.fleet.fleet import Profiles
+from wattfed.client.fleet.profile import transfer_s
+from wattfed.client.tasks.federated import FederatedTask, federated
+from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.mode_options import UNLEARNED, Choices, choices_of, training_workload
+from wattfed.client.worker.serving import NO_SERVICE, Beside, beside, service_of
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import RoundOffer
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.state import State
+
+
+class Pool:
+    """The one place where offers are made: of a fleet in a simulation, of one client on a board.
+
+    A client's front changes only when it has trained, or the rate of its requests has; who is alike
+    shares one.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    clients : IntArray, shape (n,)
+        Their numbers.
+    n_clients : int
+        Into how many parts the data is split.
+    limits : Profiles
+        Their limits and links, n rows.
+    around : Surroundings
+        What goes on around them,
+    rows : IntArray, shape (n,)
+        and where its columns have them.
+    choices : sequence of Choices
+        Of each kind of device that there is,
+    kind : IntArray, shape (n,)
+        and which is whose.
+    labels : FloatArray, shape (n, labels), optional
+        What they tell of their labels; by default as a simulation has it.
+    task : FederatedTask, optional
+        By default the run's, without what a node's own configuration says.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        clients: IntArray,
+        n_clients: int,
+        limits: Profiles,
+        around: Surroundings,
+        rows: IntArray,
+        choices: Sequence[Choices],
+        kind: IntArray,
+        labels: FloatArray | None = None,
+        task: FederatedTask | None = None,
+    ) -> None:
+        n = len(clients)
+        workload = training_workload(config.workload)
+        task = task or federated(config, workload.batch_size)
+        if labels is None:
+            labels = task.label_counts(clients, n_clients, config.label_privacy)
+        self._clients, self._labels, self._n_clients = clients, labels, n_clients
+        self._examples, of_epoch = task.sizes(clients, n_clients)
+        self._minibatches = config.local_epochs * of_epoch
+        self._limits, self._around, self._rows = limits, around, rows
+        self._transfer_s = transfer_s(workload.model_bytes, limits.link_mbit_s)
+        self._seed = config.seed
+        self._levels = Levels(around.batteries, rows, around.start_s)
+        self._rate_hz = np.zeros(n)
+        self._spent_j, self._loss = np.zeros(n), np.full(n, np.nan)
+        self._learned = np.zeros((n, 3))
+        self._has_trained, self._changed = (np.zeros(n, dtype=bool) for _ in range(2))
+        self._time_s, self._energy_j = (np.full((n, FRONT_POINTS), np.inf) for _ in range(2))
+        self._points = np.zeros(n, dtype=np.int64)
+        self._least_j = np.full(n, np.inf)
+        self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
+        self._choices, self._kind = choices, kind
+        self._beside = np.empty(n, dtype=object)
+        for number, one in enumerate(choices):
+            self._enter_alike(one, np.flatnonzero(kind == number))
+
+    @classmethod
+    def of_fleet(cls, config: RunConfig, fleet: Fleet) -> Pool:
+        """Of all clients of a fleet."""
+        workload = training_workload(config.workload)
+        names, kind = np.unique(fleet.device, return_inverse=True)
+        devices = [open_device(str(name)) for name in names]
+        choices = [
+            choices_of(SignaturePredictor, one.board, one.space, workload) for one in devices
+        ]
+        everyone = np.arange(len(fleet))
+        return cls(
+            config,
+            *(everyone, len(fleet), fleet.profiles, fleet.surroundings, everyone, choices, kind),
+        )
+
+    @classmethod
+    def of_one(
+        cls,
+        config: RunConfig,
+        profile: ClientProfile,
+        n_clients: int,
+        device: Device,
+        predicting: Callable[[Board, Workload], UnitPredictor],
+        labels: FloatArray | None = None,
+        task: FederatedTask | None = None,
+        workload: Workload | None = None,
+    ) -> Pool:
+        """Of one client, on a device of which a predictor of one's own knows the costs."""
+        workload = workload or training_workload(config.workload)
+        choices = choices_of(predicting, device.board, device.space, workload)
+        return cls(
+            config,
+            *(np.array([profile.client]), n_clients, Profiles.of(profile), profile.surroundings),
+            *(np.array([profile.row]), [choices], np.zeros(1, dtype=np.int64), labels, task),
+        )
+
+    def offers(self, clock_s: float = 0.0) -> Offers:
+        """The offers of all for a round that starts now; not to be kept, the arrays are shared.
+
+        Parameters
+        ----------
+        clock_s : float
+            The fleet's virtual clock.
+        """
+        self._now = now = self._conditions(clock_s)
+        self._changed |= now.rate_hz != self._rate_hz
+        self._rate_hz = now.rate_hz
+        self._refresh(np.flatnonzero(self._changed))
+        self._changed[:] = False
+        width = max(1, int(self._points.max()))
+        left_j = self._limits.energy_budget_j - self._spent_j
+        within_j = np.maximum(0.0, np.minimum(self._limits.round_energy_j, left_j))
+        self._allowance_j = np.minimum(within_j, now.spare_j)
+        affordable = (self._points > 0) & (self._allowance_j >= self._least_j)
+        affordable &= self._minibatches > 0
+        self._able = affordable & (now.leaves_s > 0)
+        return Offers(
+            client=self._clients,
+            examples=self._examples,
+            minibatches=self._minibatches,
+            loss=self._loss,
+            time_s=self._time_s[:, :width],
+            energy_j=self._energy_j[:, :width],
+            maxn_time_s=self._maxn_s,
+            idle_power_w=self._idle_w,
+            transfer_s=self._transfer_s,
+            allowance_j=self._allowance_j,
+            able=self._able,
+            maxn_energy_j=self._maxn_j,
+            preset_time_s=self._preset_s,
+            preset_energy_j=self._preset_j,
+            label_counts=self._labels,
+            battery_j=now.battery_j,
+            battery_capacity_j=self._around.batteries.capacity_j[self._rows],
+            available_s=now.told_s,
+        )
+
+    def offer(self, row: int) -> RoundOffer:
+        """The offer of one client with its modes, for the round of the last `offers`."""
+        found, now = self._beside[row], self._now
+        allowance_j = float(self._allowance_j[row])
+        return RoundOffer(
+            client=int(self._clients[row]),
+            n_clients=self._n_clients,
+            examples=int(self._examples[row]),
+            minibatches=int(self._minibatches[row]),
+            loss=float(self._loss[row]),
+            front=found.front,
+            maxn=found.maxn,
+            preset=found.preset,
+            idle_power_w=found.idle_power_w,
+            transfer_s=float(self._transfer_s[row]),
+            allowance_j=allowance_j,
+            decline=self._decline(row, found, allowance_j),
+            label_counts=tuple(self._labels[row].tolist()),
+            battery_j=float(now.battery_j[row]),
+            battery_capacity_j=float(self._around.batteries.capacity_j[self._rows[row]]),
+            available_s=float(now.told_s[row]),
+        )
+
+    def unable(self, most: int) -> dict[int, str]:
+        """Why clients cannot take part in the round of the last `offers`: of so many, at most."""
+        rows = np.flatnonzero(~self._able)[:most].tolist()
+        return {
+            int(self._clients[row]): self._decline(
+                row, self._beside[row], float(self._allowance_j[row])
+            )
+            for row in rows
+        }
+
+    def _decline(self, row: int, found: Beside, allowance_j: float) -> str:
+        """Why a client cannot take part, the kind of limit first; empty if it can."""
+        if not self._now.leaves_s[row]:
+            return "away"
+        if not self._minibatches[row]:
+            return "it has no examples"
+        if not len(found.front):
+            limit_w, rate_hz = float(self._limits.power_w[row]), float(self._now.rate_hz[row])
+            learned = tuple(self._learned[row].tolist())
+            needed_w = math.ceil(10 * self._choices[self._kind[row]].least_power_w(learned)) / 10
+            if rate_hz and needed_w <= limit_w:
+                return (
+                    f"latency: no mode within {limit_w:g} W serves {rate_hz:g} requests/s in time"
+                )
+            return (
+                f"power limit: no mode surely stays within {limit_w:g} W, the least takes "
+                f"{needed_w:g} W"
+            )
+        if allowance_j < found.front.energy_j[-1]:
+            what = "battery" if self._now.spare_j[row] <= allowance_j else "energy budget"
+            least_j = found.front.energy_j[-1]
+            return f"{what}: {allowance_j:.3g} J left, a minibatch takes {least_j:.3g} J"
+        return ""
+
+    def state(self, client: int) -> ClientState:
+        """What a client has kept from its rounds."""
+        time, power, measured = self._learned[client].tolist()
+        spent_j, loss = float(self._spent_j[client]), float(self._loss[client])
+        return ClientState(spent_j, loss, (time, power, measured), *self._levels.state(client))
+
+    def keep(self, client: int, state: ClientState) -> None:
+        """A client has trained."""
+        self._has_trained[client] = True
+        self._spent_j[client], self._loss[client] = state.spent_j, state.loss
+        if not math.isnan(state.battery_s):
+            self._levels.keep(client, state.battery_j, state.battery_s)
+        if tuple(self._learned[client].tolist()) != state.predictor:
+            self._learned[client], self._changed[client] = state.predictor, True
+
+    def kept(self) -> State:
+        """What all clients that have trained keep: from it and the clock follows all else."""
+        clients = np.flatnonzero(self._has_trained)
+        battery_j, battery_s = self._levels.states(clients)
+        return {
+            "client": clients,
+            "spent_j": self._spent_j[clients],
+            "loss": self._loss[clients],
+            "predictor": self._learned[clients],
+            "battery_j": battery_j,
+            "battery_s": battery_s,
+        }
+
+    def restore(self, kept: State) -> None:
+        """Take what clients kept, in place of what they had at first."""
+        clients, *columns = (column.tolist() for column in kept.values())
+        for client, spent_j, loss, learned, *battery in zip(clients, *columns, strict=True):
+            self.keep(client, ClientState(spent_j, loss, tuple(learned), *battery))
+
+    def _conditions(self, clock_s: float) -> Conditions:
+        n = len(self._rows)
+        if self._around.is_quiet:
+            return Conditions(*(np.broadcast_to(column, n) for column in CALM))
+        battery_j = self._levels.at(np.arange(n), self._around.start_s + clock_s)
+        return self._around.at(self._rows, self._seed, clock_s, battery_j)
+
+    def _refresh(self, rows: IntArray) -> None:
+        """Make the choices of some clients anew; once for those who are alike."""
+        load = self._around.inference
+        own = (self._kind, self._limits.power_w, self._rate_hz)
+        served = (column[self._rows[rows]] for column in (load.latency_s, load.workload))
+        columns = (*(column[rows] for column in own), *served)
+        values = zip(*(column.tolist() for column in columns), strict=True)
+        learned = map(tuple, self._learned[rows].tolist())
+        alike: dict[Any, int] = {}
+        kind = [alike.setdefault(key, len(alike)) for key in zip(values, learned, strict=True)]
+        found = [
+            beside(self._choices[of], service_of(workload, rate_hz, latency_s), of_unit, limit_w)
+            for (of, limit_w, rate_hz, latency_s, workload), of_unit in alike
+        ]
+        self._enter(rows, found, np.array(kind, dtype=np.int64))
+
+    def _enter_alike(self, choices: Choices, rows: IntArray) -> None:
+        """Units of a board that have learned nothing: all that the same modes are open to."""
+        limits_w = self._limits.power_w[rows]
+        _, first, kind = np.unique(
+            choices.count_within(limits_w), return_index=True, return_inverse=True
+        )
+        found = [
+            beside(choices, NO_SERVICE, UNLEARNED, limit_w) for limit_w in limits_w[first].tolist()
+        ]
+        self._enter(rows, found, kind)
+        self._idle_w[rows] = choices.idle_power_w
+
+    def _enter(self, rows: IntArray, found: Sequence[Beside], kind: IntArray) -> None:
+        """What some clients can choose from; `kind` says which of those found is whose."""
+        time_s, energy_j = (np.full((len(found), FRONT_POINTS), np.inf) for _ in range(2))
+        for i, front in enumerate(one.front for one in found):
+            time_s[i, : len(front)], energy_j[i, : len(front)] = front.time_s, front.energy_j
+        points = np.array([len(one.front) for one in found], dtype=np.int64)
+        minibatches = np.maximum(self._minibatches[rows], 1)  # who has none is not able anyway
+        beside_of_kind = np.empty(len(found), dtype=object)
+        beside_of_kind[:] = found
+        self._beside[rows] = beside_of_kind[kind]
+        self._points[rows] = points[kind]
+        self._least_j[rows] = energy_j[np.arange(len(found)), points - 1][kind]
+        self._time_s[rows] = minibatches[:, None] * time_s[kind]
+        self._energy_j[rows] = minibatches[:, None] * energy_j[kind]
+        for of_mode, column_s, column_j in (
+            ([one.maxn for one in found], self._maxn_s, self._maxn_j),
+            ([one.preset for one in found], self._preset_s, self._preset_j),
+        ):
+            column_s[rows] = minibatches * np.array([held.time_s for held in of_mode])[kind]
+            column_j[rows] = minibatches * np.array([held.energy_j for held in of_mode])[kind]

@@ -1,0 +1,272 @@
+"""Inference beside training on a simulated device: which modes keep the latency, and the turns.
+
+Fulcrum's problem `Concurrent` says in which modes a batch of requests is answered in time although
+it may find a minibatch running; what the batches leave of the time is the training's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from powerctl.device import Device
+from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
+from powerctl.fulcrum.problems.sharing import Concurrent
+from powerctl.modes import FloatArray, ModeArrays, PowerMode
+from powerctl.powertrain.prediction import Prediction
+from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.workload import Workload, load_workload
+from wattfed.client.worker.mode_options import Choices, Learned, choices_of
+
+MARGIN = 0.25  # on predicted times: three deviations of unit, mode and noise together
+BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_LEAST_CYCLES = 2.0  # within the budget, to plan for: rarer requests are answered one by one
+
+
+@dataclass(frozen=True)
+class Service:
+    """Requests that a device answers: evenly spaced, in batches.
+
+    Attributes
+    ----------
+    workload : Workload
+        One batch of it answers as many requests as it has samples.
+    rate_hz : float
+        Requests in a second.
+    latency_s : float
+        Budget of a request.
+    """
+
+    workload: Workload
+    rate_hz: float
+    latency_s: float
+
+
+def service_of(workload: str, rate_hz: float, latency_s: float) -> Service:
+    """The service of a client by the columns of its fleet."""
+    if not rate_hz:
+        return NO_SERVICE
+    return Service(load_workload(workload), rate_hz, latency_s)
+
+
+NO_SERVICE = Service(load_workload("mobilenetv3-infer"), 0.0, math.inf)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a device can choose from for training while it serves.
+
+    Times are those in which a minibatch gets done, the batches between them included; energies are
+    the training's alone.
+
+    Attributes
+    ----------
+    front : Front
+        Modes in which every request is answered in time, within the power limit.
+    maxn, preset : FixedMode
+        MAXN, and the preset for the power limit, whether or not requests are answered in time.
+    idle_power_w : float
+        While waiting, in the lowest mode.
+    service : Service
+        What it serves.
+    batch_size : mapping of PowerMode to int
+        Requests answered together in each mode.
+    """
+
+    front: Front
+    maxn: FixedMode
+    preset: FixedMode
+    idle_power_w: float
+    service: Service
+    batch_size: Mapping[PowerMode, int]
+
+    def on(self, device: Device) -> Device:
+        """The device as training sees it, which serves from now on."""
+        if not self.service.rate_hz:
+            return device
+        return ServingDevice(device, self.service, self.batch_size)
+
+
+@lru_cache(maxsize=4096)
+def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: float) -> Beside:
+    """The choices of a unit that serves, or has nothing to serve.
+
+    Shared by all units that have learned the same and serve alike: most of a fleet have learned
+    nothing yet.
+
+    Parameters
+    ----------
+    choices : Choices
+        For training alone.
+    service : Service
+        What it serves.
+    learned : Learned
+        What the unit has learned of itself: its factors hold for both workloads.
+    power_limit_w : float
+        Bound of the power of both.
+    """
+    if not service.rate_hz:
+        front = choices.front(learned, power_limit_w)
+        held = choices.held(learned, power_limit_w)
+        return Beside(front, *held, choices.idle_power_w, service, batch_size={})
+    maxn, preset = (held.mode for held in choices.held(learned, power_limit_w))
+    modes, expected = _expected(choices, service.workload, maxn, preset)
+    planned_hz = max(service.rate_hz, _LEAST_CYCLES / service.latency_s)
+    sizes = tuple(size for size in BATCH_SIZES if size / planned_hz < service.latency_s)
+    both = choices.of_unit(learned, Prediction(*(c[:, : 1 + len(sizes)] for c in expected)))
+    problem = Concurrent(power_limit_w, planned_hz, service.latency_s, sizes)
+    judged = problem.evaluate(both.time_s * (1 + MARGIN), both.power_bound_w(SAFETY_DEVIATIONS))
+    feasible, excess = judged.feasible[:, ::-1], judged.excess[:, ::-1]  # smallest batch first
+    train_s, train_j = both.time_s[:, 0], both.energy_j[:, 0]
+    time_s = _time_s(train_s, both.time_s[:, 1:], np.array(sizes) / service.rate_hz)
+    best = np.where(
+        feasible.any(axis=1),
+        np.where(feasible, time_s, np.inf).argmin(axis=1),
+        excess.argmin(axis=1),
+    )
+    time_s = time_s[np.arange(len(best)), best]
+    keeps = np.flatnonzero(feasible[:-1].any(axis=1))  # a preset may be worse than all others
+    certain = np.zeros(len(keeps))
+    kept = modes.take(keeps)
+    mean_w = train_j[keeps] / time_s[keeps]
+    batch_size = dict(zip(kept.objects(), np.array(sizes)[best[keeps]].tolist(), strict=True))
+    return Beside(
+        front=front_within(kept, Prediction(time_s[keeps], mean_w, certain, certain), np.inf),
+        maxn=FixedMode(maxn, float(time_s[0]), float(train_j[0])),
+        preset=FixedMode(preset, float(time_s[-1]), float(train_j[-1])),
+        idle_power_w=choices.idle_power_w,
+        service=service,
+        batch_size={maxn: sizes[best[0]], **batch_size, preset: sizes[best[-1]]},
+    )
+
+
+@lru_cache(maxsize=64)
+def _expected(
+    choices: Choices, infer: Workload, maxn: PowerMode, preset: PowerMode
+) -> tuple[ModeArrays, Prediction]:
+    """The modes that are worth trying, and what is expected of any unit in each of them.
+
+    Of a minibatch of the training, then of a batch of each size; arrays of shape
+    (n_modes, 1 + n_sizes).
+    """
+    modes = _worth_trying(choices, infer, maxn, preset)
+    predictors = [
+        SignaturePredictor(choices.board, infer.with_batch_size(size)) for size in BATCH_SIZES
+    ]
+    expected = [predictor.expected(modes) for predictor in (choices.predictor, *predictors)]
+    columns = zip(*expected, strict=True)
+    return modes, Prediction(*(np.stack(column, axis=1) for column in columns))
+
+
+def _time_s(train_s: FloatArray, infer_s: FloatArray, cycle_s: FloatArray) -> FloatArray:
+    """Seconds in which a minibatch gets done, shape (n_modes, n_sizes).
+
+    A batch goes first when it is full, and a minibatch follows every batch: where batches fill
+    faster than that, the two alternate.
+    """
+    share = np.maximum(1 - infer_s / cycle_s, 1e-9)
+    return np.minimum(train_s[:, None] / share, train_s[:, None] + infer_s)
+
+
+def _worth_trying(
+    choices: Choices, infer: Workload, maxn: PowerMode, preset: PowerMode
+) -> ModeArrays:
+    """MAXN, the modes that are worth choosing for one of the workloads alone, and the preset."""
+    alone = choices_of(SignaturePredictor, choices.board, choices.space, infer).modes
+    both = np.concatenate([np.stack(m, axis=1) for m in (choices.modes, alone)])
+    others = np.unique(both[(both != maxn.values).any(axis=1)], axis=0)
+    return ModeArrays(*np.concatenate([[maxn.values], others, [preset.values]]).T)
+
+
+class ServingDevice:
+    """A simulated device that serves between the minibatches of a training.
+
+    Time is all of it; energy is the training's own, that of the module is `module`'s.
+
+    Parameters
+    ----------
+    device : Device
+        Runs both.
+    service : Service
+        Requests, from now on.
+    batch_size : mapping of PowerMode to int
+        As in `Beside`; in other modes as the lowest of them.
+
+    Attributes
+    ----------
+    module : Device
+        What runs both.
+    service : Service
+        As given.
+    latencies_s : list of float
+        Of the oldest request of each batch.
+    inference_j : float
+        Joules of the batches.
+    """
+
+    def __init__(
+        self, device: Device, service: Service, batch_size: Mapping[PowerMode, int]
+    ) -> None:
+        self.module = device
+        self.board, self.space = device.board, device.space
+        self.power_period_s = device.power_period_s
+        self.latencies_s: list[float] = []
+        self.inference_j = 0.0
+        self.service = service
+        self._batch_size, sizes = batch_size, set(batch_size.values())
+        self._least_size = min(sizes)
+        self._batches = {size: service.workload.with_batch_size(size) for size in sizes}
+        self._oldest_s = device.now()
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode."""
+        self.module.apply(mode)
+
+    def mode(self) -> PowerMode:
+        """The mode in force."""
+        return self.module.mode()
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Answer a batch if one is full, then run the minibatch; returns its own seconds."""
+        size = self._batch_size.get(self.module.mode(), self._least_size)
+        gap_s = 1 / self.service.rate_hz
+        if self.module.now() >= self._oldest_s + (size - 1) * gap_s:
+            before_j = self.module.energy_j()
+            self.module.execute(self._batches[size])
+            self.inference_j += self.module.energy_j() - before_j
+            self.latencies_s.append(self.module.now() - self._oldest_s)
+            self._oldest_s += size * gap_s
+        return self.module.execute(workload, step)
+
+    def idle(self, seconds: float) -> None:
+        """Let time pass."""
+        self.module.idle(seconds)
+
+    def now(self) -> float:
+        """Seconds on the device's clock."""
+        return self.module.now()
+
+    def energy_j(self) -> float:
+        """Joules without those of the batches."""
+        return self.module.energy_j() - self.inference_j
+
+    def restore(self) -> None:
+        """Return to the mode that the device was in."""
+        self.module.restore()
+
+
+def served(device: Device) -> dict[str, Any]:
+    """What the report of a round says of the requests that a device has served in it."""
+    if not isinstance(device, ServingDevice):
+        return {}
+    latencies_s = device.latencies_s or [0.0]
+    return {
+        "inference_p99_s": float(np.percentile(latencies_s, 99)),
+        "inference_budget_s": device.service.latency_s,
+        "inference_energy_j": device.inference_j,
+    }

@@ -1,0 +1,242 @@
+"""How a whole model is aggregated: its parameters by one of Flower's strategies, its buffers too.
+
+What stands between updates and a strategy is here as well: a quorum, a bound on their length, and
+that an aggregate which is no model is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from logging import WARNING
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, FedTrimmedAvg
+from numpy.typing import NDArray
+
+from powerctl.errors import InvalidInput
+from wattfed.strategies.round.numpy_reply import HeldReply, Numbers
+from wattfed.strategies.round.robust import Krum, TrimmedMean
+from wattfed.strategies.round.updates import Base, Reply, Update
+from wattfed.strategies.state import State, Stateful, lacks_state
+
+_NUMBER_BY_NUMBER = (FedMedian, FedTrimmedAvg)  # what they give lies among what they are given
+_KEPT = ("m_t", "v_t", "momentum_vector")  # by Flower's server optimizers, from round to round
+
+
+class Aggregation:
+    """One of Flower's strategies, for models with buffers, behind a quorum and a bound on lengths.
+
+    The strategy sees the parameters alone, and always in the model's order: a server optimizer
+    would extrapolate running variances below zero, and no norm or distance should depend on
+    counters, or on the order in which a client sends its arrays. Of the buffers
+
+    - floating ones get the median or trimmed mean where the strategy is one of these, else their
+      mean, weighted by examples, over the updates that the strategy selects; values beyond the
+      `hostile` lowest or highest of all updates are first brought to the next,
+    - integer ones that no update made smaller, such as counters, get the largest number (but for
+      the `hostile` largest), so that those that nobody changed stay as they are,
+    - other integer and Boolean ones get the median of each number, the lower of two; for Booleans
+      that is what most say.
+
+    Parameters
+    ----------
+    strategy : FedAvg
+        The strategy.
+    parameters : frozenset of str, optional
+        Names of the model's parameters, frozen ones included; by default all floating arrays.
+    min_reports : int
+        With fewer updates in a round the model stays as it is.
+    clip_norm : float
+        Updates that are longer than so many medians of the round's lengths (L2 norms of the change
+        of the parameters) are shortened to that; 0 leaves all. Clipping at the median bounds what
+        any minority can do by scaling its updates up, and needs no length chosen before (adaptive
+        clipping: Andrew et al., NeurIPS 2021).
+
+    Attributes
+    ----------
+    base : Base
+        The model of the present round, from which its updates start.
+    """
+
+    def __init__(
+        self,
+        strategy: FedAvg,
+        parameters: frozenset[str] | None = None,
+        min_reports: int = 1,
+        clip_norm: float = 0.0,
+    ) -> None:
+        self.strategy = strategy
+        self.parameters = parameters
+        self.min_reports = min_reports
+        self.clip_norm = clip_norm
+        self._hostile = strategy.hostile if isinstance(strategy, Krum | TrimmedMean) else 0
+        self.base = Base(ArrayRecord(), parameters)
+
+    def __repr__(self) -> str:
+        bounds = f"min_reports={self.min_reports}, clip_norm={self.clip_norm:g}"
+        return f"{type(self.strategy).__name__}, {bounds}"
+
+    def state(self) -> State:
+        """What the strategy keeps between rounds: the momentum or moments of a server optimizer."""
+        if isinstance(self.strategy, Stateful):
+            return self.strategy.state()
+        return {name: value for name, value in vars(self.strategy).items() if name in _KEPT}
+
+    def restore(self, state: State) -> None:
+        """Go on from the state of another; raises `InvalidInput` if it is of another strategy."""
+        if reason := self.lacks_state:
+            raise InvalidInput(reason)
+        if isinstance(self.strategy, Stateful):
+            self.strategy.restore(state)
+            return
+        own = self.state()
+        if own.keys() != state.keys():
+            raise InvalidInput(
+                f"{type(self.strategy).__name__} keeps {', '.join(own) or 'nothing'}, "
+                f"not {', '.join(state) or 'nothing'}"
+            )
+        vars(self.strategy).update(state)
+
+    @property
+    def lacks_state(self) -> str:
+        """Why it cannot go on from a checkpoint; empty if it can."""
+        ours = type(self.strategy).__module__.startswith(("flwr.", "wattfed."))
+        return "" if ours else lacks_state(self.strategy)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The strategy's messages, which carry the whole model."""
+        self.base = Base(arrays, self.parameters)
+        if isinstance(self.strategy, FedAvgM):
+            # It would go on from its own last aggregate, also where that was not taken.
+            self.strategy.current_arrays = None
+        seen = ArrayRecord({name: arrays[name] for name in self.base.parameter_names})
+        drafts = list(self.strategy.configure_train(server_round, seen, config, grid))
+        for draft in drafts:
+            draft.content[self.strategy.arrayrecord_key] = arrays
+        return drafts
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Reply]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The next model; nothing, and a line in the log, without a quorum or a finite one."""
+        updates = [Update(reply, self.base) for reply in replies]
+        if len(updates) < self.min_reports:
+            log(
+                WARNING,
+                "round %s: %s updates, min-reports is %s: the model stays as it was",
+                *(server_round, len(updates), self.min_reports),
+            )
+            return None, None
+        before = self.state()
+        with np.errstate(over="ignore", invalid="ignore"):  # it is looked at when it is done
+            aggregate, metrics = self._aggregate(server_round, updates)
+        if aggregate is None:
+            return None, metrics
+        unsound = _not_finite(aggregate) or _not_finite(self.state())
+        if unsound:
+            log(
+                WARNING,
+                "round %s: the aggregate is not finite (%s): the model stays as it was",
+                *(server_round, unsound),
+            )
+            if not self.lacks_state:
+                self.restore(before)
+            return None, None
+        return ArrayRecord({name: Array(array) for name, array in aggregate.items()}), metrics
+
+    def _aggregate(
+        self, server_round: int, updates: Sequence[Update]
+    ) -> tuple[Numbers | None, MetricRecord | None]:
+        """All arrays of the next model, in the order and of the types of the present one."""
+        base = self.base
+        numbers = [update.numbers for update in updates]
+        metrics = [update.metrics for update in updates]
+        parameters = [_some(each, base.parameter_names) for each in numbers]
+        if self.clip_norm:
+            self._clip(parameters)
+        used: Sequence[int] = range(len(updates))
+        if isinstance(self.strategy, Krum):
+            used = self.strategy.select(parameters)
+        arrays, aggregated_metrics = _by(
+            self.strategy, server_round, [(parameters[i], metrics[i]) for i in used]
+        )
+        if arrays is None:
+            return None, aggregated_metrics
+        if base.floating_buffers:
+            buffers = [_some(each, base.floating_buffers) for each in numbers]
+            self._bound(buffers)
+            averaging = self.strategy if isinstance(self.strategy, _NUMBER_BY_NUMBER) else FedAvg()
+            averages, _ = _by(averaging, server_round, [(buffers[i], metrics[i]) for i in used])
+            arrays |= averages or {}
+        for name in base.other_buffers:
+            values = np.stack([each[name] for each in numbers])
+            arrays[name] = _settled(base.numbers[name], values, self._hostile)
+        typed = {name: np.asarray(arrays[name], was.dtype) for name, was in base.numbers.items()}
+        return typed, aggregated_metrics
+
+    def _clip(self, parameters: Sequence[Numbers]) -> None:
+        """Shorten the updates that are too long, in place."""
+        base = {name: self.base.widened(name) for name in self.base.parameter_names}
+        changes = [
+            {name: each[name].astype(np.float64) - began for name, began in base.items()}
+            for each in parameters
+        ]
+        lengths = np.array([np.sqrt(sum((c**2).sum() for c in each.values())) for each in changes])
+        longest = self.clip_norm * float(np.median(lengths))
+        for each, change, length in zip(parameters, changes, lengths, strict=True):
+            if length > longest:
+                for name, began in base.items():
+                    shortened = began + change[name] * (longest / length)
+                    each[name] = np.asarray(shortened, began.dtype)
+
+    def _bound(self, buffers: Sequence[Numbers]) -> None:
+        """Bring what lies beyond all but the hostile lowest or highest to the next, in place."""
+        beyond = min(self._hostile, (len(buffers) - 1) // 2)
+        if beyond:
+            for name in buffers[0]:
+                ordered = np.sort(np.stack([each[name] for each in buffers]), axis=0)
+                lowest, highest = ordered[beyond], ordered[-1 - beyond]
+                for each in buffers:
+                    each[name] = np.clip(each[name], lowest, highest)
+
+
+def _by(
+    strategy: FedAvg, server_round: int, updates: Sequence[tuple[Numbers, dict[str, float]]]
+) -> tuple[Numbers | None, MetricRecord | None]:
+    """Some arrays of some clients as a strategy aggregates them."""
+    replies = [HeldReply(arrays, metrics) for arrays, metrics in updates]
+    record, metrics = strategy.aggregate_train(server_round, cast(list[Message], replies))
+    if record is None:
+        return None, metrics
+    return {name: array.numpy() for name, array in record.items()}, metrics
+
+
+def _settled(was: NDArray[Any], values: NDArray[Any], hostile: int) -> NDArray[Any]:
+    """The next value of an integer or Boolean buffer, from those of n updates, shape (n, ...)."""
+    ordered = np.sort(values, axis=0)
+    middle = (len(values) - 1) // 2
+    if was.dtype != np.bool_ and (values >= was).all():
+        return np.asarray(ordered[-1 - min(hostile, middle)])
+    return np.asarray(ordered[middle])
+
+
+def _not_finite(arrays: Mapping[str, Any]) -> str:
+    """The first name of what is not finite among arrays and what holds arrays; empty if all are."""
+    for name, value in arrays.items():
+        if isinstance(value, Mapping | list):
+            held = value if isinstance(value, Mapping) else dict(enumerate(value))
+            if _not_finite({f"{name}/{inner}": array for inner, array in held.items()}):
+                return name
+        elif value is not None and not np.isfinite(value).all():
+            return name
+    return ""
+
+
+def _some(arrays: Numbers, names: Sequence[str]) -> Numbers:
+    return {name: arrays[name] for name in names}

@@ -1,0 +1,215 @@
+"""The ledger: what each round took of time and energy, on the fleet's own clock."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from powerctl.fields import Count
+from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
+from wattfed.strategies.ranges import ClientNumber, Clock, Loss, MostSeconds, Percent
+from wattfed.strategies.round.in_flight import ClosedRound, close_with_all
+
+
+@dataclass(frozen=True)
+class RoundEntry:
+    """One round of a federation.
+
+    Times are seconds and energies joules of the devices' clocks and modules, not of the host.
+    `round_time_s` lasts until the last upload that the round waits for (or the deadline, if a
+    client stayed away); `train_energy_j` is the training of those who started in it,
+    `transfer_energy_j` their transfer at idle power, `wait_energy_j` the waiting, at idle power, of
+    those who finished in it until its end; those who were not selected are not counted.
+    `wasted_energy_j` is the part of it all, in this round or before, whose updates were lost,
+    rejected, or dropped as too late; `inference_energy_j` is what requests took that the
+    participants served while they trained, which is in none of the others. `stale` counts updates
+    from earlier rounds that were used, `dropped` those that came too late; `guarded` the clients
+    whose power guard stepped down, `latency_violations` those whose inference meanwhile took longer
+    than its budget.
+    """
+
+    round: Count
+    clients: tuple[ClientNumber, ...]
+    reported: Count
+    declined: Count
+    failed: Count
+    rejected: Count
+    partial: Count
+    deadline_s: MostSeconds
+    round_time_s: Clock
+    train_energy_j: Clock
+    wait_energy_j: Clock
+    power_violations: Count
+    budget_violations: Count
+    late: Count
+    train_loss: Loss
+    time_error_pct: Percent
+    energy_error_pct: Percent
+    guarded: Count = 0
+    latency_violations: Count = 0
+    transfer_energy_j: Clock = 0.0
+    wasted_energy_j: Clock = 0.0
+    stale: Count = 0
+    dropped: Count = 0
+    inference_energy_j: Clock = 0.0
+
+    @property
+    def energy_j(self) -> float:
+        """Training, transfer and waiting."""
+        return self.train_energy_j + self.transfer_energy_j + self.wait_energy_j
+
+    @property
+    def budget_misses(self) -> int:
+        """Clients that broke a limit: their power limit or their energy allowance."""
+        return self.power_violations + self.budget_violations
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A reply that does not count: in which round, from which node and client, and why.
+
+    There is no node in a simulation, and no client where a reply does not tell one.
+    """
+
+    round: int
+    node: int | None
+    client: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        who = {"node": self.node, "client": self.client}
+        told = ", ".join(f"{what} {number}" for what, number in who.items() if number is not None)
+        return f"{told}: {self.reason}"
+
+
+@dataclass
+class Ledger:
+    """All rounds of a run, every report in them and every reply that was refused, by round.
+
+    `evaluation_s` and `evaluation_j` are what evaluations on clients have taken after the rounds.
+    """
+
+    entries: list[RoundEntry] = field(default_factory=list)
+    reports: list[tuple[int, RoundReport]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    evaluation_s: float = 0
+    evaluation_j: float = 0
+
+    @property
+    def clock_s(self) -> float:
+        """The fleet's virtual time: the sum of the rounds, and of evaluations on clients."""
+        return sum(entry.round_time_s for entry in self.entries) + self.evaluation_s
+
+    @property
+    def energy_j(self) -> float:
+        """The fleet's energy in all rounds, and in evaluations on clients."""
+        return sum(entry.energy_j for entry in self.entries) + self.evaluation_j
+
+    def reports_of(self, server_round: int) -> list[RoundReport]:
+        """The clients' reports of one round."""
+        first = bisect_left(self.reports, server_round, key=lambda pair: pair[0])
+        last = bisect_right(self.reports, server_round, first, key=lambda pair: pair[0])
+        return [report for _, report in self.reports[first:last]]
+
+    def refusals_of(self, server_round: int) -> list[Refusal]:
+        """The replies of one round that were refused."""
+        return [refusal for refusal in self.refusals if refusal.round == server_round]
+
+    def record(
+        self,
+        server_round: int,
+        assignments: Sequence[RoundAssignment],
+        reports: Sequence[RoundReport],
+        rejected: Sequence[RoundReport] = (),
+        closed: ClosedRound[Any] | None = None,
+    ) -> RoundEntry:
+        """Enter a round.
+
+        Parameters
+        ----------
+        server_round : int
+            Its number.
+        assignments : sequence of RoundAssignment
+            What was assigned in it.
+        reports : sequence of RoundReport
+            What came of that, whenever it is to arrive.
+        rejected : sequence of RoundReport
+            Those of them whose updates are of no use.
+        closed : ClosedRound, optional
+            How it ended; by default it waited for all.
+        """
+        deadline_s = max((a.deadline_s for a in assignments), default=float("inf"))
+        if closed is None:
+            closed = close_with_all(server_round, assignments, reports)
+        trained = [report for report in reports if report.minibatches]
+        here = [flight.report for flight in closed.arrived]
+        lost = [report for report in reports if report.lost]
+        told = [*here, *closed.dropped, *(r for r in reports if r.lost or not r.minibatches)]
+        told.sort(key=lambda report: report.client)
+        self.reports.extend((server_round, report) for report in told)
+        entry = RoundEntry(
+            round=server_round,
+            clients=tuple(a.client for a in assignments),
+            reported=_count(not report.lost for report in trained),
+            declined=_count(bool(report.decline) for report in reports),
+            failed=len(assignments) - len(reports) + len(lost),
+            rejected=len(rejected),
+            partial=_count(report.minibatches < report.wanted_minibatches for report in trained),
+            deadline_s=deadline_s,
+            round_time_s=closed.duration_s,
+            train_energy_j=sum((report.energy_j for report in trained), 0.0),
+            wait_energy_j=sum((power_w * s for power_w, s in closed.waits), 0.0),
+            power_violations=_count(report.broke_power_limit for report in trained),
+            budget_violations=_count(report.broke_budget for report in trained),
+            late=_count(r.time_s + r.transfer_s > deadline_s for r in trained if not r.lost),
+            train_loss=_mean([report.loss for report in trained]),
+            time_error_pct=_mean([_error_pct(r.expected_time_s, r.time_s) for r in trained]),
+            energy_error_pct=_mean([_error_pct(r.expected_energy_j, r.energy_j) for r in trained]),
+            guarded=_count(report.guard_steps > 0 for report in trained),
+            latency_violations=_count(report.broke_latency for report in trained),
+            transfer_energy_j=sum(map(_transfer_j, trained), 0.0),
+            wasted_energy_j=_spent_j([*closed.dropped, *rejected, *lost]),
+            stale=_count(report.staleness > 0 for report in here),
+            dropped=len(closed.dropped),
+            inference_energy_j=sum((report.inference_energy_j for report in trained), 0.0),
+        )
+        self.entries.append(entry)
+        return entry
+
+    def evaluated(self, reports: Sequence[EvaluationReport]) -> None:
+        """Enter an evaluation on clients: it takes as long as the last of them."""
+        if reports:
+            self.evaluation_s += max(r.transfer_s + r.time_s for r in reports)
+            self.evaluation_j += sum(r.energy_j for r in reports)
+
+    def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
+        """Enter that some updates of the last round were of no use after all."""
+        last = self.entries[-1]
+        wasted_energy_j = last.wasted_energy_j + _spent_j(reports)
+        self.entries[-1] = replace(last, wasted_energy_j=wasted_energy_j)
+        return self.entries[-1]
+
+
+def _spent_j(reports: Sequence[RoundReport]) -> float:
+    return sum((report.energy_j + _transfer_j(report) for report in reports), 0.0)
+
+
+def _transfer_j(report: RoundReport) -> float:
+    return report.idle_power_w * report.transfer_s
+
+
+def _error_pct(expected: float, measured: float) -> float:
+    """Absolute error of a plan in percent."""
+    return 100 * abs(expected - measured) / measured
+
+
+def _count(conditions: Iterable[bool]) -> int:
+    return sum(map(int, conditions))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,402 @@
+"""The Flower Strategy that carries any selection policy over any Flower aggregation strategy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from logging import INFO, WARNING
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from powerctl.errors import InvalidInput
+from powerctl.modes import IntArray
+from powerctl.reading import in_line
+from wattfed.strategies.code_version import CODE, code_version
+from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.evaluation import Evaluating, numbers_of, weighted
+from wattfed.strategies.offers import WEIGHT_CAP, Offers
+from wattfed.strategies.policy import SelectionPolicy
+from wattfed.strategies.protocol import (
+    ARRAYS,
+    CLOCK,
+    CONFIG,
+    METRICS,
+    PROTOCOL,
+    ROUND,
+    VERSION,
+    WEIGHT,
+    EvaluationReport,
+    RoundAssignment,
+    RoundReport,
+)
+from wattfed.strategies.round.aggregation import Aggregation
+from wattfed.strategies.round.in_flight import Closing, Flights, silence_s
+from wattfed.strategies.round.ledger import Ledger, Refusal, RoundEntry
+from wattfed.strategies.round.nodes import Roster
+from wattfed.strategies.round.queried_offers import QueriedOffers
+from wattfed.strategies.round.updates import (
+    Reply,
+    Update,
+    flights_of,
+    replies_to_aggregate,
+    state_of_flights,
+)
+from wattfed.strategies.state import State, restore, state_of
+
+Report = TypeVar("Report", RoundReport, EvaluationReport)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of an assignment: the client's report, and the reply that carries its arrays.
+
+    Without minibatches there need not be a reply; in a simulation there is no node.
+    """
+
+    report: RoundReport
+    reply: Reply | None
+    node: int | None = None
+
+
+class SelectingStrategy(Strategy):
+    """Lets a policy select among offers, and aggregates the answers in a fixed order.
+
+    On Flower's runtimes, `start` queries the offers by messages. The engine of the virtual clock
+    calls `select`, `instruct` and `close` itself, with offers that it holds as arrays.
+
+    Parameters
+    ----------
+    policy : SelectionPolicy
+        Who trains, by when, with how much work.
+    aggregation : Aggregation
+        Any of Flower's strategies in it; it builds the training messages (so that FedProx adds its
+        parameter) and aggregates the replies.
+    per_round : int
+        Clients wanted in a round.
+    closing : Closing
+        When rounds close, and what becomes of late updates.
+    evaluating : Evaluating, optional
+        Who evaluates after a round; by default no client does.
+    weight_cap : float
+        Nobody's examples count for more than so many medians of a round's offers, in the selection,
+        in aggregates and in the clients' metrics; 0 counts what is told.
+    seed : int
+        Of the policy's randomness; each round has a stream of its own.
+    timeout_s : float
+        Wall-clock seconds to wait for the offers.
+    on_assigned : callable, optional
+        Called with a round's number, assignments and offers before it begins.
+    on_round : callable, optional
+        Called with each round's ledger entry.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        Time and energy of all rounds, and all reports.
+    client_metrics : dict of str to float
+        What clients found of the last round's model; empty where none evaluated it.
+    node_of_client : dict of int to int
+        On Flower's runtimes, the nodes whose offers came for the last round.
+    """
+
+    def __init__(
+        self,
+        policy: SelectionPolicy,
+        aggregation: Aggregation,
+        *,
+        per_round: int,
+        closing: Closing | None = None,
+        evaluating: Evaluating | None = None,
+        weight_cap: float = WEIGHT_CAP,
+        seed: int = 0,
+        timeout_s: float = 600.0,
+        on_assigned: Callable[[int, Sequence[RoundAssignment], Offers], None] | None = None,
+        on_round: Callable[[RoundEntry], None] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.aggregation = aggregation
+        self.per_round = per_round
+        self.closing = closing or Closing()
+        self.evaluating = evaluating
+        self.client_metrics: dict[str, float] = {}
+        self.weight_cap = weight_cap
+        self.seed = seed
+        self.on_assigned = on_assigned
+        self.on_round = on_round
+        self.ledger = Ledger()
+        self._queried = QueriedOffers(timeout_s)
+        self._roster = Roster()
+        self._flights: Flights[Update] = Flights(self.closing)
+        self._assignments: list[RoundAssignment] = []
+        self._sent: list[tuple[Message, int]] = []
+        self._able: IntArray = np.zeros(0, dtype=np.int64)
+        self._most_examples = math.inf
+        self._examples: dict[int, int] = {}
+        self.node_of_client: dict[int, int] = {}
+        self._rounds_before = 0
+
+    @property
+    def declined(self) -> dict[int, str]:
+        """Why clients cannot take part, as they said last on Flower's runtimes."""
+        return self._queried.declined
+
+    def state(self) -> State:
+        """What it has come to between two rounds, but for the ledger; each round draws anew."""
+        return {
+            "policy": state_of(self.policy),
+            "aggregation": self.aggregation.state(),
+            "flights": state_of_flights(self._flights.under_way),
+            "evaluation": [self.ledger.evaluation_s, self.ledger.evaluation_j],
+        }
+
+    def restore(self, state: State, ledger: Ledger) -> None:
+        """Go on from the state and the ledger of another; `start` then numbers rounds from 1 on.
+
+        Raises
+        ------
+        InvalidInput
+            If policy or aggregation are of another kind, or of other code.
+        """
+        restore(self.policy, state["policy"])
+        self.aggregation.restore(state["aggregation"])
+        self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
+        self.ledger = ledger
+        ledger.evaluation_s, ledger.evaluation_j = state.get("evaluation", (0, 0))
+        self._rounds_before = len(ledger.entries)
+
+    def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
+        """Who trains in a round that starts now; nobody who still does."""
+        busy = self._flights.clients
+        self._most_examples = offers.most_examples(self.weight_cap)
+        offers = offers.capped(self.weight_cap)
+        self._able = offers.client[offers.able]
+        k = self.closing.to_ask(self.per_round, len(busy))
+        rng = np.random.default_rng((self.seed, server_round))
+        free = offers.without(busy)
+        self._assignments = self.policy.select(free, k, server_round, rng) if k else []
+        rows = np.searchsorted(offers.client, [a.client for a in self._assignments])
+        self._examples = dict(zip(offers.client[rows], offers.examples[rows].tolist(), strict=True))
+        if self.on_assigned is not None:
+            self.on_assigned(server_round, self._assignments, offers)
+        return self._assignments
+
+    def instruct(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, nodes: Sequence[int]
+    ) -> Iterable[Message]:
+        """The aggregation's training messages to some nodes; all share one content."""
+        # The aggregation is told the model also where nobody is asked: late updates may come.
+        selected = cast(Grid, _OnlyNodes(nodes or [0]))
+        messages = self.aggregation.configure_train(server_round, arrays, config, selected)
+        return messages if nodes else []
+
+    def close(
+        self, server_round: int, answers: Iterable[Answer]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """End a round: the books, the policy's lessons, and the new model from what has come.
+
+        Returns
+        -------
+        tuple of (ArrayRecord or None, MetricRecord or None)
+            Arrays and metrics as the aggregation gives them; None if no update counts.
+        """
+        answers = sorted(map(self._weighed, answers), key=lambda answer: answer.report.client)
+        reports = [answer.report for answer in answers]
+        rejected = []
+        base = self.aggregation.base
+        for answer, report in zip(answers, reports, strict=True):
+            if report.lost or not report.minibatches:
+                continue
+            update = None
+            try:
+                if answer.reply is None:
+                    raise InvalidInput("it sent no arrays")
+                metrics = {WEIGHT: report.examples, "train-loss": report.loss}
+                update = base.update(answer.reply, metrics)
+                if answer.node is not None:
+                    self._roster.accept(answer.node, MessageType.TRAIN)
+            except InvalidInput as error:
+                rejected.append(report)
+                reason = f"update refused: {error}"
+                self._refuse(MessageType.TRAIN, server_round, answer.node, report.client, reason)
+            self._flights.start(server_round, report, update)
+        waits_s = silence_s(self._assignments, reports)
+        closed = self._flights.close(server_round, len(self._assignments), waits_s)
+        entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
+        heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
+        self.policy.observe(heard)
+        result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
+        replies = replies_to_aggregate(closed.arrived, base, self.closing.late)
+        if replies:
+            result = self.aggregation.aggregate_train(server_round, replies)
+            if result[0] is None:  # without a quorum, or not finite
+                used = [flight.report for flight in closed.arrived if flight.update is not None]
+                entry = self.ledger.waste(used)
+        if self.on_round is not None:
+            self.on_round(entry)
+        return result
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Query the offers, select, and build one message per selected client."""
+        server_round += self._rounds_before
+        config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
+        config[PROTOCOL], config[CODE] = VERSION, code_version()
+        refuse = partial(self._refuse, MessageType.QUERY, server_round)
+        nodes = self._roster.to_ask(grid, server_round)
+        found = self._queried.collect(grid, config, nodes, refuse)
+        offers = self._roster.admitted(found, refuse)
+        for node in offers:
+            self._roster.accept(node, MessageType.QUERY)
+        self._queried.tell_who_is_unable(offers.values())
+        self.node_of_client = {offer.client: node for node, offer in offers.items()}
+        assignments = self.select(server_round, Offers.of(list(offers.values())))
+        assigned = {self.node_of_client[a.client]: a for a in assignments}
+        drafts = self.instruct(server_round, arrays, config, list(assigned))
+        self._sent = [
+            (_with_assignment(draft, assignment), assignment.client)
+            for draft in drafts
+            for assignment in [assigned[draft.metadata.dst_node_id]]
+        ]
+        return [message for message, _ in self._sent]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Read the reports, and close the round."""
+        server_round += self._rounds_before
+        reports = self._reports(RoundReport, MessageType.TRAIN, server_round, replies)
+        answers = [Answer(report, reply, node) for node, report, reply in reports]
+        for client, lost in ((one.report.client, one.report.lost) for one in answers):
+            if lost:
+                log(WARNING, "client %s lost its round: %s", client, lost)
+        return self.close(server_round, answers)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The global model to those who evaluate it; none where the server does that alone."""
+        server_round += self._rounds_before
+        config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
+        config[PROTOCOL], config[CODE] = VERSION, code_version()
+        content = RecordDict({ARRAYS: arrays, CONFIG: config})
+        self._sent = [
+            (Message(content, self.node_of_client[client], MessageType.EVALUATE), client)
+            for client in self.evaluators(server_round)
+        ]
+        return [message for message, _ in self._sent]
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """The clients' metrics, weighted by their examples."""
+        server_round += self._rounds_before
+        found = []
+        for node, report, reply in self._reports(
+            EvaluationReport, MessageType.EVALUATE, server_round, replies
+        ):
+            self._roster.accept(node, MessageType.EVALUATE)
+            metrics = reply.content.metric_records.get(METRICS, MetricRecord())
+            found.append((report, metrics))
+        self.evaluated(found)
+        return MetricRecord({**self.client_metrics}) if self.client_metrics else None
+
+    def evaluators(self, server_round: int) -> list[int]:
+        """Who evaluates the model after a round: of those who could begin it, who do not train."""
+        if self.evaluating is None:
+            return []
+        free = self._able[~np.isin(self._able, list(self._flights.clients))]
+        return self.evaluating.who(free, self.seed, server_round)
+
+    def evaluated(self, replies: Iterable[tuple[EvaluationReport, Mapping[str, Any]]]) -> None:
+        """Enter what those who were to evaluate have found."""
+        counted = {}
+        for report, metrics in replies:
+            examples = int(min(report.examples, self._most_examples))
+            counted[report.client] = (replace(report, examples=examples), metrics)
+            if report.decline:
+                log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
+        told = [counted[client] for client in sorted(counted)]
+        self.ledger.evaluated([report for report, _ in told])
+        self.client_metrics = weighted(
+            (report, numbers_of(metrics)) for report, metrics in told if not report.decline
+        )
+
+    def summary(self) -> None:
+        """Log the policy and the aggregation in force."""
+        log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
+        log(INFO, "\t└──> Aggregation: %s", self.aggregation)
+
+    def _reports(
+        self, kind: type[Report], message_type: str, server_round: int, replies: Iterable[Message]
+    ) -> Iterator[tuple[int, Report, Message]]:
+        """Node, report and reply of those that were asked, once each; others are refused."""
+        asked = {m.metadata.message_id: (m.metadata.dst_node_id, c) for m, c in self._sent}
+        for reply in replies:
+            node, answered = reply.metadata.src_node_id, reply.metadata.reply_to_message_id
+            whom = asked.get(answered)
+            if reply.has_error():  # for a dead node it is the SuperLink that answers
+                who = f"of node {node}" if whom is None else whom[1]
+                log(WARNING, "client %s failed: %s", who, in_line(reply.error.reason, 1000))
+                continue
+            refuse = partial(self._refuse, message_type, server_round, node)
+            if whom is None or whom[0] != node:
+                reason = "a late, repeated or uncalled-for reply"
+                refuse(self._roster.client_of(node), reason)
+                continue
+            del asked[answered]
+            try:
+                report = decode(kind, reply.content.config_records.get(CONFIG, {}))
+            except InvalidInput as error:
+                refuse(whom[1], str(error))
+                continue
+            if report.client != whom[1]:
+                refuse(whom[1], f"it reports as client {report.client}")
+                continue
+            yield node, report, reply
+
+    def _weighed(self, answer: Answer) -> Answer:
+        """An answer with no more examples than its client has offered."""
+        report = answer.report
+        most = self._examples.get(report.client, self._most_examples)
+        if report.examples <= most:
+            return answer
+        return replace(answer, report=replace(report, examples=int(most)))
+
+    def _refuse(
+        self, message_type: str, server_round: int, node: int | None, client: int | None, why: str
+    ) -> None:
+        """Enter that a reply does not count; that costs its sender, and nobody else."""
+        refusal = Refusal(server_round, node, client, why)
+        log(WARNING, "%s", refusal)
+        self.ledger.refusals.append(refusal)
+        if node is not None:
+            self._roster.refuse(node, message_type, server_round)
+
+
+class _OnlyNodes:
+    """The one part of a grid that Flower's strategies draw from, reduced to some nodes."""
+
+    def __init__(self, nodes: Sequence[int]) -> None:
+        self._nodes = nodes
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._nodes
+
+
+def _with_assignment(draft: Message, assignment: RoundAssignment) -> Message:
+    """A message of its own for one client: Flower's drafts share one content among all."""
+    config = ConfigRecord({**draft.content.config_records[CONFIG], **encode(assignment)})
+    return Message(
+        RecordDict({**draft.content, CONFIG: config}),
+        draft.metadata.dst_node_id,
+        draft.metadata.message_type,
+        group_id=draft.metadata.group_id,
+    )
