@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,7 @@ from powerctl.plugins import names_code
 from powerctl.task.memory import oom_kills
 from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
-from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.round_device import RoundDevice
-from wattfed.client.agent.served_models import task_model
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import import_optimizers, is_installed
 from wattfed.client.worker.client_state import StateFile
@@ -130,9 +128,8 @@ class Member:
         device: RoundDevice,
         content: RecordDict,
         progress: Progress,
-        beside: Callable[[RoundReport], RoundReport],
-    ) -> RecordDict:
-        """Train as the server's message says; the content of the reply.
+    ) -> tuple[RoundReport, ArrayRecord]:
+        """Train as the server's message says; returns the report and the model's arrays.
 
         Parameters
         ----------
@@ -144,8 +141,6 @@ class Member:
             Of the message.
         progress : callable
             As for `LocalClient.train`.
-        beside : callable
-            Adds to the report what the agent knows of the round.
         """
         told, assignment = Told.of(content), assignment_of(content)
         with self._busy, self._on(device):
@@ -161,7 +156,7 @@ class Member:
                 told.clock_s,
                 offer,
             )
-            return trained(beside(report), record_of(self._model))
+            return report, record_of(self._model)
 
     def evaluate(self, device: RoundDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
@@ -262,12 +257,3 @@ class Members:
             members = list(self._known.values())
         left = {(member.run, member.client.profile.client): member.left_j for member in members}
         return [(*who, left_j) for who, left_j in left.items() if math.isfinite(left_j)]
-
-
-def serve_global(registry: Registry, task: str, content: RecordDict) -> None:
-    """Swap a message's parameters, the global ones, into every served model of a task."""
-    for model in registry.models():
-        if registry.task(model.name) == task:
-            arrays = content.array_records[ARRAYS]
-            source = f"federated round, after version {model.version}"
-            registry.swap(task_model(model.name, task, arrays, model.version + 1, source))

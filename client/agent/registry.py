@@ -46,15 +46,16 @@ class ModelJob(EngineJob):
     """
 
     def __init__(
-        self, model: Model, workload: str = "", broke: Callable[[Model], None] = lambda _: None
+        self, model: Model, file: ModelFile, broke: Callable[[Model], None] = lambda _: None
     ) -> None:
         self.name = model.name
         self.model = model
+        self.file = file
         self.broke = broke
-        self._workload = charged_as(model.name, workload)
+        self._workload = charged_as(model.name, file.workload)
 
     def workload(self, size: int) -> Workload:
-        """A batch of the model."""
+        """The workload of a batch of so many requests."""
         return self._workload.with_batch_size(self.model.fixed_batch or size)
 
     def run(
@@ -100,13 +101,9 @@ class Registry:
         self._hosting = hosting or Hosting()
         self._lease_s = lease_s
         self._jobs: dict[str, ModelJob] = {}
-        self._files: dict[str, ModelFile] = {}
         self._loading = threading.Lock()
         self._breaks: dict[str, tuple[float, float]] = {}  # the last wait, and when it was over
         self._closed = threading.Event()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
 
     def get(self, name: str) -> Model:
         """The present version of a model; with an empty name, of the only one."""
@@ -123,7 +120,7 @@ class Registry:
 
     def task(self, name: str) -> str:
         """The task that a model's parameters are of; empty if it came with its own network."""
-        return self._files[name].task
+        return self._jobs[name].file.task
 
     def models(self) -> list[Model]:
         """The present version of every model."""
@@ -142,15 +139,14 @@ class Registry:
         model = read_model(file, hosting=self._hosting)  # which may hang, while others are swapped
         with self._loading, _closed_if_refused(model):
             self._check_is_new(file.name)
-            self._files[file.name] = file
-            service = self._service(file, model)
+            job = ModelJob(model, file, self._mend_later)
+            service = self._service(job)
             _LOG.info(
                 "model %s: on %s, read, warmed up and timed in %.3g s",
                 *(file.name, Accelerator.here().name, time.monotonic() - began_s),
             )
-            job = ModelJob(model, file.workload, self._mend_later)
             self._engine.add_service(job, service)
-            self._limit(model)
+            self._limit(job, model)
             self._jobs[file.name] = job
             return model
 
@@ -166,7 +162,8 @@ class Registry:
     def reload(self, name: str, path: str = "") -> Model:
         """Read the next version of a model and swap it in."""
         model = self.get(name)
-        file = replace(self._files[model.name], path=path or self._files[model.name].path)
+        file = self._jobs[model.name].file
+        file = replace(file, path=path or file.path)
         return self.swap(read_model(file, model.version + 1, self._hosting))
 
     def swap(self, model: Model, broken: Model | None = None) -> Model:
@@ -196,15 +193,15 @@ class Registry:
             job = self._jobs[model.name]
             sizes = sorted({model.fixed_batch or 1, self.service(model.name).batch_size})
             for size in sizes * _WARMUPS:
-                self._time(model, size)
-            self._limit(model)
+                self._time(job, model, size)
+            self._limit(job, model)
             self._engine.between_turns(lambda: setattr(job, "model", model)).result()
             present.host.close()
             return model
 
-    def _limit(self, model: Model) -> None:
+    def _limit(self, job: ModelJob, model: Model) -> None:
         """Let no batch last much longer than it may: others wait meanwhile."""
-        longest_s = max(self._lease_s, _MOST_BUDGETS * self._files[model.name].latency_s)
+        longest_s = max(self._lease_s, _MOST_BUDGETS * job.file.latency_s)
         model.host.limit_s = min(model.host.limit_s, longest_s)
 
     def _mend_later(self, broken: Model) -> None:
@@ -225,7 +222,7 @@ class Registry:
                 return
             if self.get(name) is not broken:
                 return  # a new version was loaded
-            file = replace(self._files[name], path=broken.source)
+            file = replace(self._jobs[name].file, path=broken.source)
             try:
                 self.swap(read_model(file, broken.version, self._hosting), broken)
                 self._breaks[name] = wait_s, time.monotonic()
@@ -234,10 +231,11 @@ class Registry:
             except Exception as error:  # whatever keeps it from being started, it is tried again
                 _LOG.warning("model %s could not be started again: %s", name, error)
 
-    def _service(self, file: ModelFile, model: Model) -> Service:
-        time_s: dict[int, float] = {}
+    def _service(self, job: ModelJob) -> Service:
+        """The plan of a new model: its batches are timed, from small ones to large ones."""
+        file, model, time_s = job.file, job.model, dict[int, float]()
         for size in _sizes(file, model):
-            times_s = [self._time(model, size) for _ in range(_WARMUPS + _RUNS)][_WARMUPS:]
+            times_s = [self._time(job, model, size) for _ in range(_WARMUPS + _RUNS)][_WARMUPS:]
             time_s[size] = sorted(times_s)[len(times_s) // 2]
             if time_s[size] > file.latency_s:  # a larger batch is of no use
                 break
@@ -255,12 +253,12 @@ class Registry:
             capacity=self._queue_length,
         )
 
-    def _time(self, model: Model, size: int) -> float:
+    def _time(self, job: ModelJob, model: Model, size: int) -> float:
         """Seconds of one batch, run between turns: one at a time, so that requests go on."""
-        workload = ModelJob(model, self._files[model.name].workload).workload(size)
-        run = partial(model.predict, model.example(size))
-        execute = partial(self._engine.device.execute, workload, run)
-        return float(self._engine.between_turns(execute).result())
+        workload, batch = job.workload(size), model.example(size)
+        execute = self._engine.device.execute
+        timed = self._engine.between_turns(lambda: execute(workload, lambda: model.predict(batch)))
+        return float(timed.result())
 
 
 @contextmanager

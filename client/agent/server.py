@@ -31,6 +31,7 @@ from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.gate_connections import GateService, GateSocket
 from wattfed.client.agent.gate_holders import Holders
 from wattfed.client.agent.inference import InferenceService
+from wattfed.client.agent.members import Members
 from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
@@ -38,6 +39,7 @@ from wattfed.client.agent.planning import FixedPlan, ServicePlanner, model_to_pl
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
+from wattfed.client.agent.round_device import PlannedDevice
 from wattfed.client.agent.rounds import RoundsService
 from wattfed.client.agent.security import TokenCheck, read_tls, read_tokens
 from wattfed.client.agent.settings import Settings, parse_address
@@ -108,13 +110,11 @@ class Agent:
         self._gate_socket = GateSocket(holders)
         state = Path(settings.state_dir)
         self._cost_models = CostModels(state)
+        sets_modes = not settings.plan.power_w
+        seen = device if sets_modes else PlannedDevice(device)
+        self._members = Members(seen, state / CLIENTS, self._cost_models, OwnTasks(state))
         self._rounds = RoundsService(
-            self.engine,
-            self._registry,
-            state / CLIENTS,
-            self._cost_models,
-            OwnTasks(state),
-            sets_modes=not settings.plan.power_w,
+            self.engine, self._registry, self._members, sets_modes=sets_modes
         )
         self._planner: ServicePlanner | FixedPlan = FixedPlan()
         self._planning: asyncio.Task[None] | None = None
@@ -141,7 +141,7 @@ class Agent:
             where.append(await self._listen_to_tcp())
         if self._metrics is not None:
             host, port = parse_address(settings.metrics, "metrics", "127.0.0.1")
-            bound = self._metrics.serve(self.engine, self._rounds.budgets, host, port)
+            bound = self._metrics.serve(self.engine, self._members.budgets, host, port)
             where.append(f"metrics at {host}:{bound}")
         return ", ".join(where)
 
@@ -166,7 +166,7 @@ class Agent:
             _LOG.warning("a turn did not end within %g s", lease_s)
         await asyncio.to_thread(self._registry.close)
         self._device.restore()
-        self._rounds.keep()
+        self._members.keep()
         self._gate.close()
         self._gate_socket.close()
         if stopping:

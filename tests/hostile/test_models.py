@@ -423,7 +423,7 @@ def test_a_model_that_hangs_on_a_sample_alone_is_told_to_be_broken(tmp_path):
     model = read_model(scripted(tmp_path, HangsAlone()), hosting=limits)
     bad = Ticket("bad", (torch.full((2, 2), SPELL),), 1.0, told.append)
     with pytest.raises(ModelFailed, match="not in company"):
-        ModelJob(model, broke=told.append).run([bad, bad])
+        ModelJob(model, ModelFile(), broke=told.append).run([bad, bad])
     assert told == [model] and "has not answered within 1 s" in model.host.broken
     limits.close()
 
