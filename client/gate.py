@@ -263,4 +263,5 @@ class _Stream:
             if not received:
                 raise _Gone("the agent has hung up")
             self._frames.add(received)
-        return pb.TurnEvent.FromString(message)
+        event: pb.TurnEvent = pb.TurnEvent.FromString(message)
+        return event

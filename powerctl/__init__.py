@@ -13,7 +13,7 @@ from powerctl.exports import exports
 if TYPE_CHECKING:
     from powerctl.boards import Board as Board
     from powerctl.boards import load_board as load_board
-    from powerctl.device import open_device as open_device
+    from powerctl.devices.opening import open_device as open_device
     from powerctl.fulcrum.problems import Concurrent as Concurrent
     from powerctl.fulcrum.problems import InferAlone as InferAlone
     from powerctl.fulcrum.problems import TrainAlone as TrainAlone
@@ -30,7 +30,7 @@ else:  # the same, when it is used
         __name__,
         {
             "powerctl.boards": "Board load_board",
-            "powerctl.device": "open_device",
+            "powerctl.devices.opening": "open_device",
             "powerctl.fulcrum.problems": "Concurrent InferAlone TrainAlone TwoInferences",
             "powerctl.fulcrum.solving": "solve",
             "powerctl.measurement": "MeasurementTable",

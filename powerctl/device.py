@@ -1,21 +1,23 @@
-"""The Device protocol, and how a device is opened by name."""
+"""What a device is: a board that runs minibatches in power modes, on a real or a virtual clock."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
-from powerctl.boards import Board, load_board
-from powerctl.errors import InvalidInput, UnknownName
+from powerctl.boards import Board
+from powerctl.errors import InvalidInput
 from powerctl.modes import ModeSpace, PowerMode
-from powerctl.plugins import Kind
 from powerctl.workload import Workload
 
+COOL = -math.inf
+"""The excess of a device without a thermometer."""
 
-class Device(Protocol):
-    """A board that runs minibatches in power modes.
+
+class MinimalDevice(Protocol):
+    """What a device of others must have; a subclass of `Device` has the rest by itself.
 
     On a Jetson the clock is the real one. On the twin and on a table it is virtual: a minibatch
     runs its step (so that a simulated client really learns) and then advances the clock and the
@@ -23,140 +25,196 @@ class Device(Protocol):
     """
 
     board: Board
-    space: ModeSpace
     power_period_s: float
     """Seconds between two readings of the power sensor: over less, `energy_j` says nothing."""
 
+    @property
+    def space(self) -> ModeSpace:
+        """The modes that can be applied."""
+        ...
+
+    @abstractmethod
     def apply(self, mode: PowerMode) -> None:
         """Set a mode, verified; raises `ModeNotInForce` if the device did not take it."""
 
+    @abstractmethod
     def mode(self) -> PowerMode:
-        """The mode in force."""
-        ...
+        """Which mode is in force now."""
 
+    @abstractmethod
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Run one minibatch; returns its seconds on this device."""
-        ...
 
+    @abstractmethod
     def idle(self, seconds: float) -> None:
-        """Wait, at idle power."""
+        """Let time pass at idle power."""
 
+    @abstractmethod
     def now(self) -> float:
         """Seconds on the device's clock: real, or virtual."""
-        ...
 
+    @abstractmethod
     def energy_j(self) -> float:
         """Joules of the module since the device was opened."""
-        ...
 
+    @abstractmethod
     def restore(self) -> None:
         """Return to the mode found at opening."""
 
 
-COOL = -math.inf
-"""The excess of a device without a thermometer."""
+class NoTraits:
+    """The optional traits of a device, each saying that the device lacks it.
+
+    Attributes
+    ----------
+    is_virtual : bool
+        Whether the clock is virtual: the board that it stands for is not there.
+    energy_source : str
+        What its energy rests on.
+    has_thermometer : bool
+        Whether it can be found too hot.
+    keeps_found : bool
+        Whether what was found is on disc, and brought back after a kill.
+    """
+
+    is_virtual: bool = False
+    energy_source: str = "the device's own sensor"
+    has_thermometer: bool = False
+    keeps_found: bool = False
+
+    @property
+    def falling_j(self) -> float:
+        """Joules beyond idle that are still taken as power falls; 0 where that is not known.
+
+        Power lags the load by a second or so. What is not drawn yet when the work ends belongs to
+        it: without it, a second of work would seem to cost half of what it does.
+        """
+        return 0.0
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is known that no mode has been applied since opening, or restoring."""
+        return False
+
+    def excess_c(self, limit_c: float = math.inf) -> float:
+        """By how many degrees it is hotter than it may be; `COOL` without a thermometer.
+
+        Parameters
+        ----------
+        limit_c : float
+            A limit below the device's own throttling points.
+        """
+        return COOL
+
+    def bring_back(self) -> bool:
+        """Restore what a killed process has left changed; whether there was any."""
+        return False
+
+    def close(self) -> None:
+        """Let go of what the device holds; a second time does nothing."""
 
 
-def excess_c(device: Device, limit_c: float = math.inf) -> float:
-    """By how many degrees a device is hotter than it may be; `COOL` without a thermometer.
+class Device(NoTraits, MinimalDevice):
+    """A device with all its traits; a subclass overrides those that it has.
+
+    Parameters
+    ----------
+    board : Board
+        What it is, or stands for.
+    space : ModeSpace
+        The modes that can be applied.
+    """
+
+    power_period_s: float = 1.0  # PowerTrain reads the power of a Jetson once a second, by jtop
+
+    def __init__(self, board: Board, space: ModeSpace) -> None:
+        self.board = board
+        self._space = space
+
+    @property
+    def space(self) -> ModeSpace:
+        """The modes that can be applied."""
+        return self._space
+
+    @property
+    def module(self) -> Device:
+        """The device whose energy is that of all that runs on the board.
+
+        Itself, unless it is the share of one that others use too.
+        """
+        return self
+
+
+class DeviceWrapper(Device):
+    """Another device, all of it: a subclass overrides what it changes.
 
     Parameters
     ----------
     device : Device
-    limit_c : float
-        A limit below the device's own throttling points.
+        The one that everything is asked of.
     """
-    measure: Callable[[float], float] | None = getattr(device, "excess_c", None)
-    return COOL if measure is None else measure(limit_c)
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device.board, device.space)
+        self.device = device
+        self.power_period_s = device.power_period_s
+        self.is_virtual = device.is_virtual
+        self.energy_source = device.energy_source
+        self.has_thermometer = device.has_thermometer
+        self.keeps_found = device.keeps_found
+
+    @property
+    def falling_j(self) -> float:
+        """Joules beyond idle that the wrapped device still takes as its power falls."""
+        return self.device.falling_j
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the wrapped device knows that no mode has been applied to it."""
+        return self.device.is_untouched
+
+    def apply(self, mode: PowerMode) -> None:
+        """Set a mode of the wrapped device."""
+        self.device.apply(mode)
+
+    def mode(self) -> PowerMode:
+        """Which mode is in force on the wrapped device."""
+        return self.device.mode()
+
+    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
+        """Run one minibatch on the wrapped device; returns its seconds."""
+        return self.device.execute(workload, step)
+
+    def idle(self, seconds: float) -> None:
+        """Let time pass on the wrapped device."""
+        self.device.idle(seconds)
+
+    def now(self) -> float:
+        """Seconds on the wrapped device's clock."""
+        return self.device.now()
+
+    def energy_j(self) -> float:
+        """Joules since the wrapped device was opened."""
+        return self.device.energy_j()
+
+    def restore(self) -> None:
+        """Return the wrapped device to the mode found at opening."""
+        self.device.restore()
+
+    def excess_c(self, limit_c: float = math.inf) -> float:
+        """By how many degrees the wrapped device is hotter than it may be."""
+        return self.device.excess_c(limit_c)
+
+    def bring_back(self) -> bool:
+        """Restore what a killed process has left changed on the wrapped device."""
+        return self.device.bring_back()
+
+    def close(self) -> None:
+        """Close the wrapped device."""
+        self.device.close()
 
 
-def has_thermometer(device: Device) -> bool:
-    """Whether a device can be found too hot."""
-    return hasattr(device, "excess_c")
-
-
-def is_virtual(device: Device) -> bool:
-    """Whether a device's clock is virtual: the board that it stands for is not there."""
-    return bool(getattr(device, "is_virtual", False))
-
-
-def falling_j(device: Device) -> float:
-    """Joules beyond idle that a device still takes as its power falls; 0 where that is not known.
-
-    Power lags the load by a second or so. What is not drawn yet when the work ends belongs to it:
-    without it, a second of work would seem to cost half of what it does.
-    """
-    return float(getattr(device, "falling_j", 0.0))
-
-
-def module_of(device: Device) -> Device:
-    """The device whose energy is that of all that runs on the board.
-
-    Itself, unless it is the share of one that others use too; that has it as `module`.
-    """
-    module: Device = getattr(device, "module", device)
-    return module
-
-
-DEVICES = Kind[Device](
-    "device",
-    "powerctl.devices",
-    dict.fromkeys(("jetson", "jetson:DIR", "twin:BOARD", "table:FILE.csv", "host:BOARD")),
-    Device,
-)
-
-
-def open_device(
-    spec: str,
-    *,
-    board: str = "orin-agx",
-    unit: int = 0,
-    random_state: int = 0,
-    total: str = "module",
-) -> Device:
-    """Open a device by its specification.
-
-    Parameters
-    ----------
-    spec : str
-        ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
-        ``"twin:BOARD[@L4T]"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
-        ``"host:BOARD"`` for this machine in the name of a board; or a device of others, whose
-        parameters of the names below are what is given here.
-    board : str
-        For a table, the board that it was measured on.
-    unit, random_state : int
-        For a twin: which piece of silicon it is, and the seed of its noise.
-    total : {"module", "jtop", "jtop-service"}
-        For a Jetson: what its power is; see `powerctl.devices.jetson.Jetson`.
-
-    Raises
-    ------
-    DeviceUnavailable, UnknownName, InvalidTable, InvalidInput
-        If there is no such device here, board, or table; or another's cannot be loaded.
-    """
-    kind, _, name = spec.partition(":")
-    if total != "module" and kind != "jetson":
-        raise InvalidInput(f"--total {total} is for a Jetson, and {spec} is none")
-    if kind == "twin" and name:
-        from powerctl.devices.twin import Twin
-
-        return Twin(load_board(name), unit=unit, random_state=random_state)
-    if kind == "table" and name:
-        from powerctl.devices.table import TableDevice
-        from powerctl.measurement import MeasurementTable
-
-        measured_on = load_board(board)
-        return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
-    if kind == "host" and name:
-        from powerctl.devices.host import HostDevice
-        from powerctl.meters import open_meter
-
-        return HostDevice(load_board(name), open_meter("cpu"))
-    if kind == "jetson":
-        from powerctl.devices.jetson import Jetson
-
-        return Jetson(Path(name or "/"), total=total, unit=unit, random_state=random_state)
-    if kind in ("twin", "table", "host"):
-        raise UnknownName("device", spec, DEVICES.names())
-    return DEVICES.make(spec, board=board, unit=unit, random_state=random_state)
+def check_wait(seconds: float) -> None:
+    """Raise `InvalidInput` for a time that no device can wait: a negative one, or NaN."""
+    if not seconds >= 0:
+        raise InvalidInput(f"cannot idle for {seconds} s")

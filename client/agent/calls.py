@@ -67,7 +67,7 @@ class CallRefused(Refused):
         return pb.Refusal(code=self.code.value[0], message=self.message)
 
 
-class Hearing(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class Hearing(grpc.aio.ServerInterceptor):
     """Reads the messages of calls, and turns a `CallRefused` into the call's status."""
 
     async def intercept_service(

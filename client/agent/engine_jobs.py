@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from powerctl.workload import Workload
 
@@ -86,7 +86,7 @@ class Broken(TurnFailure):
     reason = BROKEN
 
 
-class EngineJob(Protocol):
+class EngineJob:
     """An inference service, a training job, or the workload of another process.
 
     A training job runs one minibatch a turn; its `run` is given no tickets and its values are
@@ -97,7 +97,7 @@ class EngineJob(Protocol):
 
     def workload(self, size: int) -> Workload:
         """The workload that a turn of so many requests is charged as."""
-        ...
+        raise NotImplementedError
 
     def begin(self, tickets: Sequence[Ticket]) -> None:
         """Hear that the next turn is this job's, before the device thread runs it.
@@ -116,7 +116,7 @@ class EngineJob(Protocol):
         Exception
             Anything else fails this batch, and only it; `Broken` that the next would fail too.
         """
-        ...
+        raise NotImplementedError
 
     def ended(self) -> None:
         """Hear, on the device thread, that the turn is over, before anybody is answered."""

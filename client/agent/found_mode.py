@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from powerctl.boards import Board
-from powerctl.device import Device
+from powerctl.device import Device, DeviceWrapper
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.fields import build
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.reading import read_json
-from powerctl.workload import Workload
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class KeptDevice:
+class KeptDevice(DeviceWrapper):
     """A device whose mode found is written down before the first change.
 
     An agent that is killed leaves the file, and the next one restores that mode when it opens the
@@ -37,17 +34,14 @@ class KeptDevice:
     ----------
     restored : PowerMode or None
         What an agent that was killed had found, now in force again.
-    is_untouched : bool
-        Whether no mode has been applied since it was opened, or restored.
     """
 
     def __init__(self, device: Device, file: Path) -> None:
-        self.device = device
-        self.is_untouched = True
+        super().__init__(device)
+        self._is_untouched = True
         self._file = file
-        self._keeps = not getattr(device, "keeps_found", False)
-        bring_back: Callable[[], bool] = getattr(device, "bring_back", bool)
-        brought_back = bring_back()
+        self._keeps = not device.keeps_found
+        brought_back = device.bring_back()
         self._found = device.mode()
         self.restored = _left(file, device.space) if self._keeps else None
         if self.restored is not None:
@@ -57,12 +51,10 @@ class KeptDevice:
             self.restored = self._found
         file.unlink(missing_ok=True)
 
-    board: Board
-    space: ModeSpace
-    power_period_s: float
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.device, name)
+    @property
+    def is_untouched(self) -> bool:
+        """Whether no mode has been applied since it was opened, or restored."""
+        return self._is_untouched
 
     def apply(self, mode: PowerMode) -> None:
         """Set a mode, and remember the one found."""
@@ -70,28 +62,8 @@ class KeptDevice:
             self.space.check(mode)
             found = {"mode": self._found.values, "boot": _boot()}
             replace_file(self._file, json.dumps(found).encode())
-        self.is_untouched = False
+        self._is_untouched = False
         self.device.apply(mode)
-
-    def mode(self) -> PowerMode:
-        """The mode in force."""
-        return self.device.mode()
-
-    def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
-        """Run one minibatch."""
-        return self.device.execute(workload, step)
-
-    def idle(self, seconds: float) -> None:
-        """Wait."""
-        self.device.idle(seconds)
-
-    def now(self) -> float:
-        """Seconds on the device's clock."""
-        return self.device.now()
-
-    def energy_j(self) -> float:
-        """Joules since the device was opened."""
-        return self.device.energy_j()
 
     def restore(self) -> None:
         """Return to the mode found, and forget it."""
@@ -100,7 +72,7 @@ class KeptDevice:
         elif self.device.mode() != self._found:
             self.device.apply(self._found)
         self._file.unlink(missing_ok=True)
-        self.is_untouched = True
+        self._is_untouched = True
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def close_pickle() -> None:
 
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    pickle.load = pickle.loads = refuse  # type: ignore[assignment]
+    pickle.load = pickle.loads = refuse
 
 
 def run_module(
@@ -134,9 +134,14 @@ def _placed(program: Any, there: Accelerator) -> torch.nn.Module:
         try:
             from torch.export.passes import move_to_device_pass
         except ImportError:  # before torch 2.6: what the graph itself puts on a device stays
-            return there.place(program.module())
+            return there.place(_module(program))
         program = move_to_device_pass(program, there.name)
-    return program.module()
+    return _module(program)
+
+
+def _module(program: Any) -> torch.nn.Module:
+    module: torch.nn.Module = program.module()
+    return module
 
 
 def _exported_inputs(program: Any) -> tuple[int | None, Any]:

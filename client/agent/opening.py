@@ -9,7 +9,8 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from powerctl.device import Device, is_virtual, open_device
+from powerctl.device import Device
+from powerctl.devices.opening import open_device
 from powerctl.devices.paced import PacedDevice
 from powerctl.durable import remove_partials
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -82,7 +83,7 @@ def open_kept(spec: str, state_dir: Path) -> KeptDevice:
     An agent serves in real time: a board that is not there is held to it.
     """
     device: Device = open_device(spec)
-    if is_virtual(device):
+    if device.is_virtual:
         device = PacedDevice(device)
         _LOG.info("%s is simulated in real time: rounds take as long as on the board", spec)
     return KeptDevice(device, state_dir / _FOUND_MODE)

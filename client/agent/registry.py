@@ -256,9 +256,12 @@ class Registry:
     def _time(self, job: ModelJob, model: Model, size: int) -> float:
         """Seconds of one batch, run between turns: one at a time, so that requests go on."""
         workload, batch = job.workload(size), model.example(size)
-        execute = self._engine.device.execute
-        timed = self._engine.between_turns(lambda: execute(workload, lambda: model.predict(batch)))
-        return float(timed.result())
+
+        def step() -> None:
+            model.predict(batch)
+
+        execute = partial(self._engine.device.execute, workload, step)
+        return float(self._engine.between_turns(execute).result())
 
 
 @contextmanager

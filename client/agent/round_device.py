@@ -5,57 +5,48 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
 from typing import Any
 
-from powerctl.boards import Board
-from powerctl.device import Device
+from powerctl.device import Device, DeviceWrapper
 from powerctl.fulcrum.turns import Training
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
-from wattfed.client.agent.engine_jobs import Abandoned, Ticket
+from wattfed.client.agent.engine_jobs import Abandoned, EngineJob, Ticket
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
 
 
-def only(device: Device) -> ModeSpace:
-    """The space that has but the mode in force."""
+def _only(device: Device) -> ModeSpace:
+    """The space that has no mode but the one in force."""
     return ModeSpace(*((value,) for value in device.mode().values), name=device.board.name)
 
 
-class PlannedDevice:
+class PlannedDevice(DeviceWrapper):
     """A device as a client sees it whose agent plans: the mode in force is the only one."""
-
-    board: Board
-    power_period_s: float
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._device, name)
 
     @property
     def space(self) -> ModeSpace:
         """The modes that a round may choose from."""
-        return only(self._device)
+        return _only(self.device)
 
 
+@dataclass
 class _Minibatch:
     """One minibatch, from the wish to run it to its end."""
 
-    def __init__(self, workload: Workload, step: Callable[[], None] | None) -> None:
-        self.workload = workload
-        self.step = step
-        self.over = threading.Event()
-        self.start_s = self.start_j = 0.0
-        self.time_s = 0.0
-        self.energy_j = 0.0
-        self.error: Exception | None = None
+    step: Callable[[], None]
+    over: threading.Event = field(default_factory=threading.Event)
+    start_s: float = 0.0
+    start_j: float = 0.0
+    time_s: float = 0.0
+    energy_j: float = 0.0
+    error: Exception | None = None
 
 
-class RoundDevice:
+class RoundDevice(DeviceWrapper, EngineJob):
     """The agent's device for one round: `execute` waits until the interleaver gives a turn.
 
     Time is the device's. Energy is that of this round's own turns, so that what inference takes is
@@ -75,11 +66,6 @@ class RoundDevice:
         Whether the round sets the mode; else it trains in the one that is in force.
     is_cold : bool
         Whether the first minibatch warms up, so that nothing is to be learned of its time.
-
-    Attributes
-    ----------
-    module : Device
-        The agent's, whose energy is that of all turns.
     """
 
     def __init__(
@@ -92,11 +78,9 @@ class RoundDevice:
         sets_modes: bool = True,
         is_cold: bool = False,
     ) -> None:
-        self.module = device = engine.device
-        self.board = device.board
+        super().__init__(engine.device)
         self._sets_modes = sets_modes
         self._is_cold = is_cold
-        self.power_period_s = device.power_period_s
         self.name = name
         self._engine = engine
         self._workload = workload
@@ -114,9 +98,14 @@ class RoundDevice:
     # What a round sees: powerctl.device.Device
 
     @property
+    def module(self) -> Device:
+        """The agent's device, whose energy is that of all turns."""
+        return self.device
+
+    @property
     def space(self) -> ModeSpace:
         """The modes that the round may choose from."""
-        return self.module.space if self._sets_modes else only(self.module)
+        return self.device.space if self._sets_modes else _only(self.device)
 
     def apply(self, mode: PowerMode) -> None:
         """Apply a mode between turns; requests that wait are served before and after."""
@@ -124,15 +113,11 @@ class RoundDevice:
             return
         if self._found is None:
             self._found = self.mode()
-            self._restores = getattr(self.module, "is_untouched", False)
+            self._restores = self.device.is_untouched
         try:
             self._engine.change(mode).result()
         except CancelledError:
             raise Interrupted("the agent stops") from None
-
-    def mode(self) -> PowerMode:
-        """The mode in force."""
-        return self._engine.device.mode()
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Run one minibatch when its turn has come; returns its own seconds.
@@ -142,7 +127,7 @@ class RoundDevice:
         Interrupted
             If the round is cancelled, or its time ends before the turn.
         """
-        wanted = _Minibatch(workload, step)
+        wanted = _Minibatch(step or _no_step)
         with self._lock:
             self._waiting = wanted
         self._engine.want(self.name)
@@ -159,14 +144,6 @@ class RoundDevice:
         self._is_cold = False
         return wanted.time_s
 
-    def idle(self, seconds: float) -> None:
-        """Wait, while others run."""
-        self._engine.device.idle(seconds)
-
-    def now(self) -> float:
-        """Seconds on the device's clock."""
-        return self._engine.device.now()
-
     def energy_j(self) -> float:
         """Joules of this round's own turns."""
         return self._energy_j
@@ -177,7 +154,7 @@ class RoundDevice:
             return
         try:
             if self._restores:
-                self._engine.between_turns(self.module.restore).result()
+                self._engine.between_turns(self.device.restore).result()
             elif self._found != self.mode():
                 self._engine.change(self._found).result()
         except CancelledError:
@@ -194,17 +171,14 @@ class RoundDevice:
         self._interrupted = self._interrupted or why
 
     def close(self) -> None:
-        """Leave the engine."""
+        """Leave the engine, which gives it no more turns."""
         self._engine.remove(self.name)
 
     # What the engine sees: client.agent.engine_jobs.EngineJob
 
     def workload(self, size: int) -> Workload:
-        """What a minibatch is charged as."""
+        """The workload that a minibatch is charged as."""
         return self._workload
-
-    def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Nothing: `run` follows."""
 
     def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
         """Run the minibatch that waits, on the device thread."""
@@ -213,12 +187,10 @@ class RoundDevice:
             wanted, self._waiting = self._waiting, None
         if wanted is None:  # taken back while the turn was being given
             return ()
-        device = self._engine.device
-        wanted.start_s, wanted.start_j = device.now(), device.energy_j()
+        wanted.start_s, wanted.start_j = self.now(), self.device.energy_j()
         self._running = wanted
         try:
-            if wanted.step is not None:
-                wanted.step()
+            wanted.step()
         except Exception as error:  # the round's own thread is told
             wanted.error = error
         if self._is_cold:
@@ -230,9 +202,8 @@ class RoundDevice:
         wanted, self._running = self._running, None
         if wanted is None:
             return
-        device = self._engine.device
-        wanted.time_s = device.now() - wanted.start_s
-        wanted.energy_j = device.energy_j() - wanted.start_j
+        wanted.time_s = self.now() - wanted.start_s
+        wanted.energy_j = self.device.energy_j() - wanted.start_j
         wanted.over.set()
 
     def _why_not(self) -> str:
@@ -250,3 +221,7 @@ class RoundDevice:
         with self._lock:
             taken, self._waiting = self._waiting, None
         return taken is not None
+
+
+def _no_step() -> None:
+    """Compute nothing: the minibatch of a device that only charges for it."""

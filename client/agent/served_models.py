@@ -25,6 +25,7 @@ from wattfed.strategies.run_config import RunConfig
 
 STATE_DICT = "state-dict"
 Sample = Sequence[torch.Tensor]
+Outputs = tuple[torch.Tensor, ...]
 
 
 class Host(Protocol):
@@ -89,7 +90,7 @@ class Model:
     host: Host
     fixed_batch: int | None = None
 
-    def predict(self, samples: Sequence[Sample]) -> list[tuple[torch.Tensor, ...]]:
+    def predict(self, samples: Sequence[Sample]) -> list[Outputs]:
         """The outputs of each sample, from one batch; they are on the CPU, as the samples are."""
         padding = [samples[-1]] * ((self.fixed_batch or 0) - len(samples))
         columns = zip(*samples, *padding, strict=True)
@@ -103,9 +104,7 @@ class Model:
                 )
         return [tuple(output[i] for output in outputs) for i in range(len(samples))]
 
-    def predict_each(
-        self, samples: Sequence[Sample]
-    ) -> list[tuple[torch.Tensor, ...]] | list[tuple[torch.Tensor, ...] | Exception]:
+    def predict_each(self, samples: Sequence[Sample]) -> Sequence[Outputs | Exception]:
         """As `predict`; if that fails, each alone, with the error in place of its outputs.
 
         Raises
@@ -125,14 +124,14 @@ class Model:
                 raise
             return each
 
-    def _alone(self, sample: Sample) -> tuple[torch.Tensor, ...] | Exception:
+    def _alone(self, sample: Sample) -> Outputs | Exception:
         try:
             return self.predict([sample])[0]
         except Exception as error:
             return error
 
     def example(self, batch_size: int) -> list[Sample]:
-        """A batch of zeros."""
+        """A batch of so many samples of zeros."""
         return [[spec.example(1)[0] for spec in self.inputs]] * batch_size
 
 

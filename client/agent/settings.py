@@ -225,18 +225,25 @@ def parse_model(text: str, defaults: ModelFile) -> ModelFile:
             f"model {name}: unknown {', '.join(sorted(unknown))}; "
             "known: task, inputs, latency, batch, largest, workload"
         )
-    texts = {key: given[key] for key in ("task", "inputs", "workload") if key in given}
-    file = replace(defaults, name=name, path=path, **texts)
     if "latency" in given:
-        file = replace(file, latency_s=parse(given["latency"], "time", f"model {name}: latency"))
+        latency_s = parse(given["latency"], "time", f"model {name}: latency")
+    else:
+        latency_s = defaults.latency_s
     try:
-        return replace(
-            file,
-            batch_size=int(given.get("batch", file.batch_size)),
-            largest_batch=int(given.get("largest", file.largest_batch)),
-        )
+        batch_size = int(given.get("batch", defaults.batch_size))
+        largest_batch = int(given.get("largest", defaults.largest_batch))
     except ValueError:
         raise InvalidInput(f"model {name}: batch and largest are whole numbers") from None
+    return ModelFile(
+        name=name,
+        path=path,
+        task=given.get("task", defaults.task),
+        inputs=given.get("inputs", defaults.inputs),
+        latency_s=latency_s,
+        batch_size=batch_size,
+        largest_batch=largest_batch,
+        workload=given.get("workload", defaults.workload),
+    )
 
 
 def read_settings(path: Path | None, **flags: Any) -> Settings:

@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 
-from powerctl.device import Device
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from wattfed.client.agent.calls import CallRefused
 from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserver
@@ -108,7 +107,7 @@ class PowerService(rpc.PowerServicer):
             device=self._spec,
             board=self._engine.device.board.name,
             mode=reading.mode,
-            energy_source=energy_source(self._engine.device),
+            energy_source=self._engine.device.energy_source,
             uptime_s=reading.now_s,
             energy_j=reading.energy_j,
             power_w=reading.power_w(before),
@@ -121,11 +120,6 @@ class PowerService(rpc.PowerServicer):
             ),
             jobs=[*map(_job, jobs), *(_job(job, left=True) for job in reading.engine.left)],
         )
-
-
-def energy_source(device: Device) -> str:
-    """What a device's energy rests on."""
-    return str(getattr(device, "energy_source", "the device's own sensor"))
 
 
 def _job(job: JobState, left: bool = False) -> pb.JobStatus:

@@ -59,7 +59,8 @@ def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Tria
 
 
 def _find(stub: rpc.InferenceStub, name: str) -> pb.Model:
-    models = {m.name: m for m in stub.ListModels(pb.ListModelsRequest(), timeout=10).models}
+    served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=10)
+    models = {model.name: model for model in served.models}
     if not models:
         raise InvalidInput("the agent serves no model; start it with --model")
     if not name and len(models) == 1:

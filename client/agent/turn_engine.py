@@ -336,7 +336,8 @@ class TurnEngine:
         return lambda: self._run(turn, name, tickets)
 
     def _run(self, turn: RunBatch | RunTraining, name: str, tickets: Sequence[Ticket]) -> None:
-        there, values, failure = self._jobs[name], [], None
+        there, failure = self._jobs[name], None
+        values: list[Any] = []
         job, size = there.job, max(len(tickets), 1)
         start_s = self.device.now()
         try:

@@ -15,7 +15,8 @@ from torch import nn
 
 from powerctl.accelerator import Accelerator
 from powerctl.boards import Board
-from powerctl.device import Device, has_thermometer, is_virtual, module_of, open_device
+from powerctl.device import Device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
@@ -302,7 +303,7 @@ class LocalClient:
 
     def _is_cold(self, device: Device, role: str) -> bool:
         """Whether the next minibatch is the first one of a function in this process, for real."""
-        return not is_virtual(device) and role not in self.task.warm
+        return not device.is_virtual and role not in self.task.warm
 
     def _warmed(self, done: Execution, role: str) -> None:
         if done.minibatches:
@@ -414,7 +415,7 @@ class LocalClient:
     def _guard(self, device: Device, offer: RoundOffer) -> Guard | None:
         """Along the offer's front; None where no limit can be broken."""
         limits = self.profile.limits
-        if math.isinf(limits.power_w) and not has_thermometer(module_of(device)):
+        if math.isinf(limits.power_w) and not device.module.has_thermometer:
             return None
         ladder = Ladder(device.space, offer.front)
         return PowerGuard(GuardLimits(limits.power_w, limits.celsius), ladder)
@@ -427,7 +428,7 @@ class LocalClient:
         device = self.device or open_device(
             self.profile.device, unit=self.profile.unit, random_state=seed
         )
-        if is_virtual(device):  # the order of summation must not depend on the host's cores
+        if device.is_virtual:  # the order of summation must not depend on the host's cores
             torch.set_num_threads(1)
         return device
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from powerctl.device import Device, excess_c, falling_j, module_of
+from powerctl.device import Device
 from powerctl.fulcrum.guard import Guard
 from powerctl.modes import PowerMode
 
@@ -33,7 +33,7 @@ class RunMeter:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._module = module_of(device)
+        self._module = device.module
         self._start_s, self._start_j = 0.0, 0.0
         self.read()
         self._start_s, self._start_j = self.time_s, self.energy_j
@@ -45,7 +45,7 @@ class RunMeter:
     def read(self) -> None:
         """Read the device's clock and its energy counter."""
         self.time_s = self._device.now() - self._start_s
-        drawn_j = self._device.energy_j() + falling_j(self._module)
+        drawn_j = self._device.energy_j() + self._module.falling_j
         self.energy_j = drawn_j - self._start_j
 
     def start_segment(self) -> None:
@@ -71,7 +71,7 @@ class RunMeter:
         time_s = self._device.now()
         if not guard.is_due(time_s):
             return None
-        hot_c = excess_c(self._module, guard.limits.celsius)
+        hot_c = self._module.excess_c(guard.limits.celsius)
         lower = guard.observe(time_s, self._module.energy_j(), hot_c)
         if not math.isnan(guard.mean_w):
             self._peak_w = max(self._peak_w, guard.mean_w)

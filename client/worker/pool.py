@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from powerctl.boards import Board
-from powerctl.device import Device, open_device
+from powerctl.device import Device
+from powerctl.devices.opening import open_device
 from powerctl.fulcrum.plans import FRONT_POINTS
 from powerctl.modes import FloatArray, IntArray
 from powerctl.powertrain.correction import UnitPredictor

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from powerctl.device import Device
+from powerctl.device import Device, DeviceWrapper
 from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.fulcrum.problems.sharing import Concurrent
 from powerctl.modes import FloatArray, ModeArrays, PowerMode
@@ -183,7 +183,7 @@ def _worth_trying(
     return ModeArrays(*np.concatenate([[maxn.values], others, [preset.values]]).T)
 
 
-class ServingDevice:
+class ServingDevice(DeviceWrapper):
     """A simulated device that serves between the minibatches of a training.
 
     Time is all of it; energy is the training's own, that of the module is `module`'s.
@@ -199,8 +199,6 @@ class ServingDevice:
 
     Attributes
     ----------
-    module : Device
-        What runs both.
     service : Service
         As given.
     latencies_s : list of float
@@ -212,9 +210,7 @@ class ServingDevice:
     def __init__(
         self, device: Device, service: Service, batch_size: Mapping[PowerMode, int]
     ) -> None:
-        self.module = device
-        self.board, self.space = device.board, device.space
-        self.power_period_s = device.power_period_s
+        super().__init__(device)
         self.latencies_s: list[float] = []
         self.inference_j = 0.0
         self.service = service
@@ -223,41 +219,26 @@ class ServingDevice:
         self._batches = {size: service.workload.with_batch_size(size) for size in sizes}
         self._oldest_s = device.now()
 
-    def apply(self, mode: PowerMode) -> None:
-        """Set a mode."""
-        self.module.apply(mode)
-
-    def mode(self) -> PowerMode:
-        """The mode in force."""
-        return self.module.mode()
+    @property
+    def module(self) -> Device:
+        """The device that runs both, whose energy is that of both."""
+        return self.device
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Answer a batch if one is full, then run the minibatch; returns its own seconds."""
-        size = self._batch_size.get(self.module.mode(), self._least_size)
+        size = self._batch_size.get(self.device.mode(), self._least_size)
         gap_s = 1 / self.service.rate_hz
-        if self.module.now() >= self._oldest_s + (size - 1) * gap_s:
-            before_j = self.module.energy_j()
-            self.module.execute(self._batches[size])
-            self.inference_j += self.module.energy_j() - before_j
-            self.latencies_s.append(self.module.now() - self._oldest_s)
+        if self.device.now() >= self._oldest_s + (size - 1) * gap_s:
+            before_j = self.device.energy_j()
+            self.device.execute(self._batches[size])
+            self.inference_j += self.device.energy_j() - before_j
+            self.latencies_s.append(self.device.now() - self._oldest_s)
             self._oldest_s += size * gap_s
-        return self.module.execute(workload, step)
-
-    def idle(self, seconds: float) -> None:
-        """Let time pass."""
-        self.module.idle(seconds)
-
-    def now(self) -> float:
-        """Seconds on the device's clock."""
-        return self.module.now()
+        return self.device.execute(workload, step)
 
     def energy_j(self) -> float:
         """Joules without those of the batches."""
-        return self.module.energy_j() - self.inference_j
-
-    def restore(self) -> None:
-        """Return to the mode that the device was in."""
-        self.module.restore()
+        return self.device.energy_j() - self.inference_j
 
 
 def served(device: Device) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from powerctl.device import Device, open_device
+from powerctl.device import Device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.meters import Meter, open_meter
 from powerctl.modes import PowerMode
@@ -89,7 +90,7 @@ class OnDevice:
         self._device = device
         self._mode = ""
         self.period_s = device.power_period_s
-        self.energy_source = str(getattr(device, "energy_source", device.board.name))
+        self.energy_source = device.energy_source
 
     def check(self, mode: str) -> None:
         """Raise for a mode that the board does not have."""

@@ -20,7 +20,7 @@ from powerctl.characterization.loading import (
 from powerctl.characterization.places import OnDevice
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.cost_model import Signature, minibatch_cost
-from powerctl.device import is_virtual, open_device
+from powerctl.devices.opening import open_device
 from powerctl.devices.table import TableDevice
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput
@@ -60,7 +60,7 @@ class TwinBench:
         seed: int = 0,
     ) -> None:
         device = open_device(spec, board=board, random_state=seed)
-        if not is_virtual(device):
+        if not device.is_virtual:
             raise InvalidInput(f"{spec} is a real board: it runs a --task, not a --workload")
         self._place = OnDevice(device)
         self._found = device.mode()

@@ -115,7 +115,7 @@ def profile_command(
     Each mode runs until the means of time and power are precise enough; the log has it on disc
     before the next begins.
     """
-    from powerctl.device import open_device
+    from powerctl.devices.opening import open_device
     from powerctl.profile_log import LogHeader, ProfileLog
     from powerctl.profiler import Procedure
     from powerctl.workload import load_workload
@@ -156,7 +156,6 @@ def _run(
     step: Mapping[int, Step] | None,
 ) -> Standing:
     """Profile, showing progress; exits the command when a signal stops it."""
-    from powerctl.device import is_virtual
     from powerctl.profiler import profile
 
     def to_go_on() -> str:
@@ -166,7 +165,7 @@ def _run(
         )
 
     reports: list[Standing] = []
-    passes_sooner = is_virtual(device)
+    passes_sooner = device.is_virtual
     with stopping_cleanly(to_go_on) as check, Progress("measured") as shown:
         shown.begin(len(log.entries))
 
@@ -196,7 +195,6 @@ def _run(
 
 
 def _summary(device: Device, log: ProfileLog, last: Standing) -> dict[str, Any]:
-    from powerctl.device import is_virtual
 
     entries = log.entries
     return {
@@ -204,7 +202,7 @@ def _summary(device: Device, log: ProfileLog, last: Standing) -> dict[str, Any]:
         "measurements": len(entries),
         "minibatches": sum(entry.warmup + entry.n_minibatches for entry in entries),
         "device_time_s": sum(entry.seconds for entry in entries),
-        "virtual": is_virtual(device),
+        "virtual": device.is_virtual,
         "not_precise": sum(not entry.precise for entry in entries),
         "left_out": last.left_out,
     }

@@ -12,7 +12,7 @@ import numpy as np
 from powerctl.boards import Board
 from powerctl.commands.steps import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.search import Candidates
 from powerctl.fulcrum.sources import DeviceSource, Source, TableSource, workload_of

@@ -34,12 +34,11 @@ class TaskOptions:
             Of the workload that it is measured as.
         sizes : sequence of int
         """
-        from powerctl.device import is_virtual
         from powerctl.task.loading import load_task
         from powerctl.task.measuring import steps_of
         from powerctl.task.settings import parse_settings
 
-        if is_virtual(device):
+        if device.is_virtual:
             click.echo(
                 f"--task {self.text} runs, but time and power are those of the simulated device's "
                 "workload and not of your task: measure it on a Jetson",

@@ -183,7 +183,7 @@ class _Bench:
         task: TaskOptions | None,
         sizes: tuple[int, ...],
     ) -> None:
-        from powerctl.device import open_device
+        from powerctl.devices.opening import open_device
 
         self.device: Device = open_device(spec, board=board.name)
         if self.device.board.name != board.name:

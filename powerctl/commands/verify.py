@@ -8,7 +8,7 @@ from typing import Any
 from powerctl import console
 from powerctl.commands.costs import Costs
 from powerctl.commands.steps import TaskOptions
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.errors import Infeasible, InvalidInput
 from powerctl.fulcrum.question import Question
 from powerctl.profiler import Procedure, ProfiledMode, measure_mode

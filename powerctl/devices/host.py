@@ -11,13 +11,13 @@ from functools import lru_cache
 from powerctl.accelerator import synchronise
 from powerctl.boards import Board
 from powerctl.cost_model import Hardware, Signature, idle_power_w, minibatch_cost
-from powerctl.errors import InvalidInput
+from powerctl.device import Device, check_wait
 from powerctl.meters import Meter, NoMeter
 from powerctl.modes import PowerMode
 from powerctl.workload import Workload, stand_in
 
 
-class HostDevice:
+class HostDevice(Device):
     """The machine itself, in place of a board that is not there: real time, and modes in name.
 
     A mode that is applied is remembered, and has no effect on this machine.
@@ -35,11 +35,8 @@ class HostDevice:
         The meter's name, or that energy is an estimate and of what.
     """
 
-    power_period_s = 1.0
-
     def __init__(self, board: Board, meter: Meter | None = None) -> None:
-        self.board = board
-        self.space = board.space
+        super().__init__(board, board.space)
         self._meter = meter or NoMeter()
         self._metered = not math.isnan(self._meter.energy_j())
         self._found = self._mode = board.space.maximum
@@ -59,7 +56,7 @@ class HostDevice:
         self._charge(self._idle_w())
 
     def mode(self) -> PowerMode:
-        """The mode applied last."""
+        """The mode that was applied last; this machine runs as it does."""
         return self._mode
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
@@ -75,9 +72,8 @@ class HostDevice:
         return self.now() - start_s
 
     def idle(self, seconds: float) -> None:
-        """Wait."""
-        if not seconds >= 0:
-            raise InvalidInput(f"cannot idle for {seconds} s")
+        """Sleep: this machine is idle as it is."""
+        check_wait(seconds)
         time.sleep(seconds)
 
     def now(self) -> float:

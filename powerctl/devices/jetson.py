@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from powerctl.daemon.remote import open_controller
+from powerctl.device import Device
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.discovery import board_with
 from powerctl.jetson.fake import FakeSysfs
@@ -23,7 +24,7 @@ from powerctl.workload import Workload
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
 
 
-class Jetson:
+class Jetson(Device):
     """A Jetson, or a fake one, that this process controls, itself or through the daemon.
 
     Opening only looks. From the first `apply` the board is locked against other controllers, and
@@ -49,8 +50,6 @@ class Jetson:
         Which rails are counted.
     is_virtual : bool
         Whether time is the twin's: on a fake board.
-    keeps_found : bool
-        True: what was found is on disc, and restored after a kill.
 
     Raises
     ------
@@ -58,6 +57,7 @@ class Jetson:
         If clocks or rails are missing; says what mends it.
     """
 
+    has_thermometer = True
     keeps_found = True
 
     def __init__(
@@ -71,8 +71,8 @@ class Jetson:
     ) -> None:
         self.sysfs = Sysfs.open(root)
         self._controller = open_controller(self.sysfs, socket)
-        self.board = board_with(self._controller.identity, self._controller.axes)
-        self.space = self.board.space
+        board = board_with(self._controller.identity, self._controller.axes)
+        super().__init__(board, board.space)
         self.power = _power_source(self.sysfs, total)
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from powerctl.boards import Board
-from powerctl.device import Device
-from powerctl.modes import ModeSpace, PowerMode
+from powerctl.device import Device, DeviceWrapper
+from powerctl.modes import PowerMode
 from powerctl.workload import Workload, stand_in
 
 
-class PacedDevice:
+class PacedDevice(DeviceWrapper):
     """A device with a virtual clock, held to the real one.
 
     Its clock is never behind: what nothing ran in is idle time. A step that ends sooner here than
@@ -32,35 +31,25 @@ class PacedDevice:
         That it is the cost model of a board.
     """
 
-    is_virtual = False
-
     def __init__(self, device: Device) -> None:
-        self._device = device
-        self.board: Board = device.board
-        self.space: ModeSpace = device.space
-        self.power_period_s = device.power_period_s
+        super().__init__(device)
+        self.is_virtual = False
         self.energy_source = f"the cost model of {device.board.name}, in real time"
         self._lock = threading.RLock()
         self._running = False  # time that passes now is a minibatch's
         self._start_s = time.monotonic() - device.now()
 
-    def __getattr__(self, name: str) -> object:
-        """What else the device has, such as a thermometer."""
-        if name == "_device":  # not yet there
-            raise AttributeError(name)
-        return getattr(self._device, name)
-
     def apply(self, mode: PowerMode) -> None:
         """Apply a mode; returns when it is in force there."""
         with self._lock:
             self._catch_up()
-            self._device.apply(mode)
+            self.device.apply(mode)
         self._wait()
 
     def mode(self) -> PowerMode:
-        """The mode in force."""
+        """Which mode the board is in."""
         with self._lock:
-            return self._device.mode()
+            return self.device.mode()
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Run one minibatch; returns its seconds."""
@@ -75,13 +64,13 @@ class PacedDevice:
                 step()
         finally:
             with self._lock:
-                self._device.execute(workload)
+                self.device.execute(workload)
                 self._running = False
             self._wait()
         return self.now() - start_s
 
     def idle(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep: the board idles meanwhile, which is charged at the next look."""
         time.sleep(seconds)
 
     def now(self) -> float:
@@ -92,17 +81,17 @@ class PacedDevice:
         """Joules of the board since the device was opened; those of a minibatch when it ends."""
         with self._lock:
             self._catch_up()
-            return self._device.energy_j()
+            return self.device.energy_j()
 
     def restore(self) -> None:
         """Return to the mode found at opening."""
         with self._lock:
-            self._device.restore()
+            self.device.restore()
 
     def _catch_up(self) -> None:
-        behind_s = self.now() - self._device.now()
+        behind_s = self.now() - self.device.now()
         if behind_s > 0 and not self._running:
-            self._device.idle(behind_s)
+            self.device.idle(behind_s)
 
     def _wait(self) -> None:
-        time.sleep(max(0.0, self._device.now() - self.now()))
+        time.sleep(max(0.0, self.device.now() - self.now()))

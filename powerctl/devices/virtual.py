@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 
 from powerctl.boards import Board
 from powerctl.cost_model import idle_power_w
-from powerctl.errors import InvalidInput
+from powerctl.device import Device, check_wait
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.workload import Workload
 
 
-class VirtualDevice(ABC):
+class VirtualDevice(Device):
     """A device without hardware: subclasses say what a minibatch costs.
 
     Parameters
@@ -30,13 +30,11 @@ class VirtualDevice(ABC):
     """
 
     is_virtual = True
-    power_period_s = 1.0  # as a Jetson's sensor is commonly read (PowerTrain: jtop, once a second)
 
     def __init__(
         self, board: Board, space: ModeSpace, *, settling_s: float = 0.0, switch_s: float = 0.0
     ) -> None:
-        self.board = board
-        self.space = space
+        super().__init__(board, space)
         self._settling_s = settling_s
         self._switch_s = switch_s
         self._now_s = 0.0
@@ -50,7 +48,7 @@ class VirtualDevice(ABC):
         self._switch_to(mode)
 
     def mode(self) -> PowerMode:
-        """The mode in force."""
+        """The mode that minibatches are charged for."""
         return self._mode
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
@@ -63,8 +61,7 @@ class VirtualDevice(ABC):
 
     def idle(self, seconds: float) -> None:
         """Let virtual time pass at the mode's idle power."""
-        if not seconds >= 0:
-            raise InvalidInput(f"cannot idle for {seconds} s")
+        check_wait(seconds)
         self._advance(seconds, self._idle_w)
 
     def now(self) -> float:

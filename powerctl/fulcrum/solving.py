@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from powerctl.device import Device, open_device
+from powerctl.device import Device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Candidates, Search, Solution

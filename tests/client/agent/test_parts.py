@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.boards import load_board
-from powerctl.device import excess_c
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
@@ -227,7 +226,7 @@ def test_a_jetson_keeps_what_it_found_itself_and_only_restores(tmp_path):
     kept.apply(kept.space.minimum)
     assert settings(sysfs) != before and not list(tmp_path.glob("*.json"))
     sysfs.heat(98)
-    assert excess_c(kept) == pytest.approx(2.0), "three degrees before it slows itself down"
+    assert kept.excess_c() == pytest.approx(2.0), "three degrees before it slows itself down"
     sysfs.heat(47.0)
     kept.restore()
     assert settings(sysfs) == before
@@ -314,8 +313,8 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
 FIRST_ROUND = """
 import sys
 from pathlib import Path
-from powerctl.device import open_device
 from wattfed.client.agent.members import CostModels, Members, OwnTasks
+from powerctl.devices.opening import open_device
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 folder = Path(sys.argv[1])

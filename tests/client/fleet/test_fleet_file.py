@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.client.fleet import load_fleet, profile_from_node_config
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from powerctl.boards import load_board
-from powerctl.device import open_device
 from powerctl.devices.host import HostDevice
+from powerctl.devices.opening import open_device
 from powerctl.devices.twin import Twin
 from powerctl.fulcrum.guard import GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.interleave import Interleaver

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload
 from wattfed.client.worker.mode_options import UNLEARNED, choices_of

@@ -12,7 +12,7 @@ from powerctl.characterization.plan import Plan
 from powerctl.characterization.running import expected, run_study
 from powerctl.characterization.study_log import StudyLog, identity_of
 from powerctl.characterization.virtual_bench import TwinBench
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.workload import load_workload

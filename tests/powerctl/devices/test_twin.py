@@ -5,7 +5,7 @@ import pytest
 
 from powerctl.boards import load_board
 from powerctl.cost_model import idle_power_w, minibatch_cost
-from powerctl.device import open_device
+from powerctl.devices.opening import open_device
 from powerctl.devices.twin import NO_VARIATION, Twin
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInSpace, UnknownName
 from powerctl.workload import Workload, load_workload

@@ -1,0 +1,85 @@
+"""How a device is opened by name: a Jetson, a twin, a table, this host, or a device of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from powerctl.boards import load_board
+from powerctl.device import Device, MinimalDevice, NoTraits
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.plugins import Kind
+
+DEVICES = Kind[MinimalDevice](
+    "device",
+    "powerctl.devices",
+    dict.fromkeys(("jetson", "jetson:DIR", "twin:BOARD", "table:FILE.csv", "host:BOARD")),
+    MinimalDevice,
+)
+
+
+def open_device(
+    spec: str,
+    *,
+    board: str = "orin-agx",
+    unit: int = 0,
+    random_state: int = 0,
+    total: str = "module",
+) -> Device:
+    """Open a device by its specification.
+
+    Parameters
+    ----------
+    spec : str
+        ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
+        ``"twin:BOARD[@L4T]"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
+        ``"host:BOARD"`` for this machine in the name of a board; or a device of others, whose
+        parameters of the names below are what is given here.
+    board : str
+        For a table, the board that it was measured on.
+    unit, random_state : int
+        For a twin: which piece of silicon it is, and the seed of its noise.
+    total : {"module", "jtop", "jtop-service"}
+        For a Jetson: what its power is; see `powerctl.devices.jetson.Jetson`.
+
+    Raises
+    ------
+    DeviceUnavailable, UnknownName, InvalidTable, InvalidInput
+        If there is no such device here, board, or table; or another's cannot be loaded.
+    """
+    kind, _, name = spec.partition(":")
+    if total != "module" and kind != "jetson":
+        raise InvalidInput(f"--total {total} is for a Jetson, and {spec} is none")
+    if kind == "twin" and name:
+        from powerctl.devices.twin import Twin
+
+        return Twin(load_board(name), unit=unit, random_state=random_state)
+    if kind == "table" and name:
+        from powerctl.devices.table import TableDevice
+        from powerctl.measurement import MeasurementTable
+
+        measured_on = load_board(board)
+        return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
+    if kind == "host" and name:
+        from powerctl.devices.host import HostDevice
+        from powerctl.meters import open_meter
+
+        return HostDevice(load_board(name), open_meter("cpu"))
+    if kind == "jetson":
+        from powerctl.devices.jetson import Jetson
+
+        return Jetson(Path(name or "/"), total=total, unit=unit, random_state=random_state)
+    if kind in ("twin", "table", "host"):
+        raise UnknownName("device", spec, DEVICES.names())
+    return _completed(DEVICES.make(spec, board=board, unit=unit, random_state=random_state))
+
+
+def _completed(made: MinimalDevice) -> Device:
+    """A device of others, with those optional traits that its class does not have by itself."""
+    if not isinstance(made, Device):
+        lacking = NoTraits()
+        traits = {name: getattr(lacking, name) for name in dir(NoTraits) if name[0] != "_"}
+        for name, trait in {**traits, "module": made}.items():
+            if not hasattr(made, name):
+                setattr(made, name, trait)
+    return cast(Device, made)

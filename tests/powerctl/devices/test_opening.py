@@ -1,0 +1,41 @@
+"""Devices of others: the least that one must have, and what it lacks."""
+
+from __future__ import annotations
+
+from powerctl.device import COOL
+from powerctl.devices.opening import open_device
+
+MINE = """
+from powerctl.boards import load_board
+
+class Plain:
+    board = load_board("orin-nano")
+    space = board.space
+    power_period_s = 1.0
+
+    def apply(self, mode): ...
+    def mode(self): return self.space.maximum
+    def execute(self, workload, step=None): return 1.0
+    def idle(self, seconds): ...
+    def now(self): return 0.0
+    def energy_j(self): return 0.0
+    def restore(self): ...
+
+class Warm(Plain):
+    has_thermometer = True
+    def excess_c(self, limit_c=0.0): return 5.0
+"""
+
+
+def test_a_device_of_others_need_not_have_the_optional_traits(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    device = open_device(f"{tmp_path}/mine.py:Plain")
+    assert device.module is device and device.excess_c() == COOL and not device.has_thermometer
+    assert not (device.is_virtual or device.keeps_found or device.is_untouched or device.falling_j)
+    assert device.energy_source and not device.bring_back()
+    device.close()
+
+
+def test_a_trait_that_a_device_of_others_has_is_its_own(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    assert open_device(f"{tmp_path}/mine.py:Warm").excess_c() == 5.0
