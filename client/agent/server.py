@@ -26,14 +26,13 @@ from powerctl.fulcrum.interleave import Interleaver
 from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import Hearing
 from wattfed.client.agent.cost_models import CostModels
-from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.gate_connections import GateService, GateSocket
 from wattfed.client.agent.gate_holders import Holders
 from wattfed.client.agent.inference import InferenceService
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.model_host import Hosting
-from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
+from wattfed.client.agent.opening import CLIENTS, KeptDevice, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.planning import FixedPlan, ServicePlanner, model_to_plan
 from wattfed.client.agent.proto import agent_pb2 as pb

@@ -60,7 +60,7 @@ def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Tria
 
 def _find(stub: rpc.InferenceStub, name: str) -> pb.Model:
     served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=10)
-    models = {model.name: model for model in served.models}
+    models: dict[str, pb.Model] = {model.name: model for model in served.models}
     if not models:
         raise InvalidInput("the agent serves no model; start it with --model")
     if not name and len(models) == 1:

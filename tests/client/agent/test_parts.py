@@ -31,9 +31,8 @@ from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.cli import cli
 from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.engine_jobs import Ticket
-from wattfed.client.agent.found_mode import KeptDevice
 from wattfed.client.agent.members import Members
-from wattfed.client.agent.opening import open_kept
+from wattfed.client.agent.opening import KeptDevice, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
