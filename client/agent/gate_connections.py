@@ -70,7 +70,7 @@ class GateService(rpc.GateServicer):
         """Follow what the holder asks for; in the end, end the stream."""
         try:
             async for request in requests:
-                self._holders.hear(holder, request)
+                holder.hear(request)
         finally:
             events.put_nowait(None)
 
@@ -132,7 +132,7 @@ class _Connection(asyncio.Protocol):
                 if self._holder is None:
                     self._holder = self._holders.join(request, self._send)
                 else:
-                    self._holders.hear(self._holder, request)
+                    self._holder.hear(request)
         except CallRefused as refused:
             self.end(refused)
         except DecodeError:

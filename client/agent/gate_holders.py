@@ -1,7 +1,7 @@
 """Holders: the workloads of other processes, as jobs of the engine, and their turns.
 
-However a holder is connected, it is told events by a function of its own and speaks in the
-protocol's messages; see `gate_connections`.
+However its process is connected (see `gate_connections`), a holder hears the protocol's requests
+and tells it events by a function of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one c
 _KNOWN, _GUESSED = 8.0, 0.5  # measurements that an expected time is worth
 _DEFAULT_LATENCY_S = 0.1
 _LONGEST_BUDGET_S = 3600.0
-_LONGEST_NAME = 64
 Send = Callable[[pb.TurnEvent], None]
 
 
@@ -43,7 +42,7 @@ class HeldTurn:
         self._how = ""
 
     def end(self, how: str) -> None:
-        """It is over: ``"released"``, ``"failed"`` or ``"broken"``; only the first counts."""
+        """End it, as ``"released"``, ``"failed"`` or ``"broken"``; only the first counts."""
         if not self._over.is_set():
             self._how = how
             self._over.set()
@@ -67,22 +66,103 @@ class Holder(EngineJob):
     bridge : AsyncBridge
     send : callable
         Tells the holder of an event; called on the loop, and must not wait.
+
+    Raises
+    ------
+    InvalidInput
+        If what it says of itself is out of range.
     """
 
     def __init__(
         self, name: str, join: pb.Join, lease_s: float, bridge: AsyncBridge, send: Send
     ) -> None:
+        for field in ("latency_s", "expected_s", "rate_hz", "lease_s"):
+            checked(field, getattr(join, field), Seconds)
         self.name = name
-        self.is_training = join.kind == pb.TRAIN
-        self.lease_s = lease_s
-        self.latency_s = join.latency_s or _DEFAULT_LATENCY_S
-        self.withdraw: Callable[[], None] = _nothing  # what it has asked for
-        self.turn: HeldTurn | None = None  # asked for, or had
-        self._begun: HeldTurn | None = None
-        self.asked_s = 0.0
-        self.send = send
+        self.lease_s = min(join.lease_s or lease_s, LONGEST_LEASE_S)
+        self._is_training = join.kind == pb.TRAIN
+        self._latency_s = join.latency_s or _DEFAULT_LATENCY_S
         self._bridge = bridge
-        self._workload = Workload(name, "train" if self.is_training else "infer", 1)
+        self._engine = bridge.engine
+        self._send = send
+        self._workload = Workload(name, "train" if self._is_training else "infer", 1)
+        self._turn: HeldTurn | None = None  # asked for, or had
+        self._begun: HeldTurn | None = None
+        self._asked_s = 0.0
+        self._withdraw: Callable[[], None] = _nothing  # what it has asked for
+        time_s = join.expected_s or _GUESS_S
+        weight = _KNOWN if join.expected_s else _GUESSED
+        if self._is_training:
+            self._engine.add_training(self, Training(name, time_s, weight))
+        else:
+            service = Service(
+                name=name,
+                latency_s=self._latency_s,
+                batch_size=1,
+                time_s={1: time_s},
+                rate_hz=join.rate_hz,
+                late="serve" if join.serve_late else "reject",
+                capacity=1,
+                weight=weight,
+            )
+            self._engine.add_service(self, service)
+
+    # What its process asks for, on the loop
+
+    def hear(self, request: pb.TurnRequest) -> None:
+        """Do what the process asks for; raises `CallRefused` for what it may not ask."""
+        what = request.WhichOneof("what")
+        try:
+            if what == "acquire":
+                self._acquire(request.acquire)
+            elif what == "release":
+                self._release(request.release)
+            else:
+                raise InvalidInput("after the join, there are acquires and releases only")
+        except InvalidInput as error:
+            raise CallRefused.of(error) from None
+
+    def leave(self) -> None:
+        """End its turn, as its connection has ended; it waits for no other."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.end("broken")
+        self._withdraw()
+        self._engine.remove(self.name)
+
+    def _acquire(self, acquire: pb.Acquire) -> None:
+        if self._turn is not None:
+            raise InvalidInput(f"turn {self._turn.number} is not released yet")
+        turn = self._turn = HeldTurn(acquire.turn)
+        self._asked_s = self._engine.device.now()
+        if self._is_training:
+            self._withdraw = partial(self._engine.want, self.name, False)
+            self._engine.want(self.name)
+            return
+        budget_s = acquire.deadline_s or self._latency_s
+        if not 0 < budget_s <= _LONGEST_BUDGET_S:
+            raise InvalidInput(f"deadline_s must be positive, got {budget_s:g}")
+        settle = partial(self._settle, turn)
+        self._withdraw = self._bridge.submit(self.name, turn, budget_s, settle)
+
+    def _release(self, release: pb.Release) -> None:
+        turn = self._turn
+        if turn is None or turn.number != release.turn:
+            return  # its lease ran out before
+        self._turn = None
+        turn.end("failed" if release.failed or not turn.granted else "released")
+        if not turn.granted:  # it does not want it any more
+            self._withdraw()
+
+    def _settle(self, turn: HeldTurn, outcome: Outcome) -> None:
+        """Pass a refusal on; a grant has been told by `begin`."""
+        if isinstance(outcome, TicketRefusal) and not turn.granted:
+            if self._turn is turn:
+                self._turn = None
+            refused = pb.Refused(turn=turn.number, refusal=CallRefused.by(outcome).to_proto())
+            self._send(pb.TurnEvent(refused=refused))
+
+    # What the engine asks of it
 
     def workload(self, size: int) -> Workload:
         """The workload of a turn, which is known by name alone."""
@@ -90,15 +170,14 @@ class Holder(EngineJob):
 
     def begin(self, tickets: Sequence[Ticket]) -> None:
         """Grant the turn, and tell the holder."""
-        if self.is_training:  # one minibatch was asked for; not later, as then the next may be
-            self._bridge.engine.want(self.name, False)
-        turn = self._begun = tickets[0].payload if tickets else self.turn
+        if self._is_training:  # one minibatch was asked for; not later, as then the next may be
+            self._engine.want(self.name, False)
+        turn = self._begun = tickets[0].payload if tickets else self._turn
         if turn is None:  # its holder has just gone
             return
         turn.granted = True
-        waited_s = self._bridge.engine.device.now() - self.asked_s
-        granted = pb.Granted(turn=turn.number, waited_s=waited_s)
-        self._send(pb.TurnEvent(granted=granted))
+        waited_s = self._engine.device.now() - self._asked_s
+        self._post(pb.TurnEvent(granted=pb.Granted(turn=turn.number, waited_s=waited_s)))
 
     def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
         """Have the device until the turn is over."""
@@ -106,21 +185,21 @@ class Holder(EngineJob):
         if turn is None:
             raise Abandoned(f"{self.name}: the holder has gone")
         how = turn.hold(self.lease_s)
-        if self.turn is turn:
-            self.turn = None
+        if self._turn is turn:
+            self._turn = None
         if how == "expired":
-            self._send(pb.TurnEvent(expired=pb.Expired(turn=turn.number)))
+            self._post(pb.TurnEvent(expired=pb.Expired(turn=turn.number)))
             raise Abandoned(f"{self.name}: the lease of {self.lease_s:g} s has run out")
         if how != "released":
             raise Abandoned(f"{self.name}: the turn has {how}")
         return [None] * len(tickets)
 
-    def _send(self, event: pb.TurnEvent) -> None:
-        self._bridge.post(partial(self.send, event))
+    def _post(self, event: pb.TurnEvent) -> None:
+        self._bridge.post(partial(self._send, event))
 
 
 class Holders:
-    """The workloads of other processes: they join, acquire and release, and leave.
+    """The workloads of other processes that use the gate now.
 
     Parameters
     ----------
@@ -149,107 +228,22 @@ class Holders:
         if len(self._holders) >= self._most:
             message = f"{self._most} workloads use the gate already"
             raise CallRefused(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        join = first.join
         try:
-            holder = self._take_in(first, send)
+            if first.WhichOneof("what") != "join" or not join.kind:
+                raise InvalidInput("turns begin with a join that says infer or train")
+            name = f"gate:{join.name or 'process'}:{next(self._numbers)}"
+            holder = Holder(name, join, self._lease_s, self._bridge, send)
         except InvalidInput as error:
             raise CallRefused.of(error) from None
+        self._holders.add(holder)
         send(pb.TurnEvent(joined=pb.Joined(name=holder.name, lease_s=holder.lease_s)))
         return holder
 
-    def hear(self, holder: Holder, request: pb.TurnRequest) -> None:
-        """Do what a holder asks for; raises `CallRefused` for what it may not ask."""
-        what = request.WhichOneof("what")
-        try:
-            if what == "acquire":
-                self._acquire(holder, request.acquire)
-            elif what == "release":
-                self._release(holder, request.release)
-            else:
-                raise InvalidInput("after the join, there are acquires and releases only")
-        except InvalidInput as error:
-            raise CallRefused.of(error) from None
-
     def leave(self, holder: Holder) -> None:
-        """Its connection has ended: so has its turn, and it waits for no other."""
+        """Forget a holder whose connection has ended."""
         self._holders.discard(holder)
-        turn, holder.turn = holder.turn, None
-        if turn is not None:
-            turn.end("broken")
-        self._stop_waiting(holder)
-        self._bridge.engine.remove(holder.name)
-
-    def _take_in(self, first: pb.TurnRequest, send: Send) -> Holder:
-        if first.WhichOneof("what") != "join" or not first.join.kind:
-            raise InvalidInput("turns begin with a join that says infer or train")
-        join = first.join
-        _check(join)
-        name = f"gate:{join.name or 'process'}:{next(self._numbers)}"
-        holder = Holder(
-            name, join, min(join.lease_s or self._lease_s, LONGEST_LEASE_S), self._bridge, send
-        )
-        expected_s = join.expected_s or _GUESS_S
-        weight = _KNOWN if join.expected_s else _GUESSED
-        engine = self._bridge.engine
-        if holder.is_training:
-            engine.add_training(holder, Training(name, expected_s, weight))
-        else:
-            service = Service(
-                name=name,
-                latency_s=holder.latency_s,
-                batch_size=1,
-                time_s={1: expected_s},
-                rate_hz=join.rate_hz,
-                late="serve" if join.serve_late else "reject",
-                capacity=1,
-                weight=weight,
-            )
-            engine.add_service(holder, service)
-        self._holders.add(holder)
-        return holder
-
-    def _acquire(self, holder: Holder, acquire: pb.Acquire) -> None:
-        if holder.turn is not None:
-            raise InvalidInput(f"turn {holder.turn.number} is not released yet")
-        turn = holder.turn = HeldTurn(acquire.turn)
-        engine = self._bridge.engine
-        holder.asked_s = engine.device.now()
-        if holder.is_training:
-            engine.want(holder.name)
-            return
-        budget_s = acquire.deadline_s or holder.latency_s
-        if not 0 < budget_s <= _LONGEST_BUDGET_S:
-            raise InvalidInput(f"deadline_s must be positive, got {budget_s:g}")
-        settle = partial(_settle, holder, turn)
-        holder.withdraw = self._bridge.submit(holder.name, turn, budget_s, settle)
-
-    def _release(self, holder: Holder, release: pb.Release) -> None:
-        turn = holder.turn
-        if turn is None or turn.number != release.turn:
-            return  # its lease ran out before
-        holder.turn = None
-        turn.end("failed" if release.failed or not turn.granted else "released")
-        if not turn.granted:  # it does not want it any more
-            self._stop_waiting(holder)
-
-    def _stop_waiting(self, holder: Holder) -> None:
-        if holder.is_training:
-            self._bridge.engine.want(holder.name, False)
-        else:
-            holder.withdraw()
-
-
-def _settle(holder: Holder, turn: HeldTurn, outcome: Outcome) -> None:
-    """Pass a refusal on; a grant has been told by `Holder.begin`."""
-    if isinstance(outcome, TicketRefusal) and not turn.granted:
-        if holder.turn is turn:
-            holder.turn = None
-        refused = pb.Refused(turn=turn.number, refusal=CallRefused.by(outcome).to_proto())
-        holder.send(pb.TurnEvent(refused=refused))
-
-
-def _check(join: pb.Join) -> None:
-    for field in ("latency_s", "expected_s", "rate_hz", "lease_s"):
-        checked(field, getattr(join, field), Seconds)
+        holder.leave()
 
 
 def _nothing() -> None:
