@@ -45,7 +45,7 @@ from benchmarks.in_process_grid import InProcessGrid
 from benchmarks.sharing import MODES, Control, Request, Worker, new_stream, on_stream
 from benchmarks.traces import poisson
 from powerctl import console
-from powerctl.accelerator import Accelerator, choose
+from powerctl.accelerator import Accelerator, choose_accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
 from powerctl.meters import Meter, open_meter
 from wattfed.client.agent.connecting import connect
@@ -97,7 +97,7 @@ class Network:
 
     def inference(self, *, own_stream: bool = False) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         """What runs a batch of samples, as the agent runs it."""
-        choose(self.accelerator.name)
+        choose_accelerator(self.accelerator.name)
         stream = new_stream(self.accelerator, own_stream)
         model = read_model(ModelFile(self.name, self.file))
 
@@ -435,7 +435,7 @@ def main(
             raise InvalidInput(f"{flag} must be positive, got {number:g}")
     place = Accelerator.of(accelerator)
     names = sharing.modes_of(modes, place)
-    choose("cpu")  # of the server, which is in this process
+    choose_accelerator("cpu")  # of the server, which is in this process
     logging.getLogger("flwr").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     size = size or ("full" if place.is_gpu else "rehearsal")

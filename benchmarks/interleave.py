@@ -39,7 +39,7 @@ from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import Service, Training
+from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.engine_jobs import Ticket, TicketAnswer, TicketRefusal
 from wattfed.client.agent.turn_engine import TurnEngine
@@ -205,9 +205,11 @@ def managed(load: Load) -> Run:
     """With turns."""
     engine = TurnEngine(HostDevice(load_board("orin-agx")), Interleaver())
     work, answers = _Minibatches(load.networks), Answers()
-    service = Service("infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz)
+    service = InferenceService(
+        "infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz
+    )
     engine.add_service(_Batches(load.networks), service)
-    engine.add_training(work, Training("train", load.train_s))
+    engine.add_training(work, TrainingJob("train", load.train_s))
     engine.start()
     engine.want("train")
     started = time.perf_counter()

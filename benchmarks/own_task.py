@@ -27,14 +27,13 @@ from torch import Tensor, nn
 from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
 from powerctl.task.data import Loaders, load_data, minibatches_of
-from powerctl.task.loading import Task, keys_of, load_task
+from powerctl.task.loading import Task, keys_of, load_task, parse_settings
 from powerctl.task.metrics import number_of
 from powerctl.task.randomness import Randomness, seed_loader
-from powerctl.task.settings import parse_settings
 from powerctl.task.training import Interrupted, Training, make_model
 from wattfed.server.flower_tools import toml_scalar
 from wattfed.server.simulation import simulate
-from wattfed.strategies.run_config import RunConfig, keys
+from wattfed.strategies.run_config import RunConfig, run_keys
 
 TASKS = Path(__file__).resolve().parents[1] / "tests" / "powerctl" / "task" / "tasks"
 SEED = 7
@@ -161,7 +160,7 @@ def run_config(text: str, settings: Mapping[str, Any], folder: Path) -> dict[str
     """Two rounds of two clients, in Flower's keys, with the settings that the task asks for."""
     fleet = folder / "two.toml"
     fleet.write_text('[[group]]\nboard = "orin-nano"\ncount = 2\n')
-    asked = {*keys(), *keys_of(load_task(text, settings))}
+    asked = {*run_keys(), *keys_of(load_task(text, settings))}
     config = RunConfig(
         task=str(Path(text).resolve()) if text.endswith(".py") else text,
         fleet=str(fleet),

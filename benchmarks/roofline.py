@@ -22,7 +22,7 @@ from powerctl.boards import Board, load_board
 from powerctl.calibration import errors_pct
 from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.tuning import Goal, tune
+from powerctl.fulcrum.tuning import TuningGoal, tune_mode
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import IntArray, ModeArrays, PowerMode
 from powerctl.pagoda.counted import CountedModel
@@ -87,14 +87,14 @@ def fitted_errors(case: Case, n_modes: int, seed: int) -> dict[str, float]:
     return {f"{name}_fit": errors[name] for name in ("time_mape", "power_mape")}
 
 
-def energy_saved(case: Case, goal: Goal, profile: int, attempts: int) -> dict[str, float]:
+def energy_saved(case: Case, goal: TuningGoal, profile: int, attempts: int) -> dict[str, float]:
     """What tuning saves, and what the best possible choice would."""
     table = case.table
     facts = {table.modes.mode(row): table[row] for row in range(len(table))}
     maxn = PowerMode(*(int(axis.max()) for axis in table.modes))
     if maxn not in facts:
         raise InvalidInput(f"{table.source}: MAXN ({maxn}) was not measured, to compare with")
-    found = tune(
+    found = tune_mode(
         case.predictor(),
         table.modes,
         maxn,
@@ -120,7 +120,7 @@ def evaluate(case: Case, n_modes: int, profile: int, attempts: int, seed: int) -
         zip(("time_mape_no_profile", "power_mape_no_profile"), without, strict=True)
     )
     row |= fitted_errors(case, n_modes, seed)
-    saved = [energy_saved(each, Goal(), profile, attempts) for each in case.of_each_size()]
+    saved = [energy_saved(each, TuningGoal(), profile, attempts) for each in case.of_each_size()]
     row |= {name: float(np.mean([one[name] for one in saved])) for name in saved[0]}
     if len(saved) > 1:
         sizes = [str(each.batch_size) for each in case.of_each_size()]

@@ -41,7 +41,7 @@ from wattfed.client.agent.settings import Settings
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.code_version import CODE, code_version
-from wattfed.strategies.codec import encode
+from wattfed.strategies.codec import encode_record
 from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
@@ -189,7 +189,7 @@ def one_round(
     }
     query = handle(message | {"kind": "query"})
     assignment = RoundAssignment(node["partition-id"], query["minibatches"], power="fastest")
-    asked = message["config"] | encode(assignment)
+    asked = message["config"] | encode_record(assignment)
     train = handle(message | {"kind": "train", "config": asked})
     if train["minibatches"] != query["minibatches"]:
         raise PowerctlError(f"only {train['minibatches']} of {query['minibatches']} minibatches")

@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.configurations import PUBLISHED_BOUNDS, Bounds, Question, load_replay, solvable
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.commands.options import read_counts
+from powerctl.commands.searching import read_counts
 from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.problems import OBJECTIVES, Problem

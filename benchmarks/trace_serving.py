@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.controller import Decision, Reaction, Serving, at_rate, decision_of
+from powerctl.fulcrum.controller import Reaction, Serving, ServingPlan, at_rate, best_plan
 from powerctl.fulcrum.problems import Job
 from powerctl.fulcrum.replay import Replay
 
@@ -30,7 +30,7 @@ class Planner(Protocol):
     def arrived(self, now_s: float) -> None:
         """A request came."""
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> ServingPlan:
         """What should be in force from now on."""
         ...
 
@@ -39,12 +39,12 @@ class Planner(Protocol):
 class Static:
     """One decision for all of the trace."""
 
-    decision: Decision
+    decision: ServingPlan
 
     def arrived(self, now_s: float) -> None:
         """Of no interest."""
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> ServingPlan:
         """The same as ever."""
         return self.decision
 
@@ -72,13 +72,13 @@ class Oracle:
         self._window_s = reaction.window_s
         self._quick_s = reaction.quick_s
         self._number = -1
-        self._present: Decision | None = None
+        self._present: ServingPlan | None = None
         self.solves = 0
 
     def arrived(self, now_s: float) -> None:
         """It knew."""
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> ServingPlan:
         """The best for the window that holds now."""
         number = int(now_s / self._window_s)
         if self._present is None or number != self._number:
@@ -94,9 +94,9 @@ class Oracle:
         return self._present
 
 
-def optimum(problem: Serving, replay: Replay, peak_hz: float = 0.0) -> Decision:
+def optimum(problem: Serving, replay: Replay, peak_hz: float = 0.0) -> ServingPlan:
     """By brute force over a replay, the best plan; one that keeps up with a peak, if any does."""
-    return decision_of(problem, replay.candidates, replay.record, peak_hz=peak_hz)
+    return best_plan(problem, replay.candidates, replay.record, peak_hz=peak_hz)
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ def serve(
 class _Force(NamedTuple):
     """A decision in force, and seconds and watts of its batch and of its other job."""
 
-    decision: Decision
+    decision: ServingPlan
     infer: tuple[float, float]
     other: tuple[float, float] | None
 
     @classmethod
-    def of(cls, decision: Decision, replay: Replay) -> _Force:
+    def of(cls, decision: ServingPlan, replay: Replay) -> _Force:
         mode, other = decision.mode, decision.other
         infer = replay.measure(mode, Job("infer", decision.batch_size))
         return cls(decision, infer, None if other is None else replay.measure(mode, other))
@@ -213,7 +213,7 @@ class _Server:
         self.over_power_s = self.busy_s = self.energy_j = 0.0
         self._finished: list[tuple[float, int]] = []
         self._told = 0
-        self._forces: dict[Decision, _Force] = {}
+        self._forces: dict[ServingPlan, _Force] = {}
         self._next_s = period_s
         self.force = self._force_of(planner.decide(0.0))
 
@@ -299,7 +299,7 @@ class _Server:
         if power_w > self.problem.power_limit_w:
             self.over_power_s += seconds
 
-    def _force_of(self, decision: Decision) -> _Force:
+    def _force_of(self, decision: ServingPlan) -> _Force:
         if decision not in self._forces:
             self._forces[decision] = _Force.of(decision, self.replay)
         return self._forces[decision]

@@ -14,7 +14,7 @@ from powerctl.errors import DeviceUnavailable
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
-from wattfed.client.worker.messages import Told
+from wattfed.client.worker.messages import RoundContext
 from wattfed.strategies.code_version import CODE
 from wattfed.strategies.protocol import CONFIG, RUN, VERSION
 
@@ -26,7 +26,7 @@ _OPTIONS = [("grpc.max_reconnect_backoff_ms", 1_000), ("grpc.use_local_subchanne
 
 def forward(message: Message, context: Context) -> Message:
     """Answer a message with what the agent answers."""
-    told = Told.of(message.content)
+    told = RoundContext.of(message.content)
     node = {key: value for key, value in context.node_config.items() if key != AGENT}
     head = pb.Head(
         protocol=VERSION,

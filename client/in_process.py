@@ -10,15 +10,15 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context, Message
 from torch import nn
 
-from powerctl.accelerator import choose
+from powerctl.accelerator import choose_accelerator
 from powerctl.errors import InvalidInput
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
 from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.client.worker.local_client import LocalClient
-from wattfed.client.worker.messages import Told, assignment_of, evaluated, offered, trained
-from wattfed.client.worker.model_arrays import load_arrays, record_of
-from wattfed.strategies.codec import decode, encode
+from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, offered, trained
+from wattfed.client.worker.model_arrays import array_record_of, load_arrays
+from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer
 from wattfed.strategies.run_config import RunConfig
 
@@ -29,18 +29,18 @@ _LISTS = ("predictor", "label_counts")  # in a record; tuples in a state
 
 def query(message: Message, context: Context) -> Message:
     """Answer with this client's offer for the next round."""
-    told = Told.of(message.content)
+    told = RoundContext.of(message.content)
     client = _open(told, context)
     offer = client.offer(told.clock_s)
     if client.state.label_counts or client.state.halvings:  # told once; found too large just now
         _save(told, context, client.state)
-    context.state[_OFFER] = ConfigRecord({**encode(offer), ROUND: told.server_round})
+    context.state[_OFFER] = ConfigRecord({**encode_record(offer), ROUND: told.server_round})
     return Message(offered(offer), reply_to=message)
 
 
 def train(message: Message, context: Context) -> Message:
     """Train as assigned; answer with the arrays and the report, or the report alone."""
-    told = Told.of(message.content)
+    told = RoundContext.of(message.content)
     client = _open(told, context)
     assignment = assignment_of(message.content)
     with _alone(client, message) as model:
@@ -53,12 +53,12 @@ def train(message: Message, context: Context) -> Message:
             offer=_offer_kept(told, context),
         )
     _save(told, context, client.state)
-    return Message(trained(report, record_of(model)), reply_to=message)
+    return Message(trained(report, array_record_of(model)), reply_to=message)
 
 
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on this client's own samples."""
-    told = Told.of(message.content)
+    told = RoundContext.of(message.content)
     client = _open(told, context)
     with _alone(client, message) as model:
         report, metrics = client.evaluate(model, told.server_round, told.clock_s)
@@ -75,7 +75,7 @@ def _alone(client: LocalClient, message: Message) -> Iterator[nn.Module]:
         yield model
 
 
-def _open(told: Told, context: Context) -> LocalClient:
+def _open(told: RoundContext, context: Context) -> LocalClient:
     """The client of a context.
 
     Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
@@ -85,7 +85,7 @@ def _open(told: Told, context: Context) -> LocalClient:
     node = dict(context.node_config)
     if "partition-id" not in node or "num-partitions" not in node:
         raise InvalidInput("the node config needs partition-id and num-partitions")
-    choose(str(node.get("accelerator", "")))
+    choose_accelerator(str(node.get("accelerator", "")))
     if "device" in node:
         profile = profile_from_node_config(node)
     else:
@@ -104,7 +104,7 @@ def _member(fleet: str, client: int) -> ClientProfile:
     return clients[client]
 
 
-def _state_file(told: Told, context: Context) -> StateFile | None:
+def _state_file(told: RoundContext, context: Context) -> StateFile | None:
     node = context.node_config
     if _STATE_DIR not in node:
         return None
@@ -112,7 +112,7 @@ def _state_file(told: Told, context: Context) -> StateFile | None:
     return StateFile.of(Path(str(node[_STATE_DIR])), run, int(node["partition-id"]))
 
 
-def _load(told: Told, context: Context) -> ClientState:
+def _load(told: RoundContext, context: Context) -> ClientState:
     """What earlier rounds left: in this Flower run, else on disc in an earlier one."""
     record = context.state.config_records.get(_STATE)
     if record is not None:
@@ -122,16 +122,16 @@ def _load(told: Told, context: Context) -> ClientState:
     return file.read() if file else ClientState()
 
 
-def _save(told: Told, context: Context, state: ClientState) -> None:
+def _save(told: RoundContext, context: Context, state: ClientState) -> None:
     lists = {name: list(getattr(state, name)) for name in _LISTS}
     context.state[_STATE] = ConfigRecord({**asdict(state), **lists})
     if file := _state_file(told, context):
         file.write(state)
 
 
-def _offer_kept(told: Told, context: Context) -> RoundOffer | None:
+def _offer_kept(told: RoundContext, context: Context) -> RoundOffer | None:
     """The offer that this client has made for the round; None where another process made it."""
     record = context.state.config_records.get(_OFFER)
     if record is None or record[ROUND] != told.server_round:
         return None
-    return decode(RoundOffer, record)
+    return decode_record(RoundOffer, record)

@@ -75,7 +75,7 @@ class Accelerator:
 
     @property
     def device(self) -> torch.device:
-        """As torch has it."""
+        """The same device as an object of torch."""
         import torch
 
         return torch.device(self.name)
@@ -119,7 +119,7 @@ class Accelerator:
         return data
 
 
-def choose(text: str) -> None:
+def choose_accelerator(text: str) -> None:
     """Have this process compute on what a text names, see `Accelerator.of`.
 
     So do the processes that it starts; an empty text changes nothing.

@@ -5,20 +5,14 @@ from __future__ import annotations
 import click
 
 from powerctl import console
-from powerctl.commands.catalogue import boards, modes, presets
+from powerctl.commands.board_catalogue import boards, modes, presets
 from powerctl.commands.characterize import characterize
 from powerctl.commands.choose import choose
-from powerctl.commands.daemon import daemon
-from powerctl.commands.doctor import doctor
 from powerctl.commands.explain import explain
-from powerctl.commands.fake_board import fake_board
-from powerctl.commands.fit import fit
-from powerctl.commands.front import pareto, plot
-from powerctl.commands.nvpmodel import nvpmodel
-from powerctl.commands.predict import predict
+from powerctl.commands.fit import fit, reference
+from powerctl.commands.jetson_board import daemon, doctor, fake_board, nvpmodel, restore
+from powerctl.commands.predict import pareto, plot, predict
 from powerctl.commands.profile import profile_command
-from powerctl.commands.reference import reference
-from powerctl.commands.restore import restore
 from powerctl.commands.roofline import roofline
 from powerctl.commands.solve import solve
 from powerctl.commands.tune import tune
@@ -73,5 +67,5 @@ for command in (
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line of this process."""
     console.run(cli)

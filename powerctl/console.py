@@ -18,8 +18,9 @@ from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
     _FloatType = click.ParamType[float]
+    _TupleType = click.ParamType[tuple[int, ...]]
 else:  # of older releases of click no generic
-    _FloatType = click.ParamType
+    _FloatType = _TupleType = click.ParamType
 
 
 class Quantity(_FloatType):
@@ -48,6 +49,22 @@ class Quantity(_FloatType):
                 f"{what} {value}: from {self._least:g} to {self._most:g} {self.name}"
             )
         return found
+
+
+class WholeNumbers(_TupleType):
+    """The type of an option that takes whole numbers above 0, such as ``1,4,16``, each once."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers in the order in which they are written."""
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            what = param.opts[0] if param else self.name
+            raise InvalidInput(f"cannot read {what} {value!r}; write whole numbers such as 1,4,16")
+        return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 _LEAST_ROOM = 16  # characters in which a last column is wrapped beside the others, not below,
@@ -82,7 +99,7 @@ def run(command: click.Command) -> None:
 
 
 def print_json(content: Any) -> None:
-    """Print for machines."""
+    """Print a value as indented JSON, for scripts."""
     click.echo(json.dumps(content, indent=2))
 
 

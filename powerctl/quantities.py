@@ -94,14 +94,6 @@ def parse(text: str, kind: str, what: str) -> float:
     return total
 
 
-def parse_sizes(text: str, what: str) -> tuple[int, ...]:
-    """The batch sizes written as ``1,4,16``."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InvalidInput(f"cannot read {what} {text!r}; write batch sizes such as 1,4,16")
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
 _PREFIXES = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
 

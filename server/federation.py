@@ -20,7 +20,12 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.task.metrics import target_of
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.client.worker.mode_options import training_workload
-from wattfed.client.worker.model_arrays import load_arrays, load_file, parameter_names, record_of
+from wattfed.client.worker.model_arrays import (
+    array_record_of,
+    load_arrays,
+    load_file,
+    parameter_names,
+)
 from wattfed.server import plan_check
 from wattfed.server.history import FederationResult, RoundRow, last_metrics, summary
 from wattfed.server.participants import Participants
@@ -33,7 +38,7 @@ from wattfed.strategies.protocol import RUN, TASK, RoundAssignment, RoundReport
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.state import State, lacks_state
+from wattfed.strategies.state import State
 from wattfed.strategies.target import Target, judged_by
 
 
@@ -55,7 +60,7 @@ def check(config: RunConfig) -> None:
             f"evaluate is {config.evaluate}: {config.task} has no central_data(batch_size), which "
             "the server evaluates with"
         )
-    if config.evaluating.on_server(task.has_central_data):
+    if config.evaluation.on_server(task.has_central_data):
         task.central  # noqa: B018 - loads it, or raises for what is missing
     if config.start_from:
         _first_model(config)
@@ -187,16 +192,16 @@ def run_rounds(
     task = _task(config)
     config = placed(config)
     model = _first_model(config)
-    arrays = record_of(model)
+    arrays = array_record_of(model)
     folder = ResultsFolder(Path(config.out_dir) / config.run_name)
-    evaluating = config.evaluating
-    on_server = evaluating.on_server(task.has_central_data)
+    evaluation = config.evaluation
+    on_server = evaluation.on_server(task.has_central_data)
     strategy = SelectingStrategy(
         make_policy(config),
         make_aggregation(config, parameter_names(model)),
         per_round=config.per_round,
-        closing=config.closing,
-        evaluating=evaluating if evaluating.on_clients(task.has_central_data) else None,
+        round_policy=config.round_policy,
+        evaluation=evaluation if evaluation.on_clients(task.has_central_data) else None,
         weight_cap=config.weight_cap,
         seed=config.seed,
         timeout_s=config.timeout_s,
@@ -256,7 +261,7 @@ def run_rounds(
     with folder.checkpoints, suppress(_TargetReached):
         begun = go_on(folder, config, strategy, engine) if config.resume else None
         if begun is None:
-            reason = lacks_state(strategy.policy) or strategy.aggregation.lacks_state
+            reason = strategy.lacks_state
             if config.checkpoint_every and reason:
                 log(WARNING, "this run can never be resumed: %s", reason)
             folder.begin(config)

@@ -15,7 +15,7 @@ from wattfed.server.history import FederationResult, RoundRow, metric_of
 from wattfed.server.participants import Participants
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.ranges import ClientNumber, Clock
-from wattfed.strategies.round.ledger import Ledger, Refusal, RoundEntry
+from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -95,7 +95,7 @@ def _read_reports(path: Path, rounds: int) -> list[tuple[int, RoundReport]]:
     return [(server_round, report) for server_round, report in reports if server_round <= rounds]
 
 
-def read_refusals(path: Path) -> list[Refusal]:
+def read_refusals(path: Path) -> list[RefusedReply]:
     """The replies that a run refused; none where there is no such file."""
     lines = enumerate(read_lines(path) if path.exists() else [], start=1)
     return [refusal_of(f"{path}, line {n}", line) for n, line in lines]
@@ -150,7 +150,7 @@ def report_of(where: str, line: str) -> tuple[int, RoundReport]:
     return number, build(RoundReport, filled, where)
 
 
-def refusal_of(where: str, line: str) -> Refusal:
+def refusal_of(where: str, line: str) -> RefusedReply:
     """A refusal from its line in ``refusals.jsonl``.
 
     Raises
@@ -159,7 +159,7 @@ def refusal_of(where: str, line: str) -> Refusal:
         If the line is damaged, with where it is.
     """
     where = f"{where}: damaged, not a refusal"
-    return build(Refusal, parse_json(line, where), where)
+    return build(RefusedReply, parse_json(line, where), where)
 
 
 def _entry(values: Mapping[str, str]) -> RoundEntry:

@@ -26,7 +26,7 @@ from wattfed.server.history import RoundRow, columns_of, finite
 from wattfed.server.participants import Participants
 from wattfed.server.recorded import is_finished, read_refusals
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
-from wattfed.strategies.round.ledger import Refusal
+from wattfed.strategies.round.ledger import RefusedReply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target
@@ -150,7 +150,7 @@ class ResultsFolder:
                 replace_file(self.target, (json.dumps(asdict(target)) + "\n").encode())
 
     def add_round(
-        self, row: RoundRow, reports: Sequence[RoundReport], refusals: Sequence[Refusal] = ()
+        self, row: RoundRow, reports: Sequence[RoundReport], refusals: Sequence[RefusedReply] = ()
     ) -> None:
         """A line of the rounds so far, and one for each report and refusal; no limit is null."""
         with self._writing():
@@ -185,7 +185,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(finite(content), indent=2) + "\n").encode())
 
 
-def _line(refusal: Refusal) -> str:
+def _line(refusal: RefusedReply) -> str:
     return json.dumps(vars(refusal)) + "\n"
 
 

@@ -30,7 +30,7 @@ _COSTS = ("time_s", "energy_j")
 Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer, EvaluationReport)
 
 
-def encode(record: Record) -> dict[str, Any]:
+def encode_record(record: Record) -> dict[str, Any]:
     """What a ConfigRecord holds of a record: its fields, after a prefix of its kind."""
     values: dict[str, Any] = {}
     for item in fields(record):
@@ -47,7 +47,7 @@ def encode(record: Record) -> dict[str, Any]:
     return {_PREFIX[type(record)] + name: value for name, value in values.items()}
 
 
-def decode(kind: type[Record], config: Mapping[str, Any]) -> Record:
+def decode_record(kind: type[Record], config: Mapping[str, Any]) -> Record:
     """The record of a kind that a ConfigRecord holds.
 
     It comes from another host, and whoever uses it must not stumble over what it says.

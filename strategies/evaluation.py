@@ -21,7 +21,7 @@ _ASKED = 1  # tells these random numbers from those of the selection
 
 
 @dataclass(frozen=True)
-class Evaluating:
+class EvaluationPlan:
     """Where a run's models are evaluated.
 
     Attributes

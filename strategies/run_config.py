@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from powerctl.accelerator import FLOAT32, PRECISIONS
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Range, check_name, checked
-from wattfed.strategies.evaluation import Evaluating
+from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import POWER_POLICIES
-from wattfed.strategies.round.in_flight import Closing
-from wattfed.strategies.target import Goal
+from wattfed.strategies.round_policy import RoundPolicy
+from wattfed.strategies.target import RunGoal
 
 FREE = (
     *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
@@ -175,14 +175,14 @@ class RunConfig:
                 "numbers by target, such as accuracy=90"
             )
         for key, value in self.settings:
-            if key in keys():
+            if key in run_keys():
                 raise InvalidInput(f"{key} is a key of the run: give it as such, and not by --set")
             if not isinstance(value, (str, int, float)):
                 raise InvalidInput(
                     f"--set {key} is {value!r:.60}: a run holds text, numbers and Booleans"
                 )
         self.goal  # noqa: B018 - raises for what it cannot be
-        self.closing, self.evaluating  # noqa: B018 - raise for what they cannot be
+        self.round_policy, self.evaluation  # noqa: B018 - raise for what they cannot be
         if self.min_reports > self.per_round:
             raise InvalidInput(
                 f"min-reports is {self.min_reports}, more than the {self.per_round} of per-round"
@@ -198,7 +198,7 @@ class RunConfig:
 
         Keys that are not ours are settings of the task, which says whether it knows them.
         """
-        own = {key: value for key, value in run_config.items() if key in keys()}
+        own = {key: value for key, value in run_config.items() if key in run_keys()}
         theirs = sorted((key, run_config[key]) for key in run_config.keys() - own.keys())
         known = {flag(f.name): f for f in fields(cls)}
         return cls(**_values("run-config key", known, own), settings=tuple(theirs))
@@ -219,15 +219,15 @@ class RunConfig:
     def to_flower(self) -> dict[str, Any]:
         """The flat run config that `from_flower` reads."""
         own = {flag(item.name): getattr(self, item.name) for item in fields(self)}
-        return {**{key: own[key] for key in keys()}, **dict(self.settings)}
+        return {**{key: own[key] for key in run_keys()}, **dict(self.settings)}
 
     @property
-    def closing(self) -> Closing:
+    def round_policy(self) -> RoundPolicy:
         """When rounds close, and what becomes of late updates."""
-        return Closing(self.over_commit, self.buffer, self.late, self.max_staleness)
+        return RoundPolicy(self.over_commit, self.buffer, self.late, self.max_staleness)
 
     @property
-    def goal(self) -> Goal | None:
+    def goal(self) -> RunGoal | None:
         """The metric to be judged by, and what it shall reach; None leaves it to the task."""
         if self.target and self.target_accuracy:
             raise InvalidInput(
@@ -235,13 +235,13 @@ class RunConfig:
                 f"{self.target_accuracy:g}"
             )
         if self.target_accuracy:
-            return Goal("accuracy", (self.target_accuracy,))
-        return Goal.parse(self.target) if self.target else None
+            return RunGoal("accuracy", (self.target_accuracy,))
+        return RunGoal.parse(self.target) if self.target else None
 
     @property
-    def evaluating(self) -> Evaluating:
+    def evaluation(self) -> EvaluationPlan:
         """Where models are evaluated, and by whom."""
-        return Evaluating(self.evaluate, self.evaluate_every, self.evaluate_share)
+        return EvaluationPlan(self.evaluate, self.evaluate_every, self.evaluate_share)
 
     @property
     def split(self) -> str:
@@ -301,7 +301,7 @@ def changes_between(
     ]
 
 
-def keys() -> list[str]:
+def run_keys() -> list[str]:
     """The keys of a run that are ours."""
     return [flag(item.name) for item in fields(RunConfig) if item.name != "settings"]
 

@@ -1,4 +1,4 @@
-"""What an object has come to, as plain values, and back: policies, aggregations, what they know.
+"""What an object has learned, as plain values, and back: policies, aggregations, what they know.
 
 Objects say themselves what that is. The state is read into an object of the same configuration, so
 that nothing is constructed, or called, that a file names.
@@ -21,7 +21,7 @@ class Stateful(Protocol):
     """An object that learns, and can hand on what it has learned."""
 
     def state(self) -> State:
-        """What it has come to; its parameters are not in it. Arrays are shared, not copied."""
+        """What it has learned; its parameters are not in it. Arrays are shared, not copied."""
         ...
 
     def restore(self, state: State) -> None:
@@ -32,49 +32,49 @@ class Stateful(Protocol):
 class Memory:
     """Gives an object `state` and `restore` for the attributes that it lists in `remembers`.
 
-    What such an attribute holds is a plain value, or has a state itself.
+    What such an attribute holds is a plain value, or has a memory itself.
     """
 
     remembers: ClassVar[tuple[str, ...]]
 
     def state(self) -> State:
         """What it remembers, by name."""
-        return state_of_attributes(self, self.remembers)
+        return _values_of(self, self.remembers)
 
     def restore(self, state: State) -> None:
         """Remember what another did; raises `InvalidInput` if that is something else."""
-        restore_attributes(self, self.remembers, state)
+        _set_values(self, self.remembers, state)
 
 
-def state_of_attributes(thing: object, names: Sequence[str]) -> State:
-    """Some attributes of an object; of those that have a state themselves, that."""
-    values = ((name, getattr(thing, name)) for name in names)
-    return {name: v.state() if isinstance(v, Stateful) else v for name, v in values}
+class AttributeMemory:
+    """The state of an object that has no such methods: some of its attributes, or none.
 
-
-def restore_attributes(thing: object, names: Sequence[str], state: State) -> None:
-    """Give an object the attributes of another.
-
-    Raises
-    ------
-    InvalidInput
-        If it has others, as after a change of the code.
+    Parameters
+    ----------
+    thing : object
+        Whose state it is.
+    names : sequence of str
+        The attributes.
+    lacks_state : str
+        Why the object cannot go on from them; empty if it can.
     """
-    if set(names) != state.keys():
-        raise InvalidInput(
-            f"not the state of a {type(thing).__name__}, which has {', '.join(names) or 'none'}: "
-            f"{', '.join(state) or 'nothing'}"
-        )
-    for name, value in state.items():
-        own = getattr(thing, name)
-        if isinstance(own, Stateful):
-            own.restore(value)
-        else:
-            setattr(thing, name, value)
+
+    def __init__(self, thing: object, names: Sequence[str] = (), lacks_state: str = "") -> None:
+        self._thing, self._names, self._lacks_state = thing, names, lacks_state
+
+    def state(self) -> State:
+        """The attributes, by name."""
+        return _values_of(self._thing, self._names)
+
+    def restore(self, state: State) -> None:
+        """Set the attributes to those of another; raises `InvalidInput` if that cannot be."""
+        if self._lacks_state:
+            raise InvalidInput(self._lacks_state)
+        _set_values(self._thing, self._names, state)
 
 
 def lacks_state(thing: object) -> str:
-    """Why an object cannot go on from what it has learned; empty if it can.
+    """Why somebody's object cannot go on from what it has learned; empty if it can.
 
     A frozen dataclass says that it keeps nothing.
     """
@@ -86,19 +86,32 @@ def lacks_state(thing: object) -> str:
     )
 
 
-def state_of(thing: object) -> State:
-    """The state of an object; empty if it has none."""
-    return thing.state() if isinstance(thing, Stateful) else {}
-
-
-def restore(thing: object, state: State) -> None:
-    """Let an object go on from a state; raises `InvalidInput` if it cannot, or is another."""
+def memory_of(thing: object) -> Stateful:
+    """The object itself, if it hands on what it has learned; else what says that there is none."""
     if isinstance(thing, Stateful):
-        thing.restore(state)
-    elif reason := lacks_state(thing):
-        raise InvalidInput(reason)
-    else:
-        restore_attributes(thing, (), state)
+        return thing
+    return AttributeMemory(thing, lacks_state=lacks_state(thing))
+
+
+def _values_of(thing: object, names: Sequence[str]) -> State:
+    """Some attributes of an object; of those that have a memory themselves, its state."""
+    values = ((name, getattr(thing, name)) for name in names)
+    return {name: v.state() if isinstance(v, Memory) else v for name, v in values}
+
+
+def _set_values(thing: object, names: Sequence[str], state: State) -> None:
+    """Give an object the attributes of another, which must be of the same names."""
+    if set(names) != state.keys():
+        raise InvalidInput(
+            f"not the state of a {type(thing).__name__}, which has {', '.join(names) or 'none'}: "
+            f"{', '.join(state) or 'nothing'}"
+        )
+    for name, value in state.items():
+        own = getattr(thing, name)
+        if isinstance(own, Memory):
+            own.restore(value)
+        else:
+            setattr(thing, name, value)
 
 
 def _is_frozen(thing: object) -> bool:

@@ -88,7 +88,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Goal:
+class RunGoal:
     """A metric that a run is to be judged by, and the levels of it that count, if any.
 
     Attributes
@@ -103,7 +103,7 @@ class Goal:
     levels: tuple[float, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Goal:
+    def parse(cls, text: str) -> RunGoal:
         """A goal from ``METRIC``, ``METRIC=VALUE`` or ``METRIC=VALUE,VALUE,...``.
 
         Raises
@@ -130,12 +130,12 @@ class Goal:
         return f"{self.metric}={','.join(map(repr, self.levels))}" if self.levels else self.metric
 
 
-def judged_by(goal: Goal | None, declared: Target, metrics: Collection[str]) -> Target:
+def judged_by(goal: RunGoal | None, declared: Target, metrics: Collection[str]) -> Target:
     """What a run is judged by: the metric of its goal, else what its task declares.
 
     Parameters
     ----------
-    goal : Goal or None
+    goal : RunGoal or None
         Of the run's configuration.
     declared : Target
         The task's; its direction also holds for a goal of the same name.

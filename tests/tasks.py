@@ -8,7 +8,7 @@ from powerctl.task.data import Loaders
 from powerctl.task.loading import load_task as load_own
 from powerctl.task.training import Training
 from wattfed.client.tasks.federated import TASKS, federated
-from wattfed.client.tasks.sampled import Minibatches, OfSamples
+from wattfed.client.tasks.sampled import Minibatches, SampledTask
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -25,12 +25,12 @@ def load_task(name, data_dir=""):
 def evaluate(model, samples, batch_size=512):
     """Accuracy and loss of a model on samples."""
     loader = Minibatches(samples, batch_size, shuffled=False)
-    return OfSamples(_Nameless).test(model, loader)
+    return SampledTask(_Nameless).test(model, loader)
 
 
 def training_on(model, samples, batch_size=16, seed=1, proximal_mu=0.0):
     """The training of a model on samples, at the usual rate."""
-    task = load_own(OfSamples(type("AtHand", (), {"name": "at hand", "model": lambda: model})))
+    task = load_own(SampledTask(type("AtHand", (), {"name": "at hand", "model": lambda: model})))
     loaders = Loaders(Minibatches(samples, batch_size))
     given = {"lr": 0.05}
     return Training(task, model, loaders, given, minibatches=1, seed=seed, proximal_mu=proximal_mu)

@@ -36,6 +36,7 @@ KNOW_TORCH = {
     "powerctl/task/data.py",
     "powerctl/task/memory.py",
     "powerctl/task/randomness.py",
+    "powerctl/task/sgd.py",
     "powerctl/task/training.py",
     "powerctl/task/turns.py",
     "powerctl/task/watching.py",

@@ -26,7 +26,7 @@ from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.messages import CONFIG
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import encode
+from wattfed.strategies.codec import encode_record
 from wattfed.strategies.protocol import ARRAYS, PROTOCOL, ROUND, VERSION, RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
@@ -127,7 +127,7 @@ def _handled(kind: str) -> dict[str, Any]:
     """A message of the server to a ClientApp, and what the ClientApp adds."""
     told = {"is": "config", ROUND: 1, PROTOCOL: VERSION, "clock-s": 0.0, "run-id": "7"}
     if kind == "train":
-        told |= encode(RoundAssignment(0, 2, 60.0, power="fastest"))
+        told |= encode_record(RoundAssignment(0, 2, 60.0, power="fastest"))
     config = RunConfig(task="digits", local_epochs=1).to_flower()
     node = {"is": "config", "partition-id": 0, "num-partitions": 5, "run-id": "7"}
     records: dict[str, Any] = {

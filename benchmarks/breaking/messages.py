@@ -29,8 +29,8 @@ from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode, encode
-from wattfed.strategies.evaluation import Evaluating
+from wattfed.strategies.codec import decode_record, encode_record
+from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.policies.catalogue import (
     aggregation_names,
@@ -77,7 +77,7 @@ def doors(_: ExitStack) -> Iterator[Door]:
     code_version()  # takes seconds, once in a process
     for record in (_offer(0), _report(0), RoundAssignment(0, 10), EvaluationReport(0, EXAMPLES)):
         kind = type(record)
-        yield Door(f"decode {kind.__name__}", encode(record), partial(_decoded, kind))
+        yield Door(f"decode {kind.__name__}", encode_record(record), partial(_decoded, kind))
     example = {
         "offer": _message(_offer(LIAR)),
         "train": _message(
@@ -138,7 +138,7 @@ def _array(one: Array) -> dict[str, Any]:
 
 
 def _message(record: Any, metrics: Any = None, arrays: Any = None) -> dict[str, Any]:
-    records = RecordDict({CONFIG: ConfigRecord(encode(record))})
+    records = RecordDict({CONFIG: ConfigRecord(encode_record(record))})
     if metrics is not None:
         records[METRICS] = MetricRecord(metrics)
     if arrays is not None:
@@ -148,7 +148,7 @@ def _message(record: Any, metrics: Any = None, arrays: Any = None) -> dict[str, 
 
 def _decoded(kind: Any, values: dict[str, Any]) -> str:
     try:
-        decode(kind, values)
+        decode_record(kind, values)
     except InvalidInput as error:
         return _checked_line(str(error))
     return "taken"
@@ -194,7 +194,7 @@ def _run(settings: dict[str, Any], case: dict[str, Any]) -> str:
         make_aggregation(config),
         per_round=config.per_round,
         closing=config.closing,
-        evaluating=Evaluating("clients", share=1.0),
+        evaluating=EvaluationPlan("clients", share=1.0),
         weight_cap=config.weight_cap,
     )
     start = ArrayRecord({name: Array(one) for name, one in _START.items()})
@@ -288,7 +288,7 @@ def _app(case: dict[str, Any]) -> tuple[ClientApp | None, dict[int, Any]]:
 
 
 def _records(record: Any) -> RecordDict:
-    return RecordDict({CONFIG: ConfigRecord(encode(record))})
+    return RecordDict({CONFIG: ConfigRecord(encode_record(record))})
 
 
 def _offer(client: int) -> RoundOffer:

@@ -8,7 +8,7 @@ from pathlib import Path
 from powerctl.boards import Board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.saved import load_predictor
@@ -32,7 +32,7 @@ class CostModels:
         self._folder = folder
         self._fitted = cache(self._fit)
 
-    def predictor(self, board: Board, workload: Workload) -> UnitPredictor:
+    def predictor(self, board: Board, workload: Workload) -> CorrectedPredictor:
         """A fresh predictor of a workload's minibatches.
 
         Raises

@@ -16,7 +16,7 @@ import grpc
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
-from powerctl.fulcrum.turns import Service, Training
+from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import CallRefused
@@ -93,9 +93,9 @@ class Holder(EngineJob):
         time_s = join.expected_s or _GUESS_S
         weight = _KNOWN if join.expected_s else _GUESSED
         if self._is_training:
-            self._engine.add_training(self, Training(name, time_s, weight))
+            self._engine.add_training(self, TrainingJob(name, time_s, weight))
         else:
-            service = Service(
+            service = InferenceService(
                 name=name,
                 latency_s=self._latency_s,
                 batch_size=1,

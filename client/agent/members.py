@@ -22,11 +22,11 @@ from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.tasks.federated import import_optimizers, is_installed
+from wattfed.client.tasks.federated import is_installed
 from wattfed.client.worker.client_state import StateFile
 from wattfed.client.worker.local_client import LocalClient, Progress
-from wattfed.client.worker.messages import Told, assignment_of, evaluated, trained
-from wattfed.client.worker.model_arrays import load_arrays, record_of
+from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
+from wattfed.client.worker.model_arrays import array_record_of, load_arrays
 from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport, plan_round
 from wattfed.strategies.run_config import RunConfig
 
@@ -51,7 +51,7 @@ class Member:
         self.run = run
         self.client = client
         self._file = file
-        import_optimizers()  # before a round whose clock runs
+        client.task.import_optimizers()  # before a round whose clock runs
         self._model = client.task.model()
         self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for
@@ -100,7 +100,7 @@ class Member:
         """Joules left of its energy budget; infinite without one."""
         return self.client.profile.limits.energy_budget_j - self.client.state.spent_j
 
-    def offer(self, told: Told) -> RoundOffer:
+    def offer(self, told: RoundContext) -> RoundOffer:
         """What it can do in a round; made once, however often one asks."""
         with self._offering:
             if self._offer is None or self._offer[0] != told.server_round:
@@ -117,7 +117,7 @@ class Member:
 
     def lost(self, content: RecordDict) -> RecordDict:
         """The reply to the message of that round."""
-        told, assignment = Told.of(content), assignment_of(content)
+        told, assignment = RoundContext.of(content), assignment_of(content)
         why = f"the agent was killed during round {told.server_round}{self._how}"
         _LOG.warning("client %s: %s", assignment.client, why)
         return trained(self.client.lost(assignment, why, self.offer(told)), ArrayRecord())
@@ -142,7 +142,7 @@ class Member:
         progress : callable
             As for `LocalClient.train`.
         """
-        told, assignment = Told.of(content), assignment_of(content)
+        told, assignment = RoundContext.of(content), assignment_of(content)
         with self._busy, self._on(device):
             offer = self.offer(told)
             self._write_under_way(round_id, plan_round(offer, assignment).energy_j)
@@ -156,11 +156,11 @@ class Member:
                 told.clock_s,
                 offer,
             )
-            return report, record_of(self._model)
+            return report, array_record_of(self._model)
 
     def evaluate(self, device: RoundDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
-        told = Told.of(content)
+        told = RoundContext.of(content)
         with self._busy, self._on(device):
             load_arrays(self._model, content.array_records[ARRAYS])
             found = self.client.evaluate(self._model, told.server_round, told.clock_s)

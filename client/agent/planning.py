@@ -14,12 +14,12 @@ import numpy as np
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.fulcrum.baselines import Maxn
-from powerctl.fulcrum.controller import Decision, Reaction, Serving, WindowController
+from powerctl.fulcrum.controller import Reaction, Serving, ServingPlan, WindowController
 from powerctl.fulcrum.durations import QUANTILE, SPREAD
 from powerctl.fulcrum.plans import SAFETY_DEVIATIONS
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job
 from powerctl.fulcrum.search import Candidates, Record
-from powerctl.fulcrum.turns import Service, Training
+from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from wattfed.client.agent.cost_models import CostModels
@@ -65,7 +65,7 @@ class ServicePlanner:
     ----------
     engine : TurnEngine
         Has the device, and the service.
-    service : Service
+    service : InferenceService
         Whose arrivals are followed.
     settings : PlanSettings
         Limit, training and windows.
@@ -80,7 +80,7 @@ class ServicePlanner:
     def __init__(
         self,
         engine: TurnEngine,
-        service: Service,
+        service: InferenceService,
         settings: PlanSettings,
         record: Record,
         source: str,
@@ -111,7 +111,7 @@ class ServicePlanner:
     def of(
         cls,
         engine: TurnEngine,
-        service: Service,
+        service: InferenceService,
         file: ModelFile,
         plan: PlanSettings,
         known: CostModels,
@@ -174,7 +174,7 @@ class ServicePlanner:
             except PowerctlError as error:  # the next look tries again
                 _LOG.warning("the plan was not put in force: %s", error)
 
-    def look(self) -> Decision:
+    def look(self) -> ServingPlan:
         """Follow the arrivals since the last look; returns what is in force from now on."""
         now_s = self._engine.device.now()
         arrived = self._engine.arrived(self._name)
@@ -190,7 +190,7 @@ class ServicePlanner:
             self._in_force = wanted
         return decision
 
-    def _put_in_force(self, decision: Decision) -> None:
+    def _put_in_force(self, decision: ServingPlan) -> None:
         """Change the mode; times are expected to change as those that are known do."""
         before, after = self._engine.device.mode(), decision.mode
         services, training = self._engine.expected()
@@ -204,8 +204,8 @@ class ServicePlanner:
             return  # the agent stops
 
     def _planned(
-        self, service: Service, decision: Decision, before: PowerMode, after: PowerMode
-    ) -> Service:
+        self, service: InferenceService, decision: ServingPlan, before: PowerMode, after: PowerMode
+    ) -> InferenceService:
         own = service.name == self._name
         batch_size = decision.batch_size if own else service.batch_size
         time_s = {
@@ -214,7 +214,7 @@ class ServicePlanner:
         }
         return replace(service, batch_size=batch_size, time_s=time_s)
 
-    def _slowed(self, job: Training, before: PowerMode, after: PowerMode) -> Training:
+    def _slowed(self, job: TrainingJob, before: PowerMode, after: PowerMode) -> TrainingJob:
         return replace(job, time_s=job.time_s * self._ratio(Job("train"), before, after))
 
     def _ratio(self, job: Job, before: PowerMode, after: PowerMode) -> float:
@@ -241,7 +241,7 @@ def _time_bound_s(prediction: Prediction) -> FloatArray:
     return bound_s
 
 
-def _problem(service: Service, settings: PlanSettings, record: Record) -> Serving:
+def _problem(service: InferenceService, settings: PlanSettings, record: Record) -> Serving:
     sizes = tuple(sorted(service.time_s))
     rate_hz = max(service.rate_hz, 2 * sizes[0] / service.latency_s)
     limits = (settings.power_w, rate_hz, service.latency_s, sizes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from powerctl.device import Device, DeviceWrapper
-from powerctl.fulcrum.turns import Training
+from powerctl.fulcrum.turns import TrainingJob
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
@@ -93,7 +93,7 @@ class RoundDevice(DeviceWrapper, EngineJob):
         self._waiting: _Minibatch | None = None
         self._running: _Minibatch | None = None
         self._lock = threading.Lock()
-        engine.add_training(self, Training(name, expected_s))
+        engine.add_training(self, TrainingJob(name, expected_s))
 
     # What a round sees: powerctl.device.Device
 

@@ -21,7 +21,7 @@ from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.agent.served_models import task_model
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
-from wattfed.client.worker.messages import Told, assignment_of, offered, trained
+from wattfed.client.worker.messages import RoundContext, assignment_of, offered, trained
 from wattfed.strategies.code_version import code_version, runs
 from wattfed.strategies.protocol import ARRAYS, RoundAssignment, RoundReport, check_protocol
 
@@ -135,7 +135,7 @@ class RoundsService(rpc.RoundsServicer):
             head, content = await self._read(request)
             member = await asyncio.to_thread(self._member, content)
             if head.kind == "query":
-                offer = await asyncio.to_thread(member.offer, Told.of(content))
+                offer = await asyncio.to_thread(member.offer, RoundContext.of(content))
                 reply = offered(offer)
             elif head.kind == "train" and member.was_killed_in(head.round_id):
                 reply = await asyncio.to_thread(member.lost, content)
@@ -206,7 +206,7 @@ class RoundsService(rpc.RoundsServicer):
 
     async def _begin(self, head: pb.Head, content: RecordDict, member: Member) -> _Round:
         assignment = assignment_of(content) if head.kind == "train" else None
-        offer = await asyncio.to_thread(member.offer, Told.of(content))
+        offer = await asyncio.to_thread(member.offer, RoundContext.of(content))
         predicted_s = float(offer.front.time_s[0]) if len(offer.front) else offer.maxn.time_s
         # A prediction beyond a budget would keep the job from ever being measured: the first
         # minibatch is a probe, and what it takes decides from then on.
@@ -232,7 +232,7 @@ class RoundsService(rpc.RoundsServicer):
 
     def _member(self, content: RecordDict) -> Member:
         records = content.config_records
-        told = Told.of(content)
+        told = RoundContext.of(content)
         if missing := [name for name in (RUN_CONFIG, NODE_CONFIG) if name not in records]:
             raise InvalidInput(f"a message without {missing[0]}")
         configs = dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG])

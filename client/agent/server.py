@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from powerctl.accelerator import Accelerator, choose
+from powerctl.accelerator import Accelerator, choose_accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from wattfed.client.agent.async_bridge import AsyncBridge
@@ -65,7 +65,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sys.setswitchinterval(_SWITCH_S)
-    choose(settings.accelerator)
+    choose_accelerator(settings.accelerator)
     Accelerator.here()  # raises for what its unit or container says and is not there
     if settings.threads:
         torch.set_num_threads(settings.threads)

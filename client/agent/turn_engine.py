@@ -22,11 +22,11 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import (
+    InferenceService,
     RefusedRequest,
     RunBatch,
     RunTraining,
-    Service,
-    Training,
+    TrainingJob,
     Turn,
     Wait,
 )
@@ -58,7 +58,7 @@ class _Job:
     """A job of the engine, with its plan and the latencies of its last requests."""
 
     job: EngineJob
-    service: Service | None = None  # None: it trains
+    service: InferenceService | None = None  # None: it trains
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     leaves: bool = False  # when its turn is over
 
@@ -133,13 +133,13 @@ class TurnEngine:
 
     # Jobs
 
-    def add_service(self, job: EngineJob, service: Service) -> None:
+    def add_service(self, job: EngineJob, service: InferenceService) -> None:
         """Take in an inference service; raises `InvalidInput` if its name is taken."""
         with self._wake:
             self._policy.add_service(service)
             self._jobs[service.name] = _Job(job, service)
 
-    def add_training(self, job: EngineJob, training: Training) -> None:
+    def add_training(self, job: EngineJob, training: TrainingJob) -> None:
         """Take in a training job, which runs when `want` says so."""
         with self._wake:
             self._policy.add_training(training)
@@ -207,8 +207,8 @@ class TurnEngine:
     def change(
         self,
         mode: PowerMode,
-        services: Iterable[Service] = (),
-        training: Iterable[Training] = (),
+        services: Iterable[InferenceService] = (),
+        training: Iterable[TrainingJob] = (),
     ) -> Future[Any]:
         """Apply a mode between turns, with the times and batch sizes that are planned in it."""
         services, training = tuple(services), tuple(training)
@@ -223,7 +223,7 @@ class TurnEngine:
 
         return self.between_turns(errand)
 
-    def service(self, name: str) -> Service:
+    def service(self, name: str) -> InferenceService:
         """The plan of a service: its budget, batch size and times."""
         with self._wake:
             service = self._jobs[name].service
@@ -236,14 +236,14 @@ class TurnEngine:
         with self._wake:
             return self._policy.accounts[name].arrived
 
-    def expected(self) -> tuple[list[Service], list[Training]]:
+    def expected(self) -> tuple[list[InferenceService], list[TrainingJob]]:
         """All services and training jobs as they are planned, with the times learned so far."""
         with self._wake:
             services, training = [], []
             for name, there in self._jobs.items():
                 times = self._policy.times(name)
                 if there.service is None:
-                    training.append(Training(name, times.expected_s()))
+                    training.append(TrainingJob(name, times.expected_s()))
                 else:
                     time_s = {size: times.expected_s(size) for size in there.service.time_s}
                     services.append(replace(there.service, time_s=time_s))

@@ -11,7 +11,7 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from wattfed.client.fleet.columns import Columns, check_keys, number
+from wattfed.client.fleet.columns import FleetColumns, check_keys, number_column
 from wattfed.client.fleet.counters import exponential, uniform
 from wattfed.client.fleet.traces import NO_TRACES, Traces, read_traces
 
@@ -30,11 +30,11 @@ class Presence(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class MeanTimes(Columns):
+class MeanTimes(FleetColumns):
     """Mean times there and away of clients that come and go by chance; shape (n,), seconds."""
 
-    mean_on_s: FloatArray = number(np.inf, above=0.0)
-    mean_off_s: FloatArray = number(1.0, above=0.0)
+    mean_on_s: FloatArray = number_column(np.inf, above=0.0)
+    mean_off_s: FloatArray = number_column(1.0, above=0.0)
 
 
 class Renewal:

@@ -10,12 +10,12 @@ import numpy as np
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from wattfed.client.fleet.columns import Columns, check_keys, number
+from wattfed.client.fleet.columns import FleetColumns, check_keys, number_column
 from wattfed.client.fleet.hours import HOUR_S, hour_of_day, hours_between
 
 
 @dataclass(frozen=True, eq=False)
-class Batteries(Columns):
+class Batteries(FleetColumns):
     """The batteries of clients; arrays of shape (n,).
 
     Attributes
@@ -34,11 +34,11 @@ class Batteries(Columns):
         The hours in which it charges.
     """
 
-    capacity_j: FloatArray = number(np.inf, above=0.0)
-    start: FloatArray = number(1.0, least=0.0)
-    reserve: FloatArray = number(0.1, least=0.0)
-    charge_w: FloatArray = number(0.0, least=0.0)
-    draw_w: FloatArray = number(0.0, least=0.0)
+    capacity_j: FloatArray = number_column(np.inf, above=0.0)
+    start: FloatArray = number_column(1.0, least=0.0)
+    reserve: FloatArray = number_column(0.1, least=0.0)
+    charge_w: FloatArray = number_column(0.0, least=0.0)
+    draw_w: FloatArray = number_column(0.0, least=0.0)
     charging: BoolArray
 
     @classmethod

@@ -14,13 +14,13 @@ from powerctl.fields import checked
 from powerctl.modes import FloatArray
 from powerctl.reading import in_line, quoted
 
-_Kind = TypeVar("_Kind", bound="Columns")
+_Kind = TypeVar("_Kind", bound="FleetColumns")
 _MOST = 1e15  # seconds, joules or watts: no device lives to see more
 _UNIFORM, _LOGNORMAL = {"low", "high", "seed"}, {"median", "sigma", "seed"}
 
 
-def number(default: float, *, above: float = -math.inf, least: float = -math.inf) -> Any:
-    """A field of `Columns`: its value where it is left out, and what it may be.
+def number_column(default: float, *, above: float = -math.inf, least: float = -math.inf) -> Any:
+    """A field of `FleetColumns`: its value where it is left out, and what it may be.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def number(default: float, *, above: float = -math.inf, least: float = -math.inf
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
-    """Arrays with one row per client; subclasses name them with `number`."""
+class FleetColumns:
+    """Arrays with one row per client; subclasses name them with `number_column`."""
 
     @classmethod
     def read(cls: type[_Kind], table: Mapping[str, Any], count: int) -> _Kind:

@@ -13,7 +13,7 @@ CRASHED, LEFT, BATTERY, SILENT = "crashed", "left", "battery", "silent"
 
 
 @dataclass(frozen=True)
-class Fate:
+class Dropout:
     """How a round ends for a client; nobody knows it beforehand.
 
     Attributes
@@ -41,11 +41,11 @@ class Fate:
         server_round: int,
         leaves_s: float,
         transfer_s: float,
-    ) -> Fate:
+    ) -> Dropout:
         """The fate of a client in a round, as its fleet file and the run's seed have it."""
-        if profile.surroundings.is_quiet:
+        if profile.environment.is_quiet:
             return cls(math.inf, leaves_s, transfer_s, silent=False)
-        failures, row = profile.surroundings.failures, np.array([profile.row])
+        failures, row = profile.environment.failures, np.array([profile.row])
         return cls(
             crash_s=float(failures.crash_after_s(row, seed, server_round)[0]),
             leaves_s=leaves_s,

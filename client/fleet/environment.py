@@ -43,7 +43,7 @@ TABLES = ("availability", "battery", "inference", "failures")
 
 
 @dataclass(frozen=True, eq=False)
-class Surroundings:
+class Environment:
     """The columns of all clients, and the clock at which a run begins.
 
     All of it is a function of columns, seed and clock, so that a simulation that asks for everyone
@@ -62,7 +62,7 @@ class Surroundings:
     start_s: float = 0.0
 
     @classmethod
-    def read(cls, group: Mapping[str, Any], count: int, folder: Path) -> Surroundings:
+    def read(cls, group: Mapping[str, Any], count: int, folder: Path) -> Environment:
         """Of a group of clients of a fleet file in some folder; a table left out is nothing."""
         return cls(
             availability=Availability.read(group.get("availability", {}), count, folder),
@@ -72,7 +72,7 @@ class Surroundings:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Surroundings], start_s: float) -> Surroundings:
+    def joined(cls, parts: Sequence[Environment], start_s: float) -> Environment:
         """Of the clients of all parts."""
         return cls(
             availability=Availability.joined([part.availability for part in parts]),
@@ -125,4 +125,4 @@ _NEVER, _NOTHING = np.full(1, np.inf), np.zeros(1)
 CALM = Conditions(_NEVER, _NEVER, _NEVER, _NEVER, _NOTHING)
 """What a client finds where nothing ever happens."""
 
-QUIET = Surroundings.read({}, 1, Path())
+QUIET = Environment.read({}, 1, Path())

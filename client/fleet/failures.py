@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.modes import BoolArray, FloatArray, IntArray
-from wattfed.client.fleet.columns import Columns, number
+from wattfed.client.fleet.columns import FleetColumns, number_column
 from wattfed.client.fleet.counters import exponential, uniform
 
 _CRASH, _SILENCE = 1, 2  # subjects of the random numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Failures(Columns):
+class Failures(FleetColumns):
     """How often clients fail; arrays of shape (n,).
 
     Attributes
@@ -25,8 +25,8 @@ class Failures(Columns):
         Share of the rounds that a client trains to the end, and then is not heard of.
     """
 
-    crashes_per_h: FloatArray = number(0.0, least=0.0)
-    silent_share: FloatArray = number(0.0, least=0.0)
+    crashes_per_h: FloatArray = number_column(0.0, least=0.0)
+    silent_share: FloatArray = number_column(0.0, least=0.0)
 
     def crash_after_s(self, rows: IntArray, seed: int, server_round: int) -> FloatArray:
         """Seconds of training in a round after which clients crash; infinite for never."""

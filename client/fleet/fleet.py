@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray
-from wattfed.client.fleet.columns import Columns, number
-from wattfed.client.fleet.environment import Surroundings
-from wattfed.client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientProfile, Limits
+from wattfed.client.fleet.columns import FleetColumns, number_column
+from wattfed.client.fleet.environment import Environment
+from wattfed.client.fleet.profile import DEFAULT_LINK_MBIT_S, ClientLimits, ClientProfile
 
 
 @dataclass(frozen=True, eq=False)
-class Profiles(Columns):
-    """Limits, as in `Limits`, and link speeds; arrays of shape (n,)."""
+class Profiles(FleetColumns):
+    """Limits, as in `ClientLimits`, and link speeds; arrays of shape (n,)."""
 
-    power_w: FloatArray = number(np.inf, above=0.0)
-    energy_budget_j: FloatArray = number(np.inf, above=0.0)
-    round_energy_j: FloatArray = number(np.inf, above=0.0)
-    celsius: FloatArray = number(np.inf, above=0.0)
-    link_mbit_s: FloatArray = number(DEFAULT_LINK_MBIT_S, above=0.0)
+    power_w: FloatArray = number_column(np.inf, above=0.0)
+    energy_budget_j: FloatArray = number_column(np.inf, above=0.0)
+    round_energy_j: FloatArray = number_column(np.inf, above=0.0)
+    celsius: FloatArray = number_column(np.inf, above=0.0)
+    link_mbit_s: FloatArray = number_column(DEFAULT_LINK_MBIT_S, above=0.0)
 
     @classmethod
     def of(cls, profile: ClientProfile) -> Profiles:
@@ -42,13 +42,13 @@ class Fleet(Sequence[ClientProfile]):
         As for powerctl: ``twin:orin-agx``.
     profiles : Profiles
         Limits and links.
-    surroundings : Surroundings
+    environment : Environment
         Batteries, inference, availability and failures.
     """
 
     device: NDArray[np.str_]
     profiles: Profiles
-    surroundings: Surroundings
+    environment: Environment
 
     def __len__(self) -> int:
         return len(self.device)
@@ -67,7 +67,7 @@ class Fleet(Sequence[ClientProfile]):
         return ClientProfile(
             client=client,
             device=str(self.device[client]),
-            limits=Limits(
+            limits=ClientLimits(
                 power_w=float(columns.power_w[client]),
                 energy_budget_j=float(columns.energy_budget_j[client]),
                 round_energy_j=float(columns.round_energy_j[client]),
@@ -75,6 +75,6 @@ class Fleet(Sequence[ClientProfile]):
             ),
             link_mbit_s=float(columns.link_mbit_s[client]),
             unit=client,
-            surroundings=self.surroundings,
+            environment=self.environment,
             row=client,
         )

@@ -18,7 +18,7 @@ from powerctl.plugins import Kind
 from powerctl.reading import misread, read_toml
 from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 from wattfed.client.fleet.columns import check_keys, check_whole
-from wattfed.client.fleet.environment import TABLES, Surroundings
+from wattfed.client.fleet.environment import TABLES, Environment
 from wattfed.client.fleet.fleet import Fleet, Profiles
 from wattfed.client.fleet.hours import HOUR_S
 
@@ -74,8 +74,8 @@ def load_fleet(name: str) -> Fleet:
     return Fleet(
         device=np.concatenate([part.device for part in parts]),
         profiles=Profiles.joined([part.profiles for part in parts]),
-        surroundings=Surroundings.joined(
-            [part.surroundings for part in parts], start_s=start_hour % 24 * HOUR_S
+        environment=Environment.joined(
+            [part.environment for part in parts], start_s=start_hour % 24 * HOUR_S
         ),
     )
 
@@ -91,13 +91,13 @@ def _group(group: Mapping[str, Any], folder: Path, most: int) -> Fleet:
     board = load_board(str(folder / name) if name.endswith(".toml") else name, l4t)
     count = group.get("count", 1)
     check_whole("count", count, 1, most)
-    surroundings = Surroundings.read(group, count, folder)
+    environment = Environment.read(group, count, folder)
     if "draw_w" not in group.get("battery", {"draw_w": 0.0}):
         resting_w = float(idle_power_w(board.hardware, *board.space.minimum.values))
-        drawing = replace(surroundings.batteries, draw_w=np.full(count, resting_w))
-        surroundings = replace(surroundings, batteries=drawing)
+        drawing = replace(environment.batteries, draw_w=np.full(count, resting_w))
+        environment = replace(environment, batteries=drawing)
     return Fleet(
         device=np.full(count, f"twin:{board.name}" + (f"@{board.l4t}" if l4t else "")),
         profiles=Profiles.read({k: v for k, v in group.items() if k in _PER_CLIENT}, count),
-        surroundings=surroundings,
+        environment=environment,
     )

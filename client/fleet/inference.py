@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray, IntArray
 from powerctl.workload import load_workload
-from wattfed.client.fleet.columns import Columns, check_keys, number
+from wattfed.client.fleet.columns import FleetColumns, check_keys, number_column
 from wattfed.client.fleet.hours import hour_of_day, shape_of_day
 
 
 @dataclass(frozen=True, eq=False)
-class InferenceLoads(Columns):
+class InferenceLoads(FleetColumns):
     """What clients serve; arrays of shape (n,).
 
     Attributes
@@ -32,8 +32,8 @@ class InferenceLoads(Columns):
         Factor of the rate in each hour.
     """
 
-    rate_hz: FloatArray = number(0.0, least=0.0)
-    latency_s: FloatArray = number(np.inf, above=0.0)
+    rate_hz: FloatArray = number_column(0.0, least=0.0)
+    latency_s: FloatArray = number_column(np.inf, above=0.0)
     workload: NDArray[np.str_]
     shape: FloatArray
 

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray
-from wattfed.client.fleet.environment import QUIET, Surroundings
+from wattfed.client.fleet.environment import QUIET, Environment
 
 DEFAULT_LINK_MBIT_S = 100.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClientLimits:
     """What a device may spend on federated training.
 
     Attributes
@@ -44,7 +44,7 @@ class Limits:
         return max(0.0, min(self.round_energy_j, self.energy_budget_j - spent_j))
 
 
-LIMITS = tuple(f.name for f in fields(Limits))
+LIMITS = tuple(f.name for f in fields(ClientLimits))
 _Speed = TypeVar("_Speed", float, FloatArray)
 
 
@@ -58,16 +58,16 @@ class ClientProfile:
     """One client.
 
     `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
-    of its surroundings. A client `is_deployed` where it is one by its own configuration, and not by
+    of its environment. A client `is_deployed` where it is one by its own configuration, and not by
     a fleet that the server knows.
     """
 
     client: int
     device: str
-    limits: Limits
+    limits: ClientLimits
     link_mbit_s: float = DEFAULT_LINK_MBIT_S
     unit: int = 0
-    surroundings: Surroundings = field(default=QUIET, repr=False)
+    environment: Environment = field(default=QUIET, repr=False)
     row: int = 0
     is_deployed: bool = False
 
@@ -92,7 +92,7 @@ def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
     return ClientProfile(
         client=client,
         device=str(node_config["device"]),
-        limits=Limits(**limits),
+        limits=ClientLimits(**limits),
         link_mbit_s=float(node_config.get("link-mbit-s", DEFAULT_LINK_MBIT_S)),
         unit=int(node_config.get("unit", client)),
         is_deployed=True,

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from powerctl.digits import load_digits
 from wattfed.client.tasks.sampled import Samples
 
 
@@ -39,11 +40,9 @@ class Digits:
 
     @cached_property
     def _parts(self) -> tuple[Samples, Samples]:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        inputs = torch.from_numpy(digits.images).float()[:, None] / 16
-        samples = Samples(inputs, torch.from_numpy(digits.target).long())
+        images, labels = load_digits()
+        inputs = torch.from_numpy(images).float()[:, None] / 16
+        samples = Samples(inputs, torch.from_numpy(labels))
         is_test = torch.arange(len(samples)) % 5 == 0
         train, test = (torch.flatten(torch.nonzero(part)) for part in (~is_test, is_test))
         return samples.take(train), samples.take(test)

@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from powerctl.errors import InvalidInput, TaskFailed, UnknownName
@@ -25,8 +24,8 @@ from powerctl.task.loading import load_task as load_own
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import GIVEN, Evaluation, Training, make_model
 from powerctl.task.turns import end_iterator
-from wattfed.client.tasks.sampled import OfSamples, Sampled
-from wattfed.strategies.run_config import RunConfig, keys
+from wattfed.client.tasks.sampled import Sampled, SampledTask
+from wattfed.strategies.run_config import RunConfig, run_keys
 
 TASKS = Kind[Sampled](
     "task",
@@ -73,7 +72,7 @@ class FederatedTask:
         The run.
     batch_size : int
         Of a minibatch, where the run's settings do not say it.
-    samples : OfSamples, optional
+    samples : SampledTask, optional
         Of a task whose samples are in memory, which knows the sizes of all parts at once.
 
     Attributes
@@ -84,7 +83,7 @@ class FederatedTask:
     """
 
     def __init__(
-        self, task: Task, config: RunConfig, batch_size: int, samples: OfSamples | None = None
+        self, task: Task, config: RunConfig, batch_size: int, samples: SampledTask | None = None
     ) -> None:
         self.name, self.target, self.code_hash = task.name, task.target, task.code_hash
         self.task = replace(task, usual={"lr": config.learning_rate})
@@ -149,6 +148,14 @@ class FederatedTask:
             return counts[clients]
         return counts
 
+    def import_optimizers(self) -> None:
+        """Have torch import its compiler, as its optimizers do: a second of processor time.
+
+        Else the first round of a process would pay that, on its clock. Tasks of ours need none.
+        """
+        if self.samples is None:
+            pass
+
     def training(
         self,
         model: nn.Module,
@@ -161,7 +168,7 @@ class FederatedTask:
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
-        import_optimizers()
+        self.import_optimizers()
         return Training(
             self.task,
             model,
@@ -291,15 +298,6 @@ class FederatedTask:
         return {**self._given, "partition_id": client, "num_partitions": n_clients}
 
 
-@cache
-def import_optimizers() -> None:
-    """Make an optimizer, for which torch imports its compiler: a second of processor time.
-
-    Else the first round of a process would pay that, on its clock. So does who counts memory.
-    """
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-
-
 def _resident_bytes() -> int:
     """The memory of this process that is in use now."""
     with open("/proc/self/statm", "rb") as file:
@@ -351,7 +349,7 @@ def _federated(config: RunConfig, batch_size: int, node: Settings, folder: str) 
 
 
 @lru_cache(maxsize=8)
-def _loaded(config: RunConfig, folder: str) -> tuple[Task, OfSamples | None, frozenset[str]]:
+def _loaded(config: RunConfig, folder: str) -> tuple[Task, SampledTask | None, frozenset[str]]:
     """The task of a run, its samples if they are in memory, and the keys that it asks for."""
     samples = _of_samples(config.task, config.data_dir, folder)
     if samples is None:
@@ -361,16 +359,16 @@ def _loaded(config: RunConfig, folder: str) -> tuple[Task, OfSamples | None, fro
     accepted = keys_of(task) if samples is None else frozenset()
     for key, _ in config.settings:
         if key not in accepted:
-            raise UnknownName("run-config key", key, {*keys(), *accepted})
+            raise UnknownName("run-config key", key, {*run_keys(), *accepted})
     return task, samples, accepted
 
 
 @lru_cache(maxsize=4)
-def _of_samples(text: str, data_dir: str, folder: str) -> OfSamples | None:
+def _of_samples(text: str, data_dir: str, folder: str) -> SampledTask | None:
     """A task of ours, or of what is installed, whose samples are read once; None for others."""
     name = parsed("task", text)[0]
     if is_installed(text) or (":" in name and hasattr(load_object(name), "train_samples")):
-        return OfSamples(TASKS.make(text, data_dir=data_dir))
+        return SampledTask(TASKS.make(text, data_dir=data_dir))
     return None
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from powerctl.modes import FloatArray, IntArray
+from powerctl.task.sgd import MomentumSGD
 from powerctl.task.sources import hash_of, sources_of
 from wattfed.client.tasks.skews import split_samples
 from wattfed.client.tasks.splitting import Split
@@ -80,7 +81,7 @@ class Minibatches:
             yield self.dataset.take(picks)
 
 
-class OfSamples:
+class SampledTask:
     """Such a task with the functions that a user's task has (`powerctl.task`).
 
     Parameters
@@ -122,7 +123,7 @@ class OfSamples:
 
     def make_optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
         """SGD with momentum."""
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=_MOMENTUM)
+        return MomentumSGD(model.parameters(), lr, _MOMENTUM)
 
     def train_step(
         self, model: nn.Module, batch: Samples, optimizer: torch.optim.Optimizer

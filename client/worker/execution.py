@@ -36,7 +36,7 @@ class SegmentResult:
 
 
 @dataclass(frozen=True)
-class Execution:
+class PlanExecution:
     """What the execution of a plan took, mode changes included.
 
     `warm_up_s` is what the first minibatch took beyond another, where it was to warm up.
@@ -71,7 +71,7 @@ def execute_plan(
     guard: Guard | None = None,
     progress: Callable[[PowerMode, float, float], None] | None = None,
     is_cold: bool = False,
-) -> Execution:
+) -> PlanExecution:
     """Train as planned, and stop before a minibatch that might overrun time or energy.
 
     Parameters
@@ -187,11 +187,11 @@ class _Run:
         left = segment.minibatches - done
         return self._guard.ladder.instead(segment, lower, left) if lower and left else None
 
-    def execution(self) -> Execution:
+    def execution(self) -> PlanExecution:
         """What it took until now."""
         meter = self._meter
         meter.read()  # waiting for a turn that did not come has taken time as well
-        return Execution(
+        return PlanExecution(
             segments=tuple(self._results),
             time_s=meter.time_s,
             energy_j=meter.energy_j,

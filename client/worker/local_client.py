@@ -21,29 +21,29 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.task.loading import keys_of
 from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
 from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.dropout import BATTERY, Fate
+from wattfed.client.fleet.dropout import BATTERY, Dropout
 from wattfed.client.fleet.environment import CALM, Conditions
 from wattfed.client.tasks.federated import FederatedTask, Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.execution import Execution, execute_plan
+from wattfed.client.worker.execution import PlanExecution, execute_plan
 from wattfed.client.worker.memory_fit import (
     BATCH_SIZE,
-    MachineRoom,
-    NoRoom,
-    Room,
+    MachineMemory,
+    MemoryBound,
+    UnboundedMemory,
     halved,
     how_killed,
 )
-from wattfed.client.worker.mode_options import choices_of
+from wattfed.client.worker.mode_options import mode_options
 from wattfed.client.worker.pool import Pool
-from wattfed.client.worker.serving import beside, served, service_of
+from wattfed.client.worker.serving import served, service_of, training_options
 from wattfed.strategies.protocol import (
     EvaluationReport,
     RoundAssignment,
@@ -86,7 +86,7 @@ class LocalClient:
         n_clients: int,
         state: ClientState,
         device: Device | None = None,
-        predictor: Callable[[Board, Workload], UnitPredictor] = SignaturePredictor,
+        predictor: Callable[[Board, Workload], CorrectedPredictor] = SignaturePredictor,
         node: Settings = (),
     ) -> None:
         if not 0 <= profile.client < n_clients:
@@ -99,9 +99,9 @@ class LocalClient:
         self._n_clients = n_clients
         self._predicting = predictor
         self.workload, self.task = self._divided()
-        self._room: Room = NoRoom()
+        self._room: MemoryBound = UnboundedMemory()
         if profile.is_deployed:
-            self._room = MachineRoom(Memory(Accelerator.here()), state, self._halves)
+            self._room = MachineMemory(Memory(Accelerator.here()), state, self._halves)
 
     def _divided(self) -> tuple[Workload, FederatedTask]:
         """Workload and task, with minibatches as small as the memory has been found to ask for."""
@@ -169,7 +169,7 @@ class LocalClient:
         if not plan.decline:
             plan = self._within_memory(plan, model)
         if plan.decline:
-            return self._report(offer, assignment, plan, Execution((), 0.0, 0.0, 0.0, ""))
+            return self._report(offer, assignment, plan, PlanExecution((), 0.0, 0.0, 0.0, ""))
         training = self.task.training(
             model,
             self.profile.client,
@@ -180,7 +180,7 @@ class LocalClient:
             is_shared=self.device is not None,
         )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
-        fate = Fate.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
+        fate = Dropout.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
         end_s, energy_cap_j, guard = assignment.deadline_s, battery_j, None
         blind = assignment.power == "maxn"
         if not blind:
@@ -269,7 +269,7 @@ class LocalClient:
 
     def lost(self, assignment: RoundAssignment, why: str, offer: RoundOffer) -> RoundReport:
         """The report of a round of which nothing is left."""
-        nothing = Execution((), 0.0, 0.0, 0.0, "")
+        nothing = PlanExecution((), 0.0, 0.0, 0.0, "")
         return self._report(offer, assignment, RoundPlan((), ""), nothing, lost=why)
 
     def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
@@ -305,14 +305,14 @@ class LocalClient:
         """Whether the next minibatch is the first one of a function in this process, for real."""
         return not device.is_virtual and role not in self.task.warm
 
-    def _warmed(self, done: Execution, role: str) -> None:
+    def _warmed(self, done: PlanExecution, role: str) -> None:
         if done.minibatches:
             self.task.warm.add(role)
         if done.warm_up_s:
             name = self.task.name
             _LOG.info("%s: first minibatch of %s warmed up for %.3g s", name, role, done.warm_up_s)
 
-    def _learn(self, device: Device, done: Execution, first_pass: list[float]) -> None:
+    def _learn(self, device: Device, done: PlanExecution, first_pass: list[float]) -> None:
         """Keep what a round has told of the unit, and how the global model fits this client.
 
         The latter is the loss of the first pass over the data, before the model has adapted.
@@ -331,7 +331,7 @@ class LocalClient:
         offer: RoundOffer,
         assignment: RoundAssignment,
         plan: RoundPlan,
-        done: Execution,
+        done: PlanExecution,
         **more: Any,
     ) -> RoundReport:
         return RoundReport(
@@ -363,18 +363,18 @@ class LocalClient:
 
     @property
     def _row(self) -> IntArray:
-        """Where the columns of its surroundings have this client."""
+        """Where the columns of its environment have this client."""
         return np.array([self.profile.row])
 
     def _conditions(self, clock_s: float) -> Conditions:
-        around = self.profile.surroundings
+        around = self.profile.environment
         if around.is_quiet:
             return CALM
         battery_j = self._battery_j(around.start_s + clock_s)
         return around.at(self._row, self.config.seed, clock_s, battery_j)
 
     def _battery_j(self, now_s: float) -> FloatArray:
-        around, state = self.profile.surroundings, self.state
+        around, state = self.profile.environment, self.state
         if math.isnan(state.battery_s):
             state.battery_j = float(around.batteries.start_j(self._row)[0])
             state.battery_s = around.start_s
@@ -383,7 +383,7 @@ class LocalClient:
 
     def _discharge(self, energy_j: float, clock_s: float) -> None:
         """Training has taken so much energy by some time."""
-        around = self.profile.surroundings
+        around = self.profile.environment
         if not around.is_quiet:
             now_s = around.start_s + clock_s
             self.state.battery_j = max(0.0, float(self._battery_j(now_s)[0]) - energy_j)
@@ -394,11 +394,11 @@ class LocalClient:
         rate_hz = float(now.rate_hz[0])
         if not rate_hz:
             return device
-        choices = choices_of(self._predicting, device.board, device.space, self.workload)
-        load, row = self.profile.surroundings.inference, self.profile.row
+        options = mode_options(self._predicting, device.board, device.space, self.workload)
+        load, row = self.profile.environment.inference, self.profile.row
         service = service_of(str(load.workload[row]), rate_hz, float(load.latency_s[row]))
         limit_w = self.profile.limits.power_w
-        return beside(choices, service, self.state.predictor, limit_w).on(device)
+        return training_options(options, service, self.state.predictor, limit_w).on(device)
 
     def _private_labels(self) -> FloatArray | None:
         """What it tells of its labels where the run wants noise on them; the same in all rounds."""
@@ -420,7 +420,7 @@ class LocalClient:
         ladder = Ladder(device.space, offer.front)
         return PowerGuard(GuardLimits(limits.power_w, limits.celsius), ladder)
 
-    def _predictor(self, device: Device) -> UnitPredictor:
+    def _predictor(self, device: Device) -> CorrectedPredictor:
         predictor = self._predicting(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 

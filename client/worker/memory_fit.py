@@ -23,7 +23,7 @@ _MOST_HALVINGS = 3  # to an eighth: still smaller ones learn something else, and
 _RESERVE = 1.1  # minibatches differ, and torch's blocks are not the same each time
 
 
-class Room(Protocol):
+class MemoryBound(Protocol):
     """Where a client's rounds must fit into."""
 
     def lack(self, count: Callable[[], int] | None = None) -> str:
@@ -38,7 +38,7 @@ class Room(Protocol):
         ...
 
 
-class NoRoom:
+class UnboundedMemory:
     """That of simulated clients, whose boards are not this host."""
 
     def lack(self, count: Callable[[], int] | None = None) -> str:
@@ -49,7 +49,7 @@ class NoRoom:
         """Nothing."""
 
 
-class MachineRoom:
+class MachineMemory:
     """The memory of the machine that a client trains on.
 
     Parameters
@@ -68,7 +68,7 @@ class MachineRoom:
         self._halves = halves
 
     def lack(self, count: Callable[[], int] | None = None) -> str:
-        """As `Room` has it; the next round is smaller then, if it can be."""
+        """As `MemoryBound` has it; the next round is smaller then, if it can be."""
         if peak_bytes := self._state.peak_bytes:
             more, how = self._more(peak_bytes), ""
         else:
@@ -81,7 +81,7 @@ class MachineRoom:
         return ""
 
     def learn(self, fitted: bool) -> None:
-        """As `Room` has it."""
+        """As `MemoryBound` has it."""
         memory, state = self._memory, self._state
         if fitted:
             state.peak_bytes = memory.peak_bytes()
@@ -117,7 +117,7 @@ def halved(config: RunConfig, halvings: int) -> tuple[RunConfig, Workload]:
     return replace(config, settings=settings), workload.with_batch_size(size)
 
 
-def how_killed(room: Room, state: ClientState) -> str:
+def how_killed(room: MemoryBound, state: ClientState) -> str:
     """How a process died that has left a round under way, as the end of a sentence.
 
     If the kernel has killed for want of memory since it began, the next one is to be smaller.

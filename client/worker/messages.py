@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count, checked
-from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     ARRAYS,
     CLOCK,
@@ -30,7 +30,7 @@ from wattfed.strategies.ranges import Clock, Pull, Text
 
 
 @dataclass(frozen=True)
-class Told:
+class RoundContext:
     """What the server tells with every message.
 
     Attributes
@@ -54,7 +54,7 @@ class Told:
     task_hash: str
 
     @classmethod
-    def of(cls, content: RecordDict) -> Told:
+    def of(cls, content: RecordDict) -> RoundContext:
         """From a message's content; raises `InvalidInput` for another protocol, or out of range."""
         config = content.config_records.get(CONFIG, {})
         check_protocol("the server", config.get(PROTOCOL))
@@ -77,17 +77,17 @@ class Told:
 
 def assignment_of(content: RecordDict) -> RoundAssignment:
     """What the server wants of the client; raises `InvalidInput` if it is none."""
-    return decode(RoundAssignment, content.config_records[CONFIG])
+    return decode_record(RoundAssignment, content.config_records[CONFIG])
 
 
 def offered(offer: RoundOffer) -> RecordDict:
     """The reply to a query."""
-    return RecordDict({CONFIG: ConfigRecord(encode(offer))})
+    return RecordDict({CONFIG: ConfigRecord(encode_record(offer))})
 
 
 def trained(report: RoundReport, arrays: ArrayRecord) -> RecordDict:
     """The reply of a client that was to train; without the arrays if it did not, or is lost."""
-    content = RecordDict({CONFIG: ConfigRecord(encode(report))})
+    content = RecordDict({CONFIG: ConfigRecord(encode_record(report))})
     if report.minibatches and not report.lost:
         content[ARRAYS] = arrays
         content[METRICS] = MetricRecord({WEIGHT: report.examples, "train-loss": report.loss})
@@ -96,4 +96,6 @@ def trained(report: RoundReport, arrays: ArrayRecord) -> RecordDict:
 
 def evaluated(report: EvaluationReport, metrics: Mapping[str, float]) -> RecordDict:
     """The reply of a client that was to evaluate the global model."""
-    return RecordDict({CONFIG: ConfigRecord(encode(report)), METRICS: MetricRecord({**metrics})})
+    return RecordDict(
+        {CONFIG: ConfigRecord(encode_record(report)), METRICS: MetricRecord({**metrics})}
+    )

@@ -20,7 +20,7 @@ from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.modes import FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import Workload, load_workload
 
@@ -30,7 +30,7 @@ _TIE = 1e-9  # relative: far above rounding, far below what makes a mode better
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
+class ModeOptions:
     """The modes worth choosing on a board, and what is expected of them on any unit.
 
     What a unit has learned is a state of its predictor.
@@ -39,7 +39,7 @@ class Choices:
     ----------
     board, space : Board, ModeSpace
         Whose they are, and all modes.
-    predictor : UnitPredictor
+    predictor : CorrectedPredictor
         Of a unit that has learned nothing.
     modes : ModeArrays, shape (n,)
         All that can be on a front.
@@ -51,14 +51,14 @@ class Choices:
 
     board: Board
     space: ModeSpace
-    predictor: UnitPredictor
+    predictor: CorrectedPredictor
     modes: ModeArrays
     expected: Prediction
     idle_power_w: float
 
     @classmethod
-    def of(cls, predictor: UnitPredictor, board: Board, space: ModeSpace) -> Choices:
-        """The choices of all units of a board in a mode space (mostly the board's own)."""
+    def of(cls, predictor: CorrectedPredictor, board: Board, space: ModeSpace) -> ModeOptions:
+        """The options of all units of a board in a mode space (mostly the board's own)."""
         everything = predictor.expected(space.arrays)
         worth = _unbeaten(everything)
         return cls(
@@ -88,9 +88,11 @@ class Choices:
         presets_w = [preset.power_w for preset in self.board.presets]
         return np.searchsorted(np.sort([*bounds_w, *presets_w]), power_limit_w, side="right")
 
-    def held(self, learned: Learned, power_limit_w: float) -> tuple[FixedMode, FixedMode]:
+    def maxn_and_preset(
+        self, learned: Learned, power_limit_w: float
+    ) -> tuple[FixedMode, FixedMode]:
         """MAXN, and the preset for a power limit, on a unit; in a smaller space the mode below."""
-        modes, expected = _expected_held(self, self.board.preset_within(power_limit_w))
+        modes, expected = _expected_maxn_and_preset(self, self.board.preset_within(power_limit_w))
         found = self.of_unit(learned, expected)
         maxn, of_preset = map(FixedMode, modes, found.time_s.tolist(), found.energy_j.tolist())
         return maxn, of_preset
@@ -108,28 +110,30 @@ def training_workload(name: str) -> Workload:
     return workload
 
 
-def choices_of(
-    predicting: Callable[[Board, Workload], UnitPredictor],
+def mode_options(
+    predicting: Callable[[Board, Workload], CorrectedPredictor],
     board: Board,
     space: ModeSpace,
     workload: Workload,
-) -> Choices:
-    """The choices of a device, found once for all units for which the same is expected."""
+) -> ModeOptions:
+    """The options of a device, found once for all units for which the same is expected."""
     predictor = predicting(board, workload)
-    return _choices(type(predictor), predictor.origin, board, space)
+    return _options(type(predictor), predictor.origin, board, space)
 
 
 @lru_cache(maxsize=64)
-def _choices(
-    kind: Callable[..., UnitPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
-) -> Choices:
-    return Choices.of(kind(*origin), board, space)
+def _options(
+    kind: Callable[..., CorrectedPredictor], origin: tuple[Any, ...], board: Board, space: ModeSpace
+) -> ModeOptions:
+    return ModeOptions.of(kind(*origin), board, space)
 
 
 @lru_cache(maxsize=512)
-def _expected_held(choices: Choices, preset: Preset) -> tuple[tuple[PowerMode, ...], Prediction]:
-    modes = (choices.space.maximum, choices.space.capped(preset.mode.values))
-    return modes, choices.predictor.expected(ModeArrays.of(modes))
+def _expected_maxn_and_preset(
+    options: ModeOptions, preset: Preset
+) -> tuple[tuple[PowerMode, ...], Prediction]:
+    modes = (options.space.maximum, options.space.capped(preset.mode.values))
+    return modes, options.predictor.expected(ModeArrays.of(modes))
 
 
 def _unbeaten(expected: Prediction) -> IntArray:

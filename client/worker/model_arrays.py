@@ -37,7 +37,7 @@ def arrays_of(model: nn.Module) -> Arrays:
     return _carried(_state_of(model))
 
 
-def record_of(model: nn.Module) -> ArrayRecord:
+def array_record_of(model: nn.Module) -> ArrayRecord:
     """The same as Flower's record."""
     return ArrayRecord({name: Array(array) for name, array in arrays_of(model).items()})
 

@@ -13,18 +13,23 @@ from powerctl.device import Device
 from powerctl.devices.opening import open_device
 from powerctl.fulcrum.plans import FRONT_POINTS
 from powerctl.modes import FloatArray, IntArray
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile, Fleet
 from wattfed.client.fleet.battery import Levels
-from wattfed.client.fleet.environment import CALM, Conditions, Surroundings
+from wattfed.client.fleet.environment import CALM, Conditions, Environment
 from wattfed.client.fleet.fleet import Profiles
 from wattfed.client.fleet.profile import transfer_s
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.mode_options import UNLEARNED, Choices, choices_of, training_workload
-from wattfed.client.worker.serving import NO_SERVICE, Beside, beside, service_of
+from wattfed.client.worker.mode_options import (
+    UNLEARNED,
+    ModeOptions,
+    mode_options,
+    training_workload,
+)
+from wattfed.client.worker.serving import NO_SERVICE, TrainingOptions, service_of, training_options
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundOffer
 from wattfed.strategies.run_config import RunConfig
@@ -47,11 +52,11 @@ class Pool:
         Into how many parts the data is split.
     limits : Profiles
         Their limits and links, n rows.
-    around : Surroundings
+    around : Environment
         What goes on around them,
     rows : IntArray, shape (n,)
         and where its columns have them.
-    choices : sequence of Choices
+    options : sequence of ModeOptions
         Of each kind of device that there is,
     kind : IntArray, shape (n,)
         and which is whose.
@@ -67,9 +72,9 @@ class Pool:
         clients: IntArray,
         n_clients: int,
         limits: Profiles,
-        around: Surroundings,
+        around: Environment,
         rows: IntArray,
-        choices: Sequence[Choices],
+        options: Sequence[ModeOptions],
         kind: IntArray,
         labels: FloatArray | None = None,
         task: FederatedTask | None = None,
@@ -95,9 +100,9 @@ class Pool:
         self._least_j = np.full(n, np.inf)
         self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
         self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
-        self._choices, self._kind = choices, kind
+        self._options, self._kind = options, kind
         self._beside = np.empty(n, dtype=object)
-        for number, one in enumerate(choices):
+        for number, one in enumerate(options):
             self._enter_alike(one, np.flatnonzero(kind == number))
 
     @classmethod
@@ -106,13 +111,13 @@ class Pool:
         workload = training_workload(config.workload)
         names, kind = np.unique(fleet.device, return_inverse=True)
         devices = [open_device(str(name)) for name in names]
-        choices = [
-            choices_of(SignaturePredictor, one.board, one.space, workload) for one in devices
+        options = [
+            mode_options(SignaturePredictor, one.board, one.space, workload) for one in devices
         ]
         everyone = np.arange(len(fleet))
         return cls(
             config,
-            *(everyone, len(fleet), fleet.profiles, fleet.surroundings, everyone, choices, kind),
+            *(everyone, len(fleet), fleet.profiles, fleet.environment, everyone, options, kind),
         )
 
     @classmethod
@@ -122,18 +127,18 @@ class Pool:
         profile: ClientProfile,
         n_clients: int,
         device: Device,
-        predicting: Callable[[Board, Workload], UnitPredictor],
+        predicting: Callable[[Board, Workload], CorrectedPredictor],
         labels: FloatArray | None = None,
         task: FederatedTask | None = None,
         workload: Workload | None = None,
     ) -> Pool:
         """Of one client, on a device of which a predictor of one's own knows the costs."""
         workload = workload or training_workload(config.workload)
-        choices = choices_of(predicting, device.board, device.space, workload)
+        options = mode_options(predicting, device.board, device.space, workload)
         return cls(
             config,
-            *(np.array([profile.client]), n_clients, Profiles.of(profile), profile.surroundings),
-            *(np.array([profile.row]), [choices], np.zeros(1, dtype=np.int64), labels, task),
+            *(np.array([profile.client]), n_clients, Profiles.of(profile), profile.environment),
+            *(np.array([profile.row]), [options], np.zeros(1, dtype=np.int64), labels, task),
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:
@@ -210,7 +215,7 @@ class Pool:
             for row in rows
         }
 
-    def _decline(self, row: int, found: Beside, allowance_j: float) -> str:
+    def _decline(self, row: int, found: TrainingOptions, allowance_j: float) -> str:
         """Why a client cannot take part, the kind of limit first; empty if it can."""
         if not self._now.leaves_s[row]:
             return "away"
@@ -219,7 +224,7 @@ class Pool:
         if not len(found.front):
             limit_w, rate_hz = float(self._limits.power_w[row]), float(self._now.rate_hz[row])
             learned = tuple(self._learned[row].tolist())
-            needed_w = math.ceil(10 * self._choices[self._kind[row]].least_power_w(learned)) / 10
+            needed_w = math.ceil(10 * self._options[self._kind[row]].least_power_w(learned)) / 10
             if rate_hz and needed_w <= limit_w:
                 return (
                     f"latency: no mode within {limit_w:g} W serves {rate_hz:g} requests/s in time"
@@ -276,7 +281,7 @@ class Pool:
         return self._around.at(self._rows, self._seed, clock_s, battery_j)
 
     def _refresh(self, rows: IntArray) -> None:
-        """Make the choices of some clients anew; once for those who are alike."""
+        """Make the options of some clients anew; once for those who are alike."""
         load = self._around.inference
         own = (self._kind, self._limits.power_w, self._rate_hz)
         served = (column[self._rows[rows]] for column in (load.latency_s, load.workload))
@@ -286,24 +291,27 @@ class Pool:
         alike: dict[Any, int] = {}
         kind = [alike.setdefault(key, len(alike)) for key in zip(values, learned, strict=True)]
         found = [
-            beside(self._choices[of], service_of(workload, rate_hz, latency_s), of_unit, limit_w)
+            training_options(
+                self._options[of], service_of(workload, rate_hz, latency_s), of_unit, limit_w
+            )
             for (of, limit_w, rate_hz, latency_s, workload), of_unit in alike
         ]
         self._enter(rows, found, np.array(kind, dtype=np.int64))
 
-    def _enter_alike(self, choices: Choices, rows: IntArray) -> None:
+    def _enter_alike(self, options: ModeOptions, rows: IntArray) -> None:
         """Units of a board that have learned nothing: all that the same modes are open to."""
         limits_w = self._limits.power_w[rows]
         _, first, kind = np.unique(
-            choices.count_within(limits_w), return_index=True, return_inverse=True
+            options.count_within(limits_w), return_index=True, return_inverse=True
         )
         found = [
-            beside(choices, NO_SERVICE, UNLEARNED, limit_w) for limit_w in limits_w[first].tolist()
+            training_options(options, NO_SERVICE, UNLEARNED, limit_w)
+            for limit_w in limits_w[first].tolist()
         ]
         self._enter(rows, found, kind)
-        self._idle_w[rows] = choices.idle_power_w
+        self._idle_w[rows] = options.idle_power_w
 
-    def _enter(self, rows: IntArray, found: Sequence[Beside], kind: IntArray) -> None:
+    def _enter(self, rows: IntArray, found: Sequence[TrainingOptions], kind: IntArray) -> None:
         """What some clients can choose from; `kind` says which of those found is whose."""
         time_s, energy_j = (np.full((len(found), FRONT_POINTS), np.inf) for _ in range(2))
         for i, front in enumerate(one.front for one in found):

@@ -21,7 +21,7 @@ from powerctl.modes import FloatArray, ModeArrays, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload, load_workload
-from wattfed.client.worker.mode_options import Choices, Learned, choices_of
+from wattfed.client.worker.mode_options import Learned, ModeOptions, mode_options
 
 MARGIN = 0.25  # on predicted times: three deviations of unit, mode and noise together
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -29,7 +29,7 @@ _LEAST_CYCLES = 2.0  # within the budget, to plan for: rarer requests are answer
 
 
 @dataclass(frozen=True)
-class Service:
+class InferenceService:
     """Requests that a device answers: evenly spaced, in batches.
 
     Attributes
@@ -47,18 +47,18 @@ class Service:
     latency_s: float
 
 
-def service_of(workload: str, rate_hz: float, latency_s: float) -> Service:
+def service_of(workload: str, rate_hz: float, latency_s: float) -> InferenceService:
     """The service of a client by the columns of its fleet."""
     if not rate_hz:
         return NO_SERVICE
-    return Service(load_workload(workload), rate_hz, latency_s)
+    return InferenceService(load_workload(workload), rate_hz, latency_s)
 
 
-NO_SERVICE = Service(load_workload("mobilenetv3-infer"), 0.0, math.inf)
+NO_SERVICE = InferenceService(load_workload("mobilenetv3-infer"), 0.0, math.inf)
 
 
 @dataclass(frozen=True)
-class Beside:
+class TrainingOptions:
     """What a device can choose from for training while it serves.
 
     Times are those in which a minibatch gets done, the batches between them included; energies are
@@ -72,7 +72,7 @@ class Beside:
         MAXN, and the preset for the power limit, whether or not requests are answered in time.
     idle_power_w : float
         While waiting, in the lowest mode.
-    service : Service
+    service : InferenceService
         What it serves.
     batch_size : mapping of PowerMode to int
         Requests answered together in each mode.
@@ -82,7 +82,7 @@ class Beside:
     maxn: FixedMode
     preset: FixedMode
     idle_power_w: float
-    service: Service
+    service: InferenceService
     batch_size: Mapping[PowerMode, int]
 
     def on(self, device: Device) -> Device:
@@ -93,17 +93,19 @@ class Beside:
 
 
 @lru_cache(maxsize=4096)
-def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: float) -> Beside:
-    """The choices of a unit that serves, or has nothing to serve.
+def training_options(
+    options: ModeOptions, service: InferenceService, learned: Learned, power_limit_w: float
+) -> TrainingOptions:
+    """The options of a unit that serves, or has nothing to serve.
 
     Shared by all units that have learned the same and serve alike: most of a fleet have learned
     nothing yet.
 
     Parameters
     ----------
-    choices : Choices
+    options : ModeOptions
         For training alone.
-    service : Service
+    service : InferenceService
         What it serves.
     learned : Learned
         What the unit has learned of itself: its factors hold for both workloads.
@@ -111,14 +113,14 @@ def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: 
         Bound of the power of both.
     """
     if not service.rate_hz:
-        front = choices.front(learned, power_limit_w)
-        held = choices.held(learned, power_limit_w)
-        return Beside(front, *held, choices.idle_power_w, service, batch_size={})
-    maxn, preset = (held.mode for held in choices.held(learned, power_limit_w))
-    modes, expected = _expected(choices, service.workload, maxn, preset)
+        front = options.front(learned, power_limit_w)
+        held = options.maxn_and_preset(learned, power_limit_w)
+        return TrainingOptions(front, *held, options.idle_power_w, service, batch_size={})
+    maxn, preset = (held.mode for held in options.maxn_and_preset(learned, power_limit_w))
+    modes, expected = _expected(options, service.workload, maxn, preset)
     planned_hz = max(service.rate_hz, _LEAST_CYCLES / service.latency_s)
     sizes = tuple(size for size in BATCH_SIZES if size / planned_hz < service.latency_s)
-    both = choices.of_unit(learned, Prediction(*(c[:, : 1 + len(sizes)] for c in expected)))
+    both = options.of_unit(learned, Prediction(*(c[:, : 1 + len(sizes)] for c in expected)))
     problem = Concurrent(power_limit_w, planned_hz, service.latency_s, sizes)
     judged = problem.evaluate(both.time_s * (1 + MARGIN), both.power_bound_w(SAFETY_DEVIATIONS))
     feasible, excess = judged.feasible[:, ::-1], judged.excess[:, ::-1]  # smallest batch first
@@ -135,11 +137,11 @@ def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: 
     kept = modes.take(keeps)
     mean_w = train_j[keeps] / time_s[keeps]
     batch_size = dict(zip(kept.objects(), np.array(sizes)[best[keeps]].tolist(), strict=True))
-    return Beside(
+    return TrainingOptions(
         front=front_within(kept, Prediction(time_s[keeps], mean_w, certain, certain), np.inf),
         maxn=FixedMode(maxn, float(time_s[0]), float(train_j[0])),
         preset=FixedMode(preset, float(time_s[-1]), float(train_j[-1])),
-        idle_power_w=choices.idle_power_w,
+        idle_power_w=options.idle_power_w,
         service=service,
         batch_size={maxn: sizes[best[0]], **batch_size, preset: sizes[best[-1]]},
     )
@@ -147,18 +149,18 @@ def beside(choices: Choices, service: Service, learned: Learned, power_limit_w: 
 
 @lru_cache(maxsize=64)
 def _expected(
-    choices: Choices, infer: Workload, maxn: PowerMode, preset: PowerMode
+    options: ModeOptions, infer: Workload, maxn: PowerMode, preset: PowerMode
 ) -> tuple[ModeArrays, Prediction]:
     """The modes that are worth trying, and what is expected of any unit in each of them.
 
     Of a minibatch of the training, then of a batch of each size; arrays of shape
     (n_modes, 1 + n_sizes).
     """
-    modes = _worth_trying(choices, infer, maxn, preset)
+    modes = _worth_trying(options, infer, maxn, preset)
     predictors = [
-        SignaturePredictor(choices.board, infer.with_batch_size(size)) for size in BATCH_SIZES
+        SignaturePredictor(options.board, infer.with_batch_size(size)) for size in BATCH_SIZES
     ]
-    expected = [predictor.expected(modes) for predictor in (choices.predictor, *predictors)]
+    expected = [predictor.expected(modes) for predictor in (options.predictor, *predictors)]
     columns = zip(*expected, strict=True)
     return modes, Prediction(*(np.stack(column, axis=1) for column in columns))
 
@@ -174,11 +176,11 @@ def _time_s(train_s: FloatArray, infer_s: FloatArray, cycle_s: FloatArray) -> Fl
 
 
 def _worth_trying(
-    choices: Choices, infer: Workload, maxn: PowerMode, preset: PowerMode
+    options: ModeOptions, infer: Workload, maxn: PowerMode, preset: PowerMode
 ) -> ModeArrays:
     """MAXN, the modes that are worth choosing for one of the workloads alone, and the preset."""
-    alone = choices_of(SignaturePredictor, choices.board, choices.space, infer).modes
-    both = np.concatenate([np.stack(m, axis=1) for m in (choices.modes, alone)])
+    alone = mode_options(SignaturePredictor, options.board, options.space, infer).modes
+    both = np.concatenate([np.stack(m, axis=1) for m in (options.modes, alone)])
     others = np.unique(both[(both != maxn.values).any(axis=1)], axis=0)
     return ModeArrays(*np.concatenate([[maxn.values], others, [preset.values]]).T)
 
@@ -192,14 +194,14 @@ class ServingDevice(DeviceWrapper):
     ----------
     device : Device
         Runs both.
-    service : Service
+    service : InferenceService
         Requests, from now on.
     batch_size : mapping of PowerMode to int
-        As in `Beside`; in other modes as the lowest of them.
+        As in `TrainingOptions`; in other modes as the lowest of them.
 
     Attributes
     ----------
-    service : Service
+    service : InferenceService
         As given.
     latencies_s : list of float
         Of the oldest request of each batch.
@@ -208,7 +210,7 @@ class ServingDevice(DeviceWrapper):
     """
 
     def __init__(
-        self, device: Device, service: Service, batch_size: Mapping[PowerMode, int]
+        self, device: Device, service: InferenceService, batch_size: Mapping[PowerMode, int]
     ) -> None:
         super().__init__(device)
         self.latencies_s: list[float] = []

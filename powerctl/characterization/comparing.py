@@ -44,7 +44,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudyComparison:
     """Two studies, by their folders' names, and how they differ where both have the same cells."""
 
     names: tuple[str, str]
@@ -70,7 +70,7 @@ class Comparison:
         }
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare_studies(first: Path, second: Path) -> StudyComparison:
     """Compare the studies in two folders, over the cells and repetitions that both have.
 
     Runs of the same repetition are paired: a container's study runs each repetition beside the
@@ -104,7 +104,7 @@ def compare(first: Path, second: Path) -> Comparison:
             for (metric, when, g, ratio), p in zip(found, adjusted, strict=True)
         )
 
-    return Comparison(
+    return StudyComparison(
         (first.name, second.name),
         logs,
         cells,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from powerctl.characterization.comparing import Comparison
+from powerctl.characterization.comparing import StudyComparison
 from powerctl.characterization.factors import described
 from powerctl.characterization.report import table, write_pages
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
+def write_comparison(comparison: StudyComparison, folder: Path) -> list[str]:
     """Write ``comparison.md`` and ``comparison.html``; returns their paths."""
     bare, other = comparison.names
     title = f"{other} against {bare}: {comparison.logs[0].identity['name']}"
@@ -29,7 +29,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
     return write_pages(folder, "comparison", title, "\n".join(lines) + "\n", {})
 
 
-def _by_cell(comparison: Comparison) -> list[str]:
+def _by_cell(comparison: StudyComparison) -> list[str]:
     baseline = comparison.logs[0].baseline
     titles = [each.title for each in comparison.means]
     rows = [["all", *(_shown(each.ratio, each.holds) for each in comparison.means)]]

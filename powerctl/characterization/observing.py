@@ -41,7 +41,7 @@ class Usage:
     observer_s: float = 0.0
 
 
-class Observer:
+class ResourceObserver:
     """Observes this process and its children while a ``with`` lasts; `usage` says what it saw.
 
     Parameters
@@ -69,8 +69,8 @@ class Observer:
         self._own_s = 0.0
         self.usage = Usage()
 
-    def __enter__(self) -> Observer:
-        self._before = (cpu_seconds(), read_bytes(), time.perf_counter())
+    def __enter__(self) -> ResourceObserver:
+        self._before = (cpu_seconds(), bytes_read(), time.perf_counter())
         if self._sampling:
             self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
             self._thread.start()
@@ -86,7 +86,7 @@ class Observer:
             cpu_cores=max(cpu_s - self._own_s, 0.0) / seconds,
             gpu_share=fmean(self._loads) if self._loads else UNKNOWN,
             memory_bytes=max(self._memory, default=UNKNOWN),
-            read_bytes=read_bytes() - self._before[1],
+            read_bytes=bytes_read() - self._before[1],
             observer_s=self._own_s,
         )
 
@@ -107,7 +107,7 @@ def cpu_seconds() -> float:
     return time.process_time() + ended.ru_utime + ended.ru_stime + sum(map(_child_s, children()))
 
 
-def read_bytes() -> float:
+def bytes_read() -> float:
     """Bytes fetched from block devices for this process and its children; NaN if not accounted.
 
     A parent's account takes in that of a child when the child has ended (``wait_task_zombie`` of

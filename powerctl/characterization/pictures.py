@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powerctl.characterization.storing import Sample
+from powerctl.digits import load_digits
 
 N_CLASSES = 10
 _SIDE = 256  # of generated pictures; decoding one costs about what one of ImageNet does
@@ -22,10 +23,8 @@ Image = NDArray[np.float32]
 def digits() -> Iterator[Sample]:
     """1,797 handwritten digits as PNG files of 8 x 8 pixels."""
     from PIL import Image as Pillow
-    from sklearn.datasets import load_digits
 
-    data = load_digits()
-    for image, label in zip(data.images, data.target, strict=True):
+    for image, label in zip(*load_digits(), strict=True):
         yield _encoded(Pillow.fromarray((image * 15.9).astype(np.uint8)), "PNG"), int(label)
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Subset
 from powerctl.accelerator import Accelerator, synchronise
 from powerctl.characterization.attribution import Timing, timed_epoch
 from powerctl.characterization.factors import Configuration, Level
-from powerctl.characterization.observing import Observer, Usage, gpu_load
+from powerctl.characterization.observing import ResourceObserver, Usage, gpu_load
 from powerctl.characterization.page_cache import cache_method, empty_cache
 from powerctl.characterization.places import Place, open_place
 from powerctl.characterization.results import UNKNOWN, Epoch
@@ -166,7 +166,7 @@ class RealBench:
         self._place.close()
 
     def _epoch(self, loader: DataLoader[Any], step: Step, sampling: bool) -> Epoch:
-        observer = Observer(self._gpu_load, sampling=sampling)
+        observer = ResourceObserver(self._gpu_load, sampling=sampling)
         before_j = self._place.energy_j()
         with observer:
             timing = timed_epoch(loader, step, synchronise)

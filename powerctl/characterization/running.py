@@ -14,7 +14,7 @@ from powerctl.characterization.study_log import StudyLog
 
 
 @dataclass(frozen=True)
-class Progress:
+class StudyProgress:
     """Where a study stands: runs done of all, what runs next, and seconds left as expected."""
 
     done: int
@@ -40,8 +40,8 @@ def run_study(
     *,
     budget_s: float = math.inf,
     only: int | None = None,
-    progress: Callable[[Progress], None] = lambda now: None,
-) -> Progress:
+    progress: Callable[[StudyProgress], None] = lambda now: None,
+) -> StudyProgress:
     """Run what is missing.
 
     Parameters
@@ -82,14 +82,14 @@ def run_study(
 
 
 def _told(
-    progress: Callable[[Progress], None],
+    progress: Callable[[StudyProgress], None],
     runs: list[Run],
     left: list[Run],
     following: Configuration | None,
     seconds_left: float,
     left_out: bool = False,
-) -> Progress:
-    now = Progress(
+) -> StudyProgress:
+    now = StudyProgress(
         done=len(runs) - len(left),
         total=len(runs),
         next=following,

@@ -81,13 +81,13 @@ class Classifier:
         return count
 
 
-def digits(folder: Path) -> Classifier:
+def digits_task(folder: Path) -> Classifier:
     """Handwritten digits as PNG files, and a small convolutional network."""
     make = partial(_stored_pictures, folder, "digits", pictures.digits, (1, 8, 8))
     return Classifier("digits", partial(_small_network, 1), make)
 
 
-def images(folder: Path, count: int = 640, shape: tuple[int, ...] = (3, 64, 64)) -> Classifier:
+def images_task(folder: Path, count: int = 640, shape: tuple[int, ...] = (3, 64, 64)) -> Classifier:
     """Generated JPEG pictures, scaled down when they are loaded, and a small network."""
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise InvalidInput(f"pictures are 1 or 3 channels, height, width: not {shape}")
@@ -98,7 +98,7 @@ def images(folder: Path, count: int = 640, shape: tuple[int, ...] = (3, 64, 64))
     return Classifier(name, partial(_small_network, 3), make)
 
 
-def load_task(
+def load_study_task(
     task: str | None,
     folder: Path,
     *,
@@ -143,7 +143,11 @@ def load_task(
         return _own(name, settings)
     if settings:
         raise InvalidInput(f"--set is for a task of your own; {name} is built in")
-    built_in = digits(folder) if name == "digits" else images(folder, count, shape or (3, 64, 64))
+    built_in = (
+        digits_task(folder)
+        if name == "digits"
+        else images_task(folder, count, shape or (3, 64, 64))
+    )
     if model is not None:
         named = f"{model} on {built_in.name}"
         built_in = replace(built_in, name=named, make_model=_model(model))

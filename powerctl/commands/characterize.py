@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from powerctl.commands.benches import BenchOptions, with_bench
 from powerctl.commands.containers import run_both
-from powerctl.commands.options import json_option
+from powerctl.commands.options import budget_option, json_option
 from powerctl.commands.study_display import (
     comparison_content,
     plan_content,
@@ -21,12 +19,12 @@ from powerctl.commands.study_display import (
     print_study,
     study_content,
 )
-from powerctl.commands.varying import Varying, with_varying
+from powerctl.commands.study_options import BenchOptions, Varying, with_bench, with_varying
 from powerctl.progress import Progress
 from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
-    from powerctl.characterization.running import Progress as Standing
+    from powerctl.characterization.running import StudyProgress
 
 _EXAMPLES = """\b
 Examples:
@@ -53,14 +51,7 @@ Run the same command again to go on with a study that was stopped, or to add lev
 @click.command("characterize", epilog=_EXAMPLES)
 @with_bench
 @with_varying
-@click.option(
-    "--budget",
-    "budget_s",
-    type=console.Quantity("duration"),
-    default=math.inf,
-    show_default="none",
-    help="Time of this run on the device's clock: 90s, 20m, 1h30m.",
-)
+@budget_option
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and how long.")
 @click.option(
     "--compare",
@@ -123,7 +114,7 @@ def characterize(
             console.print_json(content) if as_json else print_plan(content)
             return
 
-        def tell(now: Standing) -> None:
+        def tell(now: StudyProgress) -> None:
             check()
             cell = "" if now.next is None else described(now.next, plan.baseline) or "baseline"
             left_s = None if bench.is_virtual else now.seconds_left
@@ -142,10 +133,10 @@ def characterize(
 
 
 def _compare(folders: tuple[Path, Path], out: Path, as_json: bool) -> None:
-    from powerctl.characterization.comparing import compare
+    from powerctl.characterization.comparing import compare_studies
     from powerctl.characterization.comparison_report import write_comparison
 
-    found = compare(*folders)
+    found = compare_studies(*folders)
     files = write_comparison(found, out)
     content = comparison_content(found, files)
     console.print_json(content) if as_json else print_comparison(content)

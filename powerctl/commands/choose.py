@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, with_costs
-from powerctl.commands.steps import TaskOptions, with_task
+from powerctl.commands.options import (
+    TaskOptions,
+    json_option,
+    power_limit_option,
+    with_costs,
+    with_task,
+)
+from powerctl.errors import Infeasible, InvalidInput
+from powerctl.progress import Progress
+from powerctl.quantities import time_unit
+from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
     from powerctl.commands.costs import Costs
     from powerctl.fulcrum.question import Question
+    from powerctl.profiler import ProfiledMode
+    from powerctl.workload import Workload
 
 _EXAMPLES = """\b
 Examples:
@@ -33,9 +45,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @with_costs
-@click.option(
-    "--power-limit", "--power", "power_w", type=console.Quantity("power"), help="At most: 30, 30W."
-)
+@power_limit_option()
 @click.option(
     "--deadline",
     "deadline_s",
@@ -96,40 +106,130 @@ def choose(
         slowdown=slowdown,
         confidence=confidence,
     )
-    if not verify:
-        _tell(costs, question, question.answer(costs.values), as_json)
-        return
-    if device is None or costs.workload is None:
-        raise click.UsageError("--verify needs --device, and --workload: what the device runs")
-    from powerctl.commands import verify as proof
-
-    costs, attempts = proof.verify(costs, question, costs.workload, device, task, at_most)
-    if not as_json:
-        proof.print_attempts(attempts)
-    last = attempts[-1]
-    if last.broken:
-        if as_json:
-            console.print_json({"kept": False, "attempts": [a.entry for a in attempts]})
+    attempts: list[Attempt] = []
+    if verify:
+        if device is None or costs.workload is None:
+            raise click.UsageError("--verify needs --device, and --workload: what the device runs")
+        costs, attempts = _measured(costs, question, costs.workload, device, task, at_most)
+        row, broken = costs.row(attempts[-1].measured.mode), attempts[-1].broken
+    else:
+        row, broken = question.answer(costs.values), ()
+    if as_json:
+        proof = {"kept": not broken, "attempts": [a.entry for a in attempts]} if verify else {}
+        console.print_json(proof if broken else _entry(costs, question, row) | proof)
+    else:
+        _print_attempts(attempts)
+        if not broken:
+            _print_choice(costs, question, row)
+    if broken:
         raise click.ClickException(
             f"none of {len(attempts)} measured modes kept the limits; the last: "
-            f"{'; '.join(last.broken)}; ask for less, or for more --attempts"
+            f"{'; '.join(broken)}; ask for less, or for more --attempts"
         )
-    more = {"kept": True, "attempts": [a.entry for a in attempts]}
-    _tell(costs, question, costs.row(last.measured.mode), as_json, **more)
 
 
-def _tell(costs: Costs, question: Question, row: int, as_json: bool, **more: Any) -> None:
-    entry, limits = costs.entry(row), question.limits(costs.values)
-    if as_json:
-        told = [limit.entry(row) for limit in limits]
-        console.print_json({"origin": costs.origin, **entry, "limits": told, **more})
-        return
+def _entry(costs: Costs, question: Question, row: int) -> dict[str, Any]:
+    limits = [limit.entry(row) for limit in question.limits(costs.values)]
+    return {"origin": costs.origin, **costs.entry(row), "limits": limits}
+
+
+def _print_choice(costs: Costs, question: Question, row: int) -> None:
     from powerctl.commands.costs import print_entries
 
+    entry = costs.entry(row)
     print_entries([entry])
-    for limit in limits:
+    for limit in question.limits(costs.values):
         click.echo(limit.spoken(row))
     fastest = costs.entry(int(costs.values.time_s.argmin()))
     energy, time = (entry[key] / fastest[key] - 1 for key in ("energy_j", "time_s"))
     click.echo(f"against the fastest mode of all: energy {energy:+.0%}, time {time:+.0%}")
     click.echo(costs.caption)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A mode that was chosen and then measured, and the limits that it broke, in words."""
+
+    predicted: dict[str, Any]
+    measured: ProfiledMode
+    broken: tuple[str, ...]
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What was predicted and measured, and the limits that it broke, for JSON."""
+        return {
+            "predicted": self.predicted,
+            "time_s": self.measured.time_s,
+            "power_w": self.measured.power_w,
+            "broken": self.broken,
+        }
+
+
+def _measured(
+    costs: Costs,
+    question: Question,
+    workload: Workload,
+    spec: str,
+    task: TaskOptions | None,
+    at_most: int,
+) -> tuple[Costs, list[Attempt]]:
+    """Measure choice after choice on a device until one keeps the limits; restores the device.
+
+    Each measurement makes the prediction better, from which the next is chosen. Gives the costs
+    with what was measured, and the attempts; the last kept the limits, if any did.
+    """
+    from powerctl.devices.opening import open_device
+    from powerctl.profiler import Procedure, measure_mode
+
+    device = open_device(spec, board=costs.board.name)
+    if device.board.name != costs.board.name:
+        raise InvalidInput(f"--device {spec} is no {costs.board.name}, which the costs are of")
+    size = workload.batch_size
+    run = None if task is None else task.steps(device, workload.kind, [size])[size]
+    attempts: list[Attempt] = []
+
+    def measured() -> str:
+        return f"the device is restored; {len(attempts)} modes were measured"
+
+    with stopping_cleanly(measured) as check, Progress("attempts", at_most) as shown:
+        try:
+            while len(attempts) < at_most:
+                row = question.answer(costs.values)
+                predicted, mode = costs.entry(row), costs.modes.mode(row)
+                shown.say(f"measuring {mode}, attempt {len(attempts) + 1} of {at_most}")
+                shown.update(len(attempts))
+                seen = measure_mode(device, workload, mode, Procedure(), run)
+                check()
+                costs = costs.with_seen(seen.measurement)
+                limits = question.limits(costs.values)
+                broken = tuple(limit.spoken(row) for limit in limits if not limit.kept[row])
+                attempts.append(Attempt(predicted, seen, broken))
+                if not broken:
+                    break
+        except Infeasible:
+            if not attempts:
+                raise
+        finally:
+            device.restore()
+    origin = f"measured on {spec}; beforehand {costs.origin}"
+    return replace(costs, origin=origin), attempts
+
+
+def _print_attempts(attempts: list[Attempt]) -> None:
+    """Print what was measured beside what was predicted."""
+    if not attempts:
+        return
+    unit, per_s = time_unit(attempt.measured.time_s for attempt in attempts)
+    header = ("measured mode", f"time ({unit})", "predicted", "power (W)", "predicted", "limits")
+    rows = [
+        (
+            str(attempt.measured.mode),
+            per_s * attempt.measured.time_s,
+            per_s * attempt.predicted["time_s"],
+            attempt.measured.power_w,
+            attempt.predicted["power_w"],
+            "broken" if attempt.broken else "kept",
+        )
+        for attempt in attempts
+    ]
+    console.print_table(header, rows)

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from powerctl.commands.benches import SAMPLES
+from powerctl.commands.study_options import SAMPLES
+from powerctl.console import Quantity, WholeNumbers
 from powerctl.errors import InvalidInput
 
 BARE, CONTAINER = "bare", "container"
@@ -80,6 +82,13 @@ def _arguments(context: click.Context) -> list[str]:
         if value is True:
             found.append(flag)
         else:
-            for each in value if isinstance(value, tuple) else (value,):
-                found += [flag, str(each)]
+            for each in value if option.multiple else (value,):
+                found += [flag, _written(option, each)]
     return found
+
+
+def _written(option: click.Parameter, value: Any) -> str:
+    """A value in the words that its option reads."""
+    if isinstance(option.type, WholeNumbers):
+        return ",".join(map(str, value))
+    return f"{value}s" if isinstance(option.type, Quantity) else str(value)  # here all are times

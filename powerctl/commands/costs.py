@@ -15,7 +15,6 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.commands.options import CostOptions, load_counted
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, ModeNotInSpace
@@ -29,6 +28,21 @@ from powerctl.quantities import time_unit
 from powerctl.workload import Workload, load_workload
 
 Predict = Callable[[Sequence[Measurement]], Prediction]
+
+
+@dataclass(frozen=True)
+class CostSource:
+    """What a command line says of where costs come from; None where it does not say."""
+
+    board: str | None
+    l4t: str | None
+    workload: str | None
+    batch: int | None
+    table: str | None
+    predictor: str | None
+    model: str | None
+    input: str | None
+    kind: str | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ class Costs:
         }
 
 
-def load_costs(asked: CostOptions) -> Costs:
+def load_costs(asked: CostSource) -> Costs:
     """The costs that a command line asks for."""
     if asked.table and asked.predictor and is_predictor(asked.predictor):
         return _of_table_by(asked, asked.predictor, asked.table)
@@ -148,7 +162,7 @@ def load_costs(asked: CostOptions) -> Costs:
     return _of_signature(asked)
 
 
-def _of_signature(asked: CostOptions) -> Costs:
+def _of_signature(asked: CostSource) -> Costs:
     board = load_board(asked.board or "orin-agx", asked.l4t)
     job = _job(asked.workload or "resnet18-train", asked.batch)
     modes = board.space.arrays
@@ -165,13 +179,14 @@ def _of_signature(asked: CostOptions) -> Costs:
     return Costs(board, modes, predict(()), origin, predict, job.batch_size, job)
 
 
-def _of_counts(asked: CostOptions, model: str) -> Costs:
+def _of_counts(asked: CostSource, model: str) -> Costs:
     """Costs of a model that was never measured: from its counts, and what references know."""
+    from powerctl.pagoda.counted import CountedModel
     from powerctl.powertrain.gaussian import GaussianPredictor
 
     board = load_board(asked.board or "orin-agx", asked.l4t)
     size, kind = asked.batch or 16, asked.kind or "infer"
-    job = load_counted(model, asked.input, kind).workload(size)
+    job = CountedModel.of(model, asked.input, kind).workload(size)
     predictor = GaussianPredictor(
         board.name, l4t=asked.l4t, kind=kind, batch_size=size, expected=job.signature
     )
@@ -185,7 +200,7 @@ def _of_counts(asked: CostOptions, model: str) -> Costs:
     return Costs(board, modes, predict(()), origin, predict, size, job)
 
 
-def _of_table(asked: CostOptions, path: str) -> Costs:
+def _of_table(asked: CostSource, path: str) -> Costs:
     measured = read_measured(path, asked.board, asked.l4t, None, asked.batch)
     table, size = measured.of_batch_size(), measured.batch_size
     zeros = np.zeros(len(table))
@@ -195,7 +210,7 @@ def _of_table(asked: CostOptions, path: str) -> Costs:
     return Costs(measured.board, table.modes, values, origin, lambda seen: values, size, job)
 
 
-def _of_predictor(asked: CostOptions, path: str) -> Costs:
+def _of_predictor(asked: CostSource, path: str) -> Costs:
     from powerctl.powertrain.saved import load_predictor
 
     model = load_predictor(path)
@@ -204,7 +219,7 @@ def _of_predictor(asked: CostOptions, path: str) -> Costs:
     return _learned(asked, model, model.table_, board, model.batch_size)
 
 
-def _of_table_by(asked: CostOptions, name: str, path: str) -> Costs:
+def _of_table_by(asked: CostSource, name: str, path: str) -> Costs:
     """Costs of all modes of a board, as a predictor of this name learns them from a table."""
     measured = read_measured(path, asked.board, asked.l4t, asked.kind, asked.batch)
     board, size = measured.board, measured.usual_batch_size
@@ -217,7 +232,7 @@ def _of_table_by(asked: CostOptions, name: str, path: str) -> Costs:
 
 
 def _learned(
-    asked: CostOptions, model: Predictor, table: MeasurementTable, board: Board, usual_size: int
+    asked: CostSource, model: Predictor, table: MeasurementTable, board: Board, usual_size: int
 ) -> Costs:
     """What a fitted predictor says, and says anew after some measurements."""
     size = asked.batch or usual_size

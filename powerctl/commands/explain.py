@@ -60,13 +60,13 @@ def explain(
     """
     from pathlib import Path
 
-    from powerctl.pagoda.explanation import explain as explanation_of
+    from powerctl.pagoda.explanation import explain_minibatch
     from powerctl.workload import write_workload
 
     mode = board.mode(text)
     with Progress("counting"):
         counts = counted.counts(batch)
-        found = explanation_of(board, counted.signature, counted.efficiency, counts, mode)
+        found = explain_minibatch(board, counted.signature, counted.efficiency, counts, mode)
     if out:
         write_workload(counted.workload(batch), Path(out))
     if as_json:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option
+from powerctl.commands.options import (
+    TaskOptions,
+    budget_option,
+    check_folder_of,
+    json_option,
+    with_task,
+)
 from powerctl.commands.sampling import Sampling, with_sampling
-from powerctl.commands.steps import TaskOptions, with_task
-from powerctl.errors import InvalidInput
+from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
-from powerctl.quantities import parse_sizes, spoken
+from powerctl.quantities import spoken
 from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
@@ -52,18 +55,11 @@ Run the same command again to go on with a run that was stopped.
 @click.option("--device", "spec", required=True, help="jetson[:DIR], twin:BOARD or table:FILE.csv.")
 @click.option("--board", default="orin-agx", show_default=True, help="Board of a table device.")
 @click.option("--workload", default="resnet18-train", show_default=True, help="Workload.")
-@click.option("--batch", help="Batch sizes measured in each mode, e.g. 1,4,16.")
+@click.option("--batch", type=WholeNumbers(), help="Batch sizes measured in each mode: 1,4,16.")
 @with_sampling
 @click.option("--out", type=click.Path(dir_okay=False), required=True, help="The log, JSON lines.")
 @click.option("--csv", type=click.Path(dir_okay=False), help="Write the table as CSV too.")
-@click.option(
-    "--budget",
-    "budget_s",
-    type=console.Quantity("duration"),
-    default=math.inf,
-    show_default="none",
-    help="Time of this run on the device's clock: 90s, 20m, 1h30m.",
-)
+@budget_option
 @click.option(
     "--min-minibatches",
     type=click.IntRange(2),
@@ -73,14 +69,14 @@ Run the same command again to go on with a run that was stopped.
 )
 @click.option(
     "--time-error",
-    type=console.Quantity("share"),
+    type=Quantity("share"),
     default="2%",
     show_default=True,
     help="95 % interval of the time.",
 )
 @click.option(
     "--power-error",
-    type=console.Quantity("share"),
+    type=Quantity("share"),
     default="1%",
     show_default=True,
     help="95 % interval of the power.",
@@ -98,7 +94,7 @@ def profile_command(
     spec: str,
     board: str,
     workload: str,
-    batch: str | None,
+    batch: tuple[int, ...] | None,
     sampling: Sampling,
     out: str,
     csv: str | None,
@@ -124,10 +120,8 @@ def profile_command(
         min_minibatches=min_minibatches, time_error=time_error, power_error=power_error
     )
     job = load_workload(workload)
-    sizes = (job.batch_size,) if batch is None else parse_sizes(batch, "--batch")
-    for path in filter(None, (out, csv)):  # before the profile, not after an hour of it
-        if not Path(path).absolute().parent.is_dir():
-            raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
+    sizes = batch or (job.batch_size,)
+    check_folder_of(out, csv)
     device = open_device(spec, board=board, random_state=sampling.seed, total=total)
     if total != "module":  # figures that are not to be mixed
         spec = f"{spec} --total {total}"

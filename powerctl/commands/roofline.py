@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, load_counted, with_board
-from powerctl.errors import InvalidInput
+from powerctl.commands.options import (
+    check_folder_of,
+    input_option,
+    json_option,
+    kind_option,
+    with_board,
+)
+from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
-from powerctl.quantities import parse_sizes
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -37,7 +42,7 @@ def roofline() -> None:
     """Ceilings of a device: FLOP and bytes per second, and per joule."""
 
 
-@roofline.command(epilog=_EXAMPLES)
+@roofline.command("measure", epilog=_EXAMPLES)
 @click.option(
     "--accelerator",
     "--device",
@@ -55,7 +60,7 @@ def roofline() -> None:
 @click.option("--tf32", is_flag=True, help="Let tensor cores round float32 products.")
 @click.option(
     "--seconds",
-    type=console.Quantity("seconds"),
+    type=Quantity("seconds"),
     default=0.5,
     show_default=True,
     help="How long each kernel runs; energy needs 1 or more.",
@@ -70,7 +75,7 @@ def roofline() -> None:
 )
 @click.option("--out", type=click.Path(dir_okay=False), help="Write what was measured as JSON.")
 @json_option
-def measure(
+def measure_rooflines(
     on: str | None,
     dtype: str,
     tf32: bool,
@@ -93,8 +98,7 @@ def measure(
     from powerctl.pagoda.microbenchmarks import DTYPES, gpu_uuid, measure_ceilings, sizes_for
 
     board = load_board(board_name) if board_name else None
-    if out and not Path(out).absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {Path(out).parent}")
+    check_folder_of(out)
     there = Accelerator.of(on) if on else Accelerator.here()
     with open_meter(there.device.type, gpu_uuid(there)) as meter, Progress("kernels") as shown:
         found = measure_ceilings(
@@ -128,23 +132,25 @@ What was measured, filled, beside the rooflines:
 """
 
 
-@roofline.command(epilog=_PLOT_EXAMPLES)
+@roofline.command("plot", epilog=_PLOT_EXAMPLES)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @with_board
-@click.option("--input", "input_text", help="A sample of an own model: 3,224,224 or 128:int64.")
-@click.option("--kind", type=click.Choice(["train", "infer"]), default="infer", show_default=True)
-@click.option("--batch", default="1,16", show_default=True, help="Batch sizes.")
+@input_option
+@kind_option(default="infer", show_default=True)
+@click.option(
+    "--batch", "sizes", type=WholeNumbers(), default="1,16", show_default=True, help="Batch sizes."
+)
 @click.option(
     "--mode", "listed", multiple=True, show_default="maxn and the presets", help="A mode; repeat."
 )
 @click.option("--table", help="Measurements of the one MODEL, drawn where they hold a mode.")
 @click.option("--out", default="rooflines.png", show_default=True, help="The PNG to write.")
-def plot(
+def plot_models(
     models: tuple[str, ...],
     board: Board,
-    input_text: str | None,
+    input: str | None,
     kind: str,
-    batch: str,
+    sizes: tuple[int, ...],
     listed: tuple[str, ...],
     table: str | None,
     out: str,
@@ -169,8 +175,8 @@ def plot(
     points = [
         point
         for model in models
-        for size in parse_sizes(batch, "--batch")
-        for point in _points(model, input_text, kind, size, board, list(modes), facts)
+        for size in sizes
+        for point in _points(model, input, kind, size, board, list(modes), facts)
     ]
     labels = [
         f"{name}  {mode}" if name[:1].isalpha() else str(mode) for mode, name in modes.items()
@@ -192,9 +198,10 @@ def _points(
 ) -> list[WorkloadPoint]:
     """A model in each mode: measured where the table holds the mode, else estimated."""
     from powerctl.cost_model import minibatch_cost
+    from powerctl.pagoda.counted import CountedModel
     from powerctl.pagoda.roofline_plot import WorkloadPoint
 
-    counted = load_counted(model, input_text, kind)
+    counted = CountedModel.of(model, input_text, kind)
     counts = counted.counts(size)
     points = []
     for i, mode in enumerate(modes):

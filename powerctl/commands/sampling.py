@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from powerctl.commands.options import Command
+from powerctl.commands.options import option_group, per_axis_option, seed_option
 from powerctl.console import Quantity
 from powerctl.errors import InvalidInput
 
@@ -99,31 +98,27 @@ def modes_of(device: Device) -> list[PowerMode]:
     return list(device.space)
 
 
-def with_sampling(command: Command) -> Command:
-    """Give a command the options that say which modes; it receives them as `sampling`."""
-
-    @click.option("--modes", "count", type=click.IntRange(1), help="So many modes, sampled.")
-    @click.option(
+with_sampling = option_group(
+    "sampling",
+    Sampling,
+    click.option("--modes", "count", type=click.IntRange(1), help="So many modes, sampled."),
+    click.option(
         "--sampling",
         "method",
         type=click.Choice(["random", "designed"]),
         show_default="designed",
         help="How --modes are chosen; designed: those that say most of all the others.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--until",
         type=Quantity("share"),
         help="Designed: fewer, if the error expected of all is so small: 3%.",
-    )
-    @click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling.")
-    @click.option("--per-axis", type=click.IntRange(2), help="From a sub-grid of so many an axis.")
-    @click.option("--all", "every", is_flag=True, help="Every mode of the device.")
-    @click.option(
+    ),
+    seed_option("Of the sampling."),
+    per_axis_option,
+    click.option("--all", "every", is_flag=True, help="Every mode of the device."),
+    click.option(
         "--mode", "listed", multiple=True, help="This mode, e.g. 12c/2201/1300/3199; repeat."
-    )
-    @wraps(command)
-    def run(**given: Any) -> None:
-        names = Sampling.__dataclass_fields__
-        command(sampling=Sampling(**{name: given.pop(name) for name in names}), **given)
-
-    return run
+    ),
+)
+"""Gives a command the options that say which modes; it receives them as `sampling`."""

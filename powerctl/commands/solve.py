@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, read_counts
-from powerctl.commands.problem import AskedProblem, with_problem
-from powerctl.commands.steps import settings_option
-from powerctl.errors import InvalidInput
+from powerctl.commands.options import (
+    check_folder_of,
+    json_option,
+    log_board_option,
+    option_group,
+    per_axis_option,
+    power_limit_option,
+    seed_option,
+    settings_option,
+    with_references,
+)
+from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
 from powerctl.quantities import spoken
 from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
     from powerctl.commands.searching import SearchKeeper
+    from powerctl.fulcrum.problems import Problem
     from powerctl.fulcrum.search import Search, Solution
     from powerctl.fulcrum.solver import Solver
     from powerctl.fulcrum.sources import Source
-    from powerctl.powertrain.reference import Reference
 
 _EXAMPLES = """\b
 Examples:
@@ -44,26 +54,156 @@ What runs decides the problem: --train alone, --infer alone, both, or --infer an
 """
 
 
+# from a role, and the batch sizes asked for, to those that can be measured
+MeasurableSizes = Callable[[str, "tuple[int, ...] | None"], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class AskedProblem:
+    """What a command line says of a problem; None where it does not say.
+
+    Which problem it is follows from the roles that are given. Raises `click.UsageError` for flags
+    that make no problem together.
+    """
+
+    train: str | None
+    infer: str | None
+    background: str | None
+    power_w: float
+    rate_hz: float | None
+    latency_s: float | None
+    batch: tuple[int, ...] | None
+    background_batch: tuple[int, ...] | None
+    background_latency_s: float | None
+    energy_j: float
+    objective: str | None
+    guard: bool
+
+    def __post_init__(self) -> None:
+        if not self.train and not self.infer:
+            raise click.UsageError("give --train, --infer or both: what runs")
+        if self.background and not (self.infer and not self.train):
+            raise click.UsageError("--background goes with --infer, and without --train")
+        if self.infer and (self.rate_hz is None or self.latency_s is None):
+            raise click.UsageError("--infer needs --rate and --latency: what it has to serve")
+        both = self.train and self.infer
+        for flag, given, role, needed in (
+            ("--rate", self.rate_hz, self.infer, "--infer"),
+            ("--latency", self.latency_s, self.infer, "--infer"),
+            ("--batch", self.batch, self.infer, "--infer"),
+            ("--objective", self.objective, both, "--train and --infer"),
+            ("--background-batch", self.background_batch, self.background, "--background"),
+            ("--background-latency", self.background_latency_s, self.background, "--background"),
+        ):
+            if given is not None and not role:
+                raise click.UsageError(f"{flag} means nothing here: give {needed}")
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What runs in each role that is given: a workload, or a table of it."""
+        all_roles = {"train": self.train, "infer": self.infer, "background": self.background}
+        return {role: what for role, what in all_roles.items() if what is not None}
+
+    def problem(self, sizes: MeasurableSizes) -> Problem:
+        """Make the problem, of those batch sizes that can be measured."""
+        from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone, TwoInferences
+
+        if self.rate_hz is None or self.latency_s is None:
+            return TrainAlone(self.power_w, energy_limit_j=self.energy_j)
+        infer = sizes("infer", _sorted(self.batch))
+        served = (self.power_w, self.rate_hz, self.latency_s, infer)
+        if self.background:
+            return TwoInferences(
+                *served,
+                sizes("background", _sorted(self.background_batch)),
+                self.background_latency_s or math.inf,
+                guard=self.guard,
+                energy_limit_j=self.energy_j,
+            )
+        if not self.train:
+            return InferAlone(*served, energy_limit_j=self.energy_j)
+        return Concurrent(
+            *served, self.objective or "rate", guard=self.guard, energy_limit_j=self.energy_j
+        )
+
+
+def _sorted(sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return None if sizes is None else tuple(sorted(sizes))
+
+
+with_problem = option_group(
+    "asked",
+    AskedProblem,
+    click.option("--train", help="What trains: a workload, or its table (.csv, .jsonl)."),
+    click.option("--infer", help="What serves requests: a workload, or its table."),
+    click.option("--background", help="An inference that can wait, beside --infer."),
+    power_limit_option(required=True),
+    click.option("--rate", "rate_hz", type=Quantity("rate"), help="Requests a second: 60, 90/min."),
+    click.option(
+        "--latency", "latency_s", type=Quantity("time"), help="Of a request at most: 100ms."
+    ),
+    click.option(
+        "--batch",
+        type=WholeNumbers(),
+        show_default="of the table, or 1,4,16,32,64",
+        help="Batch sizes of --infer to choose from.",
+    ),
+    click.option(
+        "--background-batch",
+        type=WholeNumbers(),
+        show_default="as --batch",
+        help="Those of --background.",
+    ),
+    click.option(
+        "--background-latency",
+        "background_latency_s",
+        type=Quantity("time"),
+        help="Of a batch of --background at most: 500ms.",
+    ),
+    click.option(
+        "--energy-limit",
+        "--energy",
+        "energy_j",
+        type=Quantity("energy"),
+        default=math.inf,
+        show_default="none",
+        help="At most: 3, 3J, 2kJ; of a minibatch or batch alone, of a cycle for two.",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["rate", "count"]),
+        show_default="rate",
+        help="Most training a second, or a cycle as published.",
+    ),
+    click.option(
+        "--guard/--no-guard",
+        default=True,
+        show_default=True,
+        help="Latency counts a running minibatch of the other.",
+    ),
+)
+"""Gives a command the flags of a problem; it receives an `AskedProblem` as `asked`."""
+
+
 @click.command(epilog=_EXAMPLES)
 @with_problem
 @click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
-@click.option("--board", show_default="orin-agx, or of the log", help="Board of tables.")
+@log_board_option
 @click.option("--task", "tasks", multiple=True, help="[ROLE=]my_task.py, as in profile.")
 @settings_option
-@click.option("--per-axis", type=click.IntRange(2), help="A sub-grid of so many values an axis.")
+@per_axis_option
 @click.option(
     "--solver", "solver_name", default="default", show_default=True, help="Or gmd, als, random-50."
 )
 @click.option(
     "--cap", type=click.IntRange(0), default=15, show_default=True, help="Modes measured at most."
 )
-@click.option("--reference", "names", multiple=True, help="Know this workload only; repeat.")
-@click.option("--no-reference", is_flag=True, help="Know no other workload.")
+@with_references
 @click.option("--counts", multiple=True, help="ROLE=MODEL: know its FLOP and bytes; repeat.")
 @click.option("--known", multiple=True, help="Measured before: a folder of --out, or ROLE=FILE.")
 @click.option("--out", help="Folder for what is measured, a CSV for each role.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Write a PNG of the search.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of solver and twin.")
+@seed_option("Of solver and twin.")
 @json_option
 def solve(
     asked: AskedProblem,
@@ -74,8 +214,7 @@ def solve(
     per_axis: int | None,
     solver_name: str,
     cap: int,
-    names: tuple[str, ...],
-    no_reference: bool,
+    references: tuple[str, ...] | None,
     counts: tuple[str, ...],
     known: tuple[str, ...],
     out: str | None,
@@ -89,20 +228,17 @@ def solve(
     nothing keeps the bounds.
     """
     from powerctl.commands import searching
-    from powerctl.commands.sources import open_source, tasks_by_role
     from powerctl.fulcrum.facts import record_of
     from powerctl.fulcrum.search import Search
     from powerctl.fulcrum.solvers import find_solver, knowing
+    from powerctl.powertrain.reference import known_references
 
-    for path in filter(None, (out, plot)):  # before the search, not after an hour of it
-        if not Path(path).absolute().parent.is_dir():
-            raise InvalidInput(f"{path}: there is no folder {Path(path).parent}")
-    references = _references(names, no_reference)
+    check_folder_of(out, plot)
     entry = find_solver(solver_name)
-    solver = knowing(entry.make(seed, references), read_counts(counts))
-    source = open_source(
-        asked.roles, spec, board, per_axis, tasks_by_role(tasks, settings, asked.roles), seed
-    )
+    known_workloads = None if references is None else known_references(references)
+    solver = knowing(entry.make(seed, known_workloads), searching.read_counts(counts))
+    runs = searching.tasks_by_role(tasks, settings, asked.roles)
+    source = searching.open_source(asked.roles, spec, board, per_axis, runs, seed)
     problem = asked.problem(source.sizes)
     facts = searching.read_known(known, source.board)
     keeper = searching.SearchKeeper(out, facts)
@@ -128,15 +264,6 @@ def solve(
         _print_end(solution, source, entry.name, [path for path in (out, plot) if path])
     if not solution.solved:
         raise click.ClickException(searching.miss_of(search))
-
-
-def _references(names: tuple[str, ...], none: bool) -> Sequence[Reference] | None:
-    """What the solver may know other workloads from; None for all that there are."""
-    from powerctl.powertrain.reference import known_references
-
-    if names and none:
-        raise click.UsageError("give --reference or --no-reference, not both")
-    return known_references(() if none else names) if names or none else None
 
 
 def _run(search: Search, solver: Solver, source: Source, keeper: SearchKeeper) -> Solution:

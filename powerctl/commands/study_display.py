@@ -11,7 +11,7 @@ from powerctl import console
 from powerctl.quantities import spoken
 
 if TYPE_CHECKING:
-    from powerctl.characterization.comparing import Comparison
+    from powerctl.characterization.comparing import StudyComparison
     from powerctl.characterization.factors import Configuration
     from powerctl.characterization.plan import Plan, Run
     from powerctl.characterization.study_log import StudyLog
@@ -108,7 +108,7 @@ def print_study(content: Mapping[str, Any]) -> None:
     click.echo(f"written: {', '.join(content['files'])}")
 
 
-def comparison_content(found: Comparison, files: Sequence[str]) -> dict[str, Any]:
+def comparison_content(found: StudyComparison, files: Sequence[str]) -> dict[str, Any]:
     """A comparison, for machines; `print_comparison` shows it."""
     return {
         "first": found.names[0],

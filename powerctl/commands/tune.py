@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, with_board, with_model
+from powerctl.commands.options import (
+    TaskOptions,
+    json_option,
+    power_limit_option,
+    with_board,
+    with_model,
+    with_task,
+)
 from powerctl.commands.sampling import modes_of
-from powerctl.commands.steps import TaskOptions, with_task
+from powerctl.console import Quantity, WholeNumbers
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
-from powerctl.quantities import parse_sizes, spoken, time_unit
+from powerctl.quantities import spoken, time_unit
 from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
     from powerctl.device import Device
-    from powerctl.fulcrum.tuning import Goal
+    from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.measurement import Measurement
     from powerctl.modes import PowerMode
     from powerctl.pagoda.counted import CountedModel
@@ -41,7 +48,14 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @with_model
 @with_board
-@click.option("--batch", default="16", show_default=True, help="Batch sizes, e.g. 1,4,16.")
+@click.option(
+    "--batch",
+    "sizes",
+    type=WholeNumbers(),
+    default="16",
+    show_default=True,
+    help="Batch sizes, e.g. 1,4,16.",
+)
 @click.option(
     "--objective",
     type=click.Choice(["energy", "energy-delay"]),
@@ -51,19 +65,12 @@ Examples:
 )
 @click.option(
     "--slowdown",
-    type=console.Quantity("share"),
+    type=Quantity("share"),
     default="5%",
     show_default=True,
     help="Against MAXN, at most.",
 )
-@click.option(
-    "--power-limit",
-    "power_w",
-    type=console.Quantity("power"),
-    default=math.inf,
-    show_default="none",
-    help="At most: 30, 30W.",
-)
+@power_limit_option(default=math.inf, show_default="none")
 @click.option("--device", "spec", help="Measure on twin:BOARD or table:FILE.csv.")
 @with_task
 @click.option(
@@ -81,7 +88,7 @@ Examples:
 def tune(
     counted: CountedModel,
     board: Board,
-    batch: str,
+    sizes: tuple[int, ...],
     objective: str,
     slowdown: float,
     power_w: float,
@@ -97,11 +104,10 @@ def tune(
     Without --device by prediction from counts; with one, what is chosen was measured.
     MODEL is as in powerctl explain.
     """
-    from powerctl.fulcrum.tuning import Goal
+    from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.powertrain.gaussian import GaussianPredictor
 
-    goal = Goal(objective, slowdown, power_w)
-    sizes = parse_sizes(batch, "--batch")
+    goal = TuningGoal(objective, slowdown, power_w)
     if spec is None and (out or task):
         raise click.UsageError("--out and --task are for what is measured: give --device")
     predictors = {
@@ -136,7 +142,7 @@ def tune(
         click.echo(f"{out}: what was measured")
 
 
-def _predicted(predictor: GaussianPredictor, board: Board, goal: Goal) -> dict[str, Any]:
+def _predicted(predictor: GaussianPredictor, board: Board, goal: TuningGoal) -> dict[str, Any]:
     """The choice by prediction alone."""
     from powerctl.errors import Infeasible
     from powerctl.measurement import Measurement, MeasurementTable
@@ -196,10 +202,10 @@ class _Bench:
         self.measured: list[Measurement] = []
 
     def tuned(
-        self, predictor: GaussianPredictor, goal: Goal, modes: int, attempts: int
+        self, predictor: GaussianPredictor, goal: TuningGoal, modes: int, attempts: int
     ) -> dict[str, Any]:
         """The choice for one batch size, measured."""
-        from powerctl.fulcrum.tuning import tune as tuning
+        from powerctl.fulcrum.tuning import tune_mode
         from powerctl.modes import ModeArrays
         from powerctl.profiler import Procedure, measure_mode
 
@@ -230,7 +236,7 @@ class _Bench:
 
             arrays = ModeArrays.of(candidates)
             try:
-                found = tuning(
+                found = tune_mode(
                     predictor, arrays, maxn, measure, goal, profile=modes, attempts=attempts
                 )
             finally:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, with_board, with_table
+from powerctl.commands.options import (
+    json_option,
+    kind_option,
+    seed_option,
+    with_board,
+    with_table,
+)
 from powerctl.quantities import time_unit
 
 if TYPE_CHECKING:
@@ -27,16 +33,10 @@ def twin() -> None:
 @click.option("--mode", default="maxn", show_default=True, help="Mode, e.g. 12c/2201/1300/3199.")
 @click.option("--minibatches", type=click.IntRange(1), default=40, show_default=True)
 @click.option("--unit", type=int, default=0, help="Which unit of the board.")
-@click.option("--seed", type=int, default=0, help="Of the noise.")
+@seed_option("Of the noise.")
 @json_option
-def twin_run(
-    board: Board,
-    workload: str,
-    mode: str,
-    minibatches: int,
-    unit: int,
-    seed: int,
-    as_json: bool,
+def run_on_twin(
+    board: Board, workload: str, mode: str, minibatches: int, unit: int, seed: int, as_json: bool
 ) -> None:
     """Run minibatches on the twin and show what they took beside what was predicted."""
     from powerctl.devices.twin import Twin
@@ -79,7 +79,9 @@ def twin_run(
 @click.option("--prior", help="A workload to start from; helps when few modes were measured.")
 @click.option("--parameters", type=click.IntRange(0), default=0, help="Of the model.")
 @click.option("--out", type=click.Path(), required=True, help="The workload's .toml to write.")
-def twin_fit(measured: Measured, name: str, prior: str | None, parameters: int, out: str) -> None:
+def fit_workload(
+    measured: Measured, name: str, prior: str | None, parameters: int, out: str
+) -> None:
     """Fit a workload's signature to a TABLE of measurements, five modes or five thousand."""
     from powerctl.calibration import errors_pct, fit_signature
     from powerctl.workload import Workload, load_workload, write_workload
@@ -105,11 +107,11 @@ def twin_fit(measured: Measured, name: str, prior: str | None, parameters: int, 
 @click.option(
     "--sample", type=click.Choice(["image", "tokens"]), default="image", show_default=True
 )
-@click.option("--kind", type=click.Choice(["train", "infer"]), default="train", show_default=True)
+@kind_option(default="train", show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Batch size.")
 @click.option("--parameters", type=click.IntRange(0), default=0, help="Of the model.")
 @click.option("--out", type=click.Path(), required=True, help="The workload's .toml to write.")
-def twin_estimate(
+def estimate_workload(
     name: str,
     flop_per_sample: float,
     bytes_per_sample: float,

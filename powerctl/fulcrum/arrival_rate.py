@@ -7,7 +7,7 @@ import math
 _FORGET = 1 / 64
 
 
-class Company:
+class JoiningRate:
     """The rate of arrivals while at least one request is there, waiting or running.
 
     It is the rate at which a batch fills. With arrivals of their own making it is the mean rate;

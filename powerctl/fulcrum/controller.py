@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from powerctl.errors import Infeasible, InvalidInput
-from powerctl.fulcrum.problems import Concurrent, Evaluation, InferAlone, Job, TwoInferences
+from powerctl.fulcrum.problems import Concurrent, InferAlone, Job, Judgement, TwoInferences
 from powerctl.fulcrum.search import Candidates, Measure, Record, Search, best_of
 from powerctl.fulcrum.solver import Solver
 from powerctl.modes import FloatArray, PowerMode
@@ -76,7 +76,7 @@ class Reaction:
             raise InvalidInput("probes, gain and memory_s are at least 0, and first_cap 1")
 
 
-class Decision(NamedTuple):
+class ServingPlan(NamedTuple):
     """What should be in force.
 
     Attributes
@@ -124,7 +124,7 @@ class WindowController:
 
     Attributes
     ----------
-    present : Decision
+    present : ServingPlan
         In force now.
     solves : int
         How often a plan was made.
@@ -159,7 +159,7 @@ class WindowController:
         self._solved_hz: list[float] = []  # rates that a search found a plan for
         self._hopeful = True  # whether the last search measured anything new
         self._quick_hz: deque[tuple[float, float]] = deque()  # when, and the rate then
-        self.present: Decision = self._plan(problem.rate_hz, self.reaction.first_cap, None)
+        self.present: ServingPlan = self._plan(problem.rate_hz, self.reaction.first_cap, None)
 
     @property
     def profiled(self) -> int:
@@ -175,7 +175,7 @@ class WindowController:
         """A request came; times never fall."""
         self._arrivals.append(now_s)
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> ServingPlan:
         """What should be in force from now on."""
         needed_hz = self._needed_hz(now_s)
         if needed_hz is None and self._hopeful and not self.present.feasible:
@@ -208,7 +208,7 @@ class WindowController:
         while self._quick_hz[0][0] < now_s - self.reaction.memory_s:
             self._quick_hz.popleft()
 
-    def _plan(self, rate_hz: float, cap: int, present: Decision | None) -> Decision:
+    def _plan(self, rate_hz: float, cap: int, present: ServingPlan | None) -> ServingPlan:
         problem, near = at_rate(self.problem, rate_hz), self.reaction.band / 2
         if any(abs(problem.rate_hz / other_hz - 1) <= near for other_hz in self._solved_hz):
             cap = 0
@@ -224,7 +224,7 @@ class WindowController:
             self._solved_hz.append(problem.rate_hz)
         return decision
 
-    def _completed(self, problem: Serving, present: Decision | None) -> Decision:
+    def _completed(self, problem: Serving, present: ServingPlan | None) -> ServingPlan:
         """Decide; measure what is missing of the mode decided on, and decide anew, until all is.
 
         The solver measures the batch sizes that its own problem needs; when requests come faster
@@ -233,7 +233,7 @@ class WindowController:
         every = with_every_batch(problem)
         while True:
             assert self._record is not None
-            decision = decision_of(
+            decision = best_plan(
                 problem,
                 self._candidates,
                 self._record,
@@ -266,15 +266,15 @@ def lowest_rate_hz(problem: Serving) -> float:
     return 2 * problem.batch_sizes[0] / problem.latency_s
 
 
-def decision_of(
+def best_plan(
     problem: Serving,
     candidates: Candidates,
     record: Record,
     *,
     peak_hz: float = 0.0,
-    present: Decision | None = None,
+    present: ServingPlan | None = None,
     gain: float = 0.0,
-) -> Decision:
+) -> ServingPlan:
     """What to put in force, of all that is measured.
 
     Parameters
@@ -285,7 +285,7 @@ def decision_of(
         What is measured.
     peak_hz : float
         A rate to keep up with while the other job yields, nearly, or as nearly as any plan does.
-    present : Decision, optional
+    present : ServingPlan, optional
         What is in force; its mode is kept if it is feasible and loses less than `gain`.
     gain : float
         Relative.
@@ -308,7 +308,7 @@ def decision_of(
             best = kept, int(loss.argmin())
     mode, choice = best
     other = every.jobs[every.choices[choice][0]]
-    return Decision(
+    return ServingPlan(
         mode=candidates.mode(mode),
         batch_size=every.chosen_sizes(choice)["infer"],
         other=None if other.role == "infer" else other,
@@ -319,7 +319,7 @@ def decision_of(
 
 def sustained(
     problem: Serving, every: Serving, time_s: FloatArray, power_w: FloatArray
-) -> Evaluation:
+) -> Judgement:
     """Judge choices as they are served: between batches the other job runs back to back.
 
     A cycle of the problem is a full batch and whole minibatches. Served, a batch that does not
@@ -364,7 +364,7 @@ def sustained(
         loss = np.log(other_s / (np.maximum(share, _LEAST_SHARE) * unit))
     if isinstance(problem, TwoInferences):
         kept &= infer_s + other_s <= problem.background_latency_s
-    return Evaluation(kept, loss, np.where(kept, 0.0, np.nan), power)
+    return Judgement(kept, loss, np.where(kept, 0.0, np.nan), power)
 
 
 def with_every_batch(problem: Serving) -> Serving:
@@ -378,7 +378,7 @@ def _nothing_more(mode: PowerMode, job: Job) -> tuple[float, float]:
     raise AssertionError("a look-up measures nothing")
 
 
-def _requests_first(problem: Serving, known: Search) -> Decision:
+def _requests_first(problem: Serving, known: Search) -> ServingPlan:
     """Nothing is feasible: the most requests a second within the power limit, alone.
 
     Of batches short enough that a request may find one running. With none within the limit, the
@@ -398,6 +398,6 @@ def _requests_first(problem: Serving, known: Search) -> Decision:
     coolest = np.where(measured, power_w, np.inf).argmin()
     flat = speed.argmax() if usable.any() else coolest
     mode, column = np.unravel_index(flat, time_s.shape)
-    return Decision(
+    return ServingPlan(
         known.candidates.mode(int(mode)), int(sizes[column]), None, problem.rate_hz, False
     )

@@ -40,18 +40,18 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.accounts import Account
 from powerctl.fulcrum.durations import QUANTILE, SPREAD, LearnedTimes
 from powerctl.fulcrum.lookahead import save_most
-from powerctl.fulcrum.patience import Patience
+from powerctl.fulcrum.patience import Backoff
 from powerctl.fulcrum.queueing import Queued, ServiceQueue, exceeds
-from powerctl.fulcrum.schedulability import Outlook
+from powerctl.fulcrum.schedulability import Schedulability
 from powerctl.fulcrum.training_jobs import TrainingJobs
 from powerctl.fulcrum.turns import (
     Decision,
+    InferenceService,
     RefusedRequest,
     Request,
     RunBatch,
     RunTraining,
-    Service,
-    Training,
+    TrainingJob,
     Turn,
     Wait,
 )
@@ -79,10 +79,10 @@ class Interleaver:
 
     Parameters
     ----------
-    services : iterable of Service
+    services : iterable of InferenceService
         The inference services. Another process that asks for single turns with a deadline is a
         service of batch size 1.
-    training : iterable of Training
+    training : iterable of TrainingJob
         Jobs that fill the time left; of several, the one that has had least time runs first. None
         runs before `want` says so.
     quantile : float
@@ -101,8 +101,8 @@ class Interleaver:
 
     def __init__(
         self,
-        services: Iterable[Service] = (),
-        training: Iterable[Training] = (),
+        services: Iterable[InferenceService] = (),
+        training: Iterable[TrainingJob] = (),
         *,
         quantile: float = QUANTILE,
         spread: float = SPREAD,
@@ -113,10 +113,10 @@ class Interleaver:
         self._quantile = quantile
         self._spread = spread
         self._queues: dict[str, ServiceQueue] = {}
-        self._outlook = Outlook(self._queues, reserve_deviations)
+        self._schedulability = Schedulability(self._queues, reserve_deviations)
         self._jobs = TrainingJobs()
         self._running: _Running | None = None
-        self._patience: dict[str, Patience] = {}
+        self._backoff: dict[str, Backoff] = {}
         self.accounts: dict[str, Account] = {}
         for service in services:
             self.add_service(service)
@@ -125,13 +125,13 @@ class Interleaver:
 
     # What there is
 
-    def add_service(self, service: Service) -> None:
+    def add_service(self, service: InferenceService) -> None:
         """Take in a service; raises `InvalidInput` if the name is taken."""
         times = self._new_times(service.time_s, service.weight)
         self._claim(service.name)
         self._queues[service.name] = ServiceQueue(service, times)
 
-    def add_training(self, job: Training) -> None:
+    def add_training(self, job: TrainingJob) -> None:
         """Take in a training job; raises `InvalidInput` if the name is taken."""
         times = self._new_times({1: job.time_s}, job.weight)
         self._claim(job.name)
@@ -156,13 +156,15 @@ class Interleaver:
             raise UnknownName("job", name, self.accounts)
         if self._running is not None and self._running.job == name:
             raise InvalidInput(f"{name} has the device: finish or abandon its turn first")
-        del self.accounts[name], self._patience[name]
+        del self.accounts[name], self._backoff[name]
         self._jobs.remove(name)
         left = self._queues.pop(name, None)
         waiting = [] if left is None else left.queue + left.late
         return tuple(RefusedRequest(name, queued.request, "removed") for queued in waiting)
 
-    def replan(self, services: Iterable[Service] = (), training: Iterable[Training] = ()) -> None:
+    def replan(
+        self, services: Iterable[InferenceService] = (), training: Iterable[TrainingJob] = ()
+    ) -> None:
         """Expect other times, batch sizes and budgets: a new power mode, or a new plan.
 
         Queues with their deadlines and accounts stay, and observed arrivals where the planned rate
@@ -204,7 +206,7 @@ class Interleaver:
             deadline_s = now_s + queue.service.latency_s
         queue.check(request, deadline_s)
         queue.arrivals.arrived(now_s)
-        queue.company.arrived(now_s, self._is_there(queue))
+        queue.joining.arrived(now_s, self._is_there(queue))
         account.arrived += 1
         if not queue.has_room:
             account.rejected_full += 1
@@ -262,10 +264,10 @@ class Interleaver:
         within = sum(not exceeds(now_s, q.deadline_s) for q in running.batch)
         account.within += min(within, running.size - failed)
         planned_s = self.times(running.job).planned_safe_s(running.size)
-        self._patience[running.job].ran(now_s, as_planned=took_s <= planned_s)
+        self._backoff[running.job].ran(now_s, as_planned=took_s <= planned_s)
         if running.job in self._queues:
             queue = self._queues[running.job]
-            queue.company.seen(now_s, self._is_there(queue))
+            queue.joining.seen(now_s, self._is_there(queue))
         if running.learn and not failed:
             self.times(running.job).observe(running.size, took_s)
 
@@ -303,7 +305,7 @@ class Interleaver:
         refused = tuple(self._give_up(now_s))
         for queue in self._queues.values():
             queue.arrivals.seen(now_s)
-            queue.company.seen(now_s, self._is_there(queue))
+            queue.joining.seen(now_s, self._is_there(queue))
         turn = (
             self._full_batch(now_s)
             or self._lone_batch(now_s)
@@ -321,7 +323,7 @@ class Interleaver:
         room = False
         for name in self._jobs.wanting():
             end_s = now_s + self._jobs.times(name).safe_s()
-            fits = self._outlook.is_safe(now_s, end_s, empty=True)
+            fits = self._schedulability.is_safe(now_s, end_s, empty=True)
             room = room or fits or self._reconsider(name, now_s)
         return room
 
@@ -365,7 +367,7 @@ class Interleaver:
 
     def _full_batch(self, now_s: float) -> RunBatch | None:
         """A batch of the planned size or more, of the most urgent service that has one."""
-        full = [queue for queue in self._outlook.by_deadline() if queue.is_full]
+        full = [queue for queue in self._schedulability.by_deadline() if queue.is_full]
         return self._safe_batch(now_s, full)
 
     def _lone_batch(self, now_s: float) -> RunBatch | None:
@@ -374,7 +376,7 @@ class Interleaver:
             return None
         alone = [
             queue
-            for queue in self._outlook.by_deadline()
+            for queue in self._schedulability.by_deadline()
             if queue.joins(now_s, now_s + queue.service.latency_s) < 1
         ]
         return self._safe_batch(now_s, alone)
@@ -383,7 +385,7 @@ class Interleaver:
         """A minibatch of the job that has had the least time, of those that are safe."""
         for name in self._jobs.wanting():
             end_s = now_s + self._jobs.times(name).safe_s()
-            if self._outlook.is_safe(now_s, end_s):
+            if self._schedulability.is_safe(now_s, end_s):
                 turn = RunTraining(name)
                 self._running = _Running(turn, name, (), now_s)
                 return turn
@@ -392,8 +394,8 @@ class Interleaver:
 
     def _other(self, now_s: float) -> Turn:
         """With no full batch and no training that is safe."""
-        waiting = self._outlook.by_deadline()
-        until_s = self._outlook.latest_start_s()
+        waiting = self._schedulability.by_deadline()
+        until_s = self._schedulability.latest_start_s()
         pressed = until_s <= now_s + _NOW_S or any(queue.is_full for queue in waiting)
         partial = pressed or self.has_room_for_training(now_s)
         if not (partial or self._jobs.wanting()):  # the device would idle
@@ -418,7 +420,7 @@ class Interleaver:
         for queue in queues:
             for size in queue.batches(queue.queue[0].deadline_s - now_s):
                 end_s = now_s + queue.times.safe_s(size)
-                if self._outlook.is_safe(now_s, end_s, queue, size, arrivals=arrivals):
+                if self._schedulability.is_safe(now_s, end_s, queue, size, arrivals=arrivals):
                     return self._run(now_s, queue, 0, size)
         return None
 
@@ -427,7 +429,9 @@ class Interleaver:
         idle = not any(queue.queue for queue in self._queues.values())
         for queue in self._queues.values():
             size = min(len(queue.late), queue.largest)
-            while size and not self._outlook.is_safe(now_s, now_s + queue.times.safe_s(size)):
+            while size and not self._schedulability.is_safe(
+                now_s, now_s + queue.times.safe_s(size)
+            ):
                 size -= 1
             size = size or (idle and len(queue.late) > 0)
             if size:
@@ -453,7 +457,7 @@ class Interleaver:
             spare = min(len(queue.late), queue.largest - size)
             end_s = now_s + queue.times.safe_s(size + spare)
             met = not exceeds(end_s, queue.queue[first].deadline_s)
-            safe = met and self._outlook.is_safe(now_s, end_s, queue, first + size)
+            safe = met and self._schedulability.is_safe(now_s, end_s, queue, first + size)
             late = spare if safe else 0
         batch = tuple(queue.take(first, size, late))
         name = queue.service.name
@@ -489,7 +493,7 @@ class Interleaver:
         return running or bool(queue.queue)
 
     def _reconsider(self, name: str, now_s: float) -> bool:
-        return self._patience[name].reconsider(self.times(name), now_s)
+        return self._backoff[name].reconsider(self.times(name), now_s)
 
     def _unlearn(self, name: str) -> None:
         if self._running is not None and self._running.job == name:
@@ -502,7 +506,7 @@ class Interleaver:
         if name in self.accounts:
             raise InvalidInput(f"there is a job named {name!r} already")
         self.accounts[name] = Account()
-        self._patience[name] = Patience()
+        self._backoff[name] = Backoff()
 
     def _queue(self, name: str) -> ServiceQueue:
         if name not in self._queues:

@@ -10,7 +10,7 @@ _FIRST_S = 5.0
 _MOST_S = 640.0
 
 
-class Patience:
+class Backoff:
     """How long a job's learned times may keep it from running.
 
     Each time twice as long, until a turn has taken no longer than planned.

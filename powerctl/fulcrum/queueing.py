@@ -9,9 +9,9 @@ from itertools import count
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrival_rate import Company
+from powerctl.fulcrum.arrival_rate import JoiningRate
 from powerctl.fulcrum.durations import LearnedTimes
-from powerctl.fulcrum.turns import Request, Service
+from powerctl.fulcrum.turns import InferenceService, Request
 
 _USUAL_DEVIATIONS = 3.0  # above the mean, a gap is still usual
 _PRIOR_GAPS = 16  # what the planned rate is worth, in observed gaps between arrivals
@@ -115,11 +115,11 @@ class ServiceQueue:
         Requests that cannot, and will be answered late (policy ``"serve"``).
     """
 
-    def __init__(self, service: Service, times: LearnedTimes) -> None:
+    def __init__(self, service: InferenceService, times: LearnedTimes) -> None:
         self.service = service
         self.times = times
         self.arrivals = ArrivalRate(service.rate_hz)
-        self.company = Company(service.rate_hz)
+        self.joining = JoiningRate(service.rate_hz)
         self.queue: list[Queued] = []
         self.late: list[Queued] = []
         self._numbers = count()
@@ -151,14 +151,14 @@ class ServiceQueue:
 
     def joins(self, now_s: float, until_s: float) -> float:
         """How many more requests are expected by then while those queued wait."""
-        rate_hz = self.company.rate_hz(now_s)
+        rate_hz = self.joining.rate_hz(now_s)
         return rate_hz * max(until_s - now_s, 0.0) if rate_hz else 0.0
 
-    def replan(self, service: Service) -> None:
+    def replan(self, service: InferenceService) -> None:
         """Another plan for the service; a new planned rate replaces what was observed."""
         if service.rate_hz != self.service.rate_hz:
             self.arrivals = ArrivalRate(service.rate_hz)
-            self.company = Company(service.rate_hz)
+            self.joining = JoiningRate(service.rate_hz)
         self.service = service
         self.times.replan(service.time_s)
 

@@ -11,7 +11,7 @@ from powerctl.fulcrum.queueing import Demand, ServiceQueue
 _MOST_SHARE = 0.9  # of the device that more urgent services are thought to take
 
 
-class Outlook:
+class Schedulability:
     """The queues of all services, looked at together.
 
     Parameters

@@ -27,7 +27,7 @@ _WORTH_MEASURING = 1e-3  # of the objective: the improvement expected of a mode
 
 
 @dataclass(frozen=True)
-class Goal:
+class TuningGoal:
     """What a tuned mode is good for.
 
     Attributes
@@ -111,12 +111,12 @@ class Tuning:
         return self.chosen.time_s / self.baseline.time_s - 1
 
 
-def tune(
+def tune_mode(
     predictor: GaussianPredictor,
     modes: ModeArrays,
     baseline: PowerMode,
     measure: Measure,
-    goal: Goal,
+    goal: TuningGoal,
     *,
     profile: int = 10,
     attempts: int = 10,
@@ -134,7 +134,7 @@ def tune(
         One of them, to compare with.
     measure : callable
         From a mode to a measurement.
-    goal : Goal
+    goal : TuningGoal
         What is wanted.
     profile : int
         Modes measured to learn from, the baseline included.
@@ -174,7 +174,7 @@ def _table(measured: list[Measurement]) -> MeasurementTable:
     return replace(MeasurementTable.of(measured, "measured"), batch_size=None)
 
 
-def _best(measured: list[Measurement], goal: Goal, baseline: Measurement) -> Measurement:
+def _best(measured: list[Measurement], goal: TuningGoal, baseline: Measurement) -> Measurement:
     times, powers = (np.array([getattr(m, n) for m in measured]) for n in ("time_s", "power_w"))
     row = goal.best(times, powers, baseline.time_s)
     return baseline if row is None else measured[row]

@@ -14,7 +14,7 @@ LATE_POLICIES = ("reject", "serve")
 
 
 @dataclass(frozen=True)
-class Service:
+class InferenceService:
     """An inference service.
 
     Parameters
@@ -72,7 +72,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """A job that takes whatever time is left, one minibatch a turn.
 
     Parameters

@@ -26,7 +26,7 @@ from powerctl.pagoda.formulas import (
 )
 from powerctl.pagoda.operators import (
     Call,
-    Cost,
+    CallCost,
     Flop,
     Rule,
     Transfer,
@@ -61,12 +61,12 @@ class Convention:
         """Whether there is a rule for the call, or nothing to charge."""
         return call.name in self.rules or is_free(call.operator)
 
-    def cost(self, call: Call) -> Cost:
+    def cost(self, call: Call) -> CallCost:
         """What the call costs."""
         rule = self.rules.get(call.name)
         if rule is not None:
             return rule(call)
-        return Cost() if is_free(call.operator) else self.otherwise(call)
+        return CallCost() if is_free(call.operator) else self.otherwise(call)
 
 
 DRAM = Convention("dram", RULES, traffic_only, FUSABLE)
@@ -75,8 +75,10 @@ DRAM = Convention("dram", RULES, traffic_only, FUSABLE)
 def _charged(flop: Flop, *inputs: int) -> Rule:
     """The rule that reads the tensors at these positions and writes the first result."""
 
-    def rule(call: Call) -> Cost:
-        return Cost(flop(call), tuple(moved(call.tensor(i)) for i in inputs), (moved(call.out),))
+    def rule(call: Call) -> CallCost:
+        return CallCost(
+            flop(call), tuple(moved(call.tensor(i)) for i in inputs), (moved(call.out),)
+        )
 
     return rule
 
@@ -84,40 +86,40 @@ def _charged(flop: Flop, *inputs: int) -> Rule:
 def _elementwise(flop: int, passes: int = 2) -> Rule:
     """FLOP per element of the result, and how often as many elements are read or written."""
 
-    def rule(call: Call) -> Cost:
+    def rule(call: Call) -> CallCost:
         n_bytes = call.out.numel() * call.out.element_size()
         reads = Transfer((passes - 1) * n_bytes)
-        return Cost(flop * call.out.numel(), (reads,), (Transfer(n_bytes),))
+        return CallCost(flop * call.out.numel(), (reads,), (Transfer(n_bytes),))
 
     return rule
 
 
-def _batched_product(call: Call) -> Cost:
+def _batched_product(call: Call) -> CallCost:
     """The second operand is charged once, as a weight, although the batch multiplies it."""
     left, right = call.tensor(0), call.tensor(1)
     once = right.shape[-2:].numel() * right.element_size()
-    return Cost(product(0)(call), (moved(left), Transfer(once, None, True)), (moved(call.out),))
+    return CallCost(product(0)(call), (moved(left), Transfer(once, None, True)), (moved(call.out),))
 
 
-def _global_pool(call: Call) -> Cost:
+def _global_pool(call: Call) -> CallCost:
     """A mean over all pixels is GlobalAveragePool; other means are left out."""
     x = call.tensor(0)
     if x.dim() != 4 or call.out.numel() != x.shape[:2].numel():
-        return Cost()
-    return Cost(x.numel(), (moved(x),), (moved(call.out),))
+        return CallCost()
+    return CallCost(x.numel(), (moved(x),), (moved(call.out),))
 
 
-def _flatten(call: Call) -> Cost:
+def _flatten(call: Call) -> CallCost:
     """A view that keeps the batch and joins all the rest is Flatten; other views cost nothing."""
     x, out = call.tensor(0), call.out
     flattens = x.dim() > 2 and out.dim() == 2 and out.shape[0] == x.shape[0]
-    return _MOVED(call) if flattens else Cost()
+    return _MOVED(call) if flattens else CallCost()
 
 
-def _normalised(call: Call) -> Cost:
+def _normalised(call: Call) -> CallCost:
     x = call.tensor(0)
     parameters = Transfer(AFFINE * x.shape[1] * x.element_size(), None, True)
-    return Cost(AFFINE * x.numel(), (moved(x), parameters), (moved(call.out),))
+    return CallCost(AFFINE * x.numel(), (moved(x), parameters), (moved(call.out),))
 
 
 _MOVED = _elementwise(0)
@@ -157,5 +159,5 @@ _PUBLISHED: Mapping[str, Rule] = {
 PUBLISHED = Convention(
     "published",
     {f"aten::{name}": rule for name, rule in _PUBLISHED.items()},
-    otherwise=lambda call: Cost(),
+    otherwise=lambda call: CallCost(),
 )

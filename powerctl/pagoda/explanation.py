@@ -112,7 +112,7 @@ class Explanation:
         return sum(layer.time_share for layer in self.layers if layer.bound == stage)
 
 
-def explain(
+def explain_minibatch(
     board: Board, signature: Signature, efficiency: Efficiency, counts: Counts, mode: PowerMode
 ) -> Explanation:
     """Explain a minibatch.

@@ -11,7 +11,7 @@ from math import prod
 
 from powerctl.pagoda.operators import (
     Call,
-    Cost,
+    CallCost,
     Flop,
     Rule,
     costs,
@@ -185,40 +185,40 @@ def average_pool_backward(call: Call) -> int:
     return grad.numel() * _window(call.get("kernel_size"), grad.dim() - 2)
 
 
-def convolution_gradients(call: Call) -> Cost:
+def convolution_gradients(call: Call) -> CallCost:
     """The cost of a convolution's backward: each gradient reads what it needs."""
     grad, x, weight = (call.tensor(index) for index in range(3))
     to_input, to_weight, _ = call.get("output_mask")
     needed = (grad, *((weight,) if to_input else ()), *((x,) if to_weight else ()))
-    return Cost(convolution_backward(call), tuple(map(moved, needed)), call.writes())
+    return CallCost(convolution_backward(call), tuple(map(moved, needed)), call.writes())
 
 
-def batch_normalises(call: Call) -> Cost:
+def batch_normalises(call: Call) -> CallCost:
     """The cost of batch norm, which updates its running statistics unseen by its schema."""
     running = [call.arguments.get("running_mean"), call.arguments.get("running_var")]
     updated = tensors_in(running) if _trains(call) else ()
-    return Cost(batch_norm(call), call.reads(), (*call.writes(), *map(moved, updated)))
+    return CallCost(batch_norm(call), call.reads(), (*call.writes(), *map(moved, updated)))
 
 
 def reads_gradient(flop: Flop) -> Rule:
     """The rule of a backward that needs only the shape of the forward's input."""
 
-    def rule(call: Call) -> Cost:
+    def rule(call: Call) -> CallCost:
         x = call.arguments.get("self")
         reads = tuple(t for t in call.reads() if t.tensor is not x)
-        return Cost(flop(call), reads, call.writes())
+        return CallCost(flop(call), reads, call.writes())
 
     return rule
 
 
-def gathers(call: Call) -> Cost:
+def gathers(call: Call) -> CallCost:
     """The cost of picking elements: what is picked is read, not all that could be."""
     source, *others = call.reads()
     picked = min(source.n_bytes, sum(t.n_bytes for t in call.writes()))
-    return Cost(0, (source._replace(n_bytes=picked), *others), call.writes())
+    return CallCost(0, (source._replace(n_bytes=picked), *others), call.writes())
 
 
-def scatters(call: Call) -> Cost:
+def scatters(call: Call) -> CallCost:
     """The cost of adding or putting values; in place, what they touch is read and written."""
     target, *others = call.reads()
     touched = target.n_bytes
@@ -226,7 +226,7 @@ def scatters(call: Call) -> Cost:
         touched = min(touched, max((t.n_bytes for t in others), default=0))
     n_values = touched // call.out.element_size()
     reads = (target._replace(n_bytes=touched), *others)
-    return Cost(n_values, reads, (moved(call.out)._replace(n_bytes=touched),))
+    return CallCost(n_values, reads, (moved(call.out)._replace(n_bytes=touched),))
 
 
 def _trains(call: Call) -> bool:

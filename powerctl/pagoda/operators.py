@@ -43,7 +43,7 @@ class Transfer(NamedTuple):
     is_weight: bool = False
 
 
-class Cost(NamedTuple):
+class CallCost(NamedTuple):
     """What a call costs."""
 
     flop: int = 0
@@ -133,7 +133,7 @@ class Call:
                 yield from tensors_in(self.arguments.get(argument.name))
 
 
-Rule: TypeAlias = Callable[[Call], Cost]
+Rule: TypeAlias = Callable[[Call], CallCost]
 Flop: TypeAlias = Callable[[Call], int]
 
 
@@ -176,12 +176,12 @@ def moved(tensor: Tensor) -> Transfer:
 
 def costs(flop: Flop) -> Rule:
     """The rule of an operator with these FLOP that reads its inputs and writes its outputs."""
-    return lambda call: Cost(flop(call), call.reads(), call.writes())
+    return lambda call: CallCost(flop(call), call.reads(), call.writes())
 
 
-def traffic_only(call: Call) -> Cost:
+def traffic_only(call: Call) -> CallCost:
     """The cost of moving data: no FLOP."""
-    return Cost(0, call.reads(), call.writes())
+    return CallCost(0, call.reads(), call.writes())
 
 
 def n_elements(tensors: Iterable[Tensor]) -> int:

@@ -12,14 +12,14 @@ from powerctl.errors import InvalidInput
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.prediction import Prediction
 
-UNIT_STD = (0.05, 0.04)
+DEVICE_STD = (0.05, 0.04)
 MODE_STD = (0.04, 0.025)
 
 
-class UnitPredictor(ABC):
+class CorrectedPredictor(ABC):
     """What is expected of any unit, times a factor of this one.
 
-    The unit's factor on time and on power is unknown at first (standard deviation `UNIT_STD`) and
+    The unit's factor on time and on power is unknown at first (standard deviation `DEVICE_STD`) and
     learned from measurements, each of which also carries the expectation's error in that mode
     (`MODE_STD`): a normal prior and normal observations of the logarithms, so the posterior is
     closed-form.
@@ -55,11 +55,11 @@ class UnitPredictor(ABC):
         """Posterior mean of the logarithm of the unit's factor on (time, power)."""
         time, power = (
             total / mode**2 / (1 / unit**2 + self.n_measured_ / mode**2)
-            for total, unit, mode in zip(self._sum, UNIT_STD, MODE_STD, strict=True)
+            for total, unit, mode in zip(self._sum, DEVICE_STD, MODE_STD, strict=True)
         )
         return time, power
 
-    def partial_fit(self, mode: PowerMode, time_s: float, power_w: float) -> UnitPredictor:
+    def partial_fit(self, mode: PowerMode, time_s: float, power_w: float) -> CorrectedPredictor:
         """Learn from one measured mode: seconds of a minibatch, and watts."""
         if not (time_s > 0 and power_w > 0 and math.isfinite(time_s * power_w)):
             raise InvalidInput(f"cannot learn from {time_s} s and {power_w} W")
@@ -80,7 +80,7 @@ class UnitPredictor(ABC):
         time_shift, power_shift = self.shift_
         time_std, power_std = (
             np.sqrt(error**2 + 1 / (1 / unit**2 + self.n_measured_ / mode**2))
-            for error, unit, mode in zip(expected[2:], UNIT_STD, MODE_STD, strict=True)
+            for error, unit, mode in zip(expected[2:], DEVICE_STD, MODE_STD, strict=True)
         )
         return Prediction(
             time_s=expected.time_s * math.exp(time_shift),
@@ -93,7 +93,7 @@ class UnitPredictor(ABC):
         """What was learned, as numbers that `load_state` takes back."""
         return (*self._sum, float(self.n_measured_))
 
-    def load_state(self, state: tuple[float, float, float]) -> UnitPredictor:
+    def load_state(self, state: tuple[float, float, float]) -> CorrectedPredictor:
         """Continue from a saved state."""
         self._sum = (state[0], state[1])
         self.n_measured_ = int(state[2])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.correction import UnitPredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
 
 
-class FittedPredictor(UnitPredictor):
+class FittedPredictor(CorrectedPredictor):
     """A fitted predictor at one batch size, times a factor of this unit.
 
     Parameters

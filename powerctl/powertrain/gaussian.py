@@ -23,7 +23,12 @@ from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
 from powerctl.powertrain.kernels import COMPONENTS, NOISES, Deviations
-from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior, one_blas_thread
+from powerctl.powertrain.posterior import (
+    Posterior,
+    ReferenceColumns,
+    fit_posterior,
+    one_blas_thread,
+)
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.reference import Reference, known_references
@@ -98,7 +103,7 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         if self.expected is not None:
             prior = prior.updated(self.expected, self.batch_size)
         mean, std = _factors(len(self._alike()))
-        columns = Columns(self._columns(table.modes, sizes), mean, std)
+        columns = ReferenceColumns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
         with one_blas_thread():

@@ -65,7 +65,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return limit
 
 
-class Columns(NamedTuple):
+class ReferenceColumns(NamedTuple):
     """Deviations that are known up to a factor: those of references.
 
     Attributes
@@ -227,7 +227,7 @@ def fit_posterior(
     deviations: Deviations,
     table: MeasurementTable,
     batch_size: ArrayLike,
-    columns: Columns,
+    columns: ReferenceColumns,
 ) -> Posterior:
     """Condition the model on a table.
 
@@ -241,7 +241,7 @@ def fit_posterior(
         Rows of one workload on one board.
     batch_size : array_like
         Of the rows.
-    columns : Columns
+    columns : ReferenceColumns
         Deviations of references in the rows.
     """
     measured = np.log(np.concatenate([table.time_s, table.power_w]))
@@ -262,7 +262,7 @@ class _Search:
         deviations: Deviations,
         table: MeasurementTable,
         batch_size: ArrayLike,
-        columns: Columns,
+        columns: ReferenceColumns,
         measured: FloatArray,
         mean: FloatArray,
         width: FloatArray,

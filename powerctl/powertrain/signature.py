@@ -10,12 +10,12 @@ from powerctl.boards import Board
 from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
 from powerctl.modes import ModeArrays, PowerMode
-from powerctl.powertrain.correction import MODE_STD, UnitPredictor
+from powerctl.powertrain.correction import MODE_STD, CorrectedPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.workload import Workload
 
 
-class SignaturePredictor(UnitPredictor):
+class SignaturePredictor(CorrectedPredictor):
     """The cost model of board and workload, times a factor of this unit.
 
     Parameters
@@ -53,4 +53,4 @@ class SignaturePredictor(UnitPredictor):
 
 @lru_cache(maxsize=4096)
 def _expected_in(board: Board, workload: Workload, mode: PowerMode) -> tuple[float, float]:
-    return UnitPredictor.expected_in(SignaturePredictor(board, workload), mode)
+    return CorrectedPredictor.expected_in(SignaturePredictor(board, workload), mode)

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.plugins import load_module, load_object
+from powerctl.reading import parse_json
 from powerctl.task.arguments import filled, keys_accepted
 from powerctl.task.sources import hash_of, sources_of
 
@@ -137,6 +138,26 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
         target=_target(task, where),
         own=task,
     )
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Keys and values of ``KEY=VALUE``: a number or Boolean where it reads as one, else the text.
+
+    Raises
+    ------
+    InvalidInput
+        For a text without a key.
+    """
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key.strip() or not equals:
+            raise InvalidInput(f"--set {text}: write KEY=VALUE")
+        try:
+            settings[key.strip()] = parse_json(value, "")
+        except InvalidInput:
+            settings[key.strip()] = value
+    return settings
 
 
 def keys_of(task: Task) -> frozenset[str]:

@@ -45,7 +45,7 @@ def settings_option(command: Command) -> Command:
     @click.option("--set", "texts", multiple=True, metavar="KEY=VALUE", help=_SETTINGS)
     @wraps(command)
     def run(texts: tuple[str, ...], **rest: Any) -> None:
-        from powerctl.task.settings import parse_settings
+        from powerctl.task.loading import parse_settings
 
         command(settings=tuple(sorted(parse_settings(texts).items())), **rest)
 

@@ -13,7 +13,7 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import build, checked
 from powerctl.plugins import names_code, split_names
 from wattfed.strategies.run_config import RunConfig, flag
-from wattfed.strategies.target import Goal
+from wattfed.strategies.target import RunGoal
 
 JOINT = "joint"  # the power policy of strategies that choose modes themselves
 # what a comparison replaces in the configuration that its runs have in common
@@ -120,7 +120,7 @@ class Comparison:
         if unknown := set(options) - set(cls.options()):
             raise UnknownName("option of a comparison", min(unknown), cls.options())
         accuracies = split_numbers(target_accuracy, float, "--target-accuracy")
-        goal = Goal.parse(target) if target else Goal("", accuracies)
+        goal = RunGoal.parse(target) if target else RunGoal("", accuracies)
         return cls(
             base=COMMON.changed(**options),
             strategies=split_names(strategies),
@@ -157,7 +157,7 @@ class Comparison:
             per_round=per_round,
             seed=seed,
             target_accuracy=0.0 if self.all_rounds or self.metric else max(self.targets),
-            target=str(Goal(self.metric, () if self.all_rounds else self.targets))
+            target=str(RunGoal(self.metric, () if self.all_rounds else self.targets))
             if self.metric
             else "",
         )
@@ -190,7 +190,7 @@ class Comparison:
     def _goal(self) -> dict[str, str]:
         """The option that says what runs are judged by."""
         if self.metric:
-            return {"target": str(Goal(self.metric, self.targets))}
+            return {"target": str(RunGoal(self.metric, self.targets))}
         return {"target-accuracy": ",".join(f"{target:g}" for target in self.targets)}
 
     def record(self) -> dict[str, Any]:

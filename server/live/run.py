@@ -24,7 +24,7 @@ from wattfed.server.recorded import (
     report_of,
     row_of,
 )
-from wattfed.strategies.round.ledger import Refusal
+from wattfed.strategies.round.ledger import RefusedReply
 from wattfed.strategies.target import Target
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
@@ -141,7 +141,7 @@ class LiveRun:
         self._rounds = FollowedFile(folder / "rounds.csv")
         self._reports = FollowedFile(folder / "reports.jsonl")
         self._refusals_file = FollowedFile(folder / "refusals.jsonl")
-        self._refusals: list[Refusal] = []
+        self._refusals: list[RefusedReply] = []
         self._head = ""
         self._rows: list[RoundRow] = []
         self._work: dict[int, RoundWork] = {}

@@ -15,7 +15,7 @@ from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.participants import Participants
 from wattfed.server.plan_check import unable_words
 from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
-from wattfed.strategies.round.ledger import Ledger, Refusal
+from wattfed.strategies.round.ledger import Ledger, RefusedReply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -66,7 +66,7 @@ class Snapshot:
     config: RunConfig
     rows: tuple[RoundRow, ...]
     work: Mapping[int, RoundWork]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedReply, ...]
     clients: tuple[ClientAccount, ...]
     participants: Participants
     under_way: UnderWay | None

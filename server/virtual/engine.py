@@ -21,8 +21,8 @@ from wattfed.server.virtual.clients import Done, Evaluated, Instructions, Job, T
 from wattfed.server.virtual.workers import Trains, trains
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import WEIGHT
-from wattfed.strategies.round.numpy_reply import HeldReply
-from wattfed.strategies.round.strategy import Answer, SelectingStrategy
+from wattfed.strategies.round.numpy_reply import NumpyReply
+from wattfed.strategies.round.strategy import SelectingStrategy, TrainingAnswer
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 
@@ -158,9 +158,9 @@ def _instructions(server_round: int, clock_s: float, message: Message) -> Instru
     )
 
 
-def _answer(trained: Trained) -> Answer:
+def _answer(trained: Trained) -> TrainingAnswer:
     report = trained.report
     if trained.arrays is None:
-        return Answer(report, None)
+        return TrainingAnswer(report, None)
     metrics = {WEIGHT: report.examples, "train-loss": report.loss}
-    return Answer(report, HeldReply(trained.arrays, metrics))
+    return TrainingAnswer(report, NumpyReply(trained.arrays, metrics))

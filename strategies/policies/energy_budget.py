@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from powerctl.modes import FloatArray, IntArray
 from wattfed.strategies.offers import Offers
@@ -167,6 +166,8 @@ def most_utility_within(
         Optimal to within a thousandth of utility. The cheapest, should the solver end without
         an answer.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # only here: it loads slowly
+
     able = np.flatnonzero(np.isfinite(cost_j))
     value, cost = utility[able] / utility[able].max(), cost_j[able] / budget_j
     solved = milp(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.random import Generator
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from powerctl.modes import FloatArray, IntArray
 
@@ -42,6 +41,8 @@ def cluster_centres(roots: FloatArray, apart: float, most: int, rng: Generator) 
     -------
     FloatArray, shape (c, labels)
     """
+    from scipy.cluster.hierarchy import fcluster, linkage  # only here: it loads slowly
+
     if len(roots) > _SAMPLE:
         roots = roots[rng.choice(len(roots), _SAMPLE, replace=False)]
     if len(roots) < 2:

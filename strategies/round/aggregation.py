@@ -17,11 +17,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, FedTrimmedAvg
 from numpy.typing import NDArray
 
-from powerctl.errors import InvalidInput
-from wattfed.strategies.round.numpy_reply import HeldReply, Numbers
+from wattfed.strategies.round.numpy_reply import Numbers, NumpyReply
 from wattfed.strategies.round.robust import Krum, TrimmedMean
-from wattfed.strategies.round.updates import Base, Reply, Update
-from wattfed.strategies.state import State, Stateful, lacks_state
+from wattfed.strategies.round.updates import ClientUpdate, GlobalModel, Reply
+from wattfed.strategies.state import AttributeMemory, Stateful, lacks_state
 
 _NUMBER_BY_NUMBER = (FedMedian, FedTrimmedAvg)  # what they give lies among what they are given
 _KEPT = ("m_t", "v_t", "momentum_vector")  # by Flower's server optimizers, from round to round
@@ -58,8 +57,12 @@ class Aggregation:
 
     Attributes
     ----------
-    base : Base
+    base : GlobalModel
         The model of the present round, from which its updates start.
+    memory : Stateful
+        What the strategy keeps between rounds: the momentum or moments of a server optimizer.
+    lacks_state : str
+        Why it cannot go on from a checkpoint; empty if it can.
     """
 
     def __init__(
@@ -74,44 +77,25 @@ class Aggregation:
         self.min_reports = min_reports
         self.clip_norm = clip_norm
         self._hostile = strategy.hostile if isinstance(strategy, Krum | TrimmedMean) else 0
-        self.base = Base(ArrayRecord(), parameters)
+        self.base = GlobalModel(ArrayRecord(), parameters)
+        is_ours = type(strategy).__module__.startswith(("flwr.", "wattfed."))
+        self.lacks_state = "" if is_ours else lacks_state(strategy)
+        kept = [name for name in _KEPT if name in vars(strategy)]
+        self.memory: Stateful = (
+            strategy
+            if isinstance(strategy, Stateful)
+            else AttributeMemory(strategy, kept, self.lacks_state)
+        )
 
     def __repr__(self) -> str:
         bounds = f"min_reports={self.min_reports}, clip_norm={self.clip_norm:g}"
         return f"{type(self.strategy).__name__}, {bounds}"
 
-    def state(self) -> State:
-        """What the strategy keeps between rounds: the momentum or moments of a server optimizer."""
-        if isinstance(self.strategy, Stateful):
-            return self.strategy.state()
-        return {name: value for name, value in vars(self.strategy).items() if name in _KEPT}
-
-    def restore(self, state: State) -> None:
-        """Go on from the state of another; raises `InvalidInput` if it is of another strategy."""
-        if reason := self.lacks_state:
-            raise InvalidInput(reason)
-        if isinstance(self.strategy, Stateful):
-            self.strategy.restore(state)
-            return
-        own = self.state()
-        if own.keys() != state.keys():
-            raise InvalidInput(
-                f"{type(self.strategy).__name__} keeps {', '.join(own) or 'nothing'}, "
-                f"not {', '.join(state) or 'nothing'}"
-            )
-        vars(self.strategy).update(state)
-
-    @property
-    def lacks_state(self) -> str:
-        """Why it cannot go on from a checkpoint; empty if it can."""
-        ours = type(self.strategy).__module__.startswith(("flwr.", "wattfed."))
-        return "" if ours else lacks_state(self.strategy)
-
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The strategy's messages, which carry the whole model."""
-        self.base = Base(arrays, self.parameters)
+        self.base = GlobalModel(arrays, self.parameters)
         if isinstance(self.strategy, FedAvgM):
             # It would go on from its own last aggregate, also where that was not taken.
             self.strategy.current_arrays = None
@@ -125,7 +109,7 @@ class Aggregation:
         self, server_round: int, replies: Iterable[Reply]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The next model; nothing, and a line in the log, without a quorum or a finite one."""
-        updates = [Update(reply, self.base) for reply in replies]
+        updates = [ClientUpdate(reply, self.base) for reply in replies]
         if len(updates) < self.min_reports:
             log(
                 WARNING,
@@ -133,12 +117,12 @@ class Aggregation:
                 *(server_round, len(updates), self.min_reports),
             )
             return None, None
-        before = self.state()
+        before = self.memory.state()
         with np.errstate(over="ignore", invalid="ignore"):  # it is looked at when it is done
             aggregate, metrics = self._aggregate(server_round, updates)
         if aggregate is None:
             return None, metrics
-        unsound = _not_finite(aggregate) or _not_finite(self.state())
+        unsound = _not_finite(aggregate) or _not_finite(self.memory.state())
         if unsound:
             log(
                 WARNING,
@@ -146,12 +130,12 @@ class Aggregation:
                 *(server_round, unsound),
             )
             if not self.lacks_state:
-                self.restore(before)
+                self.memory.restore(before)
             return None, None
         return ArrayRecord({name: Array(array) for name, array in aggregate.items()}), metrics
 
     def _aggregate(
-        self, server_round: int, updates: Sequence[Update]
+        self, server_round: int, updates: Sequence[ClientUpdate]
     ) -> tuple[Numbers | None, MetricRecord | None]:
         """All arrays of the next model, in the order and of the types of the present one."""
         base = self.base
@@ -210,7 +194,7 @@ def _by(
     strategy: FedAvg, server_round: int, updates: Sequence[tuple[Numbers, dict[str, float]]]
 ) -> tuple[Numbers | None, MetricRecord | None]:
     """Some arrays of some clients as a strategy aggregates them."""
-    replies = [HeldReply(arrays, metrics) for arrays, metrics in updates]
+    replies = [NumpyReply(arrays, metrics) for arrays, metrics in updates]
     record, metrics = strategy.aggregate_train(server_round, cast(list[Message], replies))
     if record is None:
         return None, metrics

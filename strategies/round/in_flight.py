@@ -1,74 +1,23 @@
-"""When a round closes, and what becomes of updates that come later."""
+"""Clients that train and their updates, from round to round, and how late updates join a model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
-from powerctl.errors import InvalidInput, UnknownName
-from wattfed.strategies.protocol import RoundAssignment, RoundReport
-from wattfed.strategies.round_policy import STALENESS_RULES
+import numpy as np
+from numpy.typing import NDArray
 
-DROP = "drop"
-LATE_RULES = (DROP, *STALENESS_RULES)
-Update = TypeVar("Update")
-
-
-@dataclass(frozen=True)
-class Closing:
-    """How many are asked, and with how many updates a round closes.
-
-    Attributes
-    ----------
-    over_commit : float
-        Clients asked for each one wanted; the round closes with the first to finish (Bonawitz et
-        al., MLSys 2019).
-    buffer : int
-        0 for rounds. Else asynchronous aggregation: as many clients train at a time as are wanted
-        in a round, and whenever so many updates have come, from whichever model they started, they
-        are aggregated and their senders are replaced (FedBuff, Nguyen et al., AISTATS 2022, which
-        replaces each at once).
-    late : str
-        What becomes of an update that comes when its round has closed: ``"drop"``, or the rule of
-        `wattfed.strategies.round_policy` by which it counts in the round in which it comes.
-    max_staleness : int
-        Updates that are more rounds late are dropped all the same.
-    """
-
-    over_commit: float = 1.0
-    buffer: int = 0
-    late: str = DROP
-    max_staleness: int = 5
-
-    def __post_init__(self) -> None:
-        if not self.over_commit >= 1:
-            raise InvalidInput(f"over-commit must be at least 1, got {self.over_commit:g}")
-        for name in ("buffer", "max_staleness"):
-            if getattr(self, name) < 0:
-                raise InvalidInput(f"{name.replace('_', '-')} cannot be negative")
-        if self.late not in LATE_RULES:
-            raise UnknownName("rule for late updates", self.late, LATE_RULES)
-        if self.buffer and (self.late == DROP or self.over_commit > 1):
-            raise InvalidInput(
-                "a buffer counts late updates and asks nobody beyond who is wanted: set late to "
-                f"one of {', '.join(STALENESS_RULES)}, and over-commit to 1"
-            )
-
-    def to_ask(self, wanted: int, on_the_way: int) -> int:
-        """How many to ask for a round in which so many are wanted and so many still train."""
-        if self.buffer:
-            return max(0, wanted - on_the_way)
-        return math.ceil(self.over_commit * wanted)
-
-    def to_await(self, asked: int) -> int:
-        """How many of those asked a round waits for; of no concern with a buffer."""
-        return max(min(asked, 1), round(asked / self.over_commit))
+from wattfed.strategies.protocol import WEIGHT, RoundAssignment, RoundReport
+from wattfed.strategies.round.numpy_reply import Numbers, NumpyReply
+from wattfed.strategies.round.updates import ClientUpdate, GlobalModel, Reply
+from wattfed.strategies.round_policy import DROP, RoundPolicy, staleness_weights
+from wattfed.strategies.state import State
 
 
 @dataclass
-class Flight(Generic[Update]):
+class InFlightUpdate:
     """A client that trains, and what will come of it.
 
     `left_s` counts from the start of the present round until the update is here; `update` is None
@@ -76,20 +25,20 @@ class Flight(Generic[Update]):
     """
 
     report: RoundReport
-    update: Update | None
+    update: ClientUpdate | None
     started: int
     left_s: float
 
 
 @dataclass
-class ClosedRound(Generic[Update]):
+class ClosedRound:
     """A round that has closed.
 
     Attributes
     ----------
     duration_s : float
         From its start to its end.
-    arrived : list of Flight
+    arrived : list of InFlightUpdate
         Whose updates count, by client; the reports say how late they are.
     dropped : list of RoundReport
         Of those whose updates came too late to count.
@@ -98,40 +47,40 @@ class ClosedRound(Generic[Update]):
     """
 
     duration_s: float
-    arrived: list[Flight[Update]]
+    arrived: list[InFlightUpdate]
     dropped: list[RoundReport]
     waits: list[tuple[float, float]]
 
 
-class Flights(Generic[Update]):
+class InFlightUpdates:
     """All clients that train, from round to round.
 
     Parameters
     ----------
-    closing : Closing
+    policy : RoundPolicy
         When rounds close, and what is late.
 
     Attributes
     ----------
-    under_way : list of Flight
+    under_way : list of InFlightUpdate
         Of those who still train.
     """
 
-    def __init__(self, closing: Closing) -> None:
-        self.closing = closing
-        self.under_way: list[Flight[Update]] = []
+    def __init__(self, policy: RoundPolicy) -> None:
+        self.policy = policy
+        self.under_way: list[InFlightUpdate] = []
 
     @property
     def clients(self) -> list[int]:
-        """Who still trains."""
+        """Numbers of the clients that still train."""
         return [flight.report.client for flight in self.under_way]
 
-    def start(self, server_round: int, report: RoundReport, update: Update | None) -> None:
+    def start(self, server_round: int, report: RoundReport, update: ClientUpdate | None) -> None:
         """A client has started in this round; it takes as long as its report says."""
         took_s = report.time_s + report.transfer_s
-        self.under_way.append(Flight(report, update, server_round, took_s))
+        self.under_way.append(InFlightUpdate(report, update, server_round, took_s))
 
-    def close(self, server_round: int, asked: int, silence_s: float) -> ClosedRound[Update]:
+    def close(self, server_round: int, asked: int, silence_s: float) -> ClosedRound:
         """End a round.
 
         Parameters
@@ -149,13 +98,13 @@ class Flights(Generic[Update]):
         dropped = []
         for flight in there:
             flight.left_s -= duration_s
-            if self.closing.late == DROP and flight.update is not None:
+            if self.policy.late == DROP and flight.update is not None:
                 dropped.append(self._drop(flight))
         arrived = []
         for flight in here:
             late = server_round - flight.started
             flight.report = replace(flight.report, staleness=late) if late else flight.report
-            if late > self.closing.max_staleness and flight.update is not None:
+            if late > self.policy.max_staleness and flight.update is not None:
                 dropped.append(self._drop(flight))
             if flight.report.used:
                 arrived.append(flight)
@@ -168,7 +117,7 @@ class Flights(Generic[Update]):
         )
 
     def _duration_s(self, server_round: int, asked: int, silence_s: float) -> float:
-        buffer, wanted = self.closing.buffer, self.closing.to_await(asked)
+        buffer, wanted = self.policy.buffer, self.policy.to_await(asked)
         if buffer:
             arrivals_s = sorted(flight.left_s for flight in self.under_way)
             return arrivals_s[:buffer][-1] if arrivals_s else silence_s
@@ -178,7 +127,7 @@ class Flights(Generic[Update]):
         return fresh_s[wanted - 1] if wanted else 0.0
 
     @staticmethod
-    def _drop(flight: Flight[Update]) -> RoundReport:
+    def _drop(flight: InFlightUpdate) -> RoundReport:
         flight.report, flight.update = replace(flight.report, used=False), None
         return flight.report
 
@@ -198,13 +147,87 @@ def silence_s(assignments: Sequence[RoundAssignment], reports: Sequence[RoundRep
     return max((report.time_s + report.transfer_s for report in lost), default=0.0)
 
 
-def close_with_all(
-    server_round: int, assignments: Sequence[RoundAssignment], reports: Sequence[RoundReport]
-) -> ClosedRound[None]:
-    """A round that waits for all that were asked."""
-    flights: Flights[None] = Flights(Closing())
-    for report in reports:
-        if report.minibatches and not report.lost:
-            flights.start(server_round, report, None)
-    asked = max(len(assignments), len(reports))
-    return flights.close(server_round, asked, silence_s(assignments, reports))
+def replies_to_aggregate(
+    arrived: Sequence[InFlightUpdate], base: GlobalModel, late_rule: str
+) -> list[Reply]:
+    """The replies of updates that have come, as an aggregation takes them.
+
+    Where all are of this round, they are the replies. A late one brings its change to the present
+    model, and its examples count by the rule for late updates.
+
+    Parameters
+    ----------
+    arrived : sequence of InFlightUpdate
+        Those without an update are left out.
+    base : GlobalModel
+        The present global model.
+    late_rule : str
+        Of `wattfed.strategies.round_policy`.
+    """
+    updates = [(flight.update, flight.report) for flight in arrived if flight.update is not None]
+    staleness = np.array([report.staleness for _, report in updates], dtype=np.int64)
+    if not staleness.any():
+        return [update.reply for update, _ in updates]
+    changes = [update.change() for update, _ in updates]
+    deviation = _deviations(changes, base.parameter_names, staleness)
+    weights = staleness_weights(staleness, deviation, late_rule)
+    return [
+        _moved(update, change, base, float(weight)) if late else update.reply
+        for (update, _), change, late, weight in zip(
+            updates, changes, staleness > 0, weights / weights.max(), strict=True
+        )
+    ]
+
+
+def state_of_in_flight(flights: Sequence[InFlightUpdate]) -> State:
+    """Updates in flight as plain values, with the models from which they started, once each."""
+    return {
+        "bases": {str(f.started): f.update.base.arrays for f in flights if f.update is not None},
+        "flights": [
+            {
+                "report": dict(vars(flight.report)),
+                "started": flight.started,
+                "left_s": flight.left_s,
+                "arrays": None if flight.update is None else flight.update.numbers,
+                "metrics": None if flight.update is None else flight.update.metrics,
+            }
+            for flight in flights
+        ],
+    }
+
+
+def in_flight_of(state: State, parameters: frozenset[str] | None) -> list[InFlightUpdate]:
+    """The updates in flight of such a state, of a model with these parameters."""
+    bases = {started: GlobalModel(arrays, parameters) for started, arrays in state["bases"].items()}
+    flights = []
+    for one in state["flights"]:
+        update = None
+        if one["arrays"] is not None:
+            reply = NumpyReply(one["arrays"], one["metrics"])
+            update = ClientUpdate(reply, bases[str(one["started"])])
+        report = RoundReport(**one["report"])
+        flights.append(InFlightUpdate(report, update, one["started"], one["left_s"]))
+    return flights
+
+
+def _deviations(
+    changes: Sequence[Numbers], parameters: Sequence[str], staleness: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How far each late change, joining the n fresh ones, would move their average, squared."""
+    if not parameters:
+        return np.zeros(len(changes))
+    flat = np.array([np.concatenate([c[name].ravel() for name in parameters]) for c in changes])
+    fresh = flat[staleness == 0]
+    centre = fresh.mean(axis=0) if len(fresh) else np.zeros(flat.shape[1])
+    return np.asarray((((flat - centre) / (len(fresh) + 1)) ** 2).sum(axis=1), dtype=np.float64)
+
+
+def _moved(update: ClientUpdate, change: Numbers, base: GlobalModel, weight: float) -> NumpyReply:
+    """A reply with its change brought to another model, and its examples weighed."""
+    moved = {
+        name: began ^ delta if delta.dtype == np.bool_ else began + delta
+        for name, delta in change.items()
+        for began in [base.widened(name)]
+    }
+    metrics = update.metrics
+    return NumpyReply({**update.numbers, **moved}, {**metrics, WEIGHT: metrics[WEIGHT] * weight})

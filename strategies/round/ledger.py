@@ -5,14 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from powerctl.fields import Count
 from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
 from wattfed.strategies.ranges import ClientNumber, Clock, Loss, MostSeconds, Percent
-from wattfed.strategies.round.in_flight import ClosedRound, close_with_all
+from wattfed.strategies.round.in_flight import ClosedRound
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class RoundEntry:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedReply:
     """A reply that does not count: in which round, from which node and client, and why.
 
     There is no node in a simulation, and no client where a reply does not tell one.
@@ -95,7 +94,7 @@ class Ledger:
 
     entries: list[RoundEntry] = field(default_factory=list)
     reports: list[tuple[int, RoundReport]] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedReply] = field(default_factory=list)
     evaluation_s: float = 0
     evaluation_j: float = 0
 
@@ -115,7 +114,7 @@ class Ledger:
         last = bisect_right(self.reports, server_round, first, key=lambda pair: pair[0])
         return [report for _, report in self.reports[first:last]]
 
-    def refusals_of(self, server_round: int) -> list[Refusal]:
+    def refusals_of(self, server_round: int) -> list[RefusedReply]:
         """The replies of one round that were refused."""
         return [refusal for refusal in self.refusals if refusal.round == server_round]
 
@@ -124,8 +123,8 @@ class Ledger:
         server_round: int,
         assignments: Sequence[RoundAssignment],
         reports: Sequence[RoundReport],
-        rejected: Sequence[RoundReport] = (),
-        closed: ClosedRound[Any] | None = None,
+        rejected: Sequence[RoundReport],
+        closed: ClosedRound,
     ) -> RoundEntry:
         """Enter a round.
 
@@ -139,12 +138,10 @@ class Ledger:
             What came of that, whenever it is to arrive.
         rejected : sequence of RoundReport
             Those of them whose updates are of no use.
-        closed : ClosedRound, optional
-            How it ended; by default it waited for all.
+        closed : ClosedRound
+            How it ended.
         """
         deadline_s = max((a.deadline_s for a in assignments), default=float("inf"))
-        if closed is None:
-            closed = close_with_all(server_round, assignments, reports)
         trained = [report for report in reports if report.minibatches]
         here = [flight.report for flight in closed.arrived]
         lost = [report for report in reports if report.lost]

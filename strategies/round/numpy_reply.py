@@ -12,7 +12,7 @@ Numbers = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class HeldArray:
+class NumpyArray:
     """In place of Flower's Array."""
 
     values: NDArray[Any]
@@ -27,7 +27,7 @@ class HeldArray:
         return self.values
 
 
-class HeldArrays(dict[str, HeldArray]):
+class NumpyArrays(dict[str, NumpyArray]):
     """In place of Flower's ArrayRecord."""
 
     def to_numpy_ndarrays(self, *, keep_input: bool = True) -> list[NDArray[Any]]:
@@ -35,11 +35,11 @@ class HeldArrays(dict[str, HeldArray]):
         return [array.values for array in self.values()]
 
 
-class HeldContent(dict[str, Any]):
+class NumpyContent(dict[str, Any]):
     """In place of Flower's RecordDict."""
 
     @property
-    def array_records(self) -> dict[str, HeldArrays]:
+    def array_records(self) -> dict[str, NumpyArrays]:
         """The one record of arrays."""
         return {"arrays": self["arrays"]}
 
@@ -49,7 +49,7 @@ class HeldContent(dict[str, Any]):
         return {"metrics": self["metrics"]}
 
 
-class HeldReply:
+class NumpyReply:
     """In place of a Message with a client's arrays and metrics.
 
     Parameters
@@ -61,8 +61,8 @@ class HeldReply:
     """
 
     def __init__(self, arrays: Numbers, metrics: Mapping[str, float]) -> None:
-        held = HeldArrays({name: HeldArray(values) for name, values in arrays.items()})
-        self.content = HeldContent(arrays=held, metrics=dict(metrics))
+        held = NumpyArrays({name: NumpyArray(values) for name, values in arrays.items()})
+        self.content = NumpyContent(arrays=held, metrics=dict(metrics))
 
     def has_error(self) -> bool:
         """It is of a client that has trained."""

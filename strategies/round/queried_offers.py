@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from powerctl.errors import InvalidInput
 from powerctl.reading import in_line
-from wattfed.strategies.codec import decode
+from wattfed.strategies.codec import decode_record
 from wattfed.strategies.protocol import CONFIG, RoundOffer
 from wattfed.strategies.round.nodes import Refuse
 
@@ -48,7 +48,7 @@ class QueriedOffers:
                 log(WARNING, "a node made no offer: %s", in_line(reply.error.reason, 1000))
                 continue
             try:
-                offer = decode(RoundOffer, reply.content.config_records.get(CONFIG, {}))
+                offer = decode_record(RoundOffer, reply.content.config_records.get(CONFIG, {}))
             except InvalidInput as error:
                 refuse(reply.metadata.src_node_id, None, str(error))
                 continue

@@ -9,7 +9,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist, squareform
 
 from wattfed.strategies.round.numpy_reply import Numbers
 
@@ -102,6 +101,8 @@ def krum_order(updates: Sequence[Numbers], hostile: int) -> list[int]:
     hostile : int
         f: how many of them may be.
     """
+    from scipy.spatial.distance import pdist, squareform  # only here: it loads slowly
+
     n = len(updates)
     distances = np.zeros((n, n))
     for name in updates[0]:

@@ -19,8 +19,8 @@ from powerctl.errors import InvalidInput
 from powerctl.modes import IntArray
 from powerctl.reading import in_line
 from wattfed.strategies.code_version import CODE, code_version
-from wattfed.strategies.codec import decode, encode
-from wattfed.strategies.evaluation import Evaluating, numbers_of, weighted
+from wattfed.strategies.codec import decode_record, encode_record
+from wattfed.strategies.evaluation import EvaluationPlan, numbers_of, weighted
 from wattfed.strategies.offers import WEIGHT_CAP, Offers
 from wattfed.strategies.policy import SelectionPolicy
 from wattfed.strategies.protocol import (
@@ -37,24 +37,25 @@ from wattfed.strategies.protocol import (
     RoundReport,
 )
 from wattfed.strategies.round.aggregation import Aggregation
-from wattfed.strategies.round.in_flight import Closing, Flights, silence_s
-from wattfed.strategies.round.ledger import Ledger, Refusal, RoundEntry
+from wattfed.strategies.round.in_flight import (
+    InFlightUpdates,
+    in_flight_of,
+    replies_to_aggregate,
+    silence_s,
+    state_of_in_flight,
+)
+from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
 from wattfed.strategies.round.nodes import Roster
 from wattfed.strategies.round.queried_offers import QueriedOffers
-from wattfed.strategies.round.updates import (
-    Reply,
-    Update,
-    flights_of,
-    replies_to_aggregate,
-    state_of_flights,
-)
-from wattfed.strategies.state import State, restore, state_of
+from wattfed.strategies.round.updates import Reply
+from wattfed.strategies.round_policy import RoundPolicy
+from wattfed.strategies.state import State, lacks_state, memory_of
 
 Report = TypeVar("Report", RoundReport, EvaluationReport)
 
 
 @dataclass(frozen=True)
-class Answer:
+class TrainingAnswer:
     """What came of an assignment: the client's report, and the reply that carries its arrays.
 
     Without minibatches there need not be a reply; in a simulation there is no node.
@@ -80,9 +81,9 @@ class SelectingStrategy(Strategy):
         parameter) and aggregates the replies.
     per_round : int
         Clients wanted in a round.
-    closing : Closing
+    round_policy : RoundPolicy, optional
         When rounds close, and what becomes of late updates.
-    evaluating : Evaluating, optional
+    evaluation : EvaluationPlan, optional
         Who evaluates after a round; by default no client does.
     weight_cap : float
         Nobody's examples count for more than so many medians of a round's offers, in the selection,
@@ -112,19 +113,19 @@ class SelectingStrategy(Strategy):
         aggregation: Aggregation,
         *,
         per_round: int,
-        closing: Closing | None = None,
-        evaluating: Evaluating | None = None,
+        round_policy: RoundPolicy | None = None,
+        evaluation: EvaluationPlan | None = None,
         weight_cap: float = WEIGHT_CAP,
         seed: int = 0,
         timeout_s: float = 600.0,
         on_assigned: Callable[[int, Sequence[RoundAssignment], Offers], None] | None = None,
         on_round: Callable[[RoundEntry], None] | None = None,
     ) -> None:
-        self.policy = policy
+        self.policy, self._memory = policy, memory_of(policy)
         self.aggregation = aggregation
         self.per_round = per_round
-        self.closing = closing or Closing()
-        self.evaluating = evaluating
+        self.round_policy = round_policy or RoundPolicy()
+        self.evaluation = evaluation
         self.client_metrics: dict[str, float] = {}
         self.weight_cap = weight_cap
         self.seed = seed
@@ -133,7 +134,7 @@ class SelectingStrategy(Strategy):
         self.ledger = Ledger()
         self._queried = QueriedOffers(timeout_s)
         self._roster = Roster()
-        self._flights: Flights[Update] = Flights(self.closing)
+        self._in_flight = InFlightUpdates(self.round_policy)
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
         self._able: IntArray = np.zeros(0, dtype=np.int64)
@@ -147,12 +148,17 @@ class SelectingStrategy(Strategy):
         """Why clients cannot take part, as they said last on Flower's runtimes."""
         return self._queried.declined
 
+    @property
+    def lacks_state(self) -> str:
+        """Why policy or aggregation cannot go on from a checkpoint; empty if they can."""
+        return lacks_state(self.policy) or self.aggregation.lacks_state
+
     def state(self) -> State:
         """What it has come to between two rounds, but for the ledger; each round draws anew."""
         return {
-            "policy": state_of(self.policy),
-            "aggregation": self.aggregation.state(),
-            "flights": state_of_flights(self._flights.under_way),
+            "policy": self._memory.state(),
+            "aggregation": self.aggregation.memory.state(),
+            "flights": state_of_in_flight(self._in_flight.under_way),
             "evaluation": [self.ledger.evaluation_s, self.ledger.evaluation_j],
         }
 
@@ -164,20 +170,20 @@ class SelectingStrategy(Strategy):
         InvalidInput
             If policy or aggregation are of another kind, or of other code.
         """
-        restore(self.policy, state["policy"])
-        self.aggregation.restore(state["aggregation"])
-        self._flights.under_way = flights_of(state["flights"], self.aggregation.parameters)
+        self._memory.restore(state["policy"])
+        self.aggregation.memory.restore(state["aggregation"])
+        self._in_flight.under_way = in_flight_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
         ledger.evaluation_s, ledger.evaluation_j = state.get("evaluation", (0, 0))
         self._rounds_before = len(ledger.entries)
 
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
         """Who trains in a round that starts now; nobody who still does."""
-        busy = self._flights.clients
+        busy = self._in_flight.clients
         self._most_examples = offers.most_examples(self.weight_cap)
         offers = offers.capped(self.weight_cap)
         self._able = offers.client[offers.able]
-        k = self.closing.to_ask(self.per_round, len(busy))
+        k = self.round_policy.to_ask(self.per_round, len(busy))
         rng = np.random.default_rng((self.seed, server_round))
         free = offers.without(busy)
         self._assignments = self.policy.select(free, k, server_round, rng) if k else []
@@ -197,7 +203,7 @@ class SelectingStrategy(Strategy):
         return messages if nodes else []
 
     def close(
-        self, server_round: int, answers: Iterable[Answer]
+        self, server_round: int, answers: Iterable[TrainingAnswer]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """End a round: the books, the policy's lessons, and the new model from what has come.
 
@@ -225,14 +231,14 @@ class SelectingStrategy(Strategy):
                 rejected.append(report)
                 reason = f"update refused: {error}"
                 self._refuse(MessageType.TRAIN, server_round, answer.node, report.client, reason)
-            self._flights.start(server_round, report, update)
+            self._in_flight.start(server_round, report, update)
         waits_s = silence_s(self._assignments, reports)
-        closed = self._flights.close(server_round, len(self._assignments), waits_s)
+        closed = self._in_flight.close(server_round, len(self._assignments), waits_s)
         entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
         heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
         self.policy.observe(heard)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
-        replies = replies_to_aggregate(closed.arrived, base, self.closing.late)
+        replies = replies_to_aggregate(closed.arrived, base, self.round_policy.late)
         if replies:
             result = self.aggregation.aggregate_train(server_round, replies)
             if result[0] is None:  # without a quorum, or not finite
@@ -273,7 +279,7 @@ class SelectingStrategy(Strategy):
         """Read the reports, and close the round."""
         server_round += self._rounds_before
         reports = self._reports(RoundReport, MessageType.TRAIN, server_round, replies)
-        answers = [Answer(report, reply, node) for node, report, reply in reports]
+        answers = [TrainingAnswer(report, reply, node) for node, report, reply in reports]
         for client, lost in ((one.report.client, one.report.lost) for one in answers):
             if lost:
                 log(WARNING, "client %s lost its round: %s", client, lost)
@@ -310,10 +316,10 @@ class SelectingStrategy(Strategy):
 
     def evaluators(self, server_round: int) -> list[int]:
         """Who evaluates the model after a round: of those who could begin it, who do not train."""
-        if self.evaluating is None:
+        if self.evaluation is None:
             return []
-        free = self._able[~np.isin(self._able, list(self._flights.clients))]
-        return self.evaluating.who(free, self.seed, server_round)
+        free = self._able[~np.isin(self._able, list(self._in_flight.clients))]
+        return self.evaluation.who(free, self.seed, server_round)
 
     def evaluated(self, replies: Iterable[tuple[EvaluationReport, Mapping[str, Any]]]) -> None:
         """Enter what those who were to evaluate have found."""
@@ -353,7 +359,7 @@ class SelectingStrategy(Strategy):
                 continue
             del asked[answered]
             try:
-                report = decode(kind, reply.content.config_records.get(CONFIG, {}))
+                report = decode_record(kind, reply.content.config_records.get(CONFIG, {}))
             except InvalidInput as error:
                 refuse(whom[1], str(error))
                 continue
@@ -362,7 +368,7 @@ class SelectingStrategy(Strategy):
                 continue
             yield node, report, reply
 
-    def _weighed(self, answer: Answer) -> Answer:
+    def _weighed(self, answer: TrainingAnswer) -> TrainingAnswer:
         """An answer with no more examples than its client has offered."""
         report = answer.report
         most = self._examples.get(report.client, self._most_examples)
@@ -374,7 +380,7 @@ class SelectingStrategy(Strategy):
         self, message_type: str, server_round: int, node: int | None, client: int | None, why: str
     ) -> None:
         """Enter that a reply does not count; that costs its sender, and nobody else."""
-        refusal = Refusal(server_round, node, client, why)
+        refusal = RefusedReply(server_round, node, client, why)
         log(WARNING, "%s", refusal)
         self.ledger.refusals.append(refusal)
         if node is not None:
@@ -393,7 +399,7 @@ class _OnlyNodes:
 
 def _with_assignment(draft: Message, assignment: RoundAssignment) -> Message:
     """A message of its own for one client: Flower's drafts share one content among all."""
-    config = ConfigRecord({**draft.content.config_records[CONFIG], **encode(assignment)})
+    config = ConfigRecord({**draft.content.config_records[CONFIG], **encode_record(assignment)})
     return Message(
         RecordDict({**draft.content, CONFIG: config}),
         draft.metadata.dst_node_id,

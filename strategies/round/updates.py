@@ -1,8 +1,8 @@
-"""Clients' updates: whether one is sound, and how late ones join an aggregation."""
+"""A client's update of the global model, and whether it is sound."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -14,19 +14,14 @@ from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_
 from numpy.typing import NDArray
 
 from powerctl.errors import InvalidInput
-from wattfed.strategies.protocol import RoundReport
-from wattfed.strategies.round.in_flight import Flight
-from wattfed.strategies.round.numpy_reply import HeldArray, HeldReply, Numbers
-from wattfed.strategies.round_policy import staleness_weights
-from wattfed.strategies.state import State
+from wattfed.strategies.round.numpy_reply import Numbers, NumpyArray, NumpyReply
 
-_WEIGHT = "num-examples"  # by which Flower's strategies weigh
 _MOST = 1e18  # of a trained number: server optimizers square in single precision
-Reply = Message | HeldReply
+Reply = Message | NumpyReply
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
+class GlobalModel:
     """The global model from which the clients of a round start.
 
     Attributes
@@ -71,7 +66,7 @@ class Base:
         array = self.numbers[name]
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
-    def update(self, reply: Reply, metrics: Mapping[str, float]) -> Update:
+    def update(self, reply: Reply, metrics: Mapping[str, float]) -> ClientUpdate:
         """A client's update of this model; its metrics are what the server knows of it.
 
         Raises
@@ -79,18 +74,18 @@ class Base:
         InvalidInput
             If the arrays are not those of the model, of its types, shapes and finite numbers.
         """
-        records: list[Mapping[str, Array | HeldArray]] = list(reply.content.array_records.values())
+        records: list[Mapping[str, Array | NumpyArray]] = list(reply.content.array_records.values())
         if len(records) != 1 or records[0].keys() != self.numbers.keys():
             raise InvalidInput("its arrays have other names than the model's")
         (record,) = records
         arrays = {name: _values(name, record[name], was) for name, was in self.numbers.items()}
-        return Update(HeldReply(arrays, metrics), self)
+        return ClientUpdate(NumpyReply(arrays, metrics), self)
 
 
-class Update:
+class ClientUpdate:
     """A sound update, and where it started from."""
 
-    def __init__(self, reply: Reply, base: Base) -> None:
+    def __init__(self, reply: Reply, base: GlobalModel) -> None:
         self.reply = reply
         self.base = base
 
@@ -122,98 +117,12 @@ class Update:
         }
 
 
-def replies_to_aggregate(
-    arrived: Sequence[Flight[Update]], base: Base, late_rule: str
-) -> list[Reply]:
-    """The replies of updates that have come, as an aggregation takes them.
-
-    Where all are of this round, they are the replies. A late one brings its change to the present
-    model, and its examples count by the rule for late updates.
-
-    Parameters
-    ----------
-    arrived : sequence of Flight
-        Those without an update are left out.
-    base : Base
-        The present global model.
-    late_rule : str
-        Of `wattfed.strategies.round_policy`.
-    """
-    updates = [(flight.update, flight.report) for flight in arrived if flight.update is not None]
-    staleness = np.array([report.staleness for _, report in updates], dtype=np.int64)
-    if not staleness.any():
-        return [update.reply for update, _ in updates]
-    changes = [update.change() for update, _ in updates]
-    deviation = _deviations(changes, base.parameter_names, staleness)
-    weights = staleness_weights(staleness, deviation, late_rule)
-    return [
-        _moved(update, change, base, float(weight)) if late else update.reply
-        for (update, _), change, late, weight in zip(
-            updates, changes, staleness > 0, weights / weights.max(), strict=True
-        )
-    ]
-
-
-def state_of_flights(flights: Sequence[Flight[Update]]) -> State:
-    """Clients that train and their updates, with the models from which they started, once each."""
-    return {
-        "bases": {str(f.started): f.update.base.arrays for f in flights if f.update is not None},
-        "flights": [
-            {
-                "report": dict(vars(flight.report)),
-                "started": flight.started,
-                "left_s": flight.left_s,
-                "arrays": None if flight.update is None else flight.update.numbers,
-                "metrics": None if flight.update is None else flight.update.metrics,
-            }
-            for flight in flights
-        ],
-    }
-
-
-def flights_of(state: State, parameters: frozenset[str] | None) -> list[Flight[Update]]:
-    """The flights of such a state, of a model with these parameters."""
-    bases = {started: Base(arrays, parameters) for started, arrays in state["bases"].items()}
-    flights = []
-    for one in state["flights"]:
-        update = None
-        if one["arrays"] is not None:
-            reply = HeldReply(one["arrays"], one["metrics"])
-            update = Update(reply, bases[str(one["started"])])
-        report = RoundReport(**one["report"])
-        flights.append(Flight(report, update, one["started"], one["left_s"]))
-    return flights
-
-
-def _deviations(
-    changes: Sequence[Numbers], parameters: Sequence[str], staleness: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """How far each late change, joining the n fresh ones, would move their average, squared."""
-    if not parameters:
-        return np.zeros(len(changes))
-    flat = np.array([np.concatenate([c[name].ravel() for name in parameters]) for c in changes])
-    fresh = flat[staleness == 0]
-    centre = fresh.mean(axis=0) if len(fresh) else np.zeros(flat.shape[1])
-    return np.asarray((((flat - centre) / (len(fresh) + 1)) ** 2).sum(axis=1), dtype=np.float64)
-
-
-def _moved(update: Update, change: Numbers, base: Base, weight: float) -> HeldReply:
-    """A reply with its change brought to another model, and its examples weighed."""
-    moved = {
-        name: began ^ delta if delta.dtype == np.bool_ else began + delta
-        for name, delta in change.items()
-        for began in [base.widened(name)]
-    }
-    metrics = update.metrics
-    return HeldReply({**update.numbers, **moved}, {**metrics, _WEIGHT: metrics[_WEIGHT] * weight})
-
-
-def _values(name: str, array: Array | HeldArray, model: NDArray[Any]) -> NDArray[Any]:
+def _values(name: str, array: Array | NumpyArray, model: NDArray[Any]) -> NDArray[Any]:
     """The numbers of an array that can take the place of one of the model's.
 
     Nothing is made by what an array says of itself, before that is seen to be as in the model.
     """
-    if isinstance(array, HeldArray):
+    if isinstance(array, NumpyArray):
         values = array.values
         _check_like(model, name, values.dtype, values.shape)
     else:

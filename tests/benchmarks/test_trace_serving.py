@@ -10,7 +10,7 @@ import pytest
 from benchmarks.trace_serving import Oracle, Static, optimum, serve
 from benchmarks.traces import constant, poisson, steps
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.controller import Decision, Reaction, WindowController
+from powerctl.fulcrum.controller import Reaction, ServingPlan, WindowController
 from powerctl.fulcrum.problems import Concurrent, Job
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.solvers import find_solver
@@ -34,7 +34,7 @@ def two_modes() -> Replay:
 
 
 def plan(mode=SLOW, batch_size=4, other=TRAIN):
-    return Static(Decision(mode, batch_size, other, 10.0, True))
+    return Static(ServingPlan(mode, batch_size, other, 10.0, True))
 
 
 def test_full_batches_run_and_training_fills_the_rest(two_modes):

@@ -13,7 +13,7 @@ from benchmarks.traces import bursts, constant, poisson
 from benchmarks.virtual_time import Execution, replay
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import RunBatch, RunTraining, Service, Training, Wait
+from powerctl.fulcrum.turns import InferenceService, RunBatch, RunTraining, TrainingJob, Wait
 
 SIZES = (1, 2, 4, 8, 16)
 SOME = settings(max_examples=30)
@@ -32,7 +32,7 @@ class Watched(Interleaver):
         self.turns.append((now_s, decision.turn))
         if isinstance(decision.turn, Wait):
             safe = any(
-                self._outlook.is_safe(now_s, now_s + self.times(name).safe_s())
+                self._schedulability.is_safe(now_s, now_s + self.times(name).safe_s())
                 for name in self._jobs.wanting()
             )
             full = any(queue.is_full for queue in self._queues.values())
@@ -52,8 +52,8 @@ def plans(draw):
     # fulcrum.md: the oldest of a full batch, and a minibatch in the way; one gap, as they come
     # meanwhile
     latency_s = (batch + 1) / rate_hz + infer_s[batch] + train_s
-    service = Service("infer", latency_s, batch, infer_s, rate_hz)
-    return service, Training("train", train_s)
+    service = InferenceService("infer", latency_s, batch, infer_s, rate_hz)
+    return service, TrainingJob("train", train_s)
 
 
 def play(services, jobs, traces, duration_s, variation=0.0, seed=0, times=None, **options):
@@ -104,7 +104,7 @@ def test_requests_far_enough_apart_are_met_however_they_come(plan, gaps, seed):
 def test_accounts_add_up_under_any_load(plan, seed, variation, capacity):
     service, job = plan
     rng = np.random.default_rng(seed)
-    urgent = Service(
+    urgent = InferenceService(
         "urgent", service.latency_s / 2, 1, service.time_s, capacity=capacity, late="serve"
     )
     traces = {
@@ -140,7 +140,9 @@ INFER_S = {1: 0.02, 4: 0.026, 16: 0.05, 32: 0.09}
 def scenario(load, batch=16, train_s=0.06, margin=1.2):
     rate_hz = load * batch / INFER_S[batch]
     latency_s = margin * (batch / rate_hz + INFER_S[batch] + train_s)
-    return Service("infer", latency_s, batch, INFER_S, rate_hz), Training("train", train_s)
+    return InferenceService("infer", latency_s, batch, INFER_S, rate_hz), TrainingJob(
+        "train", train_s
+    )
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -155,11 +157,11 @@ def test_random_arrivals_are_met_and_training_has_what_they_leave(load, batch, v
 
 
 def test_an_urgent_service_is_met_beside_one_that_can_wait():
-    urgent = Service("urgent", 0.25, 1, {1: 0.02, 4: 0.03}, 10.0)
-    patient = Service("patient", 2.0, 16, INFER_S, 100.0)
+    urgent = InferenceService("urgent", 0.25, 1, {1: 0.02, 4: 0.03}, 10.0)
+    patient = InferenceService("patient", 2.0, 16, INFER_S, 100.0)
     rng = np.random.default_rng(0)
     traces = {s.name: list(poisson(s.rate_hz, 30, rng)) for s in (urgent, patient)}
-    _, record = play([urgent, patient], [Training("train", 0.06)], traces, 30, 0.05)
+    _, record = play([urgent, patient], [TrainingJob("train", 0.06)], traces, 30, 0.05)
     assert all(served.missed == 0 for served in record.services.values())
     assert record.services["urgent"].latency_pct_s(99) < 0.25
     assert record.share_of_left > 0.9
@@ -197,8 +199,8 @@ def test_a_plan_changed_while_requests_queue_loses_none():
     for request in range(40):
         policy.arrive("infer", request, 0.0)
     turn = policy.decide(0.0).turn
-    fast = Service("infer", service.latency_s, 4, {1: 0.01, 4: 0.013}, service.rate_hz)
-    policy.replan([fast], [Training("train", 0.03)])
+    fast = InferenceService("infer", service.latency_s, 4, {1: 0.01, 4: 0.013}, service.rate_hz)
+    policy.replan([fast], [TrainingJob("train", 0.03)])
     policy.finished(turn, 0.09)
     answered, now_s = list(turn.requests), 0.09
     while isinstance(turn := policy.decide(now_s).turn, RunBatch):
@@ -218,8 +220,8 @@ def test_chance_is_of_the_seed():
 
 
 def test_time_after_the_duration_is_for_answers_and_counts_for_nobody():
-    service = Service("infer", 10.0, 4, {4: 1.0})
-    _, record = play([service], [Training("train", 0.5)], {"infer": [0.9, 0.95]}, 1.0)
+    service = InferenceService("infer", 10.0, 4, {4: 1.0})
+    _, record = play([service], [TrainingJob("train", 0.5)], {"infer": [0.9, 0.95]}, 1.0)
     assert record.services["infer"].answered == 2 and record.duration_s == 1.0
     assert record.training["train"].minibatches == 2 and record.training_share == 1
     assert math.isnan(record.share_of_left) or record.share_of_left == 1

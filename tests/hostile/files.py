@@ -224,7 +224,7 @@ KINDS = (
     Kind(
         "fleet.toml",
         _written(FLEET),
-        lambda path: load_fleet(str(path)).surroundings,
+        lambda path: load_fleet(str(path)).environment,
         (wattfed, ("simulate", "--fleet", FILE, "--out-dir", "OUT", "--task", "noop")),
     ),
     Kind("trace.pkl", _written(pickle.dumps(TRACES)), read_traces),

@@ -13,8 +13,8 @@ from flwr.clientapp import ClientApp
 from benchmarks.in_process_grid import InProcessGrid
 from tests.hostile.attacks import BYTES, OFFERS, REPORTS, WEIGHTS, offered, trained
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.codec import encode
-from wattfed.strategies.evaluation import Evaluating
+from wattfed.strategies.codec import encode_record
+from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.protocol import CONFIG, METRICS, EvaluationReport
 from wattfed.strategies.round.nodes import IN_A_ROW, REST_ROUNDS
@@ -41,7 +41,7 @@ def query(message: Message, context: Context) -> Message:
     if attack == "an-error-in-an-offer":
         return Message(Error(2, FORGED), reply_to=message)
     changes = {"examples": 10**9, "label_counts": (1e9,) * 4} if attack == "dominates" else {}
-    record = offered(attack, encode(offer(client, n_clients=N, **changes)))
+    record = offered(attack, encode_record(offer(client, n_clients=N, **changes)))
     return Message(RecordDict({CONFIG: record}), reply_to=message)
 
 
@@ -53,7 +53,7 @@ def train(message: Message, context: Context) -> Message:
     (weights,) = message.content["arrays"].to_numpy_ndarrays()
     lies = {"examples": 10**9} if attack == "dominates" else {}
     moved = weights - 1000 if attack and attack not in WEIGHTS else weights + 1
-    content = trained(attack, encode(report(client, **lies)), moved.astype(np.float32))
+    content = trained(attack, encode_record(report(client, **lies)), moved.astype(np.float32))
     return Message(content, reply_to=message)
 
 
@@ -61,7 +61,7 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     attack, client = attack_of(context, message), context.node_config["partition-id"]
     told = EvaluationReport(client, 10**9 if attack else 160)
-    content = RecordDict({CONFIG: ConfigRecord(encode(told))})
+    content = RecordDict({CONFIG: ConfigRecord(encode_record(told))})
     content[METRICS] = MetricRecord({"loss": 100.0 if attack else 1.0})
     return Message(content, reply_to=message)
 
@@ -153,7 +153,7 @@ def test_what_clients_evaluate_is_weighed_alike():
         make_policy(RunConfig(strategy="all")),
         make_aggregation(RunConfig()),
         per_round=N,
-        evaluating=Evaluating("clients", share=1.0),
+        evaluation=EvaluationPlan("clients", share=1.0),
     )
     strategy.start(InProcessGrid(app, N, {"attack": "e"}), ArrayRecord(START), num_rounds=1)
     assert strategy.client_metrics["loss"] == pytest.approx((5 * 100 + 5 * 1) / 10)

@@ -415,7 +415,7 @@ def test_the_command_says_what_a_budget_left_out(tmp_path):
     [
         (("--modes", "3", "--budget", "20"), "20s or 20m?"),
         (("--modes", "3", "--time-error", "two"), "write a share of at least 0: 2%, 0.02"),
-        (("--modes", "3", "--batch", "1,x"), "write batch sizes such as 1,4,16"),
+        (("--modes", "3", "--batch", "1,x"), "write whole numbers such as 1,4,16"),
         (("--modes", "30000"), "there are only 18,096"),
         (("--modes", "3", "--task", "nosuch"), "there is no module nosuch"),
         (("--modes", "3", "--task", "os:getcwd"), "has no function make_model"),

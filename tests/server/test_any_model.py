@@ -23,8 +23,8 @@ from wattfed.server.run_identity import join_run
 from wattfed.server.simulation import simulate
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.catalogue import aggregation_names
-from wattfed.strategies.round.numpy_reply import HeldReply
-from wattfed.strategies.round.strategy import Answer
+from wattfed.strategies.round.numpy_reply import NumpyReply
+from wattfed.strategies.round.strategy import TrainingAnswer
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies
@@ -184,8 +184,8 @@ class ThreeClients:
                 with training_on(model, samples, 64, seed=3 * server_round + client) as training:
                     for _, step in zip(range(10), training.steps(), strict=False):
                         step()
-                reply = HeldReply(arrays_of(model), {"num-examples": 640})
-                answers.append(Answer(report(client), reply))
+                reply = NumpyReply(arrays_of(model), {"num-examples": 640})
+                answers.append(TrainingAnswer(report(client), reply))
             arrays = strategy.close(server_round, answers)[0]
             after_round(server_round, arrays)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.strategies.offers_of import report
+from tests.strategies.offers_of import recorded, report
 from wattfed.server.console import row_line
 from wattfed.server.history import RoundRow
 from wattfed.strategies.round.ledger import Ledger
@@ -8,7 +8,7 @@ from wattfed.strategies.round.ledger import Ledger
 
 def line_of(*reports):
     ledger = Ledger()
-    entry = ledger.record(1, [], reports)
+    entry = recorded(ledger, 1, [], reports)
     return row_line(RoundRow(1, {"accuracy": 0.5}, ledger.clock_s, ledger.energy_j, entry))
 
 

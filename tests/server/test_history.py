@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.strategies.offers_of import report
+from tests.strategies.offers_of import recorded, report
 from wattfed.server.history import RoundRow, best_value, spending_to
 from wattfed.strategies.round.ledger import Ledger
 
@@ -10,7 +10,7 @@ from wattfed.strategies.round.ledger import Ledger
 def history():
     ledger, rows = Ledger(), [RoundRow(0, {"accuracy": 0.1}, 0.0, 0.0)]
     for number, accuracy in enumerate((0.5, 0.92, 0.88), start=1):
-        entry = ledger.record(number, [], [report(0), report(1, time_s=20.0)])
+        entry = recorded(ledger, number, [], [report(0), report(1, time_s=20.0)])
         metrics = {"accuracy": accuracy}
         rows.append(RoundRow(number, metrics, ledger.clock_s, ledger.energy_j, entry))
     return rows

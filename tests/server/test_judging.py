@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.old_results import write_comparison
+from tests.strategies.offers_of import recorded
 from wattfed.server.cli import main
 from wattfed.server.history import RoundRow, best_held, held_by_all
 from wattfed.server.judging import judge, judge_result
@@ -45,7 +46,7 @@ def rows_of(*values):
     """A history with these values of accuracy, in which two of ten clients train."""
     ledger, rows = Ledger(), []
     for number, value in enumerate(values):
-        entry = ledger.record(number, [RoundAssignment(0, 1)], []) if number else None
+        entry = recorded(ledger, number, [RoundAssignment(0, 1)], []) if number else None
         rows.append(RoundRow(number, {"accuracy": value}, 10.0 * number, 100.0 * number, entry))
     return rows
 

@@ -12,7 +12,7 @@ from tests.tasks import label_counts
 from wattfed.client.app import app as client_app
 from wattfed.server.federation import run_federation
 from wattfed.server.simulation import simulate
-from wattfed.strategies.codec import decode
+from wattfed.strategies.codec import decode_record
 from wattfed.strategies.protocol import CONFIG, RoundOffer
 from wattfed.strategies.run_config import RunConfig
 
@@ -34,7 +34,7 @@ def labels_told(config, **node):
         context.node_config.update(node)
         reply = client_app(message, context)
         if message.metadata.message_type == "query":
-            offer = decode(RoundOffer, reply.content[CONFIG])
+            offer = decode_record(RoundOffer, reply.content[CONFIG])
             told[offer.client].append(offer.label_counts)
         return reply
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from powerctl.boards import load_board
 from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
+from wattfed.strategies.round.in_flight import InFlightUpdates, silence_s
+from wattfed.strategies.round.ledger import Ledger, RoundEntry
+from wattfed.strategies.round_policy import RoundPolicy
 
 _SPACE = load_board("orin-nano").space
 _MODES = tuple(_SPACE.mode(i) for i in range(2))
@@ -72,3 +77,20 @@ def rng(seed: int = 0) -> np.random.Generator:
 def clients(assignments: list[RoundAssignment]) -> list[int]:
     """Who is selected, in order."""
     return [assignment.client for assignment in assignments]
+
+
+def recorded(
+    ledger: Ledger,
+    server_round: int,
+    assignments: Sequence[RoundAssignment],
+    reports: Sequence[RoundReport],
+    rejected: Sequence[RoundReport] = (),
+) -> RoundEntry:
+    """The entry of a round that waits for all that were asked."""
+    in_flight = InFlightUpdates(RoundPolicy())
+    for one in reports:
+        if one.minibatches and not one.lost:
+            in_flight.start(server_round, one, None)
+    asked = max(len(assignments), len(reports))
+    closed = in_flight.close(server_round, asked, silence_s(assignments, reports))
+    return ledger.record(server_round, assignments, reports, rejected, closed)

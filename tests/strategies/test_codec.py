@@ -8,23 +8,23 @@ from flwr.app import ConfigRecord
 
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 
 
 def through_the_wire(record):
-    return ConfigRecord({"server-round": 1, **encode(record)})
+    return ConfigRecord({"server-round": 1, **encode_record(record)})
 
 
 def of_kind(record, values):
     """Fields as a record of the kind has them on the wire."""
-    prefix = next(iter(encode(record))).partition(".")[0]
+    prefix = next(iter(encode_record(record))).partition(".")[0]
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
 @pytest.mark.parametrize("sent", [offer(3), offer(4, decline="no mode")], ids=["able", "declining"])
 def test_an_offer_arrives_as_it_was_sent(sent):
-    got = decode(RoundOffer, through_the_wire(sent))
+    got = decode_record(RoundOffer, through_the_wire(sent))
     assert got.front.modes == sent.front.modes
     np.testing.assert_array_equal(got.front.energy_j, sent.front.energy_j)
     assert (got.maxn, got.preset) == (sent.maxn, sent.preset)
@@ -45,13 +45,13 @@ def test_an_offer_arrives_as_it_was_sent(sent):
     ],
 )
 def test_assignments_and_reports_arrive_as_they_were_sent(sent):
-    assert decode(type(sent), through_the_wire(sent)) == sent
+    assert decode_record(type(sent), through_the_wire(sent)) == sent
 
 
 @pytest.mark.parametrize("kind", [RoundOffer, RoundAssignment, RoundReport])
 def test_what_is_no_such_record_is_refused(kind):
     with pytest.raises(InvalidInput, match=kind.__name__):
-        decode(kind, ConfigRecord({"client": 1}))
+        decode_record(kind, ConfigRecord({"client": 1}))
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_what_is_no_such_record_is_refused(kind):
 )
 def test_what_cannot_be_is_refused(sent, lie):
     with pytest.raises(InvalidInput, match=f"not a {type(sent).__name__}"):
-        decode(type(sent), ConfigRecord({**through_the_wire(sent), **of_kind(sent, lie)}))
+        decode_record(type(sent), ConfigRecord({**through_the_wire(sent), **of_kind(sent, lie)}))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.strategies.evaluation import Evaluating, numbers_of, weighted
+from wattfed.strategies.evaluation import EvaluationPlan, numbers_of, weighted
 from wattfed.strategies.protocol import EvaluationReport
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -44,7 +44,7 @@ def test_what_a_client_sends_that_is_no_metric_is_left():
 
 @given(st.integers(0, 50), st.integers(1, 9), st.floats(0.01, 1), st.integers(1, 40))
 def test_so_many_clients_evaluate_after_every_so_many_rounds(n, every, share, server_round):
-    evaluating = Evaluating("clients", every, share)
+    evaluating = EvaluationPlan("clients", every, share)
     able = np.arange(n)[::-1] + 7
     asked = evaluating.who(able, 3, server_round)
     due = n and server_round % every == 0
@@ -55,9 +55,9 @@ def test_so_many_clients_evaluate_after_every_so_many_rounds(n, every, share, se
 
 def test_places_are_checked():
     with pytest.raises(UnknownName, match="place of evaluation 'cloud'"):
-        Evaluating("cloud")
+        EvaluationPlan("cloud")
     with pytest.raises(InvalidInput, match="evaluate-share is above 0 and up to 1, got 1.5"):
-        Evaluating(share=1.5)
+        EvaluationPlan(share=1.5)
     with pytest.raises(InvalidInput, match="evaluate-every must be at least 1"):
-        Evaluating(every=0)
-    assert Evaluating().on_clients(False) and not Evaluating().on_clients(True)
+        EvaluationPlan(every=0)
+    assert EvaluationPlan().on_clients(False) and not EvaluationPlan().on_clients(True)

@@ -7,7 +7,7 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.target import Goal
+from wattfed.strategies.target import RunGoal
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -71,8 +71,8 @@ def test_values_out_of_range_are_named(values, message):
 def test_a_run_has_one_goal_by_its_name_or_by_the_short_form_for_accuracy():
     assert RunConfig().goal is None
     assert RunConfig(target_accuracy=0.9).goal == RunConfig(target="accuracy=0.9").goal
-    assert RunConfig(target="accuracy=93").goal == Goal("accuracy", (93.0,))
-    assert RunConfig.from_flower({"target": "loss=0"}).goal == Goal("loss", (0.0,))
+    assert RunConfig(target="accuracy=93").goal == RunGoal("accuracy", (93.0,))
+    assert RunConfig.from_flower({"target": "loss=0"}).goal == RunGoal("loss", (0.0,))
 
 
 def test_keys_that_are_not_ours_are_settings_of_the_task():

@@ -19,10 +19,10 @@ from wattfed.strategies.policies.catalogue import (
 )
 from wattfed.strategies.policies.random_selection import RandomSelection
 from wattfed.strategies.round.aggregation import Aggregation
-from wattfed.strategies.round.numpy_reply import HeldReply
-from wattfed.strategies.round.updates import Base
+from wattfed.strategies.round.numpy_reply import NumpyReply
+from wattfed.strategies.round.updates import GlobalModel
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.state import Memory, lacks_state, restore, state_of
+from wattfed.strategies.state import Memory, lacks_state, memory_of
 
 SOON = {"tifl": "tifl(interval=2)", "oort": "oort(pacer_step=2)", "haccs": "haccs(rho=0)"}
 
@@ -50,7 +50,7 @@ def rounds(policy, first, last):
 def test_a_fresh_policy_goes_on_where_another_was(name):
     policy, fresh = policy_of(name), policy_of(name)
     rounds(policy, 1, 6)
-    restore(fresh, from_bytes(to_bytes(state_of(policy))))
+    memory_of(fresh).restore(from_bytes(to_bytes(memory_of(policy).state())))
     assert rounds(fresh, 7, 20) == rounds(policy, 7, 20)
 
 
@@ -58,7 +58,7 @@ def test_a_fresh_policy_goes_on_where_another_was(name):
 def test_every_policy_tells_all_that_it_keeps_and_no_parameter(name):
     policy = policy_of(name)
     kept = {item.name for item in fields(policy) if not item.init}
-    assert state_of(policy).keys() == kept
+    assert memory_of(policy).state().keys() == kept
     assert not lacks_state(policy)
 
 
@@ -66,26 +66,26 @@ def test_what_is_known_of_clients_is_told_whole():
     policy = policy_of("oort")
     rounds(policy, 1, 3)
     known = policy._known
-    assert state_of(policy)["_known"].keys() == {item.name for item in fields(known)}
+    assert memory_of(policy).state()["_known"].keys() == {item.name for item in fields(known)}
 
 
 @pytest.mark.parametrize("name", aggregation_names())
 def test_the_state_of_every_aggregation_is_known(name):
     config = RunConfig(aggregation=name, per_round=9)
-    state = from_bytes(to_bytes(make_aggregation(config).state()))
-    make_aggregation(config).restore(state)
+    state = from_bytes(to_bytes(make_aggregation(config).memory.state()))
+    make_aggregation(config).memory.restore(state)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("oort", "tifl"), ("random", "oort")])
 def test_the_state_of_another_policy_is_refused(ours, theirs):
     with pytest.raises(InvalidInput, match=r"not the state of a \w+, which has .*_?known"):
-        restore(policy_of(ours), state_of(policy_of(theirs)))
+        memory_of(policy_of(ours)).restore(memory_of(policy_of(theirs)).state())
 
 
 def test_the_state_of_another_aggregation_is_refused():
     adam, plain = (make_aggregation(RunConfig(aggregation=name)) for name in ("fedadam", "fedavg"))
-    with pytest.raises(InvalidInput, match="FedAvg keeps nothing, not .*m_t"):
-        plain.restore(adam.state())
+    with pytest.raises(InvalidInput, match="FedAvg, which has none: .*m_t"):
+        plain.memory.restore(adam.memory.state())
 
 
 class Forgetful:
@@ -102,17 +102,17 @@ class OwnAggregation(FedAvg):
 def test_one_of_somebody_is_not_asked_for_its_state_when_an_aggregate_is_not_finite():
     aggregation = Aggregation(OwnAggregation(min_train_nodes=1))
     arrays = ArrayRecord([np.zeros(2, dtype=np.float32)])
-    aggregation.base = Base(arrays, None)
-    poisoned = HeldReply({"0": np.full(2, np.inf, dtype=np.float32)}, {"num-examples": 1})
+    aggregation.base = GlobalModel(arrays, None)
+    poisoned = NumpyReply({"0": np.full(2, np.inf, dtype=np.float32)}, {"num-examples": 1})
     assert aggregation.aggregate_train(1, [poisoned]) == (None, None)
 
 
 def test_who_does_not_tell_what_it_keeps_is_refused():
-    assert state_of(Forgetful()) == {}
+    assert memory_of(Forgetful()).state() == {}
     with pytest.raises(InvalidInput, match="Forgetful does not tell what it keeps"):
-        restore(Forgetful(), {})
+        memory_of(Forgetful()).restore({})
     with pytest.raises(InvalidInput, match="OwnAggregation does not tell what it keeps"):
-        Aggregation(OwnAggregation()).restore({})
+        Aggregation(OwnAggregation()).memory.restore({})
 
 
 @dataclass
@@ -127,11 +127,11 @@ class Learns(Memory):
 def test_who_lists_what_it_remembers_goes_on():
     before, after = Learns(), Learns(least=2)
     before.seen = np.arange(3.0)
-    restore(after, from_bytes(to_bytes(state_of(before))))
+    after.restore(from_bytes(to_bytes(before.state())))
     assert after.seen.tolist() == [0, 1, 2] and after.least == 2
 
 
 def test_a_frozen_dataclass_keeps_nothing():
-    assert state_of(RandomSelection()) == {} and not lacks_state(RandomSelection())
+    assert memory_of(RandomSelection()).state() == {} and not lacks_state(RandomSelection())
     with pytest.raises(InvalidInput, match="which has none: seen"):
-        restore(RandomSelection(), {"seen": 1})
+        memory_of(RandomSelection()).restore({"seen": 1})

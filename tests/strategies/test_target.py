@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.strategies.target import Goal, Target, judged_by
+from wattfed.strategies.target import RunGoal, Target, judged_by
 
 ACCURACY, LOSS, NAN = Target(), Target("loss", "min"), math.nan
 
@@ -75,36 +75,36 @@ def test_values_in_words(target, value, words):
 @pytest.mark.parametrize(
     ("text", "goal"),
     [
-        ("mAP=0.5", Goal("mAP", (0.5,))),
-        ("loss=0.5,0.3", Goal("loss", (0.5, 0.3))),
-        ("log likelihood=-2.5", Goal("log likelihood", (-2.5,))),
-        ("mAP, mean=0.4", Goal("mAP, mean", (0.4,))),
-        ("p=0.5=0.4", Goal("p=0.5", (0.4,))),
-        ("mAP@0.5", Goal("mAP@0.5")),
+        ("mAP=0.5", RunGoal("mAP", (0.5,))),
+        ("loss=0.5,0.3", RunGoal("loss", (0.5, 0.3))),
+        ("log likelihood=-2.5", RunGoal("log likelihood", (-2.5,))),
+        ("mAP, mean=0.4", RunGoal("mAP, mean", (0.4,))),
+        ("p=0.5=0.4", RunGoal("p=0.5", (0.4,))),
+        ("mAP@0.5", RunGoal("mAP@0.5")),
     ],
 )
 def test_a_goal_is_read_from_text_and_written_as_it_was(text, goal):
-    assert Goal.parse(text) == goal
-    assert Goal.parse(str(goal)) == goal
+    assert RunGoal.parse(text) == goal
+    assert RunGoal.parse(str(goal)) == goal
 
 
 @pytest.mark.parametrize("text", ["=0.5", "mAP=", "mAP=high", "loss=nan", "loss=0.3,", "loss=inf"])
 def test_what_is_no_goal_is_said(text):
     with pytest.raises(InvalidInput, match="target: cannot read .*; write METRIC=VALUE"):
-        Goal.parse(text)
+        RunGoal.parse(text)
 
 
 def test_a_goal_comes_before_what_the_task_declares_and_takes_its_direction():
     declared = Target("regret", "min")
     metrics = ("regret", "loss", "mAP")
     assert judged_by(None, declared, metrics) == declared
-    assert judged_by(Goal("regret", (3.0,)), declared, metrics) == declared
-    assert judged_by(Goal("mAP"), declared, metrics) == Target("mAP", "max")
-    assert judged_by(Goal("loss"), declared, metrics) == LOSS
+    assert judged_by(RunGoal("regret", (3.0,)), declared, metrics) == declared
+    assert judged_by(RunGoal("mAP"), declared, metrics) == Target("mAP", "max")
+    assert judged_by(RunGoal("loss"), declared, metrics) == LOSS
 
 
 def test_a_metric_that_is_not_evaluated_is_named_with_those_that_are():
     with pytest.raises(UnknownName, match="target metric 'map': known: loss, mAP "):
-        judged_by(Goal("map", (0.5,)), Target(), ("mAP", "loss"))
+        judged_by(RunGoal("map", (0.5,)), Target(), ("mAP", "loss"))
     with pytest.raises(UnknownName, match="target metric 'accuracy': known: mAP "):
         judged_by(None, Target(), ("mAP",))

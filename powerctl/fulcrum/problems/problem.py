@@ -26,7 +26,7 @@ class Job(NamedTuple):
         return self.role if self.batch_size is None else f"{self.role} x{self.batch_size}"
 
 
-class Evaluation(NamedTuple):
+class Judgement(NamedTuple):
     """What choices are worth; arrays of shape (..., n_choices).
 
     Attributes
@@ -111,7 +111,7 @@ class Problem(ABC):
         Arguments have shape (..., n_choices, jobs of a choice).
         """
 
-    def evaluate(self, time_s: FloatArray, power_w: FloatArray) -> Evaluation:
+    def evaluate(self, time_s: FloatArray, power_w: FloatArray) -> Judgement:
         """Judge every choice.
 
         Parameters
@@ -130,7 +130,7 @@ class Problem(ABC):
         with np.errstate(divide="ignore"):
             loss, ratio = self._judge(time_s[..., members], power)
             excess = np.log(np.maximum(ratio, highest / self.power_limit_w))
-        return Evaluation(excess <= 0, loss, excess, highest)
+        return Judgement(excess <= 0, loss, excess, highest)
 
     def value(self, loss: float) -> float:
         """The objective in its unit."""

@@ -21,7 +21,7 @@ from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.app import app
 from wattfed.client.worker import memory_fit as rooms
 from wattfed.client.worker.client_state import ClientState, StateFile
-from wattfed.client.worker.memory_fit import NoRoom, how_killed
+from wattfed.client.worker.memory_fit import UnboundedMemory, how_killed
 from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
@@ -129,9 +129,9 @@ def test_an_agent_that_does_not_come_back_costs_its_client_the_round_after_a_whi
 def test_how_it_was_killed_is_told_by_the_kernels_count(monkeypatch, before, after, told):
     learned = []
     monkeypatch.setattr(rooms, "oom_kills", lambda: after)
-    monkeypatch.setattr(NoRoom, "learn", lambda self, fitted: learned.append(fitted))
+    monkeypatch.setattr(UnboundedMemory, "learn", lambda self, fitted: learned.append(fitted))
     state = ClientState(under_way="7/3/0", oom_kills=before)
-    assert how_killed(NoRoom(), state) == told
+    assert how_killed(UnboundedMemory(), state) == told
     assert learned == [False] * told.startswith(", out of memory")
-    how_killed(NoRoom(), state)
+    how_killed(UnboundedMemory(), state)
     assert len(learned) <= 1  # a kill is learned from once

@@ -30,7 +30,7 @@ from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
-from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     CONFIG,
     METRICS,
@@ -55,7 +55,7 @@ def ask(stub, kind, code_hash, configured=RUN, node=NODE, model=None, server_rou
     """The reply to a message of a server whose task has some hash."""
     config, more = {TASK: code_hash}, {}
     if kind == "train":
-        config |= encode(RoundAssignment(0, 12, TIMEOUT_S, power="fastest"))
+        config |= encode_record(RoundAssignment(0, 12, TIMEOUT_S, power="fastest"))
     if model is not None:
         more["arrays"] = ArrayRecord(model.state_dict())
     parts = message(kind, server_round, node, configured=configured, config=config, **more)
@@ -63,7 +63,9 @@ def ask(stub, kind, code_hash, configured=RUN, node=NODE, model=None, server_rou
 
 
 def examples(stub, code_hash, **more):
-    return decode(RoundOffer, ask(stub, "query", code_hash, **more).config_records[CONFIG]).examples
+    return decode_record(
+        RoundOffer, ask(stub, "query", code_hash, **more).config_records[CONFIG]
+    ).examples
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_what_was_added_is_trained_as_in_a_process_of_its_own(rounds, tasks, fil
     config = replace(RUN, task=str(file))
     own, learned = federated(config, 16).model(), federated(config, 16)
     reply = ask(rounds, "train", code_hash, model=own)
-    report = decode(RoundReport, reply.config_records[CONFIG])
+    report = decode_record(RoundReport, reply.config_records[CONFIG])
     assert report.minibatches == 12 and report.energy_j > 0
     profile = profile_from_node_config({**NODE, "device": "twin:orin-agx"})
     client = LocalClient(config, profile, 5, ClientState())
@@ -238,7 +240,9 @@ def test_an_evaluation_takes_turns_beside_inference_and_pays_for_its_own(
     evaluating = threading.Thread(
         target=lambda: replies.append(ask(rounds, "evaluate", code_hash, RUN, node, model))
     )
-    before = decode(RoundOffer, ask(rounds, "query", code_hash, RUN, node).config_records[CONFIG])
+    before = decode_record(
+        RoundOffer, ask(rounds, "query", code_hash, RUN, node).config_records[CONFIG]
+    )
     with agent.channel() as channel:
         inference, power = rpc.InferenceStub(channel), rpc.PowerStub(channel)
         drawn_j = power.GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S).energy_j
@@ -251,12 +255,14 @@ def test_an_evaluation_takes_turns_beside_inference_and_pays_for_its_own(
         answered = [job.answered for job in status.jobs if job.name == "constant"]
     evaluating.join()
     (reply,) = replies
-    report = decode(EvaluationReport, reply.config_records[CONFIG])
+    report = decode_record(EvaluationReport, reply.config_records[CONFIG])
     minibatches = 50  # of two samples
     ended = minibatches + 1  # the last turn finds that there is no other minibatch
     assert len(set(seen)) > 5 and max(seen) <= ended and answered[0] > 5
     assert report.time_s >= minibatches * 0.05 and 0 < report.energy_j < drawn_j
-    after = decode(RoundOffer, ask(rounds, "query", code_hash, RUN, node).config_records[CONFIG])
+    after = decode_record(
+        RoundOffer, ask(rounds, "query", code_hash, RUN, node).config_records[CONFIG]
+    )
     assert after.allowance_j == pytest.approx(before.allowance_j - report.energy_j)
     state = Path(agent.settings.state_dir) / "clients" / "7-0.json"
     assert json.loads(state.read_text())["spent_j"] == pytest.approx(report.energy_j)
@@ -292,7 +298,7 @@ def test_an_evaluation_that_is_cancelled_ends(agent, rounds, tasks, file, data):
         cancel = pb.CancelRequest(round_id="7/1/0", reason="no use")
         assert rpc.RoundsStub(channel).Cancel(cancel, timeout=TIMEOUT_S).found
     reply = content_of(events)
-    report = decode(EvaluationReport, reply.config_records[CONFIG])
+    report = decode_record(EvaluationReport, reply.config_records[CONFIG])
     assert report.decline == "the evaluation was not finished: no use"
 
 

@@ -14,7 +14,7 @@ from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import Service
+from powerctl.fulcrum.turns import InferenceService
 from powerctl.jetson.fake_boards import make_fake_board
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.measurement import Measurement, MeasurementTable
@@ -198,7 +198,7 @@ class Broken:
 
 def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
     engine, outcomes = TurnEngine(host, Interleaver()), []
-    engine.add_service(Broken(), Service("broken", 5.0, 1, {1: 0.01}))
+    engine.add_service(Broken(), InferenceService("broken", 5.0, 1, {1: 0.01}))
     for _ in range(2):
         engine.submit(Ticket("broken", None, 5.0, outcomes.append))
     engine.start()

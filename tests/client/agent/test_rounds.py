@@ -34,7 +34,7 @@ from wattfed.client.gate import Gate, LeaseExceeded
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     CONFIG,
     PROTOCOL,
@@ -69,7 +69,7 @@ def train_request(server_round=1, minibatches=12, deadline_s=TIMEOUT_S, arrays=N
     torch.manual_seed(0)
     arrays = ArrayRecord(load_task("digits").model().state_dict()) if arrays is None else arrays
     wanted = RoundAssignment(0, minibatches, deadline_s, power="fastest")
-    return message("train", server_round, node, config=encode(wanted), arrays=arrays)
+    return message("train", server_round, node, config=encode_record(wanted), arrays=arrays)
 
 
 def answer(stub, parts, timeout=TIMEOUT_S):
@@ -86,7 +86,7 @@ def content_of(parts):
 
 def result_of(content):
     """The report of a round, and its arrays if it has any."""
-    report = decode(RoundReport, content.config_records[CONFIG])
+    report = decode_record(RoundReport, content.config_records[CONFIG])
     (arrays,) = list(content.array_records.values()) or [{}]
     return report, {name: array.numpy() for name, array in arrays.items()}
 
@@ -102,7 +102,7 @@ def rounds(agent):
 
 
 def test_an_offer_is_the_one_of_a_client_in_its_own_process(rounds):
-    offer = decode(RoundOffer, answer(rounds, message("query")).config_records[CONFIG])
+    offer = decode_record(RoundOffer, answer(rounds, message("query")).config_records[CONFIG])
     profile = profile_from_node_config({**NODE, "device": "twin:orin-agx"})
     own = LocalClient(CONFIGURED, profile, 5, ClientState()).offer()
     assert (offer.client, offer.examples, offer.minibatches) == (0, own.examples, own.minibatches)
@@ -164,7 +164,7 @@ def test_a_full_disc_loses_no_update_and_no_account_and_is_named(agent, rounds, 
 
 def left_j(stub, node):
     query = message("query", node=node)
-    return decode(RoundOffer, answer(stub, query).config_records[CONFIG]).allowance_j
+    return decode_record(RoundOffer, answer(stub, query).config_records[CONFIG]).allowance_j
 
 
 def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_can(
@@ -190,7 +190,7 @@ def test_what_could_not_be_written_is_kept_in_memory_however_many_come_until_it_
 def labels_told(channel, run):
     private = replace(CONFIGURED, label_privacy=0.1)
     query = message("query", node={**NODE, "run-id": run}, configured=private)
-    return decode(
+    return decode_record(
         RoundOffer, answer(rpc.RoundsStub(channel), query).config_records[CONFIG]
     ).label_counts
 
@@ -356,7 +356,7 @@ def test_a_round_without_memory_is_told_and_the_agent_goes_on(agent, rounds, mon
     report, arrays = trained(rounds)
     assert report.decline.startswith("not one minibatch was done: out of memory") and not arrays
     failing.clear()
-    offer = decode(RoundOffer, answer(rounds, message("query", 2)).config_records[CONFIG])
+    offer = decode_record(RoundOffer, answer(rounds, message("query", 2)).config_records[CONFIG])
     report, arrays = trained(rounds, 2, minibatches=offer.minibatches)
     assert report.minibatches == report.planned_minibatches == offer.minibatches and arrays
     assert report.batch_size == 8

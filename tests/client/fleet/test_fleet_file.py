@@ -119,9 +119,9 @@ def test_a_distribution_is_drawn_once_by_its_seed(tmp_path):
 
 
 def test_only_what_a_file_says_goes_on_around_its_clients():
-    assert load_fleet("hundred-jetsons").surroundings.is_quiet
+    assert load_fleet("hundred-jetsons").environment.is_quiet
     city = load_fleet("city")
-    around, everyone = city.surroundings, np.arange(len(city))
+    around, everyone = city.environment, np.arange(len(city))
     assert not around.is_quiet and around.start_s == 8 * 3600
     assert np.isfinite(around.batteries.capacity_j).sum() == 70
     assert (around.inference.rate_at_hz(everyone, around.start_s) > 0).sum() == 160
@@ -130,7 +130,7 @@ def test_only_what_a_file_says_goes_on_around_its_clients():
 
 def test_a_battery_is_drawn_on_by_the_idle_board_unless_the_file_says_otherwise(tmp_path):
     text = '[[group]]\nboard = "nano"\n[group.battery]\ncapacity_j = 9000\n'
-    assert 0.5 < load_fleet(fleet(tmp_path, text)).surroundings.batteries.draw_w[0] < 3
+    assert 0.5 < load_fleet(fleet(tmp_path, text)).environment.batteries.draw_w[0] < 3
     load_fleet.cache_clear()
     own = load_fleet(fleet(tmp_path, text + "draw_w = 7"))
-    assert own.surroundings.batteries.draw_w[0] == 7
+    assert own.environment.batteries.draw_w[0] == 7

@@ -145,7 +145,7 @@ def test_a_group_gives_its_traces_out_in_turn(tmp_path):
         '[[group]]\nboard = "nano"\n[[group]]\nboard = "nano"\ncount = 3\n'
         'availability = {trace = "client_behave_trace.pkl", foreseen = false}\n'
     )
-    availability = load_fleet(str(path)).surroundings.availability
+    availability = load_fleet(str(path)).environment.availability
     here, until_s = availability.at(np.arange(4), 0, 5.0)
     assert here.tolist() == [True, False, True, False]
     assert until_s.tolist() == [np.inf, 10, 90, 10]

@@ -15,9 +15,9 @@ from powerctl.task.memory import Memory
 from tests.tasks import load_task
 from wattfed.client.app import app
 from wattfed.client.fleet import ClientProfile, profile_from_node_config
-from wattfed.client.fleet.profile import Limits
+from wattfed.client.fleet.profile import ClientLimits
 from wattfed.client.tasks import federated as tasks
-from wattfed.client.tasks.sampled import OfSamples
+from wattfed.client.tasks.sampled import SampledTask
 from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
@@ -69,7 +69,7 @@ def replaced(monkeypatch):
     with monkeypatch.context() as patch:
 
         def replace_it(name, function):
-            patch.setattr(OfSamples, name, function)
+            patch.setattr(SampledTask, name, function)
             forget()
 
         yield replace_it
@@ -79,7 +79,7 @@ def replaced(monkeypatch):
 @pytest.fixture
 def holds(replaced):
     """A memory in which minibatches of so many samples find room, after some that always do."""
-    room, step = {"samples": 1000, "after": 0}, OfSamples.train_step
+    room, step = {"samples": 1000, "after": 0}, SampledTask.train_step
 
     def tight(self, model, batch, optimizer):
         room["after"] -= 1
@@ -205,7 +205,9 @@ def test_a_client_in_a_process_of_its_own_for_each_message_is_smaller_too(machin
 
 def test_a_simulated_client_is_not_measured_by_this_hosts_memory(machine, holds, caplog):
     machine["free"] = 0
-    simulated = LocalClient(CONFIG, ClientProfile(2, "twin:orin-nano", Limits()), 20, ClientState())
+    simulated = LocalClient(
+        CONFIG, ClientProfile(2, "twin:orin-nano", ClientLimits()), 20, ClientState()
+    )
     assert train(simulated).minibatches
     holds["samples"] = 0
     report = train(simulated, 2)

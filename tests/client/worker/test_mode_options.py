@@ -14,7 +14,7 @@ from powerctl.powertrain.fitted import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload
-from wattfed.client.worker.mode_options import choices_of
+from wattfed.client.worker.mode_options import mode_options
 
 LEARNED = [(0.0, 0.0, 0.0), (0.031, -0.047, 1.0), (-0.4, 0.2, 7.0), (0.1234567, 0.07654321, 3.0)]
 
@@ -24,7 +24,7 @@ LEARNED = [(0.0, 0.0, 0.0), (0.031, -0.047, 1.0), (-0.4, 0.2, 7.0), (0.1234567, 
 @pytest.mark.parametrize("learned", LEARNED)
 def test_a_front_is_that_of_all_modes_at_any_limit(board, workload, learned):
     board, workload = load_board(board), load_workload(workload)
-    choices = choices_of(SignaturePredictor, board, board.space, workload)
+    choices = mode_options(SignaturePredictor, board, board.space, workload)
     assert len(choices.modes.cores) < len(board.space) / 5
     predictor = SignaturePredictor(board, workload).load_state(learned)
     everything = predictor.predict(board.space.arrays)
@@ -44,7 +44,7 @@ def test_a_front_is_that_of_all_modes_at_any_limit(board, workload, learned):
 
 def test_limits_that_admit_equally_many_modes_have_one_front():
     board, workload = load_board("orin-nano"), load_workload("mobilenetv3-train")
-    choices = choices_of(SignaturePredictor, board, board.space, workload)
+    choices = mode_options(SignaturePredictor, board, board.space, workload)
     limits_w = np.linspace(3.0, 20.0, 400)
     counts = choices.count_within(limits_w)
     assert (np.diff(counts) >= 0).all() and counts[0] == 0 and counts[-1] > 0
@@ -64,6 +64,6 @@ def test_they_are_found_once_for_what_is_expected_of_all_units(small_table):
         def predicting(board, workload):
             return FittedPredictor(fitted[index], 16)
 
-        return choices_of(predicting, board, board.space, workload)
+        return mode_options(predicting, board, board.space, workload)
 
     assert found(0) is found(0) is not found(1)

@@ -10,11 +10,11 @@ from torch import nn
 
 from powerctl.errors import InvalidInput
 from wattfed.client.worker.model_arrays import (
+    array_record_of,
     arrays_of,
     load_arrays,
     load_file,
     parameter_names,
-    record_of,
 )
 
 
@@ -51,7 +51,7 @@ def test_every_array_comes_back_as_it_was():
     one, two, three = Odd(1), Odd(2), Odd(3)
     assert not same(one, two)
     load_arrays(two, arrays_of(one))
-    load_arrays(three, record_of(one))
+    load_arrays(three, array_record_of(one))
     assert same(one, two) and same(one, three)
     assert two.decode.weight is two.embed.weight
 
@@ -62,7 +62,9 @@ def test_what_numpy_lacks_is_carried_by_what_it_has():
     assert (arrays["wave"].dtype, arrays["wave"].shape) == (np.float32, (3, 2))
     assert arrays["scale"].shape == () and arrays["none"].shape == (0, 2)
     assert arrays["mask"].dtype == np.bool_ and arrays["bytes"].dtype == np.uint8
-    assert isinstance(record_of(Odd()), ArrayRecord) and list(record_of(Odd())) == list(arrays)
+    assert isinstance(array_record_of(Odd()), ArrayRecord) and list(array_record_of(Odd())) == list(
+        arrays
+    )
 
 
 def test_arrays_are_copies():

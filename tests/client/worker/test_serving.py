@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 from powerctl.devices.opening import open_device
 from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload
-from wattfed.client.worker.mode_options import UNLEARNED, choices_of
-from wattfed.client.worker.serving import Service, ServingDevice, beside, served
+from wattfed.client.worker.mode_options import UNLEARNED, mode_options
+from wattfed.client.worker.serving import InferenceService, ServingDevice, served, training_options
 
 TRAIN, INFER = load_workload("mobilenetv3-train"), load_workload("mobilenetv3-infer")
 
 
 def choices(device):
-    return choices_of(SignaturePredictor, device.board, device.space, TRAIN)
+    return mode_options(SignaturePredictor, device.board, device.space, TRAIN)
 
 
 def choices_beside(device, rate_hz, latency_s, power_w=np.inf):
-    service = Service(INFER, rate_hz, latency_s)
-    return beside(choices(device), service, UNLEARNED, power_w)
+    service = InferenceService(INFER, rate_hz, latency_s)
+    return training_options(choices(device), service, UNLEARNED, power_w)
 
 
 @given(

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from tests.hostile.attacks import BYTES, REPORTS, WEIGHTS, offered, trained
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.codec import encode
+from wattfed.strategies.codec import encode_record
 from wattfed.strategies.protocol import CONFIG
 
 app = ClientApp()
@@ -30,7 +30,7 @@ def fault_of(message: Message, context: Context) -> str:
 def query(message: Message, context: Context) -> Message:
     node = context.node_config
     own = offer(node["partition-id"], n_clients=node["num-partitions"])
-    record = offered(fault_of(message, context), encode(own))
+    record = offered(fault_of(message, context), encode_record(own))
     return Message(RecordDict({CONFIG: record}), reply_to=message)
 
 
@@ -51,10 +51,10 @@ def train(message: Message, context: Context) -> Message:
         while not (out / "go").exists():
             time.sleep(0.1)
     if fault in {*BYTES, *REPORTS, *WEIGHTS}:
-        return Message(trained(fault, encode(report(client)), weights), reply_to=message)
+        return Message(trained(fault, encode_record(report(client)), weights), reply_to=message)
     content = {
         "arrays": ArrayRecord([weights]),
         "metrics": MetricRecord({"num-examples": 1}),
-        CONFIG: ConfigRecord(encode(report(client))),
+        CONFIG: ConfigRecord(encode_record(report(client))),
     }
     return Message(RecordDict(content), reply_to=message)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from powerctl.characterization.comparing import compare
+from powerctl.characterization.comparing import compare_studies
 from powerctl.characterization.comparison_report import write_comparison
 from powerctl.characterization.plan import Plan
 from powerctl.characterization.study_log import StudyLog, identity_of, study_path
@@ -44,7 +44,7 @@ def changed(cells, factor):
 
 def test_an_overhead_is_found_with_its_interval(folder, cells):
     bare = folder("bare", cells, seed=1)
-    found = compare(bare, folder("container", changed(cells, 1.2), seed=2))
+    found = compare_studies(bare, folder("container", changed(cells, 1.2), seed=2))
     (compute,) = [each for each in found.means if each.metric == "compute"]
     assert compute.holds
     assert compute.ratio.low < 1.2 < compute.ratio.high
@@ -56,7 +56,7 @@ def test_an_overhead_is_found_with_its_interval(folder, cells):
 
 def test_what_disturbs_both_sides_alike_drops_out(folder, cells):
     bare = folder("bare", cells, noise=0.2, seed=1)
-    found = compare(bare, folder("container", changed(cells, 1.1), noise=0.2, seed=1))
+    found = compare_studies(bare, folder("container", changed(cells, 1.1), noise=0.2, seed=1))
     (compute,) = [each for each in found.means if each.metric == "compute"]
     assert compute.ratio.value == pytest.approx(1.1)
     assert compute.ratio.high - compute.ratio.low < 0.001
@@ -64,7 +64,7 @@ def test_what_disturbs_both_sides_alike_drops_out(folder, cells):
 
 def test_noise_is_no_overhead(folder, cells):
     bare = folder("bare", cells, noise=0.2, seed=1)
-    found = compare(bare, folder("container", cells, noise=0.2, seed=2))
+    found = compare_studies(bare, folder("container", cells, noise=0.2, seed=2))
     assert not [each for each in (*found.means, *found.by_cell) if each.holds]
     assert all("not decided" in text for text in found.findings)
 
@@ -72,26 +72,26 @@ def test_noise_is_no_overhead(folder, cells):
 def test_only_what_both_have_is_compared(folder, cells):
     bare = folder("bare", cells, repetitions=4)
     (base, *_) = cells
-    found = compare(bare, folder("container", {base: cells[base]}, repetitions=3))
+    found = compare_studies(bare, folder("container", {base: cells[base]}, repetitions=3))
     assert (found.cells, found.repetitions) == ((base,), 3)
 
 
 def test_one_repetition_decides_nothing(folder, cells):
-    found = compare(folder("a", cells, repetitions=1), folder("b", cells, repetitions=1))
+    found = compare_studies(folder("a", cells, repetitions=1), folder("b", cells, repetitions=1))
     assert all("needs at least 2 repetitions" in text for text in found.findings)
 
 
 def test_studies_that_cannot_be_compared_are_refused(folder, cells):
     bare = folder("bare", cells)
     with pytest.raises(InvalidInput, match="3 epochs a run, .* has 4"):
-        compare(bare, folder("longer", cells, epochs=4))
+        compare_studies(bare, folder("longer", cells, epochs=4))
     other = {replace(cell, batch_size=1): means for cell, means in cells.items()}
     with pytest.raises(InvalidInput, match="no configuration and repetition in common"):
-        compare(bare, folder("other", other))
+        compare_studies(bare, folder("other", other))
 
 
 def test_the_report_says_findings_cells_and_what_else_differs(folder, cells, tmp_path):
-    found = compare(folder("bare", cells), folder("container", changed(cells, 1.2), seed=9))
+    found = compare_studies(folder("bare", cells), folder("container", changed(cells, 1.2), seed=9))
     write_comparison(found, tmp_path / "out")
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert all(f"- {finding}" in text for finding in found.findings)

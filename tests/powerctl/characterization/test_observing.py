@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from powerctl.characterization.observing import (
-    Observer,
+    ResourceObserver,
+    bytes_read,
     children,
     cpu_seconds,
     gpu_load,
     memory_bytes,
-    read_bytes,
 )
 from powerctl.characterization.page_cache import empty_cache
 
@@ -60,19 +60,19 @@ def test_disc_reads_of_this_process_and_its_children_count(child, tmp_path):
     file = tmp_path / "data"
     file.write_bytes(os.urandom(1_000_000))
     empty_cache("advise", [file])
-    before = read_bytes()
+    before = bytes_read()
     file.read_bytes()
-    if read_bytes() == before:
+    if bytes_read() == before:
         pytest.skip(f"{tmp_path} is not on a disc whose reads the kernel accounts")
     empty_cache("advise", [file])
-    between = read_bytes()
+    between = bytes_read()
     child(f"open({str(file)!r}, 'rb').read()")
     assert between - before >= 1_000_000
-    assert read_bytes() - between >= 1_000_000
+    assert bytes_read() - between >= 1_000_000
 
 
 def test_the_observer_leaves_its_own_time_out_of_the_use_that_it_reports():
-    with Observer(lambda: 0.5, period_s=0.001) as observer:
+    with ResourceObserver(lambda: 0.5, period_s=0.001) as observer:
         begun = cpu_seconds()
         while cpu_seconds() - begun < 0.05:
             pass
@@ -84,7 +84,7 @@ def test_the_observer_leaves_its_own_time_out_of_the_use_that_it_reports():
 
 
 def test_without_sampling_only_counters_are_read():
-    with Observer(lambda: pytest.fail("sampled"), sampling=False) as observer:
+    with ResourceObserver(lambda: pytest.fail("sampled"), sampling=False) as observer:
         pass
     assert observer.usage.observer_s == 0
     assert observer.usage.memory_bytes != observer.usage.memory_bytes

@@ -10,7 +10,7 @@ import pytest
 
 from powerctl.characterization.factors import Configuration
 from powerctl.characterization.real_bench import RealBench
-from powerctl.characterization.tasks import images
+from powerctl.characterization.tasks import images_task
 from powerctl.errors import InvalidInput
 from powerctl.task.loading import load_task
 from tests.powerctl.task.conftest import TASKS
@@ -55,7 +55,7 @@ def test_every_sample_is_seen_in_every_epoch(task):
 
 
 def test_the_cache_is_emptied_before_the_first_epoch_only(tmp_path):
-    bench = RealBench(load_task(images(tmp_path, count=24)), empty="advise")
+    bench = RealBench(load_task(images_task(tmp_path, count=24)), empty="advise")
     packed = replace(ALONE, storage="packed", batch_size=16)
     bench.check(packed)
     first, later = bench.run(packed, 0, 2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from powerctl.characterization.tasks import load_task
+from powerctl.characterization.tasks import load_study_task
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed, UnknownName
 from powerctl.task.data import load_data
 from powerctl.task.training import make_model
@@ -59,27 +59,27 @@ def learnt(task, storage):
 
 @pytest.mark.parametrize("name", ["digits", "images"])
 def test_built_in_tasks_are_learnt_from_disc(tmp_path, name):
-    task = load_task(name, tmp_path, count=3)
+    task = load_study_task(name, tmp_path, count=3)
     for storage in task.own.storages:
         learnt(task, storage)
 
 
 def test_an_own_model_runs_on_pictures_of_its_shape(tmp_path):
-    task = load_task(None, tmp_path, model="own_task:net", shape=(3, 8, 8), count=12)
+    task = load_study_task(None, tmp_path, model="own_task:net", shape=(3, 8, 8), count=12)
     assert learnt(task, "files")[1].out_features == 2  # of ten classes that there are
 
 
 def test_own_data_are_taken_by_storage_or_without(tmp_path):
     own = {"model": "own_task:net", "shape": (3, 8, 8)}
-    learnt(load_task(None, tmp_path, dataset="own_task:data", **own), "")
-    by_storage = load_task(None, tmp_path, dataset="own_task:on_disc", **own)
+    learnt(load_study_task(None, tmp_path, dataset="own_task:data", **own), "")
+    by_storage = load_study_task(None, tmp_path, dataset="own_task:on_disc", **own)
     learnt(by_storage, "mine")
     with pytest.raises(InvalidInput, match="no map-style data"):
         load_data(by_storage, GIVEN | {"storage": "other"})
 
 
 def test_a_task_of_the_users_has_settings_and_storages(tmp_path):
-    task = load_task("own_task:Mine", tmp_path, settings={"width": 3})
+    task = load_study_task("own_task:Mine", tmp_path, settings={"width": 3})
     assert task.own.storages == ("mine",)
     assert task.call("load_data", {"storage": "mine"}) == ["mine", 3]
 
@@ -97,7 +97,7 @@ def test_a_task_of_the_users_has_settings_and_storages(tmp_path):
 )
 def test_what_is_no_task_is_said(tmp_path, options, message):
     with pytest.raises(PowerctlError, match=message):
-        load_task(folder=tmp_path, **options)
+        load_study_task(folder=tmp_path, **options)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_what_is_no_task_is_said(tmp_path, options, message):
 )  # fmt: skip
 def test_a_model_that_is_none_is_said(tmp_path, model, message):
     with pytest.raises(InvalidInput, match=message):
-        make_model(load_task(None, tmp_path, model=model), GIVEN)
+        make_model(load_study_task(None, tmp_path, model=model), GIVEN)
 
 
 def test_an_unknown_task_is_said(tmp_path):
     with pytest.raises(UnknownName, match="did you mean 'digits'"):
-        load_task("digit", tmp_path)
+        load_study_task("digit", tmp_path)
     with pytest.raises(TaskFailed, match="nowhere.py: no such file"):
-        load_task("nowhere.py", tmp_path)
+        load_study_task("nowhere.py", tmp_path)

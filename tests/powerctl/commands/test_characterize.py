@@ -151,6 +151,11 @@ def test_a_study_is_run_bare_and_behind_a_command_and_compared(as_json, tmp_path
     assert again["differences"] == found["differences"]
 
 
+def test_a_budget_is_handed_on_to_both_sides_as_it_was_given(as_json):
+    asked = (*TWIN, "--repetitions", "1", "--budget", "2h", "--out", "both")
+    assert as_json(*asked, "--compare-container", "env -u HOME")["cells"] == 2
+
+
 @pytest.mark.parametrize(
     ("prefix", "message"),
     [

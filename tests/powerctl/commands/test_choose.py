@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.cli import cli
-from powerctl.commands import verify
+from powerctl.devices import opening
 from powerctl.devices.twin import Twin
 from powerctl.errors import TaskFailed
 
@@ -173,8 +173,8 @@ def test_limits_that_no_attempt_kept_are_exit_code_1(hopeful_csv):
 
 
 def test_the_device_is_restored_even_if_a_task_fails(powerctl, monkeypatch, tmp_path):
-    device = Twin(verify.open_device("twin:orin-agx").board)
-    monkeypatch.setattr(verify, "open_device", lambda spec, board: device)
+    device = Twin(opening.open_device("twin:orin-agx").board)
+    monkeypatch.setattr(opening, "open_device", lambda spec, board: device)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "failing_task.py").write_text(TASK + "    1 / 0\n")
     found = device.mode()

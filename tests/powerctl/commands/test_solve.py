@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.boards import load_board
-from powerctl.commands import sources
+from powerctl.commands import searching
 from powerctl.commands.solve import solve
 from powerctl.devices.twin import Twin
 from powerctl.errors import PowerctlError
@@ -281,7 +281,7 @@ def test_a_picture_is_written(tables, tmp_path):
 def twin(monkeypatch):
     """The device that the command opens."""
     device = Twin(load_board("orin-agx"))
-    monkeypatch.setattr(sources, "open_device", lambda spec, random_state: device)
+    monkeypatch.setattr(searching, "open_device", lambda spec, random_state: device)
     return device
 
 

@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.axes import PowerMode
-from powerctl.commands.doctor import doctor
-from powerctl.commands.restore import restore
+from powerctl.commands.jetson_board import doctor, restore
 from powerctl.daemon.listening import Listener, default_socket
 from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import Daemon, RemoteController, find_daemon

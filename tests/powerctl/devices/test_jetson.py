@@ -19,7 +19,7 @@ from powerctl.workload import Workload, load_workload
 from tests.metering import counts
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import Limits
+from wattfed.client.fleet.profile import ClientLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment
@@ -83,7 +83,7 @@ def test_a_clients_round_runs_unchanged(root, monkeypatch):
 
     monkeypatch.setattr("wattfed.client.worker.local_client.open_device", open_device)
     before = settings(Jetson(root).sysfs)
-    profile_of = ClientProfile(2, f"jetson:{root}", Limits(power_w=25), unit=7)
+    profile_of = ClientProfile(2, f"jetson:{root}", ClientLimits(power_w=25), unit=7)
     one = LocalClient(RunConfig(), profile_of, 20, ClientState())
     torch.manual_seed(0)
     wanted = one.offer().minibatches

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.traces import constant, poisson, steps
 from powerctl.errors import Infeasible, InvalidInput
-from powerctl.fulcrum.controller import Reaction, WindowController, decision_of, lowest_rate_hz
+from powerctl.fulcrum.controller import Reaction, WindowController, best_plan, lowest_rate_hz
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job, TwoInferences
 from powerctl.fulcrum.solvers import find_solver
 
@@ -113,15 +113,15 @@ def test_what_was_measured_before_is_not_measured_again(make, replay):
 
 
 def test_the_mode_is_kept_if_another_gains_little(replay):
-    best = decision_of(PROBLEM, replay.candidates, replay.record)
+    best = best_plan(PROBLEM, replay.candidates, replay.record)
     others = (
-        decision_of(replace(PROBLEM, power_limit_w=w), replay.candidates, replay.record)
+        best_plan(replace(PROBLEM, power_limit_w=w), replay.candidates, replay.record)
         for w in (24.5, 24.0, 23.0, 22.0)
     )
     present = next(other for other in others if other.mode != best.mode)
     asked = (PROBLEM, replay.candidates, replay.record)
-    assert decision_of(*asked, present=present, gain=0.9).mode == present.mode
-    assert decision_of(*asked, present=present, gain=0.0) == best
+    assert best_plan(*asked, present=present, gain=0.9).mode == present.mode
+    assert best_plan(*asked, present=present, gain=0.0) == best
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_an_impossible_power_limit_takes_the_least_power(make, replay):
 def test_a_peak_that_was_seen_is_kept_up_with(replay):
     calm = replace(PROBLEM, rate_hz=10.0)
     for peak_hz in (0.0, 300.0):
-        decision = decision_of(calm, replay.candidates, replay.record, peak_hz=peak_hz)
+        decision = best_plan(calm, replay.candidates, replay.record, peak_hz=peak_hz)
         time_s, _ = replay.measure(decision.mode, Job("infer", decision.batch_size))
         assert decision.batch_size / time_s >= 0.9 * peak_hz
 
@@ -173,7 +173,7 @@ def test_a_peak_that_was_seen_is_kept_up_with(replay):
 def test_nothing_measured_is_said(replay):
     blank = replace(replay.record, time_s=np.full_like(replay.record.time_s, np.nan))
     with pytest.raises(Infeasible, match="is measured; measure more modes"):
-        decision_of(PROBLEM, replay.candidates, blank)
+        best_plan(PROBLEM, replay.candidates, blank)
 
 
 @pytest.mark.parametrize(

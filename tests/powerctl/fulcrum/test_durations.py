@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.durations import BatchTimes, LearnedTimes
-from powerctl.fulcrum.patience import Patience
+from powerctl.fulcrum.patience import Backoff
 
 PLAN = {1: 0.01, 4: 0.016, 16: 0.04}
 
@@ -126,7 +126,7 @@ def test_parameters_outside_their_range_are_refused(bad):
 
 
 def test_a_job_that_seems_too_slow_is_given_the_plan_again_after_ever_longer_waits():
-    times, patience, tried_s = LearnedTimes({1: 0.1}), Patience(), []
+    times, patience, tried_s = LearnedTimes({1: 0.1}), Backoff(), []
     for now_s in range(100):
         for _ in range(5):
             times.observe(1, 2.0)
@@ -138,7 +138,7 @@ def test_a_job_that_seems_too_slow_is_given_the_plan_again_after_ever_longer_wai
 
 @pytest.mark.parametrize(("as_planned", "again_s"), [(True, 5), (False, 20)])
 def test_waits_are_short_again_after_a_turn_as_planned(as_planned, again_s):
-    times, patience = LearnedTimes({1: 0.1}), Patience()
+    times, patience = LearnedTimes({1: 0.1}), Backoff()
 
     def next_try_s(since_s):
         for _ in range(5):
@@ -151,5 +151,5 @@ def test_waits_are_short_again_after_a_turn_as_planned(as_planned, again_s):
 
 
 def test_a_job_as_fast_as_planned_has_nothing_to_reconsider():
-    patience = Patience()
+    patience = Backoff()
     assert not any(patience.reconsider(LearnedTimes({1: 0.1}), t) for t in (0.0, 100.0))

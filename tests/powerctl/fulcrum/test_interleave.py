@@ -8,19 +8,19 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import RunBatch, RunTraining, Service, Training, Wait
+from powerctl.fulcrum.turns import InferenceService, RunBatch, RunTraining, TrainingJob, Wait
 
 TIMES = {1: 0.1, 4: 0.2, 8: 0.3}
 
 
 def service(name="infer", **changes):
     given = {"latency_s": 2.0, "batch_size": 4, "time_s": TIMES, "rate_hz": 4.0}
-    return Service(name, **{**given, **changes})
+    return InferenceService(name, **{**given, **changes})
 
 
 def policy(*services, training=(), wanted=True, **options):
     """With exact times."""
-    jobs = [Training(name, time_s) for name, time_s in dict(training).items()]
+    jobs = [TrainingJob(name, time_s) for name, time_s in dict(training).items()]
     made = Interleaver(services or [service()], jobs, **{"spread": 0.0, **options})
     for job in jobs:
         made.want(job.name, wanted)
@@ -369,7 +369,7 @@ def test_a_slower_mode_moves_the_latest_start():
 def test_a_turn_begun_before_a_new_plan_teaches_nothing():
     made = policy(training={"train": 0.1})
     turn = made.decide(0.0).turn
-    made.replan(training=[Training("train", 0.4)])
+    made.replan(training=[TrainingJob("train", 0.4)])
     made.finished(turn, 0.1)
     assert made.times("train").expected_s() == 0.4
 
@@ -401,4 +401,4 @@ def test_parameters_outside_their_range_are_refused():
     with pytest.raises(InvalidInput, match="reserve_deviations"):
         Interleaver(reserve_deviations=-1.0)
     with pytest.raises(InvalidInput, match="time_s"):
-        Training("train", 0.0)
+        TrainingJob("train", 0.0)

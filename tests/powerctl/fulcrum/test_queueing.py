@@ -15,15 +15,15 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.durations import BatchTimes, LearnedTimes
 from powerctl.fulcrum.lookahead import all_met, largest_met, latest_start_s, save_most
 from powerctl.fulcrum.queueing import ArrivalRate, Demand, ServiceQueue
-from powerctl.fulcrum.schedulability import Outlook
-from powerctl.fulcrum.turns import Service
+from powerctl.fulcrum.schedulability import Schedulability
+from powerctl.fulcrum.turns import InferenceService
 
 DEMANDS = st.lists(st.builds(Demand, st.floats(0.1, 5), st.floats(0.01, 1)), min_size=1, max_size=5)
 
 
 def service(**changes):
     given_ = {"name": "a", "latency_s": 1.0, "batch_size": 4, "time_s": {1: 0.1, 4: 0.2, 8: 0.3}}
-    return Service(**{**given_, **changes})
+    return InferenceService(**{**given_, **changes})
 
 
 def queue(deadlines_s=(), **changes):
@@ -179,14 +179,14 @@ def test_the_latest_start_is_the_last_at_which_all_is_met(demands):
 
 
 def test_nothing_queued_may_start_whenever():
-    assert math.isinf(Outlook({"a": queue()}, 2.0).latest_start_s())
+    assert math.isinf(Schedulability({"a": queue()}, 2.0).latest_start_s())
 
 
 def test_an_outlook_adds_up_services_that_are_met_each_alone():
     queues = {name: queue([0.25], name=name) for name in "ab"}
     for name in "ab":
-        assert Outlook({name: queues[name]}, 2.0).is_safe(0.0, 0.1, arrivals=False)
-    assert not Outlook(queues, 2.0).is_safe(0.0, 0.1, arrivals=False)
+        assert Schedulability({name: queues[name]}, 2.0).is_safe(0.0, 0.1, arrivals=False)
+    assert not Schedulability(queues, 2.0).is_safe(0.0, 0.1, arrivals=False)
 
 
 def test_a_head_that_would_cost_the_others_is_left_out():

@@ -10,7 +10,7 @@ import pytest
 from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.tuning import Goal, tune
+from powerctl.fulcrum.tuning import TuningGoal, tune_mode
 from powerctl.measurement import Measurement
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
@@ -41,11 +41,13 @@ def tuned(goal, **more):
     predictor = GaussianPredictor("orin-nano", references=(), expected=rough)
     measured = []
     facts, measure = device(measured)
-    found = tune(predictor, MODES, NANO.space.maximum, measure, goal, **more)
+    found = tune_mode(predictor, MODES, NANO.space.maximum, measure, goal, **more)
     return found, facts, measured
 
 
-@pytest.mark.parametrize("goal", [Goal(), Goal("energy-delay"), Goal(slowdown=0.3)])
+@pytest.mark.parametrize(
+    "goal", [TuningGoal(), TuningGoal("energy-delay"), TuningGoal(slowdown=0.3)]
+)
 def test_the_choice_is_measured_keeps_the_bounds_and_is_near_the_best(goal):
     found, facts, measured = tuned(goal, profile=8, attempts=10)
     assert [fact.mode for fact in found.measured] == measured
@@ -62,12 +64,12 @@ def test_the_choice_is_measured_keeps_the_bounds_and_is_near_the_best(goal):
 
 def test_a_power_limit_is_kept():
     limit_w = 12.0
-    found, _, _ = tuned(Goal(slowdown=5.0, power_limit_w=limit_w), profile=8, attempts=10)
+    found, _, _ = tuned(TuningGoal(slowdown=5.0, power_limit_w=limit_w), profile=8, attempts=10)
     assert found.chosen.power_w <= limit_w
 
 
 def test_with_nothing_better_the_baseline_stays():
-    found, _, _ = tuned(Goal(slowdown=0.0), profile=4, attempts=3)
+    found, _, _ = tuned(TuningGoal(slowdown=0.0), profile=4, attempts=3)
     assert found.chosen.time_s <= found.baseline.time_s
     assert found.energy_saved >= 0
 
@@ -82,7 +84,9 @@ def test_what_is_known_is_not_measured_again():
         again.append(mode)
         return measure(mode)
 
-    tune(predictor, MODES, NANO.space.maximum, once, Goal(), profile=8, attempts=2, known=known)
+    tune_mode(
+        predictor, MODES, NANO.space.maximum, once, TuningGoal(), profile=8, attempts=2, known=known
+    )
     assert not {fact.mode for fact in known} & set(again)
 
 
@@ -90,13 +94,13 @@ def test_no_improvement_is_expected_of_what_surely_breaks_a_bound():
     surely = Prediction(
         *(np.array(v) for v in ([1.0, 2.0, 1.0], [9.0, 1.0, 30.0])), *2 * [np.full(3, 0.01)]
     )
-    gain = Goal(power_limit_w=20).improvement(surely, baseline_s=1.0, best=10.0)
+    gain = TuningGoal(power_limit_w=20).improvement(surely, baseline_s=1.0, best=10.0)
     assert gain[0] == pytest.approx(0.1, rel=0.1)
     assert gain[1:] == pytest.approx([0, 0], abs=1e-12)
 
 
 def test_impossible_goals_are_refused():
     with pytest.raises(InvalidInput, match="energy-delay"):
-        Goal("joy")
+        TuningGoal("joy")
     with pytest.raises(InvalidInput, match="slow-down"):
-        Goal(slowdown=-0.1)
+        TuningGoal(slowdown=-0.1)

@@ -8,10 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.boards import load_board
-from powerctl.commands.doctor import doctor
-from powerctl.commands.fake_board import fake_board
-from powerctl.commands.nvpmodel import nvpmodel
-from powerctl.commands.restore import restore
+from powerctl.commands.jetson_board import doctor, fake_board, nvpmodel, restore
 from powerctl.devices.jetson import Jetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.controller import OwnController

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from powerctl.commands.doctor import doctor
+from powerctl.commands.jetson_board import doctor
 from powerctl.jetson.torch_here import look_at_torch
 from powerctl.reading import read_toml
 from tests.powerctl.jetson.torches import write_module, write_torch, write_torchvision

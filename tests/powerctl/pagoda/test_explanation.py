@@ -9,7 +9,7 @@ from powerctl.cost_model import minibatch_cost
 from powerctl.errors import ModeNotInSpace
 from powerctl.modes import PowerMode
 from powerctl.pagoda.counted import CountedModel
-from powerctl.pagoda.explanation import explain
+from powerctl.pagoda.explanation import explain_minibatch
 
 AGX = load_board("orin-agx")
 
@@ -21,7 +21,7 @@ def counted():
 
 def explained(counted, mode, batch_size=16):
     counts = counted.counts(batch_size)
-    return explain(AGX, counted.signature, counted.efficiency, counts, mode)
+    return explain_minibatch(AGX, counted.signature, counted.efficiency, counts, mode)
 
 
 def test_time_energy_and_shares_add_up(counted):

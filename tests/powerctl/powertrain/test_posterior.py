@@ -15,7 +15,7 @@ from powerctl.powertrain.kernels import (
     places,
     rows_of,
 )
-from powerctl.powertrain.posterior import Columns, Posterior, fit_posterior
+from powerctl.powertrain.posterior import Posterior, ReferenceColumns, fit_posterior
 from powerctl.powertrain.prior import Prior, prior_for
 from powerctl.powertrain.reference import load_reference
 from powerctl.powertrain.sensitivity import sensitivity
@@ -24,7 +24,7 @@ BOARD = load_board("orin-agx")
 MODES = BOARD.space.thinned(4).arrays
 N = len(MODES.cores)
 TIME, POWER = slice(0, N), slice(N, 2 * N)
-NONE = Columns(np.empty((0, 2, N)), np.empty(0), np.empty(0))
+NONE = ReferenceColumns(np.empty((0, 2, N)), np.empty(0), np.empty(0))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,10 @@ def prior() -> Prior:
     return prior_for(BOARD, "train", False, [load_reference("orin-agx-resnet18-train")])
 
 
-def conditioned(prior: Prior, table: MeasurementTable, columns: Columns | None = None) -> Posterior:
-    known = columns or Columns(np.empty((0, 2, len(table))), np.empty(0), np.empty(0))
+def conditioned(
+    prior: Prior, table: MeasurementTable, columns: ReferenceColumns | None = None
+) -> Posterior:
+    known = columns or ReferenceColumns(np.empty((0, 2, len(table))), np.empty(0), np.empty(0))
     return fit_posterior(prior, Deviations(), table, 16, known)
 
 
@@ -179,7 +181,7 @@ def test_a_known_deviation_counts_as_much_as_the_measurements_show(prior, model_
     shape[0, 0] = 0.1 * np.sign(np.random.default_rng(0).standard_normal(N))
     table = MeasurementTable(MODES, None, table.time_s * np.exp(0.8 * shape[0, 0]), table.power_w)
     measured = np.arange(0, N, 8)
-    columns = Columns(shape[:, :, measured], np.array([0.5]), np.array([0.5]))
+    columns = ReferenceColumns(shape[:, :, measured], np.array([0.5]), np.array([0.5]))
     posterior = conditioned(prior, table.take(measured), columns)
     assert posterior.factors[0] == pytest.approx(0.8, abs=0.1)
     mean, _ = posterior.predict(MODES, 16, shape)

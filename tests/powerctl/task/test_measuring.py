@@ -8,9 +8,8 @@ from click.testing import CliRunner
 from powerctl.cli import cli
 from powerctl.errors import InvalidInput, TaskFailed
 from powerctl.task.data import load_data
-from powerctl.task.loading import load_task
+from powerctl.task.loading import load_task, parse_settings
 from powerctl.task.measuring import Repeated, steps_of
-from powerctl.task.settings import parse_settings
 from powerctl.task.training import make_model
 from tests.powerctl.task.conftest import GIVEN, TASKS
 

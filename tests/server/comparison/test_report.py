@@ -14,7 +14,7 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
-from tests.strategies.offers_of import report
+from tests.strategies.offers_of import recorded, report
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report.building import build_report
@@ -140,8 +140,11 @@ def test_a_single_run_and_its_baselines_have_a_report_too(whole, tmp_path):
 def test_a_round_shows_who_waited_and_whose_update_was_lost(comparison, tmp_path):
     ledger = Ledger()
     lost = report(2, time_s=6.0, lost="crashed")
-    entry = ledger.record(
-        1, [RoundAssignment(i, 10) for i in range(3)], [report(0), report(1, time_s=15.0), lost]
+    entry = recorded(
+        ledger,
+        1,
+        [RoundAssignment(i, 10) for i in range(3)],
+        [report(0), report(1, time_s=15.0), lost],
     )
     rows = (
         RoundRow(0, {"accuracy": 0.1}, 0.0, 0.0),

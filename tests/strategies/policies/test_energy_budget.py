@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.energy_budget import EnergyBudget, most_utility_within
-from wattfed.strategies.state import restore, state_of
 
 
 def cost_j(offers, chosen, deadline_s):
@@ -64,7 +63,7 @@ def test_a_run_that_goes_on_for_more_rounds_shares_what_it_has_left_among_them()
     short, longer = (EnergyBudget(total_energy_j=1000.0, rounds=rounds) for rounds in (1, 3))
     offers = Offers.of([offer(i) for i in range(6)])
     short.select(offers, 1, 1, rng())
-    restore(longer, state_of(short))
+    longer.restore(short.state())
     assert len(longer.select(offers, 5, 2, rng())) == 3  # of 161 J each
 
 

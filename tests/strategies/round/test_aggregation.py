@@ -16,10 +16,10 @@ from wattfed.server.checkpoint_file import from_bytes, to_bytes
 from wattfed.strategies.policies.all_clients import AllClients
 from wattfed.strategies.policies.catalogue import aggregation_names, make_aggregation
 from wattfed.strategies.protocol import RoundReport
-from wattfed.strategies.round.in_flight import Flight
-from wattfed.strategies.round.numpy_reply import HeldReply
+from wattfed.strategies.round.in_flight import InFlightUpdate, replies_to_aggregate
+from wattfed.strategies.round.numpy_reply import NumpyReply
 from wattfed.strategies.round.strategy import SelectingStrategy
-from wattfed.strategies.round.updates import Base, Update, replies_to_aggregate
+from wattfed.strategies.round.updates import ClientUpdate, GlobalModel
 from wattfed.strategies.run_config import RunConfig
 
 PARAMETERS = frozenset({"weight", "scale", "none"})
@@ -71,7 +71,7 @@ def tell(aggregation, server_round, model):
 def end(aggregation, updates, server_round=1, examples=None):
     """The model after a round; None if it stays."""
     examples = examples or [10] * len(updates)
-    replies = [HeldReply(u, {"num-examples": n}) for u, n in zip(updates, examples, strict=True)]
+    replies = [NumpyReply(u, {"num-examples": n}) for u, n in zip(updates, examples, strict=True)]
     arrays, _ = aggregation.aggregate_train(server_round, replies)
     return None if arrays is None else {name: a.numpy() for name, a in arrays.items()}
 
@@ -296,15 +296,15 @@ def test_moments_that_overflow_are_not_kept_either():
     """The model would be finite, and stand still ever after."""
     begun = begin(aggregation="fedadam")
     assert end(begun, [{**MODEL, "weight": np.full((2, 2), 1e30, dtype=np.float32)}] * 3) is None
-    assert begun.state() == {"m_t": None, "v_t": None}
+    assert begun.memory.state() == {"m_t": None, "v_t": None}
 
 
 def test_double_precision_beyond_the_models_own_is_no_update():
-    base = Base(record(MODEL), PARAMETERS)
+    base = GlobalModel(record(MODEL), PARAMETERS)
     beyond = {**MODEL, "weight": np.full((2, 2), 1e300)}
-    base.update(HeldReply(dict(MODEL), {}), {})
+    base.update(NumpyReply(dict(MODEL), {}), {})
     with pytest.raises(InvalidInput, match="'weight' is float64"):
-        base.update(HeldReply(beyond, {}), {})
+        base.update(NumpyReply(beyond, {}), {})
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_double_precision_beyond_the_models_own_is_no_update():
 )
 def test_arrays_of_another_kind_are_no_update(changes):
     with pytest.raises(InvalidInput, match=f"'{next(iter(changes))}' is "):
-        Base(record(MODEL), PARAMETERS).update(HeldReply({**MODEL, **changes}, {}), {})
+        GlobalModel(record(MODEL), PARAMETERS).update(NumpyReply({**MODEL, **changes}, {}), {})
 
 
 # state
@@ -328,9 +328,9 @@ def test_arrays_of_another_kind_are_no_update(changes):
 def test_it_goes_on_from_its_state_as_if_without_a_break(aggregation):
     whole = begin(aggregation=aggregation)
     between = rounds(whole, 3)
-    kept = from_bytes(to_bytes(whole.state()))
+    kept = from_bytes(to_bytes(whole.memory.state()))
     fresh = begin(aggregation=aggregation)
-    fresh.restore(kept)
+    fresh.memory.restore(kept)
     one, two = (rounds(each, 3, first=4, model=between) for each in (whole, fresh))
     for name in MODEL:
         np.testing.assert_array_equal(one[name], two[name])
@@ -338,17 +338,17 @@ def test_it_goes_on_from_its_state_as_if_without_a_break(aggregation):
 
 def test_what_server_optimizers_keep_is_theirs():
     kept = {
-        name: set(begin(aggregation=name).state())
+        name: set(begin(aggregation=name).memory.state())
         for name in aggregation_names()
-        if begin(aggregation=name).state()
+        if begin(aggregation=name).memory.state()
     }
     moments = {"m_t", "v_t"}
     assert kept == {
         "fedavgm": {"momentum_vector"},
         **dict.fromkeys(("fedadam", "fedadagrad", "fedyogi"), moments),
     }
-    with pytest.raises(InvalidInput, match="FedAvg keeps nothing, not m_t, v_t"):
-        begin().restore(begin(aggregation="fedadam").state())
+    with pytest.raises(InvalidInput, match="FedAvg, which has none: m_t, v_t"):
+        begin().memory.restore(begin(aggregation="fedadam").memory.state())
 
 
 def test_a_server_optimizer_steps_from_the_model_also_where_nobody_was_asked():
@@ -366,14 +366,14 @@ def test_a_server_optimizer_steps_from_the_model_also_where_nobody_was_asked():
 
 
 def flight(arrays, base, late):
-    reply = HeldReply(arrays, {"num-examples": 4})
+    reply = NumpyReply(arrays, {"num-examples": 4})
     told: RoundReport = report(0, staleness=late)
-    return Flight(told, Update(reply, base), 1, 0.0)
+    return InFlightUpdate(told, ClientUpdate(reply, base), 1, 0.0)
 
 
 @pytest.mark.parametrize("rule", ["fedbuff", "refl"])
 def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
-    then = Base(record(MODEL), PARAMETERS)
+    then = GlobalModel(record(MODEL), PARAMETERS)
     now = {
         **MODEL,
         "weight": MODEL["weight"] + 10,
@@ -382,7 +382,7 @@ def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
         "bytes": np.array([3, 4], dtype=np.uint8),
         "variance": np.float32([0.5, 0.5]),
     }
-    base = Base(record(now), PARAMETERS)
+    base = GlobalModel(record(now), PARAMETERS)
     late = {**MODEL, "weight": MODEL["weight"] + 1, "batches": np.array(15)}
     late["mask"] = np.array([False, False, True])  # the first one was changed
     late["variance"] = np.float32([0.1, 0.2])
@@ -398,7 +398,7 @@ def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
 
 
 def test_the_weight_of_a_late_update_depends_on_parameters_alone():
-    base = Base(record(MODEL), PARAMETERS)
+    base = GlobalModel(record(MODEL), PARAMETERS)
 
     def weight(**changes):
         updates = [trained(0), {**trained(1), **changes}, trained(2)]
@@ -411,6 +411,6 @@ def test_the_weight_of_a_late_update_depends_on_parameters_alone():
 
 def test_late_updates_of_a_model_without_parameters_count():
     model = {"batches": MODEL["batches"], "mask": MODEL["mask"]}
-    base = Base(record(model), frozenset())
+    base = GlobalModel(record(model), frozenset())
     flights = [flight(model, base, 0), flight(model, base, 1)]
     assert len(replies_to_aggregate(flights, base, "refl")) == 2

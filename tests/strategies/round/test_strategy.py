@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 
 from benchmarks.in_process_grid import InProcessGrid
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.codec import decode, encode
+from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.policies.all_clients import AllClients
 from wattfed.strategies.policies.catalogue import make_aggregation
 from wattfed.strategies.protocol import CONFIG, RoundAssignment, RoundReport
@@ -32,7 +32,8 @@ def query(message: Message, context: Context) -> Message:
         return Message(RecordDict({CONFIG: ConfigRecord({"client": client})}), reply_to=message)
     changes = {"poor": {"allowance_j": 100.0}, "unable": {"decline": "too hot"}}.get(fault, {})
     return Message(
-        RecordDict({CONFIG: ConfigRecord(encode(offer(client, **changes)))}), reply_to=message
+        RecordDict({CONFIG: ConfigRecord(encode_record(offer(client, **changes)))}),
+        reply_to=message,
     )
 
 
@@ -40,7 +41,7 @@ def query(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     client = context.node_config["partition-id"]
     fault = context.run_config.get(f"fault-{client}", "")
-    assignment = decode(RoundAssignment, message.content[CONFIG])
+    assignment = decode_record(RoundAssignment, message.content[CONFIG])
     assert assignment.client == client
     if fault == "raise":
         raise RuntimeError("out of memory")
@@ -48,10 +49,12 @@ def train(message: Message, context: Context) -> Message:
         return Message(RecordDict(), reply_to=message)
     if fault == "decline":
         declined = report(client, minibatches=0, decline="too hot")
-        return Message(RecordDict({CONFIG: ConfigRecord(encode(declined))}), reply_to=message)
+        return Message(
+            RecordDict({CONFIG: ConfigRecord(encode_record(declined))}), reply_to=message
+        )
     if fault == "lost":
         lost = report(client, lost="crashed")
-        return Message(RecordDict({CONFIG: ConfigRecord(encode(lost))}), reply_to=message)
+        return Message(RecordDict({CONFIG: ConfigRecord(encode_record(lost))}), reply_to=message)
     arrays = [array + client for array in message.content["arrays"].to_numpy_ndarrays()]
     if fault == "nan":
         arrays[0][0, 0] = np.nan
@@ -62,7 +65,7 @@ def train(message: Message, context: Context) -> Message:
     content = {
         "arrays": ArrayRecord(arrays),
         "metrics": MetricRecord({"num-examples": 1}),
-        CONFIG: ConfigRecord(encode(report(client))),
+        CONFIG: ConfigRecord(encode_record(report(client))),
     }
     return Message(RecordDict(content), reply_to=message)
 
@@ -161,7 +164,9 @@ def test_a_reply_that_comes_again_counts_once(again, caplog):
         return strategy.configure_train(server_round, ArrayRecord(START), ConfigRecord(), grid)
 
     replies = list(grid.send_and_receive(configured(1)))
-    of_client = {decode(RoundReport, reply.content[CONFIG]).client: reply for reply in replies}
+    of_client = {
+        decode_record(RoundReport, reply.content[CONFIG]).client: reply for reply in replies
+    }
     again_from_3 = copy.deepcopy(of_client[3])
     if again == "in the next round":
         strategy.aggregate_train(1, replies)

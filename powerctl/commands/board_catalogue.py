@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, with_board
-from powerctl.errors import InvalidInput
+from powerctl.commands.options import json_option, per_axis_option, with_board
+from powerctl.console import WholeNumbers
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
@@ -26,18 +26,7 @@ def boards(name: str | None, as_json: bool) -> None:
     if as_json:
         console.print_json([_board_json(board) for board in found])
         return
-    header = (
-        "board",
-        "L4T from",
-        "modes",
-        "cores",
-        "CPU MHz",
-        "GPU MHz",
-        "mem MHz",
-        "TFLOP/s",
-        "GB/s",
-        "title",
-    )
+    header = "board, L4T from, modes, cores, CPU MHz, GPU MHz, mem MHz, TFLOP/s, GB/s, title"
     rows = []
     for board in found:
         top = board.space.maximum
@@ -55,7 +44,7 @@ def boards(name: str | None, as_json: bool) -> None:
                 board.title,
             )
         )
-    console.print_table(header, rows)
+    console.print_table(header.split(", "), rows)
     if name is None:
         click.echo("the oldest release is the default, as its cost model is of it: others by --l4t")
     else:
@@ -96,21 +85,19 @@ def _board_json(board: Board) -> dict[str, Any]:
 
 @click.command()
 @with_board
-@click.option("--cores", help="Only these core counts, e.g. 4,8,12.")
-@click.option("--per-axis", type=click.IntRange(2), help="A sub-grid of so many values per axis.")
+@click.option("--cores", type=WholeNumbers(), help="Only these core counts, e.g. 4,8,12.")
+@per_axis_option
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown.")
 @json_option
-def modes(board: Board, cores: str | None, per_axis: int | None, limit: int, as_json: bool) -> None:
+def modes(
+    board: Board, cores: tuple[int, ...] | None, per_axis: int | None, limit: int, as_json: bool
+) -> None:
     """List the axes of a board and its power modes."""
     space = board.space
     if per_axis:
         space = space.thinned(per_axis)
     if cores:
-        try:
-            wanted = [int(part) for part in cores.split(",")]
-        except ValueError:
-            raise InvalidInput(f"cannot read --cores {cores!r}; write e.g. 4,8,12") from None
-        space = space.subspace(cores=wanted)
+        space = space.subspace(cores=cores)
     if as_json:
         axes = {"cores": space.cores, "cpu_khz": space.cpu_khz, "gpu_hz": space.gpu_hz}
         listed = [mode.values for mode in space]
