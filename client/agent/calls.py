@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -166,15 +167,16 @@ class ByteLimit:
         self._most = most
         self._held = 0
 
-    def take(self, size: int) -> None:
-        """Hold some bytes; raises `CallRefused` if that is too many."""
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Hold some bytes for the block; raises `CallRefused` if that is too many."""
         if self._held + size > self._most:
             raise CallRefused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"requests of {self._most >> 20} MiB are under way already; send fewer at a time",
             )
         self._held += size
-
-    def give_back(self, size: int) -> None:
-        """Let go of bytes that were held."""
-        self._held -= size
+        try:
+            yield
+        finally:
+            self._held -= size

@@ -274,7 +274,7 @@ def remove(which: str, state_dir: str) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command that the arguments name."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our one line says
     console.run(cli)
 

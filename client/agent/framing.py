@@ -23,7 +23,7 @@ class FrameBuffer:
         self._unread = bytearray()
 
     def add(self, data: bytes) -> None:
-        """Take what has come."""
+        """Take bytes that have come, of any frames."""
         self._unread += data
 
     def next(self) -> bytes | None:

@@ -142,12 +142,8 @@ class InferenceService(rpc.InferenceServicer):
         self, request: pb.PredictRequest, client: str, remaining_s: float | None
     ) -> pb.PredictReply:
         self._rate.take(client)
-        size = request.ByteSize()
-        self._bytes.take(size)
-        try:
+        with self._bytes.held(request.ByteSize()):
             return await self._answer(request, remaining_s)
-        finally:
-            self._bytes.give_back(size)
 
     async def _answer(
         self, request: pb.PredictRequest, remaining_s: float | None

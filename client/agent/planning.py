@@ -45,10 +45,8 @@ class PlanState:
 class FixedPlan:
     """Mode and batch sizes stay as they were configured."""
 
-    sets_modes = False
-
     def state(self) -> PlanState:
-        """As configured."""
+        """The plan as it was configured."""
         return PlanState()
 
     async def run(self) -> None:
@@ -74,8 +72,6 @@ class ServicePlanner:
     source : str
         Where that is from, in words.
     """
-
-    sets_modes = True
 
     def __init__(
         self,
@@ -155,7 +151,7 @@ class ServicePlanner:
         return cls(engine, service, plan, record, " and ".join(told))
 
     def state(self) -> PlanState:
-        """The plan in force."""
+        """The plan that is in force now."""
         present = self._controller.present
         return PlanState(
             origin=f"the controller, from {self._source}",

@@ -123,25 +123,18 @@ class PowerService(rpc.PowerServicer):
 
 
 def _job(job: JobState, left: bool = False) -> pb.JobStatus:
-    account = job.account
+    counts = asdict(job.account)
     return pb.JobStatus(
         name=job.name,
         kind=pb.TRAIN if job.is_training else pb.INFER,
         queued=job.queued,
-        arrived=account.arrived,
-        answered=account.answered,
-        within=account.within,
-        rejected_late=account.rejected_late,
-        rejected_full=account.rejected_full,
-        withdrawn=account.withdrawn,
-        turns=account.turns,
-        busy_s=account.busy_s,
         latency_p50_s=job.latency_p50_s,
         latency_p99_s=job.latency_p99_s,
         rate_hz=job.rate_hz,
         batch_size=job.batch_size,
         latency_s=job.latency_s,
         left=left,
+        **{field: counts[field] for field, _ in _ACCOUNT},
     )
 
 
@@ -181,7 +174,7 @@ class Metrics(TurnObserver):
             latency.observe(latency_s)
 
     def refused(self, job: str, reason: str) -> None:
-        """Count a refused request."""
+        """Count a request that was refused."""
         self._refused.labels(_family(job), reason).inc()
 
     def serve(self, engine: TurnEngine, budgets: Budgets, host: str, port: int) -> int:
@@ -246,7 +239,7 @@ class _DeviceCollector:
         for field, about in _ACCOUNT:
             family = counter(f"wattfed_{field}", about, labels=["workload"])
             for job in reading.engine.jobs:
-                family.add_metric([job.name], getattr(job.account, field))
+                family.add_metric([job.name], asdict(job.account)[field])
             yield family
 
 

@@ -94,11 +94,10 @@ def test_a_bucket_fills_again_and_quiet_clients_are_forgotten():
 
 def test_bytes_under_way_are_limited_and_given_back():
     limit = ByteLimit(100)
-    limit.take(60)
-    with pytest.raises(CallRefused):
-        limit.take(60)
-    limit.give_back(60)
-    limit.take(60)
+    with limit.held(60), pytest.raises(CallRefused), limit.held(60):
+        pass
+    with limit.held(60):
+        pass
 
 
 def test_a_model_is_written_with_its_options():
