@@ -29,8 +29,7 @@ from powerctl.errors import UnknownName
 from powerctl.fulcrum.controller import Reaction, Serving, WindowController, at_rate
 from powerctl.fulcrum.problems import OBJECTIVES, Concurrent, InferAlone
 from powerctl.fulcrum.replay import Replay
-from powerctl.fulcrum.solver import Solver
-from powerctl.fulcrum.solvers import find_solver, solver_names
+from powerctl.fulcrum.solvers import Solver, find_solver, solver_names
 from powerctl.progress import Progress
 
 Trace = Callable[[float, float, Generator], Iterator[float]]  # of mean rate and length

@@ -32,7 +32,7 @@ from powerctl.axes import PowerMode
 from powerctl.daemon.listening import default_socket
 from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import Daemon
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.fakes.making import make_fake_board
 
 _CONNECTIONS = 10
 _FORK = multiprocessing.get_context("fork")

@@ -5,7 +5,7 @@
 On each fake board: random modes are applied and read back from its kernel; then a way from the
 state of a boot up to the highest mode, down to the lowest and back is gone once for each of its
 writes and each kind of fault at that write, and once for each write at which the process is
-killed (SIGKILL), before it and after it. Both by the process itself, and by the daemon's desk;
+killed (SIGKILL), before it and after it. Both by the process itself, and by the daemon;
 what a kill left, the next controller or the next daemon restores. Nothing here is a Jetson.
 """
 
@@ -24,14 +24,14 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.kernel_faults import FAULTS, at_write
 from powerctl import console
-from powerctl.daemon.desk import Client, Desk
+from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.peers import Peer
 from powerctl.errors import ModeNotInForce
+from powerctl.fakes.fake_sysfs import FakeSysfs
+from powerctl.fakes.making import make_fake_board
 from powerctl.jetson.controller import OwnController
-from powerctl.jetson.fake import FakeSysfs
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.fake_faults import FAULTS, at_write
 from powerctl.jetson.journal import Journal
 from powerctl.modes import PowerMode
 
@@ -57,7 +57,7 @@ class Result:
 
 @dataclass
 class Setter:
-    """Who sets the modes: the process itself, or the daemon's desk for a client."""
+    """Who sets the modes: the process itself, or the daemon's board lock for a client."""
 
     apply: Callable[[PowerMode], object]
     restore: Callable[[], object]
@@ -72,8 +72,8 @@ def by_itself(sysfs: FakeSysfs) -> Setter:
 
 def by_daemon(sysfs: FakeSysfs) -> Setter:
     """As the daemon does for a client; its start restores what a killed one left."""
-    desk, client = Desk(sysfs), Client(Peer(os.getpid(), os.geteuid(), frozenset()))
-    return Setter(lambda mode: desk.apply(client, mode), lambda: desk.restore(client))
+    board_lock, client = BoardLock(sysfs), Client(Peer(os.getpid(), os.geteuid(), frozenset()))
+    return Setter(lambda mode: board_lock.apply(client, mode), lambda: board_lock.restore(client))
 
 
 WAYS = {"itself": by_itself, "daemon": by_daemon}

@@ -28,8 +28,8 @@ from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
 from powerctl.task.data import Loaders, load_data, minibatches_of
 from powerctl.task.loading import Task, keys_of, load_task, parse_settings
-from powerctl.task.metrics import number_of
 from powerctl.task.randomness import Randomness, seed_loader
+from powerctl.task.returned_metrics import number_of
 from powerctl.task.training import Interrupted, Training, make_model
 from wattfed.server.flower_tools import toml_scalar
 from wattfed.server.simulation import simulate

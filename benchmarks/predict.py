@@ -32,8 +32,7 @@ from powerctl.pareto import fastest_within
 from powerctl.plugins import OF_OTHERS, names_code, split_names
 from powerctl.powertrain.design import DesignedModes
 from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.predictor import PREDICTORS, Predictor
+from powerctl.powertrain.prediction import PREDICTORS, Prediction, Predictor
 from powerctl.powertrain.reference import Reference
 from powerctl.powertrain.reference_fit import build_reference
 from powerctl.progress import Progress

@@ -32,8 +32,12 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.problems import OBJECTIVES, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Record, Search, Solution
-from powerctl.fulcrum.solver import CampaignSolver, Solver
-from powerctl.fulcrum.solvers import SolverEntry, find_solver, knowing, solver_names
+from powerctl.fulcrum.solvers import (
+    Solver,
+    SolverEntry,
+    find_solver,
+    solver_names,
+)
 from powerctl.measurement import MeasurementTable
 from powerctl.plugins import split_names
 from powerctl.powertrain.reference import Reference
@@ -71,7 +75,7 @@ class Judge:
 
     def make(self, seed: int) -> Solver:
         """The solver with what it may know."""
-        return knowing(self.entry.make(seed, self.references), self.expected)
+        return self.entry.make(seed, self.references, self.expected)
 
     @property
     def entry(self) -> SolverEntry:
@@ -126,10 +130,9 @@ def run_campaign(judge: Judge, problem: Problem) -> tuple[Record, int]:
     """Profile once for all bounds; what is known then, and the modes that it took."""
     entry = judge.entry
     solver = judge.make(judge.seed)
-    assert isinstance(solver, CampaignSolver)
     replay = judge.replay
     search = Search(problem, replay.candidates, replay.measure, entry.cap(problem, judge.cap))
-    solver.campaign(search)
+    solver.solve(search)
     return search.record, len(search.profiled)
 
 
@@ -187,11 +190,10 @@ def evaluate(
     """Solve every question with one solver."""
     started = time.perf_counter()
     sizes = judge.replay.batch_sizes("infer")
-    solver = judge.make(judge.seed)
     profiled = 0
     unlimited = bounds.without_limits(sizes)
     cap = min(judge.entry.cap(unlimited, judge.cap), len(judge.replay.candidates))
-    if campaign := isinstance(solver, CampaignSolver):
+    if campaign := judge.entry.profiles_once:
         known, profiled = run_campaign(judge, unlimited)
         judge = replace(judge, known=known)
     row = summarise(list(outcomes(judge, questions, processes)))

@@ -10,11 +10,11 @@ from powerctl.commands.characterize import characterize
 from powerctl.commands.choose import choose
 from powerctl.commands.explain import explain
 from powerctl.commands.fit import fit, reference
-from powerctl.commands.jetson_board import daemon, doctor, fake_board, nvpmodel, restore
-from powerctl.commands.predict import pareto, plot, predict
+from powerctl.commands.jetson_board import daemon, doctor, fake_board, nvpmodel, restore_command
+from powerctl.commands.predict import pareto, plot, predict_command
 from powerctl.commands.profile import profile_command
 from powerctl.commands.roofline import roofline
-from powerctl.commands.solve import solve
+from powerctl.commands.solve import solve_command
 from powerctl.commands.tune import tune
 from powerctl.commands.twin import twin
 
@@ -56,11 +56,11 @@ def cli() -> None:
 for command in (
     *(boards, modes, presets),
     *(profile_command, fit, reference),
-    *(predict, pareto, choose, plot),
+    *(predict_command, pareto, choose, plot),
     *(explain, tune, roofline),
     characterize,
-    solve,
-    *(doctor, nvpmodel, daemon, restore, fake_board),
+    solve_command,
+    *(doctor, nvpmodel, daemon, restore_command, fake_board),
     twin,
 ):
     cli.add_command(command)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
-from powerctl.quantities import number, parse
+from powerctl.quantities import parse, rounded
 from powerctl.stopping import stopping_cleanly
 
 if TYPE_CHECKING:
@@ -156,5 +156,5 @@ def _aligned(lines: Sequence[Sequence[str]], is_text: Sequence[bool]) -> list[st
 def cell(value: object) -> str:
     """A value as tables show it; a number that is not known is a dash."""
     if isinstance(value, float):
-        return "-" if math.isnan(value) else number(value, 4)
+        return "-" if math.isnan(value) else rounded(value, 4)
     return str(value)

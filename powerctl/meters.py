@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.errors import DeviceUnavailable
-from powerctl.jetson.energy import EnergyIntegral, Sampler
+from powerctl.jetson.energy import EnergyIntegral, PowerSampler
 from powerctl.jetson.rails import RailPower
 from powerctl.jetson.sysfs import Sysfs
 
@@ -66,7 +66,7 @@ class PowerIntegral(Meter):
     def __init__(self, name: str, power_w: Callable[[], float]) -> None:
         self.name = name
         self._integral = EnergyIntegral(power_w, time.monotonic)
-        self._sampler = Sampler(self._integral, _SAMPLING_S)
+        self._sampler = PowerSampler(self._integral, _SAMPLING_S)
 
     def energy_j(self) -> float:
         """Joules up to now."""

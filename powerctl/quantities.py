@@ -122,10 +122,10 @@ def spoken(value: float, unit: str, digits: int = 3) -> str:
     size = float(f"{abs(value):.{digits}g}") * (1 + 1e-9)  # 999.7 is a thousand
     most = 1.0 if unit == "s" else math.inf
     prefix = next((p for p, factor in _PREFIXES.items() if factor <= min(size, most)), "µ")
-    return f"{number(value / _PREFIXES[prefix], digits)} {prefix}{unit}"
+    return f"{rounded(value / _PREFIXES[prefix], digits)} {prefix}{unit}"
 
 
-def number(value: float, digits: int) -> str:
+def rounded(value: float, digits: int) -> str:
     """A number of so many digits that count, and without an exponent up to ten million."""
     if not 10**digits - 0.5 <= abs(value) < 1e7:
         return f"{value:.{digits}g}"

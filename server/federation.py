@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from powerctl.errors import InvalidInput, PowerctlError
-from powerctl.task.metrics import target_of
+from powerctl.task.returned_metrics import target_of
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.client.worker.mode_options import training_workload
 from wattfed.client.worker.model_arrays import (

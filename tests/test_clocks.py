@@ -9,7 +9,7 @@ from tests.test_imports import MODULES, ROOT
 
 STAMPS = {
     "powerctl/jetson/journal.py": "when what was damaged was kept aside",
-    "powerctl/profile_log.py": "when a measurement was made",
+    "powerctl/profiler/profile_log.py": "when a measurement was made",
     "server/results.py": "when a run began",
     "server/live/words.py": "how long ago a file was written",
     "server/keys.py": "from when, and until when, a certificate holds",

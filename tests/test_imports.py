@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.sysfs import FAKE_MARKER
+from powerctl.fakes.layout import FAKE_MARKER
+from powerctl.fakes.making import make_fake_board
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"powerctl", "strategies", "client", "server"}
@@ -34,11 +34,11 @@ KNOW_TORCH = {
     "powerctl/characterization/steps.py",
     "powerctl/characterization/tasks.py",
     "powerctl/task/data.py",
-    "powerctl/task/memory.py",
+    "powerctl/task/process_memory.py",
     "powerctl/task/randomness.py",
     "powerctl/task/sgd.py",
     "powerctl/task/training.py",
-    "powerctl/task/turns.py",
+    "powerctl/task/loop_thread.py",
     "powerctl/task/watching.py",
     "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",
@@ -81,6 +81,17 @@ def test_imports_run_downwards(path):
         if package == "server" and top == "client" and name not in CLIENT_MODULES:
             where = path.relative_to(ROOT)
             assert str(where) in KNOW_THE_CLIENT or where.parent.name == "virtual", name
+
+
+def test_fake_boards_are_known_to_the_device_registry_alone():
+    """And to the command that makes them: the rest cannot tell one from a Jetson."""
+    knows = {
+        path.relative_to(ROOT).parts[:-1]
+        for path in MODULES
+        if any(name.startswith("powerctl.fakes") for name in imports(path))
+        and path.name != "jetson_board.py"
+    }
+    assert knows == {("powerctl", "devices"), ("powerctl", "fakes")}
 
 
 def test_nothing_imports_by_the_names_that_an_app_may_have_for_its_own_folders():

@@ -8,11 +8,8 @@ from pathlib import Path
 from powerctl.boards import Board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
-from powerctl.powertrain.correction import CorrectedPredictor
-from powerctl.powertrain.fitted import FittedPredictor
-from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.powertrain.saved import load_predictor
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import CorrectedPredictor, FittedPredictor, SignaturePredictor
+from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.workload import Workload
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from powerctl.fulcrum.accounts import Account
+from powerctl.fulcrum.turns import Account
 
 
 @dataclass(frozen=True)

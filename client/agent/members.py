@@ -17,7 +17,7 @@ from flwr.app import ArrayRecord, RecordDict
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
-from powerctl.task.memory import oom_kills
+from powerctl.task.process_memory import oom_kills
 from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice

@@ -71,7 +71,8 @@ def read_program(file: BinaryIO, form: str, there: Accelerator) -> Program:
     check_archive(file, form)
     try:
         if form == EXPORT:
-            program = torch.export.load(file)
+            load: Callable[[BinaryIO], Any] = torch.export.load  # which says no types
+            program = load(file)
             fixed_batch, inputs = _exported_inputs(program)
             return Program(_placed(program, there), inputs, fixed_batch)
         return Program(torch.jit.load(file, map_location=there.device).eval())

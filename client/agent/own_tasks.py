@@ -17,7 +17,7 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import checked
 from powerctl.reading import NoFile, read_json
 from powerctl.task.loading import load_task
-from powerctl.task.sources import hash_of
+from powerctl.task.source_files import hash_of
 
 _FILE = "tasks.json"
 _SHOWN = 12  # characters of a hash that are enough to tell two apart

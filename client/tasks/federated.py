@@ -21,9 +21,9 @@ from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, examples_of, minibatches_of
 from powerctl.task.loading import Task, keys_of
 from powerctl.task.loading import load_task as load_own
+from powerctl.task.loop_thread import end_iterator
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import GIVEN, Evaluation, Training, make_model
-from powerctl.task.turns import end_iterator
 from wattfed.client.tasks.sampled import Sampled, SampledTask
 from wattfed.strategies.run_config import RunConfig, run_keys
 

@@ -44,7 +44,7 @@ class ClientState:
     under_way : str
         The round that an agent trains now, or was killed in; empty between rounds.
     oom_kills : int
-        What `powerctl.task.memory.oom_kills` said when that began.
+        What `powerctl.task.process_memory.oom_kills` said when that began.
     """
 
     spent_j: Amount = 0.0

@@ -12,7 +12,7 @@ from powerctl.device import Device
 from powerctl.fulcrum.guard import Guard, NoGuard
 from powerctl.fulcrum.plans import RoundPlan, Segment
 from powerctl.modes import PowerMode
-from powerctl.task.memory import OUT_OF_MEMORY, ran_out
+from powerctl.task.process_memory import OUT_OF_MEMORY, ran_out
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
 from wattfed.client.worker.metering import RunMeter

@@ -21,10 +21,9 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.powertrain.correction import CorrectedPredictor
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredictor
 from powerctl.task.loading import keys_of
-from powerctl.task.memory import OUT_OF_MEMORY, Memory, counted_bytes, give_back
+from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.dropout import BATTERY, Dropout
@@ -101,7 +100,7 @@ class LocalClient:
         self.workload, self.task = self._divided()
         self._room: MemoryBound = UnboundedMemory()
         if profile.is_deployed:
-            self._room = MachineMemory(Memory(Accelerator.here()), state, self._halves)
+            self._room = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
 
     def _divided(self) -> tuple[Workload, FederatedTask]:
         """Workload and task, with minibatches as small as the memory has been found to ask for."""

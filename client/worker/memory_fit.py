@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from powerctl.task.memory import Memory, oom_kills
+from powerctl.task.process_memory import ProcessMemory, oom_kills
 from powerctl.workload import Workload
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.mode_options import training_workload
@@ -54,7 +54,7 @@ class MachineMemory:
 
     Parameters
     ----------
-    memory : Memory
+    memory : ProcessMemory
         As the process sees it.
     state : ClientState
         Keeps the peak of the last round, and how small its minibatches are.
@@ -62,7 +62,9 @@ class MachineMemory:
         Whether minibatches can be half as large as they are.
     """
 
-    def __init__(self, memory: Memory, state: ClientState, halves: Callable[[], bool]) -> None:
+    def __init__(
+        self, memory: ProcessMemory, state: ClientState, halves: Callable[[], bool]
+    ) -> None:
         self._memory = memory
         self._state = state
         self._halves = halves

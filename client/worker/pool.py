@@ -13,8 +13,7 @@ from powerctl.device import Device
 from powerctl.devices.opening import open_device
 from powerctl.fulcrum.plans import FRONT_POINTS
 from powerctl.modes import FloatArray, IntArray
-from powerctl.powertrain.correction import CorrectedPredictor
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredictor
 from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile, Fleet
 from wattfed.client.fleet.battery import Levels

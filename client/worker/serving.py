@@ -18,8 +18,8 @@ from powerctl.device import Device, DeviceWrapper
 from powerctl.fulcrum.plans import SAFETY_DEVIATIONS, FixedMode, Front, front_within
 from powerctl.fulcrum.problems.sharing import Concurrent
 from powerctl.modes import FloatArray, ModeArrays, PowerMode
+from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import Workload, load_workload
 from wattfed.client.worker.mode_options import Learned, ModeOptions, mode_options
 

@@ -1,4 +1,4 @@
-"""Two studies of the same, side by side: bare and in a container, or on two discs or releases."""
+"""Two studies of the same compared: bare and in a container, or on two discs or releases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from powerctl.characterization.factors import Configuration
+from powerctl.characterization.plan import Configuration, described
+from powerctl.characterization.report import table, write_pages
 from powerctl.characterization.results import FIRST, LATER, METRICS
 from powerctl.characterization.study import Study
 from powerctl.characterization.study_log import StudyLog, study_path
@@ -150,3 +151,39 @@ def _sentence(names: tuple[str, str], each: Difference) -> str:
     else:
         text = f"not decided ({other} against {bare} {each.ratio})"
     return f"{each.title}: {text}."
+
+
+def write_comparison(comparison: StudyComparison, folder: Path) -> list[str]:
+    """Write ``comparison.md`` and ``comparison.html``; returns their paths."""
+    bare, other = comparison.names
+    title = f"{other} against {bare}: {comparison.logs[0].identity['name']}"
+    lines = [f"# {title}\n", "## Findings\n", *(f"- {text}" for text in comparison.findings)]
+    lines += ["\n## Cell by cell\n", *_by_cell(comparison), "## How they were compared\n"]
+    lines += [
+        f"- **{name}**: {first or 'nothing'} in {bare}, {second or 'nothing'} in {other}"
+        for name, (first, second) in comparison.differing_facts.items()
+    ] or ["Both say the same of machine, software and data."]
+    lines.append(
+        f"\n{len(comparison.cells)} cells and {comparison.repetitions} repetitions that both have; "
+        "means over cells are geometric. Differences are of runs of the same repetition, with "
+        "Student's 95 % intervals over repetitions; * marks what holds for all of them together "
+        "(Holm)."
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_pages(folder, "comparison", title, "\n".join(lines) + "\n", {})
+
+
+def _by_cell(comparison: StudyComparison) -> list[str]:
+    baseline = comparison.logs[0].baseline
+    titles = [each.title for each in comparison.means]
+    rows = [["all", *(_shown(each.ratio, each.holds) for each in comparison.means)]]
+    for cell in comparison.cells:
+        found = [each for each in comparison.by_cell if each.cell == cell]
+        if found:
+            name = described(cell, baseline) or "baseline"
+            rows.append([name, *(_shown(each.ratio, each.holds) for each in found)])
+    return table(("cell", *titles), rows)
+
+
+def _shown(ratio: object, holds: bool) -> str:
+    return f"{ratio}{' *' if holds else ''}"

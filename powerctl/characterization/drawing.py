@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from powerctl.characterization.factors import Configuration
+from powerctl.characterization.plan import Configuration
 from powerctl.characterization.results import FIRST, LATER
 from powerctl.characterization.study import Slice, Study
 from powerctl.figures import png_of

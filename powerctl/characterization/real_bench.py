@@ -18,11 +18,16 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from powerctl.accelerator import Accelerator, synchronise
-from powerctl.characterization.attribution import Timing, timed_epoch
-from powerctl.characterization.factors import Configuration, Level
-from powerctl.characterization.observing import ResourceObserver, Usage, gpu_load
+from powerctl.characterization.observing import (
+    ResourceObserver,
+    Timing,
+    Usage,
+    gpu_load,
+    timed_epoch,
+)
 from powerctl.characterization.page_cache import cache_method, empty_cache
 from powerctl.characterization.places import Place, open_place
+from powerctl.characterization.plan import Configuration, Level
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.characterization.steps import Step
 from powerctl.errors import InvalidInput

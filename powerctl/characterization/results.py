@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 from typing import Annotated, Any
 
-from powerctl.characterization.factors import Configuration
+from powerctl.characterization.plan import Configuration
 from powerctl.fields import Amount, Count, Measured, Positive, Range, Size, build, checked
 
 UNKNOWN = math.nan

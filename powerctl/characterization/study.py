@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
-from powerctl.characterization.factors import FACTORS, PREFETCH, Configuration, Factor, described
+from powerctl.characterization.plan import FACTORS, PREFETCH, Configuration, Factor, described
 from powerctl.characterization.results import FIRST, LATER, METRICS, Result
 from powerctl.statistics import CONFIDENCE, Estimate, Ratio, estimate, holm, ratio
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from powerctl.characterization.bench import Bench
-from powerctl.characterization.factors import Configuration
-from powerctl.characterization.plan import Plan, Run
+from powerctl.characterization.plan import Configuration, Run
 from powerctl.characterization.results import Result
 from powerctl.characterization.study import Study
 from powerctl.durable import sync_folder
@@ -124,18 +122,6 @@ class StudyLog:
 def study_path(folder: Path) -> Path:
     """The log in the folder of a study."""
     return folder / "study.jsonl"
-
-
-def identity_of(bench: Bench, plan: Plan) -> dict[str, Any]:
-    """What a log says it is of."""
-    return {
-        "name": bench.name,
-        "facts": dict(bench.facts),
-        "virtual": bench.is_virtual,
-        "modes": {name: str(mode) for name, mode in bench.named_modes().items()},
-        "baseline": asdict(plan.baseline),
-        "epochs": plan.epochs,
-    }
 
 
 def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

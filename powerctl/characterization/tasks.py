@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from powerctl.characterization import pictures
+from powerctl.characterization import storing as pictures
 from powerctl.characterization.storing import FORMS, Sample, StoredSamples, stored
 from powerctl.errors import InvalidInput, TaskFailed, UnknownName
 from powerctl.plugins import blamed, load_object

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from powerctl.characterization.factors import PREFETCH, Configuration, Level
 from powerctl.characterization.loading import (
     DataSet,
     Minibatch,
@@ -18,6 +17,7 @@ from powerctl.characterization.loading import (
     storage_names,
 )
 from powerctl.characterization.places import OnDevice
+from powerctl.characterization.plan import PREFETCH, Configuration, Level
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.cost_model import Signature, minibatch_cost
 from powerctl.devices.opening import open_device

@@ -92,10 +92,10 @@ def characterize(
         _compare(compare, folder, as_json)
         return
 
-    from powerctl.characterization.factors import described
+    from powerctl.characterization.plan import described
     from powerctl.characterization.report import write_report
-    from powerctl.characterization.running import expected, run_study
-    from powerctl.characterization.study_log import StudyLog, identity_of, study_path
+    from powerctl.characterization.running import expected, identity_of, run_study
+    from powerctl.characterization.study_log import StudyLog, study_path
 
     path = study_path(folder)
 
@@ -133,8 +133,7 @@ def characterize(
 
 
 def _compare(folders: tuple[Path, Path], out: Path, as_json: bool) -> None:
-    from powerctl.characterization.comparing import compare_studies
-    from powerctl.characterization.comparison_report import write_comparison
+    from powerctl.characterization.comparing import compare_studies, write_comparison
 
     found = compare_studies(*folders)
     files = write_comparison(found, out)

@@ -21,9 +21,8 @@ from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import AXES, ModeArrays, PowerMode
 from powerctl.plugins import blamed
-from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.predictor import PREDICTORS, Predictor, is_predictor
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import SignaturePredictor
+from powerctl.powertrain.prediction import PREDICTORS, Prediction, Predictor, is_predictor
 from powerctl.quantities import time_unit
 from powerctl.workload import Workload, load_workload
 
@@ -211,7 +210,7 @@ def _of_table(asked: CostSource, path: str) -> Costs:
 
 
 def _of_predictor(asked: CostSource, path: str) -> Costs:
-    from powerctl.powertrain.saved import load_predictor
+    from powerctl.powertrain.gaussian import load_predictor
 
     model = load_predictor(path)
     check_same(path, "board", model.board_.name, asked.board and load_board(asked.board).name)

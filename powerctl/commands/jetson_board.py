@@ -17,11 +17,11 @@ from powerctl.console import Quantity
 from powerctl.errors import DeviceUnavailable, ModeNotInForce
 
 if TYPE_CHECKING:
+    from powerctl.doctor.report import Axis, Report
+    from powerctl.doctor.torch_here import TorchHere
     from powerctl.jetson.discovery import Missing
-    from powerctl.jetson.doctor import Axis, Report
-    from powerctl.jetson.presets import PresetReport
+    from powerctl.jetson.nvpmodel import PresetReport
     from powerctl.jetson.sysfs import Sysfs
-    from powerctl.jetson.torch_here import TorchHere
 
 root_option = click.option(
     "--root",
@@ -43,11 +43,11 @@ def doctor(root: Path, as_json: bool) -> None:
     Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
     that needs no torch.
     """
-    from powerctl.jetson.doctor import examine
-    from powerctl.jetson.sysfs import Sysfs
-    from powerctl.jetson.torch_here import look_at_torch
+    from powerctl.devices.roots import open_sysfs
+    from powerctl.doctor.report import examine
+    from powerctl.doctor.torch_here import look_at_torch
 
-    report = examine(Sysfs.open(root))
+    report = examine(open_sysfs(root))
     torch = look_at_torch(report.jetpack)
     if as_json:
         more = {"total_w": report.total_w, "ok": report.ok, "torch": asdict(torch)}
@@ -151,13 +151,12 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
     Each is shown as the mode that it stands for, with the clocks that the board rounds. A switch
     that needs a reboot is refused, and one while modes are held. It stays after this command.
     """
+    from powerctl.devices.roots import open_sysfs
     from powerctl.jetson.control import Control
     from powerctl.jetson.discovery import discover
-    from powerctl.jetson.nvpmodel import CONFIGURATION, read_configuration, switch
-    from powerctl.jetson.presets import describe
-    from powerctl.jetson.sysfs import Sysfs
+    from powerctl.jetson.nvpmodel import CONFIGURATION, describe_presets, read_configuration, switch
 
-    sysfs = Sysfs.open(root)
+    sysfs = open_sysfs(root)
     configuration = read_configuration(sysfs)
     if configuration is None:
         raise DeviceUnavailable(f"/{CONFIGURATION} is not there: nvpmodel is not installed here")
@@ -169,7 +168,7 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
             switch(sysfs, wanted, found.gpu.masks(sysfs) if found.gpu else {})
         finally:
             control.give_back()
-    reports = describe(configuration, found, sysfs)
+    reports = describe_presets(configuration, found, sysfs)
     if as_json:
         console.print_json([asdict(report) for report in reports])
     else:
@@ -186,7 +185,7 @@ def _print_presets(presets: Sequence[PresetReport]) -> None:
     console.print_table(("nvpmodel preset", "mode", "", "notes"), rows)
 
 
-@click.command()
+@click.command("restore")
 @root_option
 @click.option(
     "--as-booted",
@@ -195,18 +194,18 @@ def _print_presets(presets: Sequence[PresetReport]) -> None:
     "more what was found.",
 )
 @json_option
-def restore(root: Path, as_booted: bool, as_json: bool) -> None:
+def restore_command(root: Path, as_booted: bool, as_json: bool) -> None:
     """Bring a Jetson back to how it was found, after the process that changed it was killed.
 
     Does nothing if nothing is left changed, or after a restart of the board, which undoes it all.
     The daemon does it where it serves, and takes the board from a holder of the same user. Lists
     what is restored and what is not; ends with 2 if something stays changed.
     """
+    from powerctl.devices.roots import open_sysfs
     from powerctl.jetson.journal import Journal
     from powerctl.jetson.restoring import still_changed
-    from powerctl.jetson.sysfs import Sysfs
 
-    sysfs, failure, said = Sysfs.open(root), None, ""
+    sysfs, failure, said = open_sysfs(root), None, ""
     noted, before = len(Journal(sysfs).found), still_changed(sysfs)
     try:
         said = _set_as_booted(sysfs) if as_booted else _bring_back(sysfs, noted)
@@ -296,20 +295,20 @@ def daemon(
     """
     import asyncio
 
-    from powerctl.daemon.desk import Desk
+    from powerctl.daemon.board_lock import BoardLock
     from powerctl.daemon.listening import Listener, default_socket
     from powerctl.daemon.peers import Admission
     from powerctl.daemon.server import Server
     from powerctl.daemon.systemd import log_to_stderr, unit
-    from powerctl.jetson.sysfs import Sysfs
+    from powerctl.devices.roots import open_sysfs
 
     if print_unit:
         click.echo(unit(str(Path(sys.argv[0]).resolve())), nl=False)
         return
     log_to_stderr()
-    sysfs, admission = Sysfs.open(root), Admission.of(group)
+    sysfs, admission = open_sysfs(root), Admission.of(group)
     with closing(Listener(sysfs.root, path or default_socket(sysfs.root), admission.gid)) as at:
-        asyncio.run(Server(at, Desk(sysfs, hold_s), admission).run())
+        asyncio.run(Server(at, BoardLock(sysfs, hold_s), admission).run())
 
 
 _FAKE_BOARD_EXAMPLES = """\b
@@ -335,7 +334,7 @@ def fake_board(board: str, folder: Path, jetpack: str) -> None:
 
     Time and power come from the twin. Nothing measured on it is a Jetson's result.
     """
-    from powerctl.jetson.fake_boards import make_fake_board
+    from powerctl.fakes.making import make_fake_board
 
     sysfs = make_fake_board(board, jetpack, folder)
     state = sysfs.kernel.state

@@ -23,12 +23,12 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command("predict", epilog=_EXAMPLES)
 @with_costs
 @click.option("--mode", "listed", multiple=True, help="E.g. 12c/2201/1300/3199, or a preset.")
 @click.option("--csv", help="Write every mode to this file.")
 @json_option
-def predict(costs: Costs, listed: tuple[str, ...], csv: str | None, as_json: bool) -> None:
+def predict_command(costs: Costs, listed: tuple[str, ...], csv: str | None, as_json: bool) -> None:
     """Show time, power and energy of modes.
 
     Of a minibatch, and how sure they are; without --mode of MAXN, of nvpmodel's presets, and along

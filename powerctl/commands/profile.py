@@ -23,9 +23,9 @@ from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
     from powerctl.device import Device
-    from powerctl.profile_log import ProfileLog
     from powerctl.profiler import Procedure, Sampler, Step
     from powerctl.profiler import Progress as Standing
+    from powerctl.profiler.profile_log import ProfileLog
     from powerctl.workload import Workload
 
 _EXAMPLES = """\b
@@ -112,8 +112,8 @@ def profile_command(
     before the next begins.
     """
     from powerctl.devices.opening import open_device
-    from powerctl.profile_log import LogHeader, ProfileLog
     from powerctl.profiler import Procedure
+    from powerctl.profiler.profile_log import LogHeader, ProfileLog
     from powerctl.workload import load_workload
 
     procedure = Procedure(

@@ -18,7 +18,6 @@ from powerctl.commands.tables import check_same, read_measured
 from powerctl.cost_model import Signature
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.facts import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.outcomes import (
     Outcome,
     figure_name,
@@ -28,6 +27,7 @@ from powerctl.fulcrum.outcomes import (
     outcomes,
 )
 from powerctl.fulcrum.problems import Problem
+from powerctl.fulcrum.replay import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.search import Candidates, Search, Solution
 from powerctl.fulcrum.sources import DeviceSource, Source, TableSource, workload_of
 from powerctl.measurement import MeasurementTable

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from powerctl.commands.searching import SearchKeeper
     from powerctl.fulcrum.problems import Problem
     from powerctl.fulcrum.search import Search, Solution
-    from powerctl.fulcrum.solver import Solver
+    from powerctl.fulcrum.solvers import Solver
     from powerctl.fulcrum.sources import Source
 
 _EXAMPLES = """\b
@@ -185,7 +185,7 @@ with_problem = option_group(
 """Gives a command the flags of a problem; it receives an `AskedProblem` as `asked`."""
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command("solve", epilog=_EXAMPLES)
 @with_problem
 @click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
 @log_board_option
@@ -205,7 +205,7 @@ with_problem = option_group(
 @click.option("--plot", type=click.Path(dir_okay=False), help="Write a PNG of the search.")
 @seed_option("Of solver and twin.")
 @json_option
-def solve(
+def solve_command(
     asked: AskedProblem,
     spec: str | None,
     board: str | None,
@@ -228,15 +228,15 @@ def solve(
     nothing keeps the bounds.
     """
     from powerctl.commands import searching
-    from powerctl.fulcrum.facts import record_of
+    from powerctl.fulcrum.replay import record_of
     from powerctl.fulcrum.search import Search
-    from powerctl.fulcrum.solvers import find_solver, knowing
+    from powerctl.fulcrum.solvers import find_solver
     from powerctl.powertrain.reference import known_references
 
     check_folder_of(out, plot)
     entry = find_solver(solver_name)
     known_workloads = None if references is None else known_references(references)
-    solver = knowing(entry.make(seed, known_workloads), searching.read_counts(counts))
+    solver = entry.make(seed, known_workloads, searching.read_counts(counts))
     runs = searching.tasks_by_role(tasks, settings, asked.roles)
     source = searching.open_source(asked.roles, spec, board, per_axis, runs, seed)
     problem = asked.problem(source.sizes)

@@ -12,8 +12,7 @@ from powerctl.quantities import spoken
 
 if TYPE_CHECKING:
     from powerctl.characterization.comparing import StudyComparison
-    from powerctl.characterization.factors import Configuration
-    from powerctl.characterization.plan import Plan, Run
+    from powerctl.characterization.plan import Configuration, Plan, Run
     from powerctl.characterization.study_log import StudyLog
 
 _SHOWN = ("epoch", "stall", "compute", "power", "sample-energy")
@@ -23,7 +22,7 @@ def plan_content(
     plan: Plan, left: Sequence[Run], expected_s: Mapping[Configuration, float], virtual: bool
 ) -> dict[str, Any]:
     """The plan, for machines; `print_plan` shows it."""
-    from powerctl.characterization.factors import FACTORS, described
+    from powerctl.characterization.plan import FACTORS, described
 
     return {
         "baseline": ", ".join(
@@ -59,8 +58,8 @@ def print_plan(content: Mapping[str, Any]) -> None:
 
 def study_content(log: StudyLog, files: Sequence[str], left_out: int) -> dict[str, Any]:
     """The results, for machines; `print_study` shows them."""
-    from powerctl.characterization.factors import described
     from powerctl.characterization.findings import findings
+    from powerctl.characterization.plan import described
     from powerctl.characterization.results import FIRST, LATER, METRICS
 
     study = log.study()
@@ -132,7 +131,7 @@ def comparison_content(found: StudyComparison, files: Sequence[str]) -> dict[str
 
 
 def print_comparison(content: Mapping[str, Any]) -> None:
-    """Its findings."""
+    """Print the findings of a comparison, and where they are written."""
     click.echo(
         f"{content['second']} against {content['first']}, over {content['cells']} cells and "
         f"{content['repetitions']} repetitions"

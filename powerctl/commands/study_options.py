@@ -19,9 +19,8 @@ from powerctl.console import WholeNumbers
 from powerctl.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from powerctl.characterization.bench import Bench
-    from powerctl.characterization.factors import Factor, Level
-    from powerctl.characterization.plan import Plan
+    from powerctl.characterization.plan import Factor, Level, Plan
+    from powerctl.characterization.running import Bench
 
 SAMPLES = "samples"  # folder of a study's data, unless it is somewhere else
 
@@ -124,8 +123,7 @@ class Varying:
 
     def plan(self, bench: Bench) -> Plan:
         """The plan for a bench, whose usual levels are taken where nothing is said."""
-        from powerctl.characterization.factors import factor
-        from powerctl.characterization.plan import Plan
+        from powerctl.characterization.plan import Plan, factor
 
         baseline = bench.baseline
         for text in self.fix:

@@ -11,7 +11,7 @@ from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import IntArray
-from powerctl.profile_log import LogHeader, ProfileLog
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ class _Bench:
         return _entry(found.baseline, found.chosen) | {"modes_measured": len(found.measured)}
 
     def write(self, path: str) -> None:
-        """Write what was measured."""
+        """Write a table of what was measured to a file."""
         from powerctl.measurement import MeasurementTable
 
         MeasurementTable.of(self.measured, self.spec).write(path)

@@ -41,7 +41,7 @@ def run_on_twin(
     """Run minibatches on the twin and show what they took beside what was predicted."""
     from powerctl.devices.twin import Twin
     from powerctl.modes import ModeArrays
-    from powerctl.powertrain.signature import SignaturePredictor
+    from powerctl.powertrain.correction import SignaturePredictor
     from powerctl.workload import load_workload
 
     job = load_workload(workload)

@@ -30,7 +30,7 @@ lives; ``read`` looks; ``restore`` brings back the state found, and ends the hol
 _HIGHEST = 2**63 - 1
 
 
-class Held(DeviceUnavailable):
+class HeldByAnother(DeviceUnavailable):
     """Another holds the board."""
 
 
@@ -42,7 +42,7 @@ _KINDS: dict[str, type[PowerctlError]] = {
     "mode-not-in-space": ModeNotInSpace,
     "mode-not-in-force": ModeNotInForce,
     "not-held": NotHeld,
-    "held": Held,
+    "held": HeldByAnother,
     "bad-request": InvalidInput,
     "unavailable": DeviceUnavailable,
 }

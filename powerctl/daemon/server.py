@@ -1,8 +1,8 @@
-"""The daemon's loop: it serves a desk over a Unix socket, one request at a time.
+"""The daemon's loop: it serves a board lock over a Unix socket, one request at a time.
 
 Connections take turns: between two requests of one, every other is served one. So a restore waits
 for one request of each other connection at most, of which few touch the board (see
-`powerctl.daemon.desk`); and beyond its rate, a connection is not read.
+`powerctl.daemon.board_lock`); and beyond its rate, a connection is not read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from powerctl.daemon.desk import Client, Desk
+from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.listening import Listener
 from powerctl.daemon.peers import Admission, Peer, peer_of
 from powerctl.daemon.protocol import MAX_REQUEST, encode, encode_error, parse_request
@@ -53,13 +53,13 @@ class Limits:
 
 
 class Server:
-    """Serves a desk to those who are admitted, until it is stopped.
+    """Serves a board lock to those who are admitted, until it is stopped.
 
     Parameters
     ----------
     listener : Listener
         Where they connect.
-    desk : Desk
+    board_lock : BoardLock
         What they ask.
     admission : Admission
         Who may ask.
@@ -68,10 +68,14 @@ class Server:
     """
 
     def __init__(
-        self, listener: Listener, desk: Desk, admission: Admission, limits: Limits | None = None
+        self,
+        listener: Listener,
+        board_lock: BoardLock,
+        admission: Admission,
+        limits: Limits | None = None,
     ) -> None:
         self._listener = listener
-        self._desk = desk
+        self._board = board_lock
         self._admission = admission
         self._limits = limits or Limits()
         self._connected: Counter[int] = Counter()
@@ -96,12 +100,12 @@ class Server:
             while not stopped.is_set():
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stopped.wait(), _TICK_S)
-                self._desk.tend()
+                self._board.tend()
                 notifier.alive()
         finally:
             notifier.stopping()
             server.close()
-            self._desk.close()
+            self._board.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection until it ends, in whatever way."""
@@ -119,7 +123,7 @@ class Server:
         except (OSError, asyncio.TimeoutError):  # it has gone, or is not heard of
             pass
         finally:
-            self._desk.leave(client)
+            self._board.leave(client)
             self._connected[user] -= 1
             writer.close()
 
@@ -138,7 +142,7 @@ class Server:
             await asyncio.sleep(bucket.take(time.monotonic()))  # 0 lets the others have a turn
             if writer.is_closing():
                 return
-            self._desk.hear(client)
+            self._board.hear(client)
             try:
                 request = parse_request(line)
             except InvalidInput as error:
@@ -149,7 +153,7 @@ class Server:
     def _answer(self, client: Client, verb: str, mode: object) -> bytes:
         arguments = (client,) if mode is None else (client, mode)
         try:
-            return encode(getattr(self._desk, verb)(*arguments))
+            return encode(getattr(self._board, verb)(*arguments))
         except (PowerctlError, OSError) as error:
             return encode_error(error)
         except Exception as error:  # a defect here: others are served all the same
@@ -182,7 +186,7 @@ class Server:
 
         def over() -> None:
             loop.remove_reader(process)
-            self._desk.leave(client)
+            self._board.leave(client)
             writer.transport.abort()
 
         loop.add_reader(process, over)

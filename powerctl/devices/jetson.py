@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from powerctl.accelerator import synchronise
 from powerctl.daemon.remote import open_controller
-from powerctl.device import Device
+from powerctl.device import Device, check_wait
+from powerctl.errors import InvalidInput
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.discovery import board_with
-from powerctl.jetson.fake import FakeSysfs
+from powerctl.jetson.energy import EnergyIntegral, PowerSampler
 from powerctl.jetson.heat import Thermometer
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import PowerSource, RailPower
-from powerctl.jetson.running import RealRunning, Running, TwinRunning
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.modes import PowerMode
 from powerctl.ownership import InUse
@@ -25,7 +27,7 @@ _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
 
 
 class Jetson(Device):
-    """A Jetson, or a fake one, that this process controls, itself or through the daemon.
+    """A Jetson that this process controls, itself or through the daemon.
 
     Opening only looks. From the first `apply` the board is locked against other controllers, and
     its state is on disc before the first write; it is back, and the lock gone, after `restore`,
@@ -35,12 +37,10 @@ class Jetson(Device):
     Parameters
     ----------
     root : Path
-        ``/`` on a Jetson; the folder of a fake board (``powerctl fake-board``).
+        Of the kernel's files.
     total : {"module", "jtop", "jtop-service"}
         How rails add up to the module's power, see `powerctl.jetson.rails.total_labels`; or the
         jtop service, which reads them once a second.
-    unit, random_state : int
-        Of a fake board: which piece of silicon it is, and the seed of its noise.
     socket : Path, optional
         Of the daemon; by default ``$POWERCTL_SOCKET``, or the one of this root if it is there.
 
@@ -48,8 +48,6 @@ class Jetson(Device):
     ----------
     energy_source : str
         Which rails are counted.
-    is_virtual : bool
-        Whether time is the twin's: on a fake board.
 
     Raises
     ------
@@ -59,17 +57,16 @@ class Jetson(Device):
 
     has_thermometer = True
     keeps_found = True
+    _files: type[Sysfs] = Sysfs
 
     def __init__(
         self,
         root: Path = Path("/"),
         *,
         total: str = "module",
-        unit: int = 0,
-        random_state: int = 0,
         socket: Path | None = None,
     ) -> None:
-        self.sysfs = Sysfs.open(root)
+        self.sysfs = self._files(root)
         self._controller = open_controller(self.sysfs, socket)
         board = board_with(self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
@@ -77,10 +74,8 @@ class Jetson(Device):
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s
         self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
-        self.is_virtual = self.sysfs.is_fake
-        self._running = self._start_running(unit, random_state)
-        self._closing = weakref.finalize(self, _leave, self._controller, self._running)
         self._verified_s = 0.0
+        self._closing = weakref.finalize(self, _leave, self._controller, self._start_metering())
 
     def apply(self, mode: PowerMode) -> None:
         """Set a mode and read it back; if it is not in force, all is restored.
@@ -97,11 +92,11 @@ class Jetson(Device):
         try:
             self._controller.apply(mode)
         finally:
-            self._running.settle()
+            self._settle()
         self._verified_s = -_VERIFY_EVERY_S
 
     def mode(self) -> PowerMode:
-        """The mode in force, by the limits that the kernel holds."""
+        """Which mode is in force, by the limits that the kernel holds."""
         return self._controller.mode()
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
@@ -112,36 +107,38 @@ class Jetson(Device):
         ModeNotInForce
             If the applied mode is not in force under this load; looked at every two seconds.
         """
-        seconds = self._running.execute(workload, step)
-        if self._running.now() - self._verified_s >= _VERIFY_EVERY_S:
+        seconds = self._run(workload, step)
+        if self.now() - self._verified_s >= _VERIFY_EVERY_S:
             self.verify()
         return seconds
 
     def verify(self) -> None:
         """Hold the applied mode against what is measured now; see `Verification.check`."""
         self._controller.verify()
-        self._verified_s = self._running.now()
+        self._verified_s = self.now()
 
     def excess_c(self, limit_c: float = math.inf) -> float:
         """By how many degrees it is hotter than it may be; see `Thermometer.excess_c`."""
         return self.thermometer.excess_c(limit_c)
 
     def idle(self, seconds: float) -> None:
-        """Wait, in the mode in force."""
-        self._running.idle(seconds)
+        """Sleep, in the mode in force."""
+        check_wait(seconds)
+        time.sleep(seconds)
 
     def now(self) -> float:
-        """Seconds since the device was opened: real, or on a fake board virtual."""
-        return self._running.now()
+        """Real seconds since the device was opened."""
+        return time.monotonic() - self._start_s
 
     def energy_j(self) -> float:
-        """Joules of the module since the device was opened."""
-        return self._running.energy_j()
+        """Joules of the module since opening; what was launched on the GPU before is waited for."""
+        synchronise()
+        return self._integral.energy_j()
 
     def restore(self) -> None:
         """Bring back the state found before the first `apply`, and let others control the board."""
         self._controller.restore()
-        self._running.settle()
+        self._settle()
 
     def bring_back(self) -> bool:
         """Restore what a killed controller has left changed; whether one had.
@@ -155,7 +152,7 @@ class Jetson(Device):
             self._controller.bring_back()
         except InUse:  # another controller is at work, and will restore
             return False
-        self._running.settle()
+        self._settle()
         return True
 
     def close(self) -> None:
@@ -168,12 +165,26 @@ class Jetson(Device):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start_running(self, unit: int, random_state: int) -> Running:
-        if isinstance(self.sysfs, FakeSysfs):
-            return TwinRunning(
-                self.sysfs, self.board, self.power.total_w, unit=unit, random_state=random_state
+    def _start_metering(self) -> Callable[[], None]:
+        """Start the clock, and integrate the power that is read from now on; gives what ends it."""
+        self._start_s = time.monotonic()
+        self._integral = EnergyIntegral(self.power.total_w, time.monotonic)
+        return PowerSampler(self._integral).close
+
+    def _run(self, workload: Workload, step: Callable[[], None] | None) -> float:
+        """Run the step to its end on the GPU; returns the seconds."""
+        if step is None:
+            raise InvalidInput(
+                f"a Jetson runs real minibatches of {workload.name}; say what runs one: "
+                "--task my_task.py"
             )
-        return RealRunning(self.power.total_w)
+        began_s = self.now()
+        step()
+        synchronise()
+        return self.now() - began_s
+
+    def _settle(self) -> None:
+        """After a change of clocks there is nothing to do: real power follows by itself."""
 
 
 def _power_source(sysfs: Sysfs, total: str) -> PowerSource:
@@ -184,7 +195,7 @@ def _power_source(sysfs: Sysfs, total: str) -> PowerSource:
     return JtopPower()
 
 
-def _leave(controller: Controller, running: Running) -> None:
+def _leave(controller: Controller, stop_metering: Callable[[], None]) -> None:
     """What closing does; also at the end of the process, and when nobody refers to the device."""
-    running.close()
+    stop_metering()
     controller.close()

@@ -7,6 +7,7 @@ from typing import cast
 
 from powerctl.boards import load_board
 from powerctl.device import Device, MinimalDevice, NoTraits
+from powerctl.devices.roots import is_fake
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.plugins import Kind
 
@@ -38,7 +39,7 @@ def open_device(
     board : str
         For a table, the board that it was measured on.
     unit, random_state : int
-        For a twin: which piece of silicon it is, and the seed of its noise.
+        For a twin, or a fake board: which piece of silicon it is, and the seed of its noise.
     total : {"module", "jtop", "jtop-service"}
         For a Jetson: what its power is; see `powerctl.devices.jetson.Jetson`.
 
@@ -66,12 +67,20 @@ def open_device(
 
         return HostDevice(load_board(name), open_meter("cpu"))
     if kind == "jetson":
-        from powerctl.devices.jetson import Jetson
-
-        return Jetson(Path(name or "/"), total=total, unit=unit, random_state=random_state)
+        return _open_jetson(Path(name or "/"), total, unit, random_state)
     if kind in ("twin", "table", "host"):
         raise UnknownName("device", spec, DEVICES.names())
     return _completed(DEVICES.make(spec, board=board, unit=unit, random_state=random_state))
+
+
+def _open_jetson(root: Path, total: str, unit: int, random_state: int) -> Device:
+    if is_fake(root):
+        from powerctl.devices.fake_jetson import FakeJetson
+
+        return FakeJetson(root, unit=unit, random_state=random_state, total=total)
+    from powerctl.devices.jetson import Jetson
+
+    return Jetson(root, total=total)
 
 
 def _completed(made: MinimalDevice) -> Device:

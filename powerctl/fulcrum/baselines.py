@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.learned import MakeRegressor, learned_costs, small_network
+from powerctl.fulcrum.als import MakeRegressor, learned_costs, small_network
 from powerctl.fulcrum.search import Search, Solution, best_of
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import qmc
 
-from powerctl.fulcrum.acquisition import gains
 from powerctl.fulcrum.beliefs import Beliefs
-from powerctl.fulcrum.model_based import ModelBased
+from powerctl.fulcrum.model_based import ModelBased, gains
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Problem, TrainAlone, TwoInferences
 from powerctl.fulcrum.search import Search, Solution, best_of
 from powerctl.modes import FloatArray, IntArray

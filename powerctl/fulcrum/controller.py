@@ -17,7 +17,7 @@ from scipy.special import gammaincinv
 from powerctl.errors import Infeasible, InvalidInput
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job, Judgement, TwoInferences
 from powerctl.fulcrum.search import Candidates, Measure, Record, Search, best_of
-from powerctl.fulcrum.solver import Solver
+from powerctl.fulcrum.solvers import Solver
 from powerctl.modes import FloatArray, PowerMode
 
 Serving: TypeAlias = InferAlone | Concurrent | TwoInferences

@@ -167,7 +167,7 @@ class Guard(Protocol):
         ...
 
     def hold(self, mode: PowerMode, time_s: float) -> None:
-        """A mode was applied."""
+        """Take note that a mode was applied, from which time on it is watched."""
 
     def is_due(self, time_s: float) -> bool:
         """Whether to look at this time."""
@@ -284,16 +284,16 @@ class NoGuard:
         self.ladder = Ladder(space)
 
     def admit(self, mode: PowerMode) -> PowerMode:
-        """The mode."""
+        """Admit every mode."""
         return mode
 
     def hold(self, mode: PowerMode, time_s: float) -> None:
-        """Nothing."""
+        """Take no note of the mode that was applied."""
 
     def is_due(self, time_s: float) -> bool:
-        """Never."""
+        """Say that there is never anything to look at."""
         return False
 
     def observe(self, time_s: float, energy_j: float, excess_c: float = COOL) -> PowerMode | None:
-        """To stay."""
+        """Stay in the mode whatever it takes."""
         return None

@@ -37,14 +37,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.fulcrum.accounts import Account
-from powerctl.fulcrum.durations import QUANTILE, SPREAD, LearnedTimes
-from powerctl.fulcrum.lookahead import save_most
-from powerctl.fulcrum.patience import Backoff
-from powerctl.fulcrum.queueing import Queued, ServiceQueue, exceeds
-from powerctl.fulcrum.schedulability import Schedulability
-from powerctl.fulcrum.training_jobs import TrainingJobs
+from powerctl.fulcrum.durations import QUANTILE, SPREAD, Backoff, LearnedTimes
+from powerctl.fulcrum.queueing import Queued, ServiceQueue, TrainingJobs, exceeds
+from powerctl.fulcrum.schedulability import Schedulability, save_most
 from powerctl.fulcrum.turns import (
+    Account,
     Decision,
     InferenceService,
     RefusedRequest,

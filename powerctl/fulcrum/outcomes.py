@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Search
 from powerctl.modes import FloatArray, IntArray
-from powerctl.quantities import number, spoken
+from powerctl.quantities import rounded, spoken
 
 _LIMITS = {
     "power_w": "power_limit_w",
@@ -135,4 +135,4 @@ def figure_name(figure: str) -> str:
 def figure_text(figure: str, value: float) -> str:
     """A figure's value in words, with its unit: ``429.3 ms``."""
     unit = _UNITS.get(figure.rsplit("_", 1)[-1])
-    return spoken(value, unit, 4) if unit else number(value, 4)
+    return spoken(value, unit, 4) if unit else rounded(value, 4)

@@ -1,4 +1,4 @@
-"""The queue of one inference service: requests by deadline, and how many more to expect."""
+"""What waits for the device: the requests of an inference service, and training jobs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
-from powerctl.errors import InvalidInput
-from powerctl.fulcrum.arrival_rate import JoiningRate
+from powerctl.errors import InvalidInput, UnknownName
+from powerctl.fulcrum.arrival_rate import ArrivalRate, JoiningRate
 from powerctl.fulcrum.durations import LearnedTimes
 from powerctl.fulcrum.turns import InferenceService, Request
-
-_USUAL_DEVIATIONS = 3.0  # above the mean, a gap is still usual
-_PRIOR_GAPS = 16  # what the planned rate is worth, in observed gaps between arrivals
-_SLOWEST_GAIN = 1 / 64
-_ROUNDING = 1e-9  # of a request
 
 
 class Queued(NamedTuple):
@@ -32,76 +27,6 @@ class Demand(NamedTuple):
 
     deadline_s: float
     time_s: float
-
-
-class _Gaps(NamedTuple):
-    """Mean of the gaps between arrivals, and of their squares."""
-
-    mean_s: float
-    square: float
-
-
-class ArrivalRate:
-    """How fast requests come, and how irregularly: mean and dispersion of the gaps, learned.
-
-    Dispersion is the squared coefficient of variation of the gaps: 0 for constant arrivals, 1 for
-    Poisson (assumed to begin with), above 1 for bursts. A gap that is not over yet counts once it
-    is longer than usual: where requests cease to come, what is expected of them fades.
-    """
-
-    def __init__(self, rate_hz: float) -> None:
-        gap_s = 1 / rate_hz if rate_hz else math.inf
-        self._over = self._now = _Gaps(gap_s, 2 * gap_s**2)
-        self._weight = _PRIOR_GAPS if rate_hz else 0
-        self._count = 0
-        self._last_s = math.nan
-
-    @property
-    def rate_hz(self) -> float:
-        """Arrivals in a second; infinite if all came at one instant."""
-        return 1 / self._now.mean_s if self._now.mean_s else math.inf
-
-    @property
-    def dispersion(self) -> float:
-        """Squared coefficient of variation of the gaps."""
-        mean_s, square = self._now
-        return max(square / mean_s**2 - 1, 0.0) if 0 < mean_s < math.inf else 1.0
-
-    def arrived(self, now_s: float) -> None:
-        """A request came."""
-        gap_s, self._last_s = now_s - self._last_s, now_s
-        if gap_s >= 0:  # not the first
-            self._over = self._now = self._with(gap_s)
-            self._count += 1
-
-    def seen(self, now_s: float) -> None:
-        """No other has come by now."""
-        gap_s, self._now = now_s - self._last_s, self._over
-        usual = 1 + _USUAL_DEVIATIONS * math.sqrt(self.dispersion)
-        if gap_s > usual * self._over.mean_s:
-            self._now = self._with(gap_s)
-
-    def _with(self, gap_s: float) -> _Gaps:
-        mean_s, square = self._over
-        if math.isinf(mean_s):
-            return _Gaps(gap_s, 2 * gap_s**2)
-        gain = max(1 / (self._weight + self._count + 1), _SLOWEST_GAIN)
-        return _Gaps(mean_s + gain * (gap_s - mean_s), square + gain * (gap_s**2 - square))
-
-    def most(self, time_s: float, deviations: float) -> float:
-        """Upper bound of the arrivals in some time, at least 1: mean plus some deviations."""
-        mean = self.rate_hz * time_s
-        if math.isinf(deviations) or math.isinf(mean):
-            return math.inf
-        return math.floor(mean + deviations * math.sqrt(self.dispersion * mean) + _ROUNDING) + 1
-
-    def earliest_s(self, number: int, deviations: float) -> float:
-        """Seconds in which `most` grows beyond a number: the next arrival but so many."""
-        if not number or math.isinf(deviations) or not self._now.mean_s:
-            return 0.0
-        spread = deviations * math.sqrt(self.dispersion)
-        root = (math.sqrt(spread**2 + 4 * number) - spread) / 2
-        return root**2 * self._now.mean_s
 
 
 class ServiceQueue:
@@ -288,3 +213,55 @@ class ServiceQueue:
 def exceeds(time_s: float, deadline_s: float) -> bool:
     """Whether a time is past a deadline, to a nanosecond: less is rounding."""
     return time_s > deadline_s + 1e-9
+
+
+class TrainingJobs:
+    """The training jobs of an interleaver, their times, and fairness among them."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, LearnedTimes] = {}
+        self._had_s: dict[str, float] = {}  # device time, for fairness
+        self._wanted: dict[str, None] = {}  # a set that keeps its order
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._times
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All jobs."""
+        return tuple(self._times)
+
+    def times(self, name: str) -> LearnedTimes:
+        """The times of a job; raises `UnknownName`."""
+        if name not in self._times:
+            raise UnknownName("training job", name, self._times)
+        return self._times[name]
+
+    def add(self, name: str, times: LearnedTimes) -> None:
+        """Take in a job; it wants nothing yet."""
+        self._times[name] = times
+        self._had_s[name] = 0.0
+
+    def remove(self, name: str) -> None:
+        """Forget a job, if it is one."""
+        for known in (self._times, self._had_s, self._wanted):
+            known.pop(name, None)
+
+    def want(self, name: str, wanted: bool) -> None:
+        """Whether a job has a minibatch to run."""
+        self.times(name)
+        if not wanted:
+            self._wanted.pop(name, None)
+        elif name not in self._wanted:
+            # who comes back does not make up for the time in which it wanted nothing
+            floor_s = min((self._had_s[other] for other in self._wanted), default=0.0)
+            self._had_s[name] = max(self._had_s[name], floor_s)
+            self._wanted[name] = None
+
+    def wanting(self) -> list[str]:
+        """The jobs that want a turn, the one that has had least time first."""
+        return sorted(self._wanted, key=self._had_s.__getitem__)
+
+    def had(self, name: str, time_s: float) -> None:
+        """A job has had the device."""
+        self._had_s[name] += time_s

@@ -1,26 +1,57 @@
-"""Solvers: ours by name and those of others, and how many modes each may profile."""
+"""Solvers: what one is, ours by name and those of others, and how many modes each may profile."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 from powerctl.cost_model import Signature
 from powerctl.fulcrum.als import ALS
 from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
 from powerctl.fulcrum.gmd import GMD
 from powerctl.fulcrum.problems import Problem
-from powerctl.fulcrum.solver import Solver
+from powerctl.fulcrum.search import Search, Solution
 from powerctl.plugins import OF_OTHERS, Kind
 from powerctl.powertrain.reference import Reference
 
-# Published numbers of modes that ALS profiles: for one workload, and for a pair.
-_ALS_MODES = (50, 145)
+_ALS_MODES = (50, 145)  # Fulcrum (arXiv 2509.20205): for one workload, and for a pair
 _CAMPAIGN_MODES = (50, 50)
 
-Make = Callable[[int, "Sequence[Reference] | None"], Solver]  # from a seed and references
+
+class Solver(Protocol):
+    """Something that solves a problem by measuring in a few modes."""
+
+    @property
+    def name(self) -> str:
+        """What the solver is called in the catalogue."""
+
+    def solve(self, search: Search) -> Solution:
+        """Measure through the search until its cap, or until nothing left can win."""
+
+
+class MakeSolver(Protocol):
+    """Makes a solver from its seed and from what it may know beforehand."""
+
+    def __call__(
+        self,
+        seed: int,
+        references: Sequence[Reference] | None,
+        expected: Mapping[str, Signature] | None = None,
+    ) -> Solver:
+        """The solver.
+
+        Parameters
+        ----------
+        seed : int
+            Of its random choices.
+        references : sequence of Reference, optional
+            What it may know other workloads from; None: all that come with powerctl.
+        expected : mapping of str to Signature, optional
+            Estimates of what each role needs, from counts. Only model-based solvers use these two.
+        """
 
 
 @dataclass(frozen=True)
@@ -30,18 +61,19 @@ class SolverEntry:
     Attributes
     ----------
     name : str
-    make : callable
-        From a seed and the references that the solver may know other workloads from (None: those
-        that come with powerctl; only the default uses them).
+    make : MakeSolver
     own_modes : tuple of int or None
         Modes that it profiles for one workload and for a pair, whatever cap is asked for.
+    profiles_once : bool
+        Whether it profiles once for all bounds, and then looks up what is known.
     probes : int
-        Modes that a campaign solver may profile for each problem after its campaign.
+        Modes that such a solver may profile for each problem after that.
     """
 
     name: str
-    make: Make
+    make: MakeSolver
     own_modes: tuple[int, int] | None = None
+    profiles_once: bool = False
     probes: int = 0
 
     def cap(self, problem: Problem, asked: int) -> int:
@@ -53,13 +85,13 @@ class SolverEntry:
 
 def solver_names() -> list[str]:
     """Names of the solvers; ``N`` stands for a number of modes."""
-    return sorted((*SOLVERS.names(), *(f"{name}-N" for name in _COUNTED)))
+    return sorted((*SOLVERS.names(), *(f"{name}-N" for name in _OF_N_MODES)))
 
 
 def find_solver(name: str) -> SolverEntry:
     """The entry of a name such as ``gmd`` or ``random-50``, or of a solver of others.
 
-    Those are given `seed` and `references`, where they have such parameters.
+    Those are given `seed`, `references` and `expected`, where they have such parameters.
 
     Raises
     ------
@@ -70,55 +102,66 @@ def find_solver(name: str) -> SolverEntry:
         return _ENTRIES[name]
     if match := re.fullmatch(r"(random|nn|als)-([1-9]\d*)", name):
         n = int(match[2])
-        return SolverEntry(name, _COUNTED[match[1]](n), (n, n))
+        of_n, once = _OF_N_MODES[match[1]], match[1] == "als"
+        return SolverEntry(name, _seeded(lambda seed: of_n(n, seed)), (n, n), profiles_once=once)
 
-    def make(seed: int, references: Sequence[Reference] | None) -> Solver:
-        return SOLVERS.make(name, seed=seed, references=references)
+    def make(
+        seed: int,
+        references: Sequence[Reference] | None,
+        expected: Mapping[str, Signature] | None = None,
+    ) -> Solver:
+        return SOLVERS.make(name, seed=seed, references=references, expected=expected)
 
     make(0, ())  # at once, as for a name
     return SolverEntry(name, make)
 
 
-def _default(seed: int, references: Sequence[Reference] | None) -> Solver:
+def _default(
+    seed: int,
+    references: Sequence[Reference] | None,
+    expected: Mapping[str, Signature] | None = None,
+) -> Solver:
     from powerctl.fulcrum.model_based import ModelBased
 
-    return ModelBased(references=references)
+    return ModelBased(references, expected=expected or {})
 
 
-def _campaign(seed: int, references: Sequence[Reference] | None) -> Solver:
+def _campaign(
+    seed: int,
+    references: Sequence[Reference] | None,
+    expected: Mapping[str, Signature] | None = None,
+) -> Solver:
     from powerctl.fulcrum.campaign import ModelBasedCampaign
 
-    return ModelBasedCampaign(references=references)
+    return ModelBasedCampaign(references, expected=expected or {})
 
 
-def knowing(solver: Solver, expected: Mapping[str, Signature]) -> Solver:
-    """The solver with estimates of what each role needs, from counts; baselines take none."""
-    from powerctl.fulcrum.model_based import ModelBased
-
-    return replace(solver, expected=expected) if isinstance(solver, ModelBased) else solver
+def _seeded(make: Callable[[int], Solver]) -> MakeSolver:
+    """Makes a solver that knows nothing beforehand."""
+    return lambda seed, references, expected=None: make(seed)
 
 
+_OF_N_MODES: dict[str, Callable[[int, int], Solver]] = {  # from N and a seed
+    "random": RandomModes,
+    "nn": NeuralNetwork,
+    "als": lambda n, seed: ALS(seed, name=f"als-{n}"),
+}
 _ENTRIES = {
     entry.name: entry
     for entry in (
         SolverEntry("default", _default),
-        SolverEntry("campaign", _campaign, _CAMPAIGN_MODES, probes=2),
-        SolverEntry("campaign-0", _campaign, _CAMPAIGN_MODES),
-        SolverEntry("gmd", lambda seed, references: GMD()),
-        SolverEntry("als", lambda seed, references: ALS(seed), _ALS_MODES),
-        SolverEntry("maxn", lambda seed, references: Maxn(), (1, 1)),
-        SolverEntry("optimal", lambda seed, references: Optimal(), (sys.maxsize, sys.maxsize)),
+        SolverEntry("campaign", _campaign, _CAMPAIGN_MODES, True, probes=2),
+        SolverEntry("campaign-0", _campaign, _CAMPAIGN_MODES, True),
+        SolverEntry("gmd", _seeded(lambda seed: GMD())),
+        SolverEntry("als", _seeded(ALS), _ALS_MODES, True),
+        SolverEntry("maxn", _seeded(lambda seed: Maxn()), (1, 1)),
+        SolverEntry("optimal", _seeded(lambda seed: Optimal()), (sys.maxsize, sys.maxsize), True),
     )
-}
-_COUNTED: dict[str, Callable[[int], Make]] = {
-    "random": lambda n: lambda seed, references: RandomModes(n, seed),
-    "nn": lambda n: lambda seed, references: NeuralNetwork(n, seed),
-    "als": lambda n: lambda seed, references: ALS(seed, name=f"als-{n}"),
 }
 SOLVERS = Kind[Solver](
     "solver",
     "powerctl.solvers",
     _ENTRIES,
     Solver,
-    hint=f"; or {'-N, '.join(_COUNTED)}-N for N modes{OF_OTHERS}",
+    hint=f"; or {'-N, '.join(_OF_N_MODES)}-N for N modes{OF_OTHERS}",
 )

@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from powerctl.errors import DeviceUnavailable
-from powerctl.jetson.limits import Limits
-from powerctl.jetson.sysfs import Sysfs, parse_cpu_list
+from powerctl.jetson.sysfs import ClockLimits, Sysfs, parse_cpu_list
 
 _CPU = "sys/devices/system/cpu"
 
 
 @dataclass(frozen=True)
-class Policy:
+class FrequencyPolicy:
     """Cores that share a clock: a cluster, or on newer kernels a single core."""
 
     path: str
     cpus: tuple[int, ...]
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ClockLimits:
         """Of its clock, in kHz."""
-        return Limits(f"{self.path}/scaling_min_freq", f"{self.path}/scaling_max_freq")
+        return ClockLimits(f"{self.path}/scaling_min_freq", f"{self.path}/scaling_max_freq")
 
 
 class Cpu:
@@ -53,13 +52,13 @@ class Cpu:
         """Turn a core on or off."""
         self._sysfs.write(f"{_CPU}/cpu{number}/online", int(on))
 
-    def policies(self) -> list[Policy]:
+    def policies(self) -> list[FrequencyPolicy]:
         """The policies that have a core online: others have no clock to set, or no folder."""
         found = []
         for path in self._sysfs.find(f"{_CPU}/cpufreq/policy*"):
             cpus = parse_cpu_list(self._sysfs.read_if(f"{path}/affected_cpus") or "")
             if cpus:
-                found.append(Policy(path, cpus))
+                found.append(FrequencyPolicy(path, cpus))
         return sorted(found, key=lambda policy: policy.cpus)
 
     def frequencies(self) -> tuple[int, ...]:
@@ -78,7 +77,7 @@ class Cpu:
             )
         return tuple(sorted(common))
 
-    def _ladder(self, policy: Policy) -> set[int]:
+    def _ladder(self, policy: FrequencyPolicy) -> set[int]:
         text = self._sysfs.read_if(f"{policy.path}/scaling_available_frequencies") or ""
         return {int(word) for word in text.split()}
 

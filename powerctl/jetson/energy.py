@@ -61,7 +61,7 @@ class EnergyIntegral:
         return now
 
 
-class Sampler:
+class PowerSampler:
     """A thread that samples an integral, and never takes more than a share of one core for it.
 
     Parameters

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from powerctl.jetson.limits import Limits
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.sysfs import ClockLimits, Sysfs
 
 _NAMES = ("gv11b", "gp10b", "ga10b", "gpu")
 _ALIASES = ("sys/devices/platform/gpu.0", "sys/devices/gpu.0")
@@ -27,9 +26,9 @@ class Gpu:
     device: str
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ClockLimits:
         """Of its clock, in Hz."""
-        return Limits(f"{self.devfreq}/min_freq", f"{self.devfreq}/max_freq")
+        return ClockLimits(f"{self.devfreq}/min_freq", f"{self.devfreq}/max_freq")
 
     @property
     def power_control(self) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from powerctl.axes import ModeAxes, PowerMode
-from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce, UnknownName
+from powerctl.errors import InvalidInput, ModeNotInForce, UnknownName
+from powerctl.jetson.discovery import Discovery
 from powerctl.jetson.gpu import GATING_MASKS
 from powerctl.jetson.sysfs import Sysfs
 
@@ -24,8 +23,6 @@ _SECTIONS = {
     "FAN_CONFIG": {"DEFAULT"},
 }
 _PER_MHZ = {"cpu": 1e3, "gpu": 1e6, "memory": 1e6}
-
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 @dataclass(frozen=True)
@@ -245,9 +242,7 @@ def running_preset(sysfs: Sysfs) -> int | None:
     return int(match[1]) if match else None
 
 
-def switch(
-    sysfs: Sysfs, preset: InstalledPreset, running_masks: Mapping[str, int], run: Run | None = None
-) -> None:
+def switch(sysfs: Sysfs, preset: InstalledPreset, running_masks: Mapping[str, int]) -> None:
     """Switch to a preset by NVIDIA's own program, if that needs no reboot; it stays switched.
 
     Parameters
@@ -258,9 +253,6 @@ def switch(
         To switch to.
     running_masks : mapping of str to int
         The power-gating masks in force.
-    run : callable, optional
-        Runs the command, by default as a process without standard input: nvpmodel asks before
-        it reboots, and gets no answer.
 
     Raises
     ------
@@ -272,7 +264,7 @@ def switch(
         raise ModeNotInForce(
             f"preset {preset.name} needs a reboot: {why}; to have it: sudo nvpmodel -m {preset.id}"
         )
-    done = (run or _runner(sysfs))(["nvpmodel", "-m", str(preset.id)])
+    done = sysfs.nvpmodel(preset.id)
     now = running_preset(sysfs)
     if done.returncode != 0 or now != preset.id:
         said = (done.stderr or done.stdout).strip().splitlines()
@@ -282,21 +274,49 @@ def switch(
         )
 
 
-def _runner(sysfs: Sysfs) -> Run:
-    if sysfs.is_fake:
-        from powerctl.jetson.fake import FakeSysfs
+@dataclass(frozen=True)
+class PresetReport:
+    """A preset of nvpmodel: the mode it stands for, where that is rounded, and what it needs.
 
-        assert isinstance(sysfs, FakeSysfs)
-        return sysfs.nvpmodel
-    if sysfs.root != Path("/"):
-        raise DeviceUnavailable(f"nvpmodel sets the clocks of this machine, not of {sysfs.root}")
+    Attributes
+    ----------
+    id, name
+        As nvpmodel has them.
+    is_running : bool
+        Whether nvpmodel set it last.
+    mode : str or None
+        The mode; None where the axes are not known.
+    rounded : tuple of str
+        Where the board runs at another clock than the preset says.
+    reboot : str or None
+        Why a switch to it needs a reboot; None if it does not.
+    """
 
-    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-            )
-        except FileNotFoundError:
-            raise DeviceUnavailable(f"there is no {command[0]} here") from None
+    id: int
+    name: str
+    is_running: bool
+    mode: str | None
+    rounded: tuple[str, ...]
+    reboot: str | None
 
-    return run
+
+def describe_presets(
+    configuration: Configuration, found: Discovery, sysfs: Sysfs
+) -> tuple[PresetReport, ...]:
+    """What each preset of a configuration means on a board, in the file's order."""
+    axes = None
+    if found.cpu_khz and found.gpu_hz and found.mem_hz:
+        axes = ModeAxes(found.cores, found.cpu_khz, found.gpu_hz, found.mem_hz)
+    masks = found.gpu.masks(sysfs) if found.gpu else {}
+    running = running_preset(sysfs)
+    return tuple(
+        PresetReport(
+            id=preset.id,
+            name=preset.name,
+            is_running=preset.id == running,
+            mode=str(preset.mode(axes)) if axes else None,
+            rounded=tuple(preset.rounding(axes)) if axes else (),
+            reboot=preset.needs_reboot(masks),
+        )
+        for preset in configuration.presets
+    )

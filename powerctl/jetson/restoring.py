@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce
 from powerctl.jetson.gpu import find_gpu, railgate
 from powerctl.jetson.journal import Journal, Lock
-from powerctl.jetson.limits import Limits
 from powerctl.jetson.memory import find_memory
 from powerctl.jetson.nvpmodel import CONFIGURATION, read_configuration, running_preset, switch
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.sysfs import ClockLimits, Sysfs
 
 _PASSES = 3
 _PAUSE_S = 0.1
@@ -153,11 +152,11 @@ def _floating(sysfs: Sysfs, found: Mapping[str, str]) -> str | None:
     return memory.request
 
 
-def _pairs(found: Mapping[str, str]) -> list[Limits]:
+def _pairs(found: Mapping[str, str]) -> list[ClockLimits]:
     """The clocks of which limits were noted; of a damaged journal it may be one of the two."""
     ends = ("min_freq", "max_freq")
     stems = dict.fromkeys(path[: -len(ends[0])] for path in found if path.endswith(ends))
-    return [Limits(stem + ends[0], stem + ends[1]) for stem in stems]
+    return [ClockLimits(stem + ends[0], stem + ends[1]) for stem in stems]
 
 
 def _hidden(sysfs: Sysfs, found: Mapping[str, str]) -> bool:
@@ -197,7 +196,7 @@ class _Pass:
         except (OSError, InvalidInput) as error:
             self._failures.append(f"/{path}: {getattr(error, 'strerror', None) or error}")
 
-    def _put_limits(self, limits: Limits) -> None:
+    def _put_limits(self, limits: ClockLimits) -> None:
         try:
             low, high = limits.read(self._sysfs)
             wanted = int(self._found.get(limits.low, low)), int(self._found.get(limits.high, high))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import glob
 import os
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from powerctl.errors import InvalidInput
-
-FAKE_MARKER = "fake-board.json"
-"""A root that holds this file is a fake board: writes go through its kernel's rules."""
+from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _NEED_A_REBOOT = ("tpc_pg_mask", "fbp_pg_mask")
 
@@ -27,20 +26,9 @@ class Sysfs:
         ``/`` on a Jetson.
     """
 
-    is_fake = False
-
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._base = f"{self.root}/".replace("//", "/")
-
-    @staticmethod
-    def open(root: Path = Path("/")) -> Sysfs:
-        """The files of a Jetson, or of a fake board if the root is one."""
-        if (root / FAKE_MARKER).exists():
-            from powerctl.jetson.fake import FakeSysfs
-
-            return FakeSysfs(root)
-        return Sysfs(root)
 
     def read(self, path: str) -> str:
         """The content of a file, without white space around it and the device tree's NULs."""
@@ -111,6 +99,50 @@ class Sysfs:
             os.write(file, text.encode())
         finally:
             os.close(file)
+
+    def nvpmodel(self, preset: int) -> subprocess.CompletedProcess[str]:
+        """Run NVIDIA's nvpmodel, without standard input: asked before a reboot, it says no."""
+        if self.root != Path("/"):
+            raise DeviceUnavailable(f"nvpmodel sets the clocks of this machine, not of {self.root}")
+        command = ["nvpmodel", "-m", str(preset)]
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            )
+        except FileNotFoundError:
+            raise DeviceUnavailable("there is no nvpmodel here") from None
+
+
+@dataclass(frozen=True)
+class ClockLimits:
+    """The files of the lowest and highest clock allowed: of a CPU cluster in kHz, the GPU in Hz."""
+
+    low: str
+    high: str
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The paths of both files, the lowest clock first."""
+        return (self.low, self.high)
+
+    def read(self, sysfs: Sysfs) -> tuple[int, int]:
+        """Lowest and highest clock allowed."""
+        return sysfs.read_int(self.low), sysfs.read_int(self.high)
+
+    def write(self, sysfs: Sysfs, low: int, high: int) -> None:
+        """Set both: upwards the highest first, downwards the lowest first.
+
+        In that order no moment has them crossed: a kernel 4.9 refuses a crossed pair, and one
+        from 5.10 on takes it in silence and clamps it. A limit that is there already is not
+        written.
+        """
+        present = self.read(sysfs)
+        wanted = [(self.low, low, present[0]), (self.high, high, present[1])]
+        if high >= present[1]:
+            wanted.reverse()
+        for path, value, before in wanted:
+            if value != before:
+                sysfs.write(path, value)
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:

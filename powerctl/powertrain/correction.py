@@ -1,33 +1,44 @@
-"""A predictor of a kind of board, corrected by what this unit itself has measured."""
+"""Predictors of a kind of board, corrected by what this device itself has measured.
+
+Symbols, each for time and for power:
+
+    m_i   logarithm of the i-th measurement over what is expected in its mode, i = 1 ... n
+    d     logarithm of this device's factor on the expectation; unknown
+    D     standard deviation of d over devices of a board (`DEVICE_STD`)
+    M     standard deviation of the expectation's own error in a mode (`MODE_STD`)
+
+With d ~ N(0, D^2) and m_i ~ N(d, M^2), d is normal given the measurements, with
+
+    variance  v = 1 / (1 / D^2 + n / M^2),    mean  v sum(m_i) / M^2.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from powerctl.boards import Board
+from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
 from powerctl.modes import ModeArrays, PowerMode
-from powerctl.powertrain.prediction import Prediction
+from powerctl.powertrain.prediction import Prediction, Predictor
+from powerctl.workload import Workload
 
 DEVICE_STD = (0.05, 0.04)
 MODE_STD = (0.04, 0.025)
 
 
 class CorrectedPredictor(ABC):
-    """What is expected of any unit, times a factor of this one.
-
-    The unit's factor on time and on power is unknown at first (standard deviation `DEVICE_STD`) and
-    learned from measurements, each of which also carries the expectation's error in that mode
-    (`MODE_STD`): a normal prior and normal observations of the logarithms, so the posterior is
-    closed-form.
+    """What is expected of any device of a board, times a factor that this one has shown.
 
     Attributes
     ----------
     shift_ : tuple of float
-        Learned logarithm of the unit's factor on (time, power).
+        Learned logarithm of the device's factor on (time, power).
     n_measured_ : int
         Measurements that it was learned from.
     """
@@ -39,11 +50,11 @@ class CorrectedPredictor(ABC):
     @property
     @abstractmethod
     def origin(self) -> tuple[Any, ...]:
-        """What it was made from: predictors of one kind and origin expect the same of any unit."""
+        """What it was made from; predictors of one kind and origin expect the same of a device."""
 
     @abstractmethod
     def expected(self, modes: ModeArrays) -> Prediction:
-        """Time and power of a minibatch in each mode on any unit, with their errors there."""
+        """Time and power of a minibatch in each mode on any device, with their errors there."""
 
     def expected_in(self, mode: PowerMode) -> tuple[float, float]:
         """Seconds and watts in one mode."""
@@ -51,11 +62,20 @@ class CorrectedPredictor(ABC):
         return float(expected.time_s[0]), float(expected.power_w[0])
 
     @property
-    def shift_(self) -> tuple[float, float]:
-        """Posterior mean of the logarithm of the unit's factor on (time, power)."""
+    def _precisions(self) -> tuple[float, float]:
+        """Posterior precisions 1 / v of the device's logarithmic factor on (time, power)."""
         time, power = (
-            total / mode**2 / (1 / unit**2 + self.n_measured_ / mode**2)
-            for total, unit, mode in zip(self._sum, DEVICE_STD, MODE_STD, strict=True)
+            1 / device**2 + self.n_measured_ / mode**2
+            for device, mode in zip(DEVICE_STD, MODE_STD, strict=True)
+        )
+        return time, power
+
+    @property
+    def shift_(self) -> tuple[float, float]:
+        """Posterior mean of the logarithm of the device's factor on (time, power)."""
+        time, power = (
+            total / mode**2 / precision
+            for total, mode, precision in zip(self._sum, MODE_STD, self._precisions, strict=True)
         )
         return time, power
 
@@ -76,11 +96,11 @@ class CorrectedPredictor(ABC):
         return self.corrected(self.expected(modes))
 
     def corrected(self, expected: Prediction) -> Prediction:
-        """What is expected of any unit, corrected by what this one has measured."""
+        """What is expected of any device, corrected by what this one has measured."""
         time_shift, power_shift = self.shift_
         time_std, power_std = (
-            np.sqrt(error**2 + 1 / (1 / unit**2 + self.n_measured_ / mode**2))
-            for error, unit, mode in zip(expected[2:], DEVICE_STD, MODE_STD, strict=True)
+            np.sqrt(error**2 + 1 / precision)
+            for error, precision in zip(expected[2:], self._precisions, strict=True)
         )
         return Prediction(
             time_s=expected.time_s * math.exp(time_shift),
@@ -98,3 +118,69 @@ class CorrectedPredictor(ABC):
         self._sum = (state[0], state[1])
         self.n_measured_ = int(state[2])
         return self
+
+
+class FittedPredictor(CorrectedPredictor):
+    """A fitted predictor at one batch size, times the factor of this device.
+
+    Parameters
+    ----------
+    fitted : Predictor
+    batch_size : int
+        Samples of a minibatch.
+    """
+
+    def __init__(self, fitted: Predictor, batch_size: int) -> None:
+        super().__init__()
+        self.fitted = fitted
+        self.batch_size = batch_size
+
+    @property
+    def origin(self) -> tuple[Predictor, int]:
+        """The fitted predictor, and the batch size."""
+        return self.fitted, self.batch_size
+
+    def expected(self, modes: ModeArrays) -> Prediction:
+        """What the fitted predictor says."""
+        return self.fitted.predict(modes, self.batch_size)
+
+
+class SignaturePredictor(CorrectedPredictor):
+    """The cost model of board and workload, times the factor of this device.
+
+    Parameters
+    ----------
+    board : Board
+        The board to predict.
+    workload : Workload
+        A workload with a signature.
+    """
+
+    def __init__(self, board: Board, workload: Workload) -> None:
+        super().__init__()
+        self.board = board
+        self.workload = workload
+
+    @property
+    def origin(self) -> tuple[Board, Workload]:
+        """Board and workload."""
+        return self.board, self.workload
+
+    def expected(self, modes: ModeArrays) -> Prediction:
+        """What the cost model says."""
+        if self.workload.signature is None:
+            raise InvalidInput(f"{self.workload.name} has no signature to predict from")
+        cost = minibatch_cost(
+            self.board.hardware, self.workload.signature, *modes, self.workload.batch_size
+        )
+        stds = (np.full(cost.time_s.shape, std) for std in MODE_STD)
+        return Prediction(cost.time_s, cost.power_w, *stds)
+
+    def expected_in(self, mode: PowerMode) -> tuple[float, float]:
+        """Seconds and watts in one mode; found once for all devices of a board."""
+        return _expected_in(self.board, self.workload, mode)
+
+
+@lru_cache(maxsize=4096)
+def _expected_in(board: Board, workload: Workload, mode: PowerMode) -> tuple[float, float]:
+    return CorrectedPredictor.expected_in(SignaturePredictor(board, workload), mode)

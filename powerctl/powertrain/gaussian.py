@@ -8,9 +8,11 @@ constants. All of it is one Gaussian posterior, so each prediction has a standar
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,7 +26,6 @@ from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays
 from powerctl.powertrain.kernels import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.posterior import (
-    Posterior,
     ReferenceColumns,
     fit_posterior,
     one_blas_thread,
@@ -32,6 +33,15 @@ from powerctl.powertrain.posterior import (
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import prior_for
 from powerctl.powertrain.reference import Reference, known_references
+from powerctl.powertrain.saved import (
+    Parameters,
+    SavedPredictor,
+    damaged,
+    read_predictor,
+    write_predictor,
+)
+
+_LOG = logging.getLogger("powerctl")
 
 # Mean and standard deviation of the factors by which references' deviations in time and power are
 # shared: smooth ones, and single modes that stand out.
@@ -110,12 +120,6 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
             self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
         return self
 
-    def take_fitted(self, table: MeasurementTable, posterior: Posterior) -> GaussianPredictor:
-        """Be as another was that has been fitted to a table, without fitting; as from a file."""
-        self._begin(table)
-        self.posterior_ = posterior
-        return self
-
     def _begin(self, table: MeasurementTable) -> None:
         """All that is known before a fit."""
         if self.kind not in ("train", "infer"):
@@ -166,11 +170,13 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         return Prediction(time_s, power_w, std[0], std[1])
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted predictor, for `powerctl.powertrain.saved.load_predictor`."""
-        from powerctl.powertrain.saved import save_predictor
-
+        """Write the fitted predictor, for `load_predictor`."""
         check_is_fitted(self)
-        save_predictor(self, path)
+        kind: Any = self.kind
+        parameters = Parameters(self.board, self.l4t, kind, self.batch_size, self.expected)
+        write_predictor(
+            SavedPredictor(parameters, self.references_, self.table_, self.posterior_), path
+        )
 
     def covariance(
         self, modes: ModeArrays, batch_size: ArrayLike | None = None
@@ -220,6 +226,34 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         if not np.all(sizes > 0):
             raise InvalidInput(f"batch sizes must be positive, not {np.min(sizes):g}")
         return sizes
+
+
+def load_predictor(path: str | Path) -> GaussianPredictor:
+    """Read a predictor that `GaussianPredictor.save` wrote, as it was.
+
+    A file of version 1, which does not keep what was fitted, is fitted again, and the log says so.
+
+    Raises
+    ------
+    InvalidInput
+        If the file cannot be read, is no predictor, is damaged, or of a newer version.
+    """
+    saved = read_predictor(path)
+    with damaged(path):
+        predictor = GaussianPredictor(**vars(saved.parameters), references=saved.references)
+        if saved.posterior is None:
+            predictor.fit(saved.table)
+        else:
+            predictor._begin(saved.table)
+            predictor.posterior_ = saved.posterior
+        predictor.predict(predictor.board_.space.thinned(2).arrays)  # of parts that fit together
+    if saved.posterior is None:
+        _LOG.warning(
+            "%s: of version 1, which does not keep what was fitted: it was fitted again; save it "
+            "anew",
+            path,
+        )
+    return predictor
 
 
 def _factors(n_references: int) -> tuple[FloatArray, FloatArray]:

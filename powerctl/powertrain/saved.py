@@ -1,4 +1,4 @@
-"""Fitted predictors as files: what was fitted, and to what, as JSON that any version can check.
+"""Files of fitted predictors: what was fitted, and to what, as JSON that any version can check.
 
 A file holds the parameters, the references, the measurements, and the posterior to the last bit;
 loading fits nothing, so that later versions predict from a file what this one does.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,30 +24,57 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import Positive, Range, Size, build
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, ModeArrays
-from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.kernels import Deviations
 from powerctl.powertrain.posterior import Posterior
 from powerctl.powertrain.prior import Prior
-from powerctl.powertrain.reference import contents_of, reference_of
+from powerctl.powertrain.reference import Reference, contents_of, reference_of
 from powerctl.reading import DATA, misread, parse_arrays, parse_json, quoted, read_bytes
 
 FORMAT = "powerctl-predictor"
 VERSION = 2  # another one whenever the cost model or the process's kernels are changed
 _FITTED_FROM = 2  # older files hold what to fit to, and not what was fitted
 
-_PARAMETERS = ("board", "l4t", "kind", "batch_size")
 _Clock = Annotated[int, Range(1, 1e12)]
-_LOG = logging.getLogger("powerctl")
 
 
-def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
-    """Write a fitted predictor."""
-    table = predictor.table_
-    content: dict[str, Any] = {name: getattr(predictor, name) for name in _PARAMETERS}
-    expected = predictor.expected
-    content["expected"] = None if expected is None else asdict(expected)
+@dataclass(frozen=True)
+class Parameters:
+    """What a predictor is made with, its references apart."""
+
+    board: str
+    l4t: str | None
+    kind: Literal["train", "infer"]
+    batch_size: Size
+    expected: Signature | None = None  # files of older versions have none
+
+
+class SavedPredictor(NamedTuple):
+    """What a file holds of a predictor.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    references : sequence of Reference
+        All that it started from.
+    table : MeasurementTable
+        What it was fitted to.
+    posterior : Posterior or None
+        What was fitted; None of a file of version 1, which did not keep it.
+    """
+
+    parameters: Parameters
+    references: Sequence[Reference]
+    table: MeasurementTable
+    posterior: Posterior | None
+
+
+def write_predictor(saved: SavedPredictor, path: str | Path) -> None:
+    """Write a fitted predictor for `read_predictor`."""
+    table, posterior = saved.table, saved.posterior
+    assert posterior is not None
+    content: dict[str, Any] = asdict(saved.parameters)
     content["references"] = []
-    for reference in predictor.references_:
+    for reference in saved.references:
         data, packed = contents_of(reference, exact=True)
         coded = None if packed is None else base64.b64encode(packed).decode()
         content["references"].append({"data": data, "residual": coded})
@@ -57,15 +85,13 @@ def save_predictor(predictor: GaussianPredictor, path: str | Path) -> None:
         "time_s": table.time_s.tolist(),
         "power_w": table.power_w.tolist(),
     }
-    content["posterior"] = _content_of(predictor.posterior_)
+    content["posterior"] = _content_of(posterior)
     whole = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
     write_output(path, json.dumps(whole, indent=1) + "\n")
 
 
-def load_predictor(path: str | Path) -> GaussianPredictor:
-    """Read a predictor that `save_predictor` wrote, as it was.
-
-    A file of version 1 is fitted again, and the log says so.
+def read_predictor(path: str | Path) -> SavedPredictor:
+    """Read what `write_predictor` wrote, to the last bit.
 
     Raises
     ------
@@ -84,27 +110,24 @@ def load_predictor(path: str | Path) -> GaussianPredictor:
     content = whole.get("content")
     if not isinstance(content, dict) or whole.get("sha256") != _digest(content):
         raise InvalidInput(f"{path}: damaged, its content does not fit its checksum; fit it again")
-    with misread(f"{path}: damaged, though its checksum is right; fit it again"):
-        predictor = _predictor(content, version >= _FITTED_FROM, str(path))
-        predictor.predict(predictor.board_.space.thinned(2).arrays)  # of parts that fit together
-    if version < _FITTED_FROM:
-        _LOG.warning(
-            "%s: of version %s, which does not keep what was fitted: it was fitted again; save it "
-            "anew",
-            *(path, version),
+    with damaged(path):
+        residuals = [entry["residual"] for entry in content["references"]]
+        return SavedPredictor(
+            build(Parameters, content, str(path), ignored=None),
+            [
+                reference_of(
+                    entry["data"], None if coded is None else base64.b64decode(coded), str(path)
+                )
+                for entry, coded in zip(content["references"], residuals, strict=True)
+            ],
+            _table(build(_Table, content["table"], f"{path}: table")),
+            _posterior(content["posterior"]) if version >= _FITTED_FROM else None,
         )
-    return predictor
 
 
-@dataclass(frozen=True)
-class _Parameters:
-    """What a predictor is made with."""
-
-    board: str
-    l4t: str | None
-    kind: Literal["train", "infer"]
-    batch_size: Size
-    expected: Signature | None = None  # files of older versions have none
+def damaged(path: str | Path) -> AbstractContextManager[None]:
+    """Where parts that do not fit together are called damage of a file, as `misread` does."""
+    return misread(f"{path}: damaged, though its checksum is right; fit it again")
 
 
 @dataclass(frozen=True)
@@ -119,23 +142,6 @@ class _Table:
     batch_size: tuple[Size, ...] | None
     time_s: tuple[Positive, ...]
     power_w: tuple[Positive, ...]
-
-
-def _predictor(content: dict[str, Any], is_fitted: bool, where: str) -> GaussianPredictor:
-    references = [
-        reference_of(
-            entry["data"],
-            None if entry["residual"] is None else base64.b64decode(entry["residual"]),
-            where,
-        )
-        for entry in content["references"]
-    ]
-    parameters = vars(build(_Parameters, content, where, ignored=None))
-    predictor = GaussianPredictor(**parameters, references=references)
-    table = _table(build(_Table, content["table"], f"{where}: table"))
-    if is_fitted:
-        return predictor.take_fitted(table, _posterior(content["posterior"]))
-    return predictor.fit(table)
 
 
 def _content_of(posterior: Posterior) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Log(Protocol):
 
 @dataclass
 class MemoryLog:
-    """A log that lives as long as the process; `powerctl.profile_log` has the one on disc."""
+    """A log that lives as long as the process; `ProfileLog` is the one on disc."""
 
     entries: list[ProfiledMode] = field(default_factory=list)
 

@@ -17,7 +17,7 @@ from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.plugins import load_module, load_object
 from powerctl.reading import parse_json
 from powerctl.task.arguments import filled, keys_accepted
-from powerctl.task.sources import hash_of, sources_of
+from powerctl.task.source_files import hash_of, sources_of
 
 # what a function does, and how people call it; the first of the names that is there is taken
 ROLES = {

@@ -45,7 +45,7 @@ class Repeated:
         self._steps: Iterator[Callable[[], None]] = self._work.steps()
 
     def __call__(self) -> None:
-        """Run one minibatch."""
+        """Run one minibatch, from the beginning of the data where they end."""
         try:
             next(self._steps)()
         except Interrupted:

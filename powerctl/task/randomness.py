@@ -109,7 +109,7 @@ class _QuickTwister(np.random.MT19937):
 
     @property
     def state(self) -> Any:
-        """As of `numpy.random.MT19937`."""
+        """The state in the form that `numpy.random.MT19937` gives it."""
         whole = ctypes.string_at(self.ctypes.state_address, _BYTES)
         key = np.frombuffer(whole, np.uint32, _WORDS)
         position = int.from_bytes(whole[-4:], sys.byteorder)

@@ -18,9 +18,9 @@ from powerctl.errors import TaskFailed
 from powerctl.task.arguments import filled, parameters_of
 from powerctl.task.data import Loaders, minibatches_of
 from powerctl.task.loading import Task, blamed
-from powerctl.task.metrics import metrics_of, number_of
+from powerctl.task.loop_thread import PacedLoaders, Turns, end_iterator
 from powerctl.task.randomness import Randomness, seed_loader
-from powerctl.task.turns import Pace, Turns, end_iterator
+from powerctl.task.returned_metrics import metrics_of, number_of
 from powerctl.task.watching import LowPrecision, Proximal, SingleSamples, Watch, batch_norms
 
 Self = TypeVar("Self", bound="_Driven")
@@ -100,7 +100,7 @@ class _Driven:
 
     @property
     def minibatches(self) -> int:
-        """How many were begun."""
+        """The number of minibatches that were begun."""
         return self._work.minibatches
 
     def steps(self) -> Iterator[Callable[[], None]]:
@@ -340,8 +340,10 @@ class _Loop:
         self._begin = begin
         self._turns = Turns(self._body, task.called(role), limit_s)
         moving = _moving(task, role, given)
-        self._pace = Pace(self._turns.wait, moving)
-        self._aside = Pace(lambda: None, moving)  # of what a loop validates with, without turns
+        self._pace = PacedLoaders(self._turns.wait, moving)
+        self._aside = PacedLoaders(
+            lambda: None, moving
+        )  # of what a loop validates with, without turns
         if moving is not None:
             both = {name: given.get(name) for name in ("valloader", "testloader")}
             given = {**given, **{k: self._aside.paced(v) for k, v in both.items() if v is not None}}
@@ -409,7 +411,7 @@ class _Steps:
         self._loading, self._stepping = blamed(task.called("load_data")), blamed(self._called)
         self._begin = begin
         moving = _moving(task, "train_step", given)
-        self._pace = Pace(lambda: None, moving)  # nobody to wait for
+        self._pace = PacedLoaders(lambda: None, moving)  # nobody to wait for
         self._batches = self._endless(self._pace.paced(loader))
         # only a thread of its own can be given up; without a limit none is needed
         self._turns = None if math.isinf(limit_s) else Turns(self._all, self._called, limit_s)

@@ -14,18 +14,18 @@ import numpy as np
 
 from powerctl.boards import load_board
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.running import expected, run_study
-from powerctl.characterization.study_log import StudyLog, identity_of
+from powerctl.characterization.running import expected, identity_of, run_study
+from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.cli import main as powerctl
 from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
-from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.powertrain.reference import load_reference, write_reference
-from powerctl.powertrain.saved import _digest, load_predictor, save_predictor
-from powerctl.profile_log import LogHeader, ProfileLog
+from powerctl.powertrain.saved import _digest
 from powerctl.profiler import Procedure, ProfiledMode
+from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload, write_workload
 from tests.server.old_results import write_comparison
 from wattfed.client.agent.own_tasks import OwnTask, OwnTasks
@@ -214,7 +214,7 @@ KINDS = (
     ),
     Kind(
         "predictor.json",
-        lambda path: save_predictor(GaussianPredictor(references=()).fit(table()), path),
+        lambda path: GaussianPredictor(references=()).fit(table()).save(path),
         lambda path: load_predictor(path).predict(AGX.space.thinned(2).arrays),
         (powerctl, ("pareto", "--predictor", FILE)),
         _sealed,

@@ -11,21 +11,24 @@ import torch
 from powerctl.accelerator import CHOICE, Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
+from powerctl.devices.jetson import Jetson
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from powerctl.jetson.running import RealRunning
+from powerctl.fakes.layout import FAKE_MARKER
+from powerctl.fakes.making import make_fake_board
 from powerctl.workload import load_workload
 
 JOB = load_workload("mobilenetv3-train")
 
 
 @pytest.fixture(params=["jetson", "host"])
-def runs(request):
+def runs(request, tmp_path):
     if request.param == "host":
         yield HostDevice(load_board("orin-nano"))
         return
-    running = RealRunning(lambda: 10.0)
-    yield running
-    running.close()
+    root = make_fake_board("orin-nano", "6", tmp_path / "board").root
+    (root / FAKE_MARKER).unlink()  # plain files, as on a Jetson: real time
+    with Jetson(root) as device:
+        yield device
 
 
 def test_a_minibatch_ends_when_the_gpu_has_done_what_it_launched(runs, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput
-from powerctl.quantities import number, parse, spoken, time_unit
+from powerctl.quantities import parse, rounded, spoken, time_unit
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_is_spoken_is_read_back(kind_unit, value):
 @given(st.floats(1e-3, 9e6), st.integers(1, 5))
 @example(9999.7, 4)
 def test_a_number_has_no_exponent_and_its_digits(value, digits):
-    told = number(value, digits)
+    told = rounded(value, digits)
     assert "e" not in told
     assert float(told) == pytest.approx(value, rel=0.51 * 10.0 ** (1 - digits))
 

@@ -15,8 +15,8 @@ import grpc
 import pytest
 import torch
 
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.devices.roots import open_sysfs
+from powerctl.fakes.making import make_fake_board
 from tests.federation import COMPLETED, Federation
 from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
@@ -76,7 +76,7 @@ class AgentProcess:
         return found
 
     def now_set(self):
-        return settings(Sysfs.open(self.board.root))
+        return settings(open_sysfs(self.board.root))
 
 
 def client_apps(federation: Federation) -> list[int]:

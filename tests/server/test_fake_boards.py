@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.in_process_grid import InProcessGrid
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.devices.roots import open_sysfs
+from powerctl.fakes.making import make_fake_board
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.rails import find_rails
 from powerctl.jetson.sysfs import Sysfs
@@ -55,7 +56,7 @@ def reports_of(devices, config):
 def test_rounds_train_within_every_limit_and_leave_the_boards_as_they_were(boards, config):
     before = [settings(board) for board in boards]
     result, reports = reports_of([f"jetson:{board.root}" for board in boards], config)
-    assert [settings(Sysfs.open(board.root)) for board in boards] == before
+    assert [settings(open_sysfs(board.root)) for board in boards] == before
     assert not any(Journal(board).found or holder(board) for board in boards)
     assert len(reports) == 2 * len(FLEET) and not any(report.decline for report in reports)
     assert not any(r.broke_power_limit or r.broke_budget or r.guard_steps for r in reports)
@@ -70,7 +71,7 @@ def test_a_round_through_the_daemon_is_the_same(boards, config, serve):  # noqa:
     daemon = serve(boards[0].root)
     served = reports_of([f"jetson:{boards[0].root}"], replace(config, name="served"))[1]
     assert "applied" in daemon.expect("as it wished")
-    assert settings(Sysfs.open(boards[0].root)) == before
+    assert settings(open_sysfs(boards[0].root)) == before
     assert (served[0].modes, served[0].minibatches) == (alone[0].modes, alone[0].minibatches)
     assert served[0].energy_j == pytest.approx(alone[0].energy_j, rel=0.01)
 
@@ -115,4 +116,4 @@ def test_a_sensor_that_is_lost_in_training_takes_its_client_alone_and_is_named(
     assert (first.clients, first.reported, first.failed) == ((0, 1), 1, 1)
     assert (second.clients, second.reported) == ((0, 1), 2)  # it answers when opened again
     assert "client 0 failed" in caplog.text and "power sensor does not answer" in caplog.text
-    assert settings(Sysfs.open(board.root)) == before
+    assert settings(open_sysfs(board.root)) == before

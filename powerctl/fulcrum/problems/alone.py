@@ -9,8 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from powerctl.fulcrum.problems.bounds import batches, check_positive, check_sizes, energy_text
-from powerctl.fulcrum.problems.problem import Job, Problem
+from powerctl.fulcrum.problems.problem import (
+    Job,
+    Problem,
+    batches,
+    check_positive,
+    check_sizes,
+    energy_text,
+)
 from powerctl.modes import FloatArray
 
 

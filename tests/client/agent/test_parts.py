@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
+from powerctl.devices.roots import open_sysfs
 from powerctl.errors import InvalidInput, ModeNotInSpace
+from powerctl.fakes.making import make_fake_board
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import InferenceService
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.sysfs import Sysfs
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
-from powerctl.powertrain.fitted import FittedPredictor
+from powerctl.powertrain.correction import FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.workload import Workload, load_workload
 from tests.client.agent.conftest import process
@@ -247,9 +247,9 @@ def test_a_board_that_a_killed_agent_has_changed_is_brought_back_by_the_next(tmp
     found, spec = board_settings(board), f"jetson:{board.root}"
     with process(APPLY, spec, str(tmp_path)) as agent:
         assert agent.stdout.readline() == "applied\n"
-    assert board_settings(Sysfs.open(board.root)) != found
+    assert board_settings(open_sysfs(board.root)) != found
     again = open_kept(spec, tmp_path)
-    assert board_settings(Sysfs.open(board.root)) == found and again.restored == again.mode()
+    assert board_settings(open_sysfs(board.root)) == found and again.restored == again.mode()
     assert open_kept(spec, tmp_path).restored is None
 
 

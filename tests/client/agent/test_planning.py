@@ -13,7 +13,7 @@ import pytest
 from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.fakes.making import make_fake_board
 from powerctl.workload import load_workload
 from tests.client.agent.conftest import request
 from tests.client.agent.test_rounds import answer, result_of, train_request

@@ -17,9 +17,9 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import nn
 
+from powerctl.devices.roots import open_sysfs
 from powerctl.errors import InvalidInput
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.fakes.making import make_fake_board
 from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import settings as board_settings
 from tests.tasks import label_counts, load_task
@@ -286,7 +286,7 @@ def test_a_round_leaves_a_board_as_it_found_it(start, settings, tmp_path):
     with agent.channel() as channel:
         stub = rpc.RoundsStub(channel)
         assert trained(stub, node={**NODE, "power-w": 40.0}, minibatches=2)[0].minibatches == 2
-    assert board_settings(Sysfs.open(board.root)) == found
+    assert board_settings(open_sysfs(board.root)) == found
 
 
 def test_arrays_of_another_model_are_refused(rounds):

@@ -11,7 +11,7 @@ import torch
 from flwr.app import ArrayRecord
 
 from benchmarks.in_process_grid import InProcessGrid
-from powerctl.task.memory import Memory
+from powerctl.task.process_memory import ProcessMemory
 from tests.tasks import load_task
 from wattfed.client.app import app
 from wattfed.client.fleet import ClientProfile, profile_from_node_config
@@ -54,7 +54,7 @@ def machine(monkeypatch):
     """A machine of which the test says what is free, and what this process holds and held."""
     said = {"free": 8 * GIB, "held": GIB, "peak": 2 * GIB}
     for name in said:
-        monkeypatch.setattr(Memory, f"{name}_bytes", lambda self, name=name: said[name])
+        monkeypatch.setattr(ProcessMemory, f"{name}_bytes", lambda self, name=name: said[name])
     return said
 
 

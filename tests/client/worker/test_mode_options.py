@@ -10,9 +10,8 @@ import pytest
 from powerctl.boards import load_board
 from powerctl.fulcrum.plans import front_within
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.fitted import FittedPredictor
+from powerctl.powertrain.correction import FittedPredictor, SignaturePredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload
 from wattfed.client.worker.mode_options import mode_options
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from powerctl.devices.opening import open_device
-from powerctl.powertrain.signature import SignaturePredictor
+from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import load_workload
 from wattfed.client.worker.mode_options import UNLEARNED, mode_options
 from wattfed.client.worker.serving import InferenceService, ServingDevice, served, training_options

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from powerctl.characterization.attribution import timed_epoch
+from powerctl.characterization.observing import timed_epoch
 from powerctl.errors import InvalidInput
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from powerctl.characterization.comparing import compare_studies
-from powerctl.characterization.comparison_report import write_comparison
+from powerctl.characterization.comparing import compare_studies, write_comparison
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.study_log import StudyLog, identity_of, study_path
+from powerctl.characterization.running import identity_of
+from powerctl.characterization.study_log import StudyLog, study_path
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.errors import InvalidInput
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from powerctl.characterization.factors import Configuration
 from powerctl.characterization.findings import findings
+from powerctl.characterization.plan import Configuration
 
 BASE = Configuration()
 NONE = Configuration(workers=0)

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from powerctl.characterization.factors import FACTORS, Configuration, described, factor
-from powerctl.characterization.plan import Plan
+from powerctl.characterization.plan import FACTORS, Configuration, Plan, described, factor
 from powerctl.errors import InvalidInput, UnknownName
 
 BASE = Configuration(workers=2, batch_size=16)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from powerctl.characterization.factors import Configuration
+from powerctl.characterization.plan import Configuration
 from powerctl.characterization.real_bench import RealBench
 from powerctl.characterization.tasks import images_task
 from powerctl.errors import InvalidInput

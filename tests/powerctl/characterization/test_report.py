@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 
 from powerctl.characterization.findings import findings
-from powerctl.characterization.page import page
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.report import write_report
-from powerctl.characterization.running import expected, run_study
-from powerctl.characterization.study_log import StudyLog, identity_of
+from powerctl.characterization.report import page, write_report
+from powerctl.characterization.running import expected, identity_of, run_study
+from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from powerctl.characterization.pictures import decoder, digits, generated
-from powerctl.characterization.storing import FORMS, StoredSamples, stored
+from powerctl.characterization.storing import (
+    FORMS,
+    StoredSamples,
+    decoder,
+    digits,
+    generated,
+    stored,
+)
 from powerctl.errors import InvalidInput
 
 SAMPLES = [(b"one", 1), (b"", 2), (b"three", 3)]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from powerctl.characterization.plan import Plan
-from powerctl.characterization.running import expected, run_study
-from powerctl.characterization.study_log import StudyLog, identity_of
+from powerctl.characterization.running import expected, identity_of, run_study
+from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.errors import InvalidInput, InvalidTable
 

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from powerctl.characterization.factors import Configuration
 from powerctl.characterization.findings import findings
-from powerctl.characterization.plan import Plan
-from powerctl.characterization.running import expected, run_study
-from powerctl.characterization.study_log import StudyLog, identity_of
+from powerctl.characterization.plan import Configuration, Plan
+from powerctl.characterization.running import expected, identity_of, run_study
+from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.fakes.making import make_fake_board
 from powerctl.workload import load_workload
 
 

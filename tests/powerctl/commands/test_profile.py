@@ -1,11 +1,11 @@
-"""Which modes a profile measures. What it makes of them: tests/powerctl/test_profiler.py."""
+"""Which modes a profile measures. The profiler itself: tests/powerctl/profiler."""
 
 from __future__ import annotations
 
 import pytest
 
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.profile_log import ProfileLog
+from powerctl.fakes.making import make_fake_board
+from powerctl.profiler.profile_log import ProfileLog
 from tests.powerctl.jetson.conftest import settings
 
 TWIN = ("--device", "twin:orin-agx", "--workload", "resnet18-train")

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from powerctl.boards import load_board
 from powerctl.commands import searching
-from powerctl.commands.solve import solve
+from powerctl.commands.solve import solve_command
 from powerctl.devices.twin import Twin
 from powerctl.errors import PowerctlError
 from powerctl.fulcrum import sources as measured_on
@@ -50,7 +50,7 @@ def replay(tables):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(solve, [str(a) for a in arguments], catch_exceptions=False)
+    return CliRunner().invoke(solve_command, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def solved(*arguments):

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from powerctl.axes import PowerMode
 from powerctl.cli import main
-from powerctl.daemon.desk import Client, Desk
+from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import Held, Request
-from powerctl.devices.jetson import Jetson
+from powerctl.daemon.protocol import HeldByAnother, Request
+from powerctl.devices.fake_jetson import FakeJetson
+from powerctl.devices.roots import open_sysfs
+from powerctl.doctor.report import examine
 from powerctl.errors import InvalidInput, ModeNotInForce
-from powerctl.jetson.doctor import examine
-from powerctl.jetson.fake import FakeSysfs
+from powerctl.fakes.fake_sysfs import FakeSysfs
 from powerctl.jetson.journal import Journal, Lock, holder
 from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.daemon.conftest import COMMAND
@@ -83,7 +84,7 @@ def board(fake):
 def left_changed(board):
     """The board as a controller left it that was killed, and its state before."""
     before = settings(board)
-    device = Jetson(board.root)
+    device = FakeJetson(board.root)
     device.apply(device.space.minimum)
     as_if_killed(device)
     assert settings(board) != before
@@ -149,7 +150,7 @@ def test_without_a_daemon_restore_fails_likewise_and_the_device_works(
 ):
     path = Journal(board).path
     damage(path, path.read_bytes())
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
     for _ in range(2):
         failed = powerctl("restore", "--root", board.root)
@@ -190,16 +191,16 @@ def test_of_a_damaged_journal_the_whole_lines_are_restored(board, left_changed, 
 )
 def test_whatever_befalls_the_journal_all_is_restored_or_it_is_said(board, at, junk, cut, powerctl):
     before = settings(board)
-    device = Jetson(board.root)
+    device = FakeJetson(board.root)
     device.apply(device.space.minimum)
     as_if_killed(device)
     path = Journal(board).path
     head, _, content = path.read_bytes().partition(b"\n")
     start = int(at * len(content))
     path.write_bytes(head + b"\n" + content[:start] + junk + content[start + cut :])
-    desk = Desk(Sysfs.open(board.root))
+    board_lock = BoardLock(open_sysfs(board.root))
     try:
-        desk.restore(ROOT)
+        board_lock.restore(ROOT)
         assert settings(board) == before
     except ModeNotInForce:
         assert powerctl("restore", "--root", board.root, "--as-booted").exit_code == 0
@@ -236,14 +237,14 @@ def test_a_journal_deleted_under_a_holder_is_written_again(board, serve, connect
 @pytest.mark.parametrize("damage", [*DAMAGES.values(), lambda path, content: path.unlink()])
 def test_what_becomes_of_it_meanwhile_keeps_nothing_from_being_restored(board, damage, caplog):
     before = settings(board)
-    desk = Desk(Sysfs.open(board.root))
-    desk.apply(ROOT, desk._controller.axes.minimum)
+    board_lock = BoardLock(open_sysfs(board.root))
+    board_lock.apply(ROOT, board_lock._controller.axes.minimum)
     path = Journal(board).path
     damage(path, path.read_bytes())
-    assert desk.restore(ROOT) == {}
+    assert board_lock.restore(ROOT) == {}
     assert settings(board) == before and "what was found is taken from memory" in caplog.text
     assert not Journal(board).found and not Journal(board).damage
-    desk.close()
+    board_lock.close()
 
 
 # Restoring that does not succeed
@@ -274,12 +275,12 @@ def test_the_daemon_does_not_say_that_it_restored_what_another_process_controls(
     board, left_changed
 ):
     lock = Lock(board)
-    desk = Desk(Sysfs.open(board.root))
-    with pytest.raises(Held, match=f"another powerctl .process {os.getpid()}."):
-        desk.restore(ROOT)
-    desk.close()  # that process restores it
+    board_lock = BoardLock(open_sysfs(board.root))
+    with pytest.raises(HeldByAnother, match=f"another powerctl .process {os.getpid()}."):
+        board_lock.restore(ROOT)
+    board_lock.close()  # that process restores it
     lock.release()
-    assert desk.restore(ROOT) == {} and settings(board) == left_changed
+    assert board_lock.restore(ROOT) == {} and settings(board) == left_changed
 
 
 # Other users, and links
@@ -306,7 +307,7 @@ def test_no_other_user_keeps_the_daemon_from_restoring_by_a_lock(
 @as_root
 def test_the_doctor_tells_another_user_who_holds_though_it_cannot_see_the_lock(board, folder):
     folder.chmod(0o711)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         plain = Sysfs(board.root)
 
@@ -334,7 +335,7 @@ def test_links_planted_for_root_are_not_followed(board, folder, name):
     before = settings(board)
     (board.root / name).parent.mkdir(parents=True, exist_ok=True)
     (board.root / name).symlink_to(target)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
     assert target.read_text() == "precious" and settings(board) == before
     assert not (board.root / name).is_symlink()
@@ -353,7 +354,7 @@ def test_a_fake_boards_files_are_not_written_through_links(board, folder, of):
         shown.parent.symlink_to(target)
         (target / shown.name).write_text("precious")
     with pytest.raises(InvalidInput, match="symbolic link"):
-        Sysfs.open(board.root)
+        open_sysfs(board.root)
     assert (target if of == "file" else target / shown.name).read_text() == "precious"
 
 
@@ -361,4 +362,4 @@ def test_a_fake_boards_files_are_not_written_through_links(board, folder, of):
 def test_a_fake_board_in_a_folder_of_another_users_is_not_roots_to_write(board):
     os.chown(board.root, OTHER, OTHER)
     with pytest.raises(InvalidInput, match="others than root may change it"):
-        Sysfs.open(board.root)
+        open_sysfs(board.root)

@@ -12,16 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.axes import PowerMode
-from powerctl.commands.jetson_board import doctor, restore
+from powerctl.commands.jetson_board import doctor, restore_command
 from powerctl.daemon.listening import Listener, default_socket
 from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import Daemon, RemoteController, find_daemon
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
+from powerctl.devices.roots import open_sysfs
+from powerctl.doctor.report import examine
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce
+from powerctl.fakes.layout import FAKE_MARKER
 from powerctl.jetson.controller import OwnController
-from powerctl.jetson.doctor import examine
 from powerctl.jetson.journal import Journal
-from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs
 from tests.powerctl.daemon.conftest import COMMAND
 from tests.powerctl.jetson.conftest import settings
 
@@ -33,7 +34,7 @@ from pathlib import Path
 from powerctl.daemon.remote import open_controller
 from powerctl.jetson.sysfs import Sysfs
 
-controller = open_controller(Sysfs.open(Path(sys.argv[1])))
+controller = open_controller(open_sysfs(Path(sys.argv[1])))
 controller.apply(controller.axes.maximum)
 if "fork" in sys.argv and os.fork() == 0:
     sys.stdout.write("forked")
@@ -46,7 +47,7 @@ KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 from powerctl.cli import cli
-from powerctl.jetson.fake import FakeSysfs
+from powerctl.fakes.fake_sysfs import FakeSysfs
 
 def kill(sysfs, number, path, text):
     if number == int(sys.argv[1]):
@@ -75,7 +76,7 @@ def is_as(board, before):
 def test_a_device_is_set_through_the_daemon_and_given_back(board, serve):
     before = settings(board)
     serve(board.root)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         assert isinstance(device._controller, RemoteController)
         for mode in (device.space.maximum, device.space.minimum):
             device.apply(mode)
@@ -119,7 +120,7 @@ def test_a_holder_that_stands_still_loses_the_board_and_is_told(board, serve, st
 def test_a_holder_that_only_computes_keeps_the_board(board, serve):
     """A thread of its own says that it lives, some times in the time that it has."""
     daemon = serve(board.root, "--hold", "2")
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         beat = device._controller._beat
         beat.join(3.0)
@@ -140,7 +141,7 @@ def test_a_daemon_that_is_told_to_end_restores_first(board, serve, start, number
 def test_a_killed_daemon_is_undone_by_the_next_and_its_holder_told(board, serve):
     before = settings(board)
     daemon = serve(board.root)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         daemon.kill()
         assert settings(board) != before
@@ -175,7 +176,7 @@ def test_a_daemon_killed_at_a_write_is_undone_by_the_next(board, serve, start, n
 
 def test_a_connection_that_was_closed_for_being_idle_is_made_again(board, serve):
     serve(board.root)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device._controller._daemon._channel._socket.shutdown(socket.SHUT_RDWR)
         device.apply(device.space.maximum)
         device.verify()
@@ -210,10 +211,10 @@ def test_a_daemon_of_another_board_is_not_taken(board, serve, fake, monkeypatch)
     other = fake("nano", "4")
     monkeypatch.setenv("POWERCTL_SOCKET", str(default_socket(board.root)))
     with pytest.raises(DeviceUnavailable, match="the daemon serves"):
-        Jetson(other.root)
+        FakeJetson(other.root)
     monkeypatch.setenv("POWERCTL_SOCKET", str(default_socket(other.root)))
     with pytest.raises(DeviceUnavailable, match="no daemon listens at"):
-        Jetson(other.root)
+        FakeJetson(other.root)
 
 
 # Other users
@@ -289,7 +290,7 @@ def test_members_of_the_group_are_served(in_reach, serve):
 
 
 def doctors_report(root):
-    report = examine(Sysfs.open(root))
+    report = examine(open_sysfs(root))
     return json.dumps([report.ok, report.daemon, [item.remedy for item in report.missing]])
 
 
@@ -320,7 +321,7 @@ def test_doctor_and_restore_know_the_daemon(board, serve, start):
     assert f"process {holder.process.pid} of user {os.geteuid()} holds the board in 6c/" in said
     assert f"process {daemon.process.pid} controls this board" in said
     assert "modes can be applied here" in said
-    done = CliRunner().invoke(restore, ["--root", str(board.root)])
+    done = CliRunner().invoke(restore_command, ["--root", str(board.root)])
     assert "the daemon has restored" in done.stdout and is_as(board, before)
 
 

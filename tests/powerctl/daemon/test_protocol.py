@@ -8,7 +8,7 @@ from powerctl.axes import PowerMode
 from powerctl.daemon.protocol import (
     MAX_REQUEST,
     VERBS,
-    Held,
+    HeldByAnother,
     Request,
     encode,
     encode_error,
@@ -72,7 +72,7 @@ def test_what_is_not_exactly_a_request_is_refused(line):
         parse_request(line)
 
 
-@pytest.mark.parametrize("kind", [ModeNotInSpace, ModeNotInForce, Held, InvalidInput])
+@pytest.mark.parametrize("kind", [ModeNotInSpace, ModeNotInForce, HeldByAnother, InvalidInput])
 def test_an_error_arrives_as_what_it_was(kind):
     with pytest.raises(kind, match="^gpu is asleep$") as caught:
         parse_reply(encode_error(kind("gpu is asleep")))

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from powerctl.daemon.desk import Desk
+from powerctl.daemon.board_lock import BoardLock
 from powerctl.daemon.listening import Listener, default_socket
 from powerctl.daemon.peers import Admission
 from powerctl.daemon.protocol import Request, parse_request
 from powerctl.daemon.server import Limits, Server
 from powerctl.daemon.systemd import unit
 from powerctl.errors import InvalidInput
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.fakes.making import make_fake_board
 from tests.powerctl.daemon.conftest import COMMAND, Process, raw, read_all
 from tests.powerctl.jetson.conftest import settings
 from tests.waiting import TIMEOUT_S
@@ -121,7 +121,7 @@ def test_half_a_request_is_no_request(served):
     assert unharmed(served)
 
 
-class Recorder(Desk):
+class Recorder(BoardLock):
     """Notes what it is asked, in order."""
 
     def __init__(self, sysfs):
@@ -138,10 +138,10 @@ class Recorder(Desk):
 
 
 @contextlib.asynccontextmanager
-async def serving(board, desk, limits):
+async def serving(board, board_lock, limits):
     """A server in this process."""
     with contextlib.closing(Listener(board.root, default_socket(board.root), None)) as listener:
-        server = Server(listener, desk, Admission("powerctl", None), limits)
+        server = Server(listener, board_lock, Admission("powerctl", None), limits)
         task = asyncio.create_task(server.run())
         yield
         task.cancel()
@@ -163,19 +163,19 @@ async def hold(reader, writer):
 def test_of_a_thousand_requests_that_wait_few_are_served_before_a_restore(fake):
     """Each of the others has a turn or two before it, however many it has sent."""
     board = fake("orin-agx", "5.1")
-    before, desk = settings(board), Recorder(board)
+    before, board_lock = settings(board), Recorder(board)
 
     async def crowd():
-        async with serving(board, desk, Limits(at_once=1e9)):
+        async with serving(board, board_lock, Limits(at_once=1e9)):
             reader, writer = await connection(board)
-            writer.write(Request("apply", desk._controller.axes.maximum).encode())
+            writer.write(Request("apply", board_lock._controller.axes.maximum).encode())
             assert await reader.readline() == b"{}\n"
             others = [await connection(board) for _ in range(20)]
             for _, other in others:  # 20 x 50 requests are there before the restore is
                 other.write(Request("read").encode() * 50)
             writer.write(Request("restore").encode())
             assert await reader.readline() == b"{}\n"
-            return desk.asked.index("restore")
+            return board_lock.asked.index("restore")
 
     assert asyncio.run(crowd()) <= 2 * 20
     assert settings(board) == before
@@ -183,17 +183,17 @@ def test_of_a_thousand_requests_that_wait_few_are_served_before_a_restore(fake):
 
 def test_beyond_its_rate_a_connection_waits_and_others_do_not(fake):
     board = fake("nano", "4")
-    desk = Recorder(board)
+    board_lock = Recorder(board)
 
     async def flood():
-        async with serving(board, desk, Limits(per_s=0.001, at_once=10)):
+        async with serving(board, board_lock, Limits(per_s=0.001, at_once=10)):
             _, greedy = await connection(board)
             greedy.write(Request("read").encode() * 40)
             for _ in range(3):
                 reader, writer = await connection(board)
                 for _ in range(9):
                     await hold(reader, writer)
-            return desk.asked.count("read")
+            return board_lock.asked.count("read")
 
     assert asyncio.run(flood()) == 9, "and one other request, which makes ten"
 

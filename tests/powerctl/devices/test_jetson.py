@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
 
 from powerctl.boards import load_board
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput, ModeNotInSpace
-from powerctl.jetson.fake_boards import make_fake_board
-from powerctl.jetson.running import RealRunning
+from powerctl.fakes.making import make_fake_board
 from powerctl.profiler import FixedModes, MemoryLog, Procedure, profile
-from powerctl.workload import Workload, load_workload
-from tests.metering import counts
+from powerctl.workload import load_workload
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.profile import ClientLimits
@@ -36,7 +32,7 @@ def root(folder):  # noqa: F811
 def test_time_and_energy_are_the_twins(root):
     twin = Twin(load_board("orin-agx", "35.3"), unit=3, random_state=4)
     mode = twin.space.parse("8c/1190/612/2133")
-    with Jetson(root, unit=3, random_state=4) as device:
+    with FakeJetson(root, unit=3, random_state=4) as device:
         for each in (twin, device):
             each.apply(mode)
             each.idle(5)
@@ -50,7 +46,7 @@ def test_time_and_energy_are_the_twins(root):
 
 
 def test_throttling_shows_in_time_and_power(root):
-    with Jetson(root) as device:
+    with FakeJetson(root) as device:
         device.apply(device.space.maximum)
         fast = device.execute(JOB)
         device._controller._verification = None  # nobody looks
@@ -59,8 +55,8 @@ def test_throttling_shows_in_time_and_power(root):
 
 
 def test_the_profiler_runs_unchanged(root):
-    before = settings(Jetson(root).sysfs)
-    with Jetson(root, random_state=1) as device:
+    before = settings(FakeJetson(root).sysfs)
+    with FakeJetson(root, random_state=1) as device:
         rng = np.random.default_rng(0)
         modes = [device.space.mode(int(i)) for i in rng.choice(len(device.space), 6)]
         log = MemoryLog()
@@ -79,10 +75,10 @@ def test_a_clients_round_runs_unchanged(root, monkeypatch):
 
     def open_device(spec, *, unit=0, random_state=0):
         opened.append(spec)
-        return Jetson(root, unit=unit, random_state=random_state)
+        return FakeJetson(root, unit=unit, random_state=random_state)
 
     monkeypatch.setattr("wattfed.client.worker.local_client.open_device", open_device)
-    before = settings(Jetson(root).sysfs)
+    before = settings(FakeJetson(root).sysfs)
     profile_of = ClientProfile(2, f"jetson:{root}", ClientLimits(power_w=25), unit=7)
     one = LocalClient(RunConfig(), profile_of, 20, ClientState())
     torch.manual_seed(0)
@@ -92,22 +88,12 @@ def test_a_clients_round_runs_unchanged(root, monkeypatch):
     assert report.time_s == pytest.approx(report.planned_time_s, rel=0.2)
     assert report.energy_j == pytest.approx(report.planned_energy_j, rel=0.2)
     assert not report.broke_power_limit
-    assert opened and settings(Jetson(root).sysfs) == before
+    assert opened and settings(FakeJetson(root).sysfs) == before
 
 
 def test_what_it_cannot_do_is_said(root):
-    with Jetson(root) as device:
+    with FakeJetson(root) as device:
         with pytest.raises(ModeNotInSpace, match="powerctl modes"):
             device.apply(load_board("orin-nano").space.maximum)
         with pytest.raises(InvalidInput, match="idle"):
             device.idle(-1)
-
-
-def test_a_real_minibatch_needs_a_step_and_takes_real_time_and_energy():
-    running = RealRunning(lambda: 12.0)
-    with pytest.raises(InvalidInput, match="--task"):
-        running.execute(Workload("net", "train", 1), None)
-    took = running.execute(Workload("net", "train", 1), lambda: time.sleep(0.05))
-    assert 0.05 <= took <= running.now()
-    assert counts(running.energy_j, 12.0, running.idle)
-    running.close()

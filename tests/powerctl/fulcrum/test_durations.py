@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.durations import BatchTimes, LearnedTimes
-from powerctl.fulcrum.patience import Backoff
+from powerctl.fulcrum.durations import Backoff, BatchTimes, LearnedTimes
 
 PLAN = {1: 0.01, 4: 0.016, 16: 0.04}
 

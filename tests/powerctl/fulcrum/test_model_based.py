@@ -8,7 +8,6 @@ import pytest
 from powerctl.fulcrum.model_based import ModelBased
 from powerctl.fulcrum.problems import Concurrent, InferAlone, TrainAlone
 from powerctl.fulcrum.search import Search, best_of
-from powerctl.fulcrum.solver import CampaignSolver
 from powerctl.fulcrum.solvers import find_solver
 from powerctl.powertrain.reference import known_references
 from tests.powerctl.fulcrum.conftest import SIZES
@@ -44,7 +43,6 @@ def with_few_feasible(problem, replay, n):
 def test_it_is_the_default_of_the_catalogue_and_has_no_campaign():
     solver = find_solver("default").make(0, ())
     assert isinstance(solver, ModelBased) and solver.name == "default"
-    assert not isinstance(solver, CampaignSolver)
 
 
 def test_its_answer_was_measured_keeps_the_bounds_and_the_cap(replay, problem):

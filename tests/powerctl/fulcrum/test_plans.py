@@ -11,8 +11,8 @@ from powerctl.boards import load_board
 from powerctl.errors import Infeasible
 from powerctl.fulcrum.plans import SWITCH_S, Front, cheapest, front_within
 from powerctl.modes import ModeArrays
+from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.powertrain.prediction import Prediction
-from powerctl.powertrain.signature import SignaturePredictor
 from powerctl.workload import load_workload
 
 SPACE = load_board("orin-agx").space

@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 
 from benchmarks.traces import bursts, constant, poisson
 from powerctl.errors import InvalidInput
+from powerctl.fulcrum.arrival_rate import ArrivalRate
 from powerctl.fulcrum.durations import BatchTimes, LearnedTimes
-from powerctl.fulcrum.lookahead import all_met, largest_met, latest_start_s, save_most
-from powerctl.fulcrum.queueing import ArrivalRate, Demand, ServiceQueue
-from powerctl.fulcrum.schedulability import Schedulability
+from powerctl.fulcrum.queueing import Demand, ServiceQueue
+from powerctl.fulcrum.schedulability import (
+    Schedulability,
+    all_met,
+    largest_met,
+    latest_start_s,
+    save_most,
+)
 from powerctl.fulcrum.turns import InferenceService
 
 DEMANDS = st.lists(st.builds(Demand, st.floats(0.1, 5), st.floats(0.01, 1)), min_size=1, max_size=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from powerctl.jetson.fake_boards import make_fake_board
+from powerctl.fakes.making import make_fake_board
 
 BOARDS = [
     ("orin-agx", "5.0"),
@@ -54,7 +54,8 @@ def settings(sysfs):
 
 def as_if_killed(device):
     """Leave a device as a kill leaves it: nothing restored, and the lock gone with the process."""
-    device._closing.detach()
+    _, _, (_, stop_metering), _ = device._closing.detach()
+    stop_metering()
     control = device._controller._control
     if control._lock is not None:
         control._lock.release()

@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.boards import load_board
-from powerctl.commands.jetson_board import doctor, fake_board, nvpmodel, restore
-from powerctl.devices.jetson import Jetson
+from powerctl.commands.jetson_board import doctor, fake_board, nvpmodel, restore_command
+from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.controller import OwnController
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.nvpmodel import running_preset
+from tests.powerctl.doctor.torches import write_torch
 from tests.powerctl.jetson.conftest import as_if_killed, settings
-from tests.powerctl.jetson.torches import write_torch
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_doctor_sees_throttling_a_controller_and_what_a_killed_one_left(fake
     board = fake()
     board.throttle(gpu_hz=612_000_000)
     assert "throttles now: cpu-throttle-alert slows down" in run(doctor, "--root", board.root)
-    device = Jetson(board.root)
+    device = FakeJetson(board.root)
     device.apply(device.space.maximum)
     assert "controls this board" in run(doctor, "--root", board.root)
     as_if_killed(device)
@@ -69,7 +69,7 @@ def test_the_doctor_sees_throttling_a_controller_and_what_a_killed_one_left(fake
 
 
 def test_what_this_user_may_not_set_is_said(fake, run, monkeypatch):
-    from powerctl.jetson.fake import FakeSysfs
+    from powerctl.fakes.fake_sysfs import FakeSysfs
 
     board = fake()
     monkeypatch.setattr(FakeSysfs, "may_write", lambda self, path: "devfreq" not in path)
@@ -86,11 +86,11 @@ def test_a_gpu_that_sleeps_is_no_defect_that_stays_unsaid(fake, run):
 def test_restore_brings_back_what_a_killed_process_left(fake, run):
     board = fake()
     before = settings(board)
-    assert "nothing to restore" in run(restore, "--root", board.root)
-    device = Jetson(board.root)
+    assert "nothing to restore" in run(restore_command, "--root", board.root)
+    device = FakeJetson(board.root)
     device.apply(device.space.minimum)
     as_if_killed(device)
-    said = run(restore, "--root", board.root)
+    said = run(restore_command, "--root", board.root)
     assert "restored: " in said and "scaling_max_freq = 1728000" in said
     assert settings(board) == before and not Journal(board).found
 
@@ -111,7 +111,7 @@ def test_presets_are_listed_on_every_board_with_what_is_rounded_and_what_needs_a
 
 def test_no_preset_is_switched_while_a_mode_is_held(fake, run):
     board = fake("xavier-agx", "5.1")
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         with pytest.raises(DeviceUnavailable, match="controls this board"):
             run(nvpmodel, "MODE_30W_ALL", "--root", board.root)
@@ -127,4 +127,4 @@ def test_without_nvpmodel_that_is_said(folder, run):
 def test_a_fake_board_is_made(folder, run):
     said = run(fake_board, "orin-nano", folder / "nano", "--jetpack", "6")
     assert "powerctl doctor --root" in said
-    assert Jetson(folder / "nano").space.gpu_hz[-1] == 1_020_000_000
+    assert FakeJetson(folder / "nano").space.gpu_hz[-1] == 1_020_000_000

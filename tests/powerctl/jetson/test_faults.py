@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from powerctl.devices.jetson import Jetson
+from benchmarks.kernel_faults import FAULTS, at_write
+from powerctl.devices.fake_jetson import FakeJetson
+from powerctl.devices.roots import open_sysfs
 from powerctl.errors import ModeNotInForce
 from powerctl.jetson.control import Control
-from powerctl.jetson.fake_faults import FAULTS, at_write
 from powerctl.jetson.journal import Journal
-from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 from tests.waiting import TIMEOUT_S
 
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.processes
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
 
 number, before = int(sys.argv[2]), sys.argv[3] == "before"
-device = Jetson(Path(sys.argv[1]))
+device = FakeJetson(Path(sys.argv[1]))
 
 def kill(write, path, text):
     if write == number + (not before):
@@ -50,7 +50,7 @@ def there_and_back(device):
 def try_every_write(board, fault_of):
     """Run there and back once for each write, with a fault at it; gives writes and reports."""
     before = settings(board)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         there_and_back(device)
         writes = device.sysfs.writes
         assert settings(board) == before
@@ -83,7 +83,7 @@ def test_each_fault_at_every_write(fake, kind):
 def test_a_file_that_is_busy_twice_is_restored_at_the_third_attempt(fake):
     board = fake()
     before = settings(board)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         refused = []
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_busy_twice_is_restored_at_the_third_attempt(fake):
 def test_a_fault_that_stays_is_reported_and_the_journal_kept(fake):
     board = fake()
     before = settings(board)
-    device = Jetson(board.root)
+    device = FakeJetson(board.root)
     device.apply(device.space.maximum)
 
     def broken(write, path, text):
@@ -126,11 +126,11 @@ class Killed(BaseException):
 
 def test_a_kill_at_every_fifth_write_is_undone_by_the_next_controller(board):
     before = settings(board)
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
         there_and_back(device)
         writes = device.sysfs.writes
     for number in range(1 + len(board.kernel.state.board) % 5, writes + 1, 5):
-        device = Jetson(board.root)
+        device = FakeJetson(board.root)
 
         def dead(write, path, text, number=number):
             if write >= number:
@@ -141,7 +141,7 @@ def test_a_kill_at_every_fifth_write_is_undone_by_the_next_controller(board):
         with pytest.raises(Killed):
             there_and_back(device)
         as_if_killed(device)
-        control = Control(Sysfs.open(board.root))
+        control = Control(open_sysfs(board.root))
         control.take()
         assert settings(board) == before, number
         control.give_back()
@@ -156,7 +156,7 @@ def test_a_killed_process_is_undone_by_restore(fake, number, kind):
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert settings(board) != before or number == 1
-    sysfs = Sysfs.open(board.root)
+    sysfs = open_sysfs(board.root)
     Control(sysfs).take()
     assert settings(board) == before
     assert not Journal(sysfs).found
@@ -167,8 +167,9 @@ def test_a_terminated_process_restores_before_it_ends(fake, number):
     board = fake()
     before = settings(board)
     script = (
-        "import os, sys; from pathlib import Path; from powerctl.devices.jetson import Jetson\n"
-        "device = Jetson(Path(sys.argv[1])); device.apply(device.space.maximum)\n"
+        "import os, sys; from pathlib import Path\n"
+        "from powerctl.devices.fake_jetson import FakeJetson\n"
+        "device = FakeJetson(Path(sys.argv[1])); device.apply(device.space.maximum)\n"
         f"os.kill(os.getpid(), {int(number)})\n"
         "while True: pass"
     )
@@ -180,11 +181,11 @@ def test_a_terminated_process_restores_before_it_ends(fake, number):
 def test_an_exception_and_a_forgotten_device_restore(fake):
     board = fake()
     before = settings(board)
-    with pytest.raises(RuntimeError), Jetson(board.root) as device:
+    with pytest.raises(RuntimeError), FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         raise RuntimeError
     assert settings(board) == before
-    device = Jetson(board.root)
+    device = FakeJetson(board.root)
     device.apply(device.space.maximum)
     del device
     assert settings(board) == before

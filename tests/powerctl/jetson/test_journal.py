@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.control import Control
 from powerctl.jetson.journal import Journal, holder
@@ -20,7 +20,7 @@ def test_what_is_noted_is_on_disc_and_the_first_value_stays(fake):
 
 
 def test_every_file_is_noted_before_it_is_written(board):
-    with Jetson(board.root) as device:
+    with FakeJetson(board.root) as device:
 
         def check(number, path, text):
             assert path in Journal(board).found, path
@@ -52,7 +52,7 @@ def test_a_journal_from_before_a_restart_is_dropped(fake):
 def test_without_room_for_the_journal_nothing_is_written(fake):
     board = fake()
     before = settings(board)
-    device = Jetson(board.root)
+    device = FakeJetson(board.root)
     with largest_file(0), pytest.raises(DeviceUnavailable, match="nothing is changed"):
         device.apply(device.space.maximum)
     assert device.sysfs.writes == 0 and settings(board) == before
@@ -60,7 +60,7 @@ def test_without_room_for_the_journal_nothing_is_written(fake):
 
 def test_a_second_controller_is_refused_until_the_first_is_done(fake):
     board = fake()
-    first, second = Jetson(board.root), Jetson(board.root)
+    first, second = FakeJetson(board.root), FakeJetson(board.root)
     first.apply(first.space.maximum)
     assert holder(board) == str(os.getpid())
     with pytest.raises(DeviceUnavailable, match=rf"another powerctl \(process {os.getpid()}\)"):
@@ -78,7 +78,7 @@ def test_a_second_controller_is_refused_until_the_first_is_done(fake):
 def test_the_next_controller_restores_what_a_killed_one_left(fake):
     board = fake()
     before = settings(board)
-    killed = Jetson(board.root)
+    killed = FakeJetson(board.root)
     killed.apply(killed.space.minimum)
     as_if_killed(killed)
     control = Control(board)

@@ -141,16 +141,17 @@ def test_a_switch_that_needs_no_reboot_is_made_and_another_refused(fake):
     assert running_preset(board) == 3
 
 
-def test_what_nvpmodel_says_is_passed_on(fake):
+def test_what_nvpmodel_says_is_passed_on(fake, monkeypatch):
     board = fake("xavier-nx", "5.1")
     preset = read_configuration(board).preset("6")
 
-    def failing(command):
-        assert command == ["nvpmodel", "-m", "6"]
-        return subprocess.CompletedProcess(command, 255, "", "NVPM ERROR: optMask is 1\n")
+    def failing(id):
+        assert id == 6
+        return subprocess.CompletedProcess((), 255, "", "NVPM ERROR: optMask is 1\n")
 
+    monkeypatch.setattr(board, "nvpmodel", failing)
     with pytest.raises(ModeNotInForce, match=r"ended with 255, the mode is 5: .*optMask"):
-        switch(board, preset, {}, failing)
+        switch(board, preset, {})
     with pytest.raises(DeviceUnavailable, match="of this machine"):
         switch(Sysfs(board.root), preset, {})
 

@@ -9,10 +9,9 @@ import time
 import pytest
 
 from powerctl.devices.jetson import Jetson
-from powerctl.errors import ModeNotInForce
-from powerctl.jetson.fake_layout import CPU
-from powerctl.jetson.running import RealRunning
-from powerctl.jetson.sysfs import FAKE_MARKER, Sysfs, parse_cpu_list
+from powerctl.errors import InvalidInput, ModeNotInForce
+from powerctl.fakes.layout import CPU, FAKE_MARKER
+from powerctl.jetson.sysfs import Sysfs, parse_cpu_list
 from powerctl.workload import Workload
 from tests.metering import counts
 from tests.powerctl.jetson.conftest import as_if_killed
@@ -36,7 +35,7 @@ def content(root):
 def test_a_mode_is_applied_run_in_real_time_and_undone(root):
     before = content(root)
     with Jetson(root) as device:
-        assert not device.is_virtual and isinstance(device._running, RealRunning)
+        assert not device.is_virtual
         mode = device.space.parse("8c/1497/510/2133")
         device.apply(mode)
         assert device.mode() == mode
@@ -44,6 +43,8 @@ def test_a_mode_is_applied_run_in_real_time_and_undone(root):
         assert device.sysfs.read(hold) == "1497600"
         device._controller._verification = None  # plain files measure no clocks
         assert device.execute(JOB, lambda: time.sleep(0.1)) >= 0.1
+        with pytest.raises(InvalidInput, match="--task"):
+            device.execute(JOB)
         assert counts(device.energy_j, device.power.total_w(), device.idle)
     after = content(root)
     changed = {path for path in before if before[path].strip() != after[path].strip()}
@@ -93,4 +94,3 @@ def test_a_fork_does_not_restore_what_its_parent_controls(root):
     os.waitpid(child, 0)
     assert device.mode() == held
     as_if_killed(device)
-    device._running.close()

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from powerctl.jetson.energy import EnergyIntegral, Sampler
+from powerctl.jetson.energy import EnergyIntegral, PowerSampler
 from powerctl.jetson.jtop_power import JtopPower
 from powerctl.jetson.rails import RailPower, find_rails
 from tests.waiting import await_state
@@ -76,7 +76,7 @@ def test_strange_rails_and_rules_are_refused(fake):
     with pytest.raises(DeviceUnavailable, match="STRANGE"):
         RailPower(board)
     with pytest.raises(DeviceUnavailable, match="STRANGE"):
-        Jetson(board.root)
+        FakeJetson(board.root)
 
 
 def test_energy_is_the_integral_by_trapezoids():
@@ -117,7 +117,7 @@ def test_a_slow_sensor_is_sampled_less_often():
         return 1.0
 
     began_s = time.monotonic()
-    sampler = Sampler(EnergyIntegral(slow, time.monotonic), period_s=0.001, max_share=0.05)
+    sampler = PowerSampler(EnergyIntegral(slow, time.monotonic), period_s=0.001, max_share=0.05)
     await_state(lambda: len(readings) > 4)
     sampler.close()
     lasted_s = time.monotonic() - began_s

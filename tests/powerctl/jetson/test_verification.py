@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from powerctl.devices.jetson import Jetson
+from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import ModeNotInForce
 from powerctl.workload import load_workload
 
@@ -14,7 +14,7 @@ JOB = load_workload("resnet18-train")
 @pytest.fixture(params=["4", "5.1"])
 def device(request, fake):
     board = fake("xavier-agx", request.param)
-    with Jetson(board.root) as opened:
+    with FakeJetson(board.root) as opened:
         opened.apply(opened.space.maximum)
         yield opened
 
@@ -67,7 +67,7 @@ def test_throttling_that_was_there_before_is_not_blamed_on_the_mode(device):
 
 
 def test_nvpmodel_moving_the_clocks_is_detected_and_named(device):
-    device.sysfs.nvpmodel(["nvpmodel", "-m", "2"])
+    device.sysfs.nvpmodel(2)
     with pytest.raises(ModeNotInForce, match=r"cores.*0,1,2,3.*nvpmodel was switched from mode 7"):
         run_for(device, 3)
 

@@ -12,9 +12,8 @@ from sklearn.exceptions import NotFittedError
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays
-from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.powertrain.reference import load_reference, write_reference
-from powerctl.powertrain.saved import load_predictor, save_predictor
 
 RESNET = "orin-agx-resnet18-train"
 
@@ -128,7 +127,7 @@ def test_a_file_of_version_1_is_fitted_again_and_says_so_once(fitted, saved, mob
 )
 def test_it_keeps_the_parameters(mobilenet, tmp_path, parameters):
     predictor = GaussianPredictor(**parameters).fit(some(mobilenet))
-    save_predictor(predictor, tmp_path / "p.json")
+    predictor.save(tmp_path / "p.json")
     loaded = load_predictor(tmp_path / "p.json")
     assert_same(predictor, loaded, mobilenet.modes)
     for name in ("board", "l4t", "kind", "batch_size"):

@@ -15,7 +15,7 @@ import torch
 from benchmarks.own_task import compared
 from powerctl.task.data import load_data
 from powerctl.task.loading import load_task
-from powerctl.task.metrics import target_of
+from powerctl.task.returned_metrics import target_of
 from powerctl.task.training import Evaluation
 from tests.powerctl.task.conftest import GIVEN
 from tests.powerctl.task.local_sources import Rows, modules

@@ -7,7 +7,7 @@ import pytest
 
 from powerctl.errors import PowerctlError, TaskFailed
 from powerctl.task.loading import keys_of, load_task
-from powerctl.task.sources import hash_of, sources_of
+from powerctl.task.source_files import hash_of, sources_of
 
 WHOLE = """
 import torch

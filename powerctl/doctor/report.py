@@ -1,0 +1,209 @@
+"""A look at a board that changes nothing: what there is, what may be set, and what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from powerctl.doctor.access import Access, look
+from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.jetson.cpu import Cpu
+from powerctl.jetson.discovery import Discovery, Missing, discover
+from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
+from powerctl.jetson.rails import RailPower, find_rails
+from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.throttling import Throttling, read_throttling
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the modes: its values, the limits in force, and whether this process may set it.
+
+    Attributes
+    ----------
+    name : str
+        ``cores``, ``cpu_khz``, ``gpu_hz`` or ``mem_hz``.
+    values : tuple of int
+        Ascending; empty if it was not found.
+    in_force : str
+        In words.
+    settable : bool
+        Whether this user may set it: every file may be written, or the daemon does it.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    in_force: str
+    settable: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor found; `ok` if this user can apply modes.
+
+    Attributes
+    ----------
+    model, board, l4t, jetpack
+        Which board it is; None for what is unknown.
+    axes : tuple of Axis
+        What can be set.
+    presets : tuple of PresetReport
+        Of the installed configuration.
+    masks : dict of str to int
+        Power gating in force: parts of the GPU that are off until a reboot in another preset.
+    rails : dict of str to float
+        Watts by rail.
+    total_rails : tuple of str
+        The rails that make up the module's power.
+    throttling : Throttling
+        Heat and over-current.
+    throttles_now : str
+        In words; empty if it does not.
+    controlled_by : str or None
+        The process that controls the board; the daemon's while somebody holds a mode through it.
+    daemon, group : str
+        In words: whether the daemon serves this user, and whether that is in its group.
+    left_changed : int
+        Files that a killed controller left changed, to be restored.
+    missing : tuple of Missing
+        What is not there, and what mends it.
+    """
+
+    model: str
+    parts: tuple[str, ...]
+    board: str | None
+    l4t: str | None
+    jetpack: str | None
+    axes: tuple[Axis, ...]
+    presets: tuple[PresetReport, ...]
+    masks: dict[str, int]
+    rails: dict[str, float]
+    total_rails: tuple[str, ...]
+    throttling: Throttling
+    throttles_now: str
+    controlled_by: str | None
+    daemon: str
+    group: str
+    left_changed: int
+    missing: tuple[Missing, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether this user can apply modes and measure them."""
+        return not self.missing and all(axis.settable for axis in self.axes)
+
+    @property
+    def total_w(self) -> float | None:
+        """Watts of the module, None if its rails are not all there."""
+        return sum(self.rails[label] for label in self.total_rails) if self.total_rails else None
+
+
+def examine(sysfs: Sysfs) -> Report:
+    """Look at a board; nothing is written, and what cannot be read is reported as missing."""
+    access = look(sysfs)
+    found = _through_daemon(discover(sysfs), access)
+    missing = list(found.missing)
+    axes = _axes(sysfs, found, is_served=access.seen is not None)
+    if any(axis.values and not axis.settable for axis in axes):
+        names = ", ".join(axis.name for axis in axes if axis.values and not axis.settable)
+        missing.append(Missing(f"this user may not set {names}", access.remedy))
+    rails, total_rails = _rails(sysfs, missing)
+    throttling = read_throttling(sysfs)
+    controller = holder(sysfs)
+    journal = Journal(sysfs)
+    left = 0 if controller else len(journal.found)
+    if journal.damage or journal.lost:
+        lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
+        missing.append(
+            Missing(
+                f"more may be changed than can be restored: {lost}",
+                "sudo powerctl restore --as-booted, or restart the board",
+            )
+        )
+    if left:
+        missing.append(
+            Missing(f"a killed controller left up to {left} files changed", "sudo powerctl restore")
+        )
+    return Report(
+        model=found.identity.model,
+        parts=found.identity.parts,
+        board=found.identity.name,
+        l4t=found.identity.l4t,
+        jetpack=found.identity.jetpack,
+        axes=axes,
+        presets=_presets(sysfs, found, missing),
+        masks=found.gpu.masks(sysfs) if found.gpu else {},
+        rails=rails,
+        total_rails=total_rails,
+        throttling=throttling,
+        throttles_now=throttling.now(),
+        controlled_by=controller,
+        daemon=access.says,
+        group=access.group,
+        left_changed=left,
+        missing=tuple(missing),
+    )
+
+
+def _through_daemon(found: Discovery, access: Access) -> Discovery:
+    """What was found, with the axes of a daemon: that sees what only root may."""
+    if access.seen is None:
+        return found
+    cores, cpu_khz, gpu_hz, mem_hz = map(tuple, access.seen["axes"])
+    return replace(found, cores=cores, cpu_khz=cpu_khz, gpu_hz=gpu_hz, mem_hz=mem_hz, missing=())
+
+
+def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...]:
+    cpu, gpu, memory = Cpu(sysfs), found.gpu, found.memory
+
+    def may_write(paths: list[str]) -> bool:
+        return is_served or (bool(paths) and all(sysfs.may_write(path) for path in paths))
+
+    axes = []
+    if found.cpu_khz:
+        limits = [policy.limits for policy in cpu.policies()]
+        shown = sorted({_span(limit.read(sysfs), 1000) for limit in limits})
+        files = [path for limit in limits for path in limit.files]
+        online = ",".join(map(str, cpu.online()))
+        axes.append(Axis("cores", found.cores, f"online {online}", may_write(cpu.switches())))
+        axes.append(Axis("cpu_khz", found.cpu_khz, "; ".join(shown), may_write(files)))
+    if gpu:
+        span = _span(gpu.limits.read(sysfs), 1_000_000)
+        axes.append(Axis("gpu_hz", found.gpu_hz, span, may_write(gpu.files(sysfs))))
+    if memory or is_served:
+        now = "not to be seen by this user"
+        if memory and (rate := memory.measured(sysfs)):
+            now = f"{rate / 1e6:g} MHz, {'held' if memory.is_held(sysfs) else 'floating'}"
+        files = memory.files(sysfs) if memory else []
+        axes.append(Axis("mem_hz", found.mem_hz, now, may_write(files)))
+    return tuple(axes)
+
+
+def _span(limits: tuple[int, int], per_mhz: int) -> str:
+    return f"{limits[0] / per_mhz:g} to {limits[1] / per_mhz:g} MHz"
+
+
+def _rails(sysfs: Sysfs, missing: list[Missing]) -> tuple[dict[str, float], tuple[str, ...]]:
+    watts = {}
+    for rail in find_rails(sysfs):
+        try:
+            watts[rail.label] = rail.power_w(sysfs)
+        except OSError as error:
+            missing.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
+    try:
+        return watts, tuple(label for label in RailPower(sysfs).labels if label in watts)
+    except DeviceUnavailable as error:
+        remedy = "load the driver ina3221 (JetPack 4: ina3221x)"
+        missing.append(Missing(f"no power of the module: {error}", remedy))
+        return watts, ()
+
+
+def _presets(sysfs: Sysfs, found: Discovery, missing: list[Missing]) -> tuple[PresetReport, ...]:
+    try:
+        configuration = read_configuration(sysfs)
+    except InvalidInput as error:
+        missing.append(Missing(f"nvpmodel's configuration is not readable: {error}", "mend it"))
+        return ()
+    if configuration is None:
+        return ()
+    return describe_presets(configuration, found, sysfs)

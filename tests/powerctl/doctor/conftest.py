@@ -1,0 +1,3 @@
+"""Fake boards for the doctor to look at."""
+
+from tests.powerctl.jetson.conftest import fake, folder  # noqa: F401, fixtures
