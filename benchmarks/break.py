@@ -29,9 +29,8 @@ from benchmarks.breaking.mutation import Edit, changed, smaller, some_edits
 from benchmarks.breaking.trying import Door, Found, tried
 from powerctl import console
 
-KINDS = ("messages", "files", "commands", "agent")
-_SHRINK_S = 60.0
-_PROGRESS_S = 20.0
+KINDS = ("messages", "files", "commands", "daemon", "models", "agent")
+_SHRINK_S = 15.0
 
 
 def doors_of(kind: str, stack: ExitStack) -> list[Door]:
@@ -106,7 +105,7 @@ def snippet(kind: str, door: Door, edits: Sequence[Edit]) -> str:
     return (
         "from importlib import import_module\nfrom math import inf, nan\n\n"
         "from benchmarks.breaking.mutation import Drop, Put, Repeat\n\n"
-        f"{'from benchmarks.breaking import files' + chr(10) if kind == 'files' else ''}"
+        "from benchmarks.breaking import daemon, files\n"
         f"edits = [\n{lines}]\n"
         f"import_module('benchmarks.break').again({kind!r}, {door.name!r}, edits)\n"
     )

@@ -25,10 +25,9 @@ from benchmarks.network_predictor import NetworkPredictor
 from powerctl import console
 from powerctl.boards import Board, load_board
 from powerctl.cost_model import Signature
-from powerctl.errors import Infeasible, InvalidInput, UnknownName
+from powerctl.errors import InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays, PowerMode
-from powerctl.pareto import fastest_within
 from powerctl.plugins import OF_OTHERS, names_code, split_names
 from powerctl.powertrain.design import DesignedModes
 from powerctl.powertrain.gaussian import GaussianPredictor
@@ -188,14 +187,19 @@ def choose(
     time_s[rows], power_w[rows] = true_s[rows], target.power_w[rows]
     outcomes = []
     for limit_w in limits_w[limits_w >= target.power_w.min()].tolist():
-        best = fastest_within(true_s, target.power_w, limit_w)
-        try:
-            choice = fastest_within(time_s, power_w, limit_w)
-        except Infeasible:
-            choice = int(power_w.argmin())
+        best = _fastest_within(true_s, target.power_w, limit_w)
+        choice = _fastest_within(time_s, power_w, limit_w)
         penalty_pct = 100 * (true_s[choice] / true_s[best] - 1)
         outcomes.append((float(penalty_pct), float(target.power_w[choice] - limit_w)))
     return outcomes
+
+
+def _fastest_within(time_s: FloatArray, power_w: FloatArray, limit_w: float) -> int:
+    """Index of the fastest row within a limit, then of least power; else the coolest."""
+    within = np.flatnonzero(power_w <= limit_w)
+    if not len(within):
+        return int(power_w.argmin())
+    return int(within[np.lexsort((power_w[within], time_s[within]))[0]])
 
 
 def evaluate(

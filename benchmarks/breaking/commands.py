@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shlex
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -16,13 +15,15 @@ import click
 from benchmarks.breaking import studio
 from benchmarks.breaking.trying import Door
 
-# until they are told to stop; and what starts processes that outlive it, or waits for a person
-_FOR_EVER = ("powerctl daemon", "wattfed watch", "wattfed-agent serve", "wattfed-agent top")
-_SLOW = ("powerctl characterize", "powerctl roofline measure", "powerctl restore", "wattfed flower")
+_PATHS = ("--out", "--out-dir", "--csv", "--state-dir", "--plot", "--socket", "--root")
+_HOSTS = ("--host", "--listen", "--address")
+_MAKE_FOLDERS = ("powerctl fake-board", "wattfed keys")
+_OF_A_ROOT = ("powerctl daemon", "powerctl restore")
+_LONGEST_S = 10.0
 _LINES = (
     *studio.READS,
     "powerctl boards orin-nano",
-    "powerctl modes --board orin-nano --cores 4 --per-axis 3 --limit 5",
+    "powerctl modes --board orin-nano --cores 3 --per-axis 3 --limit 5",
     "powerctl presets --board orin-agx --json",
     "powerctl plot --board orin-nano --table table.csv --power-limit 12W --out plot.svg",
     "powerctl twin run --board orin-nano --workload resnet18-train --minibatches 3 --seed 1",
@@ -39,7 +40,22 @@ _LINES = (
     "wattfed-agent predict digits --socket there.sock --count 2",
     "wattfed-agent task list --state-dir state",
     "wattfed-agent task remove mine --state-dir state",
-    "wattfed keys keys --certificate localhost --node one",
+    "wattfed keys keys --certificate server=localhost --node one",
+    "wattfed-agent top --socket there.sock --frames 1",
+    "wattfed-agent top --address 127.0.0.1:9 --ca keys/ca.crt --token-file tokens --every 1s",
+    "wattfed-agent serve --device twin:orin-agx --socket a.sock --state-dir state --latency 50ms "
+    "--batch 8 --metrics-port 0 --lease 2s --rate-limit "
+    "30/s --accelerator cpu --threads 1 --mode MAXN",
+    "powerctl daemon --root board --socket d.sock --hold 2s",
+    "powerctl restore --root board --as-booted --json",
+    "powerctl roofline measure --accelerator cpu --seconds 0.1 --threads 1",
+    "powerctl characterize --task digits --vary workers=0,2 --vary batch=16,64 --budget 2s "
+    "--out own",
+    "wattfed flower --task noop --fleet fleet.toml --per-round 2 --rounds 1",
+    "wattfed simulate --task my_task.py --set batch-size=8 --set model-name=small --rounds 1 "
+    "--workers 1 --per-round 2",
+    "powerctl profile --task my_task.py --set batch-size=8 --device twin:orin-nano --modes 3 "
+    "--out own.jsonl",
 )
 
 
@@ -53,9 +69,9 @@ def doors(stack: ExitStack) -> Iterator[Door]:
             values = [_value(one) for one in command.params if isinstance(one, click.Argument)]
             lines.append([*begun, *values])
     for line in lines:
-        said = " ".join(line)
-        if not said.startswith((*_FOR_EVER, *_SLOW)):
-            yield Door(said, {"words": line}, partial(_run, folder, line))
+        example = {"words": line, "stop_s": 2.0}
+        files = studio.read_by(shlex.join(line), folder)
+        yield Door(" ".join(line), example, partial(_run, files, line))
 
 
 def commands() -> Iterator[tuple[str, list[str], click.Command]]:
@@ -77,8 +93,9 @@ def _value(argument: click.Argument) -> str:
     return str(argument.type.choices[0]) if isinstance(argument.type, click.Choice) else "any"
 
 
-def _run(folder: Path, line: list[str], case: dict[str, Any]) -> str:
+def _run(files: dict[str, Path], line: list[str], case: Any) -> str:
     """Run a changed line, as far as its words are what a shell can give."""
+    case = case if isinstance(case, dict) else {}
     words = case.get("words")
     words = words if isinstance(words, list) else [words]
     given = [str(word)[:300] for word in words[len(line[:2]) :][:200]]
@@ -86,17 +103,22 @@ def _run(folder: Path, line: list[str], case: dict[str, Any]) -> str:
         return "cannot be given"
     if _is_elsewhere(line, given):
         return "elsewhere by its own word"
-    shutil.copytree(folder, ".", symlinks=True, dirs_exist_ok=True)
-    return studio.run([*line[:2], *given])
+    for name, path in files.items():
+        studio.put(name, path)
+    stop_s = case.get("stop_s")
+    is_time = isinstance(stop_s, float) and 0 < stop_s < _LONGEST_S
+    return studio.run([*line[:2], *given], stop_s if is_time else 0.5)
 
 
 def _is_elsewhere(line: list[str], given: list[str]) -> bool:
-    """Whether a path on the line, which is the user's to say, leads out of the folder."""
-    paths = ("--out", "--out-dir", "--csv", "--state-dir", "--plot", "--socket")
+    """Whether a line, by a word that is the user's to say, leads out of the folder or machine."""
+    begun = " ".join(line[:2])
+    if begun in _OF_A_ROOT and "--root" not in given:
+        return True  # of this machine
     pairs = zip([*line[1:2], *given], given, strict=False)
-    names = {"powerctl fake-board", "wattfed keys"}
     return any(
-        ".." in word or word.startswith("/")
+        (".." in word or word.startswith("/"))
+        if option in _PATHS or word.startswith("--out") or begun in _MAKE_FOLDERS
+        else option in _HOSTS and not word.startswith("127.")
         for option, word in pairs
-        if option.split("=")[0] in paths or word.startswith("--out") or " ".join(line[:2]) in names
     )

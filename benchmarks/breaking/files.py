@@ -7,8 +7,7 @@ import json
 import os
 import re
 import shlex
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from enum import Enum
 from functools import partial
@@ -16,10 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.breaking import studio
-from benchmarks.breaking.trying import Door
+from benchmarks.breaking.trying import Door, Wrong
+from powerctl.errors import PowerctlError
+from tests.hostile.files import KINDS, Kind
 
 _TOKEN = re.compile(r"\w+(?:\.\w+)*|\s+|.", re.DOTALL)
-_MOST_BYTES = 200_000  # of an example: what is larger is slow to change, and repeats itself
+_MOST = 200_000  # bytes of an example: what is larger is slow to change, and repeats itself
+_READ_S = 2.0  # of computing, to read a file of some megabytes or refuse it
+_READ_BYTES = 512 << 20
+_MOST_LINE = 1500
 
 
 class Thing(Enum):
@@ -37,33 +41,33 @@ class Thing(Enum):
 
 
 def doors(stack: ExitStack) -> Iterator[Door]:
-    """A door for each file of each command that reads it."""
+    """A door for all files of each command that reads some, and one for each kind's reader."""
     folder = studio.make(stack)
     for line in studio.READS:
-        kinds = {path.name: path for path in _read_by(line, folder)}  # one of each, of many alike
-        for path in kinds.values():
-            data = path.read_bytes()
-            if data and len(data) < _MOST_BYTES and path.suffix not in (".png", ".html"):
-                name = str(path.relative_to(folder))
-                example = {"is": Thing.FILE, "content": _tokens(data)}
-                yield Door(f"{name} of {line[:40]}", example, partial(_read, folder, line, name))
+        files = studio.read_by(line, folder)
+        example = {
+            name: {"is": Thing.FILE, "content": tokens(data)}
+            for name, path in files.items()
+            if not path.is_symlink()
+            and path.suffix not in (".png", ".html")
+            and 0 < len(data := path.read_bytes()) < _MOST
+        }
+        yield Door(f"files of {line}", example, partial(_read, line, files, frozenset(example)))
+    for kind in KINDS:
+        path = folder / "kinds" / kind.name / kind.name
+        path.parent.mkdir(parents=True)
+        kind.write(path)
+        example = {"is": Thing.FILE, "content": tokens(path.read_bytes())}
+        yield Door(
+            f"a {kind.name}",
+            example,
+            partial(_open, kind),
+            longest_s=_READ_S,
+            memory_bytes=_READ_BYTES,
+        )
 
 
-def _read_by(line: str, folder: Path) -> Iterator[Path]:
-    """The files that a command line names, also by what is in a file or folder that it names."""
-    words = {*shlex.split(line), "runs/one" if "--resume" in line else ""}
-    named = [folder / word for word in words if word and (folder / word).exists()]
-    for path in named:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (one for one in inside if one.is_file())
-        if path.suffix == ".toml":
-            text = path.read_text()
-            yield from (
-                one for one in folder.iterdir() if one.is_file() and f'"{one.name}"' in text
-            )
-
-
-def _tokens(data: bytes) -> list[str] | bytes:
+def tokens(data: bytes) -> list[str] | bytes:
     """A text in words, numbers and marks; what is no text as it is."""
     try:
         return _TOKEN.findall(data.decode())
@@ -71,20 +75,42 @@ def _tokens(data: bytes) -> list[str] | bytes:
         return data
 
 
-def _read(folder: Path, line: str, name: str, case: dict[str, Any]) -> str:
-    """Put the damaged file in its place, in a copy of all, and run the command."""
-    content = case["content"]
-    if isinstance(content, list):
-        content = "".join(map(str, content))
-    data = content if isinstance(content, bytes) else str(content).encode(errors="surrogatepass")
-    shutil.copytree(folder, ".", symlinks=True, dirs_exist_ok=True)
-    path = Path(name)
-    path.unlink()
-    _put(case.get("is"), path, _sealed(data))
+def _read(line: str, files: dict[str, Path], damaged: frozenset[str], case: Any) -> str:
+    """Put the files in their places, as they are now, and run the command."""
+    case = case if isinstance(case, dict) else {}
+    for name, path in files.items():
+        if name in damaged:
+            place(Path(name), case.get(name), _sealed)
+        else:
+            studio.put(name, path)
     return studio.run(shlex.split(line))
 
 
-def _put(thing: Any, path: Path, data: bytes) -> None:
+def _open(kind: Kind, case: Any) -> str:
+    """Have a file read by the code that every command reads its kind with."""
+    path = Path(kind.name).absolute()
+    place(path, case, kind.seal)
+    try:
+        kind.open(path)
+    except PowerctlError as error:
+        if len(str(error)) > _MOST_LINE or "\n" in str(error):
+            raise Wrong(f"{kind.name}: an error that is no short line\n{error!s:.3000}") from error
+        return "refused"
+    return "taken"
+
+
+def content_of(content: Any) -> bytes:
+    """The bytes of what a case has in the place of a file's content."""
+    if isinstance(content, bytes):
+        return content
+    text = "".join(map(str, content)) if isinstance(content, list) else str(content)
+    return text.encode(errors="surrogatepass")
+
+
+def place(path: Path, case: Any, sealed: Callable[[bytes], bytes]) -> None:
+    """Put in a place what a case has there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    thing = case.get("is") if isinstance(case, dict) else Thing.NOTHING
     if thing is Thing.FOLDER:
         path.mkdir()
     elif thing is Thing.PIPE:
@@ -94,7 +120,7 @@ def _put(thing: Any, path: Path, data: bytes) -> None:
     elif thing is Thing.ENDLESS:
         path.symlink_to("/dev/zero")
     elif thing is not Thing.NOTHING:
-        path.write_bytes(data)
+        studio.put(str(path), sealed(content_of(case.get("content"))))
 
 
 def _sealed(data: bytes) -> bytes:

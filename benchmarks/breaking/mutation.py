@@ -21,6 +21,7 @@ _TEXTS = ("", " ", "\n", "\0", "é", "%s{}", "..", "../x", "/", "-", "nan", "1e9
 _TOKENS = ("0", "-1", "1e308", "-inf", "nan", "1e999", "true", "null", "[", "]", "{", "}", "=", ",")
 _AT_MOST = 20  # elements of one list, of one example, that are looked at
 _REPEATS = (2, 100, 20_000)
+_MOST = 1_000_000  # elements that a repetition makes: what can be slow or large is so with those
 _DEPTHS = (1, 100, 5_000)
 
 
@@ -59,8 +60,9 @@ class Repeat:
     def apply(self, parent: Any) -> None:
         """Change what holds the part."""
         whole = parent[self.path[-1]]
-        part = whole[self.start : self.stop] * self.times
-        parent[self.path[-1]] = whole[: self.start] + part + whole[self.stop :]
+        part = whole[self.start : self.stop]
+        times = min(self.times, max(2, _MOST // (len(part) or 1)))
+        parent[self.path[-1]] = whole[: self.start] + part * times + whole[self.stop :]
 
 
 Edit = Put | Drop | Repeat

@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from powerctl.errors import PowerctlError, Refused, UnknownName
+from powerctl.token_bucket import TokenBucket
 from wattfed.client.agent.engine_jobs import (
     BROKEN,
     EXPIRED,
@@ -140,24 +141,23 @@ class RateLimit:
         self._rate_hz = rate_hz
         self._burst = burst or max(rate_hz, 1.0)
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, client: str) -> None:
         """Take a token; raises `CallRefused` if the client's bucket is empty."""
         if not self._rate_hz:
             return
         now_s = self._clock()
-        tokens, since_s = self._buckets.pop(client, (self._burst, now_s))
-        tokens = min(tokens + (now_s - since_s) * self._rate_hz, self._burst)
-        taken = tokens >= 1
-        self._buckets[client] = (tokens - taken, now_s)
+        bucket = self._buckets.pop(client, None) or TokenBucket(self._rate_hz, self._burst, now_s)
+        self._buckets[client] = bucket
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
-        if not taken:
+        if bucket.wait_s(now_s) > 0:
             raise CallRefused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"more than {self._rate_hz:g} requests a second; send fewer, or raise --rate-limit",
             )
+        bucket.take(now_s)
 
 
 class ByteLimit:

@@ -141,7 +141,7 @@ def _use(study: Study) -> list[str]:
 
 
 def _method(log: StudyLog, study: Study) -> list[str]:
-    repetitions = max(len(runs) for runs in study.runs.values())
+    repetitions = max(map(len, study.runs.values()), default=0)
     baseline = described(study.baseline, Configuration(storage="", workers=0, batch_size=1))
     lines = ["## How it was measured\n"]
     lines += [f"- **{name}**: {text}" for name, text in log.identity["facts"].items()]

@@ -21,9 +21,9 @@ from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.listening import Listener
 from powerctl.daemon.peers import Admission, Peer, peer_of
 from powerctl.daemon.protocol import MAX_REQUEST, encode, encode_error, parse_request
-from powerctl.daemon.rate import TokenBucket
 from powerctl.daemon.systemd import Notifier
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
+from powerctl.token_bucket import TokenBucket
 
 _TICK_S = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -11,6 +11,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -32,9 +33,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from powerctl.errors import InvalidInput
-from powerctl.pagoda.convention import DRAM, Convention
 from powerctl.pagoda.counts import Counts, LayerCount, OperatorCount, UnknownOperator
-from powerctl.pagoda.fusion import Launch, fused
+from powerctl.pagoda.formulas import DRAM, Convention
 from powerctl.pagoda.operators import Call, Transfer
 
 Optimiser: TypeAlias = Literal["sgd", "sgd-momentum", "adam"]
@@ -49,6 +49,18 @@ _OPTIMISERS: Mapping[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
 _NOT_KERNELS = {"prim", "profiler"}  # name spaces of bookkeeping
 
 
+@dataclass(frozen=True)
+class _Launch:
+    """One operator that ran: its name, the module that called it, and what it was charged."""
+
+    operator: str
+    layer: str
+    flop: int
+    weight_bytes: int
+    dram_bytes: int
+    known: bool
+
+
 class NeedsData(InvalidInput):
     """What a model does depends on its data, so it cannot be counted without."""
 
@@ -59,7 +71,6 @@ def count_model(
     *,
     training: bool = False,
     optimiser: Optimiser | None = None,
-    fused_pointwise: bool = False,
     convention: Convention = DRAM,
     compute: bool = False,
 ) -> Counts:
@@ -76,9 +87,6 @@ def count_model(
         and in evaluation mode otherwise.
     optimiser : {"sgd", "sgd-momentum", "adam"}, optional
         Count this optimiser's step too (not its first, which makes its state).
-    fused_pointwise : bool
-        Let pointwise operators join the operator before, as compilers do: what passes between them
-        is neither written nor read.
     convention : Convention
         What operators cost.
     compute : bool
@@ -97,8 +105,6 @@ def count_model(
     if optimiser is not None and optimiser not in _OPTIMISERS:
         known = ", ".join(_OPTIMISERS)
         raise InvalidInput(f"optimiser is one of {known}, or None, not {optimiser!r}")
-    if fused_pointwise and not convention.fusable:
-        raise InvalidInput(f"the {convention.name} convention knows no fused operators")
     arguments = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     copied: Callable[[Tensor], Tensor] = _copy if compute else _stand_in
 
@@ -124,10 +130,9 @@ def count_model(
         if optimiser is not None:
             _step(optimiser, list(parameters.values()), counter)
 
-    launches = fused(counter.launches) if fused_pointwise else counter.launches
     kinds = {name or MODEL: type(module).__name__ for name, module in model.named_modules()}
     kinds[OPTIMISER] = optimiser or ""
-    return _summary(launches, kinds, batch_size=arguments[0].shape[0] if arguments else 1)
+    return _summary(counter.launches, kinds, batch_size=arguments[0].shape[0] if arguments else 1)
 
 
 def _run(
@@ -171,7 +176,7 @@ def _step(name: str, parameters: list[Tensor], counter: _Counter) -> None:
         optimiser.step()
 
 
-def _summary(launches: Sequence[Launch], kinds: Mapping[str, str], batch_size: int) -> Counts:
+def _summary(launches: Sequence[_Launch], kinds: Mapping[str, str], batch_size: int) -> Counts:
     total = sum(launch.dram_bytes for launch in launches)
     layers = [
         LayerCount(name, kinds.get(name, ""), *_sums(own))
@@ -200,16 +205,16 @@ def _summary(launches: Sequence[Launch], kinds: Mapping[str, str], batch_size: i
     )
 
 
-def _sums(launches: Sequence[Launch]) -> tuple[int, int, int]:
+def _sums(launches: Sequence[_Launch]) -> tuple[int, int, int]:
     return (
         sum(launch.flop for launch in launches),
         sum(launch.dram_bytes for launch in launches),
-        sum(launch.kernels for launch in launches),
+        len(launches),
     )
 
 
-def _grouped(launches: Sequence[Launch], by: str) -> dict[str, list[Launch]]:
-    groups: dict[str, list[Launch]] = {}
+def _grouped(launches: Sequence[_Launch], by: str) -> dict[str, list[_Launch]]:
+    groups: dict[str, list[_Launch]] = {}
     for launch in launches:
         groups.setdefault(getattr(launch, by), []).append(launch)
     return groups
@@ -220,7 +225,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, convention: Convention, weights: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.launches: list[Launch] = []
+        self.launches: list[_Launch] = []
         self.layers = _Layers()
         self._convention = convention
         self._memory: dict[int, StorageWeakRef] = {}  # held, so that no number comes twice
@@ -241,28 +246,19 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known and not cost.reads and not cost.writes:
             return
         self.launches.append(
-            Launch(
+            _Launch(
                 operator=call.name,
                 layer=self.layers.current(),
                 flop=cost.flop,
                 weight_bytes=sum(t.n_bytes for t in cost.reads if self._is_weight(t)),
-                reads=self._by_memory(cost.reads),
-                writes=self._by_memory(cost.writes),
+                dram_bytes=sum(t.n_bytes for t in (*cost.reads, *cost.writes)),
                 known=known,
-                fusable=call.name in self._convention.fusable,
             )
         )
 
     def _is_weight(self, transfer: Transfer) -> bool:
         held = transfer.tensor is not None and self._number(transfer.tensor) in self._weights
         return held or transfer.is_weight
-
-    def _by_memory(self, transfers: Sequence[Transfer]) -> dict[int, int]:
-        by_memory: dict[int, int] = {}
-        for n_bytes, tensor, _ in transfers:
-            memory = 0 if tensor is None else self._number(tensor)
-            by_memory[memory] = by_memory.get(memory, 0) + n_bytes
-        return by_memory
 
     def _number(self, tensor: Tensor) -> int:
         """The number of the memory that a tensor is in."""

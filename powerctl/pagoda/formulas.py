@@ -7,6 +7,7 @@ so the same formulas serve forward and backward, and every data type.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 from powerctl.pagoda.operators import (
@@ -15,6 +16,7 @@ from powerctl.pagoda.operators import (
     Flop,
     Rule,
     costs,
+    is_free,
     moved,
     n_elements,
     tensors_in,
@@ -286,5 +288,24 @@ _BATCH_NORM = (
     "cudnn_batch_norm".split()
 )
 
-RULES: Mapping[str, Rule] = _rules()
-FUSABLE = frozenset(f"aten::{prefix}{name}" for name in POINTWISE for prefix in ("", "_foreach_"))
+
+@dataclass(frozen=True)
+class Convention:
+    """What operators cost: the rule of each known one by its name, and the rule of all others."""
+
+    rules: Mapping[str, Rule] = field(repr=False)
+    otherwise: Rule = field(repr=False)
+
+    def knows(self, call: Call) -> bool:
+        """Whether there is a rule for the call, or nothing to charge."""
+        return call.name in self.rules or is_free(call.operator)
+
+    def cost(self, call: Call) -> CallCost:
+        """The FLOP and the transfers that a call is charged with."""
+        rule = self.rules.get(call.name)
+        if rule is not None:
+            return rule(call)
+        return CallCost() if is_free(call.operator) else self.otherwise(call)
+
+
+DRAM = Convention(_rules(), traffic_only)

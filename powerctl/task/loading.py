@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.plugins import load_module, load_object
-from powerctl.reading import parse_json
+from powerctl.reading import in_line, parse_json
 from powerctl.task.arguments import filled, keys_accepted
 from powerctl.task.source_files import hash_of, sources_of
 
@@ -146,17 +147,20 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     Raises
     ------
     InvalidInput
-        For a text without a key.
+        For a text without a key, or a number that is not finite.
     """
     settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key.strip() or not equals:
-            raise InvalidInput(f"--set {text}: write KEY=VALUE")
+            raise InvalidInput(f"--set {in_line(text)}: write KEY=VALUE")
         try:
-            settings[key.strip()] = parse_json(value, "")
+            found = parse_json(value, "")
         except InvalidInput:
-            settings[key.strip()] = value
+            found = value
+        if isinstance(found, float) and not math.isfinite(found):
+            raise InvalidInput(f"--set {in_line(text)}: a number must be finite")
+        settings[key.strip()] = found
     return settings
 
 

@@ -9,9 +9,10 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks.breaking import files, studio
+from benchmarks.breaking import files, models, studio
 from benchmarks.breaking.mutation import Drop, Put, Repeat, changed, smaller, some_edits
 from benchmarks.breaking.trying import Door, Found, check_end, tried
+from powerctl.jetson.journal import Journal
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.round import strategy as selecting
 
@@ -68,7 +69,7 @@ def test_a_case_is_made_small():
     ],
 )
 def test_what_must_not_be_is_told_from_what_may_be(does, kind):
-    assert tried(Door("a door", None, does), None, longest_s=1.0).kind.startswith(kind)
+    assert tried(Door("a door", None, does, longest_s=1.0), None).kind.startswith(kind)
     assert tried(Door("a door", None, lambda case: "refused"), None).word == "refused"
 
 
@@ -107,13 +108,16 @@ def test_a_file_and_a_command_are_tried_in_a_folder_of_their_own(stack, monkeypa
     monkeypatch.setattr(
         studio, "READS", ("wattfed simulate --task noop --fleet fleet.toml --rounds 1 --workers 1",)
     )
-    (door,) = breaking.doors_of("files", stack)
-    assert door.name.startswith("fleet.toml of wattfed simulate")
+    doors = {door.name: door for door in breaking.doors_of("files", stack)}
+    fleet = doors[f"files of {studio.READS[0]}"]
     ends = {
-        thing: tried(door, changed(door.example, [Put(("is",), thing)]))
+        thing: tried(fleet, changed(fleet.example, [Put(("fleet.toml", "is"), thing)]))
         for thing in (files.Thing.FOLDER, files.Thing.NOTHING, files.Thing.LOOP)
     }
     assert set(ends.values()) == {Found("refused")}
+    trace = doors["a trace.pkl"]
+    assert tried(trace, trace.example).word == "taken"
+    assert tried(trace, {**trace.example, "content": b"."}).word == "refused"
     commands = {door.name: door for door in breaking.doors_of("commands", stack)}
     assert {"powerctl boards orin-nano", "wattfed strategies"} <= commands.keys()
     boards = commands["powerctl boards orin-nano"]
@@ -130,3 +134,28 @@ def test_an_agent_answers_each_call_and_is_held_to_its_log(stack):
     assert tried(doors["Inference/Predict"], odd).word == "refused"
     search, _ = searched([doors["Power/GetStatus"], doors["Rounds/Cancel"]], 3.0)
     assert all(sum(ends.values()) for ends in search.ends.values())
+
+
+def test_a_journal_that_is_not_restored_must_be_told(stack, monkeypatch):
+    doors = {door.name: door for door in breaking.doors_of("daemon", stack)}
+    for door in doors.values():
+        assert tried(door, door.example).word in ("restored", "taken", "refused")
+    journal = doors["the journal"]
+    for thing in (files.Thing.PIPE, files.Thing.FOLDER):
+        assert tried(journal, changed(journal.example, [Put(("is",), thing)])).word == "told"
+    half = changed(journal.example, [Put(("content",), journal.example["content"][:300])])
+    assert tried(journal, half).word == "told"
+    monkeypatch.setattr(Journal, "check", lambda journal: None)
+    assert tried(journal, half).kind == "all is said to be restored, and is not"
+
+
+def test_pickled_code_in_an_archive_is_seen_if_it_runs(stack, monkeypatch):
+    doors = {door.name: door for door in breaking.doors_of("models", stack)}
+    archive = doors["torch.export"]
+    assert tried(archive, archive.example).word == "taken"
+    evil = next(content for name, content in archive.example.items() if name.endswith("evil"))
+    name = next(name for name in archive.example if name.endswith("sample_inputs/model.pt"))
+    swapped = changed(archive.example, [Put((name,), evil)])
+    assert tried(archive, swapped).word == "refused"
+    monkeypatch.setattr(models, "close_pickle", lambda: None)
+    assert tried(archive, swapped).kind == "pickled code has run"

@@ -11,10 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from powerctl.errors import InvalidInput
-from powerctl.pagoda.convention import PUBLISHED
 from powerctl.pagoda.counting import count_model
-from powerctl.pagoda.counts import linear_in_batch
 from powerctl.torchvision_cpu import import_torchvision
+from tests.powerctl.pagoda.published import PUBLISHED
 
 
 def torchvision_model(name: str) -> nn.Module:
@@ -46,9 +45,10 @@ def folded(model: nn.Module) -> nn.Module:
 )
 def test_the_published_vectors_hold_exactly(name, flop, weight_bytes, bytes_per_sample):
     model = folded(torchvision_model(name).eval())
-    line = linear_in_batch(lambda b: count_model(model, images(b), convention=PUBLISHED))
-    assert (line.flop_fixed, line.flop_per_sample) == (0, flop)
-    assert (line.bytes_fixed, line.bytes_per_sample) == (weight_bytes, bytes_per_sample)
+    for size in (2, 4, 8):
+        counts = count_model(model, images(size), convention=PUBLISHED)
+        assert counts.flop == flop * size
+        assert counts.dram_bytes == weight_bytes + bytes_per_sample * size
 
 
 def test_a_linear_layer_by_hand_forward_and_backward():
@@ -169,14 +169,6 @@ def test_layers_and_operators_add_up_to_the_total():
         assert sum(part.kernels for part in parts) == counts.kernels
 
 
-def test_fused_pointwise_operators_move_fewer_bytes_for_the_same_work():
-    model = torchvision_model("mobilenet_v3_large")
-    plain, fused = (count_model(model, images(2), fused_pointwise=f) for f in (False, True))
-    assert fused.flop == plain.flop
-    assert fused.dram_bytes < 0.9 * plain.dram_bytes
-    assert fused.kernels < plain.kernels
-
-
 def test_an_operator_without_a_formula_is_named_with_its_share():
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -203,5 +195,3 @@ def test_contradicting_options_are_refused():
         count_model(model, x, optimiser="sgd")
     with pytest.raises(InvalidInput, match="optimiser is one of"):
         count_model(model, x, training=True, optimiser="lion")
-    with pytest.raises(InvalidInput, match="no fused operators"):
-        count_model(model, x, convention=PUBLISHED, fused_pointwise=True)

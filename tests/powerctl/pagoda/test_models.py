@@ -10,9 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.pagoda.convention import PUBLISHED
 from powerctl.pagoda.counting import count_model
 from powerctl.pagoda.models import load_model, model_names, parse_input
+from tests.powerctl.pagoda.published import PUBLISHED
 
 
 @pytest.fixture

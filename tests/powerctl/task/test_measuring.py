@@ -60,6 +60,9 @@ def test_settings_are_numbers_or_texts():
     for text in ("x", "=3"):
         with pytest.raises(InvalidInput, match=r"--set .*: write KEY=VALUE"):
             parse_settings([text])
+    for text in ("rate=NaN", "rate=-Infinity", "rate=1e999"):
+        with pytest.raises(InvalidInput, match=r"--set rate=.*: a number must be finite"):
+            parse_settings([text])
 
 
 def test_the_command_profiles_a_users_task(tmp_path):

@@ -1,9 +1,8 @@
-"""Conventions of counting: what an operator's call costs.
+"""The convention of Pagoda's published counts, by which they are checked.
 
-`DRAM` is the one to use. `PUBLISHED` is that of Pagoda's published counts, kept so that they can be
-checked: it charges a bias addition for every convolution but none for a linear layer, broadcast
-operands in full, both operands of an operation with a constant, and the second operand of every
-matrix product once as if it was a weight, whatever the batch; what it does not know it leaves out.
+It charges a bias addition for every convolution but none for a linear layer, broadcast operands in
+full, both operands of an operation with a constant, and the second operand of every matrix product
+once as if it was a weight, whatever the batch; what it does not know it leaves out.
 
 References
 ----------
@@ -13,12 +12,10 @@ Pagoda (arXiv 2509.20189) and its counting code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from powerctl.pagoda.formulas import (
     AFFINE,
-    FUSABLE,
-    RULES,
+    Convention,
     average_pool,
     convolution,
     max_pool,
@@ -30,46 +27,8 @@ from powerctl.pagoda.operators import (
     Flop,
     Rule,
     Transfer,
-    is_free,
     moved,
-    traffic_only,
 )
-
-
-@dataclass(frozen=True)
-class Convention:
-    """The costs of operators.
-
-    Attributes
-    ----------
-    name : str
-        For people.
-    rules : mapping
-        The rule of each known operator, by its name without overload.
-    otherwise : callable
-        The rule of unknown operators.
-    fusable : frozenset of str
-        Operators that a compiler fuses into the one before.
-    """
-
-    name: str
-    rules: Mapping[str, Rule] = field(repr=False)
-    otherwise: Rule = field(repr=False)
-    fusable: frozenset[str] = field(default=frozenset(), repr=False)
-
-    def knows(self, call: Call) -> bool:
-        """Whether there is a rule for the call, or nothing to charge."""
-        return call.name in self.rules or is_free(call.operator)
-
-    def cost(self, call: Call) -> CallCost:
-        """What the call costs."""
-        rule = self.rules.get(call.name)
-        if rule is not None:
-            return rule(call)
-        return CallCost() if is_free(call.operator) else self.otherwise(call)
-
-
-DRAM = Convention("dram", RULES, traffic_only, FUSABLE)
 
 
 def _charged(flop: Flop, *inputs: int) -> Rule:
@@ -157,7 +116,6 @@ _PUBLISHED: Mapping[str, Rule] = {
 
 
 PUBLISHED = Convention(
-    "published",
     {f"aten::{name}": rule for name, rule in _PUBLISHED.items()},
     otherwise=lambda call: CallCost(),
 )

@@ -1,0 +1,129 @@
+"""Doors for model files: archives that carry code, and weights, damaged or with pickled code.
+
+An archive is changed by its members, some of them in words; one of them, which nothing reads, is
+pickled code that makes a folder, and may take another's place. What reads archives does it in a
+process of its own, so that it may raise, hang or die, but not run that code.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, close_pickle, read_program, run
+from wattfed.client.agent.models import read_model
+
+from benchmarks.breaking.files import content_of, tokens
+from benchmarks.breaking.trying import Door, Wrong
+from powerctl.accelerator import Accelerator
+from powerctl.errors import PowerctlError
+from wattfed.client.agent.settings import ModelFile
+from wattfed.client.tasks.federated import federated
+from wattfed.strategies.run_config import RunConfig
+
+_MARK = "mark"
+_WORDS = (".py", ".json", "version", "byteorder", ".data/serialization_id", "archive_format")
+_LONGEST_S = 10.0
+
+
+class _Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (_MARK,)
+
+
+def doors(_: ExitStack) -> Iterator[Door]:
+    """Each format, by its members and as bytes."""
+    for name, (data, reads) in examples().items():
+        members = _unpacked(data)
+        members[next(iter(members)).partition("/")[0] + "/evil"] = _evil()
+        yield Door(name, members, partial(_read, reads, packed), longest_s=_LONGEST_S)
+        yield Door(f"{name}, bytes", data, partial(_read, reads, content_of), longest_s=_LONGEST_S)
+
+
+def examples() -> dict[str, tuple[bytes, Callable[[Path], None]]]:
+    """A file of each format, and what the product reads it with."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()).eval()
+    script, export, weights = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    torch.jit.save(torch.jit.script(model), script)
+    shapes = ({0: torch.export.Dim("batch")},)
+    torch.export.save(
+        torch.export.export(model, (torch.zeros(2, 3),), dynamic_shapes=shapes), export
+    )
+    torch.save(federated(RunConfig(task="digits"), 1).model().state_dict(), weights)
+    return {
+        "TorchScript": (script.getvalue(), partial(_program, TORCHSCRIPT)),
+        "torch.export": (export.getvalue(), partial(_program, EXPORT)),
+        "a state dict": (weights.getvalue(), _weights),
+    }
+
+
+def _program(form: str, path: Path) -> None:
+    """Read a program as a model's own process does, whose sandbox would hide what it runs."""
+    close_pickle()
+    with path.open("rb") as file:
+        program = read_program(file, form, Accelerator.here())
+    run(program.module, [torch.zeros(2, 3)], Accelerator.here())
+
+
+def _weights(path: Path) -> None:
+    """Read weights as the agent does, in its own process."""
+    try:
+        read_model(ModelFile("weights", str(path), task="digits"))
+    except PowerctlError as error:
+        if len(str(error)) > 1500 or "\n" in str(error):
+            raise Wrong(f"an error that is no short line\n{error!s:.3000}") from error
+        raise
+
+
+def _read(reads: Callable[[Path], None], encoded: Callable[[Any], bytes], case: Any) -> str:
+    """Read a file, and look whether code in it has run."""
+    path = Path("model").absolute()
+    path.write_bytes(encoded(case))
+    word = "taken"
+    try:
+        reads(path)
+    except PowerctlError:
+        word = "refused"
+    except Exception:
+        if reads is _weights:
+            raise
+        word = "raised"  # in its own process, which says so
+    finally:
+        if Path(_MARK).exists():
+            raise Wrong("pickled code has run")
+    return word
+
+
+def _evil() -> bytes:
+    file = io.BytesIO()
+    torch.save((_Evil(),), file)
+    with zipfile.ZipFile(file) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        return archive.read(name)
+
+
+def _unpacked(data: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return {
+        name: tokens(content) if name.endswith(_WORDS) else content
+        for name, content in members.items()
+    }
+
+
+def packed(members: Any) -> bytes:
+    """An archive of some members, as torch lays it out: nothing compressed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items() if isinstance(members, dict) else ():
+            archive.writestr(str(name) or "_", content_of(content))
+    return file.getvalue()
