@@ -71,11 +71,11 @@ def read_program(file: BinaryIO, form: str, there: Accelerator) -> Program:
     check_archive(file, form)
     try:
         if form == EXPORT:
-            load: Callable[[BinaryIO], Any] = torch.export.load  # which says no types
-            program = load(file)
+            program = torch.export.load(file)
             fixed_batch, inputs = _exported_inputs(program)
             return Program(_placed(program, there), inputs, fixed_batch)
-        return Program(torch.jit.load(file, map_location=there.device).eval())
+        load: Callable[..., Any] = torch.jit.load  # which says no types
+        return Program(load(file, map_location=there.device).eval())
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]} is no tensor" if found else "more than tensors"
