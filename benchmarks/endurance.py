@@ -28,9 +28,10 @@ from benchmarks.in_process_grid import InProcessGrid
 from powerctl import console
 from wattfed.client.app import app as client_app
 from wattfed.client.forwarding import AGENT
-from wattfed.server.federation import NoClients, run_federation
-from wattfed.server.history import RoundRow
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.flower import run_federation
+from wattfed.server.engines.simulation import simulate
+from wattfed.server.run.federation import NoClients
+from wattfed.server.run.history import RoundRow
 from wattfed.strategies.run_config import RunConfig
 
 _LATENCY_S = 0.1

@@ -57,7 +57,7 @@ from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.app import app as client_app
 from wattfed.client.forwarding import AGENT
-from wattfed.server.federation import run_federation
+from wattfed.server.engines.flower import run_federation
 from wattfed.strategies.run_config import RunConfig
 
 Serving = tuple[str, Callable[[], int]]  # the socket, and minibatches trained so far

@@ -21,7 +21,7 @@ from benchmarks.in_process_grid import InProcessGrid
 from powerctl import console
 from powerctl.console import table_lines
 from wattfed.client.app import app as honest
-from wattfed.server.federation import run_federation
+from wattfed.server.engines.flower import run_federation
 from wattfed.strategies.run_config import RunConfig
 
 CLIENTS, HOSTILE = 12, 2

@@ -14,7 +14,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from powerctl.errors import InvalidInput
-from wattfed.server.run_identity import SUPERLINK_NODE_ID, join_run
+from wattfed.server.engines.virtual import SUPERLINK_NODE_ID, join_run
 
 _RUN_ID = 1
 

@@ -31,8 +31,8 @@ from powerctl.task.loading import Task, keys_of, load_task, parse_settings
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.returned_metrics import number_of
 from powerctl.task.training import Interrupted, Training, make_model
-from wattfed.server.flower_tools import toml_scalar
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.flower_tools import toml_scalar
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig, run_keys
 
 TASKS = Path(__file__).resolve().parents[1] / "tests" / "powerctl" / "task" / "tasks"

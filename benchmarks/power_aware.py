@@ -18,9 +18,9 @@ import numpy as np
 
 from powerctl import console
 from powerctl.progress import Progress
-from wattfed.server.history import best_value, spending_to
-from wattfed.server.judging import energy_factors
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.simulation import simulate
+from wattfed.server.run.history import best_value, spending_to
+from wattfed.server.run.judging import energy_factors
 from wattfed.strategies.run_config import RunConfig
 
 

@@ -18,7 +18,7 @@ import click
 
 from powerctl import console
 from wattfed.server.commands.options import comparison_options
-from wattfed.server.comparison.console import ComparisonProgress, print_tables
+from wattfed.server.comparison.comparison_progress import ComparisonProgress, print_tables
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import measures_of

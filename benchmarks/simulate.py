@@ -69,7 +69,7 @@ def run_virtual(config: RunConfig, began_s: float) -> list[float]:
 
 
 def _virtual(config: RunConfig, reply: Connection) -> None:
-    from wattfed.server.simulation import simulate
+    from wattfed.server.engines.simulation import simulate
 
     ends_s: list[float] = []
     simulate(config, lambda row: ends_s.append(time.time()))
@@ -78,7 +78,7 @@ def _virtual(config: RunConfig, reply: Connection) -> None:
 
 def run_flower(config: RunConfig, began_s: float) -> list[float]:
     """The same by Flower; rounds end when their rows appear."""
-    from wattfed.server.flower_run import run_on_flower
+    from wattfed.server.engines.flower_run import run_on_flower
 
     ends_s: list[float] = []
 

@@ -18,10 +18,10 @@
         Refused             who was asked says no, and why
             TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
             CallRefused     the agent, with its status (wattfed.client.agent.calls)
-        FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.flower_tools)
-        NoClients           nobody came, or took part (wattfed.server.federation)
-        WorkerDied          a simulating process ended (wattfed.server.virtual.workers)
-        Damaged             no whole checkpoint (wattfed.server.checkpoint_file)
+        FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.engines.flower_tools)
+        NoClients           nobody came, or took part (wattfed.server.run.federation)
+        WorkerDied          a simulating process ended (wattfed.server.engines.workers)
+        Damaged             no whole checkpoint (wattfed.server.run.checkpoint_file)
 
 A kind of its own is for who catches it apart; all others are of the few above. Whoever says no
 *refuses*, and gives a refusal; only a client *declines* a round, the word of offers and reports.

@@ -10,13 +10,11 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from powerctl.errors import PowerctlError
-from wattfed.server.console import RunProgress
-from wattfed.server.federation import run_federation
-from wattfed.server.judging import judge_result
-from wattfed.server.participants import Participants
-from wattfed.server.plan_check import headline
-from wattfed.server.results import placed
-from wattfed.server.steady_grid import SteadyGrid
+from wattfed.server.engines.flower import SteadyGrid, run_federation
+from wattfed.server.run.judging import judge_result
+from wattfed.server.run.participants import Participants, headline
+from wattfed.server.run.results import placed
+from wattfed.server.run.run_progress import RunProgress
 from wattfed.strategies.run_config import RunConfig
 
 app = ServerApp()

@@ -6,8 +6,8 @@ import click
 
 from powerctl import console
 from wattfed.server.commands.compare import compare, report
+from wattfed.server.commands.deploy import keys, units
 from wattfed.server.commands.flower import flower
-from wattfed.server.commands.launching import keys, units
 from wattfed.server.commands.live import top, watch
 from wattfed.server.commands.simulate import simulate
 from wattfed.server.commands.strategies import strategies

@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.server.flower_ports import flower_ports
-from wattfed.server.flower_tools import (
+from wattfed.server.deploy.keys import Keys
+from wattfed.server.engines.flower_ports import flower_ports
+from wattfed.server.engines.flower_tools import (
     COMPLETED,
     FlowerTools,
     SubmittedRun,
     tail,
     toml_scalar,
 )
-from wattfed.server.keys import Keys
 
 __all__ = ["COMPLETED", "Federation", "RunResult"]
 

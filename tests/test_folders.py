@@ -45,7 +45,7 @@ def run(tree, code, *arguments):
 
 def imported(tree):
     """What importing from each of the folders gives."""
-    code = "import wattfed.client.gate, wattfed.server.keys, wattfed.strategies.target as target\n"
+    code = "import wattfed.client.gate, wattfed.server.cli, wattfed.strategies.target as target\n"
     return run(tree, code + "print(target.__file__)")
 
 

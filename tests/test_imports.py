@@ -48,7 +48,7 @@ KNOW_TORCH = {
     "powerctl/pagoda/operators.py",
     "powerctl/torchvision_cpu.py",
 }
-KNOW_THE_CLIENT = {"server/simulation.py", "server/commands/strategies.py"}
+KNOW_THE_CLIENT = {"server/commands/strategies.py"}
 
 
 def imports(path):
@@ -80,7 +80,7 @@ def test_imports_run_downwards(path):
             assert top != "torch" or str(path.relative_to(ROOT)) in KNOW_TORCH
         if package == "server" and top == "client" and name not in CLIENT_MODULES:
             where = path.relative_to(ROOT)
-            assert str(where) in KNOW_THE_CLIENT or where.parent.name == "virtual", name
+            assert str(where) in KNOW_THE_CLIENT or where.parent.name == "engines", name
 
 
 def test_fake_boards_are_known_to_the_device_registry_alone():

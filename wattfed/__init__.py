@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wattfed.client.fleet import load_fleet as load_fleet
     from wattfed.client.gate import Gate as Gate
     from wattfed.server.comparison.comparing import compare as compare
-    from wattfed.server.simulation import simulate as simulate
+    from wattfed.server.engines.simulation import simulate as simulate
     from wattfed.strategies.policy import SelectionPolicy as SelectionPolicy
     from wattfed.strategies.protocol import RoundAssignment as RoundAssignment
     from wattfed.strategies.protocol import RoundOffer as RoundOffer
@@ -39,7 +39,7 @@ else:  # the same, when it is used
             "wattfed.client.fleet": "Fleet load_fleet",
             "wattfed.client.gate": "Gate",
             "wattfed.server.comparison.comparing": "compare",
-            "wattfed.server.simulation": "simulate",
+            "wattfed.server.engines.simulation": "simulate",
             "wattfed.strategies.policy": "SelectionPolicy",
             "wattfed.strategies.protocol": "RoundAssignment RoundOffer RoundReport",
             "wattfed.strategies.run_config": "RunConfig",

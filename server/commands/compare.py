@@ -46,7 +46,11 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     More policies, numbers of clients and seeds may be added to a folder.
     """
     from wattfed.server.comparison.comparing import compare as run_comparison
-    from wattfed.server.comparison.console import ComparisonProgress, print_tables, tell_plan
+    from wattfed.server.comparison.comparison_progress import (
+        ComparisonProgress,
+        print_tables,
+        tell_plan,
+    )
 
     tell_plan(comparison)
     progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
@@ -77,7 +81,7 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
 )
 def report(folder: str, baseline: str) -> None:
     """Write FOLDER/report.html on a comparison or a run, with runs.csv and runs.jsonl beside it."""
-    from wattfed.server.comparison.report.building import build_report
+    from wattfed.server.comparison.report import build_report
 
     with Progress("report"):
         page = build_report(Path(folder), baseline)

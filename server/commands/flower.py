@@ -27,9 +27,9 @@ def flower(**options: Any) -> None:
     from powerctl.plugins import absolute
     from powerctl.stopping import stopping_cleanly
     from wattfed.server.commands.simulate import saved
-    from wattfed.server.flower_run import run_on_flower
-    from wattfed.server.results import placed
-    from wattfed.server.simulation import checked
+    from wattfed.server.engines.flower_run import run_on_flower
+    from wattfed.server.engines.simulation import checked
+    from wattfed.server.run.results import placed
     from wattfed.strategies.run_config import RunConfig
 
     for key in ("out_dir", "data_dir", "start_from"):  # the apps run in other folders

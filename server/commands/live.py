@@ -48,7 +48,7 @@ def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
     from rich.console import Console
 
     from wattfed.server.live.run import LiveRun
-    from wattfed.server.live.text import lines_of, show
+    from wattfed.server.live.terminal import lines_of, show
 
     run, screen = LiveRun(folder), Console()
     if as_json:

@@ -15,9 +15,9 @@ from powerctl.stopping import stopping_cleanly, this_command
 from wattfed.server.commands.options import run_options
 
 if TYPE_CHECKING:
-    from wattfed.server.console import RunProgress
-    from wattfed.server.history import FederationResult
-    from wattfed.server.participants import Participants
+    from wattfed.server.run.history import FederationResult
+    from wattfed.server.run.participants import Participants
+    from wattfed.server.run.run_progress import RunProgress
     from wattfed.strategies.run_config import RunConfig
 
 _EXAMPLES = """\b
@@ -47,8 +47,8 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
-    from wattfed.server.results import placed
-    from wattfed.server.simulation import checked, run_checked
+    from wattfed.server.engines.simulation import checked, run_checked
+    from wattfed.server.run.results import placed
     from wattfed.strategies.run_config import RunConfig
 
     ours = placed(RunConfig(**options))
@@ -60,7 +60,7 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 def saved(configs: list[RunConfig]) -> str:
     """How far runs have come that were stopped, and the command that goes on."""
-    from wattfed.server.results import rounds_saved
+    from wattfed.server.run.results import rounds_saved
 
     ours, told = configs[0], []
     for config in configs:
@@ -83,8 +83,8 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
 
 
 def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
-    from wattfed.server.console import RunProgress
-    from wattfed.server.plan_check import headline
+    from wattfed.server.run.participants import headline
+    from wattfed.server.run.run_progress import RunProgress
 
     if quiet:
         return run(config)
@@ -98,10 +98,10 @@ def _warn(plan: Participants, progress: RunProgress) -> None:
 
 
 def _finish(results: list[FederationResult], as_json: bool) -> None:
-    from wattfed.server.console import label, summary_header, summary_rows
-    from wattfed.server.history import finite, summary
-    from wattfed.server.judging import common_level, comparison, judge_result
-    from wattfed.server.plots import plot_target
+    from wattfed.server.run.history import finite, summary
+    from wattfed.server.run.judging import common_level, comparison, judge_result
+    from wattfed.server.run.plots import plot_target
+    from wattfed.server.run.run_progress import label, summary_header, summary_rows
 
     folder, target = results[0].folder, results[0].target
     plot = folder / ("accuracy.png" if target.name == "accuracy" else "target.png")

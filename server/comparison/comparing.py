@@ -11,11 +11,11 @@ from powerctl.errors import InvalidInput
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures, measures_of
-from wattfed.server.comparison.report.building import build_report
+from wattfed.server.comparison.report import build_report
 from wattfed.server.comparison.running import Finished, OnRound, run_comparison
 from wattfed.server.comparison.table import policies
-from wattfed.server.frames import frame
-from wattfed.server.simulation import refuse_without_main_guard
+from wattfed.server.engines.simulation import refuse_without_main_guard
+from wattfed.server.run.frames import frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,15 +7,15 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import build, checked
-from powerctl.plugins import names_code, split_names
+from powerctl.plugins import split_names
+from wattfed.server.run.contender import Contender
 from wattfed.strategies.run_config import RunConfig, flag
 from wattfed.strategies.target import RunGoal
 
-JOINT = "joint"  # the power policy of strategies that choose modes themselves
 # what a comparison replaces in the configuration that its runs have in common
 REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "target", "name", "out-dir"),
@@ -25,33 +25,6 @@ _WHERE = ("name", "out-dir", "min-nodes", "workers", "resume")  # of no concern 
 STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
 COMMON = RunConfig(fleet="hundred-jetsons", rounds=120)
 """The usual configuration of what is compared."""
-
-
-class Contender(NamedTuple):
-    """What is compared: a selection policy, a power policy, and the clients wanted in a round."""
-
-    strategy: str
-    power: str
-    per_round: int
-
-    @classmethod
-    def of(cls, config: RunConfig) -> Contender:
-        """The contender of a run; strategies that choose modes themselves have the power joint.
-
-        One that is named by its code counts as one that only selects: results are read too, by
-        those who would not run what they name.
-        """
-        from wattfed.strategies.policies.catalogue import (
-            make_policy,  # loads flwr, which --help must not
-        )
-
-        own = not names_code(config.strategy) and not hasattr(make_policy(config), "power")
-        return cls(config.strategy, JOINT if own else config.power, config.per_round)
-
-    @property
-    def policy(self) -> str:
-        """How tables call it, whatever its number of clients."""
-        return self.strategy if self.power == JOINT else f"{self.strategy} at {self.power}"
 
 
 @dataclass(frozen=True)

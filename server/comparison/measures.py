@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from wattfed.server.comparison.folder import ComparisonFolder
-from wattfed.server.comparison.grid import Comparison, Contender
-from wattfed.server.history import (
+from wattfed.server.comparison.grid import Comparison
+from wattfed.server.run.contender import Contender
+from wattfed.server.run.history import (
     FederationResult,
     RoundRow,
     best_held,
@@ -20,8 +21,7 @@ from wattfed.server.history import (
     held_values,
     spending_to,
 )
-from wattfed.server.judging import has_learned
-from wattfed.server.recorded import read_participants
+from wattfed.server.run.judging import has_learned
 from wattfed.strategies.target import Target
 
 _NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, but do not have
@@ -136,7 +136,7 @@ def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasur
         late=sum(entry.late for entry in entries),
         target=result.target,
         course=Course.of(result.rows),
-        has_learned=has_learned(result.rows, read_participants(result.folder)),
+        has_learned=has_learned(result.rows, result.participants),
     )
 
 

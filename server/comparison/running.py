@@ -14,9 +14,9 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.stopping import unheard
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
-from wattfed.server.federation import NoClients
-from wattfed.server.history import final_value
-from wattfed.server.simulation import checked, run_checked
+from wattfed.server.engines.simulation import checked, run_checked
+from wattfed.server.run.federation import NoClients
+from wattfed.server.run.history import final_value
 from wattfed.strategies.run_config import RunConfig
 
 OnRound = Callable[[RunConfig, int], None]

@@ -5,35 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from powerctl.errors import UnknownName
-from wattfed.server.comparison.grid import JOINT, Contender
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.statistics import Estimate, mean_interval, ratio_interval
-
-
-class Policy(NamedTuple):
-    """A selection policy with a power policy, whatever the number of clients."""
-
-    strategy: str
-    power: str
-
-    @classmethod
-    def parse(cls, text: str, known: Sequence[Policy]) -> Policy:
-        """One of the policies compared, from ``STRATEGY:POWER``; power may be left out of joint.
-
-        Raises
-        ------
-        UnknownName
-            If it was not compared.
-        """
-        named = {f"{p.strategy}:{p.power}": p for p in known}
-        named |= {p.strategy: p for p in known if p.power == JOINT}
-        wanted = re.sub(r"\s*:\s*", ":", text.strip())
-        if wanted not in named:
-            raise UnknownName("baseline", text, [f"{p.strategy}:{p.power}" for p in known])
-        return named[wanted]
+from wattfed.server.run.contender import JOINT, Contender, PolicyPair
 
 
 @dataclass(frozen=True)
@@ -71,11 +47,11 @@ class Table:
         The runs, at one level or several; the level picks from them.
     level : float
         A value of the target metric.
-    baseline : Policy
+    baseline : PolicyPair
         What ratios are to.
     """
 
-    def __init__(self, measures: Sequence[RunMeasures], level: float, baseline: Policy) -> None:
+    def __init__(self, measures: Sequence[RunMeasures], level: float, baseline: PolicyPair) -> None:
         self.level = level
         self.baseline = baseline
         self._runs: dict[Contender, list[RunMeasures]] = {}
@@ -93,10 +69,10 @@ class Table:
 
     def at_best_numbers(self) -> list[Line]:
         """A line per policy at the number of clients of least energy, beside the baseline's."""
-        best: dict[Policy, Contender] = {}
+        best: dict[PolicyPair, Contender] = {}
         for contender in self._runs:
-            policy = Policy(contender.strategy, contender.power)
-            best[policy] = min(best.get(policy, contender), contender, key=self._rank)
+            pair = contender.pair
+            best[pair] = min(best.get(pair, contender), contender, key=self._rank)
         return [self._line(contender, best.get(self.baseline)) for contender in best.values()]
 
     def _rank(self, contender: Contender) -> tuple[float, float]:
@@ -133,15 +109,28 @@ class Table:
         )
 
 
-def policies(measures: Sequence[RunMeasures]) -> list[Policy]:
+def policies(measures: Sequence[RunMeasures]) -> list[PolicyPair]:
     """The policies that were compared, in the order of the runs."""
-    return list(dict.fromkeys(Policy(run.strategy, run.power) for run in measures))
+    return list(dict.fromkeys(PolicyPair(run.strategy, run.power) for run in measures))
 
 
-def chosen_baseline(text: str, measures: Sequence[RunMeasures]) -> Policy:
-    """The baseline that was asked for; else random at MAXN, or the first where it did not run."""
+def chosen_baseline(text: str, measures: Sequence[RunMeasures]) -> PolicyPair:
+    """The baseline of ``STRATEGY:POWER``; else random at MAXN, or the first where it did not run.
+
+    Power may be left out of those that choose modes themselves.
+
+    Raises
+    ------
+    UnknownName
+        If it was not compared.
+    """
     known = policies(measures)
-    if text:
-        return Policy.parse(text, known)
-    usual = Policy("random", "maxn")
-    return usual if usual in known else known[0]
+    if not text:
+        usual = PolicyPair("random", "maxn")
+        return usual if usual in known else known[0]
+    named = {":".join(pair): pair for pair in known}
+    short = {pair.strategy: pair for pair in known if pair.power == JOINT}
+    wanted = re.sub(r"\s*:\s*", ":", text.strip())
+    if wanted not in named | short:
+        raise UnknownName("baseline", text, named)
+    return (named | short)[wanted]

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from wattfed.server.comparison.grid import Contender
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.statistics import Estimate, ratio_interval
-from wattfed.server.comparison.table import Line, Policy, Table
-from wattfed.server.judging import times_less
+from wattfed.server.comparison.table import Line, Table
+from wattfed.server.run.contender import Contender
+from wattfed.server.run.judging import times_less
 from wattfed.strategies.target import Target
 
 
@@ -85,10 +85,10 @@ def verdict(measures: Sequence[RunMeasures], table: Table) -> str:
     target, lines = measures[0].target, ranked(table)
     if not lines:
         return f"Nothing is claimed: no run has learned and holds any {target.name}."
-    first, baseline = lines[0], Policy(*table.baseline)
+    first, baseline = lines[0], table.baseline
     best = table.at_best_numbers()
-    own = [line for line in best if Policy(*line.contender[:2]) == baseline]
-    if Policy(*first.contender[:2]) == baseline:
+    own = [line for line in best if line.contender.pair == baseline]
+    if first.contender.pair == baseline:
         own = lines[1:2]
     if not own:
         return f"{first.contender.policy} alone reached {target.name} {table.level:g}."

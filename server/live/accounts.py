@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from wattfed.server.history import finite
+from wattfed.server.run.history import finite
 from wattfed.strategies.protocol import RoundReport
 
 

@@ -15,14 +15,14 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from wattfed.server.comparison.report.charts import Chart, Series, line_chart
-from wattfed.server.comparison.report.content import Look, target_charts
-from wattfed.server.comparison.report.rendering import environment
-from wattfed.server.comparison.report.views import Curve
-from wattfed.server.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
+from wattfed.server.comparison.charts import Chart, Series, line_chart
+from wattfed.server.comparison.content import Look, target_charts
+from wattfed.server.comparison.rendering import environment
+from wattfed.server.comparison.views import Curve
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.snapshot import Snapshot
 from wattfed.server.live.words import state_of, under_way
+from wattfed.server.run.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
 
 ROUNDS, CLIENTS = 100, 100  # in the page's tables
 _MEASURED, _PREDICTED = "measured", "predicted"

@@ -11,14 +11,14 @@ from typing import Any
 from powerctl.errors import InvalidInput
 from powerctl.fields import build, checked
 from powerctl.reading import NoFile, read_json
-from wattfed.server.history import RoundRow
 from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.following import FollowedFile, Lines
 from wattfed.server.live.snapshot import Snapshot, UnderWay
-from wattfed.server.recorded import (
+from wattfed.server.run.history import RoundRow
+from wattfed.server.run.participants import Participants
+from wattfed.server.run.recorded import (
     is_finished,
     read_config,
-    read_participants,
     read_target,
     refusal_of,
     report_of,
@@ -91,7 +91,7 @@ class LiveRun:
         config, target, participants = (
             read_config(folder),
             read_target(folder),
-            read_participants(folder),
+            Participants.of_run(folder),
         )
         if target != self._target:  # told by a first evaluation, or another since the run goes on
             self._begin(folder)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.fields import Count
-from wattfed.server.comparison.grid import Contender
-from wattfed.server.history import RoundRow, finite, summary
-from wattfed.server.judging import judge
 from wattfed.server.live.accounts import ClientAccount, RoundWork
-from wattfed.server.participants import Participants
-from wattfed.server.plan_check import unable_words
+from wattfed.server.run.contender import Contender
+from wattfed.server.run.history import RoundRow, finite, summary
+from wattfed.server.run.judging import judge
+from wattfed.server.run.participants import Participants
 from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
 from wattfed.strategies.round.ledger import Ledger, RefusedReply
 from wattfed.strategies.run_config import RunConfig
@@ -91,7 +90,7 @@ class Snapshot:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """As `wattfed.server.history.summary` has it; empty before there is a row."""
+        """As `wattfed.server.run.history.summary` has it; empty before there is a row."""
         return summary(self.config, self.rows, self.ledger) if self.rows else {}
 
     @property
@@ -114,7 +113,7 @@ class Snapshot:
         judged = judge(
             self.config, self.rows, trained, self.participants, is_finished=self.is_finished
         )
-        now = [unable_words(self.participants) + "."] if self.participants.n_unable else []
+        now = [self.participants.unable_words + "."] if self.participants.n_unable else []
         return [*judged.sentences(), *(now if not self.is_finished else [])]
 
     def heard_last(self, n: int) -> list[ClientAccount]:

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from powerctl.errors import InvalidInput, PowerctlError
-from wattfed.server.live.metrics import CONTENT_TYPE, render_metrics
 from wattfed.server.live.page import render_page, render_view, script_hash
+from wattfed.server.live.prometheus import CONTENT_TYPE, render_metrics
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.snapshot import Snapshot
 from wattfed.server.live.words import state_of

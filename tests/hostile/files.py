@@ -27,18 +27,18 @@ from powerctl.powertrain.saved import _digest
 from powerctl.profiler import Procedure, ProfiledMode
 from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload, write_workload
-from tests.server.old_results import write_comparison
+from tests.server.run.old_results import write_comparison
 from wattfed.client.agent.own_tasks import OwnTask, OwnTasks
 from wattfed.client.agent.security import read_tokens
 from wattfed.client.agent.settings import read_settings
 from wattfed.client.fleet import load_fleet
 from wattfed.client.fleet.traces import read_traces
 from wattfed.client.worker.client_state import ClientState, StateFile
-from wattfed.server.checkpoint_file import _DIGEST, from_bytes, to_bytes
 from wattfed.server.cli import main as wattfed
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.live.run import LiveRun
-from wattfed.server.recorded import read_run
+from wattfed.server.run.checkpoint_file import _DIGEST, from_bytes, to_bytes
+from wattfed.server.run.recorded import read_run
 
 AGX = load_board("orin-agx")
 FLEET = """start_hour = 8

@@ -12,10 +12,11 @@ from flwr.clientapp import ClientApp
 
 from benchmarks.in_process_grid import InProcessGrid
 from wattfed.client.app import app as honest
-from wattfed.server.federation import NoClients, run_federation
+from wattfed.server.engines.flower import run_federation
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.text import lines_of
-from wattfed.server.recorded import read_run
+from wattfed.server.live.terminal import lines_of
+from wattfed.server.run.federation import NoClients
+from wattfed.server.run.recorded import read_run
 from wattfed.strategies.run_config import RunConfig
 
 N = 3

@@ -17,10 +17,11 @@ from wattfed.client.app import app as client_app
 from wattfed.client.tasks import federated, noop
 from wattfed.client.tasks.sampled import Samples
 from wattfed.client.worker.model_arrays import arrays_of, load_arrays
-from wattfed.server.federation import run_federation, run_rounds
-from wattfed.server.participants import Participants
-from wattfed.server.run_identity import join_run
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.flower import run_federation
+from wattfed.server.engines.simulation import simulate
+from wattfed.server.engines.virtual import join_run
+from wattfed.server.run.federation import run_rounds
+from wattfed.server.run.participants import Participants
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.catalogue import aggregation_names
 from wattfed.strategies.round.numpy_reply import NumpyReply

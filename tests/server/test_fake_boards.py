@@ -17,7 +17,7 @@ from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.daemon.conftest import serve, start  # noqa: F401, fixtures
 from tests.powerctl.jetson.conftest import settings
 from wattfed.client.app import app
-from wattfed.server.federation import run_federation
+from wattfed.server.engines.flower import run_federation
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes

@@ -13,10 +13,10 @@ import torch
 from tests.federation import COMPLETED, Federation
 from tests.tasks import evaluate, load_task
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_version
-from wattfed.server.flower_run import run_on_flower
-from wattfed.server.flower_tools import FlowerRunFailed
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.flower_ports import ONE_PORT_SINCE, flower_version
+from wattfed.server.engines.flower_run import run_on_flower
+from wattfed.server.engines.flower_tools import FlowerRunFailed
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes

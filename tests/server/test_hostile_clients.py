@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 
 from benchmarks.in_process_grid import InProcessGrid
 from wattfed.client.app import app as honest
-from wattfed.server.federation import run_federation
+from wattfed.server.engines.flower import run_federation
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

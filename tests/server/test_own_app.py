@@ -17,8 +17,8 @@ from tests.federation import COMPLETED, Federation
 from tests.server.test_agents import AgentProcess
 from tests.server.test_flower import ROOT, needs_runtime, reports, rounds
 from tests.waiting import TIMEOUT_S
-from wattfed.server.flower_run import run_on_flower
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.flower_run import run_on_flower
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes

@@ -10,9 +10,9 @@ import pytest
 from tests.federation import Federation
 from tests.proxy import Proxy
 from tests.waiting import TIMEOUT_S
-from wattfed.server.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
-from wattfed.server.flower_tools import FlowerRunFailed, FlowerTools
-from wattfed.server.keys import Keys
+from wattfed.server.deploy.keys import Keys
+from wattfed.server.engines.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
+from wattfed.server.engines.flower_tools import FlowerRunFailed, FlowerTools
 
 pytestmark = pytest.mark.processes
 

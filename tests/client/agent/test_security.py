@@ -17,7 +17,7 @@ from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.server.keys import Keys
+from wattfed.server.deploy.keys import Keys
 
 pytestmark = pytest.mark.processes
 

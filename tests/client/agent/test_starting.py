@@ -21,7 +21,7 @@ from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ModelFile
-from wattfed.server.keys import Keys
+from wattfed.server.deploy.keys import Keys
 
 # Runs a command without what lets root write and read everything (CAP_DAC_OVERRIDE, _READ_SEARCH).
 ORDINARY = """

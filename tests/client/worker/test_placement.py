@@ -27,7 +27,7 @@ from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.model_arrays import ResidentArrays, arrays_of
 from wattfed.server.cli import cli
-from wattfed.server.simulation import simulate
+from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.protocol import CONFIG, PROTOCOL, ROUND, VERSION, RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 

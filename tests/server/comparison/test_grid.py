@@ -6,7 +6,8 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.plugins import split_names
-from wattfed.server.comparison.grid import Comparison, Contender, split_numbers
+from wattfed.server.comparison.grid import Comparison, split_numbers
+from wattfed.server.run.contender import Contender
 from wattfed.strategies.run_config import RunConfig
 
 

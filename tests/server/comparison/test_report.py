@@ -15,12 +15,12 @@ import pytest
 from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
 from tests.strategies.offers_of import recorded, report
+from wattfed.server.comparison.charts import line_chart, mean_of_curves, ticks
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
-from wattfed.server.comparison.report.building import build_report
-from wattfed.server.comparison.report.charts import line_chart, mean_of_curves, ticks
-from wattfed.server.comparison.report.views import view_of
-from wattfed.server.history import FederationResult, RoundRow
+from wattfed.server.comparison.report import build_report
+from wattfed.server.comparison.views import view_of
+from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.ledger import Ledger
 

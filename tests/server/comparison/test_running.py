@@ -14,7 +14,7 @@ from powerctl import progress
 from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
 from tests.waiting import await_state
-from wattfed.server.comparison.console import ComparisonProgress
+from wattfed.server.comparison.comparison_progress import ComparisonProgress
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.running import Finished, checked_runs, run_comparison

@@ -6,7 +6,8 @@ import pytest
 
 from powerctl.errors import UnknownName
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.table import Policy, Table, chosen_baseline
+from wattfed.server.comparison.table import Table, chosen_baseline
+from wattfed.server.run.contender import PolicyPair
 
 
 def run(strategy, power, per_round, seed, energy_j, time_s=100.0, target=0.9):
@@ -48,7 +49,7 @@ RUNS = [
     run("pace", "joint", 10, 0, 25.0),
     run("pace", "joint", 10, 1, 30.0),
 ]
-BASELINE = Policy("random", "maxn")
+BASELINE = PolicyPair("random", "maxn")
 
 
 def test_ratios_are_to_the_baseline_with_as_many_clients():
@@ -70,8 +71,8 @@ def test_the_best_number_reaches_the_target_first_and_then_takes_the_least_energ
 
 def test_the_baseline_is_random_at_maxn_or_what_was_asked_for():
     assert chosen_baseline("", RUNS) == BASELINE
-    assert chosen_baseline("pace", RUNS) == Policy("pace", "joint")
-    assert chosen_baseline("", RUNS[4:]) == Policy("pace", "joint")
+    assert chosen_baseline("pace", RUNS) == PolicyPair("pace", "joint")
+    assert chosen_baseline("", RUNS[4:]) == PolicyPair("pace", "joint")
     with pytest.raises(UnknownName, match="baseline 'oort:maxn'"):
         chosen_baseline("oort:maxn", RUNS)
 

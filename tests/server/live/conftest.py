@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from tests.waiting import TIMEOUT_S
+from wattfed.server.engines.simulation import simulate
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.web import WatchServer
-from wattfed.server.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
 FLEET = """\

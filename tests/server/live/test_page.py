@@ -7,7 +7,7 @@ import pytest
 from tests.browser import CHROMIUM, Browser
 from tests.strategies.offers_of import report
 from wattfed.server.live.run import LiveRun
-from wattfed.server.results import ResultsFolder
+from wattfed.server.run.results import ResultsFolder
 
 pytestmark = [
     pytest.mark.processes,

@@ -16,8 +16,8 @@ from tests.strategies.offers_of import report
 from wattfed.server.live.accounts import ClientAccount, RoundWork, trouble_of
 from wattfed.server.live.run import LiveRun, run_in
 from wattfed.server.live.words import under_way
-from wattfed.server.recorded import read_run
-from wattfed.server.results import ResultsFolder
+from wattfed.server.run.recorded import read_run
+from wattfed.server.run.results import ResultsFolder
 from wattfed.strategies.protocol import RoundAssignment
 
 

@@ -23,9 +23,9 @@ from tests.strategies.offers_of import report
 from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.text import lines_of
+from wattfed.server.live.terminal import lines_of
 from wattfed.server.live.words import state_of
-from wattfed.server.results import ResultsFolder
+from wattfed.server.run.results import ResultsFolder
 
 pytestmark = pytest.mark.processes
 

@@ -19,7 +19,7 @@ from tests.strategies.offers_of import report
 from tests.waiting import TIMEOUT_S
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.web import WatchServer
-from wattfed.server.results import ResultsFolder
+from wattfed.server.run.results import ResultsFolder
 
 pytestmark = pytest.mark.processes
 

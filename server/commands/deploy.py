@@ -1,0 +1,70 @@
+"""What sets up a federation across hosts: the commands `wattfed keys` and `wattfed units`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+UNITS = ("superlink", "supernode", "agent", "watch")
+
+_KEYS_EXAMPLES = """\b
+Examples:
+  wattfed keys keys --certificate server=fl.example.org,192.168.1.10 --node jetson-0 --node jetson-1
+  wattfed keys keys --node jetson-2
+  wattfed keys keys --certificate jetson-0=192.168.1.20
+"""
+_UNITS_EXAMPLES = """\b
+Examples:
+  wattfed units superlink | sudo tee /etc/systemd/system/wattfed-superlink.service
+  wattfed units supernode
+  wattfed units agent
+  wattfed units watch
+"""
+
+
+@click.command(epilog=_KEYS_EXAMPLES)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    metavar="NAME=HOST[,HOST]...",
+    help="A server's certificate, for the host names and addresses it is reached by.",
+)
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="A SuperNode's key.")
+def keys(folder: Path, certificates: tuple[str, ...], nodes: tuple[str, ...]) -> None:
+    """Make the certificates and node keys of a federation, or add to those that are there.
+
+    FOLDER is the server's secret. The table says which files each host needs, as what.
+    """
+    from powerctl import console
+    from powerctl.errors import InvalidInput
+    from wattfed.server.deploy.keys import Keys
+
+    made = Keys(folder)
+    rows = [(str(made.authority), "every host, and who starts runs", "/etc/wattfed/ca.crt")]
+    for text in certificates:
+        name, _, hosts = text.partition("=")
+        if not all([name, *hosts.split(",")]):
+            raise InvalidInput(f"cannot read {text!r}; write NAME=HOST, or NAME=HOST,ADDRESS")
+        for path in made.certificate(name, hosts.split(",")):
+            rows.append((str(path), name, f"/etc/wattfed/{path.name}"))
+    for name in nodes:
+        private, public = made.node(name)
+        rows.append((str(private), name, "/etc/wattfed/node"))
+        rows.append((str(public), f"flwr supernode register, --name {name}", "-"))
+    console.print_table(("file", "for", "there"), rows)
+
+
+@click.command(epilog=_UNITS_EXAMPLES)
+@click.argument("unit", type=click.Choice(UNITS))
+def units(unit: str) -> None:
+    """Print a systemd unit that runs this installation of wattfed.
+
+    Its first lines say where it belongs and which file in /etc/wattfed configures it.
+    """
+    template = Path(__file__).parents[1] / "deploy" / "units" / f"{unit}.service"
+    text = template.read_text(encoding="utf-8")
+    click.echo(text.replace("@BIN@", str(Path(sys.executable).parent)), nl=False)

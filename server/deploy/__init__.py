@@ -1,0 +1,1 @@
+"""What sets up a federation across hosts: keys, certificates, and systemd units."""

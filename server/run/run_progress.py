@@ -1,0 +1,136 @@
+"""What people see of a run: a bar and a line per round on stderr, a summary table on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flwr.app import MessageType
+
+from powerctl.progress import Progress
+from wattfed.server.run.contender import Contender
+from wattfed.server.run.history import (
+    FederationResult,
+    RoundRow,
+    final_value,
+    spending_to,
+    troubles_of,
+)
+from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.target import Target
+
+_PARTS = {
+    MessageType.QUERY: "offers",
+    MessageType.TRAIN: "clients trained",
+    MessageType.EVALUATE: "clients evaluated",
+}
+
+
+def row_line(row: RoundRow) -> str:
+    """One round in one line; time and energy are the fleet's, on its virtual clock."""
+    value = "not evaluated"
+    if row.value is not None:
+        value = f"{row.target.name} {row.target.printed(row.value)}"
+    if row.entry is None:
+        return f"initial model  {value}"
+    entry = row.entry
+    clients = " ".join(map(str, entry.clients)) or "none"
+    wrong = troubles_of(entry)
+    return (
+        f"round {row.round:3d}  {value}  "
+        f"round {entry.round_time_s:6.1f} s  {entry.energy_j / 1e3:6.2f} kJ  "
+        f"clients {clients}{f'  {wrong}' if wrong else ''}"
+    )
+
+
+class RunProgress:
+    """A run as it goes on: a line when a round ends, and where it stands within one.
+
+    Used as a context manager around the run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    title : str
+        A first line, before the one that says where its results are.
+    say : callable, optional
+        Takes the lines, in place of stderr.
+    """
+
+    def __init__(
+        self, config: RunConfig, title: str = "", say: Callable[[str], object] | None = None
+    ) -> None:
+        self._progress = Progress("rounds", config.rounds, say=say)
+        where = f"results: {Path(config.out_dir, config.run_name).resolve()}"
+        self._lines = [title, where] if title else [where]
+        self._round: int | None = None
+
+    def __enter__(self) -> RunProgress:
+        self._progress.__enter__()
+        for line in self._lines:
+            self.say(line)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.__exit__(*exception)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._progress.say(line)
+
+    def show(self, row: RoundRow) -> None:
+        """Tell of a round that ended, or of the one after which a run goes on."""
+        if self._round is None:
+            self._progress.begin(row.round)
+            if row.round:
+                self.say(f"goes on after round {row.round}")
+        self._round = row.round
+        self.say(row_line(row))
+        self._progress.update(row.round, note="")
+
+    def part(self, what: str, done: int, of: int) -> None:
+        """Tell how many clients of how many have done a part of the round that goes on."""
+        before = self._round or 0
+        trained = done / of if what == MessageType.TRAIN else 0.0
+        note = f"round {before + 1}: {done} of {of} {_PARTS.get(what, what)}"
+        self._progress.update(before + trained, note=note)
+
+
+def label(result: FederationResult) -> str:
+    """How a run is called in tables and plots."""
+    return Contender.of(result.config).policy
+
+
+def summary_header(target: Target) -> tuple[str, ...]:
+    """The columns of `summary_rows`."""
+    return (
+        *("run", target.name, "rounds*", "time* (s)", "energy* (kJ)"),
+        *("total (s)", "total (kJ)", "waiting (kJ)", "over power", "over energy", "stepped down"),
+    )
+
+
+def summary_rows(
+    results: Sequence[FederationResult], level: float | None
+) -> list[tuple[object, ...]]:
+    """The runs side by side, in the columns of `summary_header`; * is until a level is held."""
+    return [_summary_row(result, level) for result in results]
+
+
+def _summary_row(result: FederationResult, level: float | None) -> tuple[object, ...]:
+    until: tuple[object, ...] = ("-",) * 3
+    if level is not None:
+        spent = spending_to(result.rows, result.minibatches, level, held=True)
+        until = (spent.rounds, spent.time_s, spent.energy_j / 1e3)
+    entries = result.ledger.entries
+    return (
+        label(result),
+        result.target.in_table(final_value(result.rows)),
+        *until,
+        result.ledger.clock_s,
+        result.ledger.energy_j / 1e3,
+        sum(entry.wait_energy_j for entry in entries) / 1e3,
+        sum(entry.power_violations for entry in entries),
+        sum(entry.budget_violations for entry in entries),
+        sum(entry.guarded for entry in entries),
+    )

@@ -1,1 +1,0 @@
-"""The engine of the virtual clock: a fleet in arrays, clients that train when they are selected."""

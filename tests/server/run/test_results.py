@@ -1,0 +1,90 @@
+"""Where a run's results go: names that tell runs apart, and finished runs that stay."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from powerctl.errors import InvalidInput
+from wattfed.server.app import warn_of_keys
+from wattfed.server.cli import main
+from wattfed.server.run.results import ResultsFolder, placed
+from wattfed.strategies.run_config import RunConfig
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def made(out, name, *, finished):
+    """A run's folder with its configuration, and its summary if it has finished."""
+    (out / name).mkdir(parents=True)
+    (out / name / "config.json").write_text("{}")
+    if finished:
+        (out / name / "summary.json").write_text("{}")
+
+
+def test_a_finished_run_is_not_written_over_and_the_next_is_number_2(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ("simulate", "--task", "noop", "--rounds", 2)
+    first = tmp_path / "runs/noop-pace-slack-seed0"
+    second = first.with_name(f"{first.name}-2")
+    assert f"results: {first}" in call(main, *words).stdout.splitlines()
+    before = files(first)
+    assert f"results: {second}" in call(main, *words).stdout.splitlines()
+    assert files(first) == before
+    assert files(second)["rounds.csv"] == before["rounds.csv"]
+    longer = call(main, *words[:-1], 3, "--resume")
+    assert f"results: {second}" in longer.stdout.splitlines(), longer.stderr
+    assert "goes on after round 2" in longer.stderr
+    assert json.loads((second / "summary.json").read_text())["rounds"] == 3
+    refused = call(main, *words, "--name", "noop-pace-slack-seed0")
+    assert refused.returncode == 2 and "holds a finished run: give another name" in refused.stderr
+    assert files(first) == before
+
+
+@pytest.mark.parametrize(
+    ("finished", "broken_off", "resume", "name"),
+    [
+        ([], [], False, "b"),
+        ([], ["b"], False, "b"),
+        ([], ["b"], True, "b"),
+        (["b"], [], False, "b-2"),
+        (["b"], [], True, "b"),
+        (["b"], ["b-2"], False, "b-2"),
+        (["b"], ["b-2"], True, "b-2"),
+        (["b", "b-2"], [], False, "b-3"),
+        (["b", "b-2"], [], True, "b-2"),
+    ],
+)
+def test_the_name_is_the_first_that_is_free_or_the_last_to_go_on_with(
+    tmp_path, finished, broken_off, resume, name
+):
+    config = RunConfig(out_dir=str(tmp_path), resume=resume)
+    named = {"b": config.run_name, "b-2": f"{config.run_name}-2", "b-3": f"{config.run_name}-3"}
+    for names, whole in ((finished, True), (broken_off, False)):
+        for each in names:
+            made(tmp_path, named[each], finished=whole)
+    assert placed(config).run_name == named[name]
+    given = replace(config, name="mine")
+    assert placed(given) == given
+
+
+def test_a_folder_of_a_finished_run_is_not_begun_anew(tmp_path):
+    made(tmp_path, "x", finished=True)
+    before = files(tmp_path / "x")
+    with pytest.raises(InvalidInput, match="holds a finished run"):
+        ResultsFolder(tmp_path / "x").begin(RunConfig())
+    assert files(tmp_path / "x") == before
+
+
+@pytest.mark.parametrize("folder", ["keys", "keys/runs"])
+def test_results_beside_keys_are_warned_of(tmp_path, caplog, folder):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/ca.key").touch()
+    warn_of_keys(tmp_path / "runs")
+    assert not caplog.text
+    warn_of_keys(tmp_path / folder)
+    assert f"{tmp_path}/keys/ca.key" in caplog.text and "out-dir" in caplog.text
