@@ -13,7 +13,7 @@
             NotHeld         the daemon's hold has ended (powerctl.daemon.protocol)
         Infeasible          no choice meets the bounds
         DeviceUnavailable   a device, or an agent, that cannot be reached
-            Held            another holds the board (powerctl.daemon.protocol)
+            HeldByAnother   another holds the board (powerctl.daemon.protocol)
             InUse           another process has locked a file (powerctl.ownership)
         Refused             who was asked says no, and why
             TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
