@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from powerctl.errors import PowerctlError, Refused, UnknownName
+from powerctl.errors import InvalidInput, PowerctlError, Refused, UnknownName
 from powerctl.token_bucket import TokenBucket
 from wattfed.client.agent.engine_jobs import (
     BROKEN,
@@ -31,6 +31,7 @@ from wattfed.client.agent.engine_jobs import (
 from wattfed.client.agent.proto import agent_pb2 as pb
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+_LONGEST_BUDGET_S = 3600.0
 _MOST_CLIENTS = 4096  # whose rates are remembered; of more, who has been quiet longest is forgotten
 
 _STATUS = {
@@ -120,6 +121,14 @@ def _reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 async def _each(raw: AsyncIterator[bytes], parse: Callable[[bytes], Any]) -> AsyncIterator[Any]:
     async for one in raw:
         yield parse(one)
+
+
+def check_budget(budget_s: float) -> None:
+    """Raise `InvalidInput` unless a request may wait for its answer for so long."""
+    if not 0 < budget_s <= _LONGEST_BUDGET_S:
+        raise InvalidInput(
+            f"deadline_s must be positive and at most {_LONGEST_BUDGET_S:g}, got {budget_s:g}"
+        )
 
 
 class RateLimit:

@@ -19,7 +19,7 @@ from powerctl.fields import checked
 from powerctl.fulcrum.turns import InferenceService, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.async_bridge import AsyncBridge
-from wattfed.client.agent.calls import CallRefused
+from wattfed.client.agent.calls import CallRefused, check_budget
 from wattfed.client.agent.engine_jobs import Abandoned, EngineJob, Outcome, Ticket, TicketRefusal
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.strategies.ranges import Seconds
@@ -28,7 +28,6 @@ LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
 _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one corrects it
 _KNOWN, _GUESSED = 8.0, 0.5  # measurements that an expected time is worth
 _DEFAULT_LATENCY_S = 0.1
-_LONGEST_BUDGET_S = 3600.0
 Send = Callable[[pb.TurnEvent], None]
 
 
@@ -140,8 +139,7 @@ class Holder(EngineJob):
             self._engine.want(self.name)
             return
         budget_s = acquire.deadline_s or self._latency_s
-        if not 0 < budget_s <= _LONGEST_BUDGET_S:
-            raise InvalidInput(f"deadline_s must be positive, got {budget_s:g}")
+        check_budget(budget_s)
         settle = partial(self._settle, turn)
         self._withdraw = self._bridge.submit(self.name, turn, budget_s, settle)
 

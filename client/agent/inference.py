@@ -14,7 +14,7 @@ from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 from powerctl.fields import build
 from wattfed.client.agent import tensors
 from wattfed.client.agent.async_bridge import AsyncBridge
-from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
+from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit, check_budget
 from wattfed.client.agent.engine_jobs import TicketRefusal
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -24,7 +24,6 @@ from wattfed.client.agent.settings import ClientLimits, ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
 CLIENT_KEY = "wattfed-client"  # metadata by which processes on the Unix socket differ
-_LONGEST_BUDGET_S = 3600.0
 
 
 class InferenceService(rpc.InferenceServicer):
@@ -174,10 +173,7 @@ class InferenceService(rpc.InferenceServicer):
         self, model: Model, request: pb.PredictRequest, remaining_s: float | None
     ) -> float:
         budget_s = request.deadline_s or self._registry.service(model.name).latency_s
-        if not 0 < budget_s <= _LONGEST_BUDGET_S:
-            raise InvalidInput(
-                f"deadline_s must be positive and at most {_LONGEST_BUDGET_S:g}, got {budget_s:g}"
-            )
+        check_budget(budget_s)
         return min(budget_s, math.inf if remaining_s is None else max(remaining_s, 1e-3))
 
     def _describe(self, model: Model) -> pb.Model:

@@ -42,17 +42,6 @@ class PlanState:
     changes: int = 0
 
 
-class FixedPlan:
-    """Mode and batch sizes stay as they were configured."""
-
-    def state(self) -> PlanState:
-        """The plan as it was configured."""
-        return PlanState()
-
-    async def run(self) -> None:
-        """Nothing is to be planned."""
-
-
 class ServicePlanner:
     """Drives a `WindowController` by a service's arrivals, and puts in force what it decides.
 

@@ -34,7 +34,7 @@ from wattfed.client.agent.members import Members
 from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.opening import CLIENTS, KeptDevice, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
-from wattfed.client.agent.planning import FixedPlan, ServicePlanner, model_to_plan
+from wattfed.client.agent.planning import PlanState, ServicePlanner, model_to_plan
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
@@ -115,7 +115,7 @@ class Agent:
         self._rounds = RoundsService(
             self.engine, self._registry, self._members, sets_modes=sets_modes
         )
-        self._planner: ServicePlanner | FixedPlan = FixedPlan()
+        self._plan_state: Callable[[], PlanState] = PlanState  # as configured
         self._planning: asyncio.Task[None] | None = None
         self._health = health_aio.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
@@ -130,9 +130,10 @@ class Agent:
         for file in settings.model:
             await asyncio.to_thread(self._registry.load, file)
         if settings.plan.power_w:
-            self._planner = await asyncio.to_thread(self._make_planner)
-            await asyncio.to_thread(self._planner.look)
-        self._planning = asyncio.create_task(self._planner.run())
+            planner = await asyncio.to_thread(self._make_planner)
+            await asyncio.to_thread(planner.look)
+            self._plan_state = planner.state
+            self._planning = asyncio.create_task(planner.run())
         for name in ("", *_SERVICES):
             await self._health.set(name, HealthCheckResponse.SERVING)
         where = [await self._listen_locally()]
@@ -219,7 +220,7 @@ class Agent:
         inference = InferenceService(
             self._bridge, self._registry, limits, settings.defaults, may_load=local
         )
-        power = PowerService(self.engine, settings.device, self._planner.state)
+        power = PowerService(self.engine, settings.device, self._plan_state)
         rpc.add_InferenceServicer_to_server(inference, server)
         rpc.add_PowerServicer_to_server(power, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
