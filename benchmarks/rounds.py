@@ -41,8 +41,7 @@ from wattfed.client.agent.settings import Settings
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.code_version import CODE, code_version
-from wattfed.strategies.codec import encode_record
-from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment
+from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment, encode_record
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]

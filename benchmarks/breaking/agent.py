@@ -26,8 +26,14 @@ from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.messages import CONFIG
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import encode_record
-from wattfed.strategies.protocol import ARRAYS, PROTOCOL, ROUND, VERSION, RoundAssignment
+from wattfed.strategies.protocol import (
+    ARRAYS,
+    PROTOCOL,
+    ROUND,
+    VERSION,
+    RoundAssignment,
+    encode_record,
+)
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[2]

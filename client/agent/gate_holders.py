@@ -22,7 +22,7 @@ from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import CallRefused, check_budget
 from wattfed.client.agent.engine_jobs import Abandoned, EngineJob, Outcome, Ticket, TicketRefusal
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.strategies.ranges import Seconds
+from wattfed.strategies.protocol import Seconds
 
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
 _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one corrects it

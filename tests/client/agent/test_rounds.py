@@ -34,7 +34,6 @@ from wattfed.client.gate import Gate, LeaseExceeded
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     CONFIG,
     PROTOCOL,
@@ -43,6 +42,8 @@ from wattfed.strategies.protocol import (
     RoundAssignment,
     RoundOffer,
     RoundReport,
+    decode_record,
+    encode_record,
 )
 from wattfed.strategies.run_config import RunConfig
 

@@ -23,7 +23,7 @@ from powerctl.workload import load_workload
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.local_client import LocalClient
