@@ -49,9 +49,7 @@ class _Evil:
 def doors(_: ExitStack) -> Iterator[Door]:
     """Each format, by its members and as bytes."""
     for name, (data, reads) in examples().items():
-        members = _unpacked(data)
-        members[next(iter(members)).partition("/")[0] + "/evil"] = _evil()
-        yield Door(name, members, partial(_read, reads, packed), longest_s=_LONGEST_S)
+        yield Door(name, members_of(data), partial(_read, reads, packed), longest_s=_LONGEST_S)
         yield Door(f"{name}, bytes", data, partial(_read, reads, content_of), longest_s=_LONGEST_S)
 
 
@@ -117,9 +115,11 @@ def _evil() -> bytes:
         return archive.read(name)
 
 
-def _unpacked(data: bytes) -> dict[str, Any]:
+def members_of(data: bytes) -> dict[str, Any]:
+    """The members of an archive, some in words, and one of pickled code."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    members[next(iter(members)).partition("/")[0] + "/evil"] = _evil()
     return {
         name: tokens(content) if name.endswith(_WORDS) else content
         for name, content in members.items()
