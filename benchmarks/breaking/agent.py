@@ -20,7 +20,7 @@ from flwr.app import ArrayRecord, RecordDict
 from benchmarks.breaking.messages import records_of, tree_of
 from benchmarks.breaking.models import examples, members_of, packed
 from benchmarks.breaking.trying import Door, Wrong, check_end
-from wattfed.client.agent.framing import SUFFIX, frame
+from wattfed.client.agent.framing import GATE_SUFFIX, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
 from wattfed.client.tasks.federated import federated
@@ -138,7 +138,7 @@ def doors(stack: ExitStack) -> Iterator[Door]:
         )
         raw = [kind(**fields).SerializeToString() for fields in messages]
         yield Door(f"{name}, bytes", raw, partial(_call, agent, name, bytes), agent.start)
-    frames = b"".join(frame(pb.TurnRequest(**turn)) for turn in turns)
+    frames = b"".join(framed(pb.TurnRequest(**turn).SerializeToString()) for turn in turns)
     yield Door(
         "the gate's socket",
         frames,
@@ -255,7 +255,7 @@ def _send(agent: Agent, case: Any) -> str:
     logged = agent.log.stat().st_size
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_S)
-        connection.connect(agent.socket + SUFFIX)
+        connection.connect(agent.socket + GATE_SUFFIX)
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)

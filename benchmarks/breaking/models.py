@@ -22,8 +22,14 @@ from benchmarks.breaking.files import content_of, tokens
 from benchmarks.breaking.trying import Door, Wrong
 from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
-from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, close_pickle, read_program, run
-from wattfed.client.agent.models import read_model
+from wattfed.client.agent.model_files import (
+    EXPORT,
+    TORCHSCRIPT,
+    close_pickle,
+    read_program,
+    run_module,
+)
+from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig
@@ -69,7 +75,7 @@ def _program(form: str, path: Path) -> None:
     close_pickle()
     with path.open("rb") as file:
         program = read_program(file, form, Accelerator.here())
-    run(program.module, [torch.zeros(2, 3)], Accelerator.here())
+    run_module(program.module, [torch.zeros(2, 3)], Accelerator.here())
 
 
 def _weights(path: Path) -> None:
