@@ -28,6 +28,7 @@ from wattfed.client.agent.model_files import (
     TORCHSCRIPT,
     close_pickle,
     read_program,
+    run_module,
 )
 from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
@@ -78,7 +79,7 @@ def _program(form: str, path: Path) -> str:
         close_pickle()
         with suppress(Exception), path.open("rb") as file:
             program = read_program(file, form, Accelerator.here())
-            run(program.module, [torch.zeros(2, 3)], Accelerator.here())
+            run_module(program.module, [torch.zeros(2, 3)], Accelerator.here())
             os._exit(0)
         os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
