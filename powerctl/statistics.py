@@ -15,7 +15,7 @@ LEAST = 1e-9  # a ratio needs something: below any time or energy that there is
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over repetitions and its 95 % interval; NaN ends with a single repetition."""
+    """A mean over repetitions and its 95 % interval; NaN where there are too few of them."""
 
     mean: float
     low: float
@@ -49,7 +49,7 @@ class Ratio:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean of repetitions, with Student's interval."""
-    n, mean = len(values), float(np.mean(values))
+    n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2 or not math.isfinite(mean):
         return Estimate(mean, math.nan, math.nan, n)
     half = float(np.std(values, ddof=1)) / math.sqrt(n) * _quantile(n - 1)

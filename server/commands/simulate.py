@@ -47,12 +47,12 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
-    from wattfed.server.engines.simulation import checked, run_checked
+    from wattfed.server.engines.simulation import checked_config, run_checked
     from wattfed.server.run.results import placed
     from wattfed.strategies.run_config import RunConfig
 
     ours = placed(RunConfig(**options))
-    configs = [checked(c) for c in (ours, *(_baseline(ours, text) for text in against))]
+    configs = [checked_config(c) for c in (ours, *(_baseline(ours, text) for text in against))]
     with stopping_cleanly(lambda: saved(configs)):
         results = [_with_progress(config, run_checked, quiet=as_json) for config in configs]
         _finish(results, as_json)
@@ -100,8 +100,7 @@ def _warn(plan: Participants, progress: RunProgress) -> None:
 def _finish(results: list[FederationResult], as_json: bool) -> None:
     from wattfed.server.run.history import finite, summary
     from wattfed.server.run.judging import common_level, comparison, judge_result
-    from wattfed.server.run.plots import plot_target
-    from wattfed.server.run.run_progress import label, summary_header, summary_rows
+    from wattfed.server.run.run_progress import label, plot_target, summary_header, summary_rows
 
     folder, target = results[0].folder, results[0].target
     plot = folder / ("accuracy.png" if target.name == "accuracy" else "target.png")

@@ -17,7 +17,7 @@ from powerctl.fields import checked
 from powerctl.reading import NoFile, misread, read_json
 from wattfed.server.comparison.grid import REPLACED, Comparison
 from wattfed.server.run.history import FederationResult
-from wattfed.server.run.recorded import is_finished, read_run
+from wattfed.server.run.results import is_finished, read_run
 from wattfed.strategies.code_version import code_hash
 from wattfed.strategies.run_config import RunConfig, changes_between
 

@@ -106,7 +106,7 @@ class RunMeasures:
         return finite({names.get(key, key): value for key, value in values.items()})
 
 
-def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasures:
+def measure_run(result: FederationResult, n_clients: int, level: float) -> RunMeasures:
     """What a finished run took, with a fleet of so many clients."""
     contender = Contender.of(result.config)
     spent = spending_to(result.rows, result.minibatches, level)
@@ -144,7 +144,7 @@ def measures_of(folder: ComparisonFolder, comparison: Comparison) -> list[RunMea
     """The finished runs of a folder, each at every level of the target, the easiest first."""
     _, n_clients = folder.asked()
     return [
-        measure(result, n_clients, level)
+        measure_run(result, n_clients, level)
         for result in folder.results(comparison)
         for level in result.target.easiest_first(comparison.targets)
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from powerctl.errors import UnknownName
+from powerctl.statistics import Estimate, estimate
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.statistics import Estimate, mean_interval, ratio_interval
 from wattfed.server.run.contender import JOINT, Contender, PolicyPair
 
 
@@ -78,7 +79,7 @@ class Table:
     def _rank(self, contender: Contender) -> tuple[float, float]:
         """The most seeds that reach the target come first, then the least energy."""
         reached = list(self._to_target(contender, "energy_to_target_j").values())
-        return -len(reached), mean_interval(reached).mean if reached else 0.0
+        return -len(reached), estimate(reached).mean if reached else 0.0
 
     def _to_target(self, contender: Contender | None, field: str) -> dict[int, float]:
         """A measure by seed, of the runs that reached the target."""
@@ -95,18 +96,30 @@ class Table:
             level=self.level,
             seeds=len(runs),
             reached=len(rounds),
-            rounds=mean_interval(list(rounds.values())),
-            time_s=mean_interval(list(time_s.values())),
-            energy_j=mean_interval(list(energy_j.values())),
+            rounds=estimate(list(rounds.values())),
+            time_s=estimate(list(time_s.values())),
+            energy_j=estimate(list(energy_j.values())),
             less_time=ratio_interval(time_s, self._to_target(baseline, "time_to_target_s")),
             less_energy=ratio_interval(energy_j, self._to_target(baseline, "energy_to_target_j")),
-            final=mean_interval([run.final for run in runs if run.final is not None]),
-            clients=mean_interval([run.clients_per_round for run in runs]),
-            fairness=mean_interval([run.jain_fairness for run in runs]),
+            final=estimate([run.final for run in runs if run.final is not None]),
+            clients=estimate([run.clients_per_round for run in runs]),
+            fairness=estimate([run.jain_fairness for run in runs]),
             budget_violations=sum(run.budget_violations for run in runs),
             power_violations=sum(run.power_violations for run in runs),
             latency_violations=sum(run.latency_violations for run in runs),
         )
+
+
+def ratio_interval(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
+    """How many times ours the baseline is: over the seeds that both have, paired by seed.
+
+    The geometric mean of the ratios, and the t-interval of their logarithms. A run that took
+    nothing, since the initial model was good enough, has no ratio.
+    """
+    common = sorted(ours.keys() & baseline.keys())
+    paired = [seed for seed in common if ours[seed] > 0 and baseline[seed] > 0]
+    logs = estimate([math.log(baseline[seed] / ours[seed]) for seed in paired])
+    return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def policies(measures: Sequence[RunMeasures]) -> list[PolicyPair]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from powerctl.statistics import Estimate
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.statistics import Estimate, ratio_interval
-from wattfed.server.comparison.table import Line, Table
+from wattfed.server.comparison.table import Line, Table, ratio_interval
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.judging import times_less
 from wattfed.strategies.target import Target

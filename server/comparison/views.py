@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from wattfed.server.comparison.measures import RunMeasures, measure
+from wattfed.server.comparison.measures import RunMeasures, measure_run
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.server.run.judging import Judgement, judge_result
@@ -96,7 +96,7 @@ class RunView:
     judgement: Judgement
 
 
-def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
+def run_view(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
     """The view of a run over so many clients, measured at some levels, the easiest first."""
     entries = result.ledger.entries
     counts = result.participations
@@ -105,7 +105,7 @@ def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -
         seed=result.config.seed,
         target=result.target,
         measures=tuple(
-            measure(result, n_clients, level) for level in result.target.easiest_first(levels)
+            measure_run(result, n_clients, level) for level in result.target.easiest_first(levels)
         ),
         curve=Curve.of(result.rows),
         times=np.array([counts[client] for client in range(n_clients)]),

@@ -17,8 +17,7 @@ from powerctl.errors import InvalidInput, PowerctlError
 from wattfed.server.live.page import render_page, render_view, script_hash
 from wattfed.server.live.prometheus import CONTENT_TYPE, render_metrics
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import state_of
+from wattfed.server.live.snapshot import Snapshot, run_state
 
 _HTML, _JSON, _TEXT = (
     f"{kind}; charset=utf-8" for kind in ("text/html", "application/json", "text/plain")
@@ -38,7 +37,7 @@ _METHOD_NOT_ALLOWED, _MISDIRECTED, _UNAVAILABLE = 405, 421, 503
 
 
 def _state(now: Snapshot) -> str:
-    values = {"version": now.version, "state": state_of(now), "finished": now.is_finished}
+    values = {"version": now.version, "state": run_state(now), "finished": now.is_finished}
     return json.dumps(values)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.server.run.frames import frame
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.round.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
@@ -150,10 +149,10 @@ class FederationResult:
             as in ``reports.jsonl``.
         """
         if what == "rounds":
-            return frame([row.flat() for row in self.rows], columns_of(self.rows))
+            return data_frame([row.flat() for row in self.rows], columns_of(self.rows))
         if what == "reports":
             reports = self.ledger.reports
-            return frame({"round": number, **vars(report)} for number, report in reports)
+            return data_frame({"round": number, **vars(report)} for number, report in reports)
         raise UnknownName("table of a run", what, ("rounds", "reports"))
 
     def __repr__(self) -> str:
@@ -342,3 +341,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return finite(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def data_frame(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> DataFrame:
+    """A table of rows; raises `InvalidInput` where pandas is not installed."""
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise InvalidInput("to_pandas() needs pandas: pip install 'wattfed[pandas]'") from None
+    return DataFrame(list(rows), columns=columns)
