@@ -69,5 +69,5 @@ def _span(estimate: Estimate) -> str:
 
 
 def _percent(value: float) -> str:
-    """A share in percent."""
+    """A share in whole percent; a dash for what is not known."""
     return f"{100 * value:.0f} %" if math.isfinite(value) else _NONE

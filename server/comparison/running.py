@@ -162,7 +162,7 @@ def _begin(rounds: SimpleQueue[tuple[RunConfig, int]]) -> None:
 
 @dataclass(frozen=True, repr=False)
 class ComparisonResult:
-    """A finished comparison.
+    """A finished comparison: what ran, what each run took, and the report on it.
 
     Attributes
     ----------

@@ -17,8 +17,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError
 
@@ -26,56 +27,17 @@ ONE_PORT_SINCE = (1, 37)
 _PORTS = (20_000, 32_768)  # Linux gives those above
 
 
-class FlowerPorts(Protocol):
-    """Addresses of a SuperLink, and the options with which Flower's commands take them."""
-
-    @property
-    def fleet(self) -> str:
-        """``HOST:PORT`` that SuperNodes connect to."""
-        ...
-
-    @property
-    def control(self) -> str:
-        """``HOST:PORT`` that the ``flwr`` command connects to."""
-        ...
-
-    @property
-    def superlink_options(self) -> tuple[str, ...]:
-        """Of ``flower-superlink``: where to listen."""
-        ...
-
-    def supernode_options(self) -> tuple[str, ...]:
-        """Of ``flower-supernode``: a free port for its own ClientApps."""
-        ...
-
-
 @dataclass(frozen=True)
-class OnePort:
-    """One HTTP port for everything."""
+class FlowerPorts:
+    """Where a SuperLink listens, and the options with which Flower's commands take that.
 
-    host: str
-    port: int
+    Since Flower 1.37 that is one HTTP port for everything; before, one gRPC port for each API.
 
-    @property
-    def fleet(self) -> str:
-        """The one address."""
-        return f"{self.host}:{self.port}"
-
-    control = fleet
-
-    @property
-    def superlink_options(self) -> tuple[str, ...]:
-        """Host and port."""
-        return ("--host", self.host, "--port", str(self.port))
-
-    def supernode_options(self) -> tuple[str, ...]:
-        """Host and a free port."""
-        return ("--host", self.host, "--port", str(free_port()))
-
-
-@dataclass(frozen=True)
-class PortPerApi:
-    """A gRPC port for each of SuperNodes, the ``flwr`` command, and ServerApps."""
+    Attributes
+    ----------
+    fleet, control, server_app : str
+        ``HOST:PORT`` for SuperNodes, for the ``flwr`` command, and for ServerApps.
+    """
 
     fleet: str
     control: str
@@ -83,21 +45,28 @@ class PortPerApi:
 
     @property
     def superlink_options(self) -> tuple[str, ...]:
-        """The three addresses."""
-        addresses = ("--fleet-api-address", self.fleet, "--control-api-address", self.control)
-        return (*addresses, "--serverappio-api-address", self.server_app)
+        """Where to listen, for ``flower-superlink``."""
+        if self.fleet == self.control:
+            host, _, port = self.fleet.rpartition(":")
+            return ("--host", host, "--port", port)
+        return (
+            *("--fleet-api-address", self.fleet, "--control-api-address", self.control),
+            *("--serverappio-api-address", self.server_app),
+        )
 
     def supernode_options(self) -> tuple[str, ...]:
-        """A free address."""
+        """A free port for a SuperNode's own ClientApps, for ``flower-supernode``."""
         host = self.fleet.rpartition(":")[0]
+        if self.fleet == self.control:
+            return ("--host", host, "--port", str(free_port()))
         return ("--clientappio-api-address", f"{host}:{free_port()}")
 
 
 def flower_ports(host: str) -> FlowerPorts:
     """Free ports of a host for a SuperLink of the installed Flower."""
     if flower_version() >= ONE_PORT_SINCE:
-        return OnePort(host, free_port())
-    return PortPerApi(*(f"{host}:{free_port()}" for _ in range(3)))
+        return FlowerPorts(*3 * [f"{host}:{free_port()}"])
+    return FlowerPorts(*(f"{host}:{free_port()}" for _ in range(3)))
 
 
 def flower_version() -> tuple[int, int]:
@@ -279,7 +248,7 @@ class FlowerTools:
         for processes in (started[1:], started[:1]):
             for process in processes:
                 process.terminate()
-            _within(_END_S, lambda ended=processes: all(p.poll() is not None for p in ended))
+            _within(_END_S, partial(_have_ended, processes))
         for force in (signal.SIGTERM, signal.SIGKILL):
             for pid in _pids_with(f"{self._mark}/"):
                 with contextlib.suppress(ProcessLookupError):
@@ -421,6 +390,10 @@ def _toml(key: str, value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
+
+
+def _have_ended(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
+    return all(process.poll() is not None for process in processes)
 
 
 def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:

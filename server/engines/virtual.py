@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
@@ -160,7 +160,7 @@ def _instructions(server_round: int, clock_s: float, message: Message) -> Instru
         server_round,
         clock_s,
         {name: array.numpy() for name, array in arrays.items()},
-        proximal_mu=float(config.get("proximal-mu", 0.0)),
+        proximal_mu=cast(float, config.get("proximal-mu", 0.0)),
     )
 
 

@@ -118,7 +118,7 @@ class Clients:
                 yield self._do(instructions, job)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Nothing was started that had to be ended."""
 
     def _do(self, instructions: Instructions, job: ClientJob) -> Done | None:
         profile = self._fleet[job.client]
@@ -178,11 +178,11 @@ class Trains(Protocol):
         ...
 
     def close(self) -> None:
-        """End what was started."""
+        """End the processes that were started, if any."""
 
 
 class WorkerDied(PowerctlError):
-    """A worker process ended."""
+    """A process that trains simulated clients ended before its work was done."""
 
 
 class Workers:
@@ -278,7 +278,7 @@ class AsItPays:
         return results
 
     def close(self) -> None:
-        """End what was started."""
+        """End the processes that were started, if any."""
         self._trains.close()
 
 

@@ -183,7 +183,7 @@ class LiveRun:
         )
 
     def _begin(self, folder: Path) -> None:
-        """Forget what was read."""
+        """Begin to follow a folder; what was read before is forgotten."""
         self._folder = folder
         self._rounds = FollowedFile(folder / "rounds.csv")
         self._reports = FollowedFile(folder / "reports.jsonl")

@@ -176,7 +176,7 @@ class Snapshot:
 
     @property
     def round(self) -> int:
-        """Rounds that are over."""
+        """How many rounds are over."""
         return self.rows[-1].round if self.rows else 0
 
     @property

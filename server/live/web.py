@@ -81,7 +81,7 @@ class WatchServer(ThreadingMixIn, TCPServer):
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family, address = found[0][0], found[0][4]
-            super().__init__(address[:2], _Handler)
+            super().__init__((str(address[0]), int(address[1])), _Handler)
         except OSError as error:
             raise InvalidInput(
                 f"cannot listen at {host}, port {port}: {error.strerror}; try --port 0"
@@ -89,7 +89,7 @@ class WatchServer(ThreadingMixIn, TCPServer):
 
     @property
     def url(self) -> str:
-        """Where it is found."""
+        """The address of its page, as a browser takes it."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self.server_address[1]}/"
 
@@ -125,7 +125,7 @@ class WatchServer(ThreadingMixIn, TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Answers one request, by what the server says of its path."""
 
     server: WatchServer
     server_version, sys_version = "wattfed", ""

@@ -132,7 +132,7 @@ class Checkpoints:
                 path.unlink()
 
     def clear(self) -> None:
-        """Remove all of them."""
+        """Remove all checkpoints of the run."""
         for path in self._files():
             path.unlink()
 
@@ -177,7 +177,7 @@ class Damaged(PowerctlError):
 
 def to_bytes(state: State) -> bytes:
     """The file of a state; `TypeError` for what a state cannot hold."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}  # of arrays: savez has options too, by other names
     text = json.dumps(_packed(state, "", arrays))
     arrays[_STATE] = np.frombuffer(text.encode(), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -231,7 +231,8 @@ def _unpacked(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return [_unpacked(one, arrays) for one in value]
     if not isinstance(value, dict):
         return value
-    ((kind, packed),) = value.items() if len(value) == 1 else [("", value)]
+    items: list[tuple[Any, Any]] = list(value.items()) if len(value) == 1 else [("", value)]
+    ((kind, packed),) = items
     if kind == "$array":
         return arrays[packed]
     if kind == "$number":

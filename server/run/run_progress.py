@@ -16,6 +16,7 @@ from wattfed.server.run.history import (
     RoundRow,
     final_value,
     spending_to,
+    totals,
     troubles_of,
 )
 from wattfed.strategies.run_config import RunConfig
@@ -78,7 +79,7 @@ class RunProgress:
         self._progress.__exit__(*exception)
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays above the bar."""
         self._progress.say(line)
 
     def show(self, row: RoundRow) -> None:
@@ -99,13 +100,8 @@ class RunProgress:
         self._progress.update(before + trained, note=note)
 
 
-def label(result: FederationResult) -> str:
-    """How a run is called in tables and plots."""
-    return Contender.of(result.config).policy
-
-
 def summary_header(target: Target) -> tuple[str, ...]:
-    """The columns of `summary_rows`."""
+    """The heads of the columns in which `summary_rows` tells of runs."""
     return (
         *("run", target.name, "rounds*", "time* (s)", "energy* (kJ)"),
         *("total (s)", "total (kJ)", "waiting (kJ)", "over power", "over energy", "stepped down"),
@@ -124,17 +120,16 @@ def _summary_row(result: FederationResult, level: float | None) -> tuple[object,
     if level is not None:
         spent = spending_to(result.rows, result.minibatches, level, held=True)
         until = (spent.rounds, spent.time_s, spent.energy_j / 1e3)
-    entries = result.ledger.entries
+    counted = ("power_violations", "budget_violations", "guarded")
+    total = totals(result.ledger.entries, ("wait_energy_j", *counted))
     return (
-        label(result),
+        Contender.of(result.config).policy,
         result.target.in_table(final_value(result.rows)),
         *until,
         result.ledger.clock_s,
         result.ledger.energy_j / 1e3,
-        sum(entry.wait_energy_j for entry in entries) / 1e3,
-        sum(entry.power_violations for entry in entries),
-        sum(entry.budget_violations for entry in entries),
-        sum(entry.guarded for entry in entries),
+        total["wait_energy_j"] / 1e3,
+        *(total[name] for name in counted),
     )
 
 
