@@ -63,7 +63,7 @@ class StudyComparison:
     @property
     def differing_facts(self) -> dict[str, tuple[str, str]]:
         """What the studies say differently of machine, software and data."""
-        first, second = (log.identity["facts"] for log in self.logs)
+        first, second = (log.header["facts"] for log in self.logs)
         return {
             name: (first.get(name, ""), second.get(name, ""))
             for name in dict.fromkeys([*first, *second])
@@ -83,7 +83,7 @@ def compare_studies(first: Path, second: Path) -> StudyComparison:
         If they have nothing in common, or differ in epochs.
     """
     logs = (StudyLog.read(study_path(first)), StudyLog.read(study_path(second)))
-    epochs = [log.identity["epochs"] for log in logs]
+    epochs = [log.header["epochs"] for log in logs]
     if epochs[0] != epochs[1]:
         raise InvalidInput(f"{first} has {epochs[0]} epochs a run, {second} has {epochs[1]}")
     studies = (logs[0].study(), logs[1].study())
@@ -156,7 +156,7 @@ def _sentence(names: tuple[str, str], each: Difference) -> str:
 def write_comparison(comparison: StudyComparison, folder: Path) -> list[str]:
     """Write ``comparison.md`` and ``comparison.html``; returns their paths."""
     bare, other = comparison.names
-    title = f"{other} against {bare}: {comparison.logs[0].identity['name']}"
+    title = f"{other} against {bare}: {comparison.logs[0].header['name']}"
     lines = [f"# {title}\n", "## Findings\n", *(f"- {text}" for text in comparison.findings)]
     lines += ["\n## Cell by cell\n", *_by_cell(comparison), "## How they were compared\n"]
     lines += [

@@ -52,14 +52,14 @@ def write_report(log: StudyLog, folder: Path) -> list[str]:
     }
     text = "\n".join(
         [
-            f"# What it costs: {log.identity['name']}\n",
+            f"# What it costs: {log.header['name']}\n",
             *_said(said),
             *_by_factor(study, list(pictures)),
             *_use(study),
             *_method(log, study),
         ]
     )
-    return write_pages(folder, "report", f"characterize: {log.identity['name']}", text, pictures)
+    return write_pages(folder, "report", f"characterize: {log.header['name']}", text, pictures)
 
 
 def write_pages(
@@ -144,10 +144,10 @@ def _method(log: StudyLog, study: Study) -> list[str]:
     repetitions = max(map(len, study.runs.values()), default=0)
     baseline = described(study.baseline, Configuration(storage="", workers=0, batch_size=1))
     lines = ["## How it was measured\n"]
-    lines += [f"- **{name}**: {text}" for name, text in log.identity["facts"].items()]
+    lines += [f"- **{name}**: {text}" for name, text in log.header["facts"].items()]
     lines += [
         f"\nEach cell ran up to {repetitions} times, in a random order in each repetition, with "
-        f"{log.identity['epochs']} epochs a run: the first from a cold page cache (see the facts), "
+        f"{log.header['epochs']} epochs a run: the first from a cold page cache (see the facts), "
         "later ones apart from it. Baseline: " + baseline + ". The rest varies one factor of it, "
         "or, in a grid, several.\n",
         "A fetch stall is the time around the iterator's `next`, worker start and the end of the "
@@ -159,7 +159,7 @@ def _method(log: StudyLog, study: Study) -> list[str]:
         "is said as a finding holds for all of the study's comparisons together (Holm); a change "
         f"below {100 * MARGIN:g} % is called no difference where the interval excludes more.\n",
     ]
-    if log.identity["virtual"]:
+    if log.header["virtual"]:
         lines.append(
             "This study is of a simulated board: loading is modelled, and time and power of a mode "
             "are from where the facts say. It is no measurement of a Jetson.\n"

@@ -124,7 +124,7 @@ def characterize(
             closing(StudyLog.open(path, identity_of(bench, plan))) as log,
             Progress("runs") as shown,
         ):
-            shown.begin(len(log.results))
+            shown.begin(len(log.entries))
             last = run_study(
                 bench, plan, log, expected_s, budget_s=budget_s, only=repetition, progress=tell
             )

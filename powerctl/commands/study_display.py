@@ -76,12 +76,12 @@ def study_content(log: StudyLog, files: Sequence[str], left_out: int) -> dict[st
         cells.append(content)
     said = findings(study)
     return {
-        "study": log.identity["name"],
-        "virtual": log.identity["virtual"],
+        "study": log.header["name"],
+        "virtual": log.header["virtual"],
         "cells": cells,
         "findings": [each.text for each in said if each.decided],
         "open": [each.text for each in said if not each.decided],
-        "seconds": sum(result.seconds for result in log.results),
+        "seconds": sum(result.seconds for result in log.entries),
         "left_out": left_out,
         "files": list(files),
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from powerctl.errors import UnknownName
-from powerctl.statistics import Estimate, estimate
+from powerctl.statistics import Estimate, estimate, ratio_by_seed
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.run.contender import JOINT, Contender, PolicyPair
 
@@ -99,8 +98,8 @@ class Table:
             rounds=estimate(list(rounds.values())),
             time_s=estimate(list(time_s.values())),
             energy_j=estimate(list(energy_j.values())),
-            less_time=ratio_interval(time_s, self._to_target(baseline, "time_to_target_s")),
-            less_energy=ratio_interval(energy_j, self._to_target(baseline, "energy_to_target_j")),
+            less_time=ratio_by_seed(time_s, self._to_target(baseline, "time_to_target_s")),
+            less_energy=ratio_by_seed(energy_j, self._to_target(baseline, "energy_to_target_j")),
             final=estimate([run.final for run in runs if run.final is not None]),
             clients=estimate([run.clients_per_round for run in runs]),
             fairness=estimate([run.jain_fairness for run in runs]),
@@ -108,18 +107,6 @@ class Table:
             power_violations=sum(run.power_violations for run in runs),
             latency_violations=sum(run.latency_violations for run in runs),
         )
-
-
-def ratio_interval(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
-    """How many times ours the baseline is: over the seeds that both have, paired by seed.
-
-    The geometric mean of the ratios, and the t-interval of their logarithms. A run that took
-    nothing, since the initial model was good enough, has no ratio.
-    """
-    common = sorted(ours.keys() & baseline.keys())
-    paired = [seed for seed in common if ours[seed] > 0 and baseline[seed] > 0]
-    logs = estimate([math.log(baseline[seed] / ours[seed]) for seed in paired])
-    return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def policies(measures: Sequence[RunMeasures]) -> list[PolicyPair]:

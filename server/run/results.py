@@ -26,8 +26,7 @@ from powerctl.reading import NoFile, misread, parse_json, read_json, read_lines
 from wattfed.server.run.checkpoints import Checkpoints
 from wattfed.server.run.history import FederationResult, RoundRow, columns_of, finite, metric_of
 from wattfed.server.run.participants import Participants
-from wattfed.strategies.protocol import RoundAssignment, RoundReport
-from wattfed.strategies.ranges import ClientNumber, Clock
+from wattfed.strategies.protocol import ClientNumber, Clock, RoundAssignment, RoundReport
 from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State

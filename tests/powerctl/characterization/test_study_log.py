@@ -31,28 +31,28 @@ def run(bench, tmp_path):
 
 
 def epochs(log):
-    return [result.to_json()["epochs"] for result in log.results]
+    return [result.to_json()["epochs"] for result in log.entries]
 
 
 def test_a_study_is_gone_on_with_where_it_ended(run):
     part, last = run(budget_s=2000)
-    assert 0 < len(part.results) < 6
-    assert last.left_out == 6 - len(part.results)
+    assert 0 < len(part.entries) < 6
+    assert last.left_out == 6 - len(part.entries)
     whole, last = run()
-    assert (len(whole.results), last.left_out) == (6, 0)
-    assert epochs(whole)[: len(part.results)] == epochs(part)
+    assert (len(whole.entries), last.left_out) == (6, 0)
+    assert epochs(whole)[: len(part.entries)] == epochs(part)
 
 
 def test_a_study_is_extended_by_repetitions(run):
-    assert len(run()[0].results) == 6
-    assert len(run(repetitions=3)[0].results) == 9
+    assert len(run()[0].entries) == 6
+    assert len(run(repetitions=3)[0].entries) == 9
 
 
 def test_a_line_that_was_cut_is_run_again(run):
     log, _ = run()
     content = log.path.read_bytes()
     log.path.write_bytes(content[:-40])
-    assert len(StudyLog.read(log.path).results) == 5
+    assert len(StudyLog.read(log.path).entries) == 5
     assert epochs(run()[0]) == epochs(log)
 
 

@@ -32,7 +32,7 @@ HOLDER = """
 import os, sys
 from pathlib import Path
 from powerctl.daemon.remote import open_controller
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.devices.roots import open_sysfs
 
 controller = open_controller(open_sysfs(Path(sys.argv[1])))
 controller.apply(controller.axes.maximum)

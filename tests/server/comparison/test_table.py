@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
 from powerctl.errors import UnknownName
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.table import Table, chosen_baseline, ratio_interval
+from wattfed.server.comparison.table import Table, chosen_baseline
 from wattfed.server.run.contender import PolicyPair
 
 
@@ -82,17 +80,3 @@ def test_the_baseline_is_random_at_maxn_or_what_was_asked_for():
 def test_a_baseline_that_did_not_run_at_that_number_has_no_ratio():
     lines = Table([*RUNS[2:5]], 0.9, BASELINE).at_equal_numbers()
     assert math.isnan(lines[0].less_energy.mean)
-
-
-def test_ratios_are_paired_by_seed_and_their_interval_is_of_the_logarithms():
-    ours = dict(enumerate([70.0, 60.0, 80.0, 71.0, 65.0]))
-    theirs = dict(enumerate([107.0, 95.5, 121.0, 99.0, 103.2])) | {9: 1e6}  # a seed that ours lacks
-    found = ratio_interval(ours, theirs)
-    logs = [math.log(theirs[seed] / ours[seed]) for seed in ours]
-    wanted = ttest_1samp(logs, 0.0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((math.exp(wanted.low), math.exp(wanted.high)))
-    assert found.mean == pytest.approx(math.exp(np.mean(logs))) and found.n == 5
-
-
-def test_without_a_seed_in_common_there_is_no_ratio():
-    assert math.isnan(ratio_interval({0: 1.0}, {1: 1.0}).mean)
