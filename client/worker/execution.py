@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from powerctl.device import Device
-from powerctl.fulcrum.guard import Guard, NoGuard
+from powerctl.fulcrum.guard import Guard
 from powerctl.fulcrum.plans import RoundPlan, Segment
 from powerctl.modes import PowerMode
 from powerctl.task.process_memory import OUT_OF_MEMORY, ran_out
@@ -182,7 +182,7 @@ def execute_plan(
         Whether the first minibatch is the first of its kind in this process, which allocates memory
         and chooses kernels: it is charged, and says nothing of those that follow.
     """
-    guard = guard or NoGuard(device.space)
+    guard = guard or Guard(device.space)
     run = _Run(device, workload, steps, time_limit_s, energy_cap_j, guard, is_cold)
     waiting = deque(plan.segments)
     try:
