@@ -10,14 +10,13 @@ from typing import Any
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
-from powerctl.plugins import Kind
+from powerctl.plugins import OR_A_FILE, Kind, toml_files
 from powerctl.reading import misread, quoted, read_toml
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 
 BOARDS = Kind[Path](
     "board",
     "powerctl.boards",
-    files_in(resources.files("powerctl") / "boards"),
+    toml_files(resources.files("powerctl") / "boards"),
     Path,
     hint=f"; see: powerctl boards{OR_A_FILE}",
 )
@@ -49,7 +48,7 @@ def canonical_name(name: str) -> str:
 @cache
 def read_board(name: str) -> dict[str, Any]:
     """The file of a board, by its catalogue name, its path, or what others call it."""
-    path = find_entry(BOARDS, name)
+    path = BOARDS.find_described(name)
     data = read_toml(path)
     if missing := sorted(key for key in _NEEDED if not data.get(key)):
         raise InvalidInput(f"{path}: not a board: it has no {', '.join(missing)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from powerctl.boards import Board
@@ -137,6 +137,11 @@ class Device(NoTraits, MinimalDevice):
         return self._space
 
     @property
+    def modes(self) -> Sequence[PowerMode]:
+        """The modes in which it can run: all of its space, unless it knows only some of them."""
+        return list(self.space)
+
+    @property
     def module(self) -> Device:
         """The device whose energy is that of all that runs on the board.
 
@@ -162,6 +167,11 @@ class DeviceWrapper(Device):
         self.energy_source = device.energy_source
         self.has_thermometer = device.has_thermometer
         self.keeps_found = device.keeps_found
+
+    @property
+    def modes(self) -> Sequence[PowerMode]:
+        """The modes in which the wrapped device can run."""
+        return self.device.modes
 
     @property
     def falling_j(self) -> float:

@@ -17,7 +17,7 @@
             InUse           another process has locked a file (powerctl.ownership)
         Refused             who was asked says no, and why
             TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
-            CallRefused     the agent, with its status (wattfed.client.agent.limits)
+            CallRefused     the agent, with its status (wattfed.client.agent.calls)
         FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.engines.flower_tools)
         NoClients           nobody came, or took part (wattfed.server.run.federation)
         WorkerDied          a simulating process ended (wattfed.server.engines.workers)

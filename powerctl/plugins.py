@@ -23,15 +23,20 @@ from difflib import get_close_matches
 from functools import reduce
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
+
+if TYPE_CHECKING:  # Python 3.10 has it elsewhere
+    from importlib.resources.abc import Traversable
 
 Made = TypeVar("Made")
 
 OF_OTHERS = "; or your own as pkg.mod:Name or path/to/file.py:Name"
+OR_A_FILE = f"; or the path of a .toml file{OF_OTHERS}"
 
 __path__: list[str] = []  # files of others are modules below this one, see `_Files`
 
@@ -273,6 +278,21 @@ class Kind(Generic[Made]):
         self._check(name, made)
         return cast(Made, made)
 
+    def find_described(self, text: str) -> Path | Traversable | Made:
+        """The TOML file that describes what a text names, or the thing itself.
+
+        A file is named by its path, or by a name of ours; others name either in their code, or a
+        function that makes the thing.
+        """
+        if text.endswith(".toml"):
+            return Path(text)
+        found = self.find(parsed(self.what, text)[0])
+        if isinstance(found, str | PathLike):
+            return Path(found)
+        if text in self.built_in or isinstance(found, self.expected):
+            return cast("Traversable | Made", found)
+        return self.make(text)
+
     def _check(self, name: str, made: Any) -> None:
         gave = f"{name} gave a {type(made).__name__}"
         if not getattr(self.expected, "_is_protocol", False):
@@ -289,6 +309,11 @@ class Kind(Generic[Made]):
         from importlib.metadata import entry_points  # milliseconds, which not every command pays
 
         return entry_points(group=self.group)
+
+
+def toml_files(folder: Traversable) -> dict[str, Traversable]:
+    """The TOML files of a folder by name, without their ending."""
+    return {f.name[:-5]: f for f in folder.iterdir() if f.name.endswith(".toml")}
 
 
 def _wanted(protocol: Any) -> dict[str, str]:

@@ -1,13 +1,12 @@
-"""Intervals from repetitions: means, ratios between two levels, and many comparisons at once."""
+"""Intervals from repetitions: means, ratios of two sets, and many comparisons at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 LEAST = 1e-9  # a ratio needs something: below any time or energy that there is
@@ -15,7 +14,7 @@ LEAST = 1e-9  # a ratio needs something: below any time or energy that there is
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over repetitions and its 95 % interval; NaN ends with a single repetition."""
+    """A mean over repetitions and its 95 % interval, whose ends are NaN with fewer than two."""
 
     mean: float
     low: float
@@ -24,7 +23,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
-        """Half the interval."""
+        """Half the width of the interval; NaN without one."""
         return (self.high - self.low) / 2
 
 
@@ -49,7 +48,7 @@ class Ratio:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean of repetitions, with Student's interval."""
-    n, mean = len(values), float(np.mean(values))
+    n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2 or not math.isfinite(mean):
         return Estimate(mean, math.nan, math.nan, n)
     half = float(np.std(values, ddof=1)) / math.sqrt(n) * _quantile(n - 1)
@@ -62,6 +61,8 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> Ratio:
     Time and energy of runs scatter by a share of themselves, so that their logarithms scatter
     alike; Welch's interval does not ask that both sets scatter the same.
     """
+    from scipy import stats
+
     logs = [np.log(np.maximum(np.asarray(v, dtype=np.float64), LEAST)) for v in (before, after)]
     difference = float(logs[1].mean() - logs[0].mean())
     value = math.exp(difference) if math.isfinite(difference) else math.nan
@@ -81,12 +82,26 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> Ratio:
 
 def paired_ratio(before: Sequence[float], after: Sequence[float]) -> Ratio:
     """The same of runs that were made side by side, by Student's t on the logarithms of ratios."""
+    from scipy import stats
+
     logs = [np.log(np.maximum(np.asarray(v, dtype=np.float64), LEAST)) for v in (before, after)]
     found = estimate((logs[1] - logs[0]).tolist())
     if math.isnan(found.half_width):
         return Ratio(math.exp(found.mean), math.nan, math.nan, math.nan)
     p = float(stats.ttest_rel(logs[1], logs[0]).pvalue) if found.half_width > 0 else 0.0
     return Ratio(math.exp(found.mean), math.exp(found.low), math.exp(found.high), p)
+
+
+def ratio_by_seed(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
+    """How many times ours the baseline is: over the seeds that both have, paired by seed.
+
+    The geometric mean of the ratios, and the t-interval of their logarithms. A run that took
+    nothing, since the initial model was good enough, has no ratio.
+    """
+    common = sorted(ours.keys() & baseline.keys())
+    paired = [seed for seed in common if ours[seed] > 0 and baseline[seed] > 0]
+    logs = estimate([math.log(baseline[seed] / ours[seed]) for seed in paired])
+    return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -108,4 +123,6 @@ def spoken_number(value: float, digits: int = 3) -> str:
 
 
 def _quantile(freedom: float) -> float:
+    from scipy import stats
+
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))

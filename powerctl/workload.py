@@ -11,9 +11,8 @@ from powerctl.cost_model import Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count, Size, build
-from powerctl.plugins import Kind
+from powerctl.plugins import OR_A_FILE, Kind, toml_files
 from powerctl.reading import read_toml
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 
 _STAND_IN = {"infer": "mobilenetv3-infer", "train": "mobilenetv3-train"}
 
@@ -69,7 +68,7 @@ class Workload:
 WORKLOADS = Kind[Workload](
     "workload",
     "powerctl.workloads",
-    files_in(resources.files("powerctl") / "workloads"),
+    toml_files(resources.files("powerctl") / "workloads"),
     Workload,
     hint=OR_A_FILE,
 )
@@ -83,7 +82,7 @@ def workload_names() -> list[str]:
 @cache
 def load_workload(name: str) -> Workload:
     """A workload of the catalogue, of a ``.toml`` file in the same form, or of others."""
-    path = find_entry(WORKLOADS, name)
+    path = WORKLOADS.find_described(name)
     if isinstance(path, Workload):
         return path
     where = f"{path}: not a workload"

@@ -14,9 +14,8 @@ import numpy as np
 from powerctl.boards import load_board
 from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
-from powerctl.plugins import Kind
+from powerctl.plugins import OR_A_FILE, Kind, toml_files
 from powerctl.reading import misread, read_toml
-from powerctl.toml_files import OR_A_FILE, files_in, find_entry
 from wattfed.client.fleet.columns import check_keys, check_whole
 from wattfed.client.fleet.environment import TABLES, Environment
 from wattfed.client.fleet.fleet import Fleet, Profiles
@@ -25,7 +24,7 @@ from wattfed.client.fleet.hours import HOUR_S
 FLEETS = Kind[Fleet](
     "fleet",
     "wattfed.fleets",
-    files_in(resources.files("wattfed.client") / "fleets"),
+    toml_files(resources.files("wattfed.client") / "fleets"),
     Fleet,
     hint=OR_A_FILE,
 )
@@ -56,7 +55,7 @@ def load_fleet(name: str) -> Fleet:
         Naming the file and the group: an unknown board or key, a list of the wrong length, a
         limit that is not positive, or no clients.
     """
-    path = find_entry(FLEETS, name)
+    path = FLEETS.find_described(name)
     if isinstance(path, Fleet):
         return path
     content = read_toml(path)

@@ -48,9 +48,7 @@ class Sampling:
             raise click.UsageError("--until needs --sampling designed")
         if self.listed:
             return FixedModes([device.space.parse(text) for text in self.listed])
-        modes = (
-            modes_of(device) if self.per_axis is None else [*device.space.thinned(self.per_axis)]
-        )
+        modes = device.modes if self.per_axis is None else [*device.space.thinned(self.per_axis)]
         if self.count is None:
             return FixedModes(modes)
         if self.count > len(modes):
@@ -86,16 +84,6 @@ class Sampling:
             batch_sizes=sizes if len(sizes) > 1 else (),
             random_state=self.seed,
         )
-
-
-def modes_of(device: Device) -> list[PowerMode]:
-    """All modes that a device can run: of a table those it holds, of a board its space."""
-    from powerctl.devices.table import TableDevice
-
-    if isinstance(device, TableDevice):
-        held = device.table.modes
-        return list(dict.fromkeys(held.mode(row) for row in range(len(device.table))))
-    return list(device.space)
 
 
 with_sampling = option_group(

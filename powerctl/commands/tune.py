@@ -17,7 +17,6 @@ from powerctl.commands.options import (
     with_model,
     with_task,
 )
-from powerctl.commands.sampling import modes_of
 from powerctl.console import Quantity, WholeNumbers
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
@@ -210,7 +209,7 @@ class _Bench:
         from powerctl.profiler import Procedure, measure_mode
 
         size = predictor.batch_size
-        candidates = modes_of(self.device)
+        candidates = self.device.modes
         maxn = max(candidates, key=lambda mode: mode.values[::-1])
         job = self.counted.workload(size)
         before = len(self.measured)

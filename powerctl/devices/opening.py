@@ -88,7 +88,7 @@ def _completed(made: MinimalDevice) -> Device:
     if not isinstance(made, Device):
         lacking = NoTraits()
         traits = {name: getattr(lacking, name) for name in dir(NoTraits) if name[0] != "_"}
-        for name, trait in {**traits, "module": made}.items():
+        for name, trait in {**traits, "module": made, "modes": list(made.space)}.items():
             if not hasattr(made, name):
                 setattr(made, name, trait)
     return cast(Device, made)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from powerctl.boards import Board
@@ -35,6 +37,12 @@ class TableDevice(VirtualDevice):
         self._measured = {key[:4] for key in self._rows}
         axes = {n: np.unique(v).tolist() for n, v in zip(AXES, table.modes, strict=True)}
         super().__init__(board, board.space.subspace(**axes))
+
+    @property
+    def modes(self) -> Sequence[PowerMode]:
+        """The modes that were measured."""
+        held = self.table.modes
+        return list(dict.fromkeys(held.mode(row) for row in range(len(self.table))))
 
     def apply(self, mode: PowerMode) -> None:
         """Set a measured mode; raises `ModeNotInSpace` for any other."""

@@ -101,7 +101,7 @@ class InstalledPreset:
 
 @dataclass(frozen=True)
 class NvpmodelConfiguration:
-    """An nvpmodel configuration file.
+    """Presets of an nvpmodel configuration file, and the files that they write.
 
     Attributes
     ----------

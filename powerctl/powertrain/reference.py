@@ -24,9 +24,9 @@ from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Amount, Count, Size, build
 from powerctl.modes import FloatArray, IntArray, ModeArrays
+from powerctl.plugins import toml_files
 from powerctl.powertrain.kernels import Deviations
 from powerctl.reading import DATA, misread, parse_arrays, read_bytes, read_toml
-from powerctl.toml_files import files_in
 
 _SHIPPED = resources.files("powerctl") / "references"
 VERSION = 1
@@ -110,8 +110,8 @@ def user_folder() -> Path:
 def reference_names() -> list[str]:
     """Names of the references that ship, and of the person's own."""
     folder = user_folder()
-    own = files_in(folder) if folder.is_dir() else {}
-    return sorted({*files_in(_SHIPPED), *own})
+    own = toml_files(folder) if folder.is_dir() else {}
+    return sorted({*toml_files(_SHIPPED), *own})
 
 
 def load_reference(name: str) -> Reference:

@@ -10,11 +10,11 @@ import click
 
 from powerctl import console
 from powerctl.progress import Progress
+from powerctl.statistics import Estimate
 from powerctl.stopping import this_command
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.running import Finished, checked_runs
-from wattfed.server.comparison.statistics import Estimate
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 from wattfed.server.comparison.verdict import standings, verdict
 from wattfed.server.engines.simulation import plan_of

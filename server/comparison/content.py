@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from powerctl.statistics import Estimate, estimate
 from wattfed.server.comparison.charts import (
     Chart,
     Series,
@@ -17,7 +18,6 @@ from wattfed.server.comparison.charts import (
     range_of,
     ticks,
 )
-from wattfed.server.comparison.statistics import Estimate, mean_interval
 from wattfed.server.comparison.table import Line, Table
 from wattfed.server.comparison.verdict import ranked, standings, verdict
 from wattfed.server.comparison.views import Curve, RoundView, RunView, Troubles
@@ -255,7 +255,7 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
         transfer_j=mean("transfer_energy_j"),
         waiting_j=mean("wait_energy_j"),
         wasted_j=mean("wasted_energy_j"),
-        fairness=mean_interval([view.measures[0].jain_fairness for view in views]),
+        fairness=estimate([view.measures[0].jain_fairness for view in views]),
         stripes=_stripes(times),
         never=float(np.mean([(view.times == 0).mean() for view in views])),
         troubles=Troubles(

@@ -9,8 +9,8 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from powerctl.statistics import Estimate
 from wattfed.server.comparison.content import Content
-from wattfed.server.comparison.statistics import Estimate
 
 _TEMPLATES = resources.files("wattfed.server.comparison") / "templates"
 _NONE = "\N{EN DASH}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from powerctl.errors import UnknownName
+from powerctl.statistics import Estimate, estimate, ratio_by_seed
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.statistics import Estimate, mean_interval, ratio_interval
 from wattfed.server.run.contender import JOINT, Contender, PolicyPair
 
 
@@ -78,7 +78,7 @@ class Table:
     def _rank(self, contender: Contender) -> tuple[float, float]:
         """The most seeds that reach the target come first, then the least energy."""
         reached = list(self._to_target(contender, "energy_to_target_j").values())
-        return -len(reached), mean_interval(reached).mean if reached else 0.0
+        return -len(reached), estimate(reached).mean if reached else 0.0
 
     def _to_target(self, contender: Contender | None, field: str) -> dict[int, float]:
         """A measure by seed, of the runs that reached the target."""
@@ -95,14 +95,14 @@ class Table:
             level=self.level,
             seeds=len(runs),
             reached=len(rounds),
-            rounds=mean_interval(list(rounds.values())),
-            time_s=mean_interval(list(time_s.values())),
-            energy_j=mean_interval(list(energy_j.values())),
-            less_time=ratio_interval(time_s, self._to_target(baseline, "time_to_target_s")),
-            less_energy=ratio_interval(energy_j, self._to_target(baseline, "energy_to_target_j")),
-            final=mean_interval([run.final for run in runs if run.final is not None]),
-            clients=mean_interval([run.clients_per_round for run in runs]),
-            fairness=mean_interval([run.jain_fairness for run in runs]),
+            rounds=estimate(list(rounds.values())),
+            time_s=estimate(list(time_s.values())),
+            energy_j=estimate(list(energy_j.values())),
+            less_time=ratio_by_seed(time_s, self._to_target(baseline, "time_to_target_s")),
+            less_energy=ratio_by_seed(energy_j, self._to_target(baseline, "energy_to_target_j")),
+            final=estimate([run.final for run in runs if run.final is not None]),
+            clients=estimate([run.clients_per_round for run in runs]),
+            fairness=estimate([run.jain_fairness for run in runs]),
             budget_violations=sum(run.budget_violations for run in runs),
             power_violations=sum(run.power_violations for run in runs),
             latency_violations=sum(run.latency_violations for run in runs),

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from powerctl.statistics import Estimate, ratio_by_seed
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.statistics import Estimate, ratio_interval
 from wattfed.server.comparison.table import Line, Table
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.judging import times_less
@@ -121,7 +121,7 @@ def _beside(
         )
     level = target.easiest_first([*known, level])[0]
     energy, time = (
-        ratio_interval(
+        ratio_by_seed(
             *(
                 {seed: getattr(run.until_held(level), field) for seed, run in own.items()}
                 for own in runs

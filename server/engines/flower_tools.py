@@ -32,6 +32,7 @@ _SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # or a run without internet fails
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds; a message waits for that
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
 }
@@ -44,17 +45,20 @@ class FlowerRunFailed(PowerctlError):
 class FlowerTools:
     """Flower's commands, offline, with a home of their own; closing ends all they started.
 
-    The commands are those beside the running Python. Every process carries a mark in its
-    environment, so that also what Flower and Ray start is found and ended.
+    Every process carries a mark in its environment, so that also what Flower and Ray start is found
+    and ended.
 
     Parameters
     ----------
     folder : Path
         For Flower's home (``home``) and the processes' logs.
+    programs : Path, optional
+        Folder of Flower's commands; usually that of the running Python, whatever PATH says.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path | None = None) -> None:
         self.folder = folder
+        self._programs = programs or Path(sys.executable).parent
         self._mark = uuid.uuid4().hex
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "home").mkdir(parents=True)
@@ -67,14 +71,22 @@ class FlowerTools:
 
     def environment(self, home: str = "home", name: str = "") -> dict[str, str]:
         """The environment of Flower's commands: no telemetry, nothing installed, nothing asked."""
-        bin_folder = str(Path(sys.executable).parent)
         return {
             **os.environ,
             **_SWITCHES,
             _MARK: f"{self._mark}/{name}/",
             "FLWR_HOME": str(self.folder / home),
-            "PATH": bin_folder + os.pathsep + os.environ.get("PATH", ""),
+            "PATH": f"{self._programs}{os.pathsep}{os.environ.get('PATH', '')}",
         }
+
+    def resolved(self, command: Sequence[str]) -> list[str]:
+        """A command with the path of its program."""
+        program = self._programs / command[0]
+        if not program.exists():
+            raise FlowerRunFailed(
+                f"{program} is missing; install Flower: pip install 'wattfed[sim]'"
+            )
+        return [str(program), *command[1:]]
 
     def start(
         self,
@@ -87,7 +99,7 @@ class FlowerTools:
         """Start a process that stays, with its output in ``NAME.log``."""
         with self.log(name).open("wb") as log:
             process = subprocess.Popen(
-                _resolved(command),
+                self.resolved(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -148,7 +160,7 @@ class FlowerTools:
         """The JSON answer of a ``flwr`` command to the SuperLink."""
         command = ["flwr", *arguments, "--format", "json"]
         done = subprocess.run(
-            _resolved(command),
+            self.resolved(command),
             capture_output=True,
             text=True,
             env=self.environment(),
@@ -210,7 +222,7 @@ class SubmittedRun:
         )
         command = ["flwr", "run", str(app_dir), _LINK, "--stream", "--run-config", str(overrides)]
         self._process = subprocess.Popen(
-            _resolved([*command, *arguments]),
+            tools.resolved([*command, *arguments]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -339,14 +351,6 @@ def _listens(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _resolved(command: Sequence[str]) -> list[str]:
-    """A command by its path beside the running Python, whatever PATH says."""
-    program = Path(sys.executable).parent / command[0]
-    if not program.exists():
-        raise FlowerRunFailed(f"{program} is missing; install Flower: pip install 'wattfed[sim]'")
-    return [str(program), *command[1:]]
 
 
 def _pids_with(mark: str) -> list[int]:

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import ttest_1samp
 
-from powerctl.statistics import estimate, holm, ratio, spoken_number
+from powerctl.statistics import estimate, holm, ratio, ratio_by_seed, spoken_number
 
 
 def test_a_mean_has_students_interval():
@@ -46,3 +47,34 @@ def test_holm_raises_p_values_in_their_order():
 
 def test_numbers_are_spoken_without_exponents():
     assert [spoken_number(v) for v in (0.01234, 51.26, 1143.0)] == ["0.0123", "51.3", "1,140"]
+
+
+VALUES = [107.0, 95.5, 121.0, 99.0, 103.2]
+
+
+def test_the_interval_of_a_mean_is_students():
+    found = estimate(VALUES)
+    wanted = ttest_1samp(VALUES, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    assert found.mean == pytest.approx(np.mean(VALUES)) and found.n == 5
+
+
+def test_ratios_are_paired_by_seed_and_their_interval_is_of_the_logarithms():
+    ours = dict(enumerate([70.0, 60.0, 80.0, 71.0, 65.0]))
+    theirs = dict(enumerate(VALUES)) | {9: 1e6}  # a seed that ours lacks
+    found = ratio_by_seed(ours, theirs)
+    logs = [math.log(theirs[seed] / ours[seed]) for seed in ours]
+    wanted = ttest_1samp(logs, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((math.exp(wanted.low), math.exp(wanted.high)))
+    assert found.mean == pytest.approx(math.exp(np.mean(logs))) and found.n == 5
+
+
+def test_one_seed_has_no_interval_and_none_no_mean():
+    one = estimate([3.0])
+    assert one.mean == 3.0 and math.isnan(one.low) and math.isnan(one.high)
+    assert math.isnan(ratio_by_seed({0: 1.0}, {1: 1.0}).mean)
+
+
+def test_the_same_in_every_seed_has_no_width():
+    found = estimate([2.0, 2.0, 2.0])
+    assert (found.low, found.mean, found.high) == (2.0, 2.0, 2.0)
