@@ -8,7 +8,7 @@ stated precision.
 
 from powerctl.profiler.campaign import (
     FixedModes,
-    ProfilingProgress,
+    ProfileProgress,
     Sampler,
     expected_seconds,
     profile,
@@ -21,7 +21,7 @@ __all__ = [
     "FixedModes",
     "Procedure",
     "ProfiledMode",
-    "ProfilingProgress",
+    "ProfileProgress",
     "Sampler",
     "Step",
     "expected_seconds",

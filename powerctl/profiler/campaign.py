@@ -58,7 +58,7 @@ class FixedModes:
 
 
 @dataclass(frozen=True)
-class ProfilingProgress:
+class ProfileProgress:
     """Where a profiling run stands; batch sizes of one mode count one each.
 
     Attributes
@@ -94,7 +94,7 @@ def profile(
     budget_s: float = math.inf,
     batch_sizes: Sequence[int] = (),
     step: Step | Mapping[int, Step] | None = None,
-    progress: Callable[[ProfilingProgress], None] | None = None,
+    progress: Callable[[ProfileProgress], None] | None = None,
 ) -> MeasurementTable:
     """Measure the modes that a sampler asks for; what the log already holds is not repeated.
 
@@ -171,7 +171,7 @@ class _Run:
         log: ProfileLog,
         sizes: tuple[int, ...],
         budget_s: float,
-        progress: Callable[[ProfilingProgress], None] | None,
+        progress: Callable[[ProfileProgress], None] | None,
     ) -> None:
         if not budget_s > 0:
             raise InvalidInput(f"the time budget is {budget_s} s, not above 0")
@@ -237,7 +237,7 @@ class _Run:
         mean = self._seconds / done if done else math.nan
         if self.progress is not None:
             self.progress(
-                ProfilingProgress(
+                ProfileProgress(
                     done=done,
                     total=total,
                     mode=mode,
