@@ -58,7 +58,7 @@ class OnAccelerator(torch.Tensor):
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
         results = func(*tree_map(held, args), **tree_map(held, kwargs))
-        if name.endswith("_") and not name.endswith("__"):
+        if results is not None and name.endswith("_") and not name.endswith("__"):
             return args[0]
         return tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, results)
 
