@@ -21,7 +21,7 @@
         FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.engines.flower_tools)
         NoClients           nobody came, or took part (wattfed.server.run.federation)
         WorkerDied          a simulating process ended (wattfed.server.engines.workers)
-        Damaged             no whole checkpoint (wattfed.server.run.checkpoint_file)
+        Damaged             no whole checkpoint (wattfed.server.run.checkpoints)
 
 A kind of its own is for who catches it apart; all others are of the few above. Whoever says no
 *refuses*, and gives a refusal; only a client *declines* a round, the word of offers and reports.

@@ -58,8 +58,8 @@ class OnAccelerator(torch.Tensor):
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
         results = func(*tree_map(held, args), **tree_map(held, kwargs))
-        if results is not None and name.endswith("_") and not name.endswith("__"):
-            return args[0]
+        if name.endswith("_") and not name.endswith("__"):
+            return None if results is None else args[0]  # nothing of those for many tensors
         return tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, results)
 
 
