@@ -19,10 +19,10 @@ from typing import Any, cast
 from powerctl.device import Device
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import (
-    InferenceService,
     RefusedRequest,
     RunBatch,
     RunTraining,
+    ServiceSpec,
     TrainingJob,
     Turn,
     Wait,
@@ -74,7 +74,7 @@ class Engine:
         self._observer = observer or NoObserver()
         self._wake = threading.Condition()
         self._jobs: dict[str, Job] = {}
-        self._services: dict[str, InferenceService] = {}
+        self._services: dict[str, ServiceSpec] = {}
         self._latencies = RecentLatencies()
         self._left: deque[JobState] = deque(maxlen=_LEFT)
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -121,7 +121,7 @@ class Engine:
 
     # Jobs
 
-    def add_service(self, job: Job, service: InferenceService) -> None:
+    def add_service(self, job: Job, service: ServiceSpec) -> None:
         """Take in an inference service; raises `InvalidInput` if its name is taken."""
         with self._wake:
             self._policy.add_service(service)
@@ -198,7 +198,7 @@ class Engine:
     def change(
         self,
         mode: PowerMode,
-        services: Iterable[InferenceService] = (),
+        services: Iterable[ServiceSpec] = (),
         training: Iterable[TrainingJob] = (),
     ) -> Future[Any]:
         """Apply a mode between turns, with the times and batch sizes that are planned in it."""
@@ -214,7 +214,7 @@ class Engine:
 
         return self.between_turns(errand)
 
-    def service(self, name: str) -> InferenceService:
+    def service(self, name: str) -> ServiceSpec:
         """How a service is planned."""
         with self._wake:
             return self._services[name]
@@ -224,7 +224,7 @@ class Engine:
         with self._wake:
             return self._policy.accounts[name].arrived
 
-    def expected(self) -> tuple[list[InferenceService], list[TrainingJob]]:
+    def expected(self) -> tuple[list[ServiceSpec], list[TrainingJob]]:
         """All services and training jobs as they are planned, with the times learned so far."""
         with self._wake:
             times = {name: self._policy.times(name) for name in self._jobs}

@@ -16,7 +16,7 @@ import grpc
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
-from powerctl.fulcrum.turns import InferenceService, TrainingJob
+from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.desk import Desk, Pending
 from wattfed.client.agent.jobs import Abandoned
@@ -195,7 +195,7 @@ class Holders:
         if holder.is_training:
             engine.add_training(holder, TrainingJob(name, expected_s, weight))
         else:
-            service = InferenceService(
+            service = ServiceSpec(
                 name=name,
                 latency_s=holder.latency_s,
                 batch_size=1,
