@@ -12,7 +12,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_HOME := $(CURDIR)/.flwr
 
-.PHONY: help setup run flower test test-quick test-oldest lint docs check-release clean
+.PHONY: help setup run flower test test-quick test-oldest lint docs proto check-release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -45,6 +45,14 @@ docs: $(VENV)/.installed-dev ## the API reference, in build/docs
 	  $(patsubst powerctl/%.py,powerctl.%,$(filter-out powerctl/__%,$(wildcard powerctl/*.py))) \
 	  $(patsubst powerctl/%/__init__.py,powerctl.%,$(wildcard powerctl/*/__init__.py)) \
 	  wattfed wattfed.client wattfed.server wattfed.strategies '!wattfed.client.agent.proto'
+
+# The generated code is committed, so that installing needs no compiler. It must not be newer than
+# the protobuf and grpcio that the oldest supported Flower allows (1.30: protobuf 5.28, grpcio 1.70),
+# and older is accepted for one major version: so the last grpcio-tools makes it that writes 5.27.
+proto: ## the agent's gRPC code, anew from its agent.proto (needs Python 3.11)
+	@python3.11 -m venv build/proto && build/proto/bin/pip install -q grpcio-tools==1.67.1 setuptools
+	@build/proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
+	  wattfed/client/agent/proto/agent.proto
 
 check-release: $(VENV)/.installed ## build the wheels, and install them in a fresh environment for each extra
 	@PYTHON=$(BIN)/python release/check.sh

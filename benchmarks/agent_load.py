@@ -30,9 +30,9 @@ import torch
 
 from powerctl import console
 from powerctl.errors import PowerctlError
-from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.tensors import encode_tensor
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig
 
@@ -85,7 +85,7 @@ def resident_mb(process: int) -> float:
 
 async def load(socket: str, requests: int, clients: int, process: int) -> dict[str, Any]:
     """Send the requests; statuses, latencies and memory."""
-    sample = tensors.encode(next(iter(federated(RunConfig(task="digits"), 1).central)).inputs[0])
+    sample = encode_tensor(next(iter(federated(RunConfig(task="digits"), 1).central)).inputs[0])
     statuses: Counter[str] = Counter()
     latencies_s: list[float] = []
     numbers, memory_mb = count(), [resident_mb(process)]

@@ -48,13 +48,13 @@ from powerctl import console
 from powerctl.accelerator import Accelerator, choose_accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
 from powerctl.meters import Meter, open_meter
-from wattfed.client.agent import tensors
 from wattfed.client.agent.connecting import connect
-from wattfed.client.agent.models import read_model
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.app import app as client_app
 from wattfed.client.forwarding import AGENT
 from wattfed.server.engines.flower import run_federation
@@ -187,7 +187,7 @@ def serve_beside(
 
 async def send(socket: str, sample: Tensor, load: Load, seconds: float) -> list[float | None]:
     """Send requests as they arrive; the latency of each, or None if it was not answered."""
-    request = pb.PredictRequest(inputs=[tensors.encode(sample)])
+    request = pb.PredictRequest(inputs=[encode_tensor(sample)])
     patience_s = max(1.0, 10 * load.latency_s)
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         predict = rpc.InferenceStub(channel).Predict
@@ -321,9 +321,9 @@ class _Queued(rpc.InferenceServicer):
         def answer(output: Tensor) -> None:
             loop.call_soon_threadsafe(lambda: answered.done() or answered.set_result(output))
 
-        inputs = [tensors.decode(tensor) for tensor in request.inputs]
+        inputs = [decode_tensor(tensor) for tensor in request.inputs]
         self._waiting.put(Request(time.perf_counter(), inputs, answer))
-        return pb.PredictReply(outputs=[tensors.encode(await answered)])
+        return pb.PredictReply(outputs=[encode_tensor(await answered)])
 
 
 def meter_of(accelerator: Accelerator) -> Meter:

@@ -41,8 +41,8 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.workload import Workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.tickets import Answer, Refusal, Ticket
+from wattfed.client.agent.engine_jobs import Ticket, TicketAnswer, TicketRefusal
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _TRAIN_BATCH = 16
 _SIDE = 96
@@ -127,9 +127,9 @@ class Answers:
         """A request that arrived then is answered now."""
         self.latencies_s.append(time.perf_counter() - arrived_s)
 
-    def settle(self, arrived_s: float, outcome: Answer | Refusal) -> None:
+    def settle(self, arrived_s: float, outcome: TicketAnswer | TicketRefusal) -> None:
         """The engine has answered, or refused."""
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, TicketAnswer):
             self.add(arrived_s)
         else:
             self.refused += 1
@@ -203,7 +203,7 @@ class _Minibatches:
 
 def managed(load: Load) -> Run:
     """With turns."""
-    engine = Engine(HostDevice(load_board("orin-agx")), Interleaver())
+    engine = TurnEngine(HostDevice(load_board("orin-agx")), Interleaver())
     work, answers = _Minibatches(load.networks), Answers()
     service = ServiceSpec(
         "infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz

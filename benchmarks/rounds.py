@@ -35,14 +35,13 @@ import torch
 from powerctl import console
 from powerctl.errors import PowerctlError
 from powerctl.progress import Progress
-from wattfed.client.agent.engine import Engine
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import Settings
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.code_version import CODE, code_version
-from wattfed.strategies.codec import encode_record
-from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment
+from wattfed.strategies.protocol import PROTOCOL, ROUND, VERSION, RoundAssignment, encode_record
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -125,7 +124,7 @@ class Minibatches:
     def refused(self, job: str, reason: str) -> None:
         """Nothing is refused here."""
 
-    def serve(self, engine: Engine, budgets: object, host: str, port: int) -> int:
+    def serve(self, engine: TurnEngine, budgets: object, host: str, port: int) -> int:
         """Nobody asks over HTTP."""
         return port
 

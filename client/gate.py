@@ -24,9 +24,9 @@ from typing import Any, NoReturn
 
 from powerctl.accelerator import synchronise
 from powerctl.errors import DeviceUnavailable, InvalidInput, Refused
-from wattfed.client.agent.framing import LENGTH, LONGEST, SUFFIX, frame
+from wattfed.client.agent.framing import GATE_SUFFIX, LONGEST, FrameBuffer, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.settings import default_socket
+from wattfed.client.agent.settings import default_agent_socket
 
 _KINDS = {"infer": pb.INFER, "train": pb.TRAIN}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
@@ -80,7 +80,7 @@ class Gate:
         serve_late: bool = False,
         patience_s: float = 10.0,
     ) -> None:
-        path = (socket or default_socket()) + SUFFIX
+        path = (socket or default_agent_socket()) + GATE_SUFFIX
         self._patience_s = patience_s
         self._streams = {
             kind: _Stream(
@@ -158,7 +158,7 @@ class NoGate(Gate):
 
 def find_gate(name: str = "", **options: Any) -> Gate:
     """The gate of the agent on this machine, or `NoGate` if no agent has left a socket."""
-    path = Path((options.get("socket") or default_socket()) + SUFFIX)
+    path = Path((options.get("socket") or default_agent_socket()) + GATE_SUFFIX)
     return Gate(name, **options) if path.is_socket() else NoGate()
 
 
@@ -174,7 +174,7 @@ class _Stream:
         self._path = path
         self._join = join
         self._socket: socket.socket | None = None
-        self._buffer = bytearray()
+        self._frames = FrameBuffer()
         self._turn = 0
         self._lease_s = 0.0
         self._granted_s = 0.0
@@ -220,7 +220,7 @@ class _Stream:
         self._socket = None
 
     def _connect(self) -> None:
-        self._buffer.clear()
+        self._frames = FrameBuffer()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_LONGEST_SILENCE_S)
         self._socket.connect(self._path)
@@ -254,19 +254,14 @@ class _Stream:
     def _send(self, request: pb.TurnRequest) -> None:
         if self._socket is None:
             raise OSError("no connection")
-        self._socket.sendall(frame(request))
+        self._socket.sendall(framed(request.SerializeToString()))
 
     def _receive(self) -> pb.TurnEvent:
         assert self._socket is not None
-        while True:
-            if len(self._buffer) >= LENGTH.size:
-                (length,) = LENGTH.unpack_from(self._buffer)
-                end = LENGTH.size + length
-                if len(self._buffer) >= end:
-                    data = bytes(self._buffer[LENGTH.size : end])
-                    del self._buffer[:end]
-                    return pb.TurnEvent.FromString(data)
+        while (message := self._frames.next()) is None:
             received = self._socket.recv(LONGEST)
             if not received:
                 raise _Gone("the agent has hung up")
-            self._buffer += received
+            self._frames.add(received)
+        event: pb.TurnEvent = pb.TurnEvent.FromString(message)
+        return event

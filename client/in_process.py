@@ -18,8 +18,7 @@ from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, offered, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
-from wattfed.strategies.codec import decode_record, encode_record
-from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer
+from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer, decode_record, encode_record
 from wattfed.strategies.run_config import RunConfig
 
 _STATE, _OFFER = "wattfed-client", "wattfed-offer"  # what Flower keeps between two messages

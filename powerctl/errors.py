@@ -13,11 +13,11 @@
             NotHeld         the daemon's hold has ended (powerctl.daemon.protocol)
         Infeasible          no choice meets the bounds
         DeviceUnavailable   a device, or an agent, that cannot be reached
-            Held            another holds the board (powerctl.daemon.protocol)
+            HeldByAnother   another holds the board (powerctl.daemon.protocol)
             InUse           another process has locked a file (powerctl.ownership)
         Refused             who was asked says no, and why
             TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
-            CallRefused     the agent, with its status (wattfed.client.agent.limits)
+            CallRefused     the agent, with its status (wattfed.client.agent.calls)
         FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.engines.flower_tools)
         NoClients           nobody came, or took part (wattfed.server.run.federation)
         WorkerDied          a simulating process ended (wattfed.server.engines.workers)

@@ -19,6 +19,7 @@ from pathlib import Path
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _OTHERS = 0o077
+_NO_FILE = "{}: no file, or one with a second name; remove it first"
 _MOST_LINKS = 40  # as the kernel's limit
 _TRIES, _LOOK_S = 3, 0.01
 
@@ -72,6 +73,8 @@ def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
     try:
         file = os.open(path, flags & ~os.O_TRUNC | safe, mode)
     except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENXIO):  # ENXIO: a pipe that nobody reads
+            raise InvalidInput(_NO_FILE.format(path)) from None
         if error.errno != errno.ELOOP:
             raise
         raise InvalidInput(f"{path}: a symbolic link, which is not followed; remove it") from None
@@ -79,7 +82,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
         status = os.fstat(file)
         _check(path, status)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise InvalidInput(f"{path}: no file, or one with a second name; remove it first")
+            raise InvalidInput(_NO_FILE.format(path))
         if flags & os.O_TRUNC:
             os.ftruncate(file, 0)
     except BaseException:

@@ -1,26 +1,30 @@
 """What travels between the server and its clients in a round: offer, assignment and report.
 
-Each field's type says what can stand in it, and `strategies.codec` holds what comes to that.
-
 The way of a round: a client makes a `RoundOffer`, the server answers with a `RoundAssignment`,
 `plan_round` turns it into a `RoundPlan`, and what really happened is a `RoundReport`. All times
 are seconds on the device's clock, all energies joules of the module.
 
 A message has one ConfigRecord, as the mods of Flower that may stand around a ClientApp want it:
-what the server tells all, by the keys below, and one of the three, as `strategies.codec` puts it.
+what the server tells all, by the keys below, and one of the three, as `encode_record` puts it: not
+a MetricRecord, whose keys Flower checks across clients (a board without a sensor would end the
+aggregation of all). What can stand in a field is declared in its type, and `decode_record` holds
+what comes from another host to that.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
 
 from powerctl.errors import InvalidInput
-from powerctl.fields import Count
+from powerctl.fields import Count, Range, checked
 from powerctl.fulcrum.plans import (
+    FRONT_POINTS,
     TIME_RESERVE,
     FixedMode,
     Front,
@@ -29,24 +33,33 @@ from powerctl.fulcrum.plans import (
     cheapest,
     most_work,
 )
-from wattfed.strategies.ranges import (
-    ClientCount,
-    ClientNumber,
-    Joules,
-    LabelCounts,
-    LeftJoules,
-    Loss,
-    MostJoules,
-    MostSeconds,
-    MostWatts,
-    RootMeanSquare,
-    Seconds,
-    Text,
-    Texts,
-    Watts,
-)
+from powerctl.modes import PowerMode
 
-VERSION = 2  # of all that is in this module and its codec: raised when a change is not understood
+MOST_CLIENTS = 10_000_000  # policies keep some hundred bytes for each number up to the highest
+
+ClientNumber = Annotated[int, Range(0, MOST_CLIENTS - 1)]
+ClientCount = Annotated[int, Range(1, MOST_CLIENTS)]
+Seconds = Annotated[float, Range(0, 1e9)]
+Joules = Annotated[float, Range(0, 1e12)]
+Watts = Annotated[float, Range(0, 1e6)]
+Clock = Annotated[float, Range(0, 1e15)]  # of many rounds
+Pull = Annotated[float, Range(0, 1e9)]  # of FedProx
+MostSeconds = Annotated[float, Range(0, 1e9, unbounded=True)]
+MostJoules = Annotated[float, Range(0, 1e12, unbounded=True)]
+MostWatts = Annotated[float, Range(0, 1e6, unbounded=True)]
+LeftJoules = Annotated[float, Range(-1e12, 1e12, unbounded=True)]  # who is blind to it overdraws
+Cost = Annotated[float, Range(1e-9, 1e9)]  # seconds or joules of a minibatch, which is not free
+Costs = Annotated[tuple[Cost, ...], Range(0, FRONT_POINTS)]
+Axis = Annotated[int, Range(0, 1e12)]  # of a mode
+Axes = Annotated[tuple[Axis, ...], Range(0, 4 * FRONT_POINTS)]
+Loss = Annotated[float, Range(-1e39, 1e39, unknown=True)]  # below 0 as the task has it
+Percent = Annotated[float, Range(-1e15, 1e15, unbounded=True, unknown=True)]  # of errors
+RootMeanSquare = Annotated[float, Range(0, 1e39)]
+Text = Annotated[str, Range(0, 1000, printable=True)]
+Texts = Annotated[tuple[Annotated[str, Range(0, 100, printable=True)], ...], Range(0, 1000)]
+LabelCounts = Annotated[tuple[Annotated[float, Range(-1e9, 1e9)], ...], Range(0, 10_000)]
+
+VERSION = 2  # of all that is in this module: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -281,3 +294,99 @@ def check_protocol(who: str, version: object) -> None:
             f"{who} speaks protocol {version or 'none'}, this process protocol {VERSION}: install "
             "the same version of wattfed on both"
         )
+
+
+_PREFIX: dict[type, str] = {
+    RoundOffer: "offer.",
+    RoundAssignment: "assignment.",
+    RoundReport: "report.",
+    EvaluationReport: "evaluation.",
+}
+_HINTS = {kind: get_type_hints(kind, include_extras=True) for kind in _PREFIX}
+_COSTS = ("time_s", "energy_j")
+Record = TypeVar("Record", RoundAssignment, RoundReport, RoundOffer, EvaluationReport)
+
+
+def encode_record(record: Record) -> dict[str, Any]:
+    """What a ConfigRecord holds of a record: its fields, after a prefix of its kind."""
+    values: dict[str, Any] = {}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if isinstance(value, FixedMode):
+            values |= {f"{item.name}_{name}": each for name, each in value._asdict().items()}
+            values[f"{item.name}_mode"] = list(value.mode.values)
+        elif isinstance(value, Front):
+            values["modes"] = [axis for mode in value.modes for axis in mode.values]
+            values["time_s"] = [float(t) for t in value.time_s]
+            values["energy_j"] = [float(e) for e in value.energy_j]
+        else:
+            values[item.name] = list(value) if isinstance(value, tuple) else value
+    return {_PREFIX[type(record)] + name: value for name, value in values.items()}
+
+
+def decode_record(kind: type[Record], config: Mapping[str, Any]) -> Record:
+    """The record of a kind that a ConfigRecord holds.
+
+    It comes from another host, and whoever uses it must not stumble over what it says.
+
+    Raises
+    ------
+    InvalidInput
+        If there is none, or it says what cannot be.
+    """
+    prefix = _PREFIX[kind]
+    values = {key[len(prefix) :]: one for key, one in config.items() if key.startswith(prefix)}
+    try:
+        decoded = kind(**{name: _read(values, name, hint) for name, hint in _HINTS[kind].items()})
+        _check(decoded)
+    except InvalidInput as error:
+        raise InvalidInput(f"not a {kind.__name__}: {error}") from None
+    return decoded
+
+
+def _read(values: Mapping[str, Any], name: str, hint: Any) -> Any:
+    """A field of a record; raises `InvalidInput` if it is missing, or is what it cannot be."""
+    if hint is FixedMode:
+        mode = _modes(values, f"{name}_mode")
+        if len(mode) != 1:
+            raise InvalidInput(f"{name}_mode is {len(mode)} modes and must be one")
+        costs = (_read(values, f"{name}_{part}", Cost) for part in _COSTS)
+        return FixedMode(mode[0], *costs)
+    if hint is Front:
+        modes = _modes(values, "modes")
+        time_s, energy_j = (np.array(_read(values, key, Costs), float) for key in _COSTS)
+        if not len(modes) == len(time_s) == len(energy_j):
+            raise InvalidInput("its front has not one time and energy for each mode")
+        return Front(modes, time_s, energy_j)
+    if name not in values:
+        raise InvalidInput(f"{name} is missing")
+    return checked(name, values[name], hint)
+
+
+def _modes(values: Mapping[str, Any], name: str) -> tuple[PowerMode, ...]:
+    axes = _read(values, name, Axes)
+    if len(axes) % 4:
+        raise InvalidInput(f"{name} has {len(axes)} numbers and must have four for each mode")
+    return tuple(PowerMode(*axes[i : i + 4]) for i in range(0, len(axes), 4))
+
+
+def _check(record: Record) -> None:
+    """Raise `InvalidInput` for fields that do not go together."""
+    if isinstance(record, RoundReport) and (record.staleness or not record.used):
+        raise InvalidInput("staleness and used are the server's to say")
+    if isinstance(record, RoundReport) and record.minibatches:
+        if not (record.time_s and record.energy_j and record.examples):
+            raise InvalidInput(f"{record.minibatches} minibatches for nothing")
+        if record.minibatches > record.planned_minibatches:
+            raise InvalidInput(
+                f"{record.minibatches} minibatches of {record.planned_minibatches} planned"
+            )
+    if isinstance(record, RoundOffer):
+        if record.client >= record.n_clients:
+            raise InvalidInput(f"client {record.client} is not one of {record.n_clients}")
+        if not (record.front.modes or record.decline):
+            raise InvalidInput("it offers no mode, and does not decline")
+        if record.minibatches and not record.examples:
+            raise InvalidInput(f"{record.minibatches} minibatches of no examples")
+        if not (record.minibatches or record.decline):
+            raise InvalidInput("it offers no work, and does not decline")

@@ -15,24 +15,32 @@ from typing import Any
 
 import grpc
 import numpy as np
-import torch
 from flwr.app import ArrayRecord, RecordDict
 
 from benchmarks.breaking.messages import records_of, tree_of
+from benchmarks.breaking.models import examples, members_of, packed
 from benchmarks.breaking.trying import Door, Wrong, check_end
-from wattfed.client.agent.framing import SUFFIX, frame
+from wattfed.client.agent.framing import GATE_SUFFIX, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.messages import CONFIG
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import encode_record
-from wattfed.strategies.protocol import ARRAYS, PROTOCOL, ROUND, VERSION, RoundAssignment
+from wattfed.strategies.protocol import (
+    ARRAYS,
+    PROTOCOL,
+    ROUND,
+    VERSION,
+    RoundAssignment,
+    encode_record,
+)
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 120.0
 _ANSWER_S = 15.0  # of a call, which then ends of itself: within a case's time
+_LOADED_S = 150.0  # in which a process has loaded torch and a model, or is ended
+_MODELS = {"TorchScript": "script.ts", "torch.export": "export.pt2", "a state dict": "state.pt"}
 _MOST_KB = 3_000_000  # of the agent's memory, torch among it
 _WRONG = ("UNKNOWN", "INTERNAL")
 _PACKAGE = pb.DESCRIPTOR.package
@@ -46,16 +54,19 @@ class Agent:
         self.socket = str(folder / "a.sock")
         self.log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._served: set[str] = set()
 
     def start(self) -> None:
         """Start it unless it runs, and wait until it serves."""
         if self._process is not None and self._process.poll() is None:
             return
-        weights = federated(RunConfig(task="digits"), 1).model().state_dict()
-        torch.save(weights, self._folder / "digits.pt")
+        self._served.clear()
         words = ["serve", "--socket", self.socket, "--state-dir", str(self._folder / "state")]
-        words += ["--model", f"digits={self._folder / 'digits.pt'},task=digits", "--threads", "1"]
-        words += ["--latency", "1s"]
+        for name, (data, _) in examples().items():
+            path = self._folder / _MODELS[name]
+            path.write_bytes(data)
+        words += ["--model", f"digits={self._folder / _MODELS['a state dict']},task=digits"]
+        words += ["--threads", "1", "--latency", "1s"]
         command = [sys.executable, "-m", "wattfed.client.agent.cli", *words]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, cwd=_ROOT, stderr=log, stdout=log)
@@ -64,6 +75,22 @@ class Agent:
             if self._process.poll() is not None or time.monotonic() > end_s:
                 raise AssertionError(self.log.read_text())
             time.sleep(0.1)
+
+    def serve(self, name: str) -> None:
+        """Start it, and have it serve an example of a format, unless it does."""
+        self.start()
+        if name in self._served:
+            return
+        path = self._folder / _MODELS[name]
+        request = pb.LoadModelRequest(name=path.stem, path=str(path))
+        if path.suffix == ".pt":
+            request.task = "digits"
+        elif path.suffix == ".ts":
+            request.inputs = "3"
+        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
+            load = channel.unary_unary(f"/{_PACKAGE}.Inference/LoadModel")
+            load(request.SerializeToString(), timeout=_LOADED_S)
+        self._served.add(name)
 
     def close(self) -> None:
         """End it."""
@@ -93,7 +120,7 @@ def doors(stack: ExitStack) -> Iterator[Door]:
     predict = {"id": 1, "model": "digits", "inputs": [tensor], "deadline_s": 1.0}
     join = {"join": {"name": "me", "kind": 2, "expected_s": 0.01, "lease_s": 0.1}}
     turns = [join, {"acquire": {"turn": 1}}, {"release": {"turn": 1}}]
-    load = {"name": "more", "path": "digits.pt", "task": "digits", "latency_s": 0.5}
+    load = {"name": "more", "path": "state.pt", "task": "digits", "latency_s": 0.5}
     calls: dict[str, list[Any]] = {
         "Inference/Predict": [predict],
         "Inference/PredictStream": [predict, {**predict, "id": 2}],
@@ -111,13 +138,18 @@ def doors(stack: ExitStack) -> Iterator[Door]:
         )
         raw = [kind(**fields).SerializeToString() for fields in messages]
         yield Door(f"{name}, bytes", raw, partial(_call, agent, name, bytes), agent.start)
-    frames = b"".join(frame(pb.TurnRequest(**turn)) for turn in turns)
+    frames = b"".join(framed(pb.TurnRequest(**turn).SerializeToString()) for turn in turns)
     yield Door(
         "the gate's socket",
         frames,
         partial(_send, agent),
         agent.start,
     )
+    for name, (data, _) in examples().items():
+        goes = partial(_reload, agent, name)
+        yield Door(
+            f"{name} at an agent", members_of(data), goes, partial(agent.serve, name), _LOADED_S
+        )
     for kind_name in ("query", "train", "evaluate"):
         example = _handled(kind_name)
         yield Door(f"Rounds/Handle, {kind_name}", example, partial(_handle, agent), agent.start)
@@ -163,7 +195,26 @@ def _of_fields(kind: Any, fields: Any) -> bytes:
     return data
 
 
-def _call(agent: Agent, name: str, serialized: Callable[[Any], bytes], case: Any) -> str:
+def _reload(agent: Agent, name: str, case: Any) -> str:
+    """Have a model read from a damaged archive, in place of one that is served."""
+    path = Path(_MODELS[name]).absolute()
+    path.write_bytes(packed(case))
+    request = pb.ReloadModelRequest(name=path.stem, path=str(path)).SerializeToString()
+    word = _call(agent, "Inference/ReloadModel", bytes, [request], _LOADED_S)
+    sample = pb.Tensor(dtype=pb.FLOAT32, shape=[1, 8, 8], data=bytes(256))
+    predict = pb.PredictRequest(model="digits", inputs=[sample], deadline_s=_ANSWER_S)
+    if _call(agent, "Inference/Predict", bytes, [predict.SerializeToString()]) != "taken":
+        raise Wrong("another model does not answer")
+    return word
+
+
+def _call(
+    agent: Agent,
+    name: str,
+    serialized: Callable[[Any], bytes],
+    case: Any,
+    answer_s: float = _ANSWER_S,
+) -> str:
     """Make a call with some messages; the agent must answer, or say what is wrong with them."""
     try:
         messages = [serialized(one) for one in case]
@@ -178,18 +229,16 @@ def _call(agent: Agent, name: str, serialized: Callable[[Any], bytes], case: Any
         sends_one = not described.client_streaming
         try:
             if sends_one and described.server_streaming:
-                next(
-                    channel.unary_stream(path)(messages[0] if messages else b"", timeout=_ANSWER_S)
-                )
+                next(channel.unary_stream(path)(messages[0] if messages else b"", timeout=answer_s))
             elif sends_one:
-                channel.unary_unary(path)(messages[0] if messages else b"", timeout=_ANSWER_S)
+                channel.unary_unary(path)(messages[0] if messages else b"", timeout=answer_s)
             else:
-                list(channel.stream_stream(path)(iter(messages), timeout=_ANSWER_S))
+                list(channel.stream_stream(path)(iter(messages), timeout=answer_s))
         except grpc.RpcError as error:
             code = error.code().name
             if code in _WRONG:
                 raise Wrong(f"{name} is {code}: {error.details():.100}") from None
-            if time.monotonic() - begun_s >= _ANSWER_S:
+            if time.monotonic() - begun_s >= answer_s:
                 raise Wrong(f"{name} does not answer") from None
             word = "refused"
         path = f"/{_PACKAGE}.Power/GetStatus"
@@ -206,7 +255,7 @@ def _send(agent: Agent, case: Any) -> str:
     logged = agent.log.stat().st_size
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_S)
-        connection.connect(agent.socket + SUFFIX)
+        connection.connect(agent.socket + GATE_SUFFIX)
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)

@@ -29,7 +29,6 @@ from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.policies.catalogue import (
@@ -47,6 +46,8 @@ from wattfed.strategies.protocol import (
     RoundAssignment,
     RoundOffer,
     RoundReport,
+    decode_record,
+    encode_record,
 )
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
@@ -193,8 +194,8 @@ def _run(settings: dict[str, Any], case: dict[str, Any]) -> str:
         make_policy(config),
         make_aggregation(config),
         per_round=config.per_round,
-        closing=config.closing,
-        evaluating=EvaluationPlan("clients", share=1.0),
+        round_policy=config.round_policy,
+        evaluation=EvaluationPlan("clients", share=1.0),
         weight_cap=config.weight_cap,
     )
     start = ArrayRecord({name: Array(one) for name, one in _START.items()})

@@ -22,8 +22,14 @@ from benchmarks.breaking.files import content_of, tokens
 from benchmarks.breaking.trying import Door, Wrong
 from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
-from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, close_pickle, read_program, run
-from wattfed.client.agent.models import read_model
+from wattfed.client.agent.model_files import (
+    EXPORT,
+    TORCHSCRIPT,
+    close_pickle,
+    read_program,
+    run_module,
+)
+from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig
@@ -43,9 +49,7 @@ class _Evil:
 def doors(_: ExitStack) -> Iterator[Door]:
     """Each format, by its members and as bytes."""
     for name, (data, reads) in examples().items():
-        members = _unpacked(data)
-        members[next(iter(members)).partition("/")[0] + "/evil"] = _evil()
-        yield Door(name, members, partial(_read, reads, packed), longest_s=_LONGEST_S)
+        yield Door(name, members_of(data), partial(_read, reads, packed), longest_s=_LONGEST_S)
         yield Door(f"{name}, bytes", data, partial(_read, reads, content_of), longest_s=_LONGEST_S)
 
 
@@ -71,7 +75,7 @@ def _program(form: str, path: Path) -> None:
     close_pickle()
     with path.open("rb") as file:
         program = read_program(file, form, Accelerator.here())
-    run(program.module, [torch.zeros(2, 3)], Accelerator.here())
+    run_module(program.module, [torch.zeros(2, 3)], Accelerator.here())
 
 
 def _weights(path: Path) -> None:
@@ -111,9 +115,11 @@ def _evil() -> bytes:
         return archive.read(name)
 
 
-def _unpacked(data: bytes) -> dict[str, Any]:
+def members_of(data: bytes) -> dict[str, Any]:
+    """The members of an archive, some in words, and one of pickled code."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    members[next(iter(members)).partition("/")[0] + "/evil"] = _evil()
     return {
         name: tokens(content) if name.endswith(_WORDS) else content
         for name, content in members.items()

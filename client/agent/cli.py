@@ -123,9 +123,9 @@ def _reaching(command: Any) -> Any:
 
 def _connect(socket: str, **others: str) -> Any:
     from wattfed.client.agent.connecting import connect
-    from wattfed.client.agent.settings import default_socket
+    from wattfed.client.agent.settings import default_agent_socket
 
-    return connect(socket or default_socket(), **others)
+    return connect(socket or default_agent_socket(), **others)
 
 
 @cli.command()
@@ -135,7 +135,7 @@ def status(as_json: bool, **where: str) -> None:
     """What an agent serves, and how it does."""
     from wattfed.client.agent.proto import agent_pb2 as pb
     from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-    from wattfed.client.agent.top import describe
+    from wattfed.client.agent.top import status_lines
 
     with _connect(**where) as channel:
         request = pb.TelemetryRequest(period_s=_MEASURED_S)
@@ -148,7 +148,7 @@ def status(as_json: bool, **where: str) -> None:
         print_both = {"status": MessageToDict(now, **named), **MessageToDict(models, **named)}
         console.print_json(print_both)
         return
-    for line in describe(now):
+    for line in status_lines(now):
         click.echo(line)
     if models.models:
         click.echo()
@@ -194,12 +194,12 @@ def top(every: float, frames: int, **where: str) -> None:
 
     from wattfed.client.agent.proto import agent_pb2 as pb
     from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-    from wattfed.client.agent.top import show
+    from wattfed.client.agent.top import show_live
 
     with _connect(**where) as channel:
         request = pb.TelemetryRequest(period_s=every)
         with suppress(Stopped):
-            show(rpc.PowerStub(channel).Telemetry(request), Console(), frames)
+            show_live(rpc.PowerStub(channel).Telemetry(request), Console(), frames)
 
 
 @cli.command()
@@ -274,7 +274,7 @@ def remove(which: str, state_dir: str) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command that the arguments name."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our one line says
     console.run(cli)
 

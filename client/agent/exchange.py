@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from wattfed.client.agent.formats import DTYPES
-from wattfed.client.agent.framing import LENGTH, LONGEST
+from wattfed.client.agent.framing import LONGEST, FrameBuffer, framed
+from wattfed.client.agent.model_files import DTYPES
 
 _ALIGNED = 64  # bytes at which a tensor may begin
 _MOST_DIMENSIONS = 64  # of torch
@@ -39,24 +39,21 @@ class Exchange:
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
-        self._unread = b""
+        self._frames = FrameBuffer()
         self._readable = select.poll()
         self._readable.register(channel, select.POLLIN)
         self.memory: mmap | bytearray = bytearray()
 
     def map(self, descriptor: int, size: int) -> None:
-        """Map the shared memory."""
+        """Map the memory that both ends share."""
         self.memory = mmap(descriptor, size)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write a message."""
-        data = json.dumps(message).encode()
-        if len(data) > LONGEST:
-            raise ValueError(f"a message of {len(data)} bytes: at most {LONGEST}")
-        os.write(self._channel, LENGTH.pack(len(data)) + data)
+        """Write a message to the other end."""
+        os.write(self._channel, framed(json.dumps(message).encode()))
 
     def receive(self, limit_s: float | None = None) -> dict[str, Any]:
-        """The next message.
+        """The next message of the other end.
 
         Raises
         ------
@@ -68,16 +65,7 @@ class Exchange:
             If it is none.
         """
         until_s = None if limit_s is None else time.monotonic() + limit_s
-        (size,) = LENGTH.unpack(self._read(LENGTH.size, until_s))
-        if size > LONGEST:
-            raise ValueError(f"a message of {size} bytes: at most {LONGEST}")
-        message = json.loads(self._read(size, until_s))
-        if not isinstance(message, dict):
-            raise ValueError("a message is a table")
-        return message
-
-    def _read(self, size: int, until_s: float | None) -> bytes:
-        while len(self._unread) < size:
+        while (data := self._frames.next()) is None:
             if until_s is not None:
                 left_s = until_s - time.monotonic()
                 if left_s <= 0 or not self._readable.poll(1e3 * left_s):
@@ -85,9 +73,11 @@ class Exchange:
             more = os.read(self._channel, LONGEST)
             if not more:
                 raise EOFError
-            self._unread += more
-        data, self._unread = self._unread[:size], self._unread[size:]
-        return data
+            self._frames.add(more)
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise ValueError("a message is a table")
+        return message
 
     def put(self, tensors: Sequence[torch.Tensor], start: int = 0) -> tuple[list[list[int]], int]:
         """Copy tensors into the memory; their types and shapes, and where they end."""

@@ -1,20 +1,41 @@
-"""Frames of the gate's socket: a message after its length."""
+"""Frames of a local socket: each message after its length, four bytes, the lowest first."""
 
 from __future__ import annotations
 
 import struct
-from typing import Protocol
 
-LENGTH = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
 LONGEST = 1 << 16
-SUFFIX = ".gate"  # of the gate's socket, after the name of the agent's
+GATE_SUFFIX = ".gate"  # of the gate's socket, after the name of the agent's
 
 
-class _Message(Protocol):
-    def SerializeToString(self) -> bytes: ...
+def framed(data: bytes) -> bytes:
+    """The frame of a message's bytes; raises `ValueError` if it is too long."""
+    if len(data) > LONGEST:
+        raise ValueError(f"a message of {len(data)} bytes: at most {LONGEST}")
+    return _LENGTH.pack(len(data)) + data
 
 
-def frame(message: _Message) -> bytes:
-    """The bytes of a message."""
-    data = message.SerializeToString()
-    return LENGTH.pack(len(data)) + data
+class FrameBuffer:
+    """Takes frames out of bytes as they come, in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take bytes that have come, of any frames."""
+        self._unread += data
+
+    def next(self) -> bytes | None:
+        """The next message, None if it has not all come; raises `ValueError` if it is too long."""
+        if len(self._unread) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._unread)
+        if length > LONGEST:
+            raise ValueError(f"a frame of {length} bytes; at most {LONGEST}")
+        end = _LENGTH.size + length
+        if len(self._unread) < end:
+            return None
+        message = bytes(self._unread[_LENGTH.size : end])
+        del self._unread[:end]
+        return message

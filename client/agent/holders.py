@@ -13,17 +13,17 @@ from functools import partial
 from typing import Any
 
 import grpc
+from wattfed.client.agent.desk import Desk, Pending
+from wattfed.client.agent.jobs import Abandoned
+from wattfed.client.agent.limits import STATUS, CallRefused
+from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
+from wattfed.strategies.ranges import Seconds
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
 from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.workload import Workload
-from wattfed.client.agent.desk import Desk, Pending
-from wattfed.client.agent.jobs import Abandoned
-from wattfed.client.agent.limits import STATUS, CallRefused
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.tickets import STOPPING, Answer, Refusal, Ticket
-from wattfed.strategies.ranges import Seconds
 
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
 _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one corrects it

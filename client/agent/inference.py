@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
 from urllib.parse import unquote
 
 import grpc
@@ -14,19 +13,17 @@ import grpc
 from powerctl.errors import InvalidInput, PowerctlError, UnknownName
 from powerctl.fields import build
 from wattfed.client.agent import tensors
-from wattfed.client.agent.desk import Desk
-from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
-from wattfed.client.agent.models import Model
+from wattfed.client.agent.async_bridge import AsyncBridge
+from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit, check_budget
+from wattfed.client.agent.engine_jobs import TicketRefusal
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.settings import Limits, ModelFile
-from wattfed.client.agent.tickets import Refusal
+from wattfed.client.agent.served_models import Model
+from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
-CLIENT_KEY = (
-    "wattfed-client"  # metadata by which processes on the Unix socket tell themselves apart
-)
-_LONGEST_BUDGET_S = 3600.0
+CLIENT_KEY = "wattfed-client"  # metadata by which processes on the Unix socket differ
 
 
 class InferenceService(rpc.InferenceServicer):
@@ -34,9 +31,9 @@ class InferenceService(rpc.InferenceServicer):
 
     Parameters
     ----------
-    desk : Desk
+    bridge : AsyncBridge
     registry : Registry
-    limits : Limits
+    limits : ClientLimits
     defaults : ModelFile
         Budget and batch sizes of models that are loaded without.
     may_load : bool
@@ -44,9 +41,15 @@ class InferenceService(rpc.InferenceServicer):
     """
 
     def __init__(
-        self, desk: Desk, registry: Registry, limits: Limits, defaults: ModelFile, *, may_load: bool
+        self,
+        bridge: AsyncBridge,
+        registry: Registry,
+        limits: ClientLimits,
+        defaults: ModelFile,
+        *,
+        may_load: bool,
     ) -> None:
-        self._desk = desk
+        self._bridge = bridge
         self._registry = registry
         self._limits = limits
         self._defaults = defaults
@@ -57,7 +60,7 @@ class InferenceService(rpc.InferenceServicer):
     async def Predict(
         self, request: pb.PredictRequest, context: grpc.aio.ServicerContext
     ) -> pb.PredictReply:
-        """Answer one request."""
+        """Answer one request with the model that it names."""
         return await self._predict(request, client_of(context), context.time_remaining())
 
     async def PredictStream(
@@ -78,27 +81,33 @@ class InferenceService(rpc.InferenceServicer):
                 reply = await self._predict(request, client, None)
                 outcome = pb.PredictStreamReply(id=request.id, reply=reply)
             except CallRefused as refused:
-                refusal = pb.Refusal(code=refused.code.value[0], message=refused.message)
-                outcome = pb.PredictStreamReply(id=request.id, refusal=refusal)
+                outcome = pb.PredictStreamReply(id=request.id, refusal=refused.to_proto())
             async with writing:
                 await context.write(outcome)
             room.release()
 
-        async with _Tasks() as tasks:
+        answering: set[asyncio.Task[None]] = set()
+        try:
             async for request in requests:
                 await room.acquire()
-                tasks.create_task(answer(request))
+                task = asyncio.create_task(answer(request))
+                answering.add(task)
+                task.add_done_callback(answering.discard)
+            await asyncio.gather(*answering)
+        finally:
+            for task in answering:
+                task.cancel()
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListModelsReply:
-        """What is served."""
+        """List the models that are served."""
         return pb.ListModelsReply(models=[self._describe(m) for m in self._registry.models()])
 
     async def LoadModel(
         self, request: pb.LoadModelRequest, context: grpc.aio.ServicerContext
     ) -> pb.Model:
-        """Serve one more model."""
+        """Read a file of this machine, and serve one more model."""
         told = {
             "name": request.name,
             "path": request.path,
@@ -125,43 +134,35 @@ class InferenceService(rpc.InferenceServicer):
             )
         try:
             return self._describe(await asyncio.to_thread(call))
-        except UnknownName as error:
-            raise CallRefused(grpc.StatusCode.NOT_FOUND, str(error)) from None
         except PowerctlError as error:
-            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+            raise CallRefused.of(error) from None
 
     async def _predict(
         self, request: pb.PredictRequest, client: str, remaining_s: float | None
     ) -> pb.PredictReply:
         self._rate.take(client)
-        size = request.ByteSize()
-        self._bytes.take(size)
-        try:
+        with self._bytes.held(request.ByteSize()):
             return await self._answer(request, remaining_s)
-        finally:
-            self._bytes.give_back(size)
 
     async def _answer(
         self, request: pb.PredictRequest, remaining_s: float | None
     ) -> pb.PredictReply:
         try:
             model = self._registry.get(request.model)
-            inputs = [tensors.decode(tensor) for tensor in request.inputs]
+            inputs = [decode_tensor(tensor) for tensor in request.inputs]
             tensors.check_inputs(inputs, model.inputs)
             budget_s = self._budget_s(model, request, remaining_s)
-            if model.host.broken:
-                raise CallRefused(grpc.StatusCode.UNAVAILABLE, model.host.broken)
-        except UnknownName as error:
-            raise CallRefused(grpc.StatusCode.NOT_FOUND, str(error)) from None
-        except InvalidInput as error:
-            raise CallRefused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-        outcome = await self._desk.ask(model.name, inputs, budget_s)
-        if isinstance(outcome, Refusal):
+        except (InvalidInput, UnknownName) as error:
+            raise CallRefused.of(error) from None
+        if model.host.broken:
+            raise CallRefused(grpc.StatusCode.UNAVAILABLE, model.host.broken)
+        outcome = await self._bridge.ask(model.name, inputs, budget_s)
+        if isinstance(outcome, TicketRefusal):
             raise CallRefused.by(outcome)
         version, outputs = outcome.value
         return pb.PredictReply(
             id=request.id,
-            outputs=[tensors.encode(output) for output in outputs],
+            outputs=[encode_tensor(output) for output in outputs],
             model_version=version,
             batch_size=outcome.batch_size,
             waited_s=outcome.waited_s,
@@ -172,10 +173,7 @@ class InferenceService(rpc.InferenceServicer):
         self, model: Model, request: pb.PredictRequest, remaining_s: float | None
     ) -> float:
         budget_s = request.deadline_s or self._registry.service(model.name).latency_s
-        if not 0 < budget_s <= _LONGEST_BUDGET_S:
-            raise InvalidInput(
-                f"deadline_s must be positive and at most {_LONGEST_BUDGET_S:g}, got {budget_s:g}"
-            )
+        check_budget(budget_s)
         return min(budget_s, math.inf if remaining_s is None else max(remaining_s, 1e-3))
 
     def _describe(self, model: Model) -> pb.Model:
@@ -201,25 +199,3 @@ def client_of(context: grpc.aio.ServicerContext) -> str:
         metadata = dict(context.invocation_metadata() or ())
         return f"unix:{metadata.get(CLIENT_KEY, '')}"
     return peer.rpartition(":")[0]
-
-
-class _Tasks:
-    """Tasks that end with the block they were made in; Python 3.10 has no `asyncio.TaskGroup`."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> _Tasks:
-        return self
-
-    def create_task(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin one."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=kind is not None)

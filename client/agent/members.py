@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,9 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from powerctl.task.process_memory import oom_kills
-from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.models import task_model
+from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
-from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.turns import TurnDevice
+from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import is_installed
 from wattfed.client.worker.client_state import StateFile
@@ -71,7 +69,7 @@ class Member:
         node_config: Mapping[str, Any],
         device: Device,
         folder: Path,
-        knowledge: Knowledge,
+        cost_models: CostModels,
     ) -> Member:
         """The member that configurations of run and node describe; raises `InvalidInput`."""
         config = RunConfig.from_flower(run_config)
@@ -85,11 +83,11 @@ class Member:
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
-        source = knowledge.source(config.workload)
+        source = cost_models.source(config.workload)
         file = StateFile.of(folder, run, profile.client, source.name if source else "")
         state = file.read()
         own = tuple(sorted(node_config.items()))
-        client = LocalClient(config, profile, n_clients, state, device, knowledge.predictor, own)
+        client = LocalClient(config, profile, n_clients, state, device, cost_models.predictor, own)
         return cls(run, client, file)
 
     @property
@@ -127,25 +125,22 @@ class Member:
     def train(
         self,
         round_id: str,
-        device: TurnDevice,
+        device: RoundDevice,
         content: RecordDict,
         progress: Progress,
-        beside: Callable[[RoundReport], RoundReport],
-    ) -> RecordDict:
-        """Train as the server's message says; the content of the reply.
+    ) -> tuple[RoundReport, ArrayRecord]:
+        """Train as the server's message says; returns the report and the model's arrays.
 
         Parameters
         ----------
         round_id : str
             Written down as under way, for the next agent if this one is killed.
-        device : TurnDevice
+        device : RoundDevice
             Runs a minibatch in its turn.
         content : RecordDict
             Of the message.
         progress : callable
             As for `LocalClient.train`.
-        beside : callable
-            Adds to the report what the agent knows of the round.
         """
         told, assignment = RoundContext.of(content), assignment_of(content)
         with self._busy, self._on(device):
@@ -161,9 +156,9 @@ class Member:
                 told.clock_s,
                 offer,
             )
-            return trained(beside(report), array_record_of(self._model))
+            return report, array_record_of(self._model)
 
-    def evaluate(self, device: TurnDevice, content: RecordDict) -> RecordDict:
+    def evaluate(self, device: RoundDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
         told = RoundContext.of(content)
         with self._busy, self._on(device):
@@ -172,7 +167,7 @@ class Member:
         return evaluated(*found)
 
     @contextmanager
-    def _on(self, device: TurnDevice) -> Iterator[None]:
+    def _on(self, device: RoundDevice) -> Iterator[None]:
         """Work in turns, and write what it has spent."""
         between, self.client.device = self.client.device, device
         try:
@@ -206,16 +201,18 @@ class Members:
         Whose modes they may offer.
     folder : Path
         Of their states.
-    knowledge : Knowledge
+    cost_models : CostModels
         Predicts their minibatches.
     tasks : OwnTasks
         That it may load, beside those that are installed.
     """
 
-    def __init__(self, device: Device, folder: Path, knowledge: Knowledge, tasks: OwnTasks) -> None:
+    def __init__(
+        self, device: Device, folder: Path, cost_models: CostModels, tasks: OwnTasks
+    ) -> None:
         self._device = device
         self._folder = folder
-        self._knowledge = knowledge
+        self._cost_models = cost_models
         self._tasks = tasks
         self._known: dict[str, Member] = {}
         self._lock = threading.Lock()
@@ -238,7 +235,7 @@ class Members:
                 raise InvalidInput("a configuration holds bytes, which no key takes") from None
             if key not in self._known:
                 made = Member.of(
-                    run_config, node_config, self._device, self._folder, self._knowledge
+                    run_config, node_config, self._device, self._folder, self._cost_models
                 )
                 self._known[key] = made
             self._known[key] = self._known.pop(key)  # the last ones are the newest
@@ -260,12 +257,3 @@ class Members:
             members = list(self._known.values())
         left = {(member.run, member.client.profile.client): member.left_j for member in members}
         return [(*who, left_j) for who, left_j in left.items() if math.isfinite(left_j)]
-
-
-def serve_global(registry: Registry, task: str, content: RecordDict) -> None:
-    """Swap a message's parameters, the global ones, into every served model of a task."""
-    for model in registry.models():
-        if registry.task(model.name) == task:
-            arrays = content.array_records[ARRAYS]
-            source = f"federated round, after version {model.version}"
-            registry.swap(task_model(model.name, task, arrays, model.version + 1, source))

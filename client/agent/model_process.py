@@ -1,7 +1,7 @@
 """The process of one model: it closes a sandbox around itself, reads a file, answers batches.
 
-Run by `hosting` as ``python -m wattfed.client.agent.model_process``, with what it is told as JSON.
-What torch loads at first use, it loads for a model of our own before the sandbox is closed:
+Run by `model_host` as ``python -m wattfed.client.agent.model_process``, with what it is told as
+JSON. What torch loads at first use, it loads for a model of our own before the sandbox is closed:
 afterwards nothing can be opened.
 """
 
@@ -21,7 +21,7 @@ from wattfed.client.agent import sandbox
 
 if TYPE_CHECKING:
     from wattfed.client.agent.exchange import Exchange
-    from wattfed.client.agent.formats import Program
+    from wattfed.client.agent.model_files import Program
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def _read(told: dict[str, Any]) -> Program:
     import torch
 
     from powerctl.accelerator import Accelerator
-    from wattfed.client.agent.formats import close_pickle, read_program
+    from wattfed.client.agent.model_files import close_pickle, read_program
 
     torch.set_num_threads(told["threads"])
     there = Accelerator.here()
@@ -78,7 +78,7 @@ def _ours(form: str) -> io.BytesIO:
     """A file of a format, with a model that takes images."""
     import torch
 
-    from wattfed.client.agent.formats import EXPORT
+    from wattfed.client.agent.model_files import EXPORT
 
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
@@ -97,14 +97,14 @@ def _ours(form: str) -> io.BytesIO:
 def _answer(exchange: Exchange, program: Program) -> None:
     """Run batches until there are no more."""
     from powerctl.accelerator import Accelerator
-    from wattfed.client.agent.formats import run
+    from wattfed.client.agent.model_files import run_module
 
     there = Accelerator.here()
     while True:
         request = exchange.receive()
         try:
             batch, end = exchange.get(request["tensors"])
-            outputs, _ = exchange.put(run(program.module, batch, there), end)
+            outputs, _ = exchange.put(run_module(program.module, batch, there), end)
             exchange.send({"tensors": outputs})
         except Exception as error:  # whatever the model's code raises
             lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -22,10 +22,10 @@ from powerctl.fulcrum.search import Candidates, Record
 from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.powertrain.prediction import Prediction
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.knowledge import Knowledge
+from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.worker.mode_options import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -42,20 +42,7 @@ class PlanState:
     changes: int = 0
 
 
-class NoPlanner:
-    """Mode and batch sizes stay as they were configured."""
-
-    sets_modes = False
-
-    def state(self) -> PlanState:
-        """As configured."""
-        return PlanState()
-
-    async def run(self) -> None:
-        """Nothing is to be planned."""
-
-
-class Planner:
+class ServicePlanner:
     """Drives a `WindowController` by a service's arrivals, and puts in force what it decides.
 
     Every mode is looked up among what is known of the costs; none is tried. A change of mode comes
@@ -63,7 +50,7 @@ class Planner:
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Has the device, and the service.
     service : ServiceSpec
         Whose arrivals are followed.
@@ -75,11 +62,9 @@ class Planner:
         Where that is from, in words.
     """
 
-    sets_modes = True
-
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         service: ServiceSpec,
         settings: PlanSettings,
         record: Record,
@@ -110,12 +95,12 @@ class Planner:
     @classmethod
     def of(
         cls,
-        engine: Engine,
+        engine: TurnEngine,
         service: ServiceSpec,
         file: ModelFile,
         plan: PlanSettings,
-        known: Knowledge,
-    ) -> Planner:
+        known: CostModels,
+    ) -> ServicePlanner:
         """A planner for a served model, from what is known of it and of the training.
 
         Raises
@@ -155,7 +140,7 @@ class Planner:
         return cls(engine, service, plan, record, " and ".join(told))
 
     def state(self) -> PlanState:
-        """The plan in force."""
+        """The plan that is in force now."""
         present = self._controller.present
         return PlanState(
             origin=f"the controller, from {self._source}",

@@ -17,12 +17,11 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.turns import ServiceSpec
 from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.hosting import Hosting, ModelFailed
-from wattfed.client.agent.jobs import Broken
-from wattfed.client.agent.models import Model, read_model
+from wattfed.client.agent.engine_jobs import Broken, EngineJob, Ticket
+from wattfed.client.agent.model_host import Hosting, ModelFailed
+from wattfed.client.agent.served_models import Model, read_model
 from wattfed.client.agent.settings import ModelFile
-from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _LOG = logging.getLogger("wattfed.agent")
 _WARMUPS, _RUNS = 3, 5  # TorchScript specialises on its first runs
@@ -40,26 +39,24 @@ def charged_as(model: str, workload: str) -> Workload:
     return named
 
 
-class ModelJob:
+class ModelJob(EngineJob):
     """Serves a model: a turn is one batch of its requests, charged as a workload if it has one.
 
     `broke` is told, on the device thread, of a model that answers no more: it must not wait.
     """
 
     def __init__(
-        self, model: Model, workload: str = "", broke: Callable[[Model], None] = lambda _: None
+        self, model: Model, file: ModelFile, broke: Callable[[Model], None] = lambda _: None
     ) -> None:
         self.name = model.name
         self.model = model
+        self.file = file
         self.broke = broke
-        self._workload = charged_as(model.name, workload)
+        self._workload = charged_as(model.name, file.workload)
 
     def workload(self, size: int) -> Workload:
-        """A batch of the model."""
+        """The workload of a batch of so many requests."""
         return self._workload.with_batch_size(self.model.fixed_batch or size)
-
-    def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Nothing: `run` follows."""
 
     def run(
         self, tickets: Sequence[Ticket]
@@ -76,16 +73,13 @@ class ModelJob:
             for outcome in outcomes
         ]
 
-    def ended(self) -> None:
-        """Nothing is left to do."""
-
 
 class Registry:
     """The models of an engine; any thread may ask, loading takes a while.
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Serves them; must run, because a model is timed on the device between its turns.
     queue_length : int
         Requests that may wait for one model.
@@ -97,7 +91,7 @@ class Registry:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         queue_length: int = 1024,
         hosting: Hosting | None = None,
         lease_s: float = 2.0,
@@ -107,13 +101,9 @@ class Registry:
         self._hosting = hosting or Hosting()
         self._lease_s = lease_s
         self._jobs: dict[str, ModelJob] = {}
-        self._files: dict[str, ModelFile] = {}
         self._loading = threading.Lock()
         self._breaks: dict[str, tuple[float, float]] = {}  # the last wait, and when it was over
         self._closed = threading.Event()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
 
     def get(self, name: str) -> Model:
         """The present version of a model; with an empty name, of the only one."""
@@ -130,7 +120,7 @@ class Registry:
 
     def task(self, name: str) -> str:
         """The task that a model's parameters are of; empty if it came with its own network."""
-        return self._files[name].task
+        return self._jobs[name].file.task
 
     def models(self) -> list[Model]:
         """The present version of every model."""
@@ -149,15 +139,14 @@ class Registry:
         model = read_model(file, hosting=self._hosting)  # which may hang, while others are swapped
         with self._loading, _closed_if_refused(model):
             self._check_is_new(file.name)
-            self._files[file.name] = file
-            service = self._service(file, model)
+            job = ModelJob(model, file, self._mend_later)
+            service = self._service(job)
             _LOG.info(
                 "model %s: on %s, read, warmed up and timed in %.3g s",
                 *(file.name, Accelerator.here().name, time.monotonic() - began_s),
             )
-            job = ModelJob(model, file.workload, self._mend_later)
             self._engine.add_service(job, service)
-            self._limit(model)
+            self._limit(job, model)
             self._jobs[file.name] = job
             return model
 
@@ -173,7 +162,8 @@ class Registry:
     def reload(self, name: str, path: str = "") -> Model:
         """Read the next version of a model and swap it in."""
         model = self.get(name)
-        file = replace(self._files[model.name], path=path or self._files[model.name].path)
+        file = self._jobs[model.name].file
+        file = replace(file, path=path or file.path)
         return self.swap(read_model(file, model.version + 1, self._hosting))
 
     def swap(self, model: Model, broken: Model | None = None) -> Model:
@@ -203,15 +193,15 @@ class Registry:
             job = self._jobs[model.name]
             sizes = sorted({model.fixed_batch or 1, self.service(model.name).batch_size})
             for size in sizes * _WARMUPS:
-                self._time(model, size)
-            self._limit(model)
+                self._time(job, model, size)
+            self._limit(job, model)
             self._engine.between_turns(lambda: setattr(job, "model", model)).result()
             present.host.close()
             return model
 
-    def _limit(self, model: Model) -> None:
+    def _limit(self, job: ModelJob, model: Model) -> None:
         """Let no batch last much longer than it may: others wait meanwhile."""
-        longest_s = max(self._lease_s, _MOST_BUDGETS * self._files[model.name].latency_s)
+        longest_s = max(self._lease_s, _MOST_BUDGETS * job.file.latency_s)
         model.host.limit_s = min(model.host.limit_s, longest_s)
 
     def _mend_later(self, broken: Model) -> None:
@@ -232,7 +222,7 @@ class Registry:
                 return
             if self.get(name) is not broken:
                 return  # a new version was loaded
-            file = replace(self._files[name], path=broken.source)
+            file = replace(self._jobs[name].file, path=broken.source)
             try:
                 self.swap(read_model(file, broken.version, self._hosting), broken)
                 self._breaks[name] = wait_s, time.monotonic()
@@ -241,10 +231,11 @@ class Registry:
             except Exception as error:  # whatever keeps it from being started, it is tried again
                 _LOG.warning("model %s could not be started again: %s", name, error)
 
-    def _service(self, file: ModelFile, model: Model) -> ServiceSpec:
-        time_s: dict[int, float] = {}
+    def _service(self, job: ModelJob) -> ServiceSpec:
+        """The plan of a new model: its batches are timed, from small ones to large ones."""
+        file, model, time_s = job.file, job.model, dict[int, float]()
         for size in _sizes(file, model):
-            times_s = [self._time(model, size) for _ in range(_WARMUPS + _RUNS)][_WARMUPS:]
+            times_s = [self._time(job, model, size) for _ in range(_WARMUPS + _RUNS)][_WARMUPS:]
             time_s[size] = sorted(times_s)[len(times_s) // 2]
             if time_s[size] > file.latency_s:  # a larger batch is of no use
                 break
@@ -262,11 +253,14 @@ class Registry:
             capacity=self._queue_length,
         )
 
-    def _time(self, model: Model, size: int) -> float:
+    def _time(self, job: ModelJob, model: Model, size: int) -> float:
         """Seconds of one batch, run between turns: one at a time, so that requests go on."""
-        workload = ModelJob(model, self._files[model.name].workload).workload(size)
-        run = partial(model.predict, model.example(size))
-        execute = partial(self._engine.device.execute, workload, run)
+        workload, batch = job.workload(size), model.example(size)
+
+        def step() -> None:
+            model.predict(batch)
+
+        execute = partial(self._engine.device.execute, workload, step)
         return float(self._engine.between_turns(execute).result())
 
 

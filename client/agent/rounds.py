@@ -7,25 +7,23 @@ import logging
 import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import grpc
 from flwr.app import RecordDict
 
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.modes import PowerMode
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.members import Member, Members, serve_global
-from wattfed.client.agent.own_tasks import OwnTasks
+from wattfed.client.agent.members import Member, Members
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
-from wattfed.client.agent.turns import PlannedDevice, TurnDevice
+from wattfed.client.agent.round_device import RoundDevice
+from wattfed.client.agent.served_models import task_model
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
-from wattfed.client.worker.messages import RoundContext, assignment_of, offered
+from wattfed.client.worker.messages import RoundContext, assignment_of, offered, trained
 from wattfed.strategies.code_version import code_version, runs
-from wattfed.strategies.protocol import RoundAssignment, RoundReport, check_protocol
+from wattfed.strategies.protocol import ARRAYS, RoundAssignment, RoundReport, check_protocol
 
 _LOG = logging.getLogger("wattfed.agent")
 _KINDS = ("query", "train", "evaluate")  # of messages
@@ -43,7 +41,7 @@ class _Round:
         content: RecordDict,
         assignment: RoundAssignment | None,
         member: Member,
-        device: TurnDevice,
+        device: RoundDevice,
     ) -> None:
         self.id = round_id
         self.progress = pb.Progress()
@@ -58,24 +56,22 @@ class _Round:
         """End it after the running minibatch."""
         self._device.interrupt(why)
 
-    def run(self, engine: Engine, registry: Registry) -> RecordDict:
+    def run(self, engine: TurnEngine, registry: Registry) -> RecordDict:
         """Evaluate, or train and serve the global model to begin with; the reply's content."""
         try:
             if self._assignment is None:
                 return self._member.evaluate(self._device, self._content)
-            serve_global(registry, self._member.client.config.task, self._content)
+            _serve_global(registry, self._member.client.config.task, self._content)
             self._device.end_at(self._device.now() + self._assignment.deadline_s)
             self.progress.planned = self._assignment.minibatches
             others_s = self._others_s(engine)
-
-            def beside(report: RoundReport) -> RoundReport:
-                return self._beside(report, engine, self._others_s(engine) - others_s)
-
-            return self._member.train(self.id, self._device, self._content, self._tell, beside)
+            report, arrays = self._member.train(self.id, self._device, self._content, self._tell)
+            others_s = self._others_s(engine) - others_s
+            return trained(self._with_others(report, engine, others_s), arrays)
         finally:
             self._device.close()
 
-    def _beside(self, report: RoundReport, engine: Engine, others_s: float) -> RoundReport:
+    def _with_others(self, report: RoundReport, engine: TurnEngine, others_s: float) -> RoundReport:
         """A report with what else the device did meanwhile, for so many seconds."""
         report = replace(report, inference_p99_s=_slowest_p99_s(engine))
         if report.decline and report.stopped:
@@ -84,7 +80,7 @@ class _Round:
             _LOG.warning("round %s: %s", self.id, why)
         return report
 
-    def _others_s(self, engine: Engine) -> float:
+    def _others_s(self, engine: TurnEngine) -> float:
         """Seconds that inference and all else there is now have had the device for."""
         jobs = engine.state().jobs
         return sum((job.account.busy_s for job in jobs if job.name != self._device.name), 0.0)
@@ -105,34 +101,27 @@ class RoundsService(rpc.RoundsServicer):
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Gives turns.
     registry : Registry
         Models of the run's task that are served get each round's global parameters.
-    folder : Path
-        For the clients' states.
-    knowledge : Knowledge
-        Predicts minibatches.
-    tasks : OwnTasks
-        The user's own that may be loaded.
+    members : Members
+        The clients that offer, train and evaluate.
     sets_modes : bool
         Whether rounds set the mode; else they train in that of the plan in force.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         registry: Registry,
-        folder: Path,
-        knowledge: Knowledge,
-        tasks: OwnTasks,
+        members: Members,
         *,
         sets_modes: bool = True,
     ) -> None:
         self._engine = engine
         self._registry = registry
-        device = engine.device if sets_modes else PlannedDevice(engine.device)
-        self._members = Members(device, folder, knowledge, tasks)
+        self._members = members
         self._sets_modes = sets_modes
         self._rounds: dict[tuple[str, str], _Round] = {}  # by kind and id
         self._warned: set[str] = set()  # of which other versions
@@ -215,14 +204,6 @@ class RoundsService(rpc.RoundsServicer):
         for round_ in self._rounds.values():
             round_.interrupt(why)
 
-    def keep(self) -> None:
-        """Write what could not be written of the clients' states; the agent ends."""
-        self._members.keep()
-
-    def budgets(self) -> list[tuple[str, int, float]]:
-        """Run, client, and joules left of its energy budget, of every client that has one."""
-        return self._members.budgets()
-
     async def _begin(self, head: pb.Head, content: RecordDict, member: Member) -> _Round:
         assignment = assignment_of(content) if head.kind == "train" else None
         offer = await asyncio.to_thread(member.offer, RoundContext.of(content))
@@ -231,7 +212,7 @@ class RoundsService(rpc.RoundsServicer):
         # minibatch is a probe, and what it takes decides from then on.
         budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]
         expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
-        device = TurnDevice(
+        device = RoundDevice(
             self._engine,
             f"round {head.round_id}{'' if assignment else ', evaluation'}",
             member.client.workload,
@@ -261,7 +242,16 @@ class RoundsService(rpc.RoundsServicer):
         return member
 
 
-def _slowest_p99_s(engine: Engine) -> float:
+def _slowest_p99_s(engine: TurnEngine) -> float:
     """Of the services' last answers; 0 where there are none."""
     served = [job.latency_p99_s for job in engine.state().jobs if not job.is_training]
     return max((p99_s for p99_s in served if math.isfinite(p99_s)), default=0.0)
+
+
+def _serve_global(registry: Registry, task: str, content: RecordDict) -> None:
+    """Swap a message's parameters, the global ones, into every served model of a task."""
+    for model in registry.models():
+        if registry.task(model.name) == task:
+            arrays = content.array_records[ARRAYS]
+            source = f"federated round, after version {model.version}"
+            registry.swap(task_model(model.name, task, arrays, model.version + 1, source))

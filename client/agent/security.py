@@ -17,7 +17,7 @@ _SCHEME = "bearer "
 _SHORTEST_TOKEN = 16
 
 
-class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class TokenCheck(grpc.aio.ServerInterceptor):
     """Lets calls through that bring one of the tokens as ``authorization: Bearer ...``."""
 
     def __init__(self, tokens: tuple[str, ...]) -> None:

@@ -23,28 +23,27 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from powerctl.accelerator import Accelerator, choose_accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from wattfed.client.agent.desk import Desk
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.found_mode import KeptDevice
-from wattfed.client.agent.framing import SUFFIX
-from wattfed.client.agent.gate_service import GateService
-from wattfed.client.agent.gate_socket import GateSocket
-from wattfed.client.agent.hearing import Hearing
-from wattfed.client.agent.holders import Holders
-from wattfed.client.agent.hosting import Hosting
+from wattfed.client.agent.async_bridge import AsyncBridge
+from wattfed.client.agent.calls import Hearing
+from wattfed.client.agent.cost_models import CostModels
+from wattfed.client.agent.framing import GATE_SUFFIX
+from wattfed.client.agent.gate_connections import GateService, GateSocket
+from wattfed.client.agent.gate_holders import Holders
 from wattfed.client.agent.inference import InferenceService
-from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.metrics import Metrics
-from wattfed.client.agent.opening import CLIENTS, claim_socket, claim_state, open_kept
+from wattfed.client.agent.members import Members
+from wattfed.client.agent.model_host import Hosting
+from wattfed.client.agent.opening import CLIENTS, KeptDevice, claim_socket, claim_state, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
-from wattfed.client.agent.planning import NoPlanner, Planner, model_to_plan
-from wattfed.client.agent.power import PowerService
+from wattfed.client.agent.planning import PlanState, ServicePlanner, model_to_plan
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
+from wattfed.client.agent.round_device import PlannedDevice
 from wattfed.client.agent.rounds import RoundsService
 from wattfed.client.agent.security import TokenCheck, read_tls, read_tokens
 from wattfed.client.agent.settings import Settings, parse_address
+from wattfed.client.agent.telemetry import Metrics, PowerService
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _LOG = logging.getLogger("wattfed.agent")
 _GRACE_S = 2.0  # for answers that are on their way out
@@ -71,7 +70,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with claim_state(Path(settings.state_dir)):
-        for suffix in ("", SUFFIX):
+        for suffix in ("", GATE_SUFFIX):
             claim_socket(Path(settings.socket + suffix))
         metrics = Metrics() if settings.metrics else None
         device = open_kept(settings.device, Path(settings.state_dir))
@@ -99,26 +98,24 @@ class Agent:
         self._settings = settings
         self._device = device
         self._metrics = metrics
-        self.engine = Engine(device, Interleaver(), metrics)
-        self._desk = Desk(self.engine)
+        self.engine = TurnEngine(device, Interleaver(), metrics)
+        self._bridge = AsyncBridge(self.engine)
         limits = settings.limits
         unsafe = settings.allow_unsafe_models
         hosting = Hosting(limits.load_s, limits.batch_s, limits.model_bytes, unsafe)
         self._registry = Registry(self.engine, limits.queue_length, hosting, settings.lease_s)
-        holders = Holders(self._desk, settings.lease_s)
+        holders = Holders(self._bridge, settings.lease_s)
         self._gate = GateService(holders)
         self._gate_socket = GateSocket(holders)
         state = Path(settings.state_dir)
-        self._knowledge = Knowledge(state)
+        self._cost_models = CostModels(state)
+        sets_modes = not settings.plan.power_w
+        seen = device if sets_modes else PlannedDevice(device)
+        self._members = Members(seen, state / CLIENTS, self._cost_models, OwnTasks(state))
         self._rounds = RoundsService(
-            self.engine,
-            self._registry,
-            state / CLIENTS,
-            self._knowledge,
-            OwnTasks(state),
-            sets_modes=not settings.plan.power_w,
+            self.engine, self._registry, self._members, sets_modes=sets_modes
         )
-        self._planner: Planner | NoPlanner = NoPlanner()
+        self._plan_state: Callable[[], PlanState] = PlanState  # as configured
         self._planning: asyncio.Task[None] | None = None
         self._health = health_aio.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
@@ -133,9 +130,10 @@ class Agent:
         for file in settings.model:
             await asyncio.to_thread(self._registry.load, file)
         if settings.plan.power_w:
-            self._planner = await asyncio.to_thread(self._make_planner)
-            await asyncio.to_thread(self._planner.look)
-        self._planning = asyncio.create_task(self._planner.run())
+            planner = await asyncio.to_thread(self._make_planner)
+            await asyncio.to_thread(planner.look)
+            self._plan_state = planner.state
+            self._planning = asyncio.create_task(planner.run())
         for name in ("", *_SERVICES):
             await self._health.set(name, HealthCheckResponse.SERVING)
         where = [await self._listen_locally()]
@@ -143,15 +141,15 @@ class Agent:
             where.append(await self._listen_to_tcp())
         if self._metrics is not None:
             host, port = parse_address(settings.metrics, "metrics", "127.0.0.1")
-            bound = self._metrics.serve(self.engine, self._rounds.budgets, host, port)
+            bound = self._metrics.serve(self.engine, self._members.budgets, host, port)
             where.append(f"metrics at {host}:{bound}")
         return ", ".join(where)
 
-    def _make_planner(self) -> Planner:
+    def _make_planner(self) -> ServicePlanner:
         plan = self._settings.plan
         file = model_to_plan({file.name: file for file in self._settings.model}, plan.model)
         service = self._registry.service(file.name)
-        return Planner.of(self.engine, service, file, plan, self._knowledge)
+        return ServicePlanner.of(self.engine, service, file, plan, self._cost_models)
 
     async def close(self) -> None:
         """Finish the running turn, refuse what waits, restore the device and end."""
@@ -168,14 +166,14 @@ class Agent:
             _LOG.warning("a turn did not end within %g s", lease_s)
         await asyncio.to_thread(self._registry.close)
         self._device.restore()
-        self._rounds.keep()
+        self._members.keep()
         self._gate.close()
         self._gate_socket.close()
         if stopping:
             await asyncio.wait(stopping, timeout=_GRACE_S)
         for server in self._servers:
             await server.stop(None)
-        for suffix in ("", SUFFIX):
+        for suffix in ("", GATE_SUFFIX):
             Path(self._settings.socket + suffix).unlink(missing_ok=True)
         if self._metrics is not None:
             self._metrics.close()
@@ -188,7 +186,7 @@ class Agent:
         try:
             server.add_insecure_port(f"unix:{path}")
             await server.start()
-            await self._gate_socket.open(Path(path + SUFFIX))
+            await self._gate_socket.open(Path(path + GATE_SUFFIX))
         except (RuntimeError, OSError) as error:
             raise InvalidInput(f"cannot listen at {path}: {error}") from None
         finally:
@@ -220,9 +218,9 @@ class Agent:
             maximum_concurrent_rpcs=limits.concurrent,
         )
         inference = InferenceService(
-            self._desk, self._registry, limits, settings.defaults, may_load=local
+            self._bridge, self._registry, limits, settings.defaults, may_load=local
         )
-        power = PowerService(self.engine, settings.device, self._planner.state)
+        power = PowerService(self.engine, settings.device, self._plan_state)
         rpc.add_InferenceServicer_to_server(inference, server)
         rpc.add_PowerServicer_to_server(power, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

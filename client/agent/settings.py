@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from powerctl.errors import InvalidInput
-from powerctl.fields import Count, Range, build, checked
+from powerctl.fields import Amount, Count, Range, build, checked, parse_number
 from powerctl.quantities import parse
 from powerctl.reading import read_toml
 
@@ -51,16 +50,10 @@ class ModelFile:
     largest_batch: _Some = 32
     workload: str = ""
 
-    def __post_init__(self) -> None:
-        if not 0 < self.latency_s < math.inf:
-            raise InvalidInput(f"model {self.name}: latency_s must be positive")
-        if self.batch_size < 1 or self.largest_batch < 1:
-            raise InvalidInput(f"model {self.name}: batches are of 1 request at least")
-
 
 @dataclass(frozen=True)
-class Limits:
-    """What clients may take.
+class ClientLimits:
+    """The most that clients may take of the agent.
 
     Attributes
     ----------
@@ -112,19 +105,12 @@ class PlanSettings:
         In which the rate is estimated, and in which a sudden rise shows.
     """
 
-    power_w: float = 0.0
+    power_w: Amount = 0.0
     model: str = ""
     training: str = ""
     period_s: _Period = 1.0
     window_s: _Period = 10.0
     quick_s: _Period = 2.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.power_w < math.inf or not 0.05 <= self.period_s < math.inf:
-            raise InvalidInput(
-                f"the plan's power_w must be positive watts and period_s at least 0.05, got "
-                f"{self.power_w:g} and {self.period_s:g}"
-            )
 
 
 @dataclass(frozen=True)
@@ -153,7 +139,7 @@ class Settings:
     model : tuple of ModelFile
     defaults : ModelFile
         Budget and batch sizes of models that say none.
-    limits : Limits
+    limits : ClientLimits
     plan : PlanSettings
     """
 
@@ -172,12 +158,10 @@ class Settings:
     allow_unsafe_models: bool = False
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
-    limits: Limits = Limits()
+    limits: ClientLimits = ClientLimits()
     plan: PlanSettings = PlanSettings()
 
     def __post_init__(self) -> None:
-        if not 0 < self.lease_s < math.inf:
-            raise InvalidInput(f"the lease must be a positive time, got {self.lease_s:g} s")
         if self.listen and not (self.tls_cert and self.tls_key and self.token_file):
             raise InvalidInput(
                 "TCP needs TLS and a token: give --tls-cert, --tls-key and --token-file too"
@@ -189,7 +173,7 @@ class Settings:
             )
 
 
-def default_socket() -> str:
+def default_agent_socket() -> str:
     """Where agent and clients meet if nothing else is said; $WATTFED_AGENT_SOCKET goes before."""
     folder = os.environ.get("XDG_RUNTIME_DIR") or default_state_dir()
     return os.environ.get("WATTFED_AGENT_SOCKET") or str(Path(folder) / "wattfed-agent.sock")
@@ -225,18 +209,22 @@ def parse_model(text: str, defaults: ModelFile) -> ModelFile:
             f"model {name}: unknown {', '.join(sorted(unknown))}; "
             "known: task, inputs, latency, batch, largest, workload"
         )
-    texts = {key: given[key] for key in ("task", "inputs", "workload") if key in given}
-    file = replace(defaults, name=name, path=path, **texts)
+    table: dict[str, Any] = {"name": name, "path": path}
+    table |= {key: given[key] for key in ("task", "inputs", "workload") if key in given}
     if "latency" in given:
-        file = replace(file, latency_s=parse(given["latency"], "time", f"model {name}: latency"))
-    try:
-        return replace(
-            file,
-            batch_size=int(given.get("batch", file.batch_size)),
-            largest_batch=int(given.get("largest", file.largest_batch)),
-        )
-    except ValueError:
-        raise InvalidInput(f"model {name}: batch and largest are whole numbers") from None
+        table["latency_s"] = parse(given["latency"], "time", f"model {name}: latency")
+    for key, field in (("batch", "batch_size"), ("largest", "largest_batch")):
+        if key in given:
+            table[field] = parse_number(f"model {name}: {key}", given[key], _Some)
+    return replace(defaults, **table)
+
+
+_TABLES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
+    "defaults": (ModelFile, ("latency_s", "batch_size")),
+    "limits": (ClientLimits, ("rate_hz",)),
+    "plan": (PlanSettings, ("power_w", "training")),
+}
+"""The tables of a file of settings, and the flags that go into each."""
 
 
 def read_settings(path: Path | None, **flags: Any) -> Settings:
@@ -246,33 +234,23 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     ----------
     path : Path or None
         Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]``, ``[limits]`` and
-        ``[plan]`` are tables of the fields of `ModelFile`, `Limits` and `PlanSettings`.
+        ``[plan]`` are tables of the fields of `ModelFile`, `ClientLimits` and `PlanSettings`.
     **flags
-        Fields of `Settings`; `latency_s` and `batch_size` go into its defaults, `rate_hz` into
-        its limits, `power_w` and `training` into its plan; `models`, texts for `parse_model`, are
-        added to those of the file.
+        Fields of `Settings`, and of its tables; `models`, texts for `parse_model`, are added to
+        those of the file.
     """
     data = read_toml(path) if path else {}
     where = str(path or "settings")
-    tables = checked(f"{where}, [[model]]", data.pop("model", ()), tuple[Mapping[str, Any], ...])
-    data["defaults"] = build(ModelFile, data.get("defaults", {}), f"{where}, [defaults]")
     given = {key: value for key, value in flags.items() if value is not None}
     texts = given.pop("models", ())
-    for key in ("latency_s", "batch_size"):
-        if key in given:
-            data["defaults"] = replace(data["defaults"], **{key: given.pop(key)})
-    data["limits"] = build(Limits, data.get("limits", {}), f"{where}, [limits]")
-    if "rate_hz" in given:
-        data["limits"] = replace(data["limits"], rate_hz=given.pop("rate_hz"))
-    data["plan"] = build(PlanSettings, data.get("plan", {}), f"{where}, [plan]")
-    planned = {key: given.pop(key) for key in ("power_w", "training") if key in given}
-    data["plan"] = replace(data["plan"], **planned)
-    inherited = {f.name: getattr(data["defaults"], f.name) for f in fields(ModelFile)}
+    tables = checked(f"{where}, [[model]]", data.pop("model", ()), tuple[Mapping[str, Any], ...])
+    for name, (kind, keys) in _TABLES.items():
+        own = {key: given.pop(key) for key in keys if key in given}
+        data[name] = replace(build(kind, data.get(name, {}), f"{where}, [{name}]"), **own)
+    inherited = vars(data["defaults"])
     data["model"] = (
         *(build(ModelFile, inherited | table, f"{where}, [[model]]") for table in tables),
         *(parse_model(text, data["defaults"]) for text in texts),
     )
-    data |= given
-    data.setdefault("state_dir", default_state_dir())
-    data.setdefault("socket", default_socket())
-    return build(Settings, data, where)
+    ours = {"state_dir": default_state_dir(), "socket": default_agent_socket()}
+    return build(Settings, ours | data | given, where)

@@ -9,21 +9,16 @@ from dataclasses import dataclass
 import torch
 
 from powerctl.errors import InvalidInput
+from wattfed.client.agent.model_files import DTYPES
 from wattfed.client.agent.proto import agent_pb2 as pb
 
-_DTYPES: dict[int, torch.dtype] = {
-    pb.FLOAT32: torch.float32,
-    pb.FLOAT64: torch.float64,
-    pb.FLOAT16: torch.float16,
-    pb.BFLOAT16: torch.bfloat16,
-    pb.INT8: torch.int8,
-    pb.INT16: torch.int16,
-    pb.INT32: torch.int32,
-    pb.INT64: torch.int64,
-    pb.UINT8: torch.uint8,
-    pb.BOOL: torch.bool,
-}
-_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+_NUMBERS = {dtype: pb.DType.Value(_name(dtype).upper()) for dtype in DTYPES}
+_DTYPES = {int(number): dtype for dtype, number in _NUMBERS.items()}
 _MOST_DIMENSIONS = 8
 
 
@@ -44,11 +39,11 @@ class InputSpec:
             raise InvalidInput(f"input {number} is {found}, the model takes {self}")
 
     def example(self, batch_size: int) -> torch.Tensor:
-        """A batch of zeros."""
+        """A batch of so many samples of zeros."""
         return torch.zeros((batch_size, *self.shape), dtype=self.dtype)
 
     def to_proto(self) -> pb.InputSpec:
-        """As the protocol has it."""
+        """The message that describes this input."""
         return pb.InputSpec(dtype=_NUMBERS[self.dtype], shape=self.shape)
 
 
@@ -88,7 +83,7 @@ def dtype_of(number: int) -> torch.dtype:
     return dtype
 
 
-def decode(tensor: pb.Tensor) -> torch.Tensor:
+def decode_tensor(tensor: pb.Tensor) -> torch.Tensor:
     """The torch tensor of a message, with memory of its own.
 
     Raises
@@ -115,7 +110,7 @@ def decode(tensor: pb.Tensor) -> torch.Tensor:
     return torch.frombuffer(bytearray(tensor.data), dtype=dtype).reshape(shape)
 
 
-def encode(tensor: torch.Tensor) -> pb.Tensor:
+def encode_tensor(tensor: torch.Tensor) -> pb.Tensor:
     """The message of a torch tensor; raises `InvalidInput` for a type that there is none of."""
     if tensor.dtype not in _NUMBERS:
         names = ", ".join(sorted(_name(d) for d in _NUMBERS))
@@ -131,7 +126,3 @@ def check_inputs(tensors: Sequence[torch.Tensor], specs: Sequence[InputSpec]) ->
         raise InvalidInput(f"got {len(tensors)} inputs, the model takes {len(specs)}")
     for number, (tensor, spec) in enumerate(zip(tensors, specs, strict=True)):
         spec.check(tensor, number)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -21,7 +21,7 @@ _HEADER = (
 _LESS = ("kind", "turns/s", "batch", "queue", "busy%", "refused")  # these go first, for room
 
 
-def show(statuses: Iterable[pb.Status], console: Console, frames: int = 0) -> None:
+def show_live(statuses: Iterable[pb.Status], console: Console, frames: int = 0) -> None:
     """Show statuses as they come, until they end; after so many if not 0.
 
     On a terminal they are drawn in place; else one after the other, the first with its rates.
@@ -29,11 +29,11 @@ def show(statuses: Iterable[pb.Status], console: Console, frames: int = 0) -> No
     pairs = pairwise(statuses) if not console.is_terminal else _with_the_one_before(statuses)
     if not console.is_terminal:
         for before, status in islice(pairs, frames or 1):
-            click.echo("\n".join(lines_of(status, before)))
+            click.echo("\n".join(live_lines(status, before)))
         return
     with Live(console=console, auto_refresh=False) as live:
         for before, status in islice(pairs, frames or None):
-            lines = lines_of(status, before, console.width)
+            lines = live_lines(status, before, console.width)
             live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
@@ -46,7 +46,7 @@ def _with_the_one_before(
         before = status
 
 
-def lines_of(status: pb.Status, before: pb.Status | None, width: float = math.inf) -> list[str]:
+def live_lines(status: pb.Status, before: pb.Status | None, width: float = math.inf) -> list[str]:
     """A status with the rates since another, in columns that a width has room for."""
     earlier = {job.name: job for job in before.jobs} if before else {}
     seconds = status.uptime_s - before.uptime_s if before else math.nan
@@ -62,10 +62,10 @@ def lines_of(status: pb.Status, before: pb.Status | None, width: float = math.in
         table = table_lines(header, rows)
         if max(map(len, table)) <= width:
             break
-    return [*describe(status), running, *table]
+    return [*status_lines(status), running, *table]
 
 
-def describe(status: pb.Status) -> list[str]:
+def status_lines(status: pb.Status) -> list[str]:
     """Device, power and energy, and the plan in force, a line each."""
     power = "" if math.isnan(status.power_w) else f"{status.power_w:.3g} W, "
     limit_w = status.plan.power_limit_w

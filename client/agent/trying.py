@@ -14,6 +14,7 @@ from powerctl.errors import InvalidInput, UnknownName
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
 _TIMEOUT_S = 30.0
 _BUSY = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -49,7 +50,7 @@ def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Tria
         batches.append(reply.batch_size)
     if reply is None:
         raise InvalidInput(f"all {refused} requests were refused; the last: {reason}")
-    outputs = [str(tensors.decode(output).shape) for output in reply.outputs]
+    outputs = [str(decode_tensor(output).shape) for output in reply.outputs]
     p50_s, p99_s = (float(p) for p in np.percentile(latencies_s, (50, 99)))
     return Trial(
         *(model.name, reply.model_version, outputs, refused),
@@ -58,7 +59,8 @@ def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Tria
 
 
 def _find(stub: rpc.InferenceStub, name: str) -> pb.Model:
-    models = {m.name: m for m in stub.ListModels(pb.ListModelsRequest(), timeout=10).models}
+    served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=10)
+    models: dict[str, pb.Model] = {model.name: model for model in served.models}
     if not models:
         raise InvalidInput("the agent serves no model; start it with --model")
     if not name and len(models) == 1:
@@ -76,8 +78,6 @@ def _random_inputs(model: pb.Model, seed: int) -> list[pb.Tensor]:
         dtype = tensors.dtype_of(spec.dtype)
         values = torch.rand(tuple(spec.shape), generator=generator)
         inputs.append(
-            tensors.encode(
-                values.to(dtype) if dtype.is_floating_point else values.round().to(dtype)
-            )
+            encode_tensor(values.to(dtype) if dtype.is_floating_point else values.round().to(dtype))
         )
     return inputs

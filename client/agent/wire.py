@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 
 RUN_CONFIG, NODE_CONFIG = "run-config", "node-config"  # records beside the message's own
 _PIECE_BYTES = 1 << 20
+_Record = ArrayRecord | MetricRecord | ConfigRecord
 
 
 def parts_of(content: RecordDict) -> Iterator[pb.Part]:
@@ -70,7 +71,7 @@ class Assembly:
         )
 
 
-def _emptied(record: object) -> object:
+def _emptied(record: _Record) -> _Record:
     """A record as it is; of arrays, all but their data."""
     return _filled(record, None) if isinstance(record, ArrayRecord) else record
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from powerctl.modes import FloatArray, IntArray
 from powerctl.task.sgd import MomentumSGD
 from powerctl.task.source_files import hash_of, sources_of
-from wattfed.client.tasks.skews import split_samples
-from wattfed.client.tasks.splitting import Split
+from wattfed.client.tasks.skews import Split, split_samples
 
 _MOMENTUM = 0.9
 _TEST_BATCH = 512

@@ -13,7 +13,7 @@ from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
 from powerctl.fields import Amount, Measured, Range, build
 from powerctl.reading import NoFile, read_json
-from wattfed.strategies.ranges import Loss
+from wattfed.strategies.protocol import Loss
 
 _NEEDED = {"spent_j", "loss", "predictor"}  # older files do not have the others
 _LOG = logging.getLogger("wattfed.client")

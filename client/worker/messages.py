@@ -9,7 +9,6 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count, checked
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     ARRAYS,
     CLOCK,
@@ -20,13 +19,17 @@ from wattfed.strategies.protocol import (
     RUN,
     TASK,
     WEIGHT,
+    Clock,
     EvaluationReport,
+    Pull,
     RoundAssignment,
     RoundOffer,
     RoundReport,
+    Text,
     check_protocol,
+    decode_record,
+    encode_record,
 )
-from wattfed.strategies.ranges import Clock, Pull, Text
 
 
 @dataclass(frozen=True)

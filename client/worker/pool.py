@@ -18,8 +18,7 @@ from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile, Fleet
 from wattfed.client.fleet.battery import Levels
 from wattfed.client.fleet.environment import CALM, Conditions, Environment
-from wattfed.client.fleet.fleet import Profiles
-from wattfed.client.fleet.profile import transfer_s
+from wattfed.client.fleet.fleet import Profiles, transfer_s
 from wattfed.client.tasks.federated import FederatedTask, federated
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.mode_options import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from powerctl.device import COOL
 from powerctl.errors import InvalidInput
@@ -15,7 +14,7 @@ from powerctl.modes import ModeSpace, PowerMode
 POWER, HEAT = "power", "temperature"
 """What a guard steps for."""
 
-_LOOKS = 8  # at most so many in a window: a mean over a second needs no more
+_LOOKS = 8  # at most so many in a window: of energies, so that a mean is exact however few
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,10 @@ def _slower(space: ModeSpace, mode: PowerMode, share: float) -> PowerMode | None
     return None
 
 
-class Guard(Protocol):
-    """Told of every mode that is held and of what is measured; says when to step down.
+class Guard:
+    """The guard of a device that nothing limits: told of modes and measurements, it never steps.
+
+    `PowerGuard` is the one that does.
 
     Attributes
     ----------
@@ -156,30 +157,31 @@ class Guard(Protocol):
         The module's mean power over the window last looked at; NaN without one.
     """
 
-    limits: GuardLimits
-    ladder: Ladder
-    steps: int
-    cause: str
-    mean_w: float
+    def __init__(self, space: ModeSpace) -> None:
+        self.limits = GuardLimits()
+        self.ladder = Ladder(space)
+        self.steps = 0
+        self.cause = ""
+        self.mean_w = math.nan
 
     def admit(self, mode: PowerMode) -> PowerMode:
         """The mode to hold where another is planned."""
-        ...
+        return mode
 
     def hold(self, mode: PowerMode, time_s: float) -> None:
         """Take note that a mode was applied, from which time on it is watched."""
 
     def is_due(self, time_s: float) -> bool:
         """Whether to look at this time."""
-        ...
+        return False
 
     def observe(self, time_s: float, energy_j: float, excess_c: float = COOL) -> PowerMode | None:
         """The mode to step down to now; None to stay."""
-        ...
+        return None
 
 
 @dataclass
-class PowerGuard:
+class PowerGuard(Guard):
     """Steps down when the mean power over a window, or the temperature for as long, is too high.
 
     It is told energies and not powers, so that a mean is right however seldom it looks. Along a
@@ -272,28 +274,3 @@ class PowerGuard:
             self._ceiling, self.cause = lower, cause
             self.steps += 1
         return lower
-
-
-class NoGuard:
-    """Where no limit binds: never looks."""
-
-    limits = GuardLimits()
-    steps, cause, mean_w = 0, "", math.nan
-
-    def __init__(self, space: ModeSpace) -> None:
-        self.ladder = Ladder(space)
-
-    def admit(self, mode: PowerMode) -> PowerMode:
-        """Admit every mode."""
-        return mode
-
-    def hold(self, mode: PowerMode, time_s: float) -> None:
-        """Take no note of the mode that was applied."""
-
-    def is_due(self, time_s: float) -> bool:
-        """Say that there is never anything to look at."""
-        return False
-
-    def observe(self, time_s: float, energy_j: float, excess_c: float = COOL) -> PowerMode | None:
-        """Stay in the mode whatever it takes."""
-        return None

@@ -1,6 +1,19 @@
 """Plans of work in minibatches: which power modes, for how many of them, within time and energy.
 
-All times are seconds on the device's clock, all energies joules of the module.
+======  ==========================================================  ==================
+symbol  meaning                                                     here
+======  ==========================================================  ==================
+n       minibatches to do                                           `minibatches`
+t_i     seconds of a minibatch in choice i of a front               `Front.time_s`
+e_i     joules of the module for it                                 `Front.energy_j`
+s       seconds that a change of mode takes, at the power before    `SWITCH_S`
+T       seconds until the deadline, on the device's clock           `deadline_s`
+k       minibatches in j, the slower one of two choices             `n_slow`
+======  ==========================================================  ==================
+
+One choice takes n t_i and n e_i. Two take (n - k) t_i + k t_j + s, which is at most T for
+k <= (T - n t_i - s) / (t_j - t_i), and (n - k) e_i + k e_j + s e_i / t_i: of least energy with the
+largest k. More than two never cost less (BoFL, Middleware 2022, section on exploitation).
 """
 
 from __future__ import annotations
@@ -18,9 +31,9 @@ from powerctl.modes import FloatArray, ModeArrays, PowerMode
 from powerctl.pareto import pareto_front, thinned
 from powerctl.powertrain.prediction import Prediction
 
-SAFETY_DEVIATIONS = 3.0
-FRONT_POINTS = 12
-SWITCH_S = 0.2
+SAFETY_DEVIATIONS = 3.0  # of a normal error: one mode in 740 exceeds its limit
+FRONT_POINTS = 12  # that an offer carries: plans mix two neighbours, so that more add little
+SWITCH_S = 0.2  # assumed: neither PowerTrain nor Fulcrum reports how long a change takes
 TIME_RESERVE = 0.1  # plans end this share of their time before the deadline: predictions err
 
 
@@ -145,9 +158,7 @@ def cheapest(
 ) -> RoundPlan:
     """The plan of least energy for so many minibatches within a time.
 
-    One mode, or two: time and energy add up over minibatches, so that the best plan mixes at most
-    two points of the front (BoFL, Middleware 2022, section on exploitation); the switch between
-    them is charged at the faster mode's power.
+    One mode, or the faster and then the slower of two.
 
     Parameters
     ----------

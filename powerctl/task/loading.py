@@ -32,6 +32,7 @@ ROLES = {
     "label_counts": ("label_counts",),
     "central_data": ("central_data", "load_centralized_dataset"),
 }
+_LONGEST = 1000  # characters of a line that a user's code has us print
 # files whose frames at the head of a traceback say nothing to a user
 _NOT_THEIRS = (str(Path(__file__).resolve().parents[1]), "<frozen", importlib.__file__)
 
@@ -191,18 +192,18 @@ class blamed:
     ) -> None:
         # whatever a person's code may raise, but for what stops the process or the loop
         if isinstance(error, (Exception, SystemExit)) and not isinstance(error, PowerctlError):
-            what = " ".join(f"{type(error).__name__}: {error}".split())
+            what = in_line(f"{type(error).__name__}: {error}", _LONGEST)
             raise TaskFailed(f"{self._name} raised {what}", own_traceback(error)) from error
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback of an error from where it enters the user's own code, as Python prints it."""
+    """The traceback of an error from where it enters the user's own code, its lines cut off."""
     told = traceback.TracebackException.from_exception(error)
     frames = list(told.stack)
     while frames and frames[0].filename.startswith(_NOT_THEIRS):
         del frames[0]
     told.stack = traceback.StackSummary.from_list(frames)
-    return "".join(told.format()).rstrip()
+    return "\n".join(line[:_LONGEST] for line in "".join(told.format()).splitlines())
 
 
 def _imported(text: str) -> Any:

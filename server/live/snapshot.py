@@ -13,7 +13,7 @@ from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import RoundRow, finite, summary
 from wattfed.server.run.judging import judge
 from wattfed.server.run.participants import Participants
-from wattfed.strategies.ranges import ClientNumber, Clock, MostSeconds
+from wattfed.strategies.protocol import ClientNumber, Clock, MostSeconds
 from wattfed.strategies.round.ledger import Ledger, RefusedReply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target

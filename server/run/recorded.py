@@ -12,8 +12,7 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import Count, Range, build, checked, parse_number
 from powerctl.reading import NoFile, misread, parse_json, read_json, read_lines
 from wattfed.server.run.history import FederationResult, RoundRow, metric_of
-from wattfed.strategies.protocol import RoundReport
-from wattfed.strategies.ranges import ClientNumber, Clock
+from wattfed.strategies.protocol import ClientNumber, Clock, RoundReport
 from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target

@@ -9,8 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from powerctl.fields import Count
-from wattfed.strategies.protocol import EvaluationReport, RoundAssignment, RoundReport
-from wattfed.strategies.ranges import ClientNumber, Clock, Loss, MostSeconds, Percent
+from wattfed.strategies.protocol import (
+    ClientNumber,
+    Clock,
+    EvaluationReport,
+    Loss,
+    MostSeconds,
+    Percent,
+    RoundAssignment,
+    RoundReport,
+)
 from wattfed.strategies.round.in_flight import ClosedRound
 
 

@@ -1,4 +1,4 @@
-"""Which client each node of a run is, how many examples it has, and who is left alone for a while.
+"""The nodes of a run: the offers they are asked for, which client each is, and who rests.
 
 A reply belongs to the node that sent it, which the SuperLink has checked. What a reply says of
 itself, above all whose it is, is held against what the node said first.
@@ -7,14 +7,17 @@ itself, above all whose it is, is held against what the node said first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from logging import WARNING
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from logging import INFO, WARNING
 
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from wattfed.strategies.protocol import RoundOffer
+from powerctl.errors import InvalidInput
+from powerctl.reading import in_line
+from wattfed.strategies.protocol import CONFIG, RoundOffer, decode_record
 
 IN_A_ROW = 3  # refusals of a node's replies of one kind, after which
 REST_ROUNDS = 5  # it is not asked for so many rounds
@@ -95,3 +98,70 @@ class Roster:
                 "node %s: %s refusals in a row; it is asked again in round %s",
                 *(node, IN_A_ROW, self._rests_until[node] + 1),
             )
+
+
+@dataclass
+class QueriedOffers:
+    """Asks the nodes of a grid in every round, and logs who cannot do a round's work, once.
+
+    Parameters
+    ----------
+    timeout_s : float
+        Wall-clock seconds to wait for the offers.
+
+    Attributes
+    ----------
+    declined : dict of int to str
+        Why clients cannot take part, as they said last.
+    """
+
+    timeout_s: float = 600.0
+    declined: dict[int, str] = field(default_factory=dict, init=False, repr=False)
+    _unable: set[int] = field(default_factory=set, init=False, repr=False)
+
+    def collect(
+        self, grid: Grid, config: ConfigRecord, nodes: Iterable[int], refuse: Refuse
+    ) -> dict[int, RoundOffer]:
+        """The offers by node; those that fail, stay silent or offer what cannot be are left out."""
+        content = RecordDict({CONFIG: config})
+        queries = [Message(content, node, MessageType.QUERY) for node in nodes]
+        offers: dict[int, RoundOffer] = {}
+        for reply in grid.send_and_receive(queries, timeout=self.timeout_s):
+            if reply.has_error():
+                log(WARNING, "a node made no offer: %s", in_line(reply.error.reason, 1000))
+                continue
+            try:
+                offer = decode_record(RoundOffer, reply.content.config_records.get(CONFIG, {}))
+            except InvalidInput as error:
+                refuse(reply.metadata.src_node_id, None, str(error))
+                continue
+            offers.setdefault(reply.metadata.src_node_id, offer)
+        return offers
+
+    def tell_who_is_unable(self, offers: Iterable[RoundOffer]) -> None:
+        """Log who cannot do its round's work, and why, unless it was so before."""
+        for offer in offers:
+            self._tell_if_unable(offer)
+
+    def _tell_if_unable(self, offer: RoundOffer) -> None:
+        self.declined.pop(offer.client, None)
+        if offer.decline:
+            self.declined[offer.client] = offer.decline
+        why = f"declines: {offer.decline}" if offer.decline else _what_it_lacks(offer)
+        if not why:
+            self._unable.discard(offer.client)
+        elif offer.client not in self._unable:
+            self._unable.add(offer.client)
+            log(INFO, "client %s %s", offer.client, why)
+
+
+def _what_it_lacks(offer: RoundOffer) -> str:
+    """Why a client that takes part can do but a part of its round; empty if it can do all."""
+    least_j = offer.minibatches * float(offer.front.energy_j[-1])
+    most_j = min(offer.allowance_j, offer.battery_j)
+    if least_j <= most_j:
+        return ""
+    return (
+        f"has {most_j:.4g} J for a round, whose {offer.minibatches} minibatches take at least "
+        f"{least_j:.4g} J: it can do a part, and some policies leave it out"
+    )

@@ -19,7 +19,6 @@ from powerctl.errors import InvalidInput
 from powerctl.modes import IntArray
 from powerctl.reading import in_line
 from wattfed.strategies.code_version import CODE, code_version
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.evaluation import EvaluationPlan, numbers_of, weighted
 from wattfed.strategies.offers import WEIGHT_CAP, Offers
 from wattfed.strategies.policy import SelectionPolicy
@@ -35,6 +34,8 @@ from wattfed.strategies.protocol import (
     EvaluationReport,
     RoundAssignment,
     RoundReport,
+    decode_record,
+    encode_record,
 )
 from wattfed.strategies.round.aggregation import Aggregation
 from wattfed.strategies.round.in_flight import (
@@ -45,8 +46,7 @@ from wattfed.strategies.round.in_flight import (
     state_of_in_flight,
 )
 from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
-from wattfed.strategies.round.nodes import Roster
-from wattfed.strategies.round.queried_offers import QueriedOffers
+from wattfed.strategies.round.nodes import QueriedOffers, Roster
 from wattfed.strategies.round.updates import Reply
 from wattfed.strategies.round_policy import RoundPolicy
 from wattfed.strategies.state import State, lacks_state, memory_of

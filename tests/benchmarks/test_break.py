@@ -74,7 +74,7 @@ def test_what_must_not_be_is_told_from_what_may_be(does, kind):
 
 
 def test_a_planted_bug_is_found_and_made_small(stack, monkeypatch):
-    decode = selecting.decode
+    decode = selecting.decode_record
 
     def careless(kind, config):
         if kind is RoundReport:
@@ -82,7 +82,7 @@ def test_a_planted_bug_is_found_and_made_small(stack, monkeypatch):
                 config[f"report.{name}"] + 0.0  # a text has no sum, and what is dropped is none
         return decode(kind, config)
 
-    monkeypatch.setattr(selecting, "decode", careless)
+    monkeypatch.setattr(selecting, "decode_record", careless)
     doors = [d for d in breaking.doors_of("messages", stack) if d.name == "run, policy all"]
     (door,) = doors
     search = breaking.Search([door], 0)

@@ -26,6 +26,7 @@ from powerctl.powertrain.reference import load_reference, write_reference
 from powerctl.powertrain.saved import _digest
 from powerctl.profiler import Procedure, ProfiledMode
 from powerctl.profiler.profile_log import LogHeader, ProfileLog
+from powerctl.reading import read_bytes
 from powerctl.workload import load_workload, write_workload
 from tests.server.run.old_results import write_comparison
 from wattfed.client.agent.own_tasks import OwnTask, OwnTasks
@@ -254,7 +255,7 @@ KINDS = (
     Kind(
         "checkpoint.npz",
         lambda path: path.write_bytes(to_bytes({"round": 1, "x": np.ones(3), "of": (1, "a")})),
-        lambda path: from_bytes(path.read_bytes()),
+        lambda path: from_bytes(read_bytes(path)),
         seal=_sealed_checkpoint,
     ),
     Kind("settings.toml", _written(SETTINGS), read_settings),

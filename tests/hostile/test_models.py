@@ -27,14 +27,15 @@ from tests.client.agent.conftest import (
     settings,
     start,
 )
-from wattfed.client.agent import hosting, sandbox, tensors
-from wattfed.client.agent.hosting import ModelFailed
-from wattfed.client.agent.models import InAgent, Model, read_model
+from wattfed.client.agent import model_host, sandbox
+from wattfed.client.agent.engine_jobs import Ticket
+from wattfed.client.agent.model_host import ModelFailed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import ModelJob
-from wattfed.client.agent.settings import Limits, ModelFile
-from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.served_models import AgentHost, Model, read_model
+from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.tensors import decode_tensor
 from wattfed.client.gate import Gate
 
 pytestmark = pytest.mark.processes
@@ -152,7 +153,7 @@ def predict(agent: AgentThread, value=0.0, model="bad", **fields):
 
 
 def answer(reply) -> float:
-    return float(tensors.decode(reply.outputs[0]))
+    return float(decode_tensor(reply.outputs[0]))
 
 
 def until_it_answers(agent) -> float:
@@ -211,7 +212,7 @@ ARCHIVES = {
 def test_a_pt2_with_pickled_code_is_refused_and_the_code_not_run(where, unsafe, tmp_path):
     mark = tmp_path / "mark"
     path = exported(tmp_path / "bad.pt2", **ARCHIVES[where](mark))
-    limits = hosting.Hosting(unsafe=unsafe)
+    limits = model_host.Hosting(unsafe=unsafe)
     with pytest.raises(ValueError, match=r"cannot read .*bad\.pt2.*what works is torch\.export"):
         read_model(ModelFile("bad", path), hosting=limits)
     assert not mark.exists() and not limits._processes
@@ -329,7 +330,7 @@ def test_a_model_that_hangs_is_ended_and_started_again_while_others_answer(
     start, settings, tmp_path
 ):
     models = (scripted(tmp_path, Hangs()), *settings.model)
-    agent = start(settings, model=models, limits=Limits(batch_s=1.0))
+    agent = start(settings, model=models, limits=ClientLimits(batch_s=1.0))
     with agent.channel() as channel:
         stub = rpc.InferenceStub(channel)
         hanging = stub.Predict.future(request(SPELL, model="bad"), timeout=TIMEOUT_S)
@@ -377,7 +378,7 @@ def test_a_model_whose_process_dies_is_started_again_and_told(start, settings, t
 @sandboxed
 def test_a_model_that_takes_all_memory_fails_its_request_and_no_other(start, settings, tmp_path):
     models = (scripted(tmp_path, Bombs()), *settings.model)
-    agent = start(settings, model=models, limits=Limits(model_bytes=1 << 29))
+    agent = start(settings, model=models, limits=ClientLimits(model_bytes=1 << 29))
     assert "alloc" in refusal(lambda: predict(agent, SPELL)).details()
     assert answer(predict(agent)) == answer(predict(agent, model="constant")) == 1.0
 
@@ -408,7 +409,7 @@ def until_queued(channel, count):
 
 
 def test_a_sample_that_fails_in_the_agents_own_process_fails_alone_too():
-    model = Model("m", 1, "", "state-dict", (), InAgent(Raises().eval()))
+    model = Model("m", 1, "", "state-dict", (), AgentHost(Raises().eval()))
     good, bad = (torch.zeros(2, 2),), (torch.full((2, 2), SPELL),)
     first, second = model.predict_each([good, bad])
     assert first[0].item() == 1.0 and "does not like" in str(second)
@@ -418,11 +419,11 @@ def test_a_sample_that_fails_in_the_agents_own_process_fails_alone_too():
 
 @sandboxed
 def test_a_model_that_hangs_on_a_sample_alone_is_told_to_be_broken(tmp_path):
-    told, limits = [], hosting.Hosting(batch_s=1.0)
+    told, limits = [], model_host.Hosting(batch_s=1.0)
     model = read_model(scripted(tmp_path, HangsAlone()), hosting=limits)
     bad = Ticket("bad", (torch.full((2, 2), SPELL),), 1.0, told.append)
     with pytest.raises(ModelFailed, match="not in company"):
-        ModelJob(model, broke=told.append).run([bad, bad])
+        ModelJob(model, ModelFile(), broke=told.append).run([bad, bad])
     assert told == [model] and "has not answered within 1 s" in model.host.broken
     limits.close()
 
@@ -455,7 +456,9 @@ def test_sigterm_ends_the_agent_while_a_model_hangs(model, tmp_path):
 
 def test_a_model_that_hangs_dies_with_an_agent_that_is_killed(tmp_path):
     """Its agent can tell it nothing any more."""
-    code = "import sys; from wattfed.client.agent.models import read_model; from wattfed.client"
+    code = (
+        "import sys; from wattfed.client.agent.served_models import read_model; from wattfed.client"
+    )
     code += ".agent.settings import ModelFile; read_model(ModelFile('m', sys.argv[1], inputs='2'))"
     file = scripted(tmp_path, HangsAtOnce())
     with process(code, file.path) as agent:
@@ -524,8 +527,8 @@ def test_a_process_that_talks_nonsense_is_ended(texts, told, tmp_path, monkeypat
     liar = tmp_path / "liar"
     liar.write_text(LIAR.format(python=sys.executable, texts=texts))
     liar.chmod(0o700)
-    monkeypatch.setattr(hosting.sys, "executable", str(liar))
-    limits = hosting.Hosting(unsafe=True)
+    monkeypatch.setattr(model_host.sys, "executable", str(liar))
+    limits = model_host.Hosting(unsafe=True)
     with pytest.raises(ValueError, match=told):
         read_model(ModelFile("bad", str(liar), inputs="2"), hosting=limits)
     assert not limits._processes

@@ -79,6 +79,13 @@ def test_what_is_no_file_of_ones_own_is_not_opened_and_a_lock_replaces_it(tmp_pa
     assert target.read_text() == "precious" and stat.S_ISREG(os.lstat(path).st_mode)
 
 
+def test_a_folder_or_a_pipe_that_nobody_reads_is_no_file_to_write(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InvalidInput, match="no file"):
+            open_own(path, os.O_WRONLY)
+
+
 @as_root
 def test_a_file_of_another_users_is_not_opened(tmp_path):
     (tmp_path / "file").touch()

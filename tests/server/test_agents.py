@@ -22,9 +22,9 @@ from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.tensors import encode_tensor
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
@@ -108,7 +108,7 @@ class Load:
         self._thread.join()
 
     def _run(self, socket: str) -> None:
-        sample = tensors.encode(load_task("digits").test_samples().inputs[0])
+        sample = encode_tensor(load_task("digits").test_samples().inputs[0])
         with grpc.insecure_channel(f"unix:{socket}") as channel:
             stub = rpc.InferenceStub(channel)
             while not self._stop.wait(0.1):

@@ -12,8 +12,7 @@ from tests.tasks import label_counts
 from wattfed.client.app import app as client_app
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
-from wattfed.strategies.codec import decode_record
-from wattfed.strategies.protocol import CONFIG, RoundOffer
+from wattfed.strategies.protocol import CONFIG, RoundOffer, decode_record
 from wattfed.strategies.run_config import RunConfig
 
 N = 4

@@ -48,7 +48,7 @@ def test_an_edited_comment_or_docstring_is_the_same_code(checkout):
 
 
 def test_an_edited_number_is_other_code(checkout):
-    module = checkout / "powerctl" / "plans.py"
+    module = checkout / "powerctl" / "fulcrum" / "plans.py"
     text = module.read_text()
     assert "SWITCH_S = 0.2" in text
     module.write_text(text.replace("SWITCH_S = 0.2", "SWITCH_S = 0.3"))

@@ -8,8 +8,13 @@ from flwr.app import ConfigRecord
 
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.codec import decode_record, encode_record
-from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
+from wattfed.strategies.protocol import (
+    RoundAssignment,
+    RoundOffer,
+    RoundReport,
+    decode_record,
+    encode_record,
+)
 
 
 def through_the_wire(record):

@@ -1,1 +1,1 @@
-"""The agent's protocol: `agent.proto`, and what `wattfed.client.agent.generate` makes of it."""
+"""The agent's protocol: `agent.proto`, and what ``make proto`` makes of it."""

@@ -16,13 +16,13 @@ import torch
 
 from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
-from wattfed.client.agent import tensors
-from wattfed.client.agent.holders import LONGEST_LEASE_S
+from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import ModelFile, Settings
+from wattfed.client.agent.tensors import encode_tensor
 
 ROOT = Path(__file__).resolve().parents[3]
 CONSTANT = "tests.client.agent.constant_task:ConstantTask"
@@ -117,7 +117,7 @@ def stub(agent):
 
 def request(value: float = 0.0, **fields) -> pb.PredictRequest:
     """A sample for the model of the fixtures."""
-    return pb.PredictRequest(inputs=[tensors.encode(torch.full((2, 2), value))], **fields)
+    return pb.PredictRequest(inputs=[encode_tensor(torch.full((2, 2), value))], **fields)
 
 
 def status_of(call) -> grpc.StatusCode:

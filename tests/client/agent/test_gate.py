@@ -11,7 +11,7 @@ import torch
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from tests.client.agent.conftest import process
 from tests.waiting import TIMEOUT_S
-from wattfed.client.agent.framing import SUFFIX
+from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.gate import Gate, LeaseExceeded, NoGate, TurnRefused, find_gate
@@ -144,7 +144,7 @@ def test_without_an_agent_a_found_gate_lets_everybody_through(tmp_path):
 
 
 def test_only_this_user_may_connect(agent):
-    modes = [os.stat(agent.socket + suffix).st_mode & 0o777 for suffix in ("", SUFFIX)]
+    modes = [os.stat(agent.socket + suffix).st_mode & 0o777 for suffix in ("", GATE_SUFFIX)]
     assert modes == [0o600, 0o600]
 
 
@@ -187,7 +187,7 @@ def test_a_socket_that_sends_no_frames_is_hung_up_on(agent):
 
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.settimeout(TIMEOUT_S)
-        stranger.connect(agent.socket + SUFFIX)
+        stranger.connect(agent.socket + GATE_SUFFIX)
         stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
         answer = b""
         while received := stranger.recv(4096):

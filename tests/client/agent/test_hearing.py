@@ -11,7 +11,7 @@ import pytest
 
 from tests.client.agent.conftest import TIMEOUT_S, request, status_of
 from tests.client.agent.test_rounds import NODE, message
-from wattfed.client.agent.framing import SUFFIX
+from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 
@@ -120,7 +120,7 @@ def test_bytes_that_are_no_message_are_refused(channel, stub, call, kind, conten
 def test_bytes_that_are_no_message_are_refused_at_the_gates_own_socket(agent, content):
     with socket.socket(socket.AF_UNIX) as end:
         end.settimeout(TIMEOUT_S)
-        end.connect(agent.socket + SUFFIX)
+        end.connect(agent.socket + GATE_SUFFIX)
         end.sendall(struct.pack("<I", len(content)) + content)
         answer = b""
         while part := end.recv(4096):

@@ -9,15 +9,15 @@ import torch
 from tests.client.agent.conftest import request, status_of
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.agent.settings import Limits, ModelFile
+from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.gate import Gate
 
 
 def value(reply) -> float:
-    return float(tensors.decode(reply.outputs[0]))
+    return float(decode_tensor(reply.outputs[0]))
 
 
 def gathered(futures):
@@ -46,7 +46,7 @@ def test_requests_that_wait_at_the_same_time_are_one_batch(agent, stub):
 
 
 def test_a_full_queue_refuses_and_the_rest_is_answered(start, settings):
-    agent = start(settings, limits=Limits(queue_length=4))
+    agent = start(settings, limits=ClientLimits(queue_length=4))
     with agent.channel() as channel, Gate(socket=agent.socket) as gate:
         stub = rpc.InferenceStub(channel)
         with gate.minibatch("train"):
@@ -103,7 +103,7 @@ def test_an_unknown_model_and_a_missing_input_say_what_there_is(stub):
 
 
 def test_a_message_above_the_limit_is_refused(start, settings):
-    agent = start(settings, limits=Limits(message_bytes=1 << 16))
+    agent = start(settings, limits=ClientLimits(message_bytes=1 << 16))
     with agent.channel() as channel:
         large = pb.PredictRequest(inputs=[pb.Tensor(data=bytes(1 << 17))])
         code = status_of(lambda: rpc.InferenceStub(channel).Predict(large, timeout=TIMEOUT_S))
@@ -111,7 +111,7 @@ def test_a_message_above_the_limit_is_refused(start, settings):
 
 
 def test_a_client_above_its_rate_is_refused_and_others_are_not(start, settings):
-    agent = start(settings, limits=Limits(rate_hz=0.01, burst=3))
+    agent = start(settings, limits=ClientLimits(rate_hz=0.01, burst=3))
     with agent.channel() as channel:
         stub = rpc.InferenceStub(channel)
 
@@ -172,7 +172,7 @@ def test_a_new_version_with_other_inputs_is_refused_and_the_old_one_stays(stub, 
     reload = pb.ReloadModelRequest(name="flat", path=str(tmp_path / "other.pt2"))
     with pytest.raises(grpc.RpcError, match="the new version takes 3:float32"):
         stub.ReloadModel(reload, timeout=TIMEOUT_S)
-    four = pb.PredictRequest(model="flat", inputs=[tensors.encode(torch.ones(4))])
+    four = pb.PredictRequest(model="flat", inputs=[encode_tensor(torch.ones(4))])
     assert stub.Predict(four, timeout=TIMEOUT_S).model_version == 1
 
 
@@ -187,7 +187,7 @@ def test_an_exported_program_is_served_with_dynamic_and_with_fixed_batches(stub,
         name="linear", path=str(tmp_path / "linear.pt2"), latency_s=TIMEOUT_S
     )
     assert stub.LoadModel(load, timeout=TIMEOUT_S).format == "export"
-    one = pb.PredictRequest(model="linear", inputs=[tensors.encode(torch.ones(3))])
+    one = pb.PredictRequest(model="linear", inputs=[encode_tensor(torch.ones(3))])
     assert list(stub.Predict(one, timeout=TIMEOUT_S).outputs[0].shape) == [2]
 
 
@@ -199,8 +199,8 @@ def test_a_tasks_state_dict_answers_as_the_model_does(stub, tmp_path):
     )
     stub.LoadModel(load, timeout=TIMEOUT_S)
     sample = load_task("digits").test_samples().inputs[0]
-    one = pb.PredictRequest(model="digits", inputs=[tensors.encode(sample)])
-    answer = tensors.decode(stub.Predict(one, timeout=TIMEOUT_S).outputs[0])
+    one = pb.PredictRequest(model="digits", inputs=[encode_tensor(sample)])
+    answer = decode_tensor(stub.Predict(one, timeout=TIMEOUT_S).outputs[0])
     torch.testing.assert_close(answer, model(sample[None])[0].detach())
     assert {m.name for m in stub.ListModels(pb.ListModelsRequest()).models} == {
         "constant",
@@ -232,7 +232,7 @@ def test_a_client_that_does_not_read_its_answers_holds_back_itself_alone(agent, 
     def requests():
         for number in range(1000):
             sent.append(number)
-            yield pb.PredictRequest(id=number, model="echo", inputs=[tensors.encode(large)])
+            yield pb.PredictRequest(id=number, model="echo", inputs=[encode_tensor(large)])
 
     with agent.channel() as channel:
         unread = rpc.InferenceStub(channel).PredictStream(requests())

@@ -30,7 +30,6 @@ from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     CONFIG,
     METRICS,
@@ -39,6 +38,8 @@ from wattfed.strategies.protocol import (
     RoundAssignment,
     RoundOffer,
     RoundReport,
+    decode_record,
+    encode_record,
 )
 from wattfed.strategies.run_config import RunConfig
 

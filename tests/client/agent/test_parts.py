@@ -27,16 +27,16 @@ from tests.powerctl.jetson.conftest import settings
 from tests.powerctl.jetson.conftest import settings as board_settings
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
+from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.cli import cli
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.found_mode import KeptDevice
-from wattfed.client.agent.knowledge import Knowledge
-from wattfed.client.agent.limits import ByteLimit, CallRefused, RateLimit
+from wattfed.client.agent.cost_models import CostModels
+from wattfed.client.agent.engine_jobs import Ticket
 from wattfed.client.agent.members import Members
-from wattfed.client.agent.opening import open_kept
+from wattfed.client.agent.opening import KeptDevice, open_kept
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
-from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
@@ -54,14 +54,14 @@ def host():
 @given(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=4))
 def test_a_tensor_comes_back_as_it_was_sent(dtype, shape):
     tensor = (10 * torch.rand(shape)).round().to(dtype)
-    back = tensors.decode(tensors.encode(tensor))
+    back = decode_tensor(encode_tensor(tensor))
     assert back.dtype == dtype
     torch.testing.assert_close(back, tensor, rtol=0, atol=0)
 
 
 def test_a_transposed_tensor_comes_back_as_it_was_sent():
     tensor = torch.arange(6, dtype=torch.int16).reshape(2, 3).T
-    assert torch.equal(tensors.decode(tensors.encode(tensor)), tensor)
+    assert torch.equal(decode_tensor(encode_tensor(tensor)), tensor)
 
 
 @pytest.mark.parametrize("text", ["", "3x", "3x-1", "axb", "3:float33", "3x0"])
@@ -94,11 +94,10 @@ def test_a_bucket_fills_again_and_quiet_clients_are_forgotten():
 
 def test_bytes_under_way_are_limited_and_given_back():
     limit = ByteLimit(100)
-    limit.take(60)
-    with pytest.raises(CallRefused):
-        limit.take(60)
-    limit.give_back(60)
-    limit.take(60)
+    with limit.held(60), pytest.raises(CallRefused), limit.held(60):
+        pass
+    with limit.held(60):
+        pass
 
 
 def test_a_model_is_written_with_its_options():
@@ -197,7 +196,7 @@ class Broken:
 
 
 def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
-    engine, outcomes = Engine(host, Interleaver()), []
+    engine, outcomes = TurnEngine(host, Interleaver()), []
     engine.add_service(Broken(), ServiceSpec("broken", 5.0, 1, {1: 0.01}))
     for _ in range(2):
         engine.submit(Ticket("broken", None, 5.0, outcomes.append))
@@ -277,7 +276,7 @@ def test_a_board_that_is_not_there_keeps_step_with_the_real_clock(tmp_path):
 
 def test_what_is_measured_of_a_workload_goes_before_its_signature(tmp_path):
     board, workload = load_board("orin-agx"), load_workload("resnet18-train")
-    knowledge = Knowledge(tmp_path)
+    knowledge = CostModels(tmp_path)
     fast, slow = (board.space.maximum, board.space.minimum)
     nominal = knowledge.predictor(board, workload).predict(ModeArrays.of([fast]))
     (tmp_path / "tables").mkdir()
@@ -298,7 +297,7 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
     (folder / "7-0.json").write_text('{"spent_j": 5.0, "loss": 1.0, "predictor": [1, 1, 3]}')
 
     def state():
-        members = Members(host, folder, Knowledge(tmp_path), OwnTasks(tmp_path))
+        members = Members(host, folder, CostModels(tmp_path), OwnTasks(tmp_path))
         node = {"partition-id": 0, "num-partitions": 5, "run-id": "7"}
         return members.get(config.to_flower(), node, "").client.state
 
@@ -312,12 +311,12 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
 FIRST_ROUND = """
 import sys
 from pathlib import Path
+from wattfed.client.agent.members import CostModels, Members, OwnTasks
 from powerctl.devices.opening import open_device
-from wattfed.client.agent.members import Knowledge, Members, OwnTasks
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 folder = Path(sys.argv[1])
-members = Members(open_device("host:orin-agx"), folder, Knowledge(folder), OwnTasks(folder))
+members = Members(open_device("host:orin-agx"), folder, CostModels(folder), OwnTasks(folder))
 node = {"partition-id": 0, "num-partitions": 20, "run-id": "7"}
 one = members.get(RunConfig().to_flower(), node, "").client
 one.offer()

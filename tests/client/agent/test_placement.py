@@ -11,12 +11,12 @@ from powerctl.accelerator import Accelerator
 from tests.client.agent.conftest import TIMEOUT_S
 from tests.client.agent.test_rounds import rounds, trained
 from tests.tasks import load_task
-from wattfed.client.agent import tensors
-from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, read_program, run
-from wattfed.client.agent.models import read_model
+from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, read_program, run_module
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
+from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.worker.model_arrays import arrays_of
 
 __all__ = ["rounds"]  # the fixture
@@ -65,7 +65,7 @@ def batches(file):
     form = EXPORT if file.path.endswith(".pt2") else TORCHSCRIPT
     with open(file.path, "rb") as opened:
         module = read_program(opened, form, there).module
-    return lambda batch: run(module, batch, there)
+    return lambda batch: run_module(module, batch, there)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -108,10 +108,10 @@ def test_a_round_swaps_the_global_model_in_trains_and_frees_the_old_one(
         assert report.minibatches == again.minibatches == 12
         assert accelerator.memory <= before
         x = torch.randn(1, 8, 8)
-        asked = pb.PredictRequest(model="digits", inputs=[tensors.encode(x)])
+        asked = pb.PredictRequest(model="digits", inputs=[encode_tensor(x)])
         reply = inference.Predict(asked, timeout=TIMEOUT_S)
     assert reply.model_version == 3
     np.testing.assert_allclose(
-        tensors.decode(reply.outputs[0]), model.eval()(x[None])[0].detach(), rtol=1e-5, atol=1e-6
+        decode_tensor(reply.outputs[0]), model.eval()(x[None])[0].detach(), rtol=1e-5, atol=1e-6
     )
     assert arrays.keys() == arrays_of(model).keys()

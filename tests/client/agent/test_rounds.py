@@ -24,17 +24,16 @@ from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import settings as board_settings
 from tests.tasks import label_counts, load_task
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.client.agent import tensors
-from wattfed.client.agent.metrics import Metrics
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.telemetry import Metrics
+from wattfed.client.agent.tensors import encode_tensor
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.gate import Gate, LeaseExceeded
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.code_version import code_version
-from wattfed.strategies.codec import decode_record, encode_record
 from wattfed.strategies.protocol import (
     CONFIG,
     PROTOCOL,
@@ -43,6 +42,8 @@ from wattfed.strategies.protocol import (
     RoundAssignment,
     RoundOffer,
     RoundReport,
+    decode_record,
+    encode_record,
 )
 from wattfed.strategies.run_config import RunConfig
 
@@ -374,7 +375,7 @@ def test_inference_goes_on_while_a_round_trains(agent, rounds):
         sample = np.zeros(tuple(model.inputs[0].shape), dtype=np.float32)
         request = pb.PredictRequest(
             model=model.name,
-            inputs=[tensors.encode(torch.from_numpy(sample))],
+            inputs=[encode_tensor(torch.from_numpy(sample))],
             deadline_s=TIMEOUT_S,
         )
         thread = threading.Thread(target=train)

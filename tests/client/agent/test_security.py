@@ -14,7 +14,7 @@ from tests.client.agent.conftest import status_of
 from tests.client.agent.test_rounds import NODE, trained
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent.connecting import connect
-from wattfed.client.agent.framing import SUFFIX
+from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.server.deploy.keys import Keys
@@ -33,7 +33,7 @@ except PermissionError:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("suffix", ["", SUFFIX], ids=["agent", "gate"])
+@pytest.mark.parametrize("suffix", ["", GATE_SUFFIX], ids=["agent", "gate"])
 def test_another_user_is_refused_by_the_socket(agent, suffix):
     folder = os.path.dirname(agent.socket)
     while folder != "/":  # the socket itself refuses, not a folder on the way to it

@@ -148,7 +148,7 @@ def test_the_status_counts_requests_and_names_the_mode_and_the_source_of_energy(
 
 def test_metrics_are_to_be_had_in_prometheus_form(start, settings):
     pytest.importorskip("prometheus_client")
-    from wattfed.client.agent.metrics import Metrics
+    from wattfed.client.agent.telemetry import Metrics
 
     agent = start(settings, Metrics(), metrics="127.0.0.1:0")
     with agent.channel() as channel:

@@ -8,7 +8,7 @@ from tests.client.agent.conftest import TIMEOUT_S
 from wattfed.client.agent.cli import main
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.agent.top import lines_of
+from wattfed.client.agent.top import live_lines
 from wattfed.client.gate import Gate
 
 
@@ -33,7 +33,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_headings(agent, width):
     with agent.channel() as channel:
         status = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S)
     status.jobs[0].name = "gate:a-camera-at-the-door:1"
-    table = lines_of(status, None, width)[4:]
+    table = live_lines(status, None, width)[4:]
     assert max(map(len, table)) <= width
     assert all(heading in table[0] for heading in ("job", "rate/s", "p99 ms", "budget"))
     assert ("turns/s" in table[0]) == (width == 200)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from powerctl.errors import InvalidInput
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 
 
 def test_the_allowance_is_the_tighter_of_round_and_run():

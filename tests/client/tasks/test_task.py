@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
 from tests.tasks import evaluate, load_task
-from wattfed.client.tasks.splitting import dirichlet_split
+from wattfed.client.tasks.skews import dirichlet_split
 
 
 @given(

@@ -20,10 +20,10 @@ from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.plans import Front, RoundPlan
 from powerctl.meters import Meter
 from powerctl.workload import load_workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.turns import TurnDevice
+from wattfed.client.agent.round_device import RoundDevice
+from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.local_client import LocalClient
@@ -167,9 +167,9 @@ class Drawing(Meter):
 
 def test_in_an_agent_all_that_the_module_draws_counts_and_not_the_rounds_own_turns():
     device = HostDevice(BOARD, Drawing())
-    engine = Engine(device, Interleaver())
+    engine = TurnEngine(device, Interleaver())
     engine.start()
-    turns = TurnDevice(engine, "round 1", JOB, 0.001)
+    turns = RoundDevice(engine, "round 1", JOB, 0.001)
     front = front_of(device)
     guard = PowerGuard(GuardLimits(30.0, window_s=0.1, settling_s=0.05), Ladder(BOARD.space, front))
     try:

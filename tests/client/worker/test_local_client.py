@@ -9,7 +9,7 @@ import torch
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment

@@ -15,7 +15,7 @@ from powerctl.task.process_memory import ProcessMemory
 from tests.tasks import load_task
 from wattfed.client.app import app
 from wattfed.client.fleet import ClientProfile, profile_from_node_config
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.tasks import federated as tasks
 from wattfed.client.tasks.sampled import SampledTask
 from wattfed.client.worker.client_state import ClientState, StateFile

@@ -23,19 +23,19 @@ LEARNED = [(0.0, 0.0, 0.0), (0.031, -0.047, 1.0), (-0.4, 0.2, 7.0), (0.1234567, 
 @pytest.mark.parametrize("learned", LEARNED)
 def test_a_front_is_that_of_all_modes_at_any_limit(board, workload, learned):
     board, workload = load_board(board), load_workload(workload)
-    choices = mode_options(SignaturePredictor, board, board.space, workload)
-    assert len(choices.modes.cores) < len(board.space) / 5
+    options = mode_options(SignaturePredictor, board, board.space, workload)
+    assert len(options.modes.cores) < len(board.space) / 5
     predictor = SignaturePredictor(board, workload).load_state(learned)
     everything = predictor.predict(board.space.arrays)
     for limit_w in (4.0, 8.0, 11.3, 17.0, 30.0, math.inf):
-        narrow = choices.front(learned, limit_w)
+        narrow = options.front(learned, limit_w)
         full = front_within(board.space.arrays, everything, limit_w)
         assert narrow.modes == full.modes
         np.testing.assert_array_equal(narrow.time_s, full.time_s)
         np.testing.assert_array_equal(narrow.energy_j, full.energy_j)
         preset = board.preset_within(limit_w).mode
         for mode, held in zip(
-            (board.space.maximum, preset), choices.held(learned, limit_w), strict=True
+            (board.space.maximum, preset), options.maxn_and_preset(learned, limit_w), strict=True
         ):
             alone = predictor.predict(ModeArrays.of([mode]))
             assert held == (mode, alone.time_s[0], alone.energy_j[0])
@@ -43,13 +43,13 @@ def test_a_front_is_that_of_all_modes_at_any_limit(board, workload, learned):
 
 def test_limits_that_admit_equally_many_modes_have_one_front():
     board, workload = load_board("orin-nano"), load_workload("mobilenetv3-train")
-    choices = mode_options(SignaturePredictor, board, board.space, workload)
+    options = mode_options(SignaturePredictor, board, board.space, workload)
     limits_w = np.linspace(3.0, 20.0, 400)
-    counts = choices.count_within(limits_w)
+    counts = options.count_within(limits_w)
     assert (np.diff(counts) >= 0).all() and counts[0] == 0 and counts[-1] > 0
     fronts, presets = (
         [of((0.0, 0.0, 0.0), limit_w) for limit_w in limits_w.tolist()]
-        for of in (lambda *unit: choices.front(*unit).modes, choices.held)
+        for of in (lambda *unit: options.front(*unit).modes, options.maxn_and_preset)
     )
     for i in np.flatnonzero(np.diff(counts) == 0):
         assert fronts[i] == fronts[i + 1] and presets[i] == presets[i + 1]

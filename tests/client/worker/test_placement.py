@@ -19,7 +19,7 @@ from tests.client.worker.test_execution import BOARD, FAST, JOB, counted_steps, 
 from tests.client.worker.test_local_client import client
 from tests.powerctl.test_accelerator import gpus
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.in_process import query
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState

@@ -14,8 +14,7 @@ from flwr.clientapp import ClientApp
 
 from tests.hostile.attacks import BYTES, REPORTS, WEIGHTS, offered, trained
 from tests.strategies.offers_of import offer, report
-from wattfed.strategies.codec import encode_record
-from wattfed.strategies.protocol import CONFIG
+from wattfed.strategies.protocol import CONFIG, encode_record
 
 app = ClientApp()
 

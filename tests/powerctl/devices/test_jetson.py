@@ -15,7 +15,7 @@ from powerctl.profiler import FixedModes, MemoryLog, Procedure, profile
 from powerctl.workload import load_workload
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.profile import ClientLimits
+from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
-from powerctl.fulcrum.guard import HEAT, POWER, GuardLimits, Ladder, NoGuard, PowerGuard
+from powerctl.fulcrum.guard import HEAT, POWER, Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import Front, Segment
 
 SPACE = load_board("orin-agx").space
@@ -162,7 +162,7 @@ def test_it_looks_some_times_a_window_and_not_while_power_settles():
 
 
 def test_without_a_limit_nothing_is_looked_at():
-    none = NoGuard(SPACE)
+    none = Guard(SPACE)
     none.hold(MODES[0], 0.0)
     assert not none.is_due(1e9) and none.observe(1e9, 1e12, 99.0) is None
     assert none.admit(MODES[0]) == MODES[0] and (none.steps, none.cause) == (0, "")

@@ -5,8 +5,14 @@ import pytest
 
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.policies.haccs import HACCS, cluster_weights, draw_clusters
-from wattfed.strategies.policies.label_clusters import cluster_centres, nearest_centre, root_shares
+from wattfed.strategies.policies.haccs import (
+    HACCS,
+    cluster_centres,
+    cluster_weights,
+    draw_clusters,
+    nearest_centre,
+    root_shares,
+)
 
 KINDS = [(9, 1, 0), (0, 9, 1), (1, 0, 9)]
 

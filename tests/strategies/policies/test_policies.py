@@ -17,7 +17,7 @@ from wattfed.strategies.policies.catalogue import (
     policy_names,
     split_power,
 )
-from wattfed.strategies.policies.delivery import Delivery
+from wattfed.strategies.policies.experience import Delivery
 from wattfed.strategies.policies.fedcs import FedCS
 from wattfed.strategies.policies.pace import Pace
 from wattfed.strategies.policies.random_selection import RandomSelection

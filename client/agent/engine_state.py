@@ -1,7 +1,8 @@
-"""What the engine tells of itself: every job's queue, account and latencies at one moment."""
+"""What the engine tells of itself: the state of every job at one moment, and each turn's end."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from powerctl.fulcrum.turns import Account
@@ -34,3 +35,13 @@ class EngineState:
     load: float
     jobs: tuple[JobState, ...]
     left: tuple[JobState, ...] = ()
+
+
+class TurnObserver:
+    """Told of every turn and refusal, on whatever thread; must be quick. This one ignores them."""
+
+    def ran(self, job: str, size: int, ran_s: float, latencies_s: Sequence[float]) -> None:
+        """Hear that a turn has ended, and what latencies the requests had that it answered."""
+
+    def refused(self, job: str, reason: str) -> None:
+        """Hear that a request was refused."""

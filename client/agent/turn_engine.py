@@ -13,10 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
+
 from powerctl.device import Device
+from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import (
     RefusedRequest,
@@ -29,26 +32,38 @@ from powerctl.fulcrum.turns import (
 )
 from powerctl.modes import PowerMode
 from powerctl.quantities import spoken
-from wattfed.client.agent.jobs import Abandoned, Broken, Job, reason_of
-from wattfed.client.agent.observing import NoObserver, Observer, RecentLatencies
-from wattfed.client.agent.states import EngineState, JobState
-from wattfed.client.agent.tickets import (
+from wattfed.client.agent.engine_jobs import (
+    FAILED,
     FULL,
     LATE,
     STOPPING,
-    Answer,
-    Refusal,
+    EngineJob,
     Ticket,
+    TicketAnswer,
+    TicketRefusal,
+    TurnFailure,
 )
+from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserver
 
 _LOG = logging.getLogger("wattfed.agent")
 _MARGIN_S = 0.002  # of a budget: to wake up in, and to get the answer out
 _MARGIN_SHARE = 0.1
+_KEPT = 1024  # latencies of a job: enough for a 99th percentile
 _LEFT = 8  # jobs that have gone, of which it still tells
 _LONGEST_WAIT_S = 3600.0  # a lock's time-out must not overflow
 
 
-class Engine:
+@dataclass
+class _Job:
+    """A job of the engine, with its plan and the latencies of its last requests."""
+
+    job: EngineJob
+    service: ServiceSpec | None = None  # None: it trains
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    leaves: bool = False  # when its turn is over
+
+
+class TurnEngine:
     """Runs turns on a device, one at a time.
 
     Parameters
@@ -57,7 +72,7 @@ class Engine:
         With the real clock. While the engine runs, only its thread executes and applies modes.
     policy : Interleaver
         Decides; nobody else may touch it.
-    observer : Observer, optional
+    observer : TurnObserver, optional
         Told of turns and refusals.
 
     Attributes
@@ -67,22 +82,19 @@ class Engine:
     """
 
     def __init__(
-        self, device: Device, policy: Interleaver, observer: Observer | None = None
+        self, device: Device, policy: Interleaver, observer: TurnObserver | None = None
     ) -> None:
         self.device = device
         self._policy = policy
-        self._observer = observer or NoObserver()
+        self._observer = observer or TurnObserver()
         self._wake = threading.Condition()
-        self._jobs: dict[str, Job] = {}
-        self._services: dict[str, ServiceSpec] = {}
-        self._latencies = RecentLatencies()
+        self._jobs: dict[str, _Job] = {}
         self._left: deque[JobState] = deque(maxlen=_LEFT)
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._running = ""
         self._current: tuple[Ticket, ...] = ()
         self._idle = False  # the device thread waits, and whoever brings something may decide
         self._handed: Callable[[], None] | None = None  # a turn decided for it meanwhile
-        self._doomed: set[str] = set()
         self._waiting: dict[Ticket, None] = {}
         self._stopping = ""
         self.failed: Future[None] = Future()
@@ -91,7 +103,7 @@ class Engine:
     # Life
 
     def start(self) -> None:
-        """Begin to run turns."""
+        """Begin to run turns on the device thread."""
         self._thread.start()
 
     def stop(self, message: str, timeout_s: float | None = None) -> bool:
@@ -121,24 +133,23 @@ class Engine:
 
     # Jobs
 
-    def add_service(self, job: Job, service: ServiceSpec) -> None:
+    def add_service(self, job: EngineJob, service: ServiceSpec) -> None:
         """Take in an inference service; raises `InvalidInput` if its name is taken."""
         with self._wake:
             self._policy.add_service(service)
-            self._jobs[service.name] = job
-            self._services[service.name] = service
+            self._jobs[service.name] = _Job(job, service)
 
-    def add_training(self, job: Job, training: TrainingJob) -> None:
+    def add_training(self, job: EngineJob, training: TrainingJob) -> None:
         """Take in a training job, which runs when `want` says so."""
         with self._wake:
             self._policy.add_training(training)
-            self._jobs[training.name] = job
+            self._jobs[training.name] = _Job(job)
 
     def remove(self, name: str) -> None:
         """Forget a job, after its turn if it has one; what waits for it is refused."""
         with self._wake:
             if self._running == name:
-                self._doomed.add(name)
+                self._jobs[name].leaves = True
                 return
             refused = self._forget(name)
         self._refuse_each(refused)
@@ -152,8 +163,9 @@ class Engine:
     # Requests
 
     def submit(self, ticket: Ticket) -> None:
-        """A request has come; `ticket.settle` is told what becomes of it."""
+        """Queue a request; `ticket.settle` is told what becomes of it."""
         with self._wake:
+            reason, message = STOPPING, self._stopping
             if not self._stopping:
                 now_s = ticket.arrived_s = self.device.now()
                 margin_s = min(_MARGIN_S, _MARGIN_SHARE * ticket.budget_s)
@@ -163,11 +175,8 @@ class Engine:
                     self._waiting[ticket] = None
                     self._advance()
                     return
-        if self._stopping:
-            self._refuse(ticket, STOPPING, self._stopping)
-        else:
-            assert refused is not None
-            self._refuse(ticket, refused.reason, _why(refused.reason, ticket))
+                reason, message = refused.reason, _why(refused.reason, ticket)
+        self._refuse(ticket, reason, message)
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Nobody waits for a request any more; False if it does not wait: it runs, or is over."""
@@ -207,17 +216,20 @@ class Engine:
         def errand() -> None:
             self.device.apply(mode)
             with self._wake:  # holders may have gone meanwhile
-                there = {s.name: s for s in services if s.name in self._jobs}
-                jobs = [job for job in training if job.name in self._jobs]
-                self._policy.replan(there.values(), jobs)
-                self._services.update(there)
+                there = [service for service in services if service.name in self._jobs]
+                self._policy.replan(there, [job for job in training if job.name in self._jobs])
+                for service in there:
+                    self._jobs[service.name].service = service
 
         return self.between_turns(errand)
 
     def service(self, name: str) -> ServiceSpec:
-        """How a service is planned."""
+        """The plan of a service: its budget, batch size and times."""
         with self._wake:
-            return self._services[name]
+            service = self._jobs[name].service
+        if service is None:
+            raise InvalidInput(f"{name} trains, and serves no requests")
+        return service
 
     def arrived(self, name: str) -> int:
         """Requests of a service that have come so far."""
@@ -227,23 +239,25 @@ class Engine:
     def expected(self) -> tuple[list[ServiceSpec], list[TrainingJob]]:
         """All services and training jobs as they are planned, with the times learned so far."""
         with self._wake:
-            times = {name: self._policy.times(name) for name in self._jobs}
-            services = [
-                replace(service, time_s={n: times[name].expected_s(n) for n in service.time_s})
-                for name, service in self._services.items()
-            ]
-            training = [name for name in self._jobs if name not in self._services]
-            return services, [TrainingJob(name, times[name].expected_s()) for name in training]
+            services, training = [], []
+            for name, there in self._jobs.items():
+                times = self._policy.times(name)
+                if there.service is None:
+                    training.append(TrainingJob(name, times.expected_s()))
+                else:
+                    time_s = {size: times.expected_s(size) for size in there.service.time_s}
+                    services.append(replace(there.service, time_s=time_s))
+            return services, training
 
     def state(self) -> EngineState:
-        """Everything at one moment."""
+        """The state of every job, and what runs, at one moment."""
         with self._wake:
             jobs = [self._job_state(name) for name in self._jobs]
             return EngineState(self._running, self._policy.load, tuple(jobs), tuple(self._left))
 
     def _job_state(self, name: str) -> JobState:
-        service = self._services.get(name)
-        p50_s, p99_s = self._latencies.percentiles_s(name, 50, 99)
+        service, recent_s = self._jobs[name].service, self._jobs[name].latencies_s
+        p50_s, p99_s = np.percentile(recent_s, (50, 99)) if recent_s else (math.nan, math.nan)
         return JobState(
             name=name,
             is_training=service is None,
@@ -251,8 +265,8 @@ class Engine:
             account=replace(self._policy.accounts[name]),
             batch_size=1 if service is None else service.batch_size,
             latency_s=math.inf if service is None else service.latency_s,
-            latency_p50_s=p50_s,
-            latency_p99_s=p99_s,
+            latency_p50_s=float(p50_s),
+            latency_p99_s=float(p99_s),
             rate_hz=0.0 if service is None else self._policy.rate_hz(name),
         )
 
@@ -318,33 +332,38 @@ class Engine:
         self._running, self._current = name, tickets
         for ticket in tickets:
             self._waiting.pop(ticket, None)
-        self._jobs[name].begin(tickets)
+        self._jobs[name].job.begin(tickets)
         return lambda: self._run(turn, name, tickets)
 
     def _run(self, turn: RunBatch | RunTraining, name: str, tickets: Sequence[Ticket]) -> None:
-        job, failure = self._jobs[name], None
+        there, failure = self._jobs[name], None
         values: list[Any] = []
+        job, size = there.job, max(len(tickets), 1)
         start_s = self.device.now()
-
-        def step() -> None:
-            values.extend(job.run(tickets))
-
         try:
-            self.device.execute(job.workload(max(len(tickets), 1)), step)
+            self.device.execute(job.workload(size), lambda: values.extend(job.run(tickets)))
         except Exception as error:  # the batch has failed; the agent goes on
-            failure = error
-            if not isinstance(error, (Abandoned, Broken)):  # of which others tell
+            failure, values = error, [error] * len(tickets)
+            if not isinstance(error, TurnFailure):  # of which others tell
                 _LOG.warning("a turn of %s failed", name, exc_info=error)
         end_s = self.device.now()
         job.ended()
-        failed = sum(isinstance(value, Exception) for value in values)
-        self._end(turn, name, failure is None, end_s, failed)
-        outcomes = values if failure is None else [failure] * len(tickets)
-        for ticket, value in zip(tickets, outcomes, strict=True):
+        failed = [isinstance(value, Exception) for value in values]
+        latencies_s = [
+            end_s - ticket.arrived_s for ticket, no in zip(tickets, failed, strict=True) if not no
+        ]
+        self._end(turn, name, failure is None, end_s, sum(failed))
+        with self._wake:
+            there.latencies_s.extend(latencies_s)
+        for ticket, value in zip(tickets, values, strict=True):
             if isinstance(value, Exception):
-                self._refuse(ticket, reason_of(value), str(value) or type(value).__name__)
+                reason = value.reason if isinstance(value, TurnFailure) else FAILED
+                self._refuse(ticket, reason, str(value) or type(value).__name__)
+            else:
+                waited_s = start_s - ticket.arrived_s
+                ticket.settle(TicketAnswer(value, len(tickets), waited_s, end_s - start_s))
         if failure is None:
-            self._answer(name, tickets, values, start_s, end_s)
+            self._observer.ran(name, size, end_s - start_s, latencies_s)
 
     def _end(
         self, turn: RunBatch | RunTraining, name: str, ran: bool, end_s: float, failed: int
@@ -357,39 +376,15 @@ class Engine:
             else:
                 self._policy.abandon(turn, end_s)
             self._running, self._current = "", ()
-            if name in self._doomed:
-                self._doomed.discard(name)
+            if self._jobs[name].leaves:
                 refused = self._forget(name)
         self._refuse_each(refused)
-
-    def _answer(
-        self,
-        name: str,
-        tickets: Sequence[Ticket],
-        values: Sequence[Any],
-        start_s: float,
-        end_s: float,
-    ) -> None:
-        answered = [
-            (ticket, value)
-            for ticket, value in zip(tickets, values, strict=True)
-            if not isinstance(value, Exception)
-        ]
-        latencies_s = [end_s - ticket.arrived_s for ticket, _ in answered]
-        with self._wake:
-            self._latencies.add(name, latencies_s)
-        for ticket, value in answered:
-            waited_s = start_s - ticket.arrived_s
-            ticket.settle(Answer(value, len(tickets), waited_s, end_s - start_s))
-        self._observer.ran(name, max(len(tickets), 1), end_s - start_s, latencies_s)
 
     def _forget(self, name: str) -> tuple[RefusedRequest, ...]:
         if name in self._jobs:
             self._left.append(self._job_state(name))
         refused = self._policy.remove(name)
         self._jobs.pop(name, None)
-        self._services.pop(name, None)
-        self._latencies.forget(name)
         return refused
 
     def _refuse_each(self, refused: Iterable[RefusedRequest]) -> None:
@@ -399,7 +394,7 @@ class Engine:
             self._refuse(ticket, reason, _why(reason, ticket))
 
     def _refuse(self, ticket: Ticket, reason: str, message: str) -> None:
-        ticket.settle(Refusal(reason, message))
+        ticket.settle(TicketRefusal(reason, message))
         self._observer.refused(ticket.job, reason)
 
 

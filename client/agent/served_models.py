@@ -14,9 +14,9 @@ from flwr.app import ArrayRecord
 from powerctl.accelerator import Accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.reading import in_line
-from wattfed.client.agent.formats import EXPORT, TORCHSCRIPT, run
-from wattfed.client.agent.hosting import Hosting, ModelProcess
-from wattfed.client.agent.jobs import Broken
+from wattfed.client.agent.engine_jobs import Broken
+from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, run_module
+from wattfed.client.agent.model_host import Hosting, ModelProcess
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
 from wattfed.client.tasks.federated import federated
@@ -25,6 +25,7 @@ from wattfed.strategies.run_config import RunConfig
 
 STATE_DICT = "state-dict"
 Sample = Sequence[torch.Tensor]
+Outputs = tuple[torch.Tensor, ...]
 
 
 class Host(Protocol):
@@ -53,7 +54,7 @@ class Host(Protocol):
 
 
 @dataclass
-class InAgent:
+class AgentHost:
     """Hosts a module of a listed task in this process."""
 
     module: torch.nn.Module
@@ -63,7 +64,7 @@ class InAgent:
 
     def run(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The outputs of a batch."""
-        return run(self.module, batch, Accelerator.here())
+        return run_module(self.module, batch, Accelerator.here())
 
     def close(self) -> None:
         """Nothing: it goes with its last user."""
@@ -89,7 +90,7 @@ class Model:
     host: Host
     fixed_batch: int | None = None
 
-    def predict(self, samples: Sequence[Sample]) -> list[tuple[torch.Tensor, ...]]:
+    def predict(self, samples: Sequence[Sample]) -> list[Outputs]:
         """The outputs of each sample, from one batch; they are on the CPU, as the samples are."""
         padding = [samples[-1]] * ((self.fixed_batch or 0) - len(samples))
         columns = zip(*samples, *padding, strict=True)
@@ -103,9 +104,7 @@ class Model:
                 )
         return [tuple(output[i] for output in outputs) for i in range(len(samples))]
 
-    def predict_each(
-        self, samples: Sequence[Sample]
-    ) -> list[tuple[torch.Tensor, ...]] | list[tuple[torch.Tensor, ...] | Exception]:
+    def predict_each(self, samples: Sequence[Sample]) -> Sequence[Outputs | Exception]:
         """As `predict`; if that fails, each alone, with the error in place of its outputs.
 
         Raises
@@ -125,14 +124,14 @@ class Model:
                 raise
             return each
 
-    def _alone(self, sample: Sample) -> tuple[torch.Tensor, ...] | Exception:
+    def _alone(self, sample: Sample) -> Outputs | Exception:
         try:
             return self.predict([sample])[0]
         except Exception as error:
             return error
 
     def example(self, batch_size: int) -> list[Sample]:
-        """A batch of zeros."""
+        """A batch of so many samples of zeros."""
         return [[spec.example(1)[0] for spec in self.inputs]] * batch_size
 
 
@@ -203,7 +202,7 @@ def task_model(
         raise InvalidInput(f"model {name}: {task} does not tell the shape of an input")
     sample = next(iter(learned.central)).inputs[0]
     inputs = (InputSpec(tuple(sample.shape), sample.dtype),)
-    return Model(name, version, source, STATE_DICT, inputs, InAgent(module.eval()))
+    return Model(name, version, source, STATE_DICT, inputs, AgentHost(module.eval()))
 
 
 def _try(model: Model) -> None:

@@ -23,8 +23,8 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.quantities import spoken
 from powerctl.reading import in_line
 from wattfed.client.agent import sandbox
+from wattfed.client.agent.engine_jobs import Broken
 from wattfed.client.agent.exchange import Exchange
-from wattfed.client.agent.jobs import Broken
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, spec_of
 
@@ -69,16 +69,16 @@ class Hosting:
         for process in there:
             process.close()
 
-    def began(self, process: ModelProcess) -> None:
-        """A process has begun."""
+    def add(self, process: ModelProcess) -> None:
+        """Take a process in; it is ended at once if all are."""
         with self._changing:
             self._processes.add(process)
             closed = self._closed
         if closed:
             process.close()
 
-    def ended(self, process: ModelProcess) -> None:
-        """A process has ended."""
+    def discard(self, process: ModelProcess) -> None:
+        """Forget a process that has ended."""
         with self._changing:
             self._processes.discard(process)
 
@@ -157,7 +157,7 @@ class ModelProcess:
             )
             os.close(life)
         self._exchange = Exchange(self._channel.fileno())
-        hosting.began(self)
+        hosting.add(self)
 
     def read(self, given: Sequence[InputSpec], largest_batch: int) -> None:
         """Wait until the file is read.
@@ -232,7 +232,7 @@ class ModelProcess:
                 os.close(self._life)
                 os.close(self._memory)
                 self._life = -1
-        self._hosting.ended(self)
+        self._hosting.discard(self)
 
     @contextmanager
     def _making_sense(self) -> Iterator[None]:

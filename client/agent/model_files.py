@@ -74,7 +74,8 @@ def read_program(file: BinaryIO, form: str, there: Accelerator) -> Program:
             program = torch.export.load(file)
             fixed_batch, inputs = _exported_inputs(program)
             return Program(_placed(program, there), inputs, fixed_batch)
-        return Program(torch.jit.load(file, map_location=there.device).eval())
+        load: Callable[..., Any] = torch.jit.load  # which says no types
+        return Program(load(file, map_location=there.device).eval())
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]} is no tensor" if found else "more than tensors"
@@ -117,10 +118,10 @@ def close_pickle() -> None:
 
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    pickle.load = pickle.loads = refuse  # type: ignore[assignment]
+    pickle.load = pickle.loads = refuse
 
 
-def run(
+def run_module(
     module: Callable[..., Any], batch: Sequence[torch.Tensor], there: Accelerator
 ) -> list[torch.Tensor]:
     """A module's outputs for a batch; they are on the CPU, as the inputs are."""
@@ -134,9 +135,14 @@ def _placed(program: Any, there: Accelerator) -> torch.nn.Module:
         try:
             from torch.export.passes import move_to_device_pass
         except ImportError:  # before torch 2.6: what the graph itself puts on a device stays
-            return there.place(program.module())
+            return there.place(_module(program))
         program = move_to_device_pass(program, there.name)
-    return program.module()
+    return _module(program)
+
+
+def _module(program: Any) -> torch.nn.Module:
+    module: torch.nn.Module = program.module()
+    return module
 
 
 def _exported_inputs(program: Any) -> tuple[int | None, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
 from typing import Any
 
 from powerctl.device import Device, DeviceWrapper
@@ -12,15 +13,14 @@ from powerctl.fulcrum.turns import TrainingJob
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.task.training import Interrupted
 from powerctl.workload import Workload
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.jobs import Abandoned
-from wattfed.client.agent.tickets import Ticket
+from wattfed.client.agent.engine_jobs import Abandoned, EngineJob, Ticket
+from wattfed.client.agent.turn_engine import TurnEngine
 
 _POLL_S = 0.5  # how often a minibatch that waits looks whether it still may run
 
 
-def only(device: Device) -> ModeSpace:
-    """The space that has but the mode in force."""
+def _only(device: Device) -> ModeSpace:
+    """The space that has no mode but the one in force."""
     return ModeSpace(*((value,) for value in device.mode().values), name=device.board.name)
 
 
@@ -30,23 +30,23 @@ class PlannedDevice(DeviceWrapper):
     @property
     def space(self) -> ModeSpace:
         """The modes that a round may choose from."""
-        return only(self.device)
+        return _only(self.device)
 
 
+@dataclass
 class _Minibatch:
     """One minibatch, from the wish to run it to its end."""
 
-    def __init__(self, workload: Workload, step: Callable[[], None] | None) -> None:
-        self.workload = workload
-        self.step = step
-        self.over = threading.Event()
-        self.start_s = self.start_j = 0.0
-        self.time_s = 0.0
-        self.energy_j = 0.0
-        self.error: Exception | None = None
+    step: Callable[[], None]
+    over: threading.Event = field(default_factory=threading.Event)
+    start_s: float = 0.0
+    start_j: float = 0.0
+    time_s: float = 0.0
+    energy_j: float = 0.0
+    error: Exception | None = None
 
 
-class TurnDevice(DeviceWrapper):
+class RoundDevice(DeviceWrapper, EngineJob):
     """The agent's device for one round: `execute` waits until the interleaver gives a turn.
 
     Time is the device's. Energy is that of this round's own turns, so that what inference takes is
@@ -54,7 +54,7 @@ class TurnDevice(DeviceWrapper):
 
     Parameters
     ----------
-    engine : Engine
+    engine : TurnEngine
         Has the device.
     name : str
         Of the round, among the engine's jobs.
@@ -70,7 +70,7 @@ class TurnDevice(DeviceWrapper):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TurnEngine,
         name: str,
         workload: Workload,
         expected_s: float,
@@ -105,7 +105,7 @@ class TurnDevice(DeviceWrapper):
     @property
     def space(self) -> ModeSpace:
         """The modes that the round may choose from."""
-        return self.device.space if self._sets_modes else only(self.device)
+        return self.device.space if self._sets_modes else _only(self.device)
 
     def apply(self, mode: PowerMode) -> None:
         """Apply a mode between turns; requests that wait are served before and after."""
@@ -127,7 +127,7 @@ class TurnDevice(DeviceWrapper):
         Interrupted
             If the round is cancelled, or its time ends before the turn.
         """
-        wanted = _Minibatch(workload, step)
+        wanted = _Minibatch(step or _no_step)
         with self._lock:
             self._waiting = wanted
         self._engine.want(self.name)
@@ -171,17 +171,14 @@ class TurnDevice(DeviceWrapper):
         self._interrupted = self._interrupted or why
 
     def close(self) -> None:
-        """Leave the engine."""
+        """Leave the engine, which gives it no more turns."""
         self._engine.remove(self.name)
 
-    # What the engine sees: client.agent.jobs.Job
+    # What the engine sees: client.agent.engine_jobs.EngineJob
 
     def workload(self, size: int) -> Workload:
-        """What a minibatch is charged as."""
+        """The workload that a minibatch is charged as."""
         return self._workload
-
-    def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Nothing: `run` follows."""
 
     def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
         """Run the minibatch that waits, on the device thread."""
@@ -193,8 +190,7 @@ class TurnDevice(DeviceWrapper):
         wanted.start_s, wanted.start_j = self.now(), self.device.energy_j()
         self._running = wanted
         try:
-            if wanted.step is not None:
-                wanted.step()
+            wanted.step()
         except Exception as error:  # the round's own thread is told
             wanted.error = error
         if self._is_cold:
@@ -225,3 +221,7 @@ class TurnDevice(DeviceWrapper):
         with self._lock:
             taken, self._waiting = self._waiting, None
         return taken is not None
+
+
+def _no_step() -> None:
+    """Compute nothing: the minibatch of a device that only charges for it."""

@@ -1,14 +1,26 @@
-"""Prometheus metrics of the agent, at an HTTP port of their own."""
+"""What the agent tells of mode, plan, energy and turns: the Power service, and Prometheus metrics.
+
+The metrics are at an HTTP port of their own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import grpc
+
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from wattfed.client.agent.engine import Engine
-from wattfed.client.agent.power import Reading, read
+from wattfed.client.agent.calls import CallRefused
+from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserver
+from wattfed.client.agent.planning import PlanState
+from wattfed.client.agent.proto import agent_pb2 as pb
+from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.turn_engine import TurnEngine
 
 Budgets = Callable[[], Iterable[tuple[str, int, float]]]  # run, client, joules left
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -23,9 +35,110 @@ _ACCOUNT = (
     ("turns", "Turns that ran."),
     ("busy_s", "Seconds of the device."),
 )
+_SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.1, 86_400.0
 
 
-class Metrics:
+@dataclass(frozen=True)
+class Reading:
+    """Time and energy of a device at one moment, and the state of its engine."""
+
+    now_s: float
+    energy_j: float
+    mode: str
+    engine: EngineState
+
+    def power_w(self, before: Reading | None) -> float:
+        """Mean power since another reading; NaN without one."""
+        if before is None or self.now_s <= before.now_s:
+            return math.nan
+        return (self.energy_j - before.energy_j) / (self.now_s - before.now_s)
+
+
+def read_now(engine: TurnEngine) -> Reading:
+    """The present reading; a sensor may take a few milliseconds."""
+    device = engine.device
+    return Reading(device.now(), device.energy_j(), str(device.mode()), engine.state())
+
+
+class PowerService(rpc.PowerServicer):
+    """Tells device, plan and jobs to whoever asks.
+
+    Parameters
+    ----------
+    engine : TurnEngine
+    spec : str
+        How the device was asked for.
+    plan : callable
+        The plan in force.
+    """
+
+    def __init__(self, engine: TurnEngine, spec: str, plan: Callable[[], PlanState]) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._plan = plan
+
+    async def GetStatus(
+        self, request: pb.StatusRequest, context: grpc.aio.ServicerContext
+    ) -> pb.Status:
+        """Tell device, plan and jobs as they are now."""
+        return self._status(await asyncio.to_thread(read_now, self._engine), None)
+
+    async def Telemetry(
+        self, request: pb.TelemetryRequest, context: grpc.aio.ServicerContext
+    ) -> None:
+        """Tell them once a period; a client that reads slowly gets fewer."""
+        period_s = request.period_s or 1.0
+        if not _SHORTEST_PERIOD_S <= period_s <= _LONGEST_PERIOD_S:
+            raise CallRefused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"period_s must be from {_SHORTEST_PERIOD_S:g} to {_LONGEST_PERIOD_S:g}, got "
+                f"{period_s:g}",
+            )
+        before = None
+        while True:
+            reading = await asyncio.to_thread(read_now, self._engine)
+            await context.write(self._status(reading, before))
+            before = reading
+            await asyncio.sleep(period_s)
+
+    def _status(self, reading: Reading, before: Reading | None) -> pb.Status:
+        jobs = reading.engine.jobs
+        return pb.Status(
+            device=self._spec,
+            board=self._engine.device.board.name,
+            mode=reading.mode,
+            energy_source=self._engine.device.energy_source,
+            uptime_s=reading.now_s,
+            energy_j=reading.energy_j,
+            power_w=reading.power_w(before),
+            running=reading.engine.running,
+            plan=pb.Plan(
+                mode=reading.mode,
+                batch_size={job.name: job.batch_size for job in jobs if not job.is_training},
+                load=reading.engine.load,
+                **asdict(self._plan()),
+            ),
+            jobs=[*map(_job, jobs), *(_job(job, left=True) for job in reading.engine.left)],
+        )
+
+
+def _job(job: JobState, left: bool = False) -> pb.JobStatus:
+    counts = asdict(job.account)
+    return pb.JobStatus(
+        name=job.name,
+        kind=pb.TRAIN if job.is_training else pb.INFER,
+        queued=job.queued,
+        latency_p50_s=job.latency_p50_s,
+        latency_p99_s=job.latency_p99_s,
+        rate_hz=job.rate_hz,
+        batch_size=job.batch_size,
+        latency_s=job.latency_s,
+        left=left,
+        **{field: counts[field] for field, _ in _ACCOUNT},
+    )
+
+
+class Metrics(TurnObserver):
     """Counts as the engine's observer, and reads the rest when Prometheus asks.
 
     Raises
@@ -52,7 +165,7 @@ class Metrics:
         self._server: Any = None
 
     def ran(self, job: str, size: int, ran_s: float, latencies_s: Sequence[float]) -> None:
-        """A turn has ended."""
+        """Count a turn and the latencies of its requests."""
         job = _family(job)
         self._batch.labels(job).observe(size)
         self._turn.labels(job).observe(ran_s)
@@ -61,12 +174,12 @@ class Metrics:
             latency.observe(latency_s)
 
     def refused(self, job: str, reason: str) -> None:
-        """A request was refused."""
+        """Count a request that was refused."""
         self._refused.labels(_family(job), reason).inc()
 
-    def serve(self, engine: Engine, budgets: Budgets, host: str, port: int) -> int:
+    def serve(self, engine: TurnEngine, budgets: Budgets, host: str, port: int) -> int:
         """Answer Prometheus at an address; returns the port (of 0, the one that was free)."""
-        self.registry.register(_State(engine, budgets, self._core))
+        self.registry.register(_DeviceCollector(engine, budgets, self._core))
         try:
             self._server, _ = self._prometheus.start_http_server(port, host, self.registry)
         except OSError as error:
@@ -74,7 +187,7 @@ class Metrics:
         return int(self._server.server_port)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Close the port; Prometheus gets no more answers."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -85,10 +198,10 @@ class Metrics:
         )
 
 
-class _State:
-    """What the engine and the device know by themselves, read at each scrape."""
+class _DeviceCollector:
+    """Collects what the engine and the device know by themselves, at each scrape."""
 
-    def __init__(self, engine: Engine, budgets: Budgets, core: Any) -> None:
+    def __init__(self, engine: TurnEngine, budgets: Budgets, core: Any) -> None:
         self._engine = engine
         self._budgets = budgets
         self._core = core
@@ -97,7 +210,7 @@ class _State:
     def collect(self) -> Iterator[Any]:
         """Families of metrics, as prometheus_client asks for them."""
         gauge, counter = self._core.GaugeMetricFamily, self._core.CounterMetricFamily
-        reading, device = read(self._engine), self._engine.device
+        reading, device = read_now(self._engine), self._engine.device
         yield counter("wattfed_energy_joules", "Since the device was opened.", reading.energy_j)
         power_w, self._before = reading.power_w(self._before), reading
         yield gauge("wattfed_power_watts", "Mean since the scrape before.", power_w)
@@ -126,7 +239,7 @@ class _State:
         for field, about in _ACCOUNT:
             family = counter(f"wattfed_{field}", about, labels=["workload"])
             for job in reading.engine.jobs:
-                family.add_metric([job.name], getattr(job.account, field))
+                family.add_metric([job.name], asdict(job.account)[field])
             yield family
 
 

@@ -13,7 +13,7 @@ from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.workload import Workload
 
 
-class Knowledge:
+class CostModels:
     """Predictors of workloads, the best that there is for each.
 
     ``predictors/WORKLOAD.json`` (of ``powerctl fit``), else ``tables/WORKLOAD.csv`` (as
