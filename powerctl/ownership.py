@@ -25,7 +25,7 @@ _TRIES, _LOOK_S = 3, 0.01
 
 
 class InUse(DeviceUnavailable):
-    """Another process has locked a file."""
+    """The file cannot be locked: another process has done so."""
 
 
 def own_folder(folder: Path) -> None:

@@ -131,7 +131,7 @@ class Progress:
             self._left_s = left_s
 
     def say(self, line: str) -> None:
-        """A line that stays, above the bar."""
+        """Print a line that stays, above the bar where there is one."""
         with self._lock:
             self._said_s = time.monotonic()
             if self._bar is None:

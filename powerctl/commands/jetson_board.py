@@ -176,7 +176,7 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
 
 
 def _print_presets(presets: Sequence[PresetReport]) -> None:
-    """Print presets as a table."""
+    """Print each preset of nvpmodel with its mode, and what keeps it from being set."""
     rows = []
     for preset in presets:
         notes = [*preset.rounded, *([f"reboot: {preset.reboot}"] if preset.reboot else [])]

@@ -101,18 +101,18 @@ input_option = click.option("--input", help="A sample of an own model: 3,224,224
 
 
 def kind_option(**more: Any) -> Option:
-    """``--kind``, whether a workload trains or infers."""
+    """The option ``--kind``, which says whether a workload trains or infers."""
     return click.option("--kind", type=click.Choice(["train", "infer"]), **more)
 
 
 def power_limit_option(**more: Any) -> Option:
-    """``--power-limit`` in watts, which the command receives as `power_w`."""
+    """The option ``--power-limit`` in watts, which a command receives as `power_w`."""
     names = ("--power-limit", "--power", "power_w")
     return click.option(*names, type=Quantity("power"), help="At most: 30, 30W.", **more)
 
 
 def seed_option(of: str) -> Option:
-    """``--seed``, for a help text that says of what."""
+    """The option ``--seed``; the help text says what is drawn with it."""
     return click.option("--seed", type=int, default=0, show_default=True, help=of)
 
 

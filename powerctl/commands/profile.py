@@ -23,8 +23,7 @@ from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
     from powerctl.device import Device
-    from powerctl.profiler import Procedure, Sampler, Step
-    from powerctl.profiler import Progress as Standing
+    from powerctl.profiler import Procedure, ProfileProgress, Sampler, Step
     from powerctl.profiler.profile_log import ProfileLog
     from powerctl.workload import Workload
 
@@ -148,7 +147,7 @@ def _run(
     budget_s: float,
     sizes: Sequence[int],
     step: Mapping[int, Step] | None,
-) -> Standing:
+) -> ProfileProgress:
     """Profile, showing progress; exits the command when a signal stops it."""
     from powerctl.profiler import profile
 
@@ -158,12 +157,12 @@ def _run(
             f"to go on: {this_command()}"
         )
 
-    reports: list[Standing] = []
+    reports: list[ProfileProgress] = []
     passes_sooner = device.is_virtual
     with stopping_cleanly(to_go_on) as check, Progress("measured") as shown:
         shown.begin(len(log.entries))
 
-        def tell(now: Standing) -> None:
+        def tell(now: ProfileProgress) -> None:
             check()
             reports.append(now)
             left_s = min(now.seconds_left, now.budget_left_s)
@@ -188,7 +187,7 @@ def _run(
     return reports[-1]
 
 
-def _summary(device: Device, log: ProfileLog, last: Standing) -> dict[str, Any]:
+def _summary(device: Device, log: ProfileLog, last: ProfileProgress) -> dict[str, Any]:
 
     entries = log.entries
     return {

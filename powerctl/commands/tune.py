@@ -142,7 +142,7 @@ def tune(
 
 
 def _predicted(predictor: GaussianPredictor, board: Board, goal: TuningGoal) -> dict[str, Any]:
-    """The choice by prediction alone."""
+    """The mode chosen by prediction alone, beside MAXN."""
     from powerctl.errors import Infeasible
     from powerctl.measurement import Measurement, MeasurementTable
 
@@ -203,7 +203,7 @@ class _Bench:
     def tuned(
         self, predictor: GaussianPredictor, goal: TuningGoal, modes: int, attempts: int
     ) -> dict[str, Any]:
-        """The choice for one batch size, measured."""
+        """The mode chosen for one batch size by measuring the best candidates."""
         from powerctl.fulcrum.tuning import tune_mode
         from powerctl.modes import ModeArrays
         from powerctl.profiler import Procedure, measure_mode

@@ -120,8 +120,8 @@ class Server:
             else:
                 log.warning("refused %s: %s", client.peer, refusal)
                 await self._send(writer, encode_error(refusal))
-        except (OSError, asyncio.TimeoutError):  # it has gone, or is not heard of
-            pass
+        except (OSError, asyncio.TimeoutError, asyncio.CancelledError):
+            pass  # it has gone, is not heard of, or the daemon ends
         finally:
             self._board.leave(client)
             self._connected[user] -= 1

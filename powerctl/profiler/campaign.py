@@ -88,7 +88,7 @@ class MemoryLog:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ProfileProgress:
     """Where a profiling run stands; batch sizes of one mode count one each.
 
     Attributes
@@ -124,7 +124,7 @@ def profile(
     budget_s: float = math.inf,
     batch_sizes: Sequence[int] = (),
     step: Step | Mapping[int, Step] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ProfileProgress], None] | None = None,
 ) -> MeasurementTable:
     """Measure the modes that a sampler asks for; what the log already holds is not repeated.
 
@@ -201,7 +201,7 @@ class _Run:
         log: Log,
         sizes: tuple[int, ...],
         budget_s: float,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[ProfileProgress], None] | None,
     ) -> None:
         if not budget_s > 0:
             raise InvalidInput(f"the time budget is {budget_s} s, not above 0")
@@ -267,7 +267,7 @@ class _Run:
         mean = self._seconds / done if done else math.nan
         if self.progress is not None:
             self.progress(
-                Progress(
+                ProfileProgress(
                     done=done,
                     total=total,
                     mode=mode,

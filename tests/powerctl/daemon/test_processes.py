@@ -135,6 +135,7 @@ def test_a_daemon_that_is_told_to_end_restores_first(board, serve, start, number
     daemon, holder = serve(board.root), start(HOLDER, board.root)
     holder.expect("holds")
     assert daemon.kill(number) == 0
+    assert b"Traceback" not in daemon.process.stdout.read()  # of the connection that it cuts off
     assert is_as(board, before) and not default_socket(board.root).exists()
 
 
