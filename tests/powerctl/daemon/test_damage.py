@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from powerctl.axes import PowerMode
 from powerctl.cli import main
 from powerctl.daemon.board_lock import BoardLock, Client
+from powerctl.daemon.messages import HeldByAnother, Request
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import HeldByAnother, Request
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.roots import open_sysfs
 from powerctl.doctor.report import examine
