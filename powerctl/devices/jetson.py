@@ -15,10 +15,10 @@ from powerctl.errors import InvalidInput
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.discovery import board_with
 from powerctl.jetson.energy import EnergyIntegral, PowerSampler
-from powerctl.jetson.heat import Thermometer
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import PowerSource, RailPower
 from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.throttling import Thermometer
 from powerctl.modes import PowerMode
 from powerctl.ownership import InUse
 from powerctl.workload import Workload
@@ -190,7 +190,7 @@ class Jetson(Device):
 def _power_source(sysfs: Sysfs, total: str) -> PowerSource:
     if total != "jtop-service":
         return RailPower(sysfs, total)
-    from powerctl.jetson.jtop_power import JtopPower
+    from powerctl.jetson.rails import JtopPower
 
     return JtopPower()
 

@@ -10,7 +10,7 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.gpu import Gpu, find_gpu, railgate
 from powerctl.jetson.identity import Identity, identify
-from powerctl.jetson.memory import Memory, find_memory
+from powerctl.jetson.memory_clock import MemoryClock, find_memory
 from powerctl.jetson.sysfs import Sysfs
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Discovery:
         The numbers of cores that can be online: 1, 2, ...
     cpu_khz, gpu_hz, mem_hz : tuple of int
         Clocks that can be set, ascending; empty where there are none.
-    gpu, memory : Gpu, Memory or None
+    gpu, memory : Gpu, MemoryClock or None
         Where they are set.
     railgate : str or None
         The file that cuts the GPU's power.
@@ -53,7 +53,7 @@ class Discovery:
     gpu_hz: tuple[int, ...]
     mem_hz: tuple[int, ...]
     gpu: Gpu | None
-    memory: Memory | None
+    memory: MemoryClock | None
     railgate: str | None
     mem_listed: bool
     missing: tuple[Missing, ...]
