@@ -10,10 +10,10 @@
         InvalidTable        a table of measurements with a defect
         ModeNotInSpace      a mode that the board does not have
         ModeNotInForce      a mode that the device did not take, or lost
-            NotHeld         the daemon's hold has ended (powerctl.daemon.protocol)
+            NotHeld         the daemon's hold has ended (powerctl.daemon.messages)
         Infeasible          no choice meets the bounds
         DeviceUnavailable   a device, or an agent, that cannot be reached
-            HeldByAnother   another holds the board (powerctl.daemon.protocol)
+            HeldByAnother   another client holds the board (powerctl.daemon.messages)
             InUse           another process has locked a file (powerctl.ownership)
         Refused             who was asked says no, and why
             TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
