@@ -58,9 +58,6 @@ def forward(message: Message, context: Context) -> Message:
     raise DeviceUnavailable(f"agent at {path}: {why}")
 
 
-query = train = evaluate = forward
-
-
 def _answer(path: str, head: pb.Head, content: RecordDict, patience_s: float = 0.0) -> RecordDict:
     """The content of an agent's reply; with patience, of one that is being started."""
     reply = Assembly()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from torch import nn
 
 from powerctl.accelerator import choose_accelerator
 from powerctl.errors import InvalidInput
+from powerctl.fields import build
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
 from wattfed.client.worker.client_state import ClientState, StateFile
@@ -23,46 +24,52 @@ from wattfed.strategies.run_config import RunConfig
 
 _STATE, _OFFER = "wattfed-client", "wattfed-offer"  # what Flower keeps between two messages
 _STATE_DIR = "state-dir"  # key of the node configuration: where states outlive Flower's run
-_LISTS = ("predictor", "label_counts")  # in a record; tuples in a state
 
 
-def query(message: Message, context: Context) -> Message:
-    """Answer with this client's offer for the next round."""
+def answer(message: Message, context: Context) -> Message:
+    """Answer the server: with an offer, with a training or with an evaluation, as it asks."""
     told = RoundContext.of(message.content)
-    client = _open(told, context)
+    does = {MessageType.QUERY: _offer, MessageType.TRAIN: _train, MessageType.EVALUATE: _evaluate}
+    kind = message.metadata.message_type.partition(".")[0]
+    return Message(does[kind](_open(told, context), told, message, context), reply_to=message)
+
+
+def _offer(
+    client: LocalClient, told: RoundContext, message: Message, context: Context
+) -> RecordDict:
+    """The client's offer for the next round, which is kept until it trains."""
     offer = client.offer(told.clock_s)
     if client.state.label_counts or client.state.halvings:  # told once; found too large just now
         _save(told, context, client.state)
     context.state[_OFFER] = ConfigRecord({**encode_record(offer), ROUND: told.server_round})
-    return Message(offered(offer), reply_to=message)
+    return offered(offer)
 
 
-def train(message: Message, context: Context) -> Message:
-    """Train as assigned; answer with the arrays and the report, or the report alone."""
-    told = RoundContext.of(message.content)
-    client = _open(told, context)
-    assignment = assignment_of(message.content)
+def _train(
+    client: LocalClient, told: RoundContext, message: Message, context: Context
+) -> RecordDict:
+    """The arrays of a training as assigned and its report, or the report alone."""
     with _alone(client, message) as model:
         report = client.train(
             model,
-            assignment,
+            assignment_of(message.content),
             told.server_round,
             told.proximal_mu,
             clock_s=told.clock_s,
             offer=_offer_kept(told, context),
         )
     _save(told, context, client.state)
-    return Message(trained(report, array_record_of(model)), reply_to=message)
+    return trained(report, array_record_of(model))
 
 
-def evaluate(message: Message, context: Context) -> Message:
-    """Evaluate the global model on this client's own samples."""
-    told = RoundContext.of(message.content)
-    client = _open(told, context)
+def _evaluate(
+    client: LocalClient, told: RoundContext, message: Message, context: Context
+) -> RecordDict:
+    """What the global model is worth on this client's own samples."""
     with _alone(client, message) as model:
         report, metrics = client.evaluate(model, told.server_round, told.clock_s)
     _save(told, context, client.state)
-    return Message(evaluated(report, metrics), reply_to=message)
+    return evaluated(report, metrics)
 
 
 @contextmanager
@@ -115,15 +122,14 @@ def _load(told: RoundContext, context: Context) -> ClientState:
     """What earlier rounds left: in this Flower run, else on disc in an earlier one."""
     record = context.state.config_records.get(_STATE)
     if record is not None:
-        kept = {f.name: record[f.name] for f in fields(ClientState)}
-        return ClientState(**{**kept, **{name: tuple(record[name]) for name in _LISTS}})
+        return build(ClientState, dict(record), "what Flower keeps of the client")
     file = _state_file(told, context)
     return file.read() if file else ClientState()
 
 
 def _save(told: RoundContext, context: Context, state: ClientState) -> None:
-    lists = {name: list(getattr(state, name)) for name in _LISTS}
-    context.state[_STATE] = ConfigRecord({**asdict(state), **lists})
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(state).items()}
+    context.state[_STATE] = ConfigRecord(kept)
     if file := _state_file(told, context):
         file.write(state)
 

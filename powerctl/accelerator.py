@@ -82,7 +82,7 @@ class Accelerator:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is a GPU."""
+        """Whether this is a GPU that torch uses through CUDA."""
         return self.name.startswith("cuda")
 
     @property

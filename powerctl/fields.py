@@ -47,7 +47,7 @@ class Range:
     printable: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number is in it."""
+        """Whether a number is in this range, or one of its exceptions."""
         return (
             (self.least <= value <= self.most and not (self.whole and value % 1))
             or (self.unbounded and value == math.inf)

@@ -22,7 +22,7 @@ _TIMES = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6,
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a kind of quantity is written.
+    """The units in which people write a kind of quantity, and what a bare number means.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ _CONTAINERS = ("dict", "frozenset", "list", "set", "tuple")
 
 
 class NoFile(InvalidInput):
-    """There is no file of that name."""
+    """A file that is to be read is not there."""
 
 
 def quoted(value: object) -> str:

@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """A signal asked to stop.
+    """Raised in the main thread when a signal asks the command to stop.
 
     No `Exception`, so that a step's own handlers let it through, and no `KeyboardInterrupt`, which
     click answers with "Aborted!".

@@ -59,7 +59,7 @@ class OnAccelerator(torch.Tensor):
             kwargs["device"] = torch.device("cpu")
         results = func(*tree_map(held, args), **tree_map(held, kwargs))
         if name.endswith("_") and not name.endswith("__"):
-            return args[0]
+            return None if results is None else args[0]  # nothing of those for many tensors
         return tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, results)
 
 

@@ -107,7 +107,7 @@ def _run(files: dict[str, Path], line: list[str], case: Any) -> str:
         studio.put(name, path)
     stop_s = case.get("stop_s")
     is_time = isinstance(stop_s, float) and 0 < stop_s < _LONGEST_S
-    return studio.run([*line[:2], *given], stop_s if is_time else 0.5)
+    return studio.run([*line[:2], *given], stop_s if is_time else 0.5, _LONGEST_S)
 
 
 def _is_elsewhere(line: list[str], given: list[str]) -> bool:

@@ -34,12 +34,12 @@ class Batteries(FleetColumns):
         The hours in which it charges.
     """
 
+    charging: BoolArray
     capacity_j: FloatArray = number_column(np.inf, above=0.0)
     start: FloatArray = number_column(1.0, least=0.0)
     reserve: FloatArray = number_column(0.1, least=0.0)
     charge_w: FloatArray = number_column(0.0, least=0.0)
     draw_w: FloatArray = number_column(0.0, least=0.0)
-    charging: BoolArray
 
     @classmethod
     def read(cls, table: Mapping[str, Any], count: int) -> Batteries:

@@ -7,7 +7,7 @@ asked before. Here a number depends only on the seed, the subject, the client an
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from powerctl.modes import FloatArray
 
@@ -38,8 +38,9 @@ def exponential(seed: int, subject: int, client: ArrayLike, count: ArrayLike) ->
     return np.asarray(-np.log(uniform(seed, subject, client, count)))
 
 
-def _mixed(state: np.ndarray) -> np.ndarray:
+def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = state + _STEP
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed

@@ -32,10 +32,10 @@ class InferenceLoads(FleetColumns):
         Factor of the rate in each hour.
     """
 
-    rate_hz: FloatArray = number_column(0.0, least=0.0)
-    latency_s: FloatArray = number_column(np.inf, above=0.0)
     workload: NDArray[np.str_]
     shape: FloatArray
+    rate_hz: FloatArray = number_column(0.0, least=0.0)
+    latency_s: FloatArray = number_column(np.inf, above=0.0)
 
     @classmethod
     def read(cls, table: Mapping[str, Any], count: int) -> InferenceLoads:

@@ -76,7 +76,7 @@ class Minibatches:
     def __iter__(self) -> Iterator[Samples]:
         n = len(self.dataset)
         order = torch.randperm(n, generator=self.generator) if self._shuffled else torch.arange(n)
-        for picks in order.split(self._batch_size):
+        for picks in torch.split(order, self._batch_size):
             yield self.dataset.take(picks)
 
 
@@ -130,7 +130,7 @@ class SampledTask:
         """One step on the cross-entropy."""
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(batch.inputs), batch.labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         return loss.item()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from powerctl.modes import IntArray
 
 
 @dataclass(frozen=True)
-class Split(Sequence[IntArray]):
+class Split:
     """Which samples each client has: ``split[client]`` are its indices, ascending.
 
     Two arrays, whatever the number of clients.
@@ -45,7 +45,7 @@ class Split(Sequence[IntArray]):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, client):  # type: ignore[no-untyped-def]
+    def __getitem__(self, client: int) -> IntArray:
         if not 0 <= client < len(self):
             raise IndexError(client)
         return self.indices[self.starts[client] : self.starts[client + 1]]
@@ -161,8 +161,8 @@ def shard_split(labels: IntArray, n_clients: int, shards: float, seed: int) -> S
     by_label = mixed[np.argsort(labels[mixed], kind="stable")]
     n_shards = each * n_clients
     holder = np.repeat(np.arange(n_clients), each)[rng.permutation(n_shards)]
-    sizes = np.diff(np.linspace(0, len(labels), n_shards + 1).round().astype(np.int64))
-    return _split(by_label, np.repeat(holder, sizes), n_clients)
+    edges: IntArray = np.linspace(0, len(labels), n_shards + 1).round().astype(np.int64)
+    return _split(by_label, np.repeat(holder, np.diff(edges)), n_clients)
 
 
 def quantity_split(labels: IntArray, n_clients: int, sigma: float, seed: int) -> Split:

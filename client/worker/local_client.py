@@ -42,7 +42,7 @@ from wattfed.client.worker.memory_fit import (
 )
 from wattfed.client.worker.mode_options import mode_options
 from wattfed.client.worker.pool import Pool
-from wattfed.client.worker.serving import served, service_of, training_options
+from wattfed.client.worker.serving import ServedRequests, service_of, training_options
 from wattfed.strategies.protocol import (
     EvaluationReport,
     RoundAssignment,
@@ -186,7 +186,7 @@ class LocalClient:
             end_s = min(end_s, offer.available_s)
             energy_cap_j = min(assignment.energy_cap_j, offer.allowance_j)
             guard = self._guard(device, offer)
-        shared = self._serving(device, now)
+        shared, served = self._serving(device, now)
         with training:
             done = execute_plan(
                 shared,
@@ -216,7 +216,7 @@ class LocalClient:
         if not (done.minibatches or lost):
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
         return self._report(
-            offer, assignment, plan, done, lost=lost, batch_size=smaller, **served(shared)
+            offer, assignment, plan, done, lost=lost, batch_size=smaller, **served.report()
         )
 
     def evaluate(
@@ -236,11 +236,12 @@ class LocalClient:
         device = self._open_device(seed)
         examples, most = self.task.evaluation_size(offer.client, self._n_clients)
         is_shared = self.device is not None
+        shared, _ = self._serving(device, self._conditions(clock_s))
         with self.task.evaluation(
             model, offer.client, self._n_clients, seed, is_shared
         ) as evaluation:
             done = execute_plan(
-                self._serving(device, self._conditions(clock_s)),
+                shared,
                 self.workload,
                 cheapest(offer.front, most, math.inf),
                 evaluation.steps(),
@@ -388,11 +389,11 @@ class LocalClient:
             self.state.battery_j = max(0.0, float(self._battery_j(now_s)[0]) - energy_j)
             self.state.battery_s = now_s
 
-    def _serving(self, device: Device, now: Conditions) -> Device:
+    def _serving(self, device: Device, now: Conditions) -> tuple[Device, ServedRequests]:
         """The device as training sees it, which serves requests where some come."""
         rate_hz = float(now.rate_hz[0])
         if not rate_hz:
-            return device
+            return device, ServedRequests()
         options = mode_options(self._predicting, device.board, device.space, self.workload)
         load, row = self.profile.environment.inference, self.profile.row
         service = service_of(str(load.workload[row]), rate_hz, float(load.latency_s[row]))

@@ -59,7 +59,7 @@ class RoundContext:
     @classmethod
     def of(cls, content: RecordDict) -> RoundContext:
         """From a message's content; raises `InvalidInput` for another protocol, or out of range."""
-        config = content.config_records.get(CONFIG, {})
+        config = content.config_records.get(CONFIG, ConfigRecord())
         check_protocol("the server", config.get(PROTOCOL))
         return cls(
             server_round=checked(ROUND, config.get(ROUND), Count),

@@ -115,7 +115,13 @@ class Pool:
         everyone = np.arange(len(fleet))
         return cls(
             config,
-            *(everyone, len(fleet), fleet.profiles, fleet.environment, everyone, options, kind),
+            clients=everyone,
+            n_clients=len(fleet),
+            limits=fleet.profiles,
+            around=fleet.environment,
+            rows=everyone,
+            options=options,
+            kind=kind,
         )
 
     @classmethod
@@ -135,8 +141,15 @@ class Pool:
         options = mode_options(predicting, device.board, device.space, workload)
         return cls(
             config,
-            *(np.array([profile.client]), n_clients, Profiles.of(profile), profile.environment),
-            *(np.array([profile.row]), [options], np.zeros(1, dtype=np.int64), labels, task),
+            clients=np.array([profile.client]),
+            n_clients=n_clients,
+            limits=Profiles.of(profile),
+            around=profile.environment,
+            rows=np.array([profile.row]),
+            options=[options],
+            kind=np.zeros(1, dtype=np.int64),
+            labels=labels,
+            task=task,
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:

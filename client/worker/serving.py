@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -85,11 +84,12 @@ class TrainingOptions:
     service: InferenceService
     batch_size: Mapping[PowerMode, int]
 
-    def on(self, device: Device) -> Device:
-        """The device as training sees it, which serves from now on."""
+    def on(self, device: Device) -> tuple[Device, ServedRequests]:
+        """The device as training sees it, which serves from now on, and what it has served."""
         if not self.service.rate_hz:
-            return device
-        return ServingDevice(device, self.service, self.batch_size)
+            return device, ServedRequests()
+        serving = ServingDevice(device, self.service, self.batch_size)
+        return serving, serving.served
 
 
 @lru_cache(maxsize=4096)
@@ -185,6 +185,34 @@ def _worth_trying(
     return ModeArrays(*np.concatenate([[maxn.values], others, [preset.values]]).T)
 
 
+@dataclass
+class ServedRequests:
+    """What a device has served beside a training; nothing, where no requests come.
+
+    Attributes
+    ----------
+    budget_s : float
+        Latency that a request may have.
+    latencies_s : list of float
+        Of the oldest request of each batch.
+    energy_j : float
+        Of the batches.
+    """
+
+    budget_s: float = math.inf
+    latencies_s: list[float] = field(default_factory=list)
+    energy_j: float = 0.0
+
+    def report(self) -> dict[str, float]:
+        """What the report of a round says of it."""
+        latencies_s = self.latencies_s
+        return {
+            "inference_p99_s": float(np.percentile(latencies_s, 99)) if latencies_s else 0.0,
+            "inference_budget_s": self.budget_s,
+            "inference_energy_j": self.energy_j,
+        }
+
+
 class ServingDevice(DeviceWrapper):
     """A simulated device that serves between the minibatches of a training.
 
@@ -201,21 +229,16 @@ class ServingDevice(DeviceWrapper):
 
     Attributes
     ----------
-    service : InferenceService
-        As given.
-    latencies_s : list of float
-        Of the oldest request of each batch.
-    inference_j : float
-        Joules of the batches.
+    served : ServedRequests
+        What it has served so far.
     """
 
     def __init__(
         self, device: Device, service: InferenceService, batch_size: Mapping[PowerMode, int]
     ) -> None:
         super().__init__(device)
-        self.latencies_s: list[float] = []
-        self.inference_j = 0.0
-        self.service = service
+        self.served = ServedRequests(service.latency_s)
+        self._gap_s = 1 / service.rate_hz
         self._batch_size, sizes = batch_size, set(batch_size.values())
         self._least_size = min(sizes)
         self._batches = {size: service.workload.with_batch_size(size) for size in sizes}
@@ -229,27 +252,14 @@ class ServingDevice(DeviceWrapper):
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> float:
         """Answer a batch if one is full, then run the minibatch; returns its own seconds."""
         size = self._batch_size.get(self.device.mode(), self._least_size)
-        gap_s = 1 / self.service.rate_hz
-        if self.device.now() >= self._oldest_s + (size - 1) * gap_s:
+        if self.device.now() >= self._oldest_s + (size - 1) * self._gap_s:
             before_j = self.device.energy_j()
             self.device.execute(self._batches[size])
-            self.inference_j += self.device.energy_j() - before_j
-            self.latencies_s.append(self.device.now() - self._oldest_s)
-            self._oldest_s += size * gap_s
+            self.served.energy_j += self.device.energy_j() - before_j
+            self.served.latencies_s.append(self.device.now() - self._oldest_s)
+            self._oldest_s += size * self._gap_s
         return self.device.execute(workload, step)
 
     def energy_j(self) -> float:
         """Joules without those of the batches."""
-        return self.device.energy_j() - self.inference_j
-
-
-def served(device: Device) -> dict[str, Any]:
-    """What the report of a round says of the requests that a device has served in it."""
-    if not isinstance(device, ServingDevice):
-        return {}
-    latencies_s = device.latencies_s or [0.0]
-    return {
-        "inference_p99_s": float(np.percentile(latencies_s, 99)),
-        "inference_budget_s": device.service.latency_s,
-        "inference_energy_j": device.inference_j,
-    }
+        return self.device.energy_j() - self.served.energy_j

@@ -82,7 +82,7 @@ class Costs:
 
     @property
     def caption(self) -> str:
-        """The origin, and how to read the figures."""
+        """A line for below a table: where the costs are from, and what ± means."""
         return self.origin + ("; ± is one standard deviation" if self.values.time_std.any() else "")
 
     def find(self, mode: PowerMode) -> int | None:
@@ -130,7 +130,7 @@ class Costs:
         return replace(self, values=values, seen=seen)
 
     def entry(self, row: int) -> dict[str, Any]:
-        """One mode for JSON; the spreads are relative."""
+        """The costs of the mode in a row, by name, for JSON; spreads are relative."""
         values = self.values
         return {
             "mode": str(self.modes.mode(row)),
@@ -143,7 +143,7 @@ class Costs:
 
 
 def load_costs(asked: CostSource) -> Costs:
-    """The costs that a command line asks for."""
+    """Work out the costs that a command line asks for, from the source that it names."""
     if asked.table and asked.predictor and is_predictor(asked.predictor):
         return _of_table_by(asked, asked.predictor, asked.table)
     given = ("table", "predictor", "model")

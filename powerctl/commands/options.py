@@ -60,6 +60,16 @@ def option_group(name: str, make: Callable[..., Any], *options: Option) -> Optio
     return decorate
 
 
+def open_device_of(board: Board, spec: str) -> Device:
+    """Open the device of a command line that must be of a board."""
+    from powerctl.devices.opening import open_device
+
+    device = open_device(spec, board=board.name)
+    if device.board.name != board.name:
+        raise InvalidInput(f"--device {spec} is no {board.name}: give --board {device.board.name}")
+    return device
+
+
 def check_folder_of(*files: str | None) -> None:
     """Raise `InvalidInput` if the folder of a file to be written is missing, before long work."""
     for path in filter(None, files):
@@ -101,18 +111,18 @@ input_option = click.option("--input", help="A sample of an own model: 3,224,224
 
 
 def kind_option(**more: Any) -> Option:
-    """``--kind``, whether a workload trains or infers."""
+    """The option ``--kind``, which says whether a workload trains or infers."""
     return click.option("--kind", type=click.Choice(["train", "infer"]), **more)
 
 
 def power_limit_option(**more: Any) -> Option:
-    """``--power-limit`` in watts, which the command receives as `power_w`."""
+    """The option ``--power-limit`` in watts, which a command receives as `power_w`."""
     names = ("--power-limit", "--power", "power_w")
     return click.option(*names, type=Quantity("power"), help="At most: 30, 30W.", **more)
 
 
 def seed_option(of: str) -> Option:
-    """``--seed``, for a help text that says of what."""
+    """The option ``--seed``; the help text says what is drawn with it."""
     return click.option("--seed", type=int, default=0, show_default=True, help=of)
 
 

@@ -46,7 +46,7 @@ def open_source(
     tasks: Mapping[str, TaskOptions],
     seed: int,
 ) -> Source:
-    """Open what a command line names.
+    """Open the tables, or the device, on which a command line has modes measured.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class SearchKeeper:
         self.save(search)
 
     def save(self, search: Search) -> None:
-        """Write a table for each role."""
+        """Write a table of each role to the folder, if there is one."""
         if self.out is None:
             return
         facts = self.known | facts_of(search.solution("").measured)
@@ -195,7 +195,7 @@ class SearchKeeper:
 
 
 def best_so_far(search: Search) -> str:
-    """The best answer that is measured, in words."""
+    """The best answer among what is measured so far, in words."""
     found = search.solution("")
     if found.mode is None:
         return "nothing feasible yet"
@@ -268,7 +268,7 @@ def print_answer(problem: Problem, solution: Solution) -> None:
 
 
 def miss_of(search: Search) -> str:
-    """Why nothing is feasible, and what came nearest."""
+    """Why no measured mode keeps the bounds, and which came nearest, in words."""
     if not search.problem.choices:
         return "no batch fills within the latency; ask for smaller ones, or for more latency"
     nearest = nearest_miss(search)
@@ -284,7 +284,7 @@ def miss_of(search: Search) -> str:
 
 
 def as_json(search: Search, solution: Solution) -> dict[str, Any]:
-    """All of it for scripts."""
+    """A search and its solution as plain values, for scripts."""
     return {
         "problem": search.problem.describe(),
         "goal": search.problem.goal,

@@ -12,16 +12,16 @@ from powerctl.quantities import spoken
 
 if TYPE_CHECKING:
     from powerctl.characterization.comparing import StudyComparison
-    from powerctl.characterization.plan import Configuration, Plan, Run
+    from powerctl.characterization.plan import Cell, Plan, Run
     from powerctl.characterization.study_log import StudyLog
 
 _SHOWN = ("epoch", "stall", "compute", "power", "sample-energy")
 
 
 def plan_content(
-    plan: Plan, left: Sequence[Run], expected_s: Mapping[Configuration, float], virtual: bool
+    plan: Plan, left: Sequence[Run], expected_s: Mapping[Cell, float], virtual: bool
 ) -> dict[str, Any]:
-    """The plan, for machines; `print_plan` shows it."""
+    """The plan of a study as plain values; `print_plan` shows them."""
     from powerctl.characterization.plan import FACTORS, described
 
     return {
@@ -44,7 +44,7 @@ def plan_content(
 
 
 def print_plan(content: Mapping[str, Any]) -> None:
-    """The cells, and how long all of it takes."""
+    """Print the cells of a study that is planned, and how long all of it takes."""
     rows = [[cell["cell"], float(cell["run_s"])] for cell in content["cells"]]
     console.print_table(("cell", "a run (s)"), rows)
     click.echo(f"baseline: {content['baseline']}")
@@ -57,7 +57,7 @@ def print_plan(content: Mapping[str, Any]) -> None:
 
 
 def study_content(log: StudyLog, files: Sequence[str], left_out: int) -> dict[str, Any]:
-    """The results, for machines; `print_study` shows them."""
+    """The results of a study as plain values; `print_study` shows them."""
     from powerctl.characterization.findings import findings
     from powerctl.characterization.plan import described
     from powerctl.characterization.results import FIRST, LATER, METRICS
@@ -88,7 +88,7 @@ def study_content(log: StudyLog, files: Sequence[str], left_out: int) -> dict[st
 
 
 def print_study(content: Mapping[str, Any]) -> None:
-    """The cells in later epochs, and the findings."""
+    """Print what later epochs cost in each cell of a study, and its findings."""
     from powerctl.characterization.results import METRICS
 
     cells = content["cells"]
@@ -108,7 +108,7 @@ def print_study(content: Mapping[str, Any]) -> None:
 
 
 def comparison_content(found: StudyComparison, files: Sequence[str]) -> dict[str, Any]:
-    """A comparison, for machines; `print_comparison` shows it."""
+    """A comparison of studies as plain values; `print_comparison` shows them."""
     return {
         "first": found.names[0],
         "second": found.names[1],

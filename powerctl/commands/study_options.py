@@ -169,7 +169,7 @@ def _named(text: str) -> tuple[str, list[str]]:
 
 
 def _levels(bench: Bench, factor: Factor, texts: Sequence[str]) -> list[Level]:
-    """Levels as configurations hold them, each once."""
+    """The levels of a factor that texts name, as configurations hold them, each once."""
     found: list[Level] = []
     for text in texts:
         if factor.name == "mode":

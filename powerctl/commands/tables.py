@@ -16,7 +16,7 @@ from powerctl.profiler.profile_log import LogHeader, ProfileLog
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements, and what they are of.
+    """A table of measurements, with the board and the kind of workload that it is of.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Measured:
         return 16 if 16 in sizes or not sizes else max(sizes)
 
     def of_batch_size(self) -> MeasurementTable:
-        """The rows of the one batch size."""
+        """The rows of the batch size asked for, or of the only one there is."""
         if self.table.batch_size is None:
             return self.table
         if self.batch_size is None:

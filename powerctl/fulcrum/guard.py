@@ -19,7 +19,7 @@ _LOOKS = 8  # at most so many in a window: of energies, so that a mean is exact 
 
 @dataclass(frozen=True)
 class GuardLimits:
-    """What a held mode must keep.
+    """The limits on power and temperature that a mode must keep while work runs in it.
 
     Attributes
     ----------
@@ -226,7 +226,7 @@ class PowerGuard(Guard):
         return time_s >= self._next_s
 
     def observe(self, time_s: float, energy_j: float, excess_c: float = COOL) -> PowerMode | None:
-        """Take a look at a device.
+        """Look at the energy and heat of a device, and step down if they are too high.
 
         Parameters
         ----------

@@ -51,14 +51,14 @@ class Front:
 
     @property
     def power_w(self) -> FloatArray:
-        """Mean module power of each choice."""
+        """Mean power of the module in each choice, in watts."""
         return self.energy_j / self.time_s
 
     def __len__(self) -> int:
         return len(self.modes)
 
     def segment(self, index: int, minibatches: int) -> Segment:
-        """So many minibatches of one of the choices."""
+        """A segment of so many minibatches in the choice at an index."""
         time_s, energy_j = float(self.time_s[index]), float(self.energy_j[index])
         return Segment(self.modes[index], minibatches, time_s, energy_j)
 
@@ -100,7 +100,7 @@ class RoundPlan:
 
     @property
     def time_s(self) -> float:
-        """Expected seconds, changes between modes included."""
+        """Seconds that the whole plan should take, changes between modes included."""
         switches_s = SWITCH_S * max(0, len(self.segments) - 1)
         return self.enter_s + switches_s + sum(s.minibatches * s.time_s for s in self.segments)
 

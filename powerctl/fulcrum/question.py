@@ -32,7 +32,7 @@ class Limit:
 
     @property
     def bound(self) -> FloatArray:
-        """What is not exceeded at the confidence."""
+        """What each mode does not exceed at the confidence."""
         deviations = NormalDist().inv_cdf(self.confidence)
         return np.asarray(self.value * np.exp(deviations * self.std))
 

@@ -75,7 +75,7 @@ class Task:
     own: Any = None
 
     def has(self, role: str) -> bool:
-        """Whether there is a function that does something."""
+        """Whether the task has a function for a role, see `ROLES`."""
         return role in self.functions
 
     def called(self, role: str) -> str:
@@ -282,7 +282,7 @@ def _functions(task: Any, where: str) -> dict[str, Callable[..., Any]]:
 
 
 def _only_model(task: Any, where: str) -> Callable[..., Any]:
-    """The one model that a module defines."""
+    """The only class of a model that a module defines, which serves as `make_model`."""
     models = [
         value
         for value in getattr(task, "__dict__", {}).values()

@@ -72,7 +72,7 @@ def alone_given(task: Task) -> dict[str, Any]:
 
 
 def steps_of(task: Task, kind: str, sizes: Sequence[int]) -> Mapping[int, Repeated]:
-    """What runs a minibatch of each batch size.
+    """Make what runs a minibatch of a task, for each batch size.
 
     Raises
     ------

@@ -59,13 +59,13 @@ class ProcessMemory:
     accelerator: Accelerator
 
     def free_bytes(self) -> int:
-        """What can still be taken."""
+        """Bytes that this process can still take, by what the machine and its cgroups leave."""
         if self._is_apart:
             return int(torch.cuda.mem_get_info(self.accelerator.device)[0])
         return min(_number(_PROC / "meminfo", "MemAvailable") * 1024, _cgroups_free_bytes())
 
     def held_bytes(self) -> int:
-        """What this process has taken, and torch in it keeps for the next."""
+        """Bytes that this process has taken, what torch in it keeps for the next included."""
         return self._bytes("VmRSS", torch.cuda.memory_reserved)
 
     def peak_bytes(self) -> int:

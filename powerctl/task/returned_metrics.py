@@ -13,7 +13,7 @@ _USUAL = (("accuracy", "max"), ("acc", "max"), ("loss", "min"))
 
 
 def metrics_of(task: Task, returned: Any, role: str = "test") -> dict[str, float]:
-    """The metrics that a user's function returned.
+    """The metrics that a user's function returned, checked, as numbers by name.
 
     Parameters
     ----------

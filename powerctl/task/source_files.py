@@ -62,7 +62,7 @@ class _Folder:
     own: Path
 
     def imported_by(self, path: Path) -> Iterator[Path]:
-        """The task's own files that a file imports."""
+        """Yield those of the task's own files that a file imports."""
         if self.own.name in _INSTALLED:
             return
         for node in ast.walk(ast.parse(path.read_bytes())):

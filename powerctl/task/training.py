@@ -33,7 +33,7 @@ GIVEN = {
     "test": ("model", "device", "loader", "testloader", "valloader"),
 }
 _LOG = logging.getLogger("powerctl")
-_MOMENTUM = 0.9  # of the optimizer of a task that makes none
+_MOMENTUM = 0.9  # of the optimizer of a task that makes none, as in most of torch's examples
 
 
 class Interrupted(Exception):
@@ -104,7 +104,7 @@ class _Driven:
         return self._work.minibatches
 
     def steps(self) -> Iterator[Callable[[], None]]:
-        """One callable per minibatch, endlessly.
+        """Yield a callable that runs the next minibatch, again and again.
 
         A step raises `Interrupted` where there is no other minibatch, as the user's function has
         come to its end (``finished``), and `TaskFailed` if it raises or never asks for the next.
@@ -127,7 +127,7 @@ class _Driven:
             self._end()
 
     def _run(self, part: Callable[[], None]) -> None:
-        """A part of the work, with all that is to be around it."""
+        """Run a part of the work, with all that is to be around it."""
         if self._is_shared:
             with ExitStack() as stack:
                 for around in self._around:
@@ -139,10 +139,10 @@ class _Driven:
             part()
 
     def _after(self) -> None:
-        """What is to be done after a minibatch."""
+        """Do what is to be done after each minibatch; subclasses say what."""
 
     def _end(self) -> None:
-        """What is to be done when the user's function has come to its end."""
+        """Do what is to be done when the user's function has ended; subclasses say what."""
 
 
 class Training(_Driven):
@@ -308,7 +308,7 @@ class Evaluation(_Driven):
         super().__init__(work, [Randomness(seed, restores=is_shared)], is_shared=is_shared)
 
     def run(self) -> dict[str, float]:
-        """All of it at once; the metrics."""
+        """Evaluate all minibatches without a break, and return the metrics."""
         with self:
             for step in self.steps():
                 try:
@@ -322,7 +322,7 @@ class Evaluation(_Driven):
 
 
 class _Loop:
-    """The user's whole loop, in turns."""
+    """The user's whole loop, which runs in a thread of its own, a minibatch a turn."""
 
     loss: float | None = None  # is seen from outside
 

@@ -49,7 +49,7 @@ class Watch:
         torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
 
     def here(self) -> None:
-        """It is this thread that trains; what others do is not seen."""
+        """Take this thread for the one that trains; losses in others are not seen."""
         self._thread = threading.get_ident()
 
     def taken(self) -> float:

@@ -20,7 +20,7 @@ from tests.client.worker.test_local_client import client
 from tests.powerctl.test_accelerator import gpus
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.fleet import ClientLimits
-from wattfed.client.in_process import query
+from wattfed.client.in_process import answer
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.execution import execute_plan
@@ -123,7 +123,7 @@ def ask(node_config):
     """An offer of a client in this process."""
     context = Context(1, 1, node_config, RecordDict(), RunConfig().to_flower())
     content = RecordDict({CONFIG: ConfigRecord({ROUND: 1, PROTOCOL: VERSION})})
-    return query(Message(content, dst_node_id=1, message_type="query"), context)
+    return answer(Message(content, dst_node_id=1, message_type="query"), context)
 
 
 def test_a_node_says_where_its_models_live(environment, gpus):

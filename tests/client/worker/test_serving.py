@@ -9,7 +9,7 @@ from powerctl.devices.opening import open_device
 from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import load_workload
 from wattfed.client.worker.mode_options import UNLEARNED, mode_options
-from wattfed.client.worker.serving import InferenceService, ServingDevice, served, training_options
+from wattfed.client.worker.serving import InferenceService, ServedRequests, training_options
 
 TRAIN, INFER = load_workload("mobilenetv3-train"), load_workload("mobilenetv3-infer")
 
@@ -41,11 +41,11 @@ def test_no_mode_that_is_offered_answers_too_late_or_draws_too_much(
     if not len(found.front):
         return
     at = int(which * (len(found.front) - 1))
-    serving = found.on(device)
+    serving, served = found.on(device)
     serving.apply(found.front.modes[at])
     start_s, minibatches = serving.now(), 60
     own_s = [serving.execute(TRAIN) for _ in range(minibatches)]
-    assert max(serving.latencies_s, default=0.0) <= latency_s
+    assert max(served.latencies_s, default=0.0) <= latency_s
     steady_w = [device.steady(serving.mode(), workload)[1] for workload in (TRAIN, INFER)]
     assert max(steady_w) <= power_w
     took_s = serving.now() - start_s
@@ -56,15 +56,14 @@ def test_no_mode_that_is_offered_answers_too_late_or_draws_too_much(
 def test_what_requests_take_is_not_the_training_s():
     device = open_device("twin:orin-agx")
     found = choices_beside(device, 40, 1.0)
-    serving = found.on(device)
-    assert isinstance(serving, ServingDevice)
+    serving, served = found.on(device)
     serving.apply(found.front.modes[0])
     for _ in range(100):
         serving.execute(TRAIN)
-    assert serving.inference_j > 0
-    assert serving.energy_j() + serving.inference_j == pytest.approx(device.energy_j())
+    assert served.energy_j > 0
+    assert serving.energy_j() + served.energy_j == pytest.approx(device.energy_j())
     assert serving.energy_j() / 100 == pytest.approx(found.front.energy_j[0], rel=0.15)
-    told = served(serving)
+    told = served.report()
     assert 0 < told["inference_p99_s"] <= told["inference_budget_s"] == 1.0
 
 
@@ -79,10 +78,10 @@ def test_where_no_mode_is_fast_enough_there_is_no_choice_and_maxn_is_late():
     device = open_device("twin:orin-nano")
     found = choices_beside(device, 20, 0.3)
     assert not len(found.front)
-    serving = found.on(device)
+    serving, served = found.on(device)
     for _ in range(50):
         serving.execute(TRAIN)
-    told = served(serving)
+    told = served.report()
     assert told["inference_p99_s"] > told["inference_budget_s"]
     assert serving.now() / 50 == pytest.approx(found.maxn.time_s, rel=0.2)
 
@@ -93,7 +92,7 @@ def test_a_preset_is_held_for_requests_too_and_offered_to_no_other_policy():
     assert alone.preset.mode == often.preset.mode == device.board.preset("15W").mode
     assert often.preset.time_s > 1.1 * alone.preset.time_s
     assert len(often.front) and often.preset.mode not in often.front.modes
-    serving = often.on(device)
+    serving, _ = often.on(device)
     serving.apply(often.preset.mode)
     for _ in range(50):
         serving.execute(TRAIN)
@@ -103,7 +102,7 @@ def test_a_preset_is_held_for_requests_too_and_offered_to_no_other_policy():
 def test_without_requests_the_device_is_itself():
     device = open_device("twin:orin-nx")
     found = choices_beside(device, 0.0, 1.0)
-    assert found.on(device) is device and served(device) == {}
+    assert found.on(device) == (device, ServedRequests())
     alone = choices(device).front(UNLEARNED, np.inf)
     assert found.front.modes == alone.modes
     assert np.array_equal(found.front.time_s, alone.time_s)
