@@ -107,6 +107,7 @@ READS = (
     "wattfed-agent serve --config agent.toml --socket a.sock --state-dir state",
     "wattfed-agent serve --device twin:orin-agx --socket a.sock --listen 127.0.0.1:0 "
     "--tls-cert keys/agent.crt --tls-key keys/agent.key --token-file tokens",
+    "wattfed keys keys --certificate another=127.0.0.1 --node one",
     "wattfed-agent status --address 127.0.0.1:9 --ca keys/ca.crt --token-file tokens",
 )
 
@@ -146,7 +147,7 @@ def _look_at_torch_once() -> None:
 
 def _make(folder: Path, line: str) -> str:
     os.chdir(folder)
-    return run(shlex.split(line))
+    return check_end(exit_code(shlex.split(line)), said())
 
 
 def read_by(line: str, folder: Path) -> dict[str, Path]:
