@@ -32,6 +32,8 @@ from tests.powerctl.daemon.conftest import COMMAND
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 from tests.powerctl.others import OTHER, as_another, as_root
 
+pytestmark = pytest.mark.processes
+
 ROOT = Client(Peer(os.getpid(), 0, frozenset()))
 
 
