@@ -35,7 +35,7 @@ class Contender(NamedTuple):
         those who would not run what they name.
         """
         from wattfed.strategies.policies.catalogue import (
-            make_policy,  # loads flwr, which --help must not
+            make_policy,  # only here: --help loads no policies
         )
 
         own = not names_code(config.strategy) and not hasattr(make_policy(config), "power")
