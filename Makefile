@@ -28,8 +28,8 @@ flower: $(VENV)/.installed-dev ## the same run on Flower's Simulation Runtime (R
 test: $(VENV)/.installed-dev ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-quick: $(VENV)/.installed-dev ## without the tests that start programs, and without studies
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+test-quick: $(VENV)/.installed-dev ## fewer examples, no tests that start programs, no studies
+	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -m "not processes and not studies"
 
 test-oldest: .venv-oldest/.installed ## its Flower part on Flower 1.30, the newest for JetPack 6

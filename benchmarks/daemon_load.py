@@ -29,8 +29,8 @@ import numpy as np
 
 from powerctl import console
 from powerctl.axes import PowerMode
-from powerctl.daemon.listening import default_socket
-from powerctl.daemon.protocol import Request
+from powerctl.daemon.listening import daemon_socket
+from powerctl.daemon.messages import Request
 from powerctl.daemon.remote import Daemon
 from powerctl.fakes.making import make_fake_board
 
@@ -133,7 +133,7 @@ def main(board: str, rate: float, rounds: int, out: str) -> None:
     results = []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
         root = make_fake_board(board, "5.1", Path(at) / "board").root
-        socket = default_socket(root)
+        socket = daemon_socket(root)
         with daemon_of(root):
             first = Daemon(socket)
             mode = PowerMode(*(axis[-1] for axis in first.ask(Request("read"))["axes"]))

@@ -39,7 +39,7 @@ from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import InferenceService, TrainingJob
+from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.engine_jobs import Ticket, TicketAnswer, TicketRefusal
 from wattfed.client.agent.turn_engine import TurnEngine
@@ -205,7 +205,7 @@ def managed(load: Load) -> Run:
     """With turns."""
     engine = TurnEngine(HostDevice(load_board("orin-agx")), Interleaver())
     work, answers = _Minibatches(load.networks), Answers()
-    service = InferenceService(
+    service = ServiceSpec(
         "infer", load.latency_s, load.batch_size, load.infer_s, rate_hz=load.rate_hz
     )
     engine.add_service(_Batches(load.networks), service)

@@ -40,7 +40,7 @@ from powerctl.fulcrum.durations import BatchTimes
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.problems import Job
 from powerctl.fulcrum.replay import Replay
-from powerctl.fulcrum.turns import InferenceService, TrainingJob
+from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.modes import FloatArray
 from powerctl.pareto import pareto_front, thinned
 
@@ -72,7 +72,7 @@ class Scenario:
         """The policy with the plan; with exact times it is told that they are."""
         top = self.batch if largest == "planned" else max(self.infer_s)
         times = {size: seconds for size, seconds in self.infer_s.items() if size <= top}
-        service = InferenceService(
+        service = ServiceSpec(
             "infer", self.latency_s, self.batch, times, self.rate_hz, capacity=10_000
         )
         training = TrainingJob("train", self.train_s)
@@ -164,7 +164,7 @@ def decisions_us(queued: int = 64, rounds: int = 1000) -> FloatArray:
     for _ in range(rounds):
         planned = int(rng.choice([16, 32, 64, 128]))  # 128: no batch has filled
         known = times | {planned: 0.01 + 0.001 * planned}
-        service = InferenceService("infer", 1.0, planned, known, 100.0)
+        service = ServiceSpec("infer", 1.0, planned, known, 100.0)
         policy = Interleaver([service], [TrainingJob("train", 0.05)])
         policy.want("train")
         for number, at_s in enumerate(np.sort(rng.uniform(0, 0.9, queued)).tolist()):

@@ -220,7 +220,7 @@ class DeviceWrapper(Device):
         return self.device.bring_back()
 
     def close(self) -> None:
-        """Close the wrapped device."""
+        """Let go of what the wrapped device holds."""
         self.device.close()
 
 

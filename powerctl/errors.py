@@ -10,10 +10,10 @@
         InvalidTable        a table of measurements with a defect
         ModeNotInSpace      a mode that the board does not have
         ModeNotInForce      a mode that the device did not take, or lost
-            NotHeld         the daemon's hold has ended (powerctl.daemon.protocol)
+            NotHeld         the daemon's hold has ended (powerctl.daemon.messages)
         Infeasible          no choice meets the bounds
         DeviceUnavailable   a device, or an agent, that cannot be reached
-            HeldByAnother   another holds the board (powerctl.daemon.protocol)
+            HeldByAnother   another client holds the board (powerctl.daemon.messages)
             InUse           another process has locked a file (powerctl.ownership)
         Refused             who was asked says no, and why
             TurnRefused     the gate: mostly, the turn would come too late (wattfed.client.gate)
@@ -21,7 +21,7 @@
         FlowerRunFailed     a run, or a command, of Flower's (wattfed.server.engines.flower_tools)
         NoClients           nobody came, or took part (wattfed.server.run.federation)
         WorkerDied          a simulating process ended (wattfed.server.engines.workers)
-        Damaged             no whole checkpoint (wattfed.server.run.checkpoint_file)
+        Damaged             no whole checkpoint (wattfed.server.run.checkpoints)
 
 A kind of its own is for who catches it apart; all others are of the few above. Whoever says no
 *refuses*, and gives a refusal; only a client *declines* a round, the word of offers and reports.

@@ -35,7 +35,7 @@ class Measurement:
 
     @property
     def energy_j(self) -> float:
-        """Joules of one minibatch."""
+        """Joules that one minibatch took."""
         return self.time_s * self.power_w
 
 

@@ -21,7 +21,7 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 _OTHERS = 0o077
 _NO_FILE = "{}: no file, or one with a second name; remove it first"
 _MOST_LINKS = 40  # as the kernel's limit
-_TRIES, _LOOK_S = 3, 0.01
+_TRIES, _LOOK_S = 3, 0.01  # who only looks whether a lock is free holds it for microseconds
 
 
 class InUse(DeviceUnavailable):

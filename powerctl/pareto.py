@@ -31,9 +31,14 @@ def thinned(front: IntArray, time_s: FloatArray, n: int) -> IntArray:
     """At most `n` points of a front, both ends kept, evenly spread in the logarithm of time."""
     if n < 2:
         raise InvalidInput(f"a thinned front keeps at least its 2 ends, got {n}")
+    return evenly_spread(front, np.log(time_s), n)
+
+
+def evenly_spread(front: IntArray, along: FloatArray, n: int) -> IntArray:
+    """At most `n` points of a front, its ends among them, evenly spread along some coordinate."""
     if len(front) <= n:
         return front
-    log_time = np.log(time_s[front])
-    wanted = np.linspace(log_time[0], log_time[-1], n)
-    nearest = np.abs(log_time[None, :] - wanted[:, None]).argmin(axis=1)
+    places = along[front]
+    wanted = np.linspace(places[0], places[-1], n)
+    nearest = np.abs(places[None, :] - wanted[:, None]).argmin(axis=1)
     return np.asarray(front[np.unique(nearest)], dtype=np.int64)

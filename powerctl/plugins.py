@@ -237,6 +237,10 @@ class Kind(Generic[Made]):
         except NoModule as error:
             raise InvalidInput(f"{self.what} {name!r} of an installed package: {error}") from error
 
+    def takes(self, text: str, parameter: str) -> bool:
+        """Whether the class or function that a text names has such a parameter."""
+        return parameter in _parameters(self.find(parsed(self.what, text)[0]))
+
     def make(self, text: str, **filled: Any) -> Made:
         """One of this kind, from ``NAME`` or ``NAME(KEY=VALUE, ...)``.
 

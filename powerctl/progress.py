@@ -15,8 +15,8 @@ import click
 from powerctl.quantities import spoken
 
 _QUIET_S = 2.0  # what is over sooner says nothing
-_HEARTBEAT_S = 10.0
-_REDRAWN_S = 0.2
+_HEARTBEAT_S = 10.0  # between lines in a log, so that nobody takes a command for dead
+_REDRAWN_S = 0.2  # between pictures of the bar: smooth to the eye, and costs nothing
 
 
 class TimeLeft:

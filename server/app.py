@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from logging import ERROR, INFO, WARNING
 from pathlib import Path
+from typing import cast
 
 from flwr.app import Context
 from flwr.common.logger import log
@@ -28,7 +29,7 @@ def main(grid: Grid, context: Context) -> None:
         warn_of_keys(Path(config.out_dir).resolve())
         with RunProgress(config, say=lambda line: log(INFO, line)) as progress:
             result = run_federation(
-                SteadyGrid(grid, progress.part),
+                cast(Grid, SteadyGrid(grid, progress.part)),
                 config,
                 on_row=progress.show,
                 on_plan=lambda participants: _tell_plan(config, participants),

@@ -36,5 +36,5 @@ for command in (simulate, top, watch, compare, report, flower, keys, units, stra
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the `wattfed` command and end with its exit status."""
     console.run(cli)

@@ -35,7 +35,8 @@ for number, action in (
         signal.signal(number, action)
 
 settings.register_profile("wattfed", derandomize=True, deadline=None, max_examples=50)
-settings.load_profile("wattfed")
+settings.register_profile("quick", settings.get_profile("wattfed"), max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "wattfed"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

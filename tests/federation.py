@@ -27,11 +27,11 @@ from typing import Any
 from tests.waiting import TIMEOUT_S, await_state
 from tests.warm import programs
 from wattfed.server.deploy.keys import Keys
-from wattfed.server.engines.flower_ports import flower_ports
 from wattfed.server.engines.flower_tools import (
     COMPLETED,
     FlowerTools,
     SubmittedRun,
+    flower_ports,
     tail,
     toml_scalar,
 )

@@ -11,7 +11,7 @@ STAMPS = {
     "powerctl/jetson/journal.py": "when what was damaged was kept aside",
     "powerctl/profiler/profile_log.py": "when a measurement was made",
     "server/run/results.py": "when a run began",
-    "server/live/words.py": "how long ago a file was written",
+    "server/live/snapshot.py": "how long ago a file was written",
     "server/deploy/keys.py": "from when, and until when, a certificate holds",
 }
 TIME_OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}

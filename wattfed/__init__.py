@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wattfed.client.fleet import Fleet as Fleet
     from wattfed.client.fleet import load_fleet as load_fleet
     from wattfed.client.gate import Gate as Gate
-    from wattfed.server.comparison.comparing import compare as compare
+    from wattfed.server.comparison.running import compare as compare
     from wattfed.server.engines.simulation import simulate as simulate
     from wattfed.strategies.policy import SelectionPolicy as SelectionPolicy
     from wattfed.strategies.protocol import RoundAssignment as RoundAssignment
@@ -38,7 +38,7 @@ else:  # the same, when it is used
         {
             "wattfed.client.fleet": "Fleet load_fleet",
             "wattfed.client.gate": "Gate",
-            "wattfed.server.comparison.comparing": "compare",
+            "wattfed.server.comparison.running": "compare",
             "wattfed.server.engines.simulation": "simulate",
             "wattfed.strategies.policy": "SelectionPolicy",
             "wattfed.strategies.protocol": "RoundAssignment RoundOffer RoundReport",

@@ -21,8 +21,8 @@ from typing import Any
 from benchmarks.breaking import studio
 from benchmarks.breaking.files import Thing, place, tokens
 from benchmarks.breaking.trying import LONGEST_S, Door, Wrong, check_end, tried
-from powerctl.daemon.listening import default_socket
-from powerctl.daemon.protocol import Request
+from powerctl.daemon.listening import daemon_socket
+from powerctl.daemon.messages import Request
 from powerctl.daemon.remote import Daemon
 from powerctl.errors import PowerctlError
 from powerctl.fakes.fake_sysfs import FakeSysfs
@@ -134,7 +134,7 @@ def _served() -> Iterator[int | None]:
 def _answers() -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.connect(str(default_socket(_BOARD)))
+            probe.connect(str(daemon_socket(_BOARD)))
         except OSError:
             return False
         return True
@@ -142,7 +142,7 @@ def _answers() -> bool:
 
 def _ask(*requests: Request) -> str:
     """What the daemon has against some requests; empty if nothing."""
-    daemon = Daemon(default_socket(_BOARD.absolute()))
+    daemon = Daemon(daemon_socket(_BOARD.absolute()))
     try:
         for request in requests:
             daemon.ask(request)
@@ -196,7 +196,7 @@ def _send(folder: Path, before: Any, encoded: Callable[[Any], bytes], case: Any)
     with _served():
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(LONGEST_S / 2)
-            connection.connect(str(default_socket(_BOARD)))
+            connection.connect(str(daemon_socket(_BOARD)))
             answer = b""
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(data)

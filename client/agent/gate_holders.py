@@ -16,7 +16,7 @@ import grpc
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
-from powerctl.fulcrum.turns import InferenceService, TrainingJob
+from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.workload import Workload
 from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import CallRefused, check_budget
@@ -94,7 +94,7 @@ class Holder(EngineJob):
         if self._is_training:
             self._engine.add_training(self, TrainingJob(name, time_s, weight))
         else:
-            service = InferenceService(
+            service = ServiceSpec(
                 name=name,
                 latency_s=self._latency_s,
                 batch_size=1,

@@ -19,7 +19,7 @@ from powerctl.fulcrum.durations import QUANTILE, SPREAD
 from powerctl.fulcrum.plans import SAFETY_DEVIATIONS
 from powerctl.fulcrum.problems import Concurrent, InferAlone, Job
 from powerctl.fulcrum.search import Candidates, Record
-from powerctl.fulcrum.turns import InferenceService, TrainingJob
+from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.powertrain.prediction import Prediction
 from wattfed.client.agent.cost_models import CostModels
@@ -52,7 +52,7 @@ class ServicePlanner:
     ----------
     engine : TurnEngine
         Has the device, and the service.
-    service : InferenceService
+    service : ServiceSpec
         Whose arrivals are followed.
     settings : PlanSettings
         Limit, training and windows.
@@ -65,7 +65,7 @@ class ServicePlanner:
     def __init__(
         self,
         engine: TurnEngine,
-        service: InferenceService,
+        service: ServiceSpec,
         settings: PlanSettings,
         record: Record,
         source: str,
@@ -96,7 +96,7 @@ class ServicePlanner:
     def of(
         cls,
         engine: TurnEngine,
-        service: InferenceService,
+        service: ServiceSpec,
         file: ModelFile,
         plan: PlanSettings,
         known: CostModels,
@@ -189,8 +189,8 @@ class ServicePlanner:
             return  # the agent stops
 
     def _planned(
-        self, service: InferenceService, decision: ServingPlan, before: PowerMode, after: PowerMode
-    ) -> InferenceService:
+        self, service: ServiceSpec, decision: ServingPlan, before: PowerMode, after: PowerMode
+    ) -> ServiceSpec:
         own = service.name == self._name
         batch_size = decision.batch_size if own else service.batch_size
         time_s = {
@@ -226,7 +226,7 @@ def _time_bound_s(prediction: Prediction) -> FloatArray:
     return bound_s
 
 
-def _problem(service: InferenceService, settings: PlanSettings, record: Record) -> Serving:
+def _problem(service: ServiceSpec, settings: PlanSettings, record: Record) -> Serving:
     sizes = tuple(sorted(service.time_s))
     rate_hz = max(service.rate_hz, 2 * sizes[0] / service.latency_s)
     limits = (settings.power_w, rate_hz, service.latency_s, sizes)

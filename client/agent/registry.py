@@ -14,7 +14,7 @@ import torch
 
 from powerctl.accelerator import Accelerator
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.fulcrum.turns import InferenceService
+from powerctl.fulcrum.turns import ServiceSpec
 from powerctl.quantities import spoken
 from powerctl.workload import Workload, load_workload
 from wattfed.client.agent.engine_jobs import Broken, EngineJob, Ticket
@@ -114,7 +114,7 @@ class Registry:
             raise UnknownName("model", name, self._jobs, "; see: wattfed-agent status")
         return job.model
 
-    def service(self, name: str) -> InferenceService:
+    def service(self, name: str) -> ServiceSpec:
         """How a model is served."""
         return self._engine.service(name)
 
@@ -231,7 +231,7 @@ class Registry:
             except Exception as error:  # whatever keeps it from being started, it is tried again
                 _LOG.warning("model %s could not be started again: %s", name, error)
 
-    def _service(self, job: ModelJob) -> InferenceService:
+    def _service(self, job: ModelJob) -> ServiceSpec:
         """The plan of a new model: its batches are timed, from small ones to large ones."""
         file, model, time_s = job.file, job.model, dict[int, float]()
         for size in _sizes(file, model):
@@ -245,7 +245,7 @@ class Registry:
                 f"{spoken(min(time_s.values()), 's')} here, its latency budget is "
                 f"{spoken(file.latency_s, 's')}; allow more with latency="
             )
-        return InferenceService(
+        return ServiceSpec(
             name=file.name,
             latency_s=file.latency_s,
             batch_size=min(file.batch_size, max(time_s)),

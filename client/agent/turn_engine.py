@@ -22,10 +22,10 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import (
-    InferenceService,
     RefusedRequest,
     RunBatch,
     RunTraining,
+    ServiceSpec,
     TrainingJob,
     Turn,
     Wait,
@@ -58,7 +58,7 @@ class _Job:
     """A job of the engine, with its plan and the latencies of its last requests."""
 
     job: EngineJob
-    service: InferenceService | None = None  # None: it trains
+    service: ServiceSpec | None = None  # None: it trains
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     leaves: bool = False  # when its turn is over
 
@@ -133,7 +133,7 @@ class TurnEngine:
 
     # Jobs
 
-    def add_service(self, job: EngineJob, service: InferenceService) -> None:
+    def add_service(self, job: EngineJob, service: ServiceSpec) -> None:
         """Take in an inference service; raises `InvalidInput` if its name is taken."""
         with self._wake:
             self._policy.add_service(service)
@@ -207,7 +207,7 @@ class TurnEngine:
     def change(
         self,
         mode: PowerMode,
-        services: Iterable[InferenceService] = (),
+        services: Iterable[ServiceSpec] = (),
         training: Iterable[TrainingJob] = (),
     ) -> Future[Any]:
         """Apply a mode between turns, with the times and batch sizes that are planned in it."""
@@ -223,7 +223,7 @@ class TurnEngine:
 
         return self.between_turns(errand)
 
-    def service(self, name: str) -> InferenceService:
+    def service(self, name: str) -> ServiceSpec:
         """The plan of a service: its budget, batch size and times."""
         with self._wake:
             service = self._jobs[name].service
@@ -236,7 +236,7 @@ class TurnEngine:
         with self._wake:
             return self._policy.accounts[name].arrived
 
-    def expected(self) -> tuple[list[InferenceService], list[TrainingJob]]:
+    def expected(self) -> tuple[list[ServiceSpec], list[TrainingJob]]:
         """All services and training jobs as they are planned, with the times learned so far."""
         with self._wake:
             services, training = [], []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from powerctl.characterization.plan import Configuration, described
+from powerctl.characterization.plan import Cell, described
 from powerctl.characterization.report import table, write_pages
 from powerctl.characterization.results import FIRST, LATER, METRICS
 from powerctl.characterization.study import Study
@@ -34,7 +34,7 @@ class Difference:
 
     metric: str
     when: str
-    cell: Configuration | None
+    cell: Cell | None
     ratio: Ratio
     holds: bool
 
@@ -50,7 +50,7 @@ class StudyComparison:
 
     names: tuple[str, str]
     logs: tuple[StudyLog, StudyLog]
-    cells: tuple[Configuration, ...]
+    cells: tuple[Cell, ...]
     repetitions: int
     means: tuple[Difference, ...]
     by_cell: tuple[Difference, ...]
@@ -93,7 +93,7 @@ def compare_studies(first: Path, second: Path) -> StudyComparison:
         raise InvalidInput(f"{first} and {second} have no configuration and repetition in common")
     metrics = [each for each in _COMPARED if all(study.measures(each[0]) for study in studies)]
 
-    def differences(groups: Sequence[tuple[Configuration, ...]]) -> tuple[Difference, ...]:
+    def differences(groups: Sequence[tuple[Cell, ...]]) -> tuple[Difference, ...]:
         found = [
             (metric, when, group, _ratio(studies, group, metric, when, repetitions))
             for metric, when in metrics
@@ -115,7 +115,7 @@ def compare_studies(first: Path, second: Path) -> StudyComparison:
     )
 
 
-def _repetitions(studies: Sequence[Study], cells: Sequence[Configuration]) -> list[int]:
+def _repetitions(studies: Sequence[Study], cells: Sequence[Cell]) -> list[int]:
     """Those that both studies have of all cells."""
     done = [{run.repetition for run in s.runs[cell]} for s in studies for cell in cells]
     return sorted(set.intersection(*done)) if done else []
@@ -123,7 +123,7 @@ def _repetitions(studies: Sequence[Study], cells: Sequence[Configuration]) -> li
 
 def _ratio(
     studies: Sequence[Study],
-    cells: Sequence[Configuration],
+    cells: Sequence[Cell],
     metric: str,
     when: str,
     repetitions: Sequence[int],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from powerctl.characterization.plan import Configuration
+from powerctl.characterization.plan import Cell
 from powerctl.characterization.results import FIRST, LATER
 from powerctl.characterization.study import Slice, Study
 from powerctl.figures import png_of
@@ -108,9 +108,7 @@ def _plane(axes: Axes, study: Study, each: Slice) -> None:
     axes.legend(fontsize=7, frameon=False)
 
 
-def _columns(
-    study: Study, cells: Sequence[Configuration], metric: str, when: str
-) -> tuple[Any, Any]:
+def _columns(study: Study, cells: Sequence[Cell], metric: str, when: str) -> tuple[Any, Any]:
     """Means, and half-widths of their intervals; of a single repetition none is drawn."""
     found = [study.estimate(cell, metric, when) for cell in cells]
     errors = [0.0 if math.isnan(each.half_width) else each.half_width for each in found]

@@ -15,7 +15,7 @@ PREFETCH = 2  # torch's own
 
 
 @dataclass(frozen=True)
-class Configuration:
+class Cell:
     """One way to run the workload: a level of every factor.
 
     Attributes
@@ -64,7 +64,7 @@ class Factor:
     field: str
     kind: str = "train"
 
-    def set(self, configuration: Configuration, level: Level) -> Configuration:
+    def set(self, configuration: Cell, level: Level) -> Cell:
         """The configuration with another level of this factor; it is of this factor's kind."""
         if self.name == "prefetch" and configuration.workers == 0:
             return configuration
@@ -73,7 +73,7 @@ class Factor:
         changes: dict[str, Any] = {self.field: level}
         return replace(configuration, kind=self.kind, **changes)
 
-    def level(self, configuration: Configuration) -> Level:
+    def level(self, configuration: Cell) -> Level:
         """The level of this factor in a configuration."""
         level: Level = getattr(configuration, self.field)
         return level
@@ -106,7 +106,7 @@ def factor(name: str) -> Factor:
     return FACTORS[name]
 
 
-def described(configuration: Configuration, baseline: Configuration) -> str:
+def described(configuration: Cell, baseline: Cell) -> str:
     """How a configuration differs from the baseline, for people; empty if it does not."""
     parts = []
     if configuration.kind != baseline.kind:
@@ -124,7 +124,7 @@ def described(configuration: Configuration, baseline: Configuration) -> str:
 class Run:
     """One configuration, run once: its first epoch from a cold cache, then its later ones."""
 
-    configuration: Configuration
+    configuration: Cell
     repetition: int
 
 
@@ -134,7 +134,7 @@ class Plan:
 
     Attributes
     ----------
-    baseline : Configuration
+    baseline : Cell
         Where all factors but the one that varies stay.
     levels : mapping of str to sequence of Level
         The levels of each factor that varies, in the order of reports.
@@ -149,7 +149,7 @@ class Plan:
         Of the order.
     """
 
-    baseline: Configuration
+    baseline: Cell
     levels: Mapping[str, Sequence[Level]] = field(default_factory=dict)
     grid: bool = False
     repetitions: int = 3
@@ -166,7 +166,7 @@ class Plan:
         if unknown:
             raise InvalidInput(f"no factor {', '.join(sorted(unknown))}: {', '.join(FACTORS)}")
 
-    def cells(self) -> list[Configuration]:
+    def cells(self) -> list[Cell]:
         """Every configuration once: the baseline, each factor varied alone, and the grid."""
         cells = [self.baseline]
         for name, levels in self.levels.items():
@@ -187,7 +187,7 @@ class Plan:
             order += [Run(cell, repetition) for cell in cells]
         return order
 
-    def _crossed(self, factors: Sequence[Factor]) -> list[Configuration]:
+    def _crossed(self, factors: Sequence[Factor]) -> list[Cell]:
         cells = []
         for levels in itertools.product(*(self.levels[each.name] for each in factors)):
             cell = self.baseline

@@ -27,7 +27,7 @@ from powerctl.characterization.observing import (
 )
 from powerctl.characterization.page_cache import cache_method, empty_cache
 from powerctl.characterization.places import Place, open_place
-from powerctl.characterization.plan import Configuration, Level
+from powerctl.characterization.plan import Cell, Level
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.characterization.steps import Step
 from powerctl.errors import InvalidInput
@@ -85,7 +85,7 @@ class RealBench:
         self._dataset = cache(self._load)
         storages = tuple(getattr(task.own, "storages", ("",)))
         self._probe: dict[tuple[Any, ...], float] = {}
-        self.baseline = Configuration(storage=storages[0])
+        self.baseline = Cell(storage=storages[0])
         self.levels: dict[str, Sequence[Level]] = {
             "workers": (0, 1, 2, 4),
             "prefetch": (1, 2, 4),
@@ -117,12 +117,12 @@ class RealBench:
             "energy": self._place.energy_source,
         }
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: Cell) -> None:
         """Raise for a mode or storage that there is not; writes the samples if need be."""
         self._place.check(configuration.mode)
         self._dataset(configuration.storage)
 
-    def expected_s(self, configuration: Configuration, epochs: int) -> float:
+    def expected_s(self, configuration: Cell, epochs: int) -> float:
         """From timing a few samples and minibatches, in the mode found and with files cached."""
         n = len(self._dataset(configuration.storage))
         load_s = n * self._load_s(configuration.storage)
@@ -136,7 +136,7 @@ class RealBench:
             epoch_s = max(epoch_s, (load_s + compute_s) / cores)
         return warm_up_s + epochs * (epoch_s + _WORKER_START_S)
 
-    def run(self, configuration: Configuration, repetition: int, epochs: int) -> tuple[Epoch, ...]:
+    def run(self, configuration: Cell, repetition: int, epochs: int) -> tuple[Epoch, ...]:
         """Run epochs, the first from a cold page cache."""
         self._place.apply(configuration.mode)
         dataset = self._dataset(configuration.storage)
@@ -144,7 +144,7 @@ class RealBench:
             return self._epochs(dataset, step, configuration, repetition, epochs)
 
     def _epochs(
-        self, dataset: Any, step: Step, configuration: Configuration, repetition: int, epochs: int
+        self, dataset: Any, step: Step, configuration: Cell, repetition: int, epochs: int
     ) -> tuple[Epoch, ...]:
         self._warm_up(dataset, step, configuration)
         files = dataset.dataset if isinstance(dataset, Subset) else dataset
@@ -201,7 +201,7 @@ class RealBench:
             return dataset
         return Subset(dataset, range(self._samples))
 
-    def _loader(self, dataset: Any, how: Configuration, repetition: int) -> DataLoader[Any]:
+    def _loader(self, dataset: Any, how: Cell, repetition: int) -> DataLoader[Any]:
         order = torch.Generator().manual_seed(1000 * self._seed + repetition)
         ahead: dict[str, Any] = {"prefetch_factor": how.prefetch} if how.workers else {}
         return DataLoader(
@@ -215,17 +215,17 @@ class RealBench:
             **ahead,
         )
 
-    def _step(self, how: Configuration) -> Step:
+    def _step(self, how: Cell) -> Step:
         loader = self._given_loader(how.storage)
         return Step(self.task, how.kind, loader, self.device, self._seed)
 
-    def _warm_up(self, dataset: Any, step: Step, how: Configuration) -> None:
+    def _warm_up(self, dataset: Any, step: Step, how: Cell) -> None:
         batch = self._batch(how, how.batch_size)
         for _ in range(_WARM_UP):
             step(batch)
         synchronise()
 
-    def _batch(self, how: Configuration, size: int) -> Any:
+    def _batch(self, how: Cell, size: int) -> Any:
         """A minibatch of the first samples, again from the beginning where there are too few."""
         dataset = self._dataset(how.storage)
         samples = [dataset[i % len(dataset)] for i in range(size)]

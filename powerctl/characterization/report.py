@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from powerctl.characterization.drawing import drawn
 from powerctl.characterization.findings import MARGIN, Finding, findings
-from powerctl.characterization.plan import Configuration, described
+from powerctl.characterization.plan import Cell, described
 from powerctl.characterization.results import FIRST, LATER, METRICS
 from powerctl.characterization.study import Slice, Study
 from powerctl.characterization.study_log import StudyLog
@@ -142,7 +142,7 @@ def _use(study: Study) -> list[str]:
 
 def _method(log: StudyLog, study: Study) -> list[str]:
     repetitions = max(map(len, study.runs.values()), default=0)
-    baseline = described(study.baseline, Configuration(storage="", workers=0, batch_size=1))
+    baseline = described(study.baseline, Cell(storage="", workers=0, batch_size=1))
     lines = ["## How it was measured\n"]
     lines += [f"- **{name}**: {text}" for name, text in log.header["facts"].items()]
     lines += [
@@ -172,7 +172,7 @@ def _headed(metric: str) -> str:
     return f"{title} ({unit})" if unit else title
 
 
-def _interval(study: Study, cell: Configuration, metric: str, when: str) -> str:
+def _interval(study: Study, cell: Cell, metric: str, when: str) -> str:
     found = study.estimate(cell, metric, when)
     if math.isnan(found.half_width):
         return _number(found.mean)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 from typing import Annotated, Any
 
-from powerctl.characterization.plan import Configuration
+from powerctl.characterization.plan import Cell
 from powerctl.fields import Amount, Count, Measured, Positive, Range, Size, build, checked
 
 UNKNOWN = math.nan
@@ -118,7 +118,7 @@ FIRST, LATER = "first", "later"
 class Result:
     """A run that was measured: its first epoch, and the later ones."""
 
-    configuration: Configuration
+    configuration: Cell
     repetition: Count
     epochs: tuple[Epoch, ...]
     seconds: Amount

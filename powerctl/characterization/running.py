@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from powerctl.characterization.plan import Configuration, Level, Plan, Run
+from powerctl.characterization.plan import Cell, Level, Plan, Run
 from powerctl.characterization.results import Epoch, Result
 from powerctl.characterization.study_log import StudyLog
 from powerctl.modes import PowerMode
@@ -24,7 +24,7 @@ class Bench(Protocol):
         All that somebody who compares two studies must know, for the log and the report.
     is_virtual : bool
         Whether its time and energy are a model's.
-    baseline : Configuration
+    baseline : Cell
         The usual levels, from which factors are varied.
     levels : mapping of str to sequence of Level
         What is varied unless a person says otherwise.
@@ -32,7 +32,7 @@ class Bench(Protocol):
 
     name: str
     is_virtual: bool
-    baseline: Configuration
+    baseline: Cell
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -44,14 +44,14 @@ class Bench(Protocol):
         """See above."""
         ...
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: Cell) -> None:
         """Raise a `PowerctlError` if the configuration cannot run here."""
 
-    def expected_s(self, configuration: Configuration, epochs: int) -> float:
+    def expected_s(self, configuration: Cell, epochs: int) -> float:
         """About how long a run will take, from a short probe or the model."""
         ...
 
-    def run(self, configuration: Configuration, repetition: int, epochs: int) -> tuple[Epoch, ...]:
+    def run(self, configuration: Cell, repetition: int, epochs: int) -> tuple[Epoch, ...]:
         """Run epochs, the first from a cold page cache."""
         ...
 
@@ -77,12 +77,12 @@ class StudyProgress:
 
     done: int
     total: int
-    next: Configuration | None
+    next: Cell | None
     seconds_left: float
     left_out: int = 0
 
 
-def expected(bench: Bench, plan: Plan) -> dict[Configuration, float]:
+def expected(bench: Bench, plan: Plan) -> dict[Cell, float]:
     """About how many seconds a run of each cell takes; also checks that each can run."""
     cells = plan.cells()
     for cell in cells:
@@ -94,7 +94,7 @@ def run_study(
     bench: Bench,
     plan: Plan,
     log: StudyLog,
-    expected_s: Mapping[Configuration, float],
+    expected_s: Mapping[Cell, float],
     *,
     budget_s: float = math.inf,
     only: int | None = None,
@@ -143,7 +143,7 @@ def _told(
     progress: Callable[[StudyProgress], None],
     runs: list[Run],
     left: list[Run],
-    following: Configuration | None,
+    following: Cell | None,
     seconds_left: float,
     left_out: bool = False,
 ) -> StudyProgress:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
-from powerctl.characterization.plan import FACTORS, PREFETCH, Configuration, Factor, described
+from powerctl.characterization.plan import FACTORS, PREFETCH, Cell, Factor, described
 from powerctl.characterization.results import FIRST, LATER, METRICS, Result
 from powerctl.statistics import CONFIDENCE, Estimate, Ratio, estimate, holm, ratio
 
@@ -29,7 +29,7 @@ class Slice:
     """Cells that differ in one factor alone, ascending; `context`: how they leave the baseline."""
 
     factor: Factor
-    cells: tuple[Configuration, ...]
+    cells: tuple[Cell, ...]
     context: str
 
 
@@ -45,8 +45,8 @@ class Effect:
     context: str
     metric: str
     when: str
-    before: Configuration
-    after: Configuration
+    before: Cell
+    after: Cell
     ratio: Ratio
     before_mean: float
     after_mean: float
@@ -61,36 +61,36 @@ class Study:
     ----------
     results : sequence of Result
         All runs.
-    baseline : Configuration
+    baseline : Cell
         Where the factors stay that do not vary.
     modes : mapping of str to str
         Named modes; ``default`` is the board's.
     """
 
     results: Sequence[Result]
-    baseline: Configuration
+    baseline: Cell
     modes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
-    def runs(self) -> dict[Configuration, list[Result]]:
+    def runs(self) -> dict[Cell, list[Result]]:
         """The runs of each cell, by repetition."""
-        runs: dict[Configuration, list[Result]] = {}
+        runs: dict[Cell, list[Result]] = {}
         for result in sorted(self.results, key=lambda r: r.repetition):
             runs.setdefault(result.configuration, []).append(result)
         return runs
 
     @cached_property
-    def cells(self) -> list[Configuration]:
+    def cells(self) -> list[Cell]:
         """All of them: the baseline, then factor by factor."""
         ordered = [cell for each in self.slices for cell in each.cells]
         first = [cell for cell in self.runs if cell == self.baseline]
         return list(dict.fromkeys([*first, *ordered, *self.runs]))
 
-    def values(self, cell: Configuration, metric: str, when: str) -> list[float]:
+    def values(self, cell: Cell, metric: str, when: str) -> list[float]:
         """A metric of a cell, by repetition; NaN for what was not measured."""
         return [result.value(METRICS[metric], when) for result in self.runs[cell]]
 
-    def estimate(self, cell: Configuration, metric: str, when: str) -> Estimate:
+    def estimate(self, cell: Cell, metric: str, when: str) -> Estimate:
         """Its mean and interval."""
         return estimate(self.values(cell, metric, when))
 
@@ -123,9 +123,7 @@ class Study:
             for effect, p in zip(found, adjusted, strict=True)
         ]
 
-    def effect(
-        self, before: Configuration, after: Configuration, metric: str, when: str
-    ) -> Effect | None:
+    def effect(self, before: Cell, after: Cell, metric: str, when: str) -> Effect | None:
         """A comparison, if it was made."""
         for effect in self.effects:
             found = (effect.before, effect.after, effect.metric, effect.when)
@@ -133,13 +131,13 @@ class Study:
                 return effect
         return None
 
-    def named(self, cell: Configuration) -> set[str]:
+    def named(self, cell: Cell) -> set[str]:
         """The names of a cell's mode: ``MAXN``, ``default``, ``MODE_30W`` ..."""
         mode = self.modes.get(cell.mode, cell.mode)
         return {name for name, value in self.modes.items() if value == mode}
 
     def _slices_of(self, factor: Factor) -> list[Slice]:
-        groups: dict[Configuration, list[Configuration]] = {}
+        groups: dict[Cell, list[Cell]] = {}
         usual = self.baseline.prefetch or PREFETCH
         for cell in self.runs:
             if cell.kind != factor.kind and factor.name in ("batch", "infer-batch"):
@@ -160,14 +158,14 @@ class Study:
                 found.append(Slice(factor, ordered, described(others, self.baseline)))
         return sorted(found, key=lambda each: each.context)
 
-    def _rank(self, factor: Factor, cell: Configuration) -> tuple[object, ...]:
+    def _rank(self, factor: Factor, cell: Cell) -> tuple[object, ...]:
         """Numbers ascend, modes from fast to slow, storages from the baseline's on."""
         if factor.name == "mode":
             return (self.estimate(cell, "epoch", LATER).mean,)
         level = factor.level(cell)
         return (level != factor.level(self.baseline) and isinstance(level, str), level)
 
-    def _pairs(self, each: Slice) -> list[tuple[Configuration, Configuration]]:
+    def _pairs(self, each: Slice) -> list[tuple[Cell, Cell]]:
         """Which levels are compared with which."""
         cells, name = each.cells, each.factor.name
         if name in ("batch", "infer-batch"):
@@ -180,7 +178,7 @@ class Study:
             pairs += [(cell, cells[-1]) for cell in cells[1:-1]]
         return pairs
 
-    def _compared(self, each: Slice, before: Configuration, after: Configuration) -> list[Effect]:
+    def _compared(self, each: Slice, before: Cell, after: Cell) -> list[Effect]:
         metrics, whens = _TESTED[each.factor.name]
         return [
             self._effect(each.factor.name, each.context, metric, when, before, after)
@@ -189,7 +187,7 @@ class Study:
             if self._known(before, metric, when) and self._known(after, metric, when)
         ]
 
-    def _cold(self, cell: Configuration) -> list[Effect]:
+    def _cold(self, cell: Cell) -> list[Effect]:
         """The first epoch against the later ones: only where storage or nothing is varied."""
         context = described(cell, self.baseline)
         if context and described(replace(cell, storage=self.baseline.storage), self.baseline):
@@ -202,13 +200,13 @@ class Study:
         context: str,
         metric: str,
         when: str,
-        before: Configuration,
-        after: Configuration,
+        before: Cell,
+        after: Cell,
     ) -> Effect:
         a = self.values(before, metric, LATER if factor == CACHE else when)
         b = self.values(after, metric, when)
         means = (estimate(a).mean, estimate(b).mean)
         return Effect(factor, context, metric, when, before, after, ratio(a, b), *means)
 
-    def _known(self, cell: Configuration, metric: str, when: str) -> bool:
+    def _known(self, cell: Cell, metric: str, when: str) -> bool:
         return not math.isnan(self.estimate(cell, metric, when).mean)

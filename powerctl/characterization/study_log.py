@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from powerctl.characterization.plan import Configuration, Run
+from powerctl.characterization.plan import Cell, Run
 from powerctl.characterization.results import Result
 from powerctl.characterization.study import Study
 from powerctl.errors import InvalidInput
@@ -29,9 +29,9 @@ class StudyLog(JsonLog[Mapping[str, Any], Result]):
         return super().open(path, json.loads(json.dumps(dict(header))))
 
     @property
-    def baseline(self) -> Configuration:
+    def baseline(self) -> Cell:
         """Where the factors stay that do not vary."""
-        return Configuration(**self.header["baseline"])
+        return Cell(**self.header["baseline"])
 
     def study(self) -> Study:
         """The results, to be looked at."""
@@ -93,5 +93,5 @@ class _Identity:
     facts: Mapping[str, Any]
     virtual: bool
     modes: Mapping[str, str]
-    baseline: Configuration
+    baseline: Cell
     epochs: Count

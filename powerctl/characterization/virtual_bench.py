@@ -17,7 +17,7 @@ from powerctl.characterization.loading import (
     storage_names,
 )
 from powerctl.characterization.places import OnDevice
-from powerctl.characterization.plan import PREFETCH, Configuration, Level
+from powerctl.characterization.plan import PREFETCH, Cell, Level
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.cost_model import Signature, minibatch_cost
 from powerctl.devices.opening import open_device
@@ -82,7 +82,7 @@ class TwinBench:
             if isinstance(device, TableDevice)
             else "the cost model's; nothing here was measured on a Jetson",
         }
-        self.baseline = Configuration(storage=_STORAGE, mode=self.mode_levels(str(self._found))[0])
+        self.baseline = Cell(storage=_STORAGE, mode=self.mode_levels(str(self._found))[0])
         self.levels: dict[str, Sequence[Level]] = {
             "workers": (0, 1, 2, 4),
             "storage": storage_names(),
@@ -92,7 +92,7 @@ class TwinBench:
         if "infer" in self._workloads:
             self.levels["infer-batch"] = (1, 4, 16, 64)
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: Cell) -> None:
         """Raise for what the model does not have."""
         self._place.check(configuration.mode)
         if not configuration.observer:
@@ -103,13 +103,13 @@ class TwinBench:
             raise InvalidInput("no inference workload: give --infer-workload")
         self._minibatch(configuration, uncached=1.0)
 
-    def expected_s(self, configuration: Configuration, epochs: int) -> float:
+    def expected_s(self, configuration: Cell, epochs: int) -> float:
         """Virtual seconds, by the model."""
         number = self._data(configuration.kind).samples / configuration.batch_size
         later = self._minibatch(configuration, self._uncached(configuration)).seconds
         return number * (self._minibatch(configuration, 1.0).seconds + (epochs - 1) * later)
 
-    def run(self, configuration: Configuration, repetition: int, epochs: int) -> tuple[Epoch, ...]:
+    def run(self, configuration: Cell, repetition: int, epochs: int) -> tuple[Epoch, ...]:
         """Epochs with the noise of one unit of the board."""
         self._place.apply(configuration.mode)
         name = f"{configuration}".encode()
@@ -135,7 +135,7 @@ class TwinBench:
         """Bring back the mode found."""
         self._place.close()
 
-    def _epoch(self, how: Configuration, uncached: float, rng: np.random.Generator) -> Epoch:
+    def _epoch(self, how: Cell, uncached: float, rng: np.random.Generator) -> Epoch:
         data, unit = self._data(how.kind), self._minibatch(how, uncached)
         number = data.samples / how.batch_size
         noise = np.exp(epoch_spread() * rng.standard_normal(3))
@@ -156,7 +156,7 @@ class TwinBench:
             observer_s=UNKNOWN,
         )
 
-    def _minibatch(self, how: Configuration, uncached: float) -> Minibatch:
+    def _minibatch(self, how: Cell, uncached: float) -> Minibatch:
         """The model's minibatch, brought to this unit (or to the table) in this mode."""
         mode, workload = self._mode(how), self._workload(how)
         unit = modelled(
@@ -190,16 +190,16 @@ class TwinBench:
         )
         return time_s / float(cost.time_s), power_w / float(cost.power_w)
 
-    def _uncached(self, how: Configuration) -> float:
+    def _uncached(self, how: Cell) -> float:
         return 1 - cached_share(self.board.name, self._data(how.kind))
 
-    def _workload(self, how: Configuration) -> Workload:
+    def _workload(self, how: Cell) -> Workload:
         return self._workloads[how.kind].with_batch_size(how.batch_size)
 
     def _data(self, kind: str) -> DataSet:
         return data_set(self._workloads[kind].name)
 
-    def _mode(self, how: Configuration) -> PowerMode:
+    def _mode(self, how: Cell) -> PowerMode:
         return self.board.mode(how.mode) if how.mode else self._found
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from powerctl import console
-from powerctl.commands.containers import run_both
 from powerctl.commands.options import budget_option, json_option
 from powerctl.commands.study_display import (
     comparison_content,
@@ -19,12 +24,18 @@ from powerctl.commands.study_display import (
     print_study,
     study_content,
 )
-from powerctl.commands.study_options import BenchOptions, Varying, with_bench, with_varying
+from powerctl.commands.study_options import SAMPLES, BenchOptions, Varying, with_bench, with_varying
+from powerctl.console import Quantity, WholeNumbers
+from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
 from powerctl.stopping import stopping_cleanly, this_command
 
 if TYPE_CHECKING:
     from powerctl.characterization.running import StudyProgress
+
+_BARE, _CONTAINER = "bare", "container"
+# options of this command that each side is given anew, or not at all
+_OURS = {"compare_container", "out", "as_json", "data", "cache"}
 
 _EXAMPLES = """\b
 Examples:
@@ -87,7 +98,7 @@ def characterize(
     if compare is not None and compare_container is not None:
         raise click.UsageError("--compare is of studies that there are; leave one of the two out")
     if compare_container is not None and not only_plan:
-        compare = run_both(compare_container, folder, varying.repetitions)
+        compare = _run_both(compare_container, folder, varying.repetitions)
     if compare is not None:
         _compare(compare, folder, as_json)
         return
@@ -139,3 +150,76 @@ def _compare(folders: tuple[Path, Path], out: Path, as_json: bool) -> None:
     files = write_comparison(found, out)
     content = comparison_content(found, files)
     console.print_json(content) if as_json else print_comparison(content)
+
+
+def _run_both(prefix: str, folder: Path, repetitions: int) -> tuple[Path, Path]:
+    """Run the command line's study twice, without and with a prefix; returns the two folders.
+
+    Repetition by repetition, the first in turns, so that a slow drift of the machine is not taken
+    for the container's. Both load the same samples, and the page cache is emptied as both may.
+
+    Raises
+    ------
+    InvalidInput
+        If the prefix cannot be read, or a run fails; what was done is kept, and gone on with.
+    """
+    words = _words(prefix)
+    context = click.get_current_context()
+    asked = [*_arguments(context), "--json"]
+    if ":" not in context.params["device"]:  # a simulated board loads nothing
+        data = context.params["data"] or str(folder / SAMPLES)
+        asked += ["--data", data, "--cache", context.params["cache"].replace("auto", "advise")]
+    sides = {_BARE: [], _CONTAINER: words}
+    for repetition in range(repetitions):
+        order = [_BARE, _CONTAINER] if repetition % 2 == 0 else [_CONTAINER, _BARE]
+        for side in order:
+            click.echo(f"repetition {repetition + 1} of {repetitions}, {side}", err=True)
+            out = ["--out", str(folder / side), "--repetition", str(repetition)]
+            _run_side([*sides[side], "powerctl", "characterize", *asked, *out], side)
+    return folder / _BARE, folder / _CONTAINER
+
+
+def _words(prefix: str) -> list[str]:
+    try:
+        words = shlex.split(prefix)
+    except ValueError as error:
+        raise InvalidInput(f"--compare-container {prefix!r}: {error}") from None
+    if not words:
+        raise InvalidInput("--compare-container: write what comes before powerctl, as docker run …")
+    if shutil.which(words[0]) is None:  # now, not after the first bare run
+        raise InvalidInput(f"--compare-container: there is no command {words[0]}")
+    return words
+
+
+def _run_side(command: list[str], side: str) -> None:
+    # the same powerctl as this one, also where its environment is not activated
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise InvalidInput(
+            f"the study {side} failed with exit code {done.returncode}: {shlex.join(command)}"
+        )
+
+
+def _arguments(context: click.Context) -> list[str]:
+    """What was given on the command line, as it would be written again, but for what is ours."""
+    found = []
+    for option in context.command.params:
+        name = option.name or ""
+        if name in _OURS or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value, flag = context.params[name], option.opts[-1]
+        if value is True:
+            found.append(flag)
+        else:
+            for each in value if option.multiple else (value,):
+                found += [flag, _written(option, each)]
+    return found
+
+
+def _written(option: click.Parameter, value: Any) -> str:
+    """A value in the words that its option reads."""
+    if isinstance(option.type, WholeNumbers):
+        return ",".join(map(str, value))
+    return f"{value}s" if isinstance(option.type, Quantity) else str(value)  # here all are times

@@ -11,11 +11,12 @@ from powerctl import console
 from powerctl.commands.options import (
     TaskOptions,
     json_option,
+    open_device_of,
     power_limit_option,
     with_costs,
     with_task,
 )
-from powerctl.errors import Infeasible, InvalidInput
+from powerctl.errors import Infeasible
 from powerctl.progress import Progress
 from powerctl.quantities import time_unit
 from powerctl.stopping import stopping_cleanly
@@ -178,12 +179,9 @@ def _measured(
     Each measurement makes the prediction better, from which the next is chosen. Gives the costs
     with what was measured, and the attempts; the last kept the limits, if any did.
     """
-    from powerctl.devices.opening import open_device
     from powerctl.profiler import Procedure, measure_mode
 
-    device = open_device(spec, board=costs.board.name)
-    if device.board.name != costs.board.name:
-        raise InvalidInput(f"--device {spec} is no {costs.board.name}, which the costs are of")
+    device = open_device_of(costs.board, spec)
     size = workload.batch_size
     run = None if task is None else task.steps(device, workload.kind, [size])[size]
     attempts: list[Attempt] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from powerctl.commands.tables import Measured
     from powerctl.powertrain.reference import Reference
 
-_MEAN_OF_NORMAL = 0.8  # mean of |x| over the standard deviation
+_MEAN_OF_NORMAL = 0.8  # sqrt(2 / pi): mean of |x| over its standard deviation, of a normal x
 
 _EXAMPLES = """\b
 Examples:

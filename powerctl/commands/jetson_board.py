@@ -152,7 +152,7 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
     that needs a reboot is refused, and one while modes are held. It stays after this command.
     """
     from powerctl.devices.roots import open_sysfs
-    from powerctl.jetson.control import Control
+    from powerctl.jetson.controller import Control
     from powerctl.jetson.discovery import discover
     from powerctl.jetson.nvpmodel import CONFIGURATION, describe_presets, read_configuration, switch
 
@@ -233,7 +233,7 @@ def restore_command(root: Path, as_booted: bool, as_json: bool) -> None:
 
 def _bring_back(sysfs: Sysfs, noted: int) -> str:
     """Restore by the daemon, or here; gives what there is to say of it."""
-    from powerctl.daemon.protocol import Request
+    from powerctl.daemon.messages import Request
     from powerctl.daemon.remote import find_daemon
     from powerctl.jetson.restoring import restore_left
 
@@ -296,7 +296,7 @@ def daemon(
     import asyncio
 
     from powerctl.daemon.board_lock import BoardLock
-    from powerctl.daemon.listening import Listener, default_socket
+    from powerctl.daemon.listening import Listener, daemon_socket
     from powerctl.daemon.peers import Admission
     from powerctl.daemon.server import Server
     from powerctl.daemon.systemd import log_to_stderr, unit
@@ -307,7 +307,7 @@ def daemon(
         return
     log_to_stderr()
     sysfs, admission = open_sysfs(root), Admission.of(group)
-    with closing(Listener(sysfs.root, path or default_socket(sysfs.root), admission.gid)) as at:
+    with closing(Listener(sysfs.root, path or daemon_socket(sysfs.root), admission.gid)) as at:
         asyncio.run(Server(at, BoardLock(sysfs, hold_s), admission).run())
 
 

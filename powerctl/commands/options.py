@@ -60,6 +60,16 @@ def option_group(name: str, make: Callable[..., Any], *options: Option) -> Optio
     return decorate
 
 
+def open_device_of(board: Board, spec: str) -> Device:
+    """Open the device of a command line that must be of a board."""
+    from powerctl.devices.opening import open_device
+
+    device = open_device(spec, board=board.name)
+    if device.board.name != board.name:
+        raise InvalidInput(f"--device {spec} is no {board.name}: give --board {device.board.name}")
+    return device
+
+
 def check_folder_of(*files: str | None) -> None:
     """Raise `InvalidInput` if the folder of a file to be written is missing, before long work."""
     for path in filter(None, files):

@@ -13,7 +13,7 @@ from powerctl.commands.options import json_option, with_costs
 if TYPE_CHECKING:
     from powerctl.commands.costs import Costs
 
-_FRONT_POINTS = 8
+_FRONT_POINTS = 8  # with MAXN and the presets, a table that fits a terminal of 24 lines
 
 _EXAMPLES = """\b
 Examples:

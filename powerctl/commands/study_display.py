@@ -12,14 +12,14 @@ from powerctl.quantities import spoken
 
 if TYPE_CHECKING:
     from powerctl.characterization.comparing import StudyComparison
-    from powerctl.characterization.plan import Configuration, Plan, Run
+    from powerctl.characterization.plan import Cell, Plan, Run
     from powerctl.characterization.study_log import StudyLog
 
 _SHOWN = ("epoch", "stall", "compute", "power", "sample-energy")
 
 
 def plan_content(
-    plan: Plan, left: Sequence[Run], expected_s: Mapping[Configuration, float], virtual: bool
+    plan: Plan, left: Sequence[Run], expected_s: Mapping[Cell, float], virtual: bool
 ) -> dict[str, Any]:
     """The plan of a study as plain values; `print_plan` shows them."""
     from powerctl.characterization.plan import FACTORS, described

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,13 +13,13 @@ from powerctl import console
 from powerctl.commands.options import (
     TaskOptions,
     json_option,
+    open_device_of,
     power_limit_option,
     with_board,
     with_model,
     with_task,
 )
 from powerctl.console import Quantity, WholeNumbers
-from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
 from powerctl.quantities import spoken, time_unit
 from powerctl.stopping import stopping_cleanly
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from powerctl.pagoda.counted import CountedModel
     from powerctl.powertrain.gaussian import GaussianPredictor
     from powerctl.profiler import Step
+    from powerctl.workload import Workload
 
 _EXAMPLES = """\b
 Examples:
@@ -104,6 +106,7 @@ def tune(
     MODEL is as in powerctl explain.
     """
     from powerctl.fulcrum.tuning import TuningGoal
+    from powerctl.measurement import MeasurementTable
     from powerctl.powertrain.gaussian import GaussianPredictor
 
     goal = TuningGoal(objective, slowdown, power_w)
@@ -123,10 +126,14 @@ def tune(
         with Progress("predicting"):
             found = [_predicted(predictor, board, goal) for predictor in predictors.values()]
     else:
-        bench = _Bench(spec, counted, board, task, sizes)
-        found = [bench.tuned(predictors[size], goal, modes, attempts) for size in sizes]
+        device = open_device_of(board, spec)
+        bench = _Bench(device, {} if task is None else task.steps(device, counted.kind, sizes))
+        found = [
+            bench.tuned(counted.workload(size), predictor, goal, modes, attempts)
+            for size, predictor in predictors.items()
+        ]
         if out:
-            bench.write(out)
+            MeasurementTable.of(bench.measured, spec).write(out)
     entries = [{"batch_size": size, **entry} for size, entry in zip(sizes, found, strict=True)]
     if as_json:
         console.print_json({"model": counted.name, "board": board.name, "choices": entries})
@@ -177,41 +184,30 @@ def _entry(baseline: Measurement, chosen: Measurement) -> dict[str, Any]:
     }
 
 
+@dataclass
 class _Bench:
-    """A device on which candidates are measured, and all that it measured."""
+    """A device on which candidates are measured, what runs there, and all that it measured."""
 
-    def __init__(
-        self,
-        spec: str,
-        counted: CountedModel,
-        board: Board,
-        task: TaskOptions | None,
-        sizes: tuple[int, ...],
-    ) -> None:
-        from powerctl.devices.opening import open_device
-
-        self.device: Device = open_device(spec, board=board.name)
-        if self.device.board.name != board.name:
-            raise InvalidInput(f"--device {spec} is no {board.name}; give --board")
-        self.spec = spec
-        self.counted = counted
-        self.steps: Mapping[int, Step] = (
-            {} if task is None else task.steps(self.device, counted.kind, sizes)
-        )
-        self.measured: list[Measurement] = []
+    device: Device
+    steps: Mapping[int, Step]
+    measured: list[Measurement] = field(default_factory=list)
 
     def tuned(
-        self, predictor: GaussianPredictor, goal: TuningGoal, modes: int, attempts: int
+        self,
+        job: Workload,
+        predictor: GaussianPredictor,
+        goal: TuningGoal,
+        modes: int,
+        attempts: int,
     ) -> dict[str, Any]:
         """The mode chosen for one batch size by measuring the best candidates."""
         from powerctl.fulcrum.tuning import tune_mode
         from powerctl.modes import ModeArrays
         from powerctl.profiler import Procedure, measure_mode
 
-        size = predictor.batch_size
+        size = job.batch_size
         candidates = self.device.modes
         maxn = max(candidates, key=lambda mode: mode.values[::-1])
-        job = self.counted.workload(size)
         before = len(self.measured)
 
         def measured() -> str:
@@ -241,12 +237,6 @@ class _Bench:
             finally:
                 self.device.restore()
         return _entry(found.baseline, found.chosen) | {"modes_measured": len(found.measured)}
-
-    def write(self, path: str) -> None:
-        """Write a table of what was measured to a file."""
-        from powerctl.measurement import MeasurementTable
-
-        MeasurementTable.of(self.measured, self.spec).write(path)
 
 
 def _print(entries: list[dict[str, Any]], objective: str, slowdown: float) -> None:

@@ -1,4 +1,4 @@
-"""What the daemon does for those who ask: who holds the board, until when, and what each verb does.
+"""The lock on a board that the daemon serves: who holds it, until when, and what each verb does.
 
 Knows nothing of sockets, and does one thing at a time.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from powerctl.axes import PowerMode
+from powerctl.daemon.messages import HeldByAnother, NotHeld
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import HeldByAnother, NotHeld
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, PowerctlError
 from powerctl.jetson.controller import OwnController
 from powerctl.jetson.journal import Journal
@@ -34,7 +34,7 @@ log = logging.getLogger("powerctl.daemon")
 
 @dataclass(eq=False)
 class Client:
-    """Somebody who asks.
+    """A connection to the daemon: who is at its other end, and whether its hold has ended.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Hold:
 
 
 class BoardLock:
-    """Answers the verbs, and gives the board back when its holder cannot.
+    """Lets one client at a time set modes, and gives the board back when its holder cannot.
 
     What a killed controller left changed is restored when it is made.
 

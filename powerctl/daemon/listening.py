@@ -19,7 +19,7 @@ _LONGEST = 107  # bytes of a socket's path that the kernel takes
 _BACKLOG = 64
 
 
-def default_socket(root: Path) -> Path:
+def daemon_socket(root: Path) -> Path:
     """The daemon's socket below a root: ``/run/powerctl/daemon.sock``."""
     return root / _SOCKET
 

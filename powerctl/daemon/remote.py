@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.axes import ModeAxes, PowerMode
-from powerctl.daemon.listening import default_socket
-from powerctl.daemon.protocol import Request, parse_reply
+from powerctl.daemon.listening import daemon_socket
+from powerctl.daemon.messages import Request, parse_reply
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, PowerctlError
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.identity import identify
@@ -45,7 +45,7 @@ def open_controller(sysfs: Sysfs, path: Path | None = None) -> Controller:
 def find_daemon(sysfs: Sysfs, path: Path | None = None) -> Daemon | None:
     """A connection to the daemon that `open_controller` takes; None if there is none."""
     asked = path or os.environ.get(SOCKET_VARIABLE)
-    place = Path(asked or default_socket(sysfs.root))
+    place = Path(asked or daemon_socket(sysfs.root))
     if not asked and not place.exists():
         return None
     try:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.listening import Listener
+from powerctl.daemon.messages import MAX_REQUEST, encode_error, encode_line, parse_request
 from powerctl.daemon.peers import Admission, Peer, peer_of
-from powerctl.daemon.protocol import MAX_REQUEST, encode, encode_error, parse_request
 from powerctl.daemon.systemd import Notifier
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
 from powerctl.token_bucket import TokenBucket
@@ -32,7 +32,7 @@ log = logging.getLogger("powerctl.daemon")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """What clients may take up.
 
     Attributes
@@ -63,7 +63,7 @@ class Server:
         What they ask.
     admission : Admission
         Who may ask.
-    limits : Limits, optional
+    limits : ConnectionLimits, optional
         What they may take up.
     """
 
@@ -72,12 +72,12 @@ class Server:
         listener: Listener,
         board_lock: BoardLock,
         admission: Admission,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._listener = listener
         self._board = board_lock
         self._admission = admission
-        self._limits = limits or Limits()
+        self._limits = limits or ConnectionLimits()
         self._connected: Counter[int] = Counter()
 
     async def run(self) -> None:
@@ -153,7 +153,7 @@ class Server:
     def _answer(self, client: Client, verb: str, mode: object) -> bytes:
         arguments = (client,) if mode is None else (client, mode)
         try:
-            return encode(getattr(self._board, verb)(*arguments))
+            return encode_line(getattr(self._board, verb)(*arguments))
         except (PowerctlError, OSError) as error:
             return encode_error(error)
         except Exception as error:  # a defect here: others are served all the same

@@ -47,15 +47,15 @@ class Notifier:
         self._told_s = 0.0
 
     def ready(self) -> None:
-        """It serves."""
+        """Say that the daemon serves now."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """It ends."""
+        """Say that the daemon begins to end."""
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """It lives; thrice as often as systemd wants to hear it."""
+        """Say that the daemon lives, thrice as often as systemd wants to hear it."""
         if time.monotonic() - self._told_s >= self._period_s:
             self._told_s = time.monotonic()
             self._send("WATCHDOG=1")

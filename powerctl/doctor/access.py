@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from powerctl.axes import PowerMode
+from powerctl.daemon.messages import Request
 from powerctl.daemon.peers import GROUP
-from powerctl.daemon.protocol import Request
 from powerctl.daemon.remote import find_daemon
 from powerctl.errors import PowerctlError
 from powerctl.jetson.sysfs import Sysfs

@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def gpu(self) -> str:
-        """The GPU's device folder."""
+        """The folder of the GPU as a device of the kernel."""
         return _GPU_NODES[self.chip, self.jetpack][0]
 
     @property
@@ -59,7 +59,7 @@ class Layout:
 
     @property
     def emc_cap(self) -> str:
-        """The memory's cap."""
+        """The file of the rate that nvpmodel lets the memory have at most."""
         if self.jetpack == "6":
             return "sys/kernel/nvpmodel_clk_cap/emc"
         return "sys/kernel/nvpmodel_emc_cap/emc_iso_cap"

@@ -11,8 +11,8 @@ import numpy as np
 
 from powerctl.fulcrum.problems import Job
 from powerctl.fulcrum.search import Search, Solution
-from powerctl.modes import FloatArray, IntArray, ModeArrays
-from powerctl.pareto import pareto_front
+from powerctl.modes import FloatArray, ModeArrays
+from powerctl.pareto import evenly_spread, pareto_front
 
 
 class Regressor(Protocol):
@@ -152,15 +152,5 @@ class ALS:
             larger_w = power_w[:, jobs].max(axis=1)
             front = pareto_front(time_s[:, jobs].sum(axis=1), larger_w)
             fresh = front[~search.measured[front].all(axis=1)]
-            for mode in spread(fresh, larger_w, self.per_round).tolist():
+            for mode in evenly_spread(fresh, larger_w, self.per_round).tolist():
                 search.profile(mode)
-
-
-def spread(modes: IntArray, power_w: FloatArray, n: int) -> IntArray:
-    """At most `n` of some modes, evenly spread along their power."""
-    if len(modes) <= n:
-        return modes
-    power = power_w[modes]
-    wanted = np.linspace(power.min(), power.max(), n)
-    nearest = np.abs(power[None, :] - wanted[:, None]).argmin(axis=1)
-    return np.asarray(modes[np.unique(nearest)], dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from powerctl.errors import Infeasible, InvalidInput
-from powerctl.fulcrum.problems import Concurrent, InferAlone, Job, Judgement, TwoInferences
+from powerctl.fulcrum.problems import Assessment, Concurrent, InferAlone, Job, TwoInferences
 from powerctl.fulcrum.search import Candidates, Measure, Record, Search, best_of
 from powerctl.fulcrum.solvers import Solver
 from powerctl.modes import FloatArray, PowerMode
@@ -319,7 +319,7 @@ def best_plan(
 
 def sustained(
     problem: Serving, every: Serving, time_s: FloatArray, power_w: FloatArray
-) -> Judgement:
+) -> Assessment:
     """Judge choices as they are served: between batches the other job runs back to back.
 
     A cycle of the problem is a full batch and whole minibatches. Served, a batch that does not
@@ -364,7 +364,7 @@ def sustained(
         loss = np.log(other_s / (np.maximum(share, _LEAST_SHARE) * unit))
     if isinstance(problem, TwoInferences):
         kept &= infer_s + other_s <= problem.background_latency_s
-    return Judgement(kept, loss, np.where(kept, 0.0, np.nan), power)
+    return Assessment(kept, loss, np.where(kept, 0.0, np.nan), power)
 
 
 def with_every_batch(problem: Serving) -> Serving:

@@ -43,11 +43,11 @@ from powerctl.fulcrum.schedulability import Schedulability, save_most
 from powerctl.fulcrum.turns import (
     Account,
     Decision,
-    InferenceService,
     RefusedRequest,
     Request,
     RunBatch,
     RunTraining,
+    ServiceSpec,
     TrainingJob,
     Turn,
     Wait,
@@ -76,7 +76,7 @@ class Interleaver:
 
     Parameters
     ----------
-    services : iterable of InferenceService
+    services : iterable of ServiceSpec
         The inference services. Another process that asks for single turns with a deadline is a
         service of batch size 1.
     training : iterable of TrainingJob
@@ -98,7 +98,7 @@ class Interleaver:
 
     def __init__(
         self,
-        services: Iterable[InferenceService] = (),
+        services: Iterable[ServiceSpec] = (),
         training: Iterable[TrainingJob] = (),
         *,
         quantile: float = QUANTILE,
@@ -122,7 +122,7 @@ class Interleaver:
 
     # What there is
 
-    def add_service(self, service: InferenceService) -> None:
+    def add_service(self, service: ServiceSpec) -> None:
         """Take in a service; raises `InvalidInput` if the name is taken."""
         times = self._new_times(service.time_s, service.weight)
         self._claim(service.name)
@@ -160,7 +160,7 @@ class Interleaver:
         return tuple(RefusedRequest(name, queued.request, "removed") for queued in waiting)
 
     def replan(
-        self, services: Iterable[InferenceService] = (), training: Iterable[TrainingJob] = ()
+        self, services: Iterable[ServiceSpec] = (), training: Iterable[TrainingJob] = ()
     ) -> None:
         """Expect other times, batch sizes and budgets: a new power mode, or a new plan.
 

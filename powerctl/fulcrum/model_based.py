@@ -9,7 +9,7 @@ import numpy as np
 
 from powerctl.cost_model import Signature
 from powerctl.fulcrum.beliefs import Beliefs
-from powerctl.fulcrum.problems import Judgement, Problem
+from powerctl.fulcrum.problems import Assessment, Problem
 from powerctl.fulcrum.search import Search, Solution
 from powerctl.modes import FloatArray, IntArray
 from powerctl.powertrain.reference import Reference
@@ -135,7 +135,7 @@ def shortlist(problem: Problem, beliefs: Beliefs, modes: IntArray) -> IntArray:
     return modes[ranked[np.sort(first)[:_SHORTLIST]]]
 
 
-def _rank(found: Judgement) -> FloatArray:
+def _rank(found: Assessment) -> FloatArray:
     """Loss of the best choice that is feasible, else how far the nearest is from that."""
     loss = np.where(found.feasible, found.loss, 1e6 + found.excess)
     return np.asarray(loss.min(axis=-1))

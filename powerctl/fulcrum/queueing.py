@@ -11,7 +11,7 @@ from typing import NamedTuple
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.arrival_rate import ArrivalRate, JoiningRate
 from powerctl.fulcrum.durations import LearnedTimes
-from powerctl.fulcrum.turns import InferenceService, Request
+from powerctl.fulcrum.turns import Request, ServiceSpec
 
 
 class Queued(NamedTuple):
@@ -40,7 +40,7 @@ class ServiceQueue:
         Requests that cannot, and will be answered late (policy ``"serve"``).
     """
 
-    def __init__(self, service: InferenceService, times: LearnedTimes) -> None:
+    def __init__(self, service: ServiceSpec, times: LearnedTimes) -> None:
         self.service = service
         self.times = times
         self.arrivals = ArrivalRate(service.rate_hz)
@@ -79,7 +79,7 @@ class ServiceQueue:
         rate_hz = self.joining.rate_hz(now_s)
         return rate_hz * max(until_s - now_s, 0.0) if rate_hz else 0.0
 
-    def replan(self, service: InferenceService) -> None:
+    def replan(self, service: ServiceSpec) -> None:
         """Another plan for the service; a new planned rate replaces what was observed."""
         if service.rate_hz != self.service.rate_hz:
             self.arrivals = ArrivalRate(service.rate_hz)

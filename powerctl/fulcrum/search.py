@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from powerctl.errors import InvalidInput, ModeNotInSpace
-from powerctl.fulcrum.problems import Job, Judgement, Problem
+from powerctl.fulcrum.problems import Assessment, Job, Problem
 from powerctl.modes import BoolArray, FloatArray, IntArray, ModeArrays, ModeSpace, PowerMode
 
 Measure = Callable[[PowerMode, Job], tuple[float, float]]  # to seconds and watts
@@ -289,7 +289,7 @@ class Search:
         self.time_s[mode, job], self.power_w[mode, job] = time_s, power_w
         self.order.append((mode, job))
 
-    def evaluate(self, modes: ArrayLike) -> Judgement:
+    def evaluate(self, modes: ArrayLike) -> Assessment:
         """Judge modes by what is measured; arrays of shape (len(modes), n_choices)."""
         at = np.asarray(modes, dtype=np.int64)
         return self.problem.evaluate(self.time_s[at], self.power_w[at])
@@ -339,7 +339,7 @@ class Search:
         return Solution(mode, batch_sizes, value, figures, measured, profiled, reason, predicted)
 
 
-def best_of(evaluation: Judgement) -> tuple[int, int] | None:
+def best_of(evaluation: Assessment) -> tuple[int, int] | None:
     """Row and column of the feasible choice of least loss, then of least power; None without."""
     rows, columns = np.nonzero(evaluation.feasible)
     if not len(rows):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from powerctl.durable import write_output
-from powerctl.figures import png_of
+from powerctl.figures import BLUE, ORANGE, RED, png_of
 from powerctl.fulcrum.outcomes import best_choices, limits
 from powerctl.fulcrum.problems import InferAlone, Problem
 from powerctl.fulcrum.replay import Replay
@@ -19,7 +19,7 @@ from powerctl.modes import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _PALE_BLUE, _ORANGE, _RED = "#1f5fa8", "#b4cbe4", "#e07b00", "#c0241c"
+_PALE_BLUE = "#b4cbe4"
 _ROOM = 0.12  # of what is measured, to show around it
 _LABEL_PX = 18.0  # from a point to its number, at 140 dots per inch
 
@@ -67,12 +67,12 @@ def plot_search(
     broken = ~kept & np.isfinite(x)
     style: dict[str, Any] = {"s": 34, "zorder": 3}
     _scatter(
-        axes, "measured, over a limit", x[broken], y[broken], marker="x", color=_ORANGE, **style
+        axes, "measured, over a limit", x[broken], y[broken], marker="x", color=ORANGE, **style
     )
-    _scatter(axes, "measured, feasible", x[kept], y[kept], color=_BLUE, **style)
+    _scatter(axes, "measured, feasible", x[kept], y[kept], color=BLUE, **style)
     if solution.mode is not None and not solution.predicted:
         (x0,), (y0,), _ = _measured(search, np.array([search.candidates.index(solution.mode)]))
-        star = axes.scatter(x0, y0, s=230, marker="*", color=_RED, edgecolor="white")
+        star = axes.scatter(x0, y0, s=230, marker="*", color=RED, edgecolor="white")
         star.set(zorder=4, label=f"answer: {solution.value:.3g} ({problem.goal})")
     _limits_and_frame(axes, problem, x, y)
     axes.set_xlabel(_time_name(problem))
@@ -131,7 +131,7 @@ def _limits_and_frame(axes: Axes, problem: Problem, x: FloatArray, y: FloatArray
     for draw, frame, values, at in lines:
         for limit, unit in at:
             style = ":" if unit == "ms" else "--"
-            draw(limit, color=_RED, ls=style, lw=1, label=f"limit {limit:g} {unit}")
+            draw(limit, color=RED, ls=style, lw=1, label=f"limit {limit:g} {unit}")
         shown = np.array([*values[np.isfinite(values)], *(limit for limit, _ in at)])
         if len(shown):
             room = _ROOM * max(float(np.ptp(shown)), 0.05 * float(shown.max()))

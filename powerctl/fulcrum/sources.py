@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from powerctl.device import Device
-from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.problems import Job
 from powerctl.fulcrum.replay import Replay
@@ -140,7 +139,7 @@ class DeviceSource:
     @property
     def clock(self) -> str:
         """That of the device."""
-        return ("virtual " if isinstance(self.device, VirtualDevice) else "") + "device time"
+        return ("virtual " if self.device.is_virtual else "") + "device time"
 
     def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
         """Those asked for, or the usual; a step is made for each now, not after an hour."""

@@ -14,7 +14,7 @@ LATE_POLICIES = ("reject", "serve")
 
 
 @dataclass(frozen=True)
-class InferenceService:
+class ServiceSpec:
     """An inference service.
 
     Parameters

@@ -1,18 +1,108 @@
-"""Who sets the modes of a board for a device: this process itself, or the daemon for it."""
+"""Who sets the modes of a board: the right to change it, and this process itself or the daemon."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol
 
 from powerctl.axes import ModeAxes, PowerMode
 from powerctl.errors import ModeNotInForce
-from powerctl.jetson.clocks import Clocks
-from powerctl.jetson.control import Control
+from powerctl.jetson.clocks import Clocks, Verification
 from powerctl.jetson.discovery import Discovery, discover
 from powerctl.jetson.gpu import find_gpu, railgate
 from powerctl.jetson.identity import Identity
+from powerctl.jetson.journal import Journal, Lock
+from powerctl.jetson.restoring import restore_found
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.jetson.verification import Verification
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Control:
+    """The right to change a board, from the first change until all is as it was found.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+
+    Attributes
+    ----------
+    journal : Journal
+        What was found; whoever writes notes it there first.
+    """
+
+    def __init__(self, sysfs: Sysfs) -> None:
+        self.journal = Journal(sysfs)
+        self._sysfs = sysfs
+        self._lock: Lock | None = None
+        self._pid = os.getpid()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it now."""
+        return self._lock is not None
+
+    def take(self) -> None:
+        """Lock the board, and restore what a killed controller left; once held, does nothing.
+
+        From here on SIGTERM and SIGHUP end the process as an exit does, where they would have
+        ended it at once.
+
+        Raises
+        ------
+        InUse
+            If another controls it.
+        DeviceUnavailable
+            If this process may not.
+        ModeNotInForce
+            If what was left cannot be restored.
+        """
+        if self._lock is not None:
+            return
+        _exit_on_signals()
+        self._lock = Lock(self._sysfs)
+        self.journal.reload()
+        if self.journal.found or self.journal.damage:
+            self.give_back()
+            self.take()
+
+    def give_back(self) -> None:
+        """Restore the board and unlock it; if it cannot be restored, it stays locked."""
+        if self._lock is None or os.getpid() != self._pid:  # or it is a fork's copy
+            return
+        with _undisturbed():
+            restore_found(self._sysfs, self.journal)
+            self._lock.release()
+            self._lock = None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep signals waiting until what must be finished is finished."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_SIGNALS))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _exit_on_signals() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 class Controller(Protocol):
@@ -25,7 +115,7 @@ class Controller(Protocol):
         """Set a mode and read it back; if it is not in force, all is restored."""
 
     def mode(self) -> PowerMode:
-        """The mode in force."""
+        """Which mode is in force on the board."""
         ...
 
     def verify(self) -> None:

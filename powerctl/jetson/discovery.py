@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.gpu import Gpu, find_gpu, railgate
 from powerctl.jetson.identity import Identity, identify
-from powerctl.jetson.memory import Memory, find_memory
+from powerctl.jetson.memory_clock import MemoryClock, find_memory
 from powerctl.jetson.sysfs import Sysfs
-
-if TYPE_CHECKING:
-    from powerctl.boards import Board
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Discovery:
         The numbers of cores that can be online: 1, 2, ...
     cpu_khz, gpu_hz, mem_hz : tuple of int
         Clocks that can be set, ascending; empty where there are none.
-    gpu, memory : Gpu, Memory or None
+    gpu, memory : Gpu, MemoryClock or None
         Where they are set.
     railgate : str or None
         The file that cuts the GPU's power.
@@ -53,7 +49,7 @@ class Discovery:
     gpu_hz: tuple[int, ...]
     mem_hz: tuple[int, ...]
     gpu: Gpu | None
-    memory: Memory | None
+    memory: MemoryClock | None
     railgate: str | None
     mem_listed: bool
     missing: tuple[Missing, ...]
@@ -76,19 +72,6 @@ class Discovery:
             raise DeviceUnavailable(f"{first.what}: {first.remedy}; see all: powerctl doctor")
         name = self.identity.name or "this board"
         return ModeAxes(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=name)
-
-    def board(self) -> Board:
-        """The catalogue's board with the axes of this kernel; raises as `axes` does."""
-        return board_with(self.identity, self.axes())
-
-
-def board_with(identity: Identity, axes: ModeAxes) -> Board:
-    """The catalogue's board with the axes that were found on it."""
-    from powerctl.modes import ModeSpace
-
-    known = identity.board()
-    space = ModeSpace(*axes.axes, name=known.name)
-    return replace(known, space=space, l4t=identity.l4t or known.l4t)
 
 
 def discover(sysfs: Sysfs) -> Discovery:

@@ -37,7 +37,7 @@ class EnergyIntegral:
             return self._sample()[1]
 
     def energy_j(self) -> float:
-        """Joules up to now.
+        """Joules from when it was made up to now.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class PowerSampler:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; the last sample stands."""
         self._stop.set()
         self._thread.join()
 

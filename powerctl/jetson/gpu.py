@@ -12,7 +12,7 @@ _ALIASES = ("sys/devices/platform/gpu.0", "sys/devices/gpu.0")
 
 @dataclass(frozen=True)
 class Gpu:
-    """The integrated GPU.
+    """The files of the integrated GPU: its clock, and its power management.
 
     Attributes
     ----------

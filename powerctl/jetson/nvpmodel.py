@@ -100,8 +100,8 @@ class InstalledPreset:
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """An nvpmodel configuration file.
+class NvpmodelConfiguration:
+    """Presets of an nvpmodel configuration file, and the files that they write.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Configuration:
         raise UnknownName("preset of nvpmodel", name, [preset.name for preset in self.presets])
 
 
-def read_configuration(sysfs: Sysfs) -> Configuration | None:
+def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
     """The installed configuration, None where nvpmodel is not installed.
 
     Raises
@@ -137,7 +137,7 @@ def read_configuration(sysfs: Sysfs) -> Configuration | None:
     return None if text is None else parse_configuration(text, f"/{CONFIGURATION}")
 
 
-def parse_configuration(text: str, source: str = CONFIGURATION) -> Configuration:
+def parse_configuration(text: str, source: str = CONFIGURATION) -> NvpmodelConfiguration:
     """Parse a configuration as strictly as nvpmodel does.
 
     Headers begin in the first column with one space inside the brackets; names have at most 31
@@ -152,7 +152,7 @@ def parse_configuration(text: str, source: str = CONFIGURATION) -> Configuration
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.startswith("#"):
             parser.take(number, line)
-    return Configuration(
+    return NvpmodelConfiguration(
         parser.paths,
         tuple(InstalledPreset(id, *parser.presets[id]) for id in parser.presets),
         parser.default,
@@ -301,7 +301,7 @@ class PresetReport:
 
 
 def describe_presets(
-    configuration: Configuration, found: Discovery, sysfs: Sysfs
+    configuration: NvpmodelConfiguration, found: Discovery, sysfs: Sysfs
 ) -> tuple[PresetReport, ...]:
     """What each preset of a configuration means on a board, in the file's order."""
     axes = None

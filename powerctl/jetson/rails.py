@@ -1,10 +1,10 @@
-"""The power monitor (INA3221): power of each rail, and the module's by the board's rule."""
+"""The power of a module: by its power monitor (INA3221) and the board's rule, or by jtop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from powerctl.board_files import BOARDS, read_board
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -104,7 +104,7 @@ def _total_of(board: str) -> tuple[str, ...]:
 
 
 class PowerSource(Protocol):
-    """Reads the module's power, and that of its rails.
+    """Reads the power of the module.
 
     Attributes
     ----------
@@ -122,17 +122,13 @@ class PowerSource(Protocol):
         """The rails in the total."""
         ...
 
-    def by_rail(self) -> dict[str, float]:
-        """Watts of every rail."""
-        ...
-
     def total_w(self) -> float:
-        """Watts of the module."""
+        """Watts of the module at this moment."""
         ...
 
 
 class RailPower:
-    """Reads rails and their total.
+    """Reads the rails that make up the module's power.
 
     Parameters
     ----------
@@ -151,10 +147,59 @@ class RailPower:
         self.labels = total_labels(self.rails, rule)
         self._in_total = [rail for rail in self.rails if rail.label in self.labels]
 
-    def by_rail(self) -> dict[str, float]:
-        """Watts of every rail."""
-        return {rail.label: rail.power_w(self._sysfs) for rail in self.rails}
+    def total_w(self) -> float:
+        """Watts of the rails that make up the module's power."""
+        return sum(rail.power_w(self._sysfs) for rail in self._in_total)
+
+
+class JtopPower:
+    """A client of the jtop service; jetson-stats is an optional extra.
+
+    The service looks once a second, in whole milliwatts, and its total adds up every rail where
+    the module has no input rail: see `powerctl.jetson.rails.total_labels`.
+
+    Parameters
+    ----------
+    client : optional
+        An open client, by default a new one.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If jetson-stats is not installed, or its service does not answer.
+    """
+
+    name = "jtop service"
+    period_s = 2.0  # two readings
+
+    def __init__(self, client: Any = None) -> None:
+        self._client = client or _open_client()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The rails in its total."""
+        power = self._client.power
+        return (power["tot"]["name"],) if "name" in power["tot"] else tuple(power["rail"])
 
     def total_w(self) -> float:
-        """Watts of the module."""
-        return sum(rail.power_w(self._sysfs) for rail in self._in_total)
+        """Watts in total, by jtop's rule."""
+        return float(self._client.power["tot"]["power"]) / 1000
+
+    def close(self) -> None:
+        """Close the connection to the service."""
+        self._client.close()
+
+
+def _open_client() -> Any:
+    try:
+        from jtop import jtop
+    except ImportError:
+        raise DeviceUnavailable(
+            "jtop is part of jetson-stats: pip install 'powerctl[jetson]'"
+        ) from None
+    client = jtop()
+    try:
+        client.start()
+    except Exception as error:  # jtop's own exceptions share no base but this
+        raise DeviceUnavailable(f"the jtop service does not answer: {error}") from None
+    return client

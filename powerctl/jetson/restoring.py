@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce
 from powerctl.jetson.gpu import find_gpu, railgate
 from powerctl.jetson.journal import Journal, Lock
-from powerctl.jetson.memory import find_memory
+from powerctl.jetson.memory_clock import find_memory
 from powerctl.jetson.nvpmodel import CONFIGURATION, read_configuration, running_preset, switch
 from powerctl.jetson.sysfs import ClockLimits, Sysfs
 
@@ -21,7 +21,7 @@ log = logging.getLogger("powerctl.jetson")
 _CORE = re.compile(r"/cpu\d+/online$")
 
 
-def restore(sysfs: Sysfs, journal: Journal) -> None:
+def restore_found(sysfs: Sysfs, journal: Journal) -> None:
     """Bring back all that the journal holds, verify it, and only then drop the journal.
 
     A write that fails does not keep the others from being made; all is tried three times. Of a
@@ -73,7 +73,7 @@ def restore_left(sysfs: Sysfs) -> None:
     lock = Lock(sysfs)
     try:
         journal = Journal(sysfs)
-        restore(sysfs, journal)
+        restore_found(sysfs, journal)
         journal.check()
     finally:
         lock.release()

@@ -2,11 +2,91 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from powerctl.jetson.heat import measures
 from powerctl.jetson.sysfs import Sysfs
+
+MARGIN_C = 3.0
+"""A guard acts so many degrees before the board does."""
+
+_SLOWS = ("passive", "hot", "critical")  # "active" turns the fan up
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A thermal zone that measures a temperature, and where that slows the board down.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``CPU-therm``.
+    file : str
+        Holds its temperature in thousandths of a degree.
+    trip_c : float
+        Where the board begins to slow down or to stop; infinite where none is told.
+    """
+
+    name: str
+    file: str
+    trip_c: float
+
+
+class Thermometer:
+    """The thermal zones of a board, against the points at which it slows itself down.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+
+    Attributes
+    ----------
+    zones : tuple of Zone
+        Those that measure something.
+    """
+
+    def __init__(self, sysfs: Sysfs) -> None:
+        self._sysfs = sysfs
+        self.zones = tuple(
+            Zone(name, f"{folder}/temp", _trip_c(sysfs, folder))
+            for name, folder in _measuring_zones(sysfs)
+        )
+
+    def excess_c(self, limit_c: float = math.inf) -> float:
+        """By how many degrees the hottest zone is above what it may be; negative if below.
+
+        A zone may be as hot as `limit_c`, and `MARGIN_C` below its trip point. One that does not
+        answer (its part is switched off) is left out; minus infinity if none answers.
+        """
+        excess_c = -math.inf
+        for zone in self.zones:
+            milli = self._sysfs.int_if(zone.file)
+            if milli is not None:
+                may_c = min(limit_c, zone.trip_c - MARGIN_C)
+                excess_c = max(excess_c, milli / 1000 - may_c)
+        return excess_c
+
+
+def _measuring_zones(sysfs: Sysfs) -> Iterator[tuple[str, str]]:
+    """Name and folder of each zone that measures: that of a PMIC always shows 100 degrees."""
+    for folder in sysfs.find("sys/class/thermal/thermal_zone*"):
+        name = sysfs.read_if(f"{folder}/type")
+        if name and not name.startswith("PMIC"):
+            yield name, folder
+
+
+def _trip_c(sysfs: Sysfs, folder: str) -> float:
+    """The lowest point at which the zone slows the board down, or stops it."""
+    points = []
+    for path in sysfs.find(f"{folder}/trip_point_*_type"):
+        milli = sysfs.int_if(f"{path.removesuffix('_type')}_temp")
+        if sysfs.read_if(path) in _SLOWS and milli is not None and milli > 0:
+            points.append(milli / 1000)
+    return min(points, default=math.inf)
+
 
 _COUNTER = re.compile(r"/oc\d+_(event_cnt|irq_cnt)$")
 _COOLS_BY_SLOWING = re.compile(r"(?i)^(?!.*fan)")
@@ -72,11 +152,11 @@ def read_throttling(sysfs: Sysfs) -> Throttling:
         kind, state = sysfs.read_if(f"{folder}/type"), sysfs.int_if(f"{folder}/cur_state")
         if kind and state is not None and _COOLS_BY_SLOWING.match(kind):
             cooling[kind] = max(state, cooling.get(kind, 0))
-    celsius: dict[str, float] = {}
-    for folder in sysfs.find("sys/class/thermal/thermal_zone*"):
-        kind, milli = sysfs.read_if(f"{folder}/type"), sysfs.int_if(f"{folder}/temp")
-        if kind and measures(kind) and milli is not None:
-            celsius[kind] = milli / 1000
+    celsius = {
+        name: milli / 1000
+        for name, folder in _measuring_zones(sysfs)
+        if (milli := sysfs.int_if(f"{folder}/temp")) is not None
+    }
     return Throttling(events, cooling, celsius, _alarms(sysfs))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from powerctl.durable import write_output
-from powerctl.figures import plain_ticks, png_of
+from powerctl.figures import BLUE, ORANGE, RED, plain_ticks, png_of
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray
 from powerctl.pareto import pareto_front
@@ -16,7 +16,6 @@ from powerctl.powertrain.prediction import Prediction
 
 _90_PCT = 1.645  # standard deviations to each side
 _NEAR = 3.0  # times the far ends of the front, beyond which modes are of no interest
-_BLUE, _ORANGE, _RED = "#1f5fa8", "#e07b00", "#c0241c"
 
 
 def plot_front(
@@ -70,22 +69,22 @@ def plot_front(
 
     scatter("modes", time_ms, values, s=3 if len(values) > 2_000 else 8, color="0.82", lw=0)
     label = f"front, {len(front)}"
-    axes.step(time_ms[front], values[front], where="post", color=_BLUE, label=label)
+    axes.step(time_ms[front], values[front], where="post", color=BLUE, label=label)
     std = np.hypot(costs.time_std, costs.power_std) if is_energy else costs.power_std
     if std.any():
         factor = np.exp(_90_PCT * std[front])
         low, high = values[front] / factor, values[front] * factor
         label = f"90 % interval of its {cost}"
         band = axes.fill_between(time_ms[front], low, high, step="post")
-        band.set(color=_BLUE, alpha=0.2, linewidth=0, label=label)
+        band.set(color=BLUE, alpha=0.2, linewidth=0, label=label)
     if measured is not None:
         seen = measured.energy_j if is_energy else measured.power_w
-        scatter("measured", 1e3 * measured.time_s, seen, marker="x", s=28, color=_ORANGE, lw=1.4)
+        scatter("measured", 1e3 * measured.time_s, seen, marker="x", s=28, color=ORANGE, lw=1.4)
     if limit_w is not None and not is_energy:
-        axes.axhline(limit_w, color=_RED, ls="--", lw=1, label=f"limit {limit_w:g} W")
+        axes.axhline(limit_w, color=RED, ls="--", lw=1, label=f"limit {limit_w:g} W")
     if chosen is not None:
         row, name = chosen
-        circle = axes.scatter(time_ms[row], values[row], s=60, edgecolors=_RED, linewidths=1.8)
+        circle = axes.scatter(time_ms[row], values[row], s=60, edgecolors=RED, linewidths=1.8)
         circle.set(facecolor="none", zorder=5, label=name)
     axes.set_xlabel("time of a minibatch (ms)")
     axes.set_ylabel("energy of a minibatch (J)" if is_energy else "power of the module (W)")

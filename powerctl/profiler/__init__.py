@@ -8,22 +8,17 @@ stated precision.
 
 from powerctl.profiler.campaign import (
     FixedModes,
-    Log,
-    MemoryLog,
     ProfileProgress,
     Sampler,
     expected_seconds,
     profile,
+    switch_order,
 )
 from powerctl.profiler.measuring import ProfiledMode, Step, measure_mode
-from powerctl.profiler.order import switch_order
-from powerctl.profiler.procedure import Procedure
-from powerctl.profiler.steadiness import half_width, settled_from, warm_up
+from powerctl.profiler.procedure import Procedure, half_width, settled_from, warm_up
 
 __all__ = [
     "FixedModes",
-    "Log",
-    "MemoryLog",
     "Procedure",
     "ProfiledMode",
     "ProfileProgress",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import permutations
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy as np
 from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import PowerMode
+from powerctl.modes import IntArray, PowerMode
 from powerctl.profiler.measuring import ProfiledMode, Step, measure_mode
-from powerctl.profiler.order import switch_order
 from powerctl.profiler.procedure import Procedure
+from powerctl.profiler.profile_log import ProfileLog
 from powerctl.workload import Workload
 
 
@@ -56,37 +57,6 @@ class FixedModes:
         return switch_order(left, measured[-1].mode if measured else None)
 
 
-class Log(Protocol):
-    """Where the profiler keeps what it measured, and finds what an earlier run measured."""
-
-    @property
-    def entries(self) -> Sequence[ProfiledMode]:
-        """All so far, in the order measured."""
-        ...
-
-    def append(self, entry: ProfiledMode) -> None:
-        """Keep one more."""
-
-    def table(self) -> MeasurementTable:
-        """The entries as a table."""
-        ...
-
-
-@dataclass
-class MemoryLog:
-    """A log that lives as long as the process; `ProfileLog` is the one on disc."""
-
-    entries: list[ProfiledMode] = field(default_factory=list)
-
-    def append(self, entry: ProfiledMode) -> None:
-        """Keep one more."""
-        self.entries.append(entry)
-
-    def table(self) -> MeasurementTable:
-        """The entries as a table."""
-        return MeasurementTable.of([entry.measurement for entry in self.entries], "profile")
-
-
 @dataclass(frozen=True)
 class ProfileProgress:
     """Where a profiling run stands; batch sizes of one mode count one each.
@@ -118,7 +88,7 @@ def profile(
     device: Device,
     workload: Workload,
     sampler: Sampler,
-    log: Log,
+    log: ProfileLog,
     *,
     procedure: Procedure = Procedure(),
     budget_s: float = math.inf,
@@ -136,7 +106,7 @@ def profile(
         What runs.
     sampler : Sampler
         Which modes.
-    log : Log
+    log : ProfileLog
         Gets each result as soon as there is one.
     procedure : Procedure
         When a mode is measured well enough.
@@ -198,7 +168,7 @@ class _Run:
         self,
         device: Device,
         sampler: Sampler,
-        log: Log,
+        log: ProfileLog,
         sizes: tuple[int, ...],
         budget_s: float,
         progress: Callable[[ProfileProgress], None] | None,
@@ -253,7 +223,7 @@ class _Run:
         return True
 
     def keep(self, entry: ProfiledMode) -> None:
-        """Log one more measurement."""
+        """Log a measurement, and count it as done."""
         self.log.append(entry)
         self._entries.append(entry)
         self._seconds += entry.seconds
@@ -293,3 +263,56 @@ def expected_seconds(measured: Sequence[ProfiledMode], mode: PowerMode, batch_si
     distance = np.abs(axes - np.log(np.array(mode.values, dtype=np.float64))).sum(axis=1)
     mean = sum(entry.seconds for entry in alike) / len(alike)
     return max(mean, alike[int(np.argmin(distance))].seconds)
+
+
+def switch_order(modes: Sequence[PowerMode], start: PowerMode | None = None) -> list[PowerMode]:
+    """Modes in an order that changes few axes from one to the next, clocks downwards if it can.
+
+    On older releases only changes from high to low clocks worked without a reboot (PowerTrain),
+    and every axis that changes is one more file to write and to wait for. The best is taken of
+    the order given and, for each order of the axes, there and back along them: one change a mode
+    on a full grid. Always going to the nearest mode saves 3 % more on 30 scattered modes, 10 % on
+    300: not worth a second method.
+
+    Parameters
+    ----------
+    modes : sequence of PowerMode
+        In any order.
+    start : PowerMode, optional
+        The mode in force before.
+
+    Returns
+    -------
+    list of PowerMode
+        The same modes. It never has more changes of an axis than the order given, and with as
+        many not more changes upwards.
+    """
+    if len(modes) < 2:
+        return list(modes)
+    table = np.array([mode.values for mode in modes], dtype=np.int64)
+    before = None if start is None else np.array(start.values, dtype=np.int64)
+    candidates = [np.arange(len(modes))]
+    candidates += [_there_and_back(table, axes) for axes in permutations(range(4))]
+    best = min(candidates, key=lambda order: _switches(table[order], before))
+    return [modes[i] for i in best.tolist()]
+
+
+def _switches(path: IntArray, before: IntArray | None) -> tuple[int, int]:
+    """Changes of an axis along a path, and how many of those raise it."""
+    if before is not None:
+        path = np.vstack([before, path])
+    steps = np.diff(path, axis=0)
+    return int(np.count_nonzero(steps)), int(np.count_nonzero(steps > 0))
+
+
+def _there_and_back(table: IntArray, axes: Sequence[int]) -> IntArray:
+    """Indices sorted by the axes, outermost first and falling; inner axes turn round each time."""
+    order = np.lexsort([-table[:, axis] for axis in reversed(axes)])
+    for depth in range(1, len(axes)):
+        outer = table[order][:, axes[:depth]]
+        group = np.cumsum(np.r_[False, np.any(np.diff(outer, axis=0) != 0, axis=1)])
+        inner = table[order][:, axes[depth]]
+        turned = np.where(group % 2 == 1, inner, -inner)
+        rest = [-table[order][:, axis] for axis in reversed(axes[depth + 1 :])]
+        order = order[np.lexsort([*rest, turned, group])]
+    return order

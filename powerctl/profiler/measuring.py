@@ -13,8 +13,13 @@ from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fields import Amount, Positive, Size
 from powerctl.measurement import Measurement
 from powerctl.modes import PowerMode
-from powerctl.profiler.procedure import Procedure
-from powerctl.profiler.steadiness import half_width, mean_and_spread, settled_from, warm_up
+from powerctl.profiler.procedure import (
+    Procedure,
+    half_width,
+    mean_and_spread,
+    settled_from,
+    warm_up,
+)
 from powerctl.workload import Workload
 
 Step = Callable[[], None]

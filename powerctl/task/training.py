@@ -33,7 +33,7 @@ GIVEN = {
     "test": ("model", "device", "loader", "testloader", "valloader"),
 }
 _LOG = logging.getLogger("powerctl")
-_MOMENTUM = 0.9  # of the optimizer of a task that makes none
+_MOMENTUM = 0.9  # of the optimizer of a task that makes none, as in most of torch's examples
 
 
 class Interrupted(Exception):

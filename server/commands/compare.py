@@ -45,12 +45,12 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
     A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
     More policies, numbers of clients and seeds may be added to a folder.
     """
-    from wattfed.server.comparison.comparing import compare as run_comparison
     from wattfed.server.comparison.comparison_progress import (
         ComparisonProgress,
         print_tables,
         tell_plan,
     )
+    from wattfed.server.comparison.running import compare as run_comparison
 
     tell_plan(comparison)
     progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))

@@ -28,7 +28,7 @@ def flower(**options: Any) -> None:
     from powerctl.stopping import stopping_cleanly
     from wattfed.server.commands.simulate import saved
     from wattfed.server.engines.flower_run import run_on_flower
-    from wattfed.server.engines.simulation import checked
+    from wattfed.server.engines.simulation import checked_config
     from wattfed.server.run.results import placed
     from wattfed.strategies.run_config import RunConfig
 
@@ -36,7 +36,7 @@ def flower(**options: Any) -> None:
         options[key] = str(Path(options[key]).resolve()) if options[key] else ""
     for key in ("task", "workload", "fleet", "strategy", "aggregation"):
         options[key] = absolute(options[key])
-    config = checked(placed(RunConfig(**options)))
+    config = checked_config(placed(RunConfig(**options)))
     app_dir = Path(__file__).resolve().parents[2]
     with stopping_cleanly(lambda: saved([config])):
         run_on_flower(app_dir, config.min_nodes, config.to_flower())

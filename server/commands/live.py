@@ -48,16 +48,16 @@ def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
     from rich.console import Console
 
     from wattfed.server.live.run import LiveRun
-    from wattfed.server.live.terminal import lines_of, show
+    from wattfed.server.live.terminal import show_run, snapshot_lines
 
     run, screen = LiveRun(folder), Console()
     if as_json:
         console.print_json(run.look().record())
     elif once or not screen.is_terminal:
-        click.echo("\n".join(lines_of(run.look())))
+        click.echo("\n".join(snapshot_lines(run.look())))
     else:
         with suppress(Stopped):
-            show(run, screen, every)
+            show_run(run, screen, every)
 
 
 @click.command(epilog=_WATCH_EXAMPLES)

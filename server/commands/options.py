@@ -59,7 +59,7 @@ def comparison_options(command: Command) -> Command:
     """
     from wattfed.server.comparison.grid import COMMON, REPLACED, Comparison
 
-    usual = Comparison.of.__kwdefaults__
+    usual = Comparison.usual()
 
     @click.option(
         "--strategies",

@@ -47,14 +47,14 @@ def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
     those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
     """
-    from wattfed.server.engines.simulation import checked, run_checked
+    from wattfed.server.engines.simulation import checked_config
     from wattfed.server.run.results import placed
     from wattfed.strategies.run_config import RunConfig
 
     ours = placed(RunConfig(**options))
-    configs = [checked(c) for c in (ours, *(_baseline(ours, text) for text in against))]
+    configs = [checked_config(c) for c in (ours, *(_baseline(ours, text) for text in against))]
     with stopping_cleanly(lambda: saved(configs)):
-        results = [_with_progress(config, run_checked, quiet=as_json) for config in configs]
+        results = [_with_progress(config, quiet=as_json) for config in configs]
         _finish(results, as_json)
 
 
@@ -82,14 +82,15 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
     return replace(ours, strategy=strategy, power=power or ours.power, name=name)
 
 
-def _with_progress(config: RunConfig, run: Any, quiet: bool) -> FederationResult:
+def _with_progress(config: RunConfig, quiet: bool) -> FederationResult:
+    from wattfed.server.engines.simulation import run_checked
     from wattfed.server.run.participants import headline
     from wattfed.server.run.run_progress import RunProgress
 
     if quiet:
-        return run(config)
+        return run_checked(config)
     with RunProgress(config, headline(config, config.min_nodes, config.fleet)) as progress:
-        return run(config, progress.show, progress.part, lambda plan: _warn(plan, progress))
+        return run_checked(config, progress.show, progress.part, lambda plan: _warn(plan, progress))
 
 
 def _warn(plan: Participants, progress: RunProgress) -> None:
@@ -98,14 +99,14 @@ def _warn(plan: Participants, progress: RunProgress) -> None:
 
 
 def _finish(results: list[FederationResult], as_json: bool) -> None:
+    from wattfed.server.run.contender import Contender
     from wattfed.server.run.history import finite, summary
     from wattfed.server.run.judging import common_level, comparison, judge_result
-    from wattfed.server.run.plots import plot_target
-    from wattfed.server.run.run_progress import label, summary_header, summary_rows
+    from wattfed.server.run.run_progress import plot_target, summary_header, summary_rows
 
     folder, target = results[0].folder, results[0].target
     plot = folder / ("accuracy.png" if target.name == "accuracy" else "target.png")
-    runs = {label(result): result.rows for result in results}
+    runs = {Contender.of(result.config).policy: result.rows for result in results}
     plot_target(runs, results[0].config.workload, plot)
     if as_json:
         summaries = [finite(summary(r.config, r.rows, r.ledger)) for r in results]
@@ -122,7 +123,7 @@ def _finish(results: list[FederationResult], as_json: bool) -> None:
         f"{results[0].config.workload}"
     )
     for result in results:
-        called = f"{label(result)}: " if results[1:] else ""
+        called = f"{Contender.of(result.config).policy}: " if results[1:] else ""
         click.echo(called + " ".join(judge_result(result).sentences()))
     for other in results[1:]:
         for line in comparison(results[0], other, level):

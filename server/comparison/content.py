@@ -20,7 +20,7 @@ from wattfed.server.comparison.charts import (
 )
 from wattfed.server.comparison.table import Line, Table
 from wattfed.server.comparison.verdict import ranked, standings, verdict
-from wattfed.server.comparison.views import Curve, RoundView, RunView, Troubles
+from wattfed.server.comparison.views import Curve, RoundView, RunView
 from wattfed.server.run.contender import Contender, PolicyPair
 from wattfed.server.run.judging import Judgement
 from wattfed.strategies.run_config import RunConfig
@@ -67,7 +67,7 @@ class Part:
     fairness: Estimate
     stripes: list[float]
     never: float
-    troubles: Troubles
+    troubles: Mapping[str, int]
     typical: RoundView | None
     judgement: Judgement
 
@@ -79,7 +79,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Content:
-    """All of the page."""
+    """All that the report's page shows, as its template takes it."""
 
     config: RunConfig
     target: Target
@@ -132,7 +132,13 @@ class Content:
 def arrange(
     views: Sequence[RunView],
     baseline: PolicyPair,
-    **known: object,
+    *,
+    config: RunConfig,
+    settings: dict[str, object],
+    commands: list[str],
+    folder: str,
+    seeds: int,
+    wanted: int,
 ) -> Content:
     """The content of a page on some runs.
 
@@ -143,8 +149,8 @@ def arrange(
         best number at the last.
     baseline : PolicyPair
         What ratios are to.
-    known
-        The rest of `Content`'s fields.
+    config, settings, commands, folder, seeds, wanted
+        As `Content` has them.
     """
     measures = [measure for view in views for measure in view.measures]
     target, levels = views[0].target, [measure.level for measure in views[0].measures]
@@ -172,7 +178,12 @@ def arrange(
         looks=_looks(views, baseline),
         n_clients=n_clients,
         clients_in_stripe=_stripe_width(n_clients),
-        **known,  # type: ignore[arg-type]
+        config=config,
+        settings=settings,
+        commands=commands,
+        folder=folder,
+        seeds=seeds,
+        wanted=wanted,
     )
 
 
@@ -258,12 +269,7 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
         fairness=estimate([view.measures[0].jain_fairness for view in views]),
         stripes=_stripes(times),
         never=float(np.mean([(view.times == 0).mean() for view in views])),
-        troubles=Troubles(
-            *(
-                sum(getattr(view.troubles, field) for view in views)
-                for field in Troubles.__dataclass_fields__
-            )
-        ),
+        troubles={name: sum(view.troubles[name] for view in views) for name in first.troubles},
         typical=first.typical,
         judgement=first.judgement,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from powerctl.durable import replace_file
 from powerctl.errors import InvalidInput
@@ -17,9 +17,11 @@ from powerctl.fields import checked
 from powerctl.reading import NoFile, misread, read_json
 from wattfed.server.comparison.grid import REPLACED, Comparison
 from wattfed.server.run.history import FederationResult
-from wattfed.server.run.recorded import is_finished, read_run
+from wattfed.server.run.results import is_finished, read_run
 from wattfed.strategies.code_version import code_hash
 from wattfed.strategies.run_config import RunConfig, changes_between
+
+T = TypeVar("T")
 
 
 class ComparisonFolder:
@@ -98,11 +100,13 @@ class ComparisonFolder:
             raise InvalidInput(
                 f"{self.path} holds another comparison: {', '.join(changes)}; give another folder"
             )
-        names = ("strategies", "powers", "per_round", "seeds")
-        joined = {
-            name: tuple(dict.fromkeys((*getattr(old, name), *getattr(new, name)))) for name in names
-        }
-        return replace(new, **joined)
+        return replace(
+            new,
+            strategies=_union(old.strategies, new.strategies),
+            powers=_union(old.powers, new.powers),
+            per_round=_union(old.per_round, new.per_round),
+            seeds=_union(old.seeds, new.seeds),
+        )
 
     def _check_code(self) -> None:
         if (code := self._read().get("code")) != code_hash():
@@ -128,6 +132,10 @@ class ComparisonFolder:
             "asked": comparison.record(),
         }
         replace_file(self.file, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _union(old: tuple[T, ...], new: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*old, *new)))
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:

@@ -106,10 +106,15 @@ class Comparison:
         )
 
     @classmethod
+    def usual(cls) -> dict[str, Any]:
+        """The options of a comparison itself, with what they are by default."""
+        return dict(cls.of.__kwdefaults__ or {})
+
+    @classmethod
     def options(cls) -> list[str]:
         """The names of all that `of` takes."""
         common = (f.name for f in fields(RunConfig) if flag(f.name) not in REPLACED)
-        return [*cls.of.__kwdefaults__, *common]
+        return [*cls.usual(), *common]
 
     def runs(self) -> list[RunConfig]:
         """The configuration of every run, once each; all of a seed before those of the next."""
@@ -167,7 +172,7 @@ class Comparison:
         return {"target-accuracy": ",".join(f"{target:g}" for target in self.targets)}
 
     def record(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The comparison as JSON holds it."""
         return {**asdict(self), "base": self.base.to_flower()}
 
     @classmethod

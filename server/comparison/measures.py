@@ -20,10 +20,15 @@ from wattfed.server.run.history import (
     finite,
     held_values,
     spending_to,
+    totals,
 )
 from wattfed.server.run.judging import has_learned
 from wattfed.strategies.target import Target
 
+_SUMMED = (
+    *("train_energy_j", "transfer_energy_j", "wait_energy_j", "wasted_energy_j"),
+    *("power_violations", "latency_violations", "late"),
+)
 _NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, but do not have
 
 
@@ -90,13 +95,16 @@ class RunMeasures:
 
     def until_held(self, level: float) -> RunMeasures:
         """The same run up to another level, and until it held it over three rounds."""
-        course, spent = self.course, (None, None, None)
+        course = self.course
         values = enumerate(course.held if course else ())
         at = next((i for i, value in values if self.target.reached(value, level)), None)
-        if course is not None and at is not None:
-            spent = (course.rounds[at], course.time_s[at], course.energy_j[at])
-        names = ("rounds_to_target", "time_to_target_s", "energy_to_target_j")
-        return replace(self, level=level, **dict(zip(names, spent, strict=True)))
+        return replace(
+            self,
+            level=level,
+            rounds_to_target=course.rounds[at] if course and at is not None else None,
+            time_to_target_s=course.time_s[at] if course and at is not None else None,
+            energy_to_target_j=course.energy_j[at] if course and at is not None else None,
+        )
 
     def record(self) -> dict[str, Any]:
         """A row of ``runs.csv``, or of JSON: level, final and best value by the metric's name."""
@@ -106,7 +114,7 @@ class RunMeasures:
         return finite({names.get(key, key): value for key, value in values.items()})
 
 
-def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasures:
+def measure_run(result: FederationResult, n_clients: int, level: float) -> RunMeasures:
     """What a finished run took, with a fleet of so many clients."""
     contender = Contender.of(result.config)
     spent = spending_to(result.rows, result.minibatches, level)
@@ -114,6 +122,7 @@ def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasur
     times = result.participations
     return RunMeasures(
         **contender._asdict(),
+        **totals(entries, _SUMMED),
         seed=result.config.seed,
         level=level,
         rounds_to_target=spent.rounds if spent.reached else None,
@@ -123,17 +132,10 @@ def measure(result: FederationResult, n_clients: int, level: float) -> RunMeasur
         best=best_value(result.rows),
         rounds=len(entries),
         energy_j=result.ledger.energy_j,
-        train_energy_j=sum(entry.train_energy_j for entry in entries),
-        transfer_energy_j=sum(entry.transfer_energy_j for entry in entries),
-        wait_energy_j=sum(entry.wait_energy_j for entry in entries),
-        wasted_energy_j=sum(entry.wasted_energy_j for entry in entries),
         virtual_time_s=result.ledger.clock_s,
         clients_per_round=sum(times.values()) / max(len(entries), 1),
         jain_fairness=jain_index([times[client] for client in range(n_clients)]),
         budget_violations=sum(entry.budget_misses for entry in entries),
-        power_violations=sum(entry.power_violations for entry in entries),
-        latency_violations=sum(entry.latency_violations for entry in entries),
-        late=sum(entry.late for entry in entries),
         target=result.target,
         course=Course.of(result.rows),
         has_learned=has_learned(result.rows, result.participants),
@@ -144,7 +146,7 @@ def measures_of(folder: ComparisonFolder, comparison: Comparison) -> list[RunMea
     """The finished runs of a folder, each at every level of the target, the easiest first."""
     _, n_clients = folder.asked()
     return [
-        measure(result, n_clients, level)
+        measure_run(result, n_clients, level)
         for result in folder.results(comparison)
         for level in result.target.easiest_first(comparison.targets)
     ]

@@ -31,7 +31,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, spread=spread, span=span, percent=percent)
+    made.filters.update(number=_number, spread=_spread, span=_span, percent=_percent)
     made.tests["known"] = math.isfinite
     made.globals["included"] = _included
     return made
@@ -42,14 +42,14 @@ def _included(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     """Three significant digits, thousands in full; a dash for what is not known."""
     if value is None or not math.isfinite(value):
         return _NONE
     return f"{value:,.{_decimals(value)}f}"
 
 
-def spread(estimate: Estimate, unit: float = 1.0) -> str:
+def _spread(estimate: Estimate, unit: float = 1.0) -> str:
     """Half the width of an interval, such as "± 2.1"; nothing where there is no interval."""
     half = (estimate.high - estimate.mean) / unit
     decimals = _decimals(estimate.mean / unit)
@@ -61,13 +61,13 @@ def _decimals(value: float) -> int:
     return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
 
 
-def span(estimate: Estimate) -> str:
+def _span(estimate: Estimate) -> str:
     """An interval, such as "1.3 to 2.1"; nothing where there is none."""
     if not math.isfinite(estimate.low):
         return ""
-    return f"{number(estimate.low)} to {number(estimate.high)}"
+    return f"{_number(estimate.low)} to {_number(estimate.high)}"
 
 
-def percent(value: float) -> str:
-    """A share in percent."""
+def _percent(value: float) -> str:
+    """A share in whole percent; a dash for what is not known."""
     return f"{100 * value:.0f} %" if math.isfinite(value) else _NONE

@@ -18,10 +18,10 @@ from wattfed.server.comparison.grid import REPLACED, Comparison, run_command
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.rendering import render
 from wattfed.server.comparison.table import chosen_baseline
-from wattfed.server.comparison.views import RunView, view_of
+from wattfed.server.comparison.views import RunView, run_view
 from wattfed.server.run.history import FederationResult, best_value, goal_levels
 from wattfed.server.run.judging import common_level
-from wattfed.server.run.recorded import is_finished, read_run
+from wattfed.server.run.results import is_finished, read_run
 
 
 def build_report(folder: Path, baseline: str = "") -> Path:
@@ -52,7 +52,7 @@ def build_report(folder: Path, baseline: str = "") -> Path:
 def _of_comparison(folder: ComparisonFolder, baseline: str) -> Path:
     comparison, n_clients = folder.asked()
     views = [
-        view_of(result, n_clients, comparison.targets) for result in folder.results(comparison)
+        run_view(result, n_clients, comparison.targets) for result in folder.results(comparison)
     ]
     if not views:
         raise InvalidInput(f"{folder.path}: no run has finished yet; wait for wattfed compare")
@@ -76,7 +76,7 @@ def _of_run(folder: Path, baseline: str) -> Path:
         metric=target.name,
     )
     n_clients = max(_known_clients(result) for result in results)
-    views = [view_of(result, n_clients, comparison.targets) for result in results]
+    views = [run_view(result, n_clients, comparison.targets) for result in results]
     if not asked and common_level(results) is not None:
         views = [replace(v, measures=(v.measures[0].until_held(levels[0]),)) for v in views]
     groups = results[0].participants.groups

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from powerctl.modes import FloatArray, IntArray
-from wattfed.server.comparison.measures import RunMeasures, measure
+from wattfed.server.comparison.measures import RunMeasures, measure_run
 from wattfed.server.run.contender import Contender
-from wattfed.server.run.history import FederationResult, RoundRow
+from wattfed.server.run.history import FederationResult, RoundRow, totals
 from wattfed.server.run.judging import Judgement, judge_result
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.target import Target
+
+_TROUBLES = (
+    *("reported", "power_violations", "budget_violations", "latency_violations"),
+    *("late", "partial", "declined", "failed"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,6 @@ class RoundView:
 
 
 @dataclass(frozen=True)
-class Troubles:
-    """Counts over a run's rounds and clients."""
-
-    client_rounds: int
-    over_power: int
-    over_budget: int
-    over_latency: int
-    late: int
-    partial: int
-    declined: int
-    failed: int
-
-
-@dataclass(frozen=True)
 class RunView:
     """One run: its measures at each level, its curve, its clients, a round, and a judgement."""
 
@@ -91,12 +82,12 @@ class RunView:
     measures: tuple[RunMeasures, ...]
     curve: Curve
     times: IntArray
-    troubles: Troubles
+    troubles: Mapping[str, int]
     typical: RoundView | None
     judgement: Judgement
 
 
-def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
+def run_view(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
     """The view of a run over so many clients, measured at some levels, the easiest first."""
     entries = result.ledger.entries
     counts = result.participations
@@ -105,20 +96,11 @@ def view_of(result: FederationResult, n_clients: int, levels: Sequence[float]) -
         seed=result.config.seed,
         target=result.target,
         measures=tuple(
-            measure(result, n_clients, level) for level in result.target.easiest_first(levels)
+            measure_run(result, n_clients, level) for level in result.target.easiest_first(levels)
         ),
         curve=Curve.of(result.rows),
         times=np.array([counts[client] for client in range(n_clients)]),
-        troubles=Troubles(
-            client_rounds=sum(entry.reported for entry in entries),
-            over_power=sum(entry.power_violations for entry in entries),
-            over_budget=sum(entry.budget_violations for entry in entries),
-            over_latency=sum(entry.latency_violations for entry in entries),
-            late=sum(entry.late for entry in entries),
-            partial=sum(entry.partial for entry in entries),
-            declined=sum(entry.declined for entry in entries),
-            failed=sum(entry.failed for entry in entries),
-        ),
+        troubles=totals(entries, _TROUBLES),
         typical=_typical_round(result),
         judgement=judge_result(result),
     )

@@ -9,7 +9,6 @@ run that did not complete is an error.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -22,11 +21,15 @@ from typing import Any
 
 import click
 
-from powerctl import console
 from powerctl.errors import InvalidInput
-from powerctl.reading import parse_json
-from wattfed.server.engines.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
-from wattfed.server.engines.flower_tools import COMPLETED, FlowerRunFailed, FlowerTools
+from wattfed.server.engines.flower_tools import (
+    COMPLETED,
+    ONE_PORT_SINCE,
+    FlowerRunFailed,
+    FlowerTools,
+    flower_ports,
+    flower_version,
+)
 
 
 def run_on_flower(
@@ -144,61 +147,3 @@ def _reason(log: str) -> str:
     error = re.compile(r"(?:ERROR *: *)?(wattfed: .+|[\w.]*(?:Error|Exception): .+)")
     named = [found[1] for line in lines if (found := error.match(line))]
     return f": {named[-1].removeprefix('wattfed: ')}" if named else ""
-
-
-@click.command("flower-run")
-@click.option(
-    "--app",
-    "app_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=".",
-    show_default=True,
-    help="Folder of the app.",
-)
-@click.option(
-    "--num-supernodes",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Clients to simulate: as many as the fleet has.",
-)
-@click.option(
-    "--run-config",
-    "-c",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a value of pyproject.toml, e.g. -c rounds=5; may be given often.",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=console.Quantity("seconds"),
-    help="Seconds that the run may take; by default no limit.",
-)
-def cli(
-    app_dir: Path, num_supernodes: int, pairs: tuple[str, ...], timeout_s: float | None
-) -> None:
-    """Run the app on Flower's Simulation Runtime (Ray) and end with its status."""
-    run_config = dict(_pair(text) for text in pairs)
-    click.echo(run_on_flower(app_dir.resolve(), num_supernodes, run_config, timeout_s=timeout_s))
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidInput(f"--run-config takes KEY=VALUE, got {text!r}")
-    with contextlib.suppress(InvalidInput):
-        parsed = parse_json(value, key)
-        if isinstance(parsed, (bool, int, float, str)):
-            return key, parsed
-    return key, value
-
-
-def main() -> None:
-    """Entry point."""
-    console.run(cli)
-
-
-if __name__ == "__main__":
-    main()

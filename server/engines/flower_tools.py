@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -14,11 +16,77 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError
-from wattfed.server.engines.flower_ports import FlowerPorts
+
+ONE_PORT_SINCE = (1, 37)
+_PORTS = (20_000, 32_768)  # Linux gives those above
+
+
+@dataclass(frozen=True)
+class FlowerPorts:
+    """Where a SuperLink listens, and the options with which Flower's commands take that.
+
+    Since Flower 1.37 that is one HTTP port for everything; before, one gRPC port for each API.
+
+    Attributes
+    ----------
+    fleet, control, server_app : str
+        ``HOST:PORT`` for SuperNodes, for the ``flwr`` command, and for ServerApps.
+    """
+
+    fleet: str
+    control: str
+    server_app: str
+
+    @property
+    def superlink_options(self) -> tuple[str, ...]:
+        """Where to listen, for ``flower-superlink``."""
+        if self.fleet == self.control:
+            host, _, port = self.fleet.rpartition(":")
+            return ("--host", host, "--port", port)
+        return (
+            *("--fleet-api-address", self.fleet, "--control-api-address", self.control),
+            *("--serverappio-api-address", self.server_app),
+        )
+
+    def supernode_options(self) -> tuple[str, ...]:
+        """A free port for a SuperNode's own ClientApps, for ``flower-supernode``."""
+        host = self.fleet.rpartition(":")[0]
+        if self.fleet == self.control:
+            return ("--host", host, "--port", str(free_port()))
+        return ("--clientappio-api-address", f"{host}:{free_port()}")
+
+
+def flower_ports(host: str) -> FlowerPorts:
+    """Free ports of a host for a SuperLink of the installed Flower."""
+    if flower_version() >= ONE_PORT_SINCE:
+        return FlowerPorts(*3 * [f"{host}:{free_port()}"])
+    return FlowerPorts(*(f"{host}:{free_port()}" for _ in range(3)))
+
+
+def flower_version() -> tuple[int, int]:
+    """Major and minor version of the Flower that is installed."""
+    major, minor, *_ = importlib.metadata.version("flwr").split(".")
+    return int(major), int(minor)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on just now.
+
+    None of those that the system gives to whoever connects: one could be taken before who it is for
+    has started, or while it starts again.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
 
 COMPLETED = "finished:completed"
 
@@ -192,7 +260,7 @@ class FlowerTools:
         for processes in (started[1:], started[:1]):
             for process in processes:
                 process.terminate()
-            _within(_END_S, lambda ended=processes: all(p.poll() is not None for p in ended))
+            _within(_END_S, partial(_have_ended, processes))
         for force in (signal.SIGTERM, signal.SIGKILL):
             for pid in _pids_with(f"{self._mark}/"):
                 with contextlib.suppress(ProcessLookupError):
@@ -334,6 +402,10 @@ def _toml(key: str, value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
+
+
+def _have_ended(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
+    return all(process.poll() is not None for process in processes)
 
 
 def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:

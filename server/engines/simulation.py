@@ -21,7 +21,7 @@ from wattfed.server.run.participants import Participants
 from wattfed.strategies.run_config import RunConfig
 
 
-def checked(config: RunConfig) -> RunConfig:
+def checked_config(config: RunConfig) -> RunConfig:
     """The configuration with its fleet's number of nodes; raises for what cannot be simulated."""
     check(config)
     task_of(config).check_arguments()
@@ -57,7 +57,7 @@ def simulate(
     """
     refuse_without_main_guard()
     config = (RunConfig(workers=1) if config is None else config).changed(**options)
-    return run_checked(checked(config), on_row)
+    return run_checked(checked_config(config), on_row)
 
 
 def run_checked(

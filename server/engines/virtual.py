@@ -6,16 +6,23 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
 from wattfed.client.worker.pool import Pool
-from wattfed.server.engines.clients import Done, Evaluated, Instructions, Job, Trained
-from wattfed.server.engines.workers import Trains, trains
-from wattfed.server.run.checkpoint_file import digest_of
+from wattfed.server.engines.workers import (
+    ClientJob,
+    Done,
+    Evaluated,
+    Instructions,
+    Trained,
+    Trains,
+    trains,
+)
+from wattfed.server.run.checkpoints import digest_of
 from wattfed.server.run.engine import AfterRound, OnPart
 from wattfed.server.run.participants import MOST_TOLD, Participants
 from wattfed.strategies.offers import Offers
@@ -108,7 +115,7 @@ class VirtualEngine:
             return []
         instructions = _instructions(server_round, clock_s, told)
         jobs = [
-            Job(a.client, self._pool.state(a.client), a, self._pool.offer(a.client))
+            ClientJob(a.client, self._pool.state(a.client), a, self._pool.offer(a.client))
             for a in assignments
         ]
         done = self._do(trainer, instructions, jobs, MessageType.TRAIN)
@@ -120,12 +127,12 @@ class VirtualEngine:
         clients = strategy.evaluators(server_round)
         numbers = {name: array.numpy() for name, array in arrays.items()} if clients else {}
         instructions = Instructions(server_round, strategy.ledger.clock_s, numbers)
-        jobs = [Job(client, self._pool.state(client)) for client in clients]
+        jobs = [ClientJob(client, self._pool.state(client)) for client in clients]
         done = self._do(trainer, instructions, jobs, MessageType.EVALUATE)
         strategy.evaluated((o.report, o.metrics) for o in done if isinstance(o, Evaluated))
 
     def _do(
-        self, trainer: Trains, instructions: Instructions, jobs: Sequence[Job], what: str
+        self, trainer: Trains, instructions: Instructions, jobs: Sequence[ClientJob], what: str
     ) -> list[Done]:
         """What came of some jobs; whoever has come to an end keeps its new state."""
         number = itertools.count(1)
@@ -153,7 +160,7 @@ def _instructions(server_round: int, clock_s: float, message: Message) -> Instru
         server_round,
         clock_s,
         {name: array.numpy() for name, array in arrays.items()},
-        proximal_mu=float(config.get("proximal-mu", 0.0)),
+        proximal_mu=cast(float, config.get("proximal-mu", 0.0)),
     )
 
 

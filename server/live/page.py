@@ -19,9 +19,7 @@ from wattfed.server.comparison.charts import Chart, Series, line_chart
 from wattfed.server.comparison.content import Look, target_charts
 from wattfed.server.comparison.rendering import environment
 from wattfed.server.comparison.views import Curve
-from wattfed.server.live.accounts import ClientAccount, RoundWork
-from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import state_of, under_way
+from wattfed.server.live.snapshot import ClientAccount, RoundWork, Snapshot, run_state, under_way
 from wattfed.server.run.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
 
 ROUNDS, CLIENTS = 100, 100  # in the page's tables
@@ -61,7 +59,7 @@ class View:
     troubles: list[tuple[str, int]]
 
 
-def view_of(now: Snapshot) -> View:
+def page_view(now: Snapshot) -> View:
     """What the page shows of a snapshot."""
     name, summary = now.policy, now.summary
     levels = now.config.goal.levels if now.config.goal else ()
@@ -96,7 +94,7 @@ def script_hash() -> str:
 
 
 def _render(template: str, now: Snapshot, **more: Any) -> str:
-    return _environment().get_template(template).render(view=view_of(now), **more)
+    return _environment().get_template(template).render(view=page_view(now), **more)
 
 
 @lru_cache(maxsize=1)
@@ -105,7 +103,7 @@ def _environment() -> Environment:
     assert shared.loader is not None
     loader = ChoiceLoader([PackageLoader("wattfed.server.live"), shared.loader])
     made = shared.overlay(loader=loader)
-    made.filters.update(off=_off, state=state_of, troubles=troubles_of, under_way=under_way)
+    made.filters.update(off=_off, state=run_state, troubles=troubles_of, under_way=under_way)
     made.filters.update(best=best_value, final=final_value)
     made.tests["finite"] = math.isfinite
     return made

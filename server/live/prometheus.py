@@ -19,7 +19,7 @@ _ENERGIES = ("train", "transfer", "wait", "wasted")
 
 def render_metrics(now: Snapshot) -> bytes:
     """The text that Prometheus scrapes."""
-    return generate_latest(_Families(now))  # type: ignore[arg-type]  # asks for collect() alone
+    return generate_latest(_Families(now))
 
 
 class _Families:

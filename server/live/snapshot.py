@@ -1,22 +1,122 @@
-"""A run as it was at one moment, and what follows from it."""
+"""A run as it was at one moment, what came of its clients and rounds, and what follows from it."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from powerctl.fields import Count
-from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import RoundRow, finite, summary
 from wattfed.server.run.judging import judge
 from wattfed.server.run.participants import Participants
-from wattfed.strategies.protocol import ClientNumber, Clock, MostSeconds
+from wattfed.strategies.protocol import ClientNumber, Clock, MostSeconds, RoundReport
 from wattfed.strategies.round.ledger import Ledger, RefusedReply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
+
+
+@dataclass
+class ClientAccount:
+    """One client: how often it was asked, trained and declined, and its last training.
+
+    `energy_j` is that of training in all rounds; `budget_left_j` is infinite without a budget.
+    `name` is its board or its node. `trouble` says what went wrong in its last round, if something
+    did; `unable` why it cannot take part now, if it cannot.
+    """
+
+    client: int
+    name: str = ""
+    asked: int = 0
+    trained: int = 0
+    declined: int = 0
+    lost: int = 0
+    violations: int = 0
+    energy_j: float = 0.0
+    budget_left_j: float = math.inf
+    last_round: int = 0
+    last: RoundReport | None = None
+    trouble: str = ""
+    unable: str = ""
+
+    def enter(self, server_round: int, report: RoundReport) -> None:
+        """A report of this client."""
+        self.last_round = server_round
+        self.declined += bool(report.decline)
+        self.lost += bool(report.lost)
+        self.violations += bool(_broken(report))
+        self.energy_j += report.energy_j
+        self.budget_left_j = report.budget_left_j
+        self.trouble = trouble_of(report)
+        if report.minibatches:
+            self.trained += 1
+            self.last = report
+
+    @property
+    def words(self) -> str:
+        """Why it cannot take part now, else what went wrong in its last round; empty if nothing."""
+        return self.unable or self.trouble
+
+    @property
+    def share_left(self) -> float:
+        """Of its energy budget, between 0 and 1."""
+        left_j = max(self.budget_left_j, 0.0)
+        return left_j / (left_j + self.energy_j) if math.isfinite(left_j) and left_j else 0.0
+
+    def record(self) -> dict[str, Any]:
+        """For JSON; what there is not is null."""
+        values = {key: value for key, value in vars(self).items() if key != "last"}
+        last = self.last
+        values["mode"] = last.modes[-1] if last and last.modes else ""
+        for key in ("expected_time_s", "time_s", "expected_energy_j", "energy_j"):
+            values[f"last_{key}"] = getattr(last, key) if last else None
+        return finite(values)
+
+
+@dataclass
+class RoundWork:
+    """A round's training as it was predicted and measured: the longest, and the energy of all."""
+
+    expected_time_s: float = 0.0
+    time_s: float = 0.0
+    expected_energy_j: float = 0.0
+    energy_j: float = 0.0
+
+    def enter(self, report: RoundReport) -> None:
+        """The report of a client that trained."""
+        self.expected_time_s = max(self.expected_time_s, report.expected_time_s)
+        self.time_s = max(self.time_s, report.time_s)
+        self.expected_energy_j += report.expected_energy_j
+        self.energy_j += report.energy_j
+
+
+def trouble_of(report: RoundReport) -> str:
+    """What went wrong with a client in a round, in a few words; empty if nothing did."""
+    if report.lost:
+        return f"update lost: {report.lost}"
+    if report.decline:
+        return f"declined: {report.decline}"
+    if broken := _broken(report):
+        return f"over its {' and '.join(broken)} limit"
+    if not report.used:
+        return "update came too late"
+    if report.guard_steps:
+        return f"stepped down: {report.guard_cause}"
+    return f"stopped early: {report.stopped}" if report.stopped else ""
+
+
+def _broken(report: RoundReport) -> list[str]:
+    limits = (
+        ("power", report.broke_power_limit),
+        ("energy", report.broke_budget),
+        ("latency", report.broke_latency),
+    )
+    return [name for name, is_broken in limits if report.minibatches and is_broken]
+
 
 MOST_CLIENTS, MOST_REFUSALS = 1000, 100  # in one record
 
@@ -75,7 +175,7 @@ class Snapshot:
 
     @property
     def round(self) -> int:
-        """Rounds that are over."""
+        """How many rounds are over."""
         return self.rows[-1].round if self.rows else 0
 
     @property
@@ -149,3 +249,38 @@ class Snapshot:
 
 def _prefixed(work: RoundWork) -> dict[str, float]:
     return {f"training_{key}": value for key, value in vars(work).items()}
+
+
+_NAMED = 20  # clients of a round in one line
+
+
+def run_state(now: Snapshot) -> str:
+    """Whether a run goes on, how far it has come, and how long ago that was written.
+
+    A round waits for replies for the run's `timeout_s`: who writes nothing for longer may be dead.
+    """
+    rounds = f"round {now.round} of {now.config.rounds}"
+    if now.is_finished:
+        return f"finished, {rounds}"
+    silent_s = max(time.time() - now.written_s, 0)
+    if silent_s > now.config.timeout_s:
+        return f"silent for {_duration(silent_s)}, {rounds}"
+    return f"running, {rounds}, written {_duration(silent_s)} ago"
+
+
+def under_way(round_: UnderWay) -> str:
+    """The round that goes on, in a line."""
+    clients = [str(client) for client in round_.clients[:_NAMED]]
+    if len(round_.clients) > _NAMED:
+        clients.append(f"and {len(round_.clients) - _NAMED:,} more")
+    by = f"; deadline {round_.deadline_s:.3g} s" if math.isfinite(round_.deadline_s) else ""
+    began = time.strftime("%H:%M:%S", time.localtime(round_.began_s))
+    who = f"clients {' '.join(clients)}" if clients else "nobody"
+    return f"round {round_.round} began at {began}: {who}{by}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -12,10 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from powerctl.console import table_lines
-from wattfed.server.live.accounts import ClientAccount, RoundWork
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import state_of, under_way
+from wattfed.server.live.snapshot import ClientAccount, RoundWork, Snapshot, run_state, under_way
 from wattfed.server.run.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
 
 ROUNDS, CLIENTS = 20, 50  # shown where there is no end of the screen
@@ -30,7 +28,7 @@ _CLIENT_COLUMNS = (
 _OUTSIDE = 12  # lines of a view that are not rows of its tables
 
 
-def show(run: LiveRun, console: Console, every_s: float) -> None:
+def show_run(run: LiveRun, console: Console, every_s: float) -> None:
     """Draw a run again and again until it has finished."""
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
@@ -38,14 +36,14 @@ def show(run: LiveRun, console: Console, every_s: float) -> None:
             told = len(_said(now, console.width))
             rows = max(console.height - _OUTSIDE - told, 2)
             rounds = min(rows // 2, len(now.rows))
-            lines = lines_of(now, rounds, rows - rounds, console.width)
+            lines = snapshot_lines(now, rounds, rows - rounds, console.width)
             live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
             if now.is_finished:
                 return
             time.sleep(every_s)
 
 
-def lines_of(
+def snapshot_lines(
     now: Snapshot, rounds: int = ROUNDS, clients: int = CLIENTS, width: int = 0
 ) -> list[str]:
     """A snapshot with at most its last rounds, and the clients asked last.
@@ -63,7 +61,7 @@ def _said(now: Snapshot, width: int) -> list[str]:
 
 def _lines(now: Snapshot, rounds: int, clients: int, width: int) -> Iterator[str]:
     config = now.config
-    yield f"{state_of(now)}: {now.folder}"
+    yield f"{run_state(now)}: {now.folder}"
     yield (
         f"{config.task} with {now.policy}; simulated boards are charged {config.workload} for each "
         "minibatch"

@@ -17,8 +17,7 @@ from powerctl.errors import InvalidInput, PowerctlError
 from wattfed.server.live.page import render_page, render_view, script_hash
 from wattfed.server.live.prometheus import CONTENT_TYPE, render_metrics
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.snapshot import Snapshot
-from wattfed.server.live.words import state_of
+from wattfed.server.live.snapshot import Snapshot, run_state
 
 _HTML, _JSON, _TEXT = (
     f"{kind}; charset=utf-8" for kind in ("text/html", "application/json", "text/plain")
@@ -38,7 +37,7 @@ _METHOD_NOT_ALLOWED, _MISDIRECTED, _UNAVAILABLE = 405, 421, 503
 
 
 def _state(now: Snapshot) -> str:
-    values = {"version": now.version, "state": state_of(now), "finished": now.is_finished}
+    values = {"version": now.version, "state": run_state(now), "finished": now.is_finished}
     return json.dumps(values)
 
 
@@ -82,7 +81,7 @@ class WatchServer(ThreadingMixIn, TCPServer):
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family, address = found[0][0], found[0][4]
-            super().__init__(address[:2], _Handler)
+            super().__init__((str(address[0]), int(address[1])), _Handler)
         except OSError as error:
             raise InvalidInput(
                 f"cannot listen at {host}, port {port}: {error.strerror}; try --port 0"
@@ -90,7 +89,7 @@ class WatchServer(ThreadingMixIn, TCPServer):
 
     @property
     def url(self) -> str:
-        """Where it is found."""
+        """The address of its page, as a browser takes it."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self.server_address[1]}/"
 
@@ -126,7 +125,7 @@ class WatchServer(ThreadingMixIn, TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Answers one request, by what the server says of its path."""
 
     server: WatchServer
     server_version, sys_version = "wattfed", ""

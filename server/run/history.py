@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.server.run.frames import frame
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.round.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
@@ -41,6 +40,11 @@ TROUBLES = (
     ("guarded", "stepped down"),
 )
 """Fields of a round's entry, summed in a run's summary, that count what went wrong."""
+_SUMMED = (
+    *("train_energy_j", "transfer_energy_j", "wait_energy_j", "wasted_energy_j"),
+    *("power_violations", "budget_violations", "latency_violations", "inference_energy_j"),
+    *("guarded", "late", "declined", "failed", "rejected", "stale", "dropped"),
+)
 _PARTIAL = ("partial", "partial")  # which summaries do not have
 
 if TYPE_CHECKING:
@@ -79,7 +83,7 @@ class RoundRow:
     def flat(self) -> dict[str, Any]:
         """The round in the columns of the results' CSV, the target before the other metrics."""
         names = sorted(self.metrics, key=lambda name: name != self.target.name)
-        row = {
+        row: dict[str, Any] = {
             "round": self.round,
             **{column_of(name): self.metrics[name] for name in names},
             "clock_s": self.clock_s,
@@ -150,10 +154,10 @@ class FederationResult:
             as in ``reports.jsonl``.
         """
         if what == "rounds":
-            return frame([row.flat() for row in self.rows], columns_of(self.rows))
+            return data_frame([row.flat() for row in self.rows], columns_of(self.rows))
         if what == "reports":
             reports = self.ledger.reports
-            return frame({"round": number, **vars(report)} for number, report in reports)
+            return data_frame({"round": number, **vars(report)} for number, report in reports)
         raise UnknownName("table of a run", what, ("rounds", "reports"))
 
     def __repr__(self) -> str:
@@ -283,6 +287,12 @@ def troubles_of(entry: RoundEntry | None) -> str:
     return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
+def totals(entries: Iterable[RoundEntry], names: Iterable[str]) -> dict[str, Any]:
+    """Sums of some fields of a ledger's entries, by name."""
+    entries = list(entries)
+    return {name: sum(getattr(entry, name) for entry in entries) for name in names}
+
+
 def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict[str, object]:
     """A run in a few numbers; times and energies are the fleet's own."""
     entries = ledger.entries
@@ -295,27 +305,14 @@ def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict
         **_judgement(rows),
         "virtual_time_s": ledger.clock_s,
         "energy_j": ledger.energy_j,
-        "train_energy_j": sum(entry.train_energy_j for entry in entries),
-        "transfer_energy_j": sum(entry.transfer_energy_j for entry in entries),
-        "wait_energy_j": sum(entry.wait_energy_j for entry in entries),
-        "wasted_energy_j": sum(entry.wasted_energy_j for entry in entries),
-        "power_violations": sum(entry.power_violations for entry in entries),
-        "budget_violations": sum(entry.budget_violations for entry in entries),
-        "latency_violations": sum(entry.latency_violations for entry in entries),
-        "inference_energy_j": sum(entry.inference_energy_j for entry in entries),
-        "guarded": sum(entry.guarded for entry in entries),
-        "late": sum(entry.late for entry in entries),
-        "declined": sum(entry.declined for entry in entries),
-        "failed": sum(entry.failed for entry in entries),
-        "rejected": sum(entry.rejected for entry in entries),
-        "stale": sum(entry.stale for entry in entries),
-        "dropped": sum(entry.dropped for entry in entries),
+        **totals(entries, _SUMMED),
     }
 
 
 def _judgement(rows: Sequence[RoundRow]) -> dict[str, object]:
     """How good the model became: accuracy by its name, and any other metrics in a general form."""
-    metrics, told = last_metrics(rows), {}
+    metrics = last_metrics(rows)
+    told: dict[str, object] = {}
     if "accuracy" in metrics:
         accuracies = (row.metrics.get("accuracy") for row in rows)
         told = {
@@ -342,3 +339,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return finite(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def data_frame(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> DataFrame:
+    """A table of rows; raises `InvalidInput` where pandas is not installed."""
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise InvalidInput("to_pandas() needs pandas: pip install 'wattfed[pandas]'") from None
+    return DataFrame(list(rows), columns=columns)

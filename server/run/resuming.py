@@ -15,8 +15,7 @@ from flwr.common.logger import log
 from powerctl.errors import InvalidInput
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import RoundRow
-from wattfed.server.run.recorded import read_config, read_run
-from wattfed.server.run.results import ResultsFolder
+from wattfed.server.run.results import ResultsFolder, read_config, read_run
 from wattfed.strategies.code_version import files_hash
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.round.strategy import SelectingStrategy

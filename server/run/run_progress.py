@@ -1,12 +1,14 @@
-"""What people see of a run: a bar and a line per round on stderr, a summary table on stdout."""
+"""What people see of a run: progress on stderr, a summary table on stdout, and a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import MessageType
 
+from powerctl.durable import write_output
+from powerctl.figures import png_of
 from powerctl.progress import Progress
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import (
@@ -14,6 +16,7 @@ from wattfed.server.run.history import (
     RoundRow,
     final_value,
     spending_to,
+    totals,
     troubles_of,
 )
 from wattfed.strategies.run_config import RunConfig
@@ -76,7 +79,7 @@ class RunProgress:
         self._progress.__exit__(*exception)
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays above the bar."""
         self._progress.say(line)
 
     def show(self, row: RoundRow) -> None:
@@ -97,13 +100,8 @@ class RunProgress:
         self._progress.update(before + trained, note=note)
 
 
-def label(result: FederationResult) -> str:
-    """How a run is called in tables and plots."""
-    return Contender.of(result.config).policy
-
-
 def summary_header(target: Target) -> tuple[str, ...]:
-    """The columns of `summary_rows`."""
+    """The heads of the columns in which `summary_rows` tells of runs."""
     return (
         *("run", target.name, "rounds*", "time* (s)", "energy* (kJ)"),
         *("total (s)", "total (kJ)", "waiting (kJ)", "over power", "over energy", "stepped down"),
@@ -122,15 +120,38 @@ def _summary_row(result: FederationResult, level: float | None) -> tuple[object,
     if level is not None:
         spent = spending_to(result.rows, result.minibatches, level, held=True)
         until = (spent.rounds, spent.time_s, spent.energy_j / 1e3)
-    entries = result.ledger.entries
+    counted = ("power_violations", "budget_violations", "guarded")
+    total = totals(result.ledger.entries, ("wait_energy_j", *counted))
     return (
-        label(result),
+        Contender.of(result.config).policy,
         result.target.in_table(final_value(result.rows)),
         *until,
         result.ledger.clock_s,
         result.ledger.energy_j / 1e3,
-        sum(entry.wait_energy_j for entry in entries) / 1e3,
-        sum(entry.power_violations for entry in entries),
-        sum(entry.budget_violations for entry in entries),
-        sum(entry.guarded for entry in entries),
+        total["wait_energy_j"] / 1e3,
+        *(total[name] for name in counted),
     )
+
+
+def plot_target(runs: Mapping[str, Sequence[RoundRow]], workload: str, path: Path) -> None:
+    """Write a PNG with two panels, a line per run; the title names the charged workload."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    axes = (
+        ("time (s)", "clock_s", 1.0),
+        ("energy (kJ)", "total_energy_j", 1e3),
+    )
+    for panel, (name, column, unit) in zip(panels, axes, strict=True):
+        for run, rows in runs.items():
+            evaluated = [row for row in rows if row.value is not None]
+            spent = [getattr(row, column) / unit for row in evaluated]
+            panel.plot(spent, [row.value for row in evaluated], marker=".", label=run)
+        panel.set_xlabel(name)
+        panel.grid(alpha=0.3)
+    name = next(iter(runs.values()))[-1].target.name
+    panels[0].set_ylabel(f"test {name}", parse_math=False)
+    panels[0].legend()
+    figure.suptitle(f"simulated fleet on its virtual clock, charged as {workload}", fontsize=10)
+    write_output(path, png_of(figure, dpi=120))

@@ -13,7 +13,7 @@ from benchmarks.traces import bursts, constant, poisson
 from benchmarks.virtual_time import Execution, replay
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import InferenceService, RunBatch, RunTraining, TrainingJob, Wait
+from powerctl.fulcrum.turns import RunBatch, RunTraining, ServiceSpec, TrainingJob, Wait
 
 SIZES = (1, 2, 4, 8, 16)
 SOME = settings(max_examples=30)
@@ -52,7 +52,7 @@ def plans(draw):
     # fulcrum.md: the oldest of a full batch, and a minibatch in the way; one gap, as they come
     # meanwhile
     latency_s = (batch + 1) / rate_hz + infer_s[batch] + train_s
-    service = InferenceService("infer", latency_s, batch, infer_s, rate_hz)
+    service = ServiceSpec("infer", latency_s, batch, infer_s, rate_hz)
     return service, TrainingJob("train", train_s)
 
 
@@ -104,7 +104,7 @@ def test_requests_far_enough_apart_are_met_however_they_come(plan, gaps, seed):
 def test_accounts_add_up_under_any_load(plan, seed, variation, capacity):
     service, job = plan
     rng = np.random.default_rng(seed)
-    urgent = InferenceService(
+    urgent = ServiceSpec(
         "urgent", service.latency_s / 2, 1, service.time_s, capacity=capacity, late="serve"
     )
     traces = {
@@ -140,9 +140,7 @@ INFER_S = {1: 0.02, 4: 0.026, 16: 0.05, 32: 0.09}
 def scenario(load, batch=16, train_s=0.06, margin=1.2):
     rate_hz = load * batch / INFER_S[batch]
     latency_s = margin * (batch / rate_hz + INFER_S[batch] + train_s)
-    return InferenceService("infer", latency_s, batch, INFER_S, rate_hz), TrainingJob(
-        "train", train_s
-    )
+    return ServiceSpec("infer", latency_s, batch, INFER_S, rate_hz), TrainingJob("train", train_s)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -157,8 +155,8 @@ def test_random_arrivals_are_met_and_training_has_what_they_leave(load, batch, v
 
 
 def test_an_urgent_service_is_met_beside_one_that_can_wait():
-    urgent = InferenceService("urgent", 0.25, 1, {1: 0.02, 4: 0.03}, 10.0)
-    patient = InferenceService("patient", 2.0, 16, INFER_S, 100.0)
+    urgent = ServiceSpec("urgent", 0.25, 1, {1: 0.02, 4: 0.03}, 10.0)
+    patient = ServiceSpec("patient", 2.0, 16, INFER_S, 100.0)
     rng = np.random.default_rng(0)
     traces = {s.name: list(poisson(s.rate_hz, 30, rng)) for s in (urgent, patient)}
     _, record = play([urgent, patient], [TrainingJob("train", 0.06)], traces, 30, 0.05)
@@ -199,7 +197,7 @@ def test_a_plan_changed_while_requests_queue_loses_none():
     for request in range(40):
         policy.arrive("infer", request, 0.0)
     turn = policy.decide(0.0).turn
-    fast = InferenceService("infer", service.latency_s, 4, {1: 0.01, 4: 0.013}, service.rate_hz)
+    fast = ServiceSpec("infer", service.latency_s, 4, {1: 0.01, 4: 0.013}, service.rate_hz)
     policy.replan([fast], [TrainingJob("train", 0.03)])
     policy.finished(turn, 0.09)
     answered, now_s = list(turn.requests), 0.09
@@ -220,7 +218,7 @@ def test_chance_is_of_the_seed():
 
 
 def test_time_after_the_duration_is_for_answers_and_counts_for_nobody():
-    service = InferenceService("infer", 10.0, 4, {4: 1.0})
+    service = ServiceSpec("infer", 10.0, 4, {4: 1.0})
     _, record = play([service], [TrainingJob("train", 0.5)], {"infer": [0.9, 0.95]}, 1.0)
     assert record.services["infer"].answered == 2 and record.duration_s == 1.0
     assert record.training["train"].minibatches == 2 and record.training_share == 1

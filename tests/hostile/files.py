@@ -38,8 +38,8 @@ from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.server.cli import main as wattfed
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.live.run import LiveRun
-from wattfed.server.run.checkpoint_file import _DIGEST, from_bytes, to_bytes
-from wattfed.server.run.recorded import read_run
+from wattfed.server.run.checkpoints import _DIGEST, from_bytes, to_bytes
+from wattfed.server.run.results import read_run
 
 AGX = load_board("orin-agx")
 FLEET = """start_hour = 8

@@ -14,9 +14,9 @@ from benchmarks.in_process_grid import InProcessGrid
 from wattfed.client.app import app as honest
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.terminal import lines_of
+from wattfed.server.live.terminal import snapshot_lines
 from wattfed.server.run.federation import NoClients
-from wattfed.server.run.recorded import read_run
+from wattfed.server.run.results import read_run
 from wattfed.strategies.run_config import RunConfig
 
 N = 3
@@ -78,7 +78,7 @@ def test_refusals_are_lines_of_the_results_and_of_the_live_view(config, tmp_path
     assert read_run(folder).ledger == result.ledger
     now = LiveRun(folder).look()
     assert now.record()["refusals"] == lines
-    assert f"2 replies refused, the last in round 2: {now.refusals[-1]}" in lines_of(now)
+    assert f"2 replies refused, the last in round 2: {now.refusals[-1]}" in snapshot_lines(now)
 
 
 def test_refusals_of_rounds_that_are_done_again_are_not_told_twice(config, tmp_path):

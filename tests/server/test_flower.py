@@ -13,9 +13,8 @@ import torch
 from tests.federation import COMPLETED, Federation
 from tests.tasks import evaluate, load_task
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.server.engines.flower_ports import ONE_PORT_SINCE, flower_version
 from wattfed.server.engines.flower_run import run_on_flower
-from wattfed.server.engines.flower_tools import FlowerRunFailed
+from wattfed.server.engines.flower_tools import ONE_PORT_SINCE, FlowerRunFailed, flower_version
 from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 

@@ -12,7 +12,7 @@ import torch
 
 import wattfed
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.server.run.recorded import read_run
+from wattfed.server.run.results import read_run
 
 pytestmark = pytest.mark.studies
 

@@ -11,8 +11,13 @@ from tests.federation import Federation
 from tests.proxy import Proxy
 from tests.waiting import TIMEOUT_S
 from wattfed.server.deploy.keys import Keys
-from wattfed.server.engines.flower_ports import ONE_PORT_SINCE, flower_ports, flower_version
-from wattfed.server.engines.flower_tools import FlowerRunFailed, FlowerTools
+from wattfed.server.engines.flower_tools import (
+    ONE_PORT_SINCE,
+    FlowerRunFailed,
+    FlowerTools,
+    flower_ports,
+    flower_version,
+)
 
 pytestmark = pytest.mark.processes
 

@@ -9,7 +9,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import clients, offer, report, rng
-from wattfed.server.run.checkpoint_file import from_bytes, to_bytes
+from wattfed.server.run.checkpoints import from_bytes, to_bytes
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.catalogue import POLICIES, make_policy
 from wattfed.strategies.policies.random_selection import RandomSelection

@@ -11,13 +11,13 @@ Fulcrum (arXiv 2509.20205), its problem formulation.
 """
 
 from powerctl.fulcrum.problems.alone import InferAlone, TrainAlone
-from powerctl.fulcrum.problems.problem import Job, Judgement, Problem
+from powerctl.fulcrum.problems.problem import Assessment, Job, Problem
 from powerctl.fulcrum.problems.sharing import OBJECTIVES, Concurrent, TwoInferences
 
 __all__ = [
     "OBJECTIVES",
     "Concurrent",
-    "Judgement",
+    "Assessment",
     "InferAlone",
     "Job",
     "Problem",

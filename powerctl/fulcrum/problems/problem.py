@@ -28,7 +28,7 @@ class Job(NamedTuple):
         return self.role if self.batch_size is None else f"{self.role} x{self.batch_size}"
 
 
-class Judgement(NamedTuple):
+class Assessment(NamedTuple):
     """What choices are worth; arrays of shape (..., n_choices).
 
     Attributes
@@ -113,7 +113,7 @@ class Problem(ABC):
         Arguments have shape (..., n_choices, jobs of a choice).
         """
 
-    def evaluate(self, time_s: FloatArray, power_w: FloatArray) -> Judgement:
+    def evaluate(self, time_s: FloatArray, power_w: FloatArray) -> Assessment:
         """Judge every choice.
 
         Parameters
@@ -132,7 +132,7 @@ class Problem(ABC):
         with np.errstate(divide="ignore"):
             loss, ratio = self._judge(time_s[..., members], power)
             excess = np.log(np.maximum(ratio, highest / self.power_limit_w))
-        return Judgement(excess <= 0, loss, excess, highest)
+        return Assessment(excess <= 0, loss, excess, highest)
 
     def value(self, loss: float) -> float:
         """The objective in its unit."""

@@ -15,6 +15,8 @@ from wattfed.client.agent.settings import ClientLimits, ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.gate import Gate
 
+pytestmark = pytest.mark.processes
+
 
 def value(reply) -> float:
     return float(decode_tensor(reply.outputs[0]))

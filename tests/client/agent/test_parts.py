@@ -16,7 +16,7 @@ from powerctl.devices.roots import open_sysfs
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fakes.making import make_fake_board
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import InferenceService
+from powerctl.fulcrum.turns import ServiceSpec
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.correction import FittedPredictor
@@ -197,7 +197,7 @@ class Broken:
 
 def test_a_device_thread_that_dies_refuses_what_waits_and_says_so(host):
     engine, outcomes = TurnEngine(host, Interleaver()), []
-    engine.add_service(Broken(), InferenceService("broken", 5.0, 1, {1: 0.01}))
+    engine.add_service(Broken(), ServiceSpec("broken", 5.0, 1, {1: 0.01}))
     for _ in range(2):
         engine.submit(Ticket("broken", None, 5.0, outcomes.append))
     engine.start()

@@ -23,6 +23,8 @@ from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ModelFile
 from wattfed.server.deploy.keys import Keys
 
+pytestmark = pytest.mark.processes
+
 # Runs a command without what lets root write and read everything (CAP_DAC_OVERRIDE, _READ_SEARCH).
 ORDINARY = """
 import ctypes, os, sys

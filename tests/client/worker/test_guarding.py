@@ -30,6 +30,8 @@ from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
+pytestmark = pytest.mark.processes
+
 JOB = load_workload("mobilenetv3-train")
 BOARD = load_board("orin-nano")
 

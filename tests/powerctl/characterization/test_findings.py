@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from powerctl.characterization.findings import findings
-from powerctl.characterization.plan import Configuration
+from powerctl.characterization.plan import Cell
 
-BASE = Configuration()
-NONE = Configuration(workers=0)
-TWO = Configuration(workers=2)
+BASE = Cell()
+NONE = Cell(workers=0)
+TWO = Cell(workers=2)
 
 
 def said(study, decided=True):

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from powerctl.characterization.plan import FACTORS, Configuration, Plan, described, factor
+from powerctl.characterization.plan import FACTORS, Cell, Plan, described, factor
 from powerctl.errors import InvalidInput, UnknownName
 
-BASE = Configuration(workers=2, batch_size=16)
+BASE = Cell(workers=2, batch_size=16)
 LEVELS = {"workers": (0, 2), "prefetch": (1, 2), "batch": (16, 64), "infer-batch": (1, 8)}
 
 
@@ -47,8 +47,8 @@ def test_each_repetition_runs_all_cells_in_an_order_of_its_own():
 
 
 def test_workers_from_a_baseline_without_load_as_usual():
-    none = Configuration(workers=0)
-    assert factor("workers").set(none, 2) == Configuration(workers=2)
+    none = Cell(workers=0)
+    assert factor("workers").set(none, 2) == Cell(workers=2)
 
 
 def test_what_cannot_be_planned_is_said():
@@ -59,9 +59,9 @@ def test_what_cannot_be_planned_is_said():
     with pytest.raises(UnknownName, match="did you mean 'workers'"):
         factor("wrokers")
     with pytest.raises(InvalidInput, match="batch_size is 0"):
-        Configuration(batch_size=0)
+        Cell(batch_size=0)
     with pytest.raises(InvalidInput, match="at least 1 minibatch ahead"):
-        Configuration(workers=2, prefetch=0)
+        Cell(workers=2, prefetch=0)
 
 
 @pytest.mark.parametrize("name", FACTORS)

@@ -8,14 +8,14 @@ from functools import partial
 
 import pytest
 
-from powerctl.characterization.plan import Configuration
+from powerctl.characterization.plan import Cell
 from powerctl.characterization.real_bench import RealBench
 from powerctl.characterization.tasks import images_task
 from powerctl.errors import InvalidInput
 from powerctl.task.loading import load_task
 from tests.powerctl.task.conftest import TASKS
 
-ALONE = Configuration(workers=0, batch_size=8, storage="")
+ALONE = Cell(workers=0, batch_size=8, storage="")
 SLEEP = partial(time.sleep, 0.01)
 
 

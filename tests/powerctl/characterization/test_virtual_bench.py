@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from powerctl.characterization.findings import findings
-from powerctl.characterization.plan import Configuration, Plan
+from powerctl.characterization.plan import Cell, Plan
 from powerctl.characterization.running import expected, identity_of, run_study
 from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
@@ -69,7 +69,7 @@ def test_storage_matters_in_all_epochs_where_the_data_set_does_not_fit(study):
 def test_stalls_of_a_first_epoch_without_workers_are_in_the_published_order():
     bench = TwinBench("twin:xavier-agx", "mobilenetv3-train")
     stalls_s = {
-        storage: bench.run(Configuration(workers=0, storage=storage), 0, 2)[0].stall_s
+        storage: bench.run(Cell(workers=0, storage=storage), 0, 2)[0].stall_s
         for storage in ("ssd", "sd", "hdd")
     }
     assert stalls_s["ssd"] < stalls_s["sd"] < stalls_s["hdd"]

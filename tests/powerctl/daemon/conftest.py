@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from powerctl.daemon.listening import default_socket
+from powerctl.daemon.listening import daemon_socket
 from powerctl.daemon.remote import Daemon
 from tests.powerctl.jetson.conftest import fake, folder  # noqa: F401, fixtures
 from tests.waiting import TIMEOUT_S
@@ -86,7 +86,7 @@ def connect():
     opened = []
 
     def connect(root):
-        opened.append(Daemon(default_socket(root)))
+        opened.append(Daemon(daemon_socket(root)))
         return opened[-1]
 
     yield connect
@@ -98,7 +98,7 @@ def raw(root):
     """A bare connection to the daemon of a root."""
     channel = socket.socket(socket.AF_UNIX)
     channel.settimeout(TIMEOUT_S)
-    channel.connect(os.fspath(default_socket(root)))
+    channel.connect(os.fspath(daemon_socket(root)))
     return channel
 
 

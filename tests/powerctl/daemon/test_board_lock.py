@@ -9,8 +9,8 @@ import pytest
 from benchmarks.kernel_faults import FAULTS, at_write
 from powerctl.axes import PowerMode
 from powerctl.daemon.board_lock import BoardLock, Client
+from powerctl.daemon.messages import HeldByAnother, NotHeld
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import HeldByAnother, NotHeld
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.roots import open_sysfs
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, ModeNotInSpace

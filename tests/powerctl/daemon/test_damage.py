@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from powerctl.axes import PowerMode
 from powerctl.cli import main
 from powerctl.daemon.board_lock import BoardLock, Client
+from powerctl.daemon.messages import HeldByAnother, Request
 from powerctl.daemon.peers import Peer
-from powerctl.daemon.protocol import HeldByAnother, Request
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.roots import open_sysfs
 from powerctl.doctor.report import examine
@@ -31,6 +31,8 @@ from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.daemon.conftest import COMMAND
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 from tests.powerctl.others import OTHER, as_another, as_root
+
+pytestmark = pytest.mark.processes
 
 ROOT = Client(Peer(os.getpid(), 0, frozenset()))
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from powerctl.axes import PowerMode
 from powerctl.commands.jetson_board import doctor, restore_command
-from powerctl.daemon.listening import Listener, default_socket
-from powerctl.daemon.protocol import Request
+from powerctl.daemon.listening import Listener, daemon_socket
+from powerctl.daemon.messages import Request
 from powerctl.daemon.remote import Daemon, RemoteController, find_daemon
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.roots import open_sysfs
@@ -136,7 +136,7 @@ def test_a_daemon_that_is_told_to_end_restores_first(board, serve, start, number
     holder.expect("holds")
     assert daemon.kill(number) == 0
     assert b"Traceback" not in daemon.process.stdout.read()  # of the connection that it cuts off
-    assert is_as(board, before) and not default_socket(board.root).exists()
+    assert is_as(board, before) and not daemon_socket(board.root).exists()
 
 
 def test_a_killed_daemon_is_undone_by_the_next_and_its_holder_told(board, serve):
@@ -162,7 +162,7 @@ def test_a_daemon_killed_at_a_write_is_undone_by_the_next(board, serve, start, n
     before = settings(board)
     daemon = start(KILLED_AT, number, board.root)
     daemon.expect("serves at")
-    client = Daemon(default_socket(board.root))
+    client = Daemon(daemon_socket(board.root))
     with pytest.raises(DeviceUnavailable, match="has gone"):
         for _ in range(9):
             for mode in ("maximum", "minimum"):
@@ -188,13 +188,13 @@ def test_two_daemons_refuse_each_other(board, serve, start, fake, folder):
     second = start(COMMAND, "daemon", "--root", board.root, "--socket", folder / "other.sock")
     second.expect("another powerctl daemon")
     other = fake("nano", "4")
-    third = start(COMMAND, "daemon", "--root", other.root, "--socket", default_socket(board.root))
+    third = start(COMMAND, "daemon", "--root", other.root, "--socket", daemon_socket(board.root))
     third.expect("another process listens there")
     assert find_daemon(board) is not None
 
 
 def test_what_is_in_the_sockets_place_is_not_removed(board, start):
-    path = default_socket(board.root)
+    path = daemon_socket(board.root)
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     start(COMMAND, "daemon", "--root", board.root).expect("no socket; remove it")
@@ -210,10 +210,10 @@ def test_a_group_that_is_not_there_is_said(board, start):
 def test_a_daemon_of_another_board_is_not_taken(board, serve, fake, monkeypatch):
     serve(board.root)
     other = fake("nano", "4")
-    monkeypatch.setenv("POWERCTL_SOCKET", str(default_socket(board.root)))
+    monkeypatch.setenv("POWERCTL_SOCKET", str(daemon_socket(board.root)))
     with pytest.raises(DeviceUnavailable, match="the daemon serves"):
         FakeJetson(other.root)
-    monkeypatch.setenv("POWERCTL_SOCKET", str(default_socket(other.root)))
+    monkeypatch.setenv("POWERCTL_SOCKET", str(daemon_socket(other.root)))
     with pytest.raises(DeviceUnavailable, match="no daemon listens at"):
         FakeJetson(other.root)
 
@@ -225,7 +225,7 @@ GROUP = next(entry for entry in grp.getgrall() if entry.gr_gid)
 
 
 def apply_present_mode(root):
-    daemon = Daemon(default_socket(root))
+    daemon = Daemon(daemon_socket(root))
     daemon.ask(Request("apply", PowerMode(*daemon.ask(Request("read"))["mode"])))
     return "allowed"
 
@@ -270,7 +270,7 @@ def test_another_user_cannot_open_the_socket(in_reach, serve):
 def test_another_user_that_can_open_it_is_refused_by_what_the_kernel_says_of_it(in_reach, serve):
     before = settings(in_reach)
     daemon = serve(in_reach.root)
-    default_socket(in_reach.root).chmod(0o666)
+    daemon_socket(in_reach.root).chmod(0o666)
     assert f"user {OTHER} may not set modes" in as_user(
         OTHER, OTHER, [], apply_present_mode, in_reach.root
     )

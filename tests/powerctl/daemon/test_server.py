@@ -18,10 +18,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from powerctl.daemon.board_lock import BoardLock
-from powerctl.daemon.listening import Listener, default_socket
+from powerctl.daemon.listening import Listener, daemon_socket
+from powerctl.daemon.messages import Request, parse_request
 from powerctl.daemon.peers import Admission
-from powerctl.daemon.protocol import Request, parse_request
-from powerctl.daemon.server import Limits, Server
+from powerctl.daemon.server import ConnectionLimits, Server
 from powerctl.daemon.systemd import unit
 from powerctl.errors import InvalidInput
 from powerctl.fakes.making import make_fake_board
@@ -140,7 +140,7 @@ class Recorder(BoardLock):
 @contextlib.asynccontextmanager
 async def serving(board, board_lock, limits):
     """A server in this process."""
-    with contextlib.closing(Listener(board.root, default_socket(board.root), None)) as listener:
+    with contextlib.closing(Listener(board.root, daemon_socket(board.root), None)) as listener:
         server = Server(listener, board_lock, Admission("powerctl", None), limits)
         task = asyncio.create_task(server.run())
         yield
@@ -150,7 +150,7 @@ async def serving(board, board_lock, limits):
 
 async def connection(board):
     """A connection that has been served once."""
-    reader, writer = await asyncio.open_unix_connection(default_socket(board.root))
+    reader, writer = await asyncio.open_unix_connection(daemon_socket(board.root))
     await hold(reader, writer)
     return reader, writer
 
@@ -166,7 +166,7 @@ def test_of_a_thousand_requests_that_wait_few_are_served_before_a_restore(fake):
     before, board_lock = settings(board), Recorder(board)
 
     async def crowd():
-        async with serving(board, board_lock, Limits(at_once=1e9)):
+        async with serving(board, board_lock, ConnectionLimits(at_once=1e9)):
             reader, writer = await connection(board)
             writer.write(Request("apply", board_lock._controller.axes.maximum).encode())
             assert await reader.readline() == b"{}\n"
@@ -186,7 +186,7 @@ def test_beyond_its_rate_a_connection_waits_and_others_do_not(fake):
     board_lock = Recorder(board)
 
     async def flood():
-        async with serving(board, board_lock, Limits(per_s=0.001, at_once=10)):
+        async with serving(board, board_lock, ConnectionLimits(per_s=0.001, at_once=10)):
             _, greedy = await connection(board)
             greedy.write(Request("read").encode() * 40)
             for _ in range(3):
@@ -200,7 +200,7 @@ def test_beyond_its_rate_a_connection_waits_and_others_do_not(fake):
 
 def test_one_user_has_so_many_connections_and_no_more(served):
     board = served[0]
-    opened = [raw(board.root) for _ in range(Limits().of_one_user + 1)]
+    opened = [raw(board.root) for _ in range(ConnectionLimits().of_one_user + 1)]
     for channel in opened[:-1]:
         channel.sendall(Request("hold").encode())
         assert b"not-held" in channel.makefile("rb").readline()

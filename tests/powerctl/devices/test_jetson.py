@@ -11,9 +11,10 @@ from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.fakes.making import make_fake_board
-from powerctl.profiler import FixedModes, MemoryLog, Procedure, profile
+from powerctl.profiler import FixedModes, Procedure, profile
 from powerctl.workload import load_workload
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
+from tests.powerctl.profiler.memory_log import MemoryLog
 from wattfed.client.fleet import ClientProfile
 from wattfed.client.fleet.fleet import ClientLimits
 from wattfed.client.worker.client_state import ClientState

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from powerctl.fulcrum.als import ALS, spread
+from powerctl.fulcrum.als import ALS
 from powerctl.fulcrum.problems import Concurrent, TrainAlone
 from powerctl.fulcrum.search import Search, best_of
+from powerctl.pareto import evenly_spread
 from tests.powerctl.fulcrum.conftest import SIZES
 
 
@@ -63,7 +64,7 @@ def test_the_same_seed_profiles_the_same_modes(replay):
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_points_are_spread_along_power(n):
     power_w = np.array([10.0, 10.1, 10.2, 20.0, 30.0])
-    found = spread(np.array([0, 1, 2, 3, 4]), power_w, n)
+    found = evenly_spread(np.array([0, 1, 2, 3, 4]), power_w, n)
     assert len(found) <= n
     if n == 3:
         assert found.tolist() == [0, 3, 4]

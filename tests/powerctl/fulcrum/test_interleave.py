@@ -8,14 +8,14 @@ import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.interleave import Interleaver
-from powerctl.fulcrum.turns import InferenceService, RunBatch, RunTraining, TrainingJob, Wait
+from powerctl.fulcrum.turns import RunBatch, RunTraining, ServiceSpec, TrainingJob, Wait
 
 TIMES = {1: 0.1, 4: 0.2, 8: 0.3}
 
 
 def service(name="infer", **changes):
     given = {"latency_s": 2.0, "batch_size": 4, "time_s": TIMES, "rate_hz": 4.0}
-    return InferenceService(name, **{**given, **changes})
+    return ServiceSpec(name, **{**given, **changes})
 
 
 def policy(*services, training=(), wanted=True, **options):

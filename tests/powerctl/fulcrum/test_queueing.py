@@ -22,14 +22,14 @@ from powerctl.fulcrum.schedulability import (
     latest_start_s,
     save_most,
 )
-from powerctl.fulcrum.turns import InferenceService
+from powerctl.fulcrum.turns import ServiceSpec
 
 DEMANDS = st.lists(st.builds(Demand, st.floats(0.1, 5), st.floats(0.01, 1)), min_size=1, max_size=5)
 
 
 def service(**changes):
     given_ = {"name": "a", "latency_s": 1.0, "batch_size": 4, "time_s": {1: 0.1, 4: 0.2, 8: 0.3}}
-    return InferenceService(**{**given_, **changes})
+    return ServiceSpec(**{**given_, **changes})
 
 
 def queue(deadlines_s=(), **changes):

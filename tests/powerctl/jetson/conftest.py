@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from powerctl.fakes.making import make_fake_board
+from powerctl.jetson.rails import find_rails
 
 BOARDS = [
     ("orin-agx", "5.0"),
@@ -50,6 +51,11 @@ def board(request, fake):
 def settings(sysfs):
     """All that a controller may change."""
     return sysfs.settings()
+
+
+def watts(sysfs):
+    """Power of every rail that is found, by its label."""
+    return {rail.label: rail.power_w(sysfs) for rail in find_rails(sysfs)}
 
 
 def as_if_killed(device):

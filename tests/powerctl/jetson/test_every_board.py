@@ -11,6 +11,8 @@ from powerctl.fakes.layout import FAKE_MARKER
 from powerctl.fakes.making import JETPACKS
 from tests.powerctl.jetson.conftest import settings
 
+pytestmark = pytest.mark.processes
+
 
 def test_the_axes_are_those_of_the_kernel(board):
     state = board.kernel.state

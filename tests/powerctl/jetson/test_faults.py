@@ -13,7 +13,7 @@ from benchmarks.kernel_faults import FAULTS, at_write
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.roots import open_sysfs
 from powerctl.errors import ModeNotInForce
-from powerctl.jetson.control import Control
+from powerctl.jetson.controller import Control
 from powerctl.jetson.journal import Journal
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 from tests.waiting import TIMEOUT_S

@@ -6,7 +6,7 @@ import pytest
 
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable
-from powerctl.jetson.control import Control
+from powerctl.jetson.controller import Control
 from powerctl.jetson.journal import Journal, holder
 from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import as_if_killed, settings

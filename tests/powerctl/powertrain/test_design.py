@@ -12,8 +12,9 @@ from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
 from powerctl.powertrain.design import DesignedModes, fastest_up_to, most_informative
 from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.profiler import FixedModes, MemoryLog, ProfiledMode, Sampler, profile
+from powerctl.profiler import FixedModes, ProfiledMode, Sampler, profile
 from powerctl.workload import Workload, load_workload
+from tests.powerctl.profiler.memory_log import MemoryLog
 
 pytestmark = pytest.mark.studies
 

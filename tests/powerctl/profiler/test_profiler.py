@@ -27,7 +27,6 @@ from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import PowerMode
 from powerctl.profiler import (
     FixedModes,
-    MemoryLog,
     Procedure,
     measure_mode,
     profile,
@@ -36,6 +35,7 @@ from powerctl.profiler import (
 )
 from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload
+from tests.powerctl.profiler.memory_log import MemoryLog
 from tests.waiting import await_state
 
 pytestmark = pytest.mark.processes
@@ -205,7 +205,7 @@ def test_a_profile_is_the_modes_asked_for_and_the_device_is_restored():
 def test_a_second_profile_measures_only_what_is_missing():
     modes, log = modes_of(8), MemoryLog()
     profile(Twin(BOARD), WORK, FixedModes(modes[:5]), log)
-    first = list(log.entries)
+    first = log.entries
     profile(Twin(BOARD), WORK, FixedModes(modes), log)
     assert log.entries[:5] == first
     assert {e.mode for e in log.entries} == set(modes) and len(log.entries) == 8
@@ -249,7 +249,7 @@ def test_several_batch_sizes_are_measured_in_each_mode_and_resumed_between():
     work, modes, log = load_workload("resnet50-infer"), modes_of(4), MemoryLog()
     twin, sizes = Twin(BOARD), (1, 4, 16)
     profile(twin, work, FixedModes(modes[:1]), log, batch_sizes=sizes)
-    del log.entries[2]
+    del log._entries[2]
     ran = []
     steps = {size: lambda size=size: ran.append(size) for size in sizes}
     table = profile(twin, work, FixedModes(modes), log, batch_sizes=sizes, step=steps)

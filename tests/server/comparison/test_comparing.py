@@ -8,9 +8,9 @@ from click.testing import CliRunner
 import wattfed
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.server.cli import cli
-from wattfed.server.comparison.comparing import compare
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
+from wattfed.server.comparison.running import compare
 
 
 @pytest.fixture(scope="module")

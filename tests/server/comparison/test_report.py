@@ -19,7 +19,7 @@ from wattfed.server.comparison.charts import line_chart, mean_of_curves, ticks
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report import build_report
-from wattfed.server.comparison.views import view_of
+from wattfed.server.comparison.views import run_view
 from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.ledger import Ledger
@@ -151,7 +151,7 @@ def test_a_round_shows_who_waited_and_whose_update_was_lost(comparison, tmp_path
         RoundRow(1, {"accuracy": 0.5}, 15.5, entry.energy_j, entry),
     )
     result = FederationResult(comparison.base, rows, ledger, tmp_path)
-    fast, slow, crashed = view_of(result, 3, (0.9,)).typical.turns
+    fast, slow, crashed = run_view(result, 3, (0.9,)).typical.turns
     assert fast.waiting_s == pytest.approx(5.0) and slow.waiting_s == 0.0
     assert fast.used and slow.used
     assert not crashed.used and crashed.waiting_s == 0.0

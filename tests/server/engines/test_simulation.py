@@ -13,7 +13,7 @@ from tests.tasks import evaluate, load_task
 from wattfed.server.cli import cli
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.run.federation import NoClients
-from wattfed.server.run.recorded import read_run
+from wattfed.server.run.results import read_run
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.studies

@@ -10,9 +10,8 @@ import torch
 
 from tests.strategies.offers_of import offer
 from wattfed.client.worker.client_state import ClientState
-from wattfed.server.engines.clients import Instructions, Job
 from wattfed.server.engines.simulation import simulate
-from wattfed.server.engines.workers import WorkerDied, Workers
+from wattfed.server.engines.workers import ClientJob, Instructions, WorkerDied, Workers
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.run_config import RunConfig
 
@@ -39,7 +38,7 @@ def test_a_process_that_dies_is_an_error(config):
     with pytest.raises(WorkerDied, match="--workers 1"):
         workers.do(
             Instructions(1, 0.0, {}),
-            [Job(0, ClientState(), RoundAssignment(0, 1), offer(0))],
+            [ClientJob(0, ClientState(), RoundAssignment(0, 1), offer(0))],
             ended=list,
         )
     workers.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wattfed.server.live.following import FollowedFile
+from wattfed.server.live.run import FollowedFile
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from wattfed.server.live.accounts import ClientAccount
 from wattfed.server.live.prometheus import MOST_CLIENTS, render_metrics
 from wattfed.server.live.run import LiveRun
+from wattfed.server.live.snapshot import ClientAccount
 
 UNITS = ("_seconds", "_joules", "_ratio", "_info")
 USERS = {"wattfed_metric_value"}  # in whatever unit it is

@@ -13,11 +13,9 @@ import pytest
 
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import report
-from wattfed.server.live.accounts import ClientAccount, RoundWork, trouble_of
 from wattfed.server.live.run import LiveRun, run_in
-from wattfed.server.live.words import under_way
-from wattfed.server.run.recorded import read_run
-from wattfed.server.run.results import ResultsFolder
+from wattfed.server.live.snapshot import ClientAccount, RoundWork, trouble_of, under_way
+from wattfed.server.run.results import ResultsFolder, read_run
 from wattfed.strategies.protocol import RoundAssignment
 
 

@@ -23,8 +23,8 @@ from tests.strategies.offers_of import report
 from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.terminal import lines_of
-from wattfed.server.live.words import state_of
+from wattfed.server.live.snapshot import run_state
+from wattfed.server.live.terminal import snapshot_lines
 from wattfed.server.run.results import ResultsFolder
 
 pytestmark = pytest.mark.processes
@@ -82,7 +82,7 @@ def test_what_a_client_says_does_not_reach_the_terminal_as_a_command(running, fo
     reason = "\x1b]0;owned\x07\nclient 9"
     now = LiveRun(folder).look()
     ResultsFolder(folder).add_round(now.rows[0], [report(0, minibatches=0, decline=reason)])
-    output = "\n".join(lines_of(LiveRun(folder).look()))
+    output = "\n".join(snapshot_lines(LiveRun(folder).look()))
     assert "declined:" in output and "\x1b" not in output and "\nclient 9" not in output
 
 
@@ -123,4 +123,4 @@ def test_a_run_that_writes_nothing_for_longer_than_a_round_waits_is_called_silen
     running, folder, silent_s, words
 ):
     now = LiveRun(folder).look()
-    assert state_of(replace(now, written_s=time.time() - silent_s)).startswith(words)
+    assert run_state(replace(now, written_s=time.time() - silent_s)).startswith(words)

@@ -16,7 +16,7 @@ from wattfed.server.live.run import LiveRun
 from wattfed.server.run.history import RoundRow, best_held, held_by_all
 from wattfed.server.run.judging import judge, judge_result
 from wattfed.server.run.participants import Participants
-from wattfed.server.run.recorded import read_run
+from wattfed.server.run.results import read_run
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.run_config import RunConfig

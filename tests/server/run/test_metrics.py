@@ -29,13 +29,12 @@ from wattfed.server.engines.simulation import simulate
 from wattfed.server.live.page import render_page
 from wattfed.server.live.prometheus import render_metrics
 from wattfed.server.live.run import LiveRun
-from wattfed.server.live.terminal import lines_of
+from wattfed.server.live.terminal import snapshot_lines
 from wattfed.server.run.checkpoints import Checkpoints
 from wattfed.server.run.history import best_held, summary
 from wattfed.server.run.judging import common_level, comparison
-from wattfed.server.run.plots import plot_target
-from wattfed.server.run.recorded import read_run
-from wattfed.server.run.run_progress import RunProgress, row_line
+from wattfed.server.run.results import read_run
+from wattfed.server.run.run_progress import RunProgress, plot_target, row_line
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -134,7 +133,7 @@ def test_a_run_that_was_never_evaluated_is_shown_and_reported_too(config, evalua
     result = simulate(config)
     assert row_line(result.rows[-1]).startswith("round   3  not evaluated  ")
     now = LiveRun(result.folder).look()
-    assert "accuracy -, best -;" in "\n".join(lines_of(now))
+    assert "accuracy -, best -;" in "\n".join(snapshot_lines(now))
     assert "<h2>Accuracy</h2>" in render_page(now)
     page = build_report(result.folder).read_text()
     assert "Nothing was evaluated." in page and "accuracy 0.9" not in page
@@ -186,7 +185,7 @@ def test_who_looks_at_a_run_sees_what_it_is_judged_by_as_soon_as_it_is_known(con
     def look(row):
         now = live.look()
         assert now.rows[-1].target == row.target == now.target
-        seen.append("\n".join(lines_of(now)))
+        seen.append("\n".join(snapshot_lines(now)))
 
     simulate(replace(config, rounds=2, target="loss=0.1"), look)
     assert "accuracy -, best -, target 0.1;" in seen[0]
@@ -210,7 +209,7 @@ def test_names_are_text_everywhere(config, evaluates, tmp_path):
     assert [(s.labels, s.value) for s in told["wattfed_metric_value"]] == [({"metric": ODD}, 0.75)]
     assert told["wattfed_target_info"][0].labels == {"metric": ODD, "direction": "max"}
     assert "wattfed_accuracy_ratio" not in told
-    assert f"{ODD} 0.750, best 0.750, target 0.9;" in "\n".join(lines_of(now))
+    assert f"{ODD} 0.750, best 0.750, target 0.9;" in "\n".join(snapshot_lines(now))
     record = json.loads(json.dumps(now.record(), allow_nan=False))
     assert record["rounds"][-1][ODD] == 0.75
     plot_target({"x": result.rows}, "w", tmp_path / "x.png")

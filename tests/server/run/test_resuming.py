@@ -25,9 +25,8 @@ from wattfed.server.cli import cli
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.engines.virtual import join_run
-from wattfed.server.run.checkpoint_file import from_bytes, to_bytes
-from wattfed.server.run.checkpoints import Checkpoints
-from wattfed.server.run.recorded import read_config
+from wattfed.server.run.checkpoints import Checkpoints, from_bytes, to_bytes
+from wattfed.server.run.results import read_config
 from wattfed.strategies.policies.catalogue import POLICIES
 from wattfed.strategies.policies.random_selection import RandomSelection
 from wattfed.strategies.round.aggregation import AGGREGATIONS

@@ -12,7 +12,7 @@ from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import report
 from tests.strategies.round.test_strategy import app
-from wattfed.server.run.checkpoint_file import from_bytes, to_bytes
+from wattfed.server.run.checkpoints import from_bytes, to_bytes
 from wattfed.strategies.policies.all_clients import AllClients
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.round.aggregation import AGGREGATIONS, make_aggregation

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.axes import PowerMode
-from powerctl.daemon.protocol import (
+from powerctl.daemon.messages import (
     MAX_REQUEST,
     VERBS,
     HeldByAnother,
     Request,
-    encode,
     encode_error,
+    encode_line,
     parse_reply,
     parse_request,
 )
@@ -85,6 +85,6 @@ def test_an_error_of_another_kind_arrives_as_unavailable():
 
 
 def test_an_answer_is_a_json_object():
-    assert parse_reply(encode({"mode": [1, 2, 3, 4]})) == {"mode": [1, 2, 3, 4]}
+    assert parse_reply(encode_line({"mode": [1, 2, 3, 4]})) == {"mode": [1, 2, 3, 4]}
     with pytest.raises(InvalidInput):
         parse_reply(b"[]")

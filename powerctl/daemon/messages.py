@@ -31,7 +31,7 @@ _HIGHEST = 2**63 - 1
 
 
 class HeldByAnother(DeviceUnavailable):
-    """Another holds the board."""
+    """Another client, or another process, holds the board."""
 
 
 class NotHeld(ModeNotInForce):
@@ -56,9 +56,9 @@ class Request:
     mode: PowerMode | None = None
 
     def encode(self) -> bytes:
-        """Its line."""
+        """The line of JSON that asks for it."""
         mode = {} if self.mode is None else {"mode": self.mode.values}
-        return encode({"verb": self.verb, **mode})
+        return encode_line({"verb": self.verb, **mode})
 
 
 def parse_request(line: bytes) -> Request:
@@ -83,15 +83,15 @@ def _is_axis_value(value: object) -> bool:
     return type(value) is int and 0 < value <= _HIGHEST
 
 
-def encode(content: Mapping[str, Any]) -> bytes:
-    """A line of JSON."""
+def encode_line(content: Mapping[str, Any]) -> bytes:
+    """The line of JSON that says a content."""
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def encode_error(error: Exception) -> bytes:
     """The answer to a request that could not be met."""
     kind = next((k for k, known in _KINDS.items() if type(error) is known), "unavailable")
-    return encode({"error": kind, "message": str(error)[:4000]})
+    return encode_line({"error": kind, "message": str(error)[:4000]})
 
 
 def parse_reply(line: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _CAPS = ("sys/kernel/nvpmodel_clk_cap/emc", "sys/kernel/nvpmodel_emc_cap/emc_iso
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryClock:
     """The files of the memory clock: of the BPMP, or of Tegra X1 (Nano), which has none.
 
     Attributes
@@ -91,12 +91,12 @@ class Memory:
         return sysfs.int_if(self.rate)
 
 
-def find_memory(sysfs: Sysfs) -> Memory | None:
+def find_memory(sysfs: Sysfs) -> MemoryClock | None:
     """The memory clock's files; None if debugfs is not mounted or may not be read."""
     cap = next((path for path in _CAPS if sysfs.exists(path)), None)
     emc = f"{_BPMP}/clk/emc"
     if sysfs.exists(f"{emc}/rate"):
-        return Memory(
+        return MemoryClock(
             hold=f"{emc}/mrq_rate_locked",
             request=f"{emc}/rate",
             rate=f"{emc}/rate",
@@ -109,7 +109,7 @@ def find_memory(sysfs: Sysfs) -> Memory | None:
         )
     override = f"{_T210}/override.emc"
     if sysfs.exists(f"{override}/clk_update_rate"):
-        return Memory(
+        return MemoryClock(
             hold=f"{override}/clk_state",
             request=f"{override}/clk_update_rate",
             rate=f"{_T210}/emc/clk_rate",
