@@ -174,8 +174,8 @@ def gpu_load(sysfs: Path = Path("/sys")) -> Callable[[], float] | None:
     for pattern in _GPU_LOADS:
         for file in sorted(sysfs.glob(pattern)):
             return partial(_per_mille, file)
+    from powerctl.devices.meters import nvml_load
     from powerctl.errors import DeviceUnavailable
-    from powerctl.meters import nvml_load
 
     try:
         return nvml_load()

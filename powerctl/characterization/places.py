@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from powerctl.device import Device
+from powerctl.devices.meters import Meter, open_meter
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
-from powerctl.meters import Meter, open_meter
 from powerctl.modes import PowerMode
 
 SETTLING_S = 3.0  # power has settled this long after a change (PowerTrain, section 3)

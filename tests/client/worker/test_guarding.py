@@ -12,13 +12,13 @@ import torch
 
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
+from powerctl.devices.meters import Meter
 from powerctl.devices.opening import open_device
 from powerctl.devices.twin import Twin
 from powerctl.fakes.making import make_fake_board
 from powerctl.fulcrum.guard import GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.plans import Front, RoundPlan
-from powerctl.meters import Meter
 from powerctl.workload import load_workload
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.agent.turn_engine import TurnEngine
