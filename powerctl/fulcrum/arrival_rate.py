@@ -86,7 +86,7 @@ class ArrivalRate:
         return max(square / mean_s**2 - 1, 0.0) if 0 < mean_s < math.inf else 1.0
 
     def arrived(self, now_s: float) -> None:
-        """A request came."""
+        """Learn from a request that has come now."""
         gap_s, self._last_s = now_s - self._last_s, now_s
         if gap_s >= 0:  # not the first
             self._over = self._now = self._with(gap_s)
