@@ -3,11 +3,14 @@
     python -m benchmarks.break --minutes 30
     python -m benchmarks.break --minutes 5 --only messages --seed 7
 
-Valid messages, files, command lines and calls of an agent are changed by their structure alone, and
-each is tried in a process of its own. A run must end well, and its honest clients must count; a
-command must end with a line and an exit code, within 20 s and 1 GiB, and write nothing beside the
-folder it stands in; an agent must answer, and log no traceback. A case that does otherwise is made
-small, printed as a few lines of Python that show it again, and saved; then the exit code is 1.
+Valid messages, files, command lines, journals, model files and calls of an agent are changed by
+their structure alone, and each is tried in a process of its own. A run must end well, and its
+honest clients must count; a command must end with a line and an exit code, within 20 s and 1 GiB,
+also when SIGTERM stops it, and write nothing beside the folder it stands in; a file is read or
+refused in 2 s of computing and 512 MiB; a daemon must start, and restore the board or say that it
+did not, whatever another user does; pickled code in a model file must not run; an agent must
+answer, and log no traceback. A case that does otherwise is made small, printed as a few lines of
+Python that show it again, and saved; then the exit code is 1.
 """
 
 from __future__ import annotations

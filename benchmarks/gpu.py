@@ -46,8 +46,8 @@ from benchmarks.sharing import MODES, Control, Request, Worker, new_stream, on_s
 from benchmarks.traces import poisson
 from powerctl import console
 from powerctl.accelerator import Accelerator, choose_accelerator
+from powerctl.devices.meters import Meter, open_meter
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
-from powerctl.meters import Meter, open_meter
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb

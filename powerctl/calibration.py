@@ -6,7 +6,7 @@ determines everything, five measured modes correct a prior.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,6 +34,8 @@ SHAPES = (
     "overlap_norm",
 )
 ACTIVITIES = ("gpu_activity", "host_activity", "traffic_activity")
+# All bounds, here and below, leave room around what most boards and workloads of the catalogue
+# have: they keep a fit to few modes from parameters that no board has.
 BOUNDS = {
     "serial_cores": (0.01, 4.0),
     "background_hz": (1e6, 3e9),
@@ -63,6 +65,7 @@ _POWER_BOUNDS = {
     "cpu_voltage_knee": (0.02, 0.95),
 }
 
+# Of the order of the catalogue's workloads, rounded: the prior around it is broad.
 GENERIC = Signature(
     host_cycles=1e8,
     host_cycles_per_sample=1e7,
@@ -124,7 +127,7 @@ def fit_signature(
     elif prior is None:
         start = replace(start, launch_norm=2.0)
     free = (*_SIZES, *(n for n in _BATCHED if several and getattr(start, n)), *SHAPES)
-    width = 0.6 if prior else 1.0
+    width = 0.6 if prior else 1.0  # of the logarithm: a factor of 1.8, or of 2.7
     shapes = np.array([width if name in (*SHAPES, "launch_norm") else 2 * width for name in free])
 
     def time_misfit(signature: Signature) -> FloatArray:
@@ -232,7 +235,7 @@ def _map_fit(
     names: Sequence[str],
     bounds: Mapping[str, tuple[float, float]],
     widths: FloatArray,
-    misfit: Any,
+    misfit: Callable[[Signature], FloatArray],
     shared: int = 0,
 ) -> Signature:
     """Fit some parameters of a signature around its own values.
@@ -257,7 +260,12 @@ def _map_fit(
     return signature(_solve(residuals, x0, low, high))
 
 
-def _solve(residuals: Any, start: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+def _solve(
+    residuals: Callable[[FloatArray], FloatArray],
+    start: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+) -> FloatArray:
     inside = np.clip(start, low + 1e-3, high - 1e-3)
     solution = least_squares(
         residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=2.0, max_nfev=300

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from powerctl import console
-from wattfed.server.commands.compare import compare, report
+from wattfed.server.commands.compare import compare_command, report
 from wattfed.server.commands.deploy import keys, units
 from wattfed.server.commands.flower import flower
-from wattfed.server.commands.live import top, watch
-from wattfed.server.commands.simulate import simulate
+from wattfed.server.commands.live import top_command, watch
+from wattfed.server.commands.simulate import simulate_command
 from wattfed.server.commands.strategies import strategies
 
 _EXAMPLES = """\b
@@ -31,7 +31,17 @@ def cli() -> None:
     """Federated learning whose clients are power-aware Jetsons."""
 
 
-for command in (simulate, top, watch, compare, report, flower, keys, units, strategies):
+for command in (
+    simulate_command,
+    top_command,
+    watch,
+    compare_command,
+    report,
+    flower,
+    keys,
+    units,
+    strategies,
+):
     cli.add_command(command)
 
 

@@ -182,13 +182,13 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3g}" if math.isfinite(seconds) else "-"
 
 
-@cli.command()
+@cli.command("top")
 @_reaching
 @click.option("--every", type=console.Quantity("duration"), default="1s", help="Period. [1s]")
 @click.option(
     "--frames", type=click.IntRange(0), default=0, help="End after so many. [0, in a pipe 1]"
 )
-def top(every: float, frames: int, **where: str) -> None:
+def show_top(every: float, frames: int, **where: str) -> None:
     """A live view of an agent."""
     from rich.console import Console
 

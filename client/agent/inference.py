@@ -20,20 +20,20 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.served_models import Model
-from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.settings import AgentLimits, ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
 CLIENT_KEY = "wattfed-client"  # metadata by which processes on the Unix socket differ
 
 
-class InferenceService(rpc.InferenceServicer):
+class ModelService(rpc.InferenceServicer):
     """Serves the models of a registry.
 
     Parameters
     ----------
     bridge : AsyncBridge
     registry : Registry
-    limits : ClientLimits
+    limits : AgentLimits
     defaults : ModelFile
         Budget and batch sizes of models that are loaded without.
     may_load : bool
@@ -44,7 +44,7 @@ class InferenceService(rpc.InferenceServicer):
         self,
         bridge: AsyncBridge,
         registry: Registry,
-        limits: ClientLimits,
+        limits: AgentLimits,
         defaults: ModelFile,
         *,
         may_load: bool,
@@ -108,7 +108,7 @@ class InferenceService(rpc.InferenceServicer):
         self, request: pb.LoadModelRequest, context: grpc.aio.ServicerContext
     ) -> pb.Model:
         """Read a file of this machine, and serve one more model."""
-        told = {
+        fields = {
             "name": request.name,
             "path": request.path,
             "task": request.task,
@@ -117,7 +117,7 @@ class InferenceService(rpc.InferenceServicer):
             "batch_size": request.batch_size or self._defaults.batch_size,
             "largest_batch": self._defaults.largest_batch,
         }
-        return await self._load(lambda: self._registry.load(build(ModelFile, told, "the model")))
+        return await self._load(lambda: self._registry.load(build(ModelFile, fields, "the model")))
 
     async def ReloadModel(
         self, request: pb.ReloadModelRequest, context: grpc.aio.ServicerContext
@@ -172,12 +172,12 @@ class InferenceService(rpc.InferenceServicer):
     def _budget_s(
         self, model: Model, request: pb.PredictRequest, remaining_s: float | None
     ) -> float:
-        budget_s = request.deadline_s or self._registry.service(model.name).latency_s
+        budget_s = request.deadline_s or self._bridge.engine.service(model.name).latency_s
         check_budget(budget_s)
         return min(budget_s, math.inf if remaining_s is None else max(remaining_s, 1e-3))
 
     def _describe(self, model: Model) -> pb.Model:
-        service = self._registry.service(model.name)
+        service = self._bridge.engine.service(model.name)
         return pb.Model(
             name=model.name,
             version=model.version,

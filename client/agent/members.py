@@ -31,7 +31,7 @@ from wattfed.strategies.protocol import ARRAYS, RUN, RoundOffer, RoundReport, pl
 from wattfed.strategies.run_config import RunConfig
 
 _LOG = logging.getLogger("wattfed.agent")
-_KEPT = 8  # members in memory; those whose state is on disc too make room for others
+_KEPT_MEMBERS = 8  # members in memory; those whose state is on disc too make room for others
 
 
 class Member:
@@ -100,12 +100,12 @@ class Member:
         """Joules left of its energy budget; infinite without one."""
         return self.client.profile.limits.energy_budget_j - self.client.state.spent_j
 
-    def offer(self, told: RoundContext) -> RoundOffer:
+    def offer(self, context: RoundContext) -> RoundOffer:
         """What it can do in a round; made once, however often one asks."""
         with self._offering:
-            if self._offer is None or self._offer[0] != told.server_round:
+            if self._offer is None or self._offer[0] != context.server_round:
                 labels = self.client.state.label_counts
-                self._offer = (told.server_round, self.client.offer(told.clock_s))
+                self._offer = (context.server_round, self.client.offer(context.clock_s))
                 if self.client.state.label_counts != labels:  # told once and for all
                     self._is_on_disc = False
                     self.keep()
@@ -117,10 +117,10 @@ class Member:
 
     def lost(self, content: RecordDict) -> RecordDict:
         """The reply to the message of that round."""
-        told, assignment = RoundContext.of(content), assignment_of(content)
-        why = f"the agent was killed during round {told.server_round}{self._how}"
+        context, assignment = RoundContext.of(content), assignment_of(content)
+        why = f"the agent was killed during round {context.server_round}{self._how}"
         _LOG.warning("client %s: %s", assignment.client, why)
-        return trained(self.client.lost(assignment, why, self.offer(told)), ArrayRecord())
+        return trained(self.client.lost(assignment, why, self.offer(context)), ArrayRecord())
 
     def train(
         self,
@@ -142,28 +142,28 @@ class Member:
         progress : callable
             As for `LocalClient.train`.
         """
-        told, assignment = RoundContext.of(content), assignment_of(content)
+        context, assignment = RoundContext.of(content), assignment_of(content)
         with self._busy, self._on(device):
-            offer = self.offer(told)
+            offer = self.offer(context)
             self._write_under_way(round_id, plan_round(offer, assignment).energy_j)
             load_arrays(self._model, content.array_records[ARRAYS])
             report = self.client.train(
                 self._model,
                 assignment,
-                told.server_round,
-                told.proximal_mu,
+                context.server_round,
+                context.proximal_mu,
                 progress,
-                told.clock_s,
+                context.clock_s,
                 offer,
             )
             return report, array_record_of(self._model)
 
     def evaluate(self, device: RoundDevice, content: RecordDict) -> RecordDict:
         """Evaluate the message's model on this client's own samples; the content of the reply."""
-        told = RoundContext.of(content)
+        context = RoundContext.of(content)
         with self._busy, self._on(device):
             load_arrays(self._model, content.array_records[ARRAYS])
-            found = self.client.evaluate(self._model, told.server_round, told.clock_s)
+            found = self.client.evaluate(self._model, context.server_round, context.clock_s)
         return evaluated(*found)
 
     @contextmanager
@@ -239,7 +239,7 @@ class Members:
                 )
                 self._known[key] = made
             self._known[key] = self._known.pop(key)  # the last ones are the newest
-            for old in list(self._known)[:-_KEPT]:
+            for old in list(self._known)[:-_KEPT_MEMBERS]:
                 if not self._known[old].is_training and self._known[old].keep():
                     del self._known[old]
             return self._known[key]

@@ -29,7 +29,7 @@ DTYPES = (
 """Types of the tensors that go into a model and come out of it."""
 
 codecs.lookup("cp437")  # of names in an archive; in a sandbox nothing can be imported
-_AGAIN = (
+_WHAT_WORKS = (
     "what works is torch.export.save of a program whose weights and constants are plain tensors "
     "(torch 2.4 and later), torch.jit.script(model).save(PATH), or the weights with task=TASK"
 )
@@ -60,7 +60,7 @@ class Program:
     fixed_batch: int | None = None
 
 
-def read_program(file: BinaryIO, form: str, there: Accelerator) -> Program:
+def read_program(file: BinaryIO, form: str, accelerator: Accelerator) -> Program:
     """Read TorchScript or torch.export, and place it.
 
     Raises
@@ -73,13 +73,13 @@ def read_program(file: BinaryIO, form: str, there: Accelerator) -> Program:
         if form == EXPORT:
             program = torch.export.load(file)
             fixed_batch, inputs = _exported_inputs(program)
-            return Program(_placed(program, there), inputs, fixed_batch)
+            return Program(_placed(program, accelerator), inputs, fixed_batch)
         load: Callable[..., Any] = torch.jit.load  # which says no types
-        return Program(load(file, map_location=there.device).eval())
+        return Program(load(file, map_location=accelerator.device).eval())
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]} is no tensor" if found else "more than tensors"
-        raise InvalidInput(f"it unpickles ({what}), which is not done; {_AGAIN}") from None
+        raise InvalidInput(f"it unpickles ({what}), which is not done; {_WHAT_WORKS}") from None
 
 
 def check_archive(file: BinaryIO, form: str) -> None:
@@ -91,13 +91,13 @@ def check_archive(file: BinaryIO, form: str) -> None:
         raise InvalidInput("it is neither of TorchScript nor of torch.export") from None
     file.seek(0)
     if refused := next(filter(_REFUSED.search, names), None):
-        raise InvalidInput(f"{refused} is an object or a library, not a tensor; {_AGAIN}")
+        raise InvalidInput(f"{refused} is an object or a library, not a tensor; {_WHAT_WORKS}")
     if any(map(_CODE.search, names)):
         found = TORCHSCRIPT
     elif any(map(_PROGRAM.search, names)):
         found = EXPORT
     elif any(map(_PICKLE.search, names)):
-        raise InvalidInput(f"torch.save wrote it, which pickles; {_AGAIN}")
+        raise InvalidInput(f"torch.save wrote it, which pickles; {_WHAT_WORKS}")
     else:
         raise InvalidInput("it is neither of TorchScript nor of torch.export")
     if found != form:
@@ -122,21 +122,21 @@ def close_pickle() -> None:
 
 
 def run_module(
-    module: Callable[..., Any], batch: Sequence[torch.Tensor], there: Accelerator
+    module: Callable[..., Any], batch: Sequence[torch.Tensor], accelerator: Accelerator
 ) -> list[torch.Tensor]:
     """A module's outputs for a batch; they are on the CPU, as the inputs are."""
     with torch.inference_mode():
-        return [output.cpu() for output in _tensors(module(*there.move(list(batch))))]
+        return [output.cpu() for output in _tensors(module(*accelerator.move(list(batch))))]
 
 
-def _placed(program: Any, there: Accelerator) -> torch.nn.Module:
+def _placed(program: Any, accelerator: Accelerator) -> torch.nn.Module:
     """The module of an exported program, with parameters and constants where we compute."""
-    if there.name != CPU:
+    if accelerator.name != CPU:
         try:
             from torch.export.passes import move_to_device_pass
         except ImportError:  # before torch 2.6: what the graph itself puts on a device stays
-            return there.place(_module(program))
-        program = move_to_device_pass(program, there.name)
+            return accelerator.place(_module(program))
+        program = move_to_device_pass(program, accelerator.name)
     return _module(program)
 
 

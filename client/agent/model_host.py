@@ -29,12 +29,37 @@ from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, spec_of
 
 _OUTPUT_BYTES = 256 << 20  # room for a batch's outputs; pages that nobody touches cost nothing
-_ENDS_S = 1.0  # in which a process has ended that has closed its channel
-_TOLD = 300  # characters of what a model says of itself
+_EXIT_S = 1.0  # in which a process has ended that has closed its channel
+_LONGEST_REASON = 300  # characters of what a model says of itself
 
 
 class ModelFailed(RuntimeError):
     """A model's code has raised, in its own process."""
+
+
+class ModelHost:
+    """Where a model's module lives: here, unless a subclass has it elsewhere.
+
+    Attributes
+    ----------
+    isolation : str
+        For people: in the agent, or apart from it and how.
+    broken : str
+        Why it answers no more; empty while it does.
+    limit_s : float
+        The longest that the next batch may last; 0 where nothing ends it.
+    """
+
+    isolation: str = "agent"
+    broken: str = ""
+    limit_s: float = 0.0
+
+    def run(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The outputs of a batch, with memory of their own."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Serve the model no more."""
 
 
 @dataclass
@@ -107,7 +132,7 @@ class Hosting:
         return self.memory_bytes or there // 2
 
 
-class ModelProcess:
+class ModelProcess(ModelHost):
     """A model in a process of its own; any thread may close it, one at a time asks it.
 
     Parameters
@@ -122,17 +147,11 @@ class ModelProcess:
     inputs : tuple of InputSpec
         As the file has them; empty if it does not say.
     fixed_batch : int or None
-    limit_s : float
-        Of the next batch: the first is part of loading.
-    isolation : str
-    broken : str
-        Why it answers no more; empty while it does.
     """
 
     def __init__(self, file: ModelFile, form: str, hosting: Hosting) -> None:
         self.isolation = hosting.isolation
-        self.broken = ""
-        self.limit_s = hosting.load_s
+        self.limit_s = hosting.load_s  # the first batch is part of loading
         self._hosting = hosting
         self._name = file.name
         self._using = threading.Lock()
@@ -141,7 +160,7 @@ class ModelProcess:
         life, self._life = os.pipe()
         with theirs, open(file.path, "rb") as model:
             passed = (theirs.fileno(), model.fileno(), self._memory, life)
-            told = {
+            options = {
                 **dict(zip(("channel", "model", "memory", "life"), passed, strict=True)),
                 "format": form,
                 "threads": torch.get_num_threads(),
@@ -149,7 +168,7 @@ class ModelProcess:
                 "sandbox": not hosting.unsafe,
             }
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "wattfed.client.agent.model_process", json.dumps(told)],
+                [sys.executable, "-m", "wattfed.client.agent.model_process", json.dumps(options)],
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -253,14 +272,14 @@ class ModelProcess:
         except (EOFError, ConnectionError):
             raise self._end("") from None
         if "error" in message:
-            raise InvalidInput(in_line(message["error"], _TOLD) or "it does not say why")
+            raise InvalidInput(in_line(message["error"], _LONGEST_REASON) or "it does not say why")
         return message
 
     def _end(self, why: str) -> Broken:
         """Kill the process; why it is broken."""
         if not why:  # it ends by itself, unless it has only closed the channel
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_ENDS_S)
+                self._process.wait(_EXIT_S)
         self._process.kill()
         status = self._process.wait()
         if not why:

@@ -1,6 +1,6 @@
 """The process of one model: it closes a sandbox around itself, reads a file, answers batches.
 
-Run by `model_host` as ``python -m wattfed.client.agent.model_process``, with what it is told as
+Run by `model_host` as ``python -m wattfed.client.agent.model_process``, with its options as
 JSON. What torch loads at first use, it loads for a model of our own before the sandbox is closed:
 afterwards nothing can be opened.
 """
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve a model until the agent closes the channel."""
-    told = json.loads(sys.argv[1])
-    _end_with_the_agent(told["life"])
-    if told["sandbox"]:
+    options = json.loads(sys.argv[1])
+    _end_with_the_agent(options["life"])
+    if options["sandbox"]:
         sandbox.begin()
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = "/"  # asked for, and never used
     from wattfed.client.agent.exchange import Exchange
 
-    exchange = Exchange(told["channel"])
+    exchange = Exchange(options["channel"])
     with suppress(EOFError):
         try:
-            program = _read(told)
+            program = _read(options)
         except Exception as error:  # torch raises many kinds for a file that is none of its own
             exchange.send({"error": str(error).strip().partition("\n")[0][:1000]})
             return
         inputs = [[str(dtype), *shape] for shape, dtype in program.inputs]
         exchange.send({"inputs": inputs, "fixed_batch": program.fixed_batch})
-        exchange.map(told["memory"], exchange.receive()["size"])
+        exchange.map(options["memory"], exchange.receive()["size"])
         _answer(exchange, program)
 
 
@@ -54,24 +54,24 @@ def _end_with_the_agent(life: int) -> None:
         fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
 
 
-def _read(told: dict[str, Any]) -> Program:
+def _read(options: dict[str, Any]) -> Program:
     import torch
 
     from powerctl.accelerator import Accelerator
     from wattfed.client.agent.model_files import close_pickle, read_program
 
-    torch.set_num_threads(told["threads"])
-    there = Accelerator.here()
-    form = told["format"]
-    read_program(_ours(form), form, there).module(there.move(torch.zeros(2, 3, 8, 8)))
+    torch.set_num_threads(options["threads"])
+    accelerator = Accelerator.here()
+    form = options["format"]
+    read_program(_ours(form), form, accelerator).module(accelerator.move(torch.zeros(2, 3, 8, 8)))
     close_pickle()
-    file = open(told["model"], "rb")  # noqa: SIM115
-    if told["sandbox"]:
-        writes_to = (told["channel"], 1, 2)
-        sandbox.close(writes_to, told["memory_bytes"], gpu=there.is_gpu)
+    file = open(options["model"], "rb")  # noqa: SIM115
+    if options["sandbox"]:
+        writes_to = (options["channel"], 1, 2)
+        sandbox.close(writes_to, options["memory_bytes"], gpu=accelerator.is_gpu)
     else:
-        sandbox.limit(told["memory_bytes"])
-    return read_program(file, form, there)
+        sandbox.limit(options["memory_bytes"])
+    return read_program(file, form, accelerator)
 
 
 def _ours(form: str) -> io.BytesIO:
@@ -99,12 +99,12 @@ def _answer(exchange: Exchange, program: Program) -> None:
     from powerctl.accelerator import Accelerator
     from wattfed.client.agent.model_files import run_module
 
-    there = Accelerator.here()
+    accelerator = Accelerator.here()
     while True:
         request = exchange.receive()
         try:
             batch, end = exchange.get(request["tensors"])
-            outputs, _ = exchange.put(run_module(program.module, batch, there), end)
+            outputs, _ = exchange.put(run_module(program.module, batch, accelerator), end)
             exchange.send({"tensors": outputs})
         except Exception as error:  # whatever the model's code raises
             lines = str(error).strip().splitlines() or [type(error).__name__]

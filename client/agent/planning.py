@@ -136,8 +136,8 @@ class ServicePlanner:
             )
         names = dict.fromkeys(workload.name for workload in jobs.values())
         files = {name: known.source(name) for name in names}
-        told = [f"{n} ({path.name if path else 'its signature'})" for n, path in files.items()]
-        return cls(engine, service, plan, record, " and ".join(told))
+        sources = [f"{n} ({path.name if path else 'its signature'})" for n, path in files.items()]
+        return cls(engine, service, plan, record, " and ".join(sources))
 
     def state(self) -> PlanState:
         """The plan that is in force now."""

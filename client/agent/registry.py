@@ -114,10 +114,6 @@ class Registry:
             raise UnknownName("model", name, self._jobs, "; see: wattfed-agent status")
         return job.model
 
-    def service(self, name: str) -> ServiceSpec:
-        """How a model is served."""
-        return self._engine.service(name)
-
     def task(self, name: str) -> str:
         """The task that a model's parameters are of; empty if it came with its own network."""
         return self._jobs[name].file.task
@@ -191,7 +187,7 @@ class Registry:
                     f"served {shapes[1]}; load it under another name"
                 )
             job = self._jobs[model.name]
-            sizes = sorted({model.fixed_batch or 1, self.service(model.name).batch_size})
+            sizes = sorted({model.fixed_batch or 1, self._engine.service(model.name).batch_size})
             for size in sizes * _WARMUPS:
                 self._time(job, model, size)
             self._limit(job, model)

@@ -27,9 +27,9 @@ from wattfed.strategies.protocol import ARRAYS, RoundAssignment, RoundReport, ch
 
 _LOG = logging.getLogger("wattfed.agent")
 _KINDS = ("query", "train", "evaluate")  # of messages
-_PROGRESS_S = 0.5
-_PROBE = 0.1  # of the tightest budget
-_KEPT = 4  # results of rounds that are over, for a caller that lost its connection
+_PROGRESS_S = 0.5  # between two words on a round's progress
+_PROBE_SHARE = 0.1  # of the tightest budget
+_KEPT_ROUNDS = 4  # results of rounds that are over, for a caller that lost its connection
 
 
 class _Round:
@@ -211,7 +211,7 @@ class RoundsService(rpc.RoundsServicer):
         # A prediction beyond a budget would keep the job from ever being measured: the first
         # minibatch is a probe, and what it takes decides from then on.
         budgets_s = [job.latency_s for job in self._engine.state().jobs if not job.is_training]
-        expected_s = min([predicted_s, *(_PROBE * budget_s for budget_s in budgets_s)])
+        expected_s = min([predicted_s, *(_PROBE_SHARE * budget_s for budget_s in budgets_s)])
         device = RoundDevice(
             self._engine,
             f"round {head.round_id}{'' if assignment else ', evaluation'}",
@@ -224,7 +224,7 @@ class RoundsService(rpc.RoundsServicer):
         round_.result = asyncio.create_task(
             asyncio.to_thread(round_.run, self._engine, self._registry)
         )
-        for old in list(self._rounds)[: max(0, len(self._rounds) - _KEPT)]:
+        for old in list(self._rounds)[: max(0, len(self._rounds) - _KEPT_ROUNDS)]:
             if self._rounds[old].result.done():
                 del self._rounds[old]
         self._rounds[head.kind, head.round_id] = round_
@@ -232,13 +232,13 @@ class RoundsService(rpc.RoundsServicer):
 
     def _member(self, content: RecordDict) -> Member:
         records = content.config_records
-        told = RoundContext.of(content)
+        round_context = RoundContext.of(content)
         if missing := [name for name in (RUN_CONFIG, NODE_CONFIG) if name not in records]:
             raise InvalidInput(f"a message without {missing[0]}")
         configs = dict(records[RUN_CONFIG]), dict(records[NODE_CONFIG])
-        member = self._members.get(*configs, told.task_hash)
+        member = self._members.get(*configs, round_context.task_hash)
         task = member.client.task
-        told.check_task(task.name, task.code_hash)
+        round_context.check_task(task.name, task.code_hash)
         return member
 
 

@@ -21,7 +21,7 @@ _LIBRARY = "libseccomp.so.2"  # of the distribution, which systemd and apt use t
 _ALLOW, _ERRNO, _THREADS_TOO = 0x7FFF0000, 0x00050000, 4  # SCMP_ACT_*, SCMP_FLTATR_CTL_TSYNC
 _EQUAL, _MASKED = 4, 7  # SCMP_CMP_EQ, SCMP_CMP_MASKED_EQ
 _CLONE_THREAD = 0x00010000
-_FREE = (
+_ALLOWED = (
     *("mmap", "munmap", "mremap", "mprotect", "madvise", "mincore", "brk", "membarrier"),
     *("futex", "set_robust_list", "rseq", "sched_yield", "sched_getaffinity", "getcpu"),
     *("gettid", "getpid", "exit", "exit_group", "restart_syscall"),
@@ -29,7 +29,7 @@ _FREE = (
     *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "getrandom"),
     *("read", "pread64", "lseek", "fstat", "close"),  # of what is open already
 )
-_FREE_ON_A_GPU = (
+_ALLOWED_ON_A_GPU = (
     "ioctl",
     "poll",
     "ppoll",
@@ -111,7 +111,7 @@ def close(writes_to: tuple[int, ...], memory_bytes: int, *, gpu: bool) -> None:
             given = (_Comparison * len(wanted))(*wanted)
             _checked(library.seccomp_rule_add_array(rules, action, number, len(wanted), given))
 
-    for call in _FREE + (_FREE_ON_A_GPU if gpu else ()):
+    for call in _ALLOWED + (_ALLOWED_ON_A_GPU if gpu else ()):
         rule(call)
     for descriptor in writes_to:
         rule("write", _ALLOW, _Comparison(0, _EQUAL, descriptor))

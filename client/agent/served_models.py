@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from flwr.app import ArrayRecord
@@ -16,7 +15,7 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.reading import in_line
 from wattfed.client.agent.engine_jobs import Broken
 from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, run_module
-from wattfed.client.agent.model_host import Hosting, ModelProcess
+from wattfed.client.agent.model_host import Hosting, ModelHost, ModelProcess
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import InputSpec, parse_inputs
 from wattfed.client.tasks.federated import federated
@@ -28,46 +27,15 @@ Sample = Sequence[torch.Tensor]
 Outputs = tuple[torch.Tensor, ...]
 
 
-class Host(Protocol):
-    """Where a model's module lives.
-
-    Attributes
-    ----------
-    isolation : str
-        For people: in the agent, or apart from it and how.
-    broken : str
-        Why it answers no more; empty while it does.
-    limit_s : float
-        The longest that the next batch may last.
-    """
-
-    isolation: str
-    broken: str
-    limit_s: float
-
-    def run(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The outputs of a batch."""
-        ...
-
-    def close(self) -> None:
-        """The model is served no more."""
-
-
 @dataclass
-class AgentHost:
+class AgentHost(ModelHost):
     """Hosts a module of a listed task in this process."""
 
     module: torch.nn.Module
-    isolation: str = "agent"
-    broken: str = ""
-    limit_s: float = 0.0  # nothing ends it
 
     def run(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The outputs of a batch."""
+        """The outputs of a batch, computed here and now."""
         return run_module(self.module, batch, Accelerator.here())
-
-    def close(self) -> None:
-        """Nothing: it goes with its last user."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +44,7 @@ class Model:
 
     Attributes
     ----------
-    host : Host
+    host : ModelHost
         From batched tensors to batched tensors.
     fixed_batch : int or None
         The only batch size it takes, if it was exported with one; smaller ones are padded.
@@ -87,7 +55,7 @@ class Model:
     source: str
     format: str
     inputs: tuple[InputSpec, ...]
-    host: Host
+    host: ModelHost
     fixed_batch: int | None = None
 
     def predict(self, samples: Sequence[Sample]) -> list[Outputs]:

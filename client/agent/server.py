@@ -29,7 +29,7 @@ from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.gate_connections import GateService, GateSocket
 from wattfed.client.agent.gate_holders import Holders
-from wattfed.client.agent.inference import InferenceService
+from wattfed.client.agent.inference import ModelService
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.opening import CLIENTS, KeptDevice, claim_socket, claim_state, open_kept
@@ -148,7 +148,7 @@ class Agent:
     def _make_planner(self) -> ServicePlanner:
         plan = self._settings.plan
         file = model_to_plan({file.name: file for file in self._settings.model}, plan.model)
-        service = self._registry.service(file.name)
+        service = self.engine.service(file.name)
         return ServicePlanner.of(self.engine, service, file, plan, self._cost_models)
 
     async def close(self) -> None:
@@ -217,7 +217,7 @@ class Agent:
             options=_options(limits.message_bytes),
             maximum_concurrent_rpcs=limits.concurrent,
         )
-        inference = InferenceService(
+        inference = ModelService(
             self._bridge, self._registry, limits, settings.defaults, may_load=local
         )
         power = PowerService(self.engine, settings.device, self._plan_state)

@@ -52,7 +52,7 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class ClientLimits:
+class AgentLimits:
     """The most that clients may take of the agent.
 
     Attributes
@@ -139,7 +139,7 @@ class Settings:
     model : tuple of ModelFile
     defaults : ModelFile
         Budget and batch sizes of models that say none.
-    limits : ClientLimits
+    limits : AgentLimits
     plan : PlanSettings
     """
 
@@ -158,7 +158,7 @@ class Settings:
     allow_unsafe_models: bool = False
     model: tuple[ModelFile, ...] = ()
     defaults: ModelFile = ModelFile()
-    limits: ClientLimits = ClientLimits()
+    limits: AgentLimits = AgentLimits()
     plan: PlanSettings = PlanSettings()
 
     def __post_init__(self) -> None:
@@ -221,7 +221,7 @@ def parse_model(text: str, defaults: ModelFile) -> ModelFile:
 
 _TABLES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "defaults": (ModelFile, ("latency_s", "batch_size")),
-    "limits": (ClientLimits, ("rate_hz",)),
+    "limits": (AgentLimits, ("rate_hz",)),
     "plan": (PlanSettings, ("power_w", "training")),
 }
 """The tables of a file of settings, and the flags that go into each."""
@@ -234,7 +234,7 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     ----------
     path : Path or None
         Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]``, ``[limits]`` and
-        ``[plan]`` are tables of the fields of `ModelFile`, `ClientLimits` and `PlanSettings`.
+        ``[plan]`` are tables of the fields of `ModelFile`, `AgentLimits` and `PlanSettings`.
     **flags
         Fields of `Settings`, and of its tables; `models`, texts for `parse_model`, are added to
         those of the file.

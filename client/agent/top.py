@@ -18,7 +18,14 @@ _HEADER = (
     *("job", "kind", "rate/s", "turns/s", "busy%", "batch"),
     *("queue", "refused", "p50 ms", "p99 ms", "budget"),
 )
-_LESS = ("kind", "turns/s", "batch", "queue", "busy%", "refused")  # these go first, for room
+_DROPPED_FIRST = (
+    "kind",
+    "turns/s",
+    "batch",
+    "queue",
+    "busy%",
+    "refused",
+)  # for room
 
 
 def show_live(statuses: Iterable[pb.Status], console: Console, frames: int = 0) -> None:
@@ -53,7 +60,7 @@ def live_lines(status: pb.Status, before: pb.Status | None, width: float = math.
     rows = [_row(job, earlier.get(job.name), seconds) for job in status.jobs]
     running = f"running: {status.running or 'nothing'}  load {100 * status.plan.load:.0f} %"
     header = list(_HEADER)
-    for column in ("", *_LESS):
+    for column in ("", *_DROPPED_FIRST):
         if column:
             place = header.index(column)
             header.pop(place)

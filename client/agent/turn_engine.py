@@ -47,9 +47,9 @@ from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserve
 
 _LOG = logging.getLogger("wattfed.agent")
 _MARGIN_S = 0.002  # of a budget: to wake up in, and to get the answer out
-_MARGIN_SHARE = 0.1
-_KEPT = 1024  # latencies of a job: enough for a 99th percentile
-_LEFT = 8  # jobs that have gone, of which it still tells
+_MARGIN_SHARE = 0.1  # of a budget, at the most: a short one is not all margin
+_KEPT_LATENCIES = 1024  # latencies of a job: enough for a 99th percentile
+_KEPT_LEAVERS = 8  # jobs that have gone, of which it still tells
 _LONGEST_WAIT_S = 3600.0  # a lock's time-out must not overflow
 
 
@@ -59,7 +59,7 @@ class _Job:
 
     job: EngineJob
     service: ServiceSpec | None = None  # None: it trains
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_LATENCIES))
     leaves: bool = False  # when its turn is over
 
 
@@ -89,7 +89,7 @@ class TurnEngine:
         self._observer = observer or TurnObserver()
         self._wake = threading.Condition()
         self._jobs: dict[str, _Job] = {}
-        self._left: deque[JobState] = deque(maxlen=_LEFT)
+        self._left: deque[JobState] = deque(maxlen=_KEPT_LEAVERS)
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._running = ""
         self._current: tuple[Ticket, ...] = ()

@@ -174,8 +174,8 @@ def gpu_load(sysfs: Path = Path("/sys")) -> Callable[[], float] | None:
     for pattern in _GPU_LOADS:
         for file in sorted(sysfs.glob(pattern)):
             return partial(_per_mille, file)
+    from powerctl.devices.meters import nvml_load
     from powerctl.errors import DeviceUnavailable
-    from powerctl.meters import nvml_load
 
     try:
         return nvml_load()
@@ -200,12 +200,12 @@ class Timing:
 
     @property
     def stall_s(self) -> float:
-        """All waiting."""
+        """Seconds of an epoch in which it waited for data."""
         return self.start_s + sum(self.stalls_s[1:]) + self.end_s
 
     @property
     def compute_s(self) -> float:
-        """All computing."""
+        """Seconds of an epoch in which the device computed."""
         return sum(self.computes_s)
 
 

@@ -94,7 +94,7 @@ def measure_rooflines(
     """
     from powerctl.accelerator import Accelerator
     from powerctl.boards import load_board
-    from powerctl.meters import open_meter
+    from powerctl.devices.meters import open_meter
     from powerctl.pagoda.microbenchmarks import DTYPES, gpu_uuid, measure_ceilings, sizes_for
 
     board = load_board(board_name) if board_name else None

@@ -12,7 +12,7 @@ from powerctl.accelerator import synchronise
 from powerctl.boards import Board
 from powerctl.cost_model import Hardware, Signature, idle_power_w, minibatch_cost
 from powerctl.device import Device, check_wait
-from powerctl.meters import Meter, NoMeter
+from powerctl.devices.meters import Meter, NoMeter
 from powerctl.modes import PowerMode
 from powerctl.workload import Workload, stand_in
 

@@ -6,20 +6,23 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from powerctl.accelerator import synchronise
+from powerctl.axes import ModeAxes
+from powerctl.boards import Board, load_board
 from powerctl.daemon.remote import open_controller
 from powerctl.device import Device, check_wait
 from powerctl.errors import InvalidInput
 from powerctl.jetson.controller import Controller, OwnController
-from powerctl.jetson.discovery import board_with
 from powerctl.jetson.energy import EnergyIntegral, PowerSampler
+from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import PowerSource, RailPower
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer
-from powerctl.modes import PowerMode
+from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
 from powerctl.workload import Workload
 
@@ -68,7 +71,7 @@ class Jetson(Device):
     ) -> None:
         self.sysfs = self._files(root)
         self._controller = open_controller(self.sysfs, socket)
-        board = board_with(self._controller.identity, self._controller.axes)
+        board = board_found(self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
         self.power = _power_source(self.sysfs, total)
         self.thermometer = Thermometer(self.sysfs)
@@ -185,6 +188,13 @@ class Jetson(Device):
 
     def _settle(self) -> None:
         """After a change of clocks there is nothing to do: real power follows by itself."""
+
+
+def board_found(identity: Identity, axes: ModeAxes) -> Board:
+    """The board of the catalogue that a Jetson is, with the axes that were found on it."""
+    known = load_board(identity.known_name(), identity.known_release())
+    space = ModeSpace(*axes.axes, name=known.name)
+    return replace(known, space=space, l4t=identity.l4t or known.l4t)
 
 
 def _power_source(sysfs: Sysfs, total: str) -> PowerSource:

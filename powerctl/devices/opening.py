@@ -63,7 +63,7 @@ def open_device(
         return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
     if kind == "host" and name:
         from powerctl.devices.host import HostDevice
-        from powerctl.meters import open_meter
+        from powerctl.devices.meters import open_meter
 
         return HostDevice(load_board(name), open_meter("cpu"))
     if kind == "jetson":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from powerctl.fakes.layout import BPMP, BWMGR, CLK, CPU, SOCTHERM, Layout
 from powerctl.modes import PowerMode
 
-_CORE = re.compile(rf"{CPU}/cpu(\d+)/online")
 _POLICY = re.compile(rf"{CPU}/cpufreq/policy(\d+)/scaling_(min|max)_freq")
 _MILLIVOLT = {"VDD_GPU_SOC": 19_000, "VDD_CPU_CV": 19_000}
 
@@ -94,59 +95,64 @@ class FakeKernel:
         self.state = state
         self.layout = Layout(state.chip, state.jetpack)
         self._cpu_ladder = " ".join(map(str, state.cpu_khz))
+        self._takes = self._writable()
 
     # What is written
 
     def write(self, path: str, text: str) -> None:
         """Take a write as the kernel does; raises its `OSError`."""
-        state, layout = self.state, self.layout
-        if match := _CORE.fullmatch(path):
-            self._switch(path, int(match[1]), text)
-        elif match := _POLICY.fullmatch(path):
-            self._limit_cpu(path, match[1], match[2], text)
-        elif path in (f"{layout.devfreq}/min_freq", f"{layout.devfreq}/max_freq"):
-            self._limit_gpu(path, text)
-        elif path == f"{layout.gpu}/power/control":
-            if text not in ("on", "auto"):
-                raise _refusal(errno.EINVAL, path)
-            state.gpu_control = text
-        elif path == f"{layout.gpu}/railgate_enable":
-            state.railgate = _number(path, text)
-        elif path == layout.emc_hold:
-            state.emc_hold = _number(path, text)
-        elif path == layout.emc_request:
-            state.emc_request = _number(path, text)  # without the hold it is soon forgotten
-        elif path == f"{BPMP}/clk/emc/state" and layout.has_bpmp:
-            state.emc_enable = _number(path, text)
-        elif path == layout.emc_cap:
-            state.emc_cap = _number(path, text)
-            if state.jetpack == "6":  # shows what the clock rounds it to
-                state.emc_cap = _nearest(state.mem_hz, min(state.emc_cap, state.mem_hz[-1]))
-        else:
+        if path not in self._takes:
             raise _refusal(errno.EACCES if path in self.files() else errno.ENOENT, path)
+        self._takes[path](path, text)
+
+    def is_writable(self, path: str) -> bool:
+        """Whether the kernel takes writes of a file."""
+        return path in self._takes
 
     @property
     def is_gated(self) -> bool:
         """Whether the GPU's power is off, and its clock hidden."""
         return self.state.sleeps and self.state.railgate == 1
 
-    def is_writable(self, path: str) -> bool:
-        """Whether the kernel takes writes of a file."""
-        layout = self.layout
-        return (
-            bool(_CORE.fullmatch(path) or _POLICY.fullmatch(path))
-            or path.startswith(f"{layout.devfreq}/m")
-            or path in (f"{layout.gpu}/power/control", f"{layout.gpu}/railgate_enable")
-            or path in (layout.emc_hold, layout.emc_request, layout.emc_cap)
-            or path == f"{BPMP}/clk/emc/state"
-        )
+    def _writable(self) -> dict[str, Callable[[str, str], None]]:
+        """What takes a write, by the file: it is given the path and the text."""
+        layout, cores = self.layout, range(len(self.state.online))
+        takes: dict[str, Callable[[str, str], None]] = {
+            f"{layout.devfreq}/min_freq": self._limit_gpu,
+            f"{layout.devfreq}/max_freq": self._limit_gpu,
+            f"{layout.gpu}/power/control": self._control_gpu,
+            f"{layout.gpu}/railgate_enable": partial(self._set, "railgate"),
+            layout.emc_hold: partial(self._set, "emc_hold"),
+            layout.emc_request: partial(self._set, "emc_request"),  # not held, soon forgotten
+            layout.emc_cap: self._cap_memory,
+        }
+        if layout.has_bpmp:
+            takes[f"{BPMP}/clk/emc/state"] = partial(self._set, "emc_enable")
+        takes |= {f"{CPU}/cpu{core}/online": partial(self._switch, core) for core in cores}
+        for number in (str(policy[0]) for policy in self.state.policies):
+            folder = f"{CPU}/cpufreq/policy{number}"
+            for end in ("min", "max"):
+                takes[f"{folder}/scaling_{end}_freq"] = partial(self._limit_cpu, number)
+        return takes
 
-    def _switch(self, path: str, core: int, text: str) -> None:
+    def _set(self, name: str, path: str, text: str) -> None:
+        setattr(self.state, name, _number(path, text))
+
+    def _control_gpu(self, path: str, text: str) -> None:
+        if text not in ("on", "auto"):
+            raise _refusal(errno.EINVAL, path)
+        self.state.gpu_control = text
+
+    def _cap_memory(self, path: str, text: str) -> None:
+        state = self.state
+        state.emc_cap = _number(path, text)
+        if state.jetpack == "6":  # shows what the clock rounds it to
+            state.emc_cap = _nearest(state.mem_hz, min(state.emc_cap, state.mem_hz[-1]))
+
+    def _switch(self, core: int, path: str, text: str) -> None:
         on = _number(path, text)
         if on not in (0, 1):
             raise _refusal(errno.EINVAL, path)
-        if core >= len(self.state.online):
-            raise _refusal(errno.ENOENT, path)
         if core == 0 and on == 0:
             raise _refusal(errno.EPERM, path)
         self.state.online[core] = on
@@ -155,12 +161,12 @@ class FakeKernel:
                 ladder = self.state.cpu_khz
                 self.state.cpu_limits[str(policy[0])] = [ladder[0], ladder[-1]]
 
-    def _limit_cpu(self, path: str, number: str, which: str, text: str) -> None:
+    def _limit_cpu(self, number: str, path: str, text: str) -> None:
         if number not in (str(policy[0]) for policy in self._live()):
             raise _refusal(errno.ENOENT, path)
         wanted = _number(path, text)
         limits = list(self.state.cpu_limits[number])
-        limits[which == "max"] = wanted
+        limits[path.endswith("max_freq")] = wanted
         self._refuse_crossed(path, limits)
         self.state.cpu_limits[number] = limits
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from powerctl.device import Device
-from powerctl.devices.virtual import VirtualDevice
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.problems import Job
 from powerctl.fulcrum.replay import Replay
@@ -27,7 +26,7 @@ class Source(Protocol):
 
     @property
     def board(self) -> str:
-        """Name of the board."""
+        """Name of the board that is measured."""
 
     @property
     def name(self) -> str:
@@ -91,7 +90,7 @@ class TableSource:
 
     @property
     def name(self) -> str:
-        """The files."""
+        """The files that the tables are from, in words."""
         return f"measured tables {', '.join(self.names)}"
 
     def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -106,11 +105,11 @@ class TableSource:
         return asked or there
 
     def measure(self, mode: PowerMode, job: Job) -> tuple[float, float]:
-        """What the table says."""
+        """Seconds and watts of a minibatch, as the table has them."""
         return self.replay.measure(mode, job)
 
     def restore(self) -> None:
-        """Nothing was changed."""
+        """Do nothing: reading tables changes no mode."""
 
 
 @dataclass
@@ -128,7 +127,7 @@ class DeviceSource:
 
     @property
     def board(self) -> str:
-        """Of the device."""
+        """Name of the board of the device."""
         return self.device.board.name
 
     @property
@@ -139,8 +138,8 @@ class DeviceSource:
 
     @property
     def clock(self) -> str:
-        """That of the device."""
-        return ("virtual " if isinstance(self.device, VirtualDevice) else "") + "device time"
+        """Which clock the device runs on, virtual or real, in words."""
+        return ("virtual " if self.device.is_virtual else "") + "device time"
 
     def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
         """Those asked for, or the usual; a step is made for each now, not after an hour."""

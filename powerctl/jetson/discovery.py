@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -12,9 +11,6 @@ from powerctl.jetson.gpu import Gpu, find_gpu, railgate
 from powerctl.jetson.identity import Identity, identify
 from powerctl.jetson.memory_clock import MemoryClock, find_memory
 from powerctl.jetson.sysfs import Sysfs
-
-if TYPE_CHECKING:
-    from powerctl.boards import Board
 
 
 @dataclass(frozen=True)
@@ -76,19 +72,6 @@ class Discovery:
             raise DeviceUnavailable(f"{first.what}: {first.remedy}; see all: powerctl doctor")
         name = self.identity.name or "this board"
         return ModeAxes(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=name)
-
-    def board(self) -> Board:
-        """The catalogue's board with the axes of this kernel; raises as `axes` does."""
-        return board_with(self.identity, self.axes())
-
-
-def board_with(identity: Identity, axes: ModeAxes) -> Board:
-    """The catalogue's board with the axes that were found on it."""
-    from powerctl.modes import ModeSpace
-
-    known = identity.board()
-    space = ModeSpace(*axes.axes, name=known.name)
-    return replace(known, space=space, l4t=identity.l4t or known.l4t)
 
 
 def discover(sysfs: Sysfs) -> Discovery:

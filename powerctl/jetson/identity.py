@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from powerctl.board_files import BOARDS, read_board, release_of
 from powerctl.errors import InvalidInput
 from powerctl.jetson.sysfs import Sysfs
-
-if TYPE_CHECKING:
-    from powerctl.boards import Board
 
 _TREE = "proc/device-tree"
 # The device tree of AGX Xavier's developer kit names the kit only, which holds this module.
@@ -49,18 +45,6 @@ class Identity:
         """Major version of JetPack, None if the release is unknown."""
         return _JETPACKS.get((self.l4t or "").partition(".")[0])
 
-    def board(self) -> Board:
-        """The entry of the catalogue, under this release or else the oldest known.
-
-        Raises
-        ------
-        InvalidInput
-            If the board is not in the catalogue.
-        """
-        from powerctl.boards import load_board
-
-        return load_board(self._known_name(), self._known_release())
-
     def mem_hz(self) -> tuple[int, ...]:
         """The memory rates that the catalogue has for it, ascending.
 
@@ -69,9 +53,10 @@ class Identity:
         InvalidInput
             If the board is not in the catalogue.
         """
-        return tuple(release_of(self._known_name(), self._known_release())["mem_hz"])
+        return tuple(release_of(self.known_name(), self.known_release())["mem_hz"])
 
-    def _known_name(self) -> str:
+    def known_name(self) -> str:
+        """Its entry of the catalogue; raises `InvalidInput` if it has none."""
         if self.name is None:
             parts = ", ".join(self.parts) or "no part number"
             raise InvalidInput(
@@ -80,9 +65,10 @@ class Identity:
             )
         return self.name
 
-    def _known_release(self) -> str | None:
+    def known_release(self) -> str | None:
+        """Its release if the catalogue has axes for it; else None, which takes the oldest."""
         try:
-            release_of(self._known_name(), self.l4t)
+            release_of(self.known_name(), self.l4t)
         except InvalidInput:  # software older than the oldest axes: the kernel lists them anyway
             return None
         return self.l4t

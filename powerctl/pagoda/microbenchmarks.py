@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from powerctl.accelerator import Accelerator, synchronise
+from powerctl.devices.meters import Meter, NoMeter
 from powerctl.errors import DeviceUnavailable, InvalidInput
-from powerctl.meters import Meter, NoMeter
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, Kind
 from powerctl.pagoda.vendor import UNKNOWN, VendorPeaks, cpu_name, cpu_peaks, gpu_peaks
 

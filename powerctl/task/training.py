@@ -101,7 +101,7 @@ class _Driven:
     @property
     def minibatches(self) -> int:
         """The number of minibatches that were begun."""
-        return self._work.minibatches
+        return self._work.pace.minibatches
 
     def steps(self) -> Iterator[Callable[[], None]]:
         """Yield a callable that runs the next minibatch, again and again.
@@ -340,20 +340,15 @@ class _Loop:
         self._begin = begin
         self._turns = Turns(self._body, task.called(role), limit_s)
         moving = _moving(task, role, given)
-        self._pace = PacedLoaders(self._turns.wait, moving)
-        self._aside = PacedLoaders(
-            lambda: None, moving
-        )  # of what a loop validates with, without turns
+        self.pace = PacedLoaders(self._turns.wait, moving)
+        # of what a loop validates with, without turns
+        self._aside = PacedLoaders(lambda: None, moving)
         if moving is not None:
             both = {name: given.get(name) for name in ("valloader", "testloader")}
             given = {**given, **{k: self._aside.paced(v) for k, v in both.items() if v is not None}}
         names = ("trainloader",) if role == "train" else ("testloader", "valloader")
-        paced = self._pace.paced(loader)
+        paced = self.pace.paced(loader)
         self._given = {**given, **dict.fromkeys(("loader", *names), paced)}
-
-    @property
-    def minibatches(self) -> int:
-        return self._pace.minibatches
 
     @property
     def ended(self) -> bool:
@@ -364,10 +359,10 @@ class _Loop:
         return self._turns.result
 
     def turn(self) -> None:
-        before = self.minibatches
+        before = self.pace.minibatches
         if not self.ended:
             self._turns.take()
-        if self.minibatches > before:
+        if self.pace.minibatches > before:
             return
         if not before and self._role == "train":
             raise TaskFailed(
@@ -380,7 +375,7 @@ class _Loop:
         try:
             self._turns.close()
         finally:
-            self._pace.close()
+            self.pace.close()
             self._aside.close()
 
     def _body(self) -> Any:
@@ -411,14 +406,10 @@ class _Steps:
         self._loading, self._stepping = blamed(task.called("load_data")), blamed(self._called)
         self._begin = begin
         moving = _moving(task, "train_step", given)
-        self._pace = PacedLoaders(lambda: None, moving)  # nobody to wait for
-        self._batches = self._endless(self._pace.paced(loader))
+        self.pace = PacedLoaders(lambda: None, moving)  # nobody to wait for
+        self._batches = self._endless(self.pace.paced(loader))
         # only a thread of its own can be given up; without a limit none is needed
         self._turns = None if math.isinf(limit_s) else Turns(self._all, self._called, limit_s)
-
-    @property
-    def minibatches(self) -> int:
-        return self._pace.minibatches
 
     def turn(self) -> None:
         if self._turns is None:
@@ -434,7 +425,7 @@ class _Steps:
                 self._turns.close()
         finally:
             end_iterator(self._batches)
-            self._pace.close()
+            self.pace.close()
 
     def _all(self) -> None:
         assert self._turns is not None
@@ -444,7 +435,7 @@ class _Steps:
             self._turns.wait()
 
     def _one(self) -> None:
-        if not self.minibatches:  # in the first turn: what it draws belongs to it
+        if not self.pace.minibatches:  # in the first turn: what it draws belongs to it
             self._model.train()
             self._given["optimizer"] = self._optimizer()
             self._fill()
@@ -484,9 +475,9 @@ class _Steps:
 
     def _endless(self, loader: Any) -> Generator[Any, None, None]:
         before = -1
-        while self.minibatches > before:
-            before = self.minibatches
+        while self.pace.minibatches > before:
+            before = self.pace.minibatches
             yield from loader
-        if not self.minibatches:
+        if not self.pace.minibatches:
             name = self._task.called("load_data")
             raise TaskFailed(f"{name} returned a loader without minibatches to train with")

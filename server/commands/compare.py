@@ -32,14 +32,16 @@ Examples:
 """
 
 
-@click.command(epilog=_COMPARE_EXAMPLES)
+@click.command("compare", epilog=_COMPARE_EXAMPLES)
 @comparison_options
 @accelerator_option
 @click.option(
     "--out", default="runs/comparison", show_default=True, help="Folder of the runs and the report."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every run's measures as JSON.")
-def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json: bool) -> None:
+def compare_command(
+    comparison: Comparison, baseline: str, jobs: int, out: str, as_json: bool
+) -> None:
     """Compare policies x power policies x clients a round x seeds, and write a report.
 
     A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
@@ -50,12 +52,12 @@ def compare(comparison: Comparison, baseline: str, jobs: int, out: str, as_json:
         print_tables,
         tell_plan,
     )
-    from wattfed.server.comparison.running import compare as run_comparison
+    from wattfed.server.comparison.running import compare
 
     tell_plan(comparison)
     progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
     with stopping_cleanly(progress.saved), progress:
-        result = run_comparison(
+        result = compare(
             comparison,
             out=out,
             baseline=baseline,

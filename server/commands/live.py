@@ -27,7 +27,7 @@ Examples:
 _folder = click.argument("folder", type=click.Path(path_type=Path), default="runs")
 
 
-@click.command(epilog=_TOP_EXAMPLES)
+@click.command("top", epilog=_TOP_EXAMPLES)
 @_folder
 @click.option("--once", is_flag=True, help="Print one snapshot, as where this is no terminal.")
 @click.option(
@@ -39,7 +39,7 @@ _folder = click.argument("folder", type=click.Path(path_type=Path), default="run
     help="Between two looks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one snapshot as JSON.")
-def top(folder: Path, once: bool, every: float, as_json: bool) -> None:
+def top_command(folder: Path, once: bool, every: float, as_json: bool) -> None:
     """Show a run in the terminal while it goes on: rounds, clients, limits, what went wrong.
 
     FOLDER is a run's results, or one above: then it is the run there that began last, by default in

@@ -52,6 +52,29 @@ def settings_option(command: Command) -> Command:
     return run
 
 
+_COMPARISON: dict[str, dict[str, Any]] = {
+    "strategies": {
+        "help": "Policies with commas between, such as random,oort(clip=0.9),pace.",
+    },
+    "power": {
+        "help": "Of those that only select: maxn, preset (nvpmodel's for the power limit), fastest "
+        "or slack; pace and its like choose modes themselves.",
+    },
+    "per_round": {"help": "Clients wanted in a round."},
+    "seeds": {"type": click.IntRange(1), "help": "From --seed on."},
+    "seed": {"type": click.IntRange(0)},
+    "target_accuracy": {
+        "help": "Count time and energy until here; several with commas: a run stops at the last.",
+    },
+    "target": {
+        "metavar": "METRIC=VALUE",
+        "help": "Another metric in place of the target accuracy, such as loss=0.5,0.3.",
+    },
+    "all_rounds": {"is_flag": True, "help": "Do not stop at the target."},
+}
+"""What a comparison combines, by the arguments of `Comparison.of`, which has the defaults."""
+
+
 def comparison_options(command: Command) -> Command:
     """Give a command what a comparison combines, and the run configuration for the rest.
 
@@ -59,48 +82,6 @@ def comparison_options(command: Command) -> Command:
     """
     from wattfed.server.comparison.grid import COMMON, REPLACED, Comparison
 
-    usual = Comparison.usual()
-
-    @click.option(
-        "--strategies",
-        default=usual["strategies"],
-        show_default=True,
-        help="Policies with commas between, such as random,oort(clip=0.9),pace.",
-    )
-    @click.option(
-        "--power",
-        default=usual["power"],
-        show_default=True,
-        help="Of those that only select: maxn, preset (nvpmodel's for the power limit), fastest "
-        "or slack; pace and its like choose modes themselves.",
-    )
-    @click.option(
-        "--per-round",
-        default=usual["per_round"],
-        show_default=True,
-        help="Clients wanted in a round.",
-    )
-    @click.option(
-        "--seeds",
-        type=click.IntRange(1),
-        default=usual["seeds"],
-        show_default=True,
-        help="From --seed on.",
-    )
-    @click.option("--seed", type=click.IntRange(0), default=usual["seed"], show_default=True)
-    @click.option(
-        "--target-accuracy",
-        default=usual["target_accuracy"],
-        show_default=True,
-        help="Count time and energy until here; several with commas: a run stops at the last.",
-    )
-    @click.option(
-        "--target",
-        default="",
-        metavar="METRIC=VALUE",
-        help="Another metric in place of the target accuracy, such as loss=0.5,0.3.",
-    )
-    @click.option("--all-rounds", is_flag=True, help="Do not stop at the target.")
     @click.option(
         "--baseline",
         default="",
@@ -120,4 +101,11 @@ def comparison_options(command: Command) -> Command:
         asked = {name: given.pop(name) for name in Comparison.options()}
         command(comparison=Comparison.of(**asked), **given)
 
+    for name, more in reversed(_COMPARISON.items()):
+        usual = Comparison.usual()[name]
+        is_shown = usual != "" and usual is not False
+        option = click.option(
+            f"--{name.replace('_', '-')}", default=usual, show_default=is_shown, **more
+        )
+        run = option(run)
     return run

@@ -30,7 +30,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command("simulate", epilog=_EXAMPLES)
 @run_options()
 @accelerator_option
 @click.option(
@@ -40,7 +40,7 @@ Examples:
     help="Also run this baseline and compare, e.g. random:maxn; may be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
-def simulate(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def simulate_command(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Simulate a federation in this process, on the fleet's virtual clock.
 
     Runs are compared until the target, or until the best that all hold (mean of three rounds).

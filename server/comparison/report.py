@@ -1,4 +1,7 @@
-"""Builds the report of a folder: of a comparison, or of one run and its baselines."""
+"""Builds the report of a folder: of a comparison, or of one run and its baselines.
+
+`content` arranges what it says, `charts` draws; the words and the looks are in `templates`.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,28 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from importlib import resources
 from io import StringIO
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
-from wattfed.server.comparison.content import arrange
+from powerctl.statistics import Estimate
+from wattfed.server.comparison.content import Content, RunView, arrange, run_view
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import REPLACED, Comparison, run_command
 from wattfed.server.comparison.measures import RunMeasures
-from wattfed.server.comparison.rendering import render
 from wattfed.server.comparison.table import chosen_baseline
-from wattfed.server.comparison.views import RunView, run_view
 from wattfed.server.run.history import FederationResult, best_value, goal_levels
 from wattfed.server.run.judging import common_level
 from wattfed.server.run.results import is_finished, read_run
+
+_TEMPLATES = resources.files("wattfed.server.comparison") / "templates"
+_NONE = "\N{EN DASH}"
 
 
 def build_report(folder: Path, baseline: str = "") -> Path:
@@ -137,3 +147,60 @@ def _write_tables(folder: Path, measures: Sequence[RunMeasures]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_output(folder / "runs.csv", table.getvalue())
+
+
+def render(content: Content) -> str:
+    """The page as HTML, complete in itself."""
+    return environment().get_template("report.html.j2").render(content=content)
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """The templates of the report, with its filters: other pages take them too."""
+    made = Environment(
+        loader=PackageLoader("wattfed.server.comparison"),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(number=_number, spread=_spread, span=_span, percent=_percent)
+    made.tests["known"] = math.isfinite
+    made.globals["included"] = _included
+    return made
+
+
+def _included(name: str) -> Markup:
+    """A file of ours as it is: the style sheet or the script."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits, thousands in full; a dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return _NONE
+    return f"{value:,.{_decimals(value)}f}"
+
+
+def _spread(estimate: Estimate, unit: float = 1.0) -> str:
+    """Half the width of an interval, such as "± 2.1"; nothing where there is no interval."""
+    half = (estimate.high - estimate.mean) / unit
+    decimals = _decimals(estimate.mean / unit)
+    return f"± {half:,.{decimals}f}" if math.isfinite(half) else ""
+
+
+def _decimals(value: float) -> int:
+    """Behind the point, for three significant digits."""
+    return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+
+
+def _span(estimate: Estimate) -> str:
+    """An interval, such as "1.3 to 2.1"; nothing where there is none."""
+    if not math.isfinite(estimate.low):
+        return ""
+    return f"{_number(estimate.low)} to {_number(estimate.high)}"
+
+
+def _percent(value: float) -> str:
+    """A share in whole percent; a dash for what is not known."""
+    return f"{100 * value:.0f} %" if math.isfinite(value) else _NONE

@@ -16,9 +16,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
 from wattfed.server.comparison.charts import Chart, Series, line_chart
-from wattfed.server.comparison.content import Look, target_charts
-from wattfed.server.comparison.rendering import environment
-from wattfed.server.comparison.views import Curve
+from wattfed.server.comparison.content import Curve, Look, target_charts
+from wattfed.server.comparison.report import environment
 from wattfed.server.live.snapshot import ClientAccount, RoundWork, Snapshot, run_state, under_way
 from wattfed.server.run.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
 

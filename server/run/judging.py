@@ -34,7 +34,7 @@ _GAIN = 0.02  # of all that was gained since the first rounds: less in a window 
 
 
 @dataclass(frozen=True)
-class Judgement:
+class RunJudgement:
     """What came of a run, in sentences.
 
     Attributes
@@ -66,7 +66,7 @@ def judge(
     participants: Participants,
     *,
     is_finished: bool = True,
-) -> Judgement:
+) -> RunJudgement:
     """The judgement on a run, finished or not.
 
     Parameters
@@ -84,7 +84,7 @@ def judge(
     """
     learned = has_learned(rows, participants)
     course = _course(rows) if learned else ""
-    return Judgement(
+    return RunJudgement(
         outcome=_outcome(config, rows, participants, learned),
         course=course,
         participation=_participation(config, rows, trained, participants),
@@ -92,7 +92,7 @@ def judge(
     )
 
 
-def judge_result(result: FederationResult) -> Judgement:
+def judge_result(result: FederationResult) -> RunJudgement:
     """The judgement on a run that was read back, or has just finished."""
     return judge(result.config, result.rows, result.participations, result.participants)
 

@@ -34,7 +34,7 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import ModelJob
 from wattfed.client.agent.served_models import AgentHost, Model, read_model
-from wattfed.client.agent.settings import ClientLimits, ModelFile
+from wattfed.client.agent.settings import AgentLimits, ModelFile
 from wattfed.client.agent.tensors import decode_tensor
 from wattfed.client.gate import Gate
 
@@ -330,7 +330,7 @@ def test_a_model_that_hangs_is_ended_and_started_again_while_others_answer(
     start, settings, tmp_path
 ):
     models = (scripted(tmp_path, Hangs()), *settings.model)
-    agent = start(settings, model=models, limits=ClientLimits(batch_s=1.0))
+    agent = start(settings, model=models, limits=AgentLimits(batch_s=1.0))
     with agent.channel() as channel:
         stub = rpc.InferenceStub(channel)
         hanging = stub.Predict.future(request(SPELL, model="bad"), timeout=TIMEOUT_S)
@@ -378,7 +378,7 @@ def test_a_model_whose_process_dies_is_started_again_and_told(start, settings, t
 @sandboxed
 def test_a_model_that_takes_all_memory_fails_its_request_and_no_other(start, settings, tmp_path):
     models = (scripted(tmp_path, Bombs()), *settings.model)
-    agent = start(settings, model=models, limits=ClientLimits(model_bytes=1 << 29))
+    agent = start(settings, model=models, limits=AgentLimits(model_bytes=1 << 29))
     assert "alloc" in refusal(lambda: predict(agent, SPELL)).details()
     assert answer(predict(agent)) == answer(predict(agent, model="constant")) == 1.0
 

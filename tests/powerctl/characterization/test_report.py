@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,15 @@ def test_every_table_row_has_the_columns_of_its_header(log, tmp_path):
     assert len(tables) == 5
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_a_study_that_was_stopped_before_its_first_run_has_a_page(tmp_path):
+    bench = TwinBench("twin:orin-agx", "resnet18-train")
+    with closing(
+        StudyLog.open(tmp_path / "study.jsonl", identity_of(bench, Plan(bench.baseline, {})))
+    ) as log:
+        write_report(log, tmp_path)
+    assert "Each cell ran up to 0 times" in (tmp_path / "report.md").read_text()
 
 
 def test_names_cannot_break_the_page():

@@ -2,9 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from powerctl.devices.jetson import board_found
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.discovery import discover
 from powerctl.jetson.identity import identify
+
+
+def board_of(sysfs):
+    """The board of the catalogue, with the axes that are found."""
+    found = discover(sysfs)
+    return board_found(found.identity, found.axes())
 
 
 def test_every_board_is_known_by_its_device_tree(board):
@@ -17,15 +24,15 @@ def test_a_board_that_the_catalogue_lacks_is_named(fake):
     board = fake()
     (board.root / "proc/device-tree/compatible").write_text("nvidia,p9999-0000\0nvidia,tegra999\0")
     with pytest.raises(DeviceUnavailable, match=r"p9999-0000.*catalogue.*toml"):
-        discover(board).board()
+        board_of(board)
 
 
 def test_a_release_that_is_not_known_yet_takes_the_kernels_axes(fake):
     board = fake("orin-agx", "6")
     (board.root / "etc/nv_tegra_release").write_text("# R39 (release), REVISION: 0.1, GCID: 1\n")
-    assert discover(board).board().l4t == "39.0.1"
+    assert board_of(board).l4t == "39.0.1"
     (board.root / "etc/nv_tegra_release").unlink()
-    assert discover(board).board().space.gpu_hz[-1] == 1_300_500_000
+    assert board_of(board).space.gpu_hz[-1] == 1_300_500_000
 
 
 def test_without_debugfs_the_remedy_is_said(fake):
@@ -33,11 +40,11 @@ def test_without_debugfs_the_remedy_is_said(fake):
     emc = board.root / "sys/kernel/debug/bpmp/debug/clk/emc"
     (emc / "rate").unlink()
     with pytest.raises(DeviceUnavailable, match=r"memory clock.*mount -t debugfs"):
-        discover(board).board()
+        board_of(board)
 
 
 def test_an_empty_machine_is_no_jetson(folder):
     from powerctl.jetson.sysfs import Sysfs
 
     with pytest.raises(DeviceUnavailable, match="not in the board catalogue"):
-        discover(Sysfs(folder)).board()
+        board_of(Sysfs(folder))

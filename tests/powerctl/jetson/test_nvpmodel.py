@@ -121,7 +121,7 @@ def test_presets_are_nvidias(fake, shared_table):
 
 def test_where_a_preset_is_rounded_is_said(fake):
     board = fake("xavier-agx", "5.1")
-    space = discover(board).board().space
+    space = discover(board).axes()
     found = read_configuration(board)
     assert found.preset("MODE_30W_6CORE").rounding(space) == [
         "cpu 1450 -> 1420.8 MHz",

@@ -11,8 +11,8 @@ import torch
 
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
+from powerctl.devices.meters import Meter
 from powerctl.errors import InvalidInput
-from powerctl.meters import Meter
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.pagoda.counting import count_model
 from powerctl.pagoda.microbenchmarks import DTYPES, Sizes, kernels, measure_ceilings, sizes_for

@@ -140,6 +140,15 @@ def test_the_only_class_of_a_model_is_the_model(written):
     assert task.call("make_model", {}).in_features == 5
 
 
+@pytest.mark.parametrize(
+    "code", ["def train(): raise ValueError('x' * 10**6)\n", f"x = {'[' * 5000}\n"]
+)
+def test_what_a_users_code_has_us_print_is_cut_off(written, code):
+    with pytest.raises(TaskFailed) as failed:
+        load_task(written(WHOLE + code)).call("train", {})
+    assert len(str(failed.value)) + len(failed.value.traceback) < 6_000
+
+
 def test_what_the_users_code_raises_is_one_line_with_their_traceback(written):
     task = load_task(written("def inner(): return {}['img']\n" + WHOLE + "def test(): inner()\n"))
     with pytest.raises(TaskFailed) as failed:

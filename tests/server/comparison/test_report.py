@@ -16,10 +16,10 @@ from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
 from tests.strategies.offers_of import recorded, report
 from wattfed.server.comparison.charts import line_chart, mean_of_curves, ticks
+from wattfed.server.comparison.content import run_view
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report import build_report
-from wattfed.server.comparison.views import run_view
 from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.ledger import Ledger

@@ -19,12 +19,11 @@ from tests.server.comparison.running import run
 from tests.server.run.old_results import ROUNDS, SUMMARY, write_comparison
 from wattfed.client.tasks.federated import FederatedTask
 from wattfed.server.cli import main
-from wattfed.server.comparison.content import target_charts
+from wattfed.server.comparison.content import Curve, target_charts
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report import build_report
-from wattfed.server.comparison.views import Curve
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.live.page import render_page
 from wattfed.server.live.prometheus import render_metrics

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from powerctl.devices.meters import NoMeter, PowerIntegral, Rapl, jetson, open_meter
 from powerctl.errors import DeviceUnavailable
-from powerctl.meters import NoMeter, PowerIntegral, Rapl, jetson, open_meter
 from tests.metering import counts
 from tests.waiting import await_state
 
