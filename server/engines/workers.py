@@ -23,7 +23,7 @@ from typing import Protocol
 from flwr.common.logger import log
 from torch import nn
 
-from powerctl.errors import PowerctlError
+from powerctl.errors import PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
@@ -135,8 +135,8 @@ class Clients:
             return self._train(client, self._resident, instructions, job.assignment, job.offer)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
-            if theirs := getattr(error, "traceback", ""):
-                log(ERROR, theirs)
+            if isinstance(error, TaskFailed) and error.traceback:
+                log(ERROR, error.traceback)
         except Exception as error:
             log(ERROR, "client %s raised", job.client, exc_info=error)
         return None
