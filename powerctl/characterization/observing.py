@@ -200,12 +200,12 @@ class Timing:
 
     @property
     def stall_s(self) -> float:
-        """All waiting."""
+        """Seconds of an epoch in which it waited for data."""
         return self.start_s + sum(self.stalls_s[1:]) + self.end_s
 
     @property
     def compute_s(self) -> float:
-        """All computing."""
+        """Seconds of an epoch in which the device computed."""
         return sum(self.computes_s)
 
 

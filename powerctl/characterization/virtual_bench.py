@@ -120,15 +120,15 @@ class TwinBench:
         return done
 
     def now(self) -> float:
-        """Virtual seconds."""
+        """Virtual seconds that runs have taken so far."""
         return self._now_s
 
     def named_modes(self) -> Mapping[str, PowerMode]:
-        """The board's presets."""
+        """The presets of the board, by their names."""
         return self._place.presets()
 
     def mode_levels(self, text: str) -> tuple[str, ...]:
-        """Of the place."""
+        """The modes of a text, as the board names them."""
         return self._place.mode_levels(text)
 
     def close(self) -> None:
