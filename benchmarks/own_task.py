@@ -31,7 +31,6 @@ from powerctl.task.loading import Task, keys_of, load_task, parse_settings
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.returned_metrics import number_of
 from powerctl.task.training import Interrupted, Training, make_model
-from wattfed.server.engines.flower_tools import toml_scalar
 from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig, run_keys
 
@@ -196,7 +195,7 @@ def deployed(configs: Sequence[Mapping[str, Any]], folder: Path) -> list[float |
             app = folder / f"app-{number}"
             app.mkdir()
             config = {**config, "name": f"deployed-{number}"}
-            pairs = (f"{key} = {toml_scalar(key, value)}" for key, value in config.items())
+            pairs = (f"{key} = {json.dumps(value)}" for key, value in config.items())
             (app / "pyproject.toml").write_text("\n".join([_APP, *pairs, ""]))
             status = federation.run(app, {}, timeout_s=600).status
             run = Path(config["out-dir"]) / config["name"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from powerctl import console
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.policies.catalogue import make_policy, policy_names
+from wattfed.strategies.policies.catalogue import POLICIES, make_policy
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.run_config import RunConfig
 
@@ -93,7 +93,7 @@ def main(clients: int, per_round: int, rounds: int, strategies: str, out: str) -
     """Time the selection of every policy."""
     offers = random_offers(clients)
     results = []
-    for name in strategies.split(",") if strategies else policy_names():
+    for name in strategies.split(",") if strategies else POLICIES.names():
         first, *later = selection_ms(name, offers, per_round, rounds, seed=0)
         results.append(
             {

@@ -32,7 +32,7 @@ import click
 from powerctl import console
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
-from wattfed.strategies.policies.catalogue import policy_names
+from wattfed.strategies.policies.catalogue import POLICIES
 from wattfed.strategies.run_config import RunConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -188,7 +188,9 @@ def _engines(context: click.Context, option: click.Parameter, text: str) -> list
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--task", type=click.Choice(["noop", "digits"]), default="noop", show_default=True)
 @click.option("--engine", "engines", default="virtual,flower", callback=_engines, show_default=True)
-@click.option("--strategy", type=click.Choice(policy_names()), default="random", show_default=True)
+@click.option(
+    "--strategy", type=click.Choice(POLICIES.names()), default="random", show_default=True
+)
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Local ones.")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: as it pays.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

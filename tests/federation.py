@@ -33,7 +33,6 @@ from wattfed.server.engines.flower_tools import (
     SubmittedRun,
     flower_ports,
     tail,
-    toml_scalar,
 )
 
 __all__ = ["COMPLETED", "Federation", "RunResult"]
@@ -119,7 +118,7 @@ class Federation:
         return self.wait(self.submit(app_dir, run_config), timeout_s)
 
     def submit(self, app_dir: Path, run_config: Mapping[str, Any]) -> SubmittedRun:
-        """Start a run; ``await_line(text, timeout_s)`` waits for a text in its log."""
+        """Start a run, and follow its log."""
         return self._tools.submit(app_dir, run_config)
 
     def wait(self, run: SubmittedRun, timeout_s: float = TIMEOUT_S) -> RunResult:
@@ -175,7 +174,7 @@ class Federation:
 
     def start_node(self, i: int) -> None:
         """Start a SuperNode, or start it again."""
-        pairs = (f"{k}={toml_scalar(k, value)}" for k, value in self._node_configs[i].items())
+        pairs = (f"{key}={value!r}" for key, value in self._node_configs[i].items())
         self._nodes[i] = self._tools.start(
             f"node-{i}",
             *("flower-supernode", "--superlink", self.through.get(i, self.ports.fleet)),

@@ -83,6 +83,19 @@ def test_imports_run_downwards(path):
             assert str(where) in KNOW_THE_CLIENT or where.parent.name == "engines", name
 
 
+# each room of the server may import those before it; the two entry points at its top, all
+SERVER_ROOMS = ["run", "engines", "comparison", "live", "deploy", "commands"]
+
+
+@pytest.mark.parametrize("room", SERVER_ROOMS)
+def test_imports_between_the_rooms_of_the_server_run_one_way(room):
+    below = {"wattfed.client", "wattfed.strategies"}
+    below |= {f"wattfed.server.{name}" for name in SERVER_ROOMS[: SERVER_ROOMS.index(room) + 1]}
+    for path in (ROOT / "server" / room).rglob("*.py"):
+        for name in imports(path):
+            assert folder_of(name) not in OURS - {"powerctl"} or name.startswith(tuple(below)), path
+
+
 def test_fake_boards_are_known_to_the_device_registry_alone():
     """And to the command that makes them: the rest cannot tell one from a Jetson."""
     knows = {

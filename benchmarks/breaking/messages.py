@@ -31,12 +31,7 @@ from powerctl.fulcrum.plans import FixedMode, Front
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.offers import WEIGHT_CAP
-from wattfed.strategies.policies.catalogue import (
-    aggregation_names,
-    make_aggregation,
-    make_policy,
-    policy_names,
-)
+from wattfed.strategies.policies.catalogue import POLICIES, make_policy
 from wattfed.strategies.protocol import (
     ARRAYS,
     CONFIG,
@@ -49,6 +44,7 @@ from wattfed.strategies.protocol import (
     decode_record,
     encode_record,
 )
+from wattfed.strategies.round.aggregation import AGGREGATIONS, make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
 
@@ -63,8 +59,8 @@ _START = {
 _RECORDS = {"config": ConfigRecord, "metrics": MetricRecord, "arrays": ArrayRecord}
 _STEADY = ("fedavg", "fedprox", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan")
 _SETTINGS: Mapping[str, dict[str, Any]] = {
-    **{f"policy {name}": {"strategy": name} for name in policy_names()},
-    **{f"aggregation {name}": {"aggregation": name} for name in aggregation_names()},
+    **{f"policy {name}": {"strategy": name} for name in POLICIES.names()},
+    **{f"aggregation {name}": {"aggregation": name} for name in AGGREGATIONS.names()},
     "clipped": {"clip_norm": 1.0},
     "clipped pace": {"clip_norm": 1.0, "strategy": "pace"},
     "late ones": {"strategy": "random", "per_round": 4, "over_commit": 1.5, "late": "refl"},

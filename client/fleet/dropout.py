@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from wattfed.client.fleet import ClientProfile
+from powerctl.modes import BoolArray, FloatArray, IntArray
+from wattfed.client.fleet.columns import FleetColumns, number_column
+from wattfed.client.fleet.counters import exponential, uniform
 
 CRASHED, LEFT, BATTERY, SILENT = "crashed", "left", "battery", "silent"
+_CRASH, _SILENCE = 1, 2  # subjects of the random numbers
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """How a round ends for a client; nobody knows it beforehand.
+    """What cuts a client short in a round; nobody knows it beforehand.
 
     Attributes
     ----------
@@ -33,26 +35,6 @@ class Dropout:
     transfer_s: float
     silent: bool
 
-    @classmethod
-    def of(
-        cls,
-        profile: ClientProfile,
-        seed: int,
-        server_round: int,
-        leaves_s: float,
-        transfer_s: float,
-    ) -> Dropout:
-        """The fate of a client in a round, as its fleet file and the run's seed have it."""
-        if profile.environment.is_quiet:
-            return cls(math.inf, leaves_s, transfer_s, silent=False)
-        failures, row = profile.environment.failures, np.array([profile.row])
-        return cls(
-            crash_s=float(failures.crash_after_s(row, seed, server_round)[0]),
-            leaves_s=leaves_s,
-            transfer_s=transfer_s,
-            silent=bool(failures.silent(row, seed, server_round)[0]),
-        )
-
     @property
     def training_s(self) -> float:
         """Seconds of training after which it is cut short; infinite if it is not."""
@@ -66,10 +48,48 @@ class Dropout:
         time_s : float
             That was trained.
         cut : bool
-            Whether training was cut short by the fate, and not by the deadline.
+            Whether training was cut short by this, and not by the deadline.
         """
         if cut:
             return CRASHED if self.crash_s <= self.training_s else LEFT
         if time_s + self.transfer_s > self.leaves_s:
             return LEFT
         return SILENT if self.silent else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Failures(FleetColumns):
+    """How often clients fail; arrays of shape (n,).
+
+    Attributes
+    ----------
+    crashes_per_h : FloatArray
+        Crashes in an hour of training.
+    silent_share : FloatArray
+        Share of the rounds that a client trains to the end, and then is not heard of.
+    """
+
+    crashes_per_h: FloatArray = number_column(0.0, least=0.0)
+    silent_share: FloatArray = number_column(0.0, least=0.0)
+
+    def crash_after_s(self, rows: IntArray, seed: int, server_round: int) -> FloatArray:
+        """Seconds of training in a round after which clients crash; infinite for never."""
+        hours = exponential(seed, _CRASH, rows, server_round)
+        with np.errstate(divide="ignore"):
+            return np.asarray(3600 * hours / self.crashes_per_h[rows])
+
+    def silent(self, rows: IntArray, seed: int, server_round: int) -> BoolArray:
+        """Whether a round's answers of clients are lost."""
+        return uniform(seed, _SILENCE, rows, server_round) < self.silent_share[rows]
+
+    def dropout(
+        self, row: int, seed: int, server_round: int, leaves_s: float, transfer_s: float
+    ) -> Dropout:
+        """What cuts a client short in a round, in which it goes away after some seconds."""
+        rows = np.array([row])
+        return Dropout(
+            crash_s=float(self.crash_after_s(rows, seed, server_round)[0]),
+            leaves_s=leaves_s,
+            transfer_s=transfer_s,
+            silent=bool(self.silent(rows, seed, server_round)[0]),
+        )

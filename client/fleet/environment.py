@@ -13,7 +13,7 @@ import numpy as np
 from powerctl.modes import FloatArray, IntArray
 from wattfed.client.fleet.availability import Availability
 from wattfed.client.fleet.battery import Batteries
-from wattfed.client.fleet.failures import Failures
+from wattfed.client.fleet.dropout import Failures
 from wattfed.client.fleet.inference import InferenceLoads
 
 

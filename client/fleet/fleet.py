@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -19,7 +19,7 @@ DEFAULT_LINK_MBIT_S = 100.0
 
 
 @dataclass(frozen=True)
-class ClientLimits:
+class TrainingLimits:
     """What a device may spend on federated training.
 
     Attributes
@@ -40,16 +40,11 @@ class ClientLimits:
     celsius: float = math.inf
 
     def __post_init__(self) -> None:
-        for name in ("power_w", "energy_budget_j", "round_energy_j", "celsius"):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"{name} must be positive, got {getattr(self, name):g}")
-
-    def allowance_j(self, spent_j: float) -> float:
-        """Energy that the next round may take after `spent_j` of the budget are gone."""
-        return max(0.0, min(self.round_energy_j, self.energy_budget_j - spent_j))
+        for name, limit in vars(self).items():
+            if not limit > 0:
+                raise InvalidInput(f"{name} must be positive, got {limit:g}")
 
 
-LIMITS = tuple(f.name for f in fields(ClientLimits))
 _Speed = TypeVar("_Speed", float, FloatArray)
 
 
@@ -60,7 +55,7 @@ def transfer_s(payload_bytes: float, link_mbit_s: _Speed) -> _Speed:
 
 @dataclass(frozen=True)
 class ClientProfile:
-    """One client.
+    """A client of a fleet, or one by its own configuration: its device, limits and link.
 
     `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
     of its environment. A client `is_deployed` where it is one by its own configuration, and not by
@@ -69,7 +64,7 @@ class ClientProfile:
 
     client: int
     device: str
-    limits: ClientLimits
+    limits: TrainingLimits
     link_mbit_s: float = DEFAULT_LINK_MBIT_S
     unit: int = 0
     environment: Environment = field(default=QUIET, repr=False)
@@ -80,10 +75,6 @@ class ClientProfile:
         if not self.link_mbit_s > 0:
             raise InvalidInput(f"client {self.client}: link_mbit_s must be positive")
 
-    def transfer_s(self, payload_bytes: float) -> float:
-        """Seconds to receive and to send so many bytes."""
-        return transfer_s(payload_bytes, self.link_mbit_s)
-
 
 def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
     """The profile of a deployed client from its SuperNode's ``--node-config``.
@@ -92,12 +83,14 @@ def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
     `link-mbit-s`, `accelerator` (where models live) and the limits `power-w`, `energy-budget-j`,
     `round-energy-j`, `celsius`.
     """
-    limits = {k: float(node_config.get(k.replace("_", "-"), math.inf)) for k in LIMITS}
+    limits = {
+        k: float(node_config.get(k.replace("_", "-"), math.inf)) for k in vars(TrainingLimits())
+    }
     client = int(node_config["partition-id"])
     return ClientProfile(
         client=client,
         device=str(node_config["device"]),
-        limits=ClientLimits(**limits),
+        limits=TrainingLimits(**limits),
         link_mbit_s=float(node_config.get("link-mbit-s", DEFAULT_LINK_MBIT_S)),
         unit=int(node_config.get("unit", client)),
         is_deployed=True,
@@ -106,7 +99,7 @@ def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
 
 @dataclass(frozen=True, eq=False)
 class Profiles(FleetColumns):
-    """Limits, as in `ClientLimits`, and link speeds; arrays of shape (n,)."""
+    """Limits, as in `TrainingLimits`, and link speeds; arrays of shape (n,)."""
 
     power_w: FloatArray = number_column(np.inf, above=0.0)
     energy_budget_j: FloatArray = number_column(np.inf, above=0.0)
@@ -156,7 +149,7 @@ class Fleet(Sequence[ClientProfile]):
         return ClientProfile(
             client=client,
             device=str(self.device[client]),
-            limits=ClientLimits(
+            limits=TrainingLimits(
                 power_w=float(columns.power_w[client]),
                 energy_budget_j=float(columns.energy_budget_j[client]),
                 round_energy_j=float(columns.round_energy_j[client]),

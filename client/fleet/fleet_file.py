@@ -33,11 +33,6 @@ MOST_CLIENTS = 1_000_000
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 
-def fleet_names() -> list[str]:
-    """Names of the fleets that ship with wattfed, or with what is installed."""
-    return FLEETS.names()
-
-
 @lru_cache(maxsize=8)
 def load_fleet(name: str) -> Fleet:
     """The clients of a fleet file, numbered from 0 in the order of its groups.

@@ -48,15 +48,10 @@ _OF_CLIENTS = {*GIVEN, "load_data", "num_examples", "label_counts"}  # what runs
 Settings = tuple[tuple[str, Any], ...]
 
 
-def task_names() -> list[str]:
-    """Names of the tasks that come with us, or with what is installed."""
-    return TASKS.names()
-
-
 def is_installed(text: str) -> bool:
     """Whether a text names one of these, perhaps with parameters, and not code of its own."""
     name, _ = parsed("task", text)
-    return name in TASKS.built_in or name in task_names()
+    return name in TASKS.built_in or name in TASKS.names()
 
 
 class FederatedTask:
@@ -379,5 +374,5 @@ def _own(config: RunConfig) -> Task:
         return load_own(text, dict(config.settings))
     except TaskFailed as error:
         if "there is no module" in str(error):
-            raise UnknownName("task", text, task_names(), f"; {error}") from error
+            raise UnknownName("task", text, TASKS.names(), f"; {error}") from error
         raise

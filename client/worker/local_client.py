@@ -26,7 +26,7 @@ from powerctl.task.loading import keys_of
 from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.dropout import BATTERY, Dropout
+from wattfed.client.fleet.dropout import BATTERY
 from wattfed.client.fleet.environment import CALM, Conditions
 from wattfed.client.tasks.federated import FederatedTask, Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
@@ -35,7 +35,6 @@ from wattfed.client.worker.execution import PlanExecution, execute_plan
 from wattfed.client.worker.memory_fit import (
     BATCH_SIZE,
     MachineMemory,
-    MemoryBound,
     UnboundedMemory,
     halved,
     how_killed,
@@ -98,9 +97,9 @@ class LocalClient:
         self._n_clients = n_clients
         self._predicting = predictor
         self.workload, self.task = self._divided()
-        self._room: MemoryBound = UnboundedMemory()
+        self._memory = UnboundedMemory()
         if profile.is_deployed:
-            self._room = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
+            self._memory = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
 
     def _divided(self) -> tuple[Workload, FederatedTask]:
         """Workload and task, with minibatches as small as the memory has been found to ask for."""
@@ -121,7 +120,7 @@ class LocalClient:
             simulated.
         """
         offer = self._offer(clock_s, self._private_labels())
-        return replace(offer, decline=offer.decline or self._room.lack())
+        return replace(offer, decline=offer.decline or self._memory.lack())
 
     def train(
         self,
@@ -179,7 +178,9 @@ class LocalClient:
             is_shared=self.device is not None,
         )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
-        fate = Dropout.of(self.profile, self.config.seed, server_round, leaves_s, offer.transfer_s)
+        dropout = self.profile.environment.failures.dropout(
+            self.profile.row, self.config.seed, server_round, leaves_s, offer.transfer_s
+        )
         end_s, energy_cap_j, guard = assignment.deadline_s, battery_j, None
         blind = assignment.power == "maxn"
         if not blind:
@@ -193,7 +194,7 @@ class LocalClient:
                 self.workload,
                 plan,
                 training.steps(),
-                time_limit_s=min(end_s - offer.transfer_s, fate.training_s),
+                time_limit_s=min(end_s - offer.transfer_s, dropout.training_s),
                 energy_cap_j=energy_cap_j,
                 guard=guard,
                 progress=None if progress is None else partial(progress, training.losses),
@@ -206,13 +207,13 @@ class LocalClient:
             del training  # and with it what the error holds
             give_back()
         if done.minibatches or not fitted:
-            self._room.learn(fitted)
+            self._memory.learn(fitted)
         self._warmed(done, "train")
         self._learn(device, done, first_pass)
         self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
-        cut = done.stopped == "deadline" and fate.training_s < end_s - offer.transfer_s
+        cut = done.stopped == "deadline" and dropout.training_s < end_s - offer.transfer_s
         empty = blind and done.stopped == "energy"
-        lost = BATTERY if empty else fate.lost(done.time_s, cut)
+        lost = BATTERY if empty else dropout.lost(done.time_s, cut)
         if not (done.minibatches or lost):
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
         return self._report(
@@ -265,7 +266,7 @@ class LocalClient:
 
     def was_killed(self) -> str:
         """How the process died in whose round, by its state, this client still trains."""
-        return how_killed(self._room, self.state)
+        return how_killed(self._memory, self.state)
 
     def lost(self, assignment: RoundAssignment, why: str, offer: RoundOffer) -> RoundReport:
         """The report of a round of which nothing is left."""
@@ -298,7 +299,7 @@ class LocalClient:
             batch = self.task.first_batch(self.profile.client, self._n_clients)
             return counted_bytes(model, batch)
 
-        lack = self._room.lack(count)
+        lack = self._memory.lack(count)
         return RoundPlan((), lack) if lack else plan
 
     def _is_cold(self, device: Device, role: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from powerctl.task.process_memory import ProcessMemory, oom_kills
 from powerctl.workload import Workload
@@ -23,33 +22,21 @@ _MOST_HALVINGS = 3  # to an eighth: still smaller ones learn something else, and
 _RESERVE = 1.1  # minibatches differ, and torch's blocks are not the same each time
 
 
-class MemoryBound(Protocol):
-    """Where a client's rounds must fit into."""
+class UnboundedMemory:
+    """The memory of simulated clients, whose boards are not this host: every round fits."""
 
     def lack(self, count: Callable[[], int] | None = None) -> str:
         """Why a round does not fit now; empty if it does.
 
         `count` is of who is about to begin one, for before any was measured.
         """
-        ...
-
-    def learn(self, fitted: bool) -> None:
-        """A round has ended that began: whether it fitted."""
-        ...
-
-
-class UnboundedMemory:
-    """That of simulated clients, whose boards are not this host."""
-
-    def lack(self, count: Callable[[], int] | None = None) -> str:
-        """Nothing."""
         return ""
 
     def learn(self, fitted: bool) -> None:
-        """Nothing."""
+        """Learn from a round that has begun and ended whether it fitted."""
 
 
-class MachineMemory:
+class MachineMemory(UnboundedMemory):
     """The memory of the machine that a client trains on.
 
     Parameters
@@ -70,7 +57,7 @@ class MachineMemory:
         self._halves = halves
 
     def lack(self, count: Callable[[], int] | None = None) -> str:
-        """As `MemoryBound` has it; the next round is smaller then, if it can be."""
+        """Why a round does not fit now; the next one is smaller then, if it can be."""
         if peak_bytes := self._state.peak_bytes:
             more, how = self._more(peak_bytes), ""
         else:
@@ -83,7 +70,7 @@ class MachineMemory:
         return ""
 
     def learn(self, fitted: bool) -> None:
-        """As `MemoryBound` has it."""
+        """Keep the peak of a round that fitted; else make the next one smaller."""
         memory, state = self._memory, self._state
         if fitted:
             state.peak_bytes = memory.peak_bytes()
@@ -119,7 +106,7 @@ def halved(config: RunConfig, halvings: int) -> tuple[RunConfig, Workload]:
     return replace(config, settings=settings), workload.with_batch_size(size)
 
 
-def how_killed(room: MemoryBound, state: ClientState) -> str:
+def how_killed(room: UnboundedMemory, state: ClientState) -> str:
     """How a process died that has left a round under way, as the end of a sentence.
 
     If the kernel has killed for want of memory since it began, the next one is to be smaller.

@@ -28,8 +28,8 @@ _LEAST_CYCLES = 2.0  # within the budget, to plan for: rarer requests are answer
 
 
 @dataclass(frozen=True)
-class InferenceService:
-    """Requests that a device answers: evenly spaced, in batches.
+class RequestStream:
+    """Requests that come to a device evenly spaced, and are answered in batches.
 
     Attributes
     ----------
@@ -46,14 +46,14 @@ class InferenceService:
     latency_s: float
 
 
-def service_of(workload: str, rate_hz: float, latency_s: float) -> InferenceService:
+def service_of(workload: str, rate_hz: float, latency_s: float) -> RequestStream:
     """The service of a client by the columns of its fleet."""
     if not rate_hz:
         return NO_SERVICE
-    return InferenceService(load_workload(workload), rate_hz, latency_s)
+    return RequestStream(load_workload(workload), rate_hz, latency_s)
 
 
-NO_SERVICE = InferenceService(load_workload("mobilenetv3-infer"), 0.0, math.inf)
+NO_SERVICE = RequestStream(load_workload("mobilenetv3-infer"), 0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TrainingOptions:
         MAXN, and the preset for the power limit, whether or not requests are answered in time.
     idle_power_w : float
         While waiting, in the lowest mode.
-    service : InferenceService
+    service : RequestStream
         What it serves.
     batch_size : mapping of PowerMode to int
         Requests answered together in each mode.
@@ -81,7 +81,7 @@ class TrainingOptions:
     maxn: FixedMode
     preset: FixedMode
     idle_power_w: float
-    service: InferenceService
+    service: RequestStream
     batch_size: Mapping[PowerMode, int]
 
     def on(self, device: Device) -> tuple[Device, ServedRequests]:
@@ -94,7 +94,7 @@ class TrainingOptions:
 
 @lru_cache(maxsize=4096)
 def training_options(
-    options: ModeOptions, service: InferenceService, learned: Learned, power_limit_w: float
+    options: ModeOptions, service: RequestStream, learned: Learned, power_limit_w: float
 ) -> TrainingOptions:
     """The options of a unit that serves, or has nothing to serve.
 
@@ -105,7 +105,7 @@ def training_options(
     ----------
     options : ModeOptions
         For training alone.
-    service : InferenceService
+    service : RequestStream
         What it serves.
     learned : Learned
         What the unit has learned of itself: its factors hold for both workloads.
@@ -222,7 +222,7 @@ class ServingDevice(DeviceWrapper):
     ----------
     device : Device
         Runs both.
-    service : InferenceService
+    service : RequestStream
         Requests, from now on.
     batch_size : mapping of PowerMode to int
         As in `TrainingOptions`; in other modes as the lowest of them.
@@ -234,7 +234,7 @@ class ServingDevice(DeviceWrapper):
     """
 
     def __init__(
-        self, device: Device, service: InferenceService, batch_size: Mapping[PowerMode, int]
+        self, device: Device, service: RequestStream, batch_size: Mapping[PowerMode, int]
     ) -> None:
         super().__init__(device)
         self.served = ServedRequests(service.latency_s)

@@ -9,15 +9,16 @@ import click
 def strategies() -> None:
     """List selection policies, aggregation strategies, fleets, tasks and workloads."""
     from powerctl.workload import workload_names
-    from wattfed.client.fleet import fleet_names
-    from wattfed.client.tasks.federated import task_names
-    from wattfed.strategies.policies.catalogue import aggregation_names, policy_names
+    from wattfed.client.fleet import FLEETS
+    from wattfed.client.tasks.federated import TASKS
+    from wattfed.strategies.policies.catalogue import POLICIES
+    from wattfed.strategies.round.aggregation import AGGREGATIONS
 
     for what, names in (
-        ("strategies", policy_names()),
-        ("aggregations", aggregation_names()),
-        ("fleets", fleet_names()),
-        ("tasks", task_names()),
+        ("strategies", POLICIES.names()),
+        ("aggregations", AGGREGATIONS.names()),
+        ("fleets", FLEETS.names()),
+        ("tasks", TASKS.names()),
         ("workloads", workload_names()),
     ):
         click.echo(f"{what:>12}: {', '.join(names)}")

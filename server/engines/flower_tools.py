@@ -23,7 +23,22 @@ from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError
 
-ONE_PORT_SINCE = (1, 37)
+COMPLETED = "finished:completed"
+_LINK = "own"
+_MARK = "WATTFED_FLOWER_MARK"
+_START_S = _COMMAND_S = 600.0  # seconds on an idle machine, a minute on a busy one
+_END_S = 8.0
+_POLL_S = 0.1
+_TAIL_LINES = 30
+_SWITCHES = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # or a run without internet fails
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds; a message waits for that
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+ONE_PORT_SINCE = (1, 37)  # a SuperLink has one port for all its APIs
 _PORTS = (20_000, 32_768)  # Linux gives those above
 
 
@@ -86,24 +101,6 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-COMPLETED = "finished:completed"
-
-_LINK = "own"
-_MARK = "WATTFED_FLOWER_MARK"
-_START_S = _COMMAND_S = 600.0  # seconds on an idle machine, a minute on a busy one
-_END_S = 8.0
-_POLL_S = 0.1
-_TAIL_LINES = 30
-_SWITCHES = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # or a run without internet fails
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds; a message waits for that
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 class FlowerRunFailed(PowerctlError):
@@ -312,20 +309,6 @@ class SubmittedRun:
         started = re.search(r"Successfully started run (\d+)", self.log)
         return started[1] if started else None
 
-    def await_line(self, text: str, timeout_s: float) -> None:
-        """Wait until the log has a text.
-
-        Raises
-        ------
-        FlowerRunFailed
-            If the run ends before, or the time is over.
-        """
-        give_up = time.monotonic() + timeout_s
-        while text not in self.log:
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                raise FlowerRunFailed(f"no {text!r} within {timeout_s:g} s in:\n{self.log}")
-            time.sleep(_POLL_S)
-
     def wait(self, superlink: subprocess.Popen[bytes], timeout_s: float | None = None) -> str:
         """Wait for the end of the run.
 
@@ -379,28 +362,11 @@ def tail(log: Path, n_lines: int = _TAIL_LINES) -> str:
     return "\n".join([f"{log}:", *lines[-n_lines:]])
 
 
-def toml_scalar(key: str, value: Any) -> str:
-    """A value as TOML, in the subset that Flower's command lines can read.
-
-    Raises
-    ------
-    InvalidInput
-        If the value is no str, bool, int or float, or is a text with both kinds of quotes.
-    """
-    if isinstance(value, str) and "'" in value and ('"' in value or "\\" in value):
-        raise InvalidInput(f"{key}: Flower cannot take a text with both kinds of quotes: {value}")
-    if isinstance(value, str) and "'" not in value and value.isprintable():
-        return f"'{value}'"
-    return _toml(key, value)
-
-
 def _toml(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (bool, int, float)):
+        return str(value).lower()
     raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
 
 

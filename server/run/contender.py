@@ -34,7 +34,7 @@ class Contender(NamedTuple):
         One that is named by its code counts as one that only selects: results are read too, by
         those who would not run what they name.
         """
-        from wattfed.strategies.policies.catalogue import POLICIES  # loads flwr, not for --help
+        from wattfed.strategies.policies.catalogue import POLICIES  # not for --help
 
         own = not names_code(config.strategy) and not POLICIES.takes(config.strategy, "power")
         return cls(config.strategy, JOINT if own else config.power, config.per_round)

@@ -30,8 +30,9 @@ from wattfed.server.run.results import ResultsFolder, placed
 from wattfed.server.run.resuming import go_on, state_of_run
 from wattfed.strategies.evaluation import BOTH, SERVER
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.policies.catalogue import make_policy
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig

@@ -7,6 +7,7 @@ that an aggregate which is no model is not taken.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from logging import WARNING
 from typing import Any, cast
 
@@ -14,12 +15,16 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
+from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, FedTrimmedAvg
 from numpy.typing import NDArray
 
+from powerctl.errors import InvalidInput
+from powerctl.plugins import Kind, parsed
 from wattfed.strategies.round.numpy_reply import Numbers, NumpyReply
-from wattfed.strategies.round.robust import Krum, TrimmedMean
+from wattfed.strategies.round.robust import Bulyan, Krum, MultiKrum, TrimmedMean, least_updates
 from wattfed.strategies.round.updates import ClientUpdate, GlobalModel, Reply
+from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import AttributeMemory, Stateful, lacks_state
 
 _NUMBER_BY_NUMBER = (FedMedian, FedTrimmedAvg)  # what they give lies among what they are given
@@ -224,3 +229,65 @@ def _not_finite(arrays: Mapping[str, Any]) -> str:
 
 def _some(arrays: Numbers, names: Sequence[str]) -> Numbers:
     return {name: arrays[name] for name in names}
+
+
+_ALL_SELECTED = {
+    "fraction_train": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+}
+_OF_THE_RUN = ("proximal_mu", "hostile")
+_MOMENTUM = 0.9  # of fedavgm (Hsu et al., 2019); Flower's own default is none
+AGGREGATIONS = Kind[FedAvg](
+    "aggregation",
+    "wattfed.aggregations",
+    {
+        "fedavg": flower.FedAvg,
+        "fedavgm": partial(flower.FedAvgM, server_momentum=_MOMENTUM),
+        "fedadam": flower.FedAdam,
+        "fedadagrad": flower.FedAdagrad,
+        "fedyogi": flower.FedYogi,
+        "fedmedian": flower.FedMedian,
+        "fedtrimmedavg": TrimmedMean,
+        "fedprox": flower.FedProx,
+        "krum": Krum,
+        "multikrum": MultiKrum,
+        "bulyan": Bulyan,
+    },
+    flower.Strategy,
+    fixed=(*_ALL_SELECTED, *_OF_THE_RUN),
+)
+
+
+def make_aggregation(config: RunConfig, parameters: frozenset[str] | None = None) -> Aggregation:
+    """One of Flower's strategies, for whole models, behind the run's quorum and clipping.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    parameters : frozenset of str, optional
+        Names of the model's parameters; by default all floating arrays are.
+
+    Raises
+    ------
+    UnknownName
+        Listing the known aggregations.
+    InvalidInput
+        If a round has too few clients for the aggregation to withstand so many hostile ones.
+    """
+    name, hostile = parsed("aggregation", config.aggregation)[0], config.hostile
+    least = least_updates(name, hostile)
+    if config.per_round < least:
+        raise InvalidInput(
+            f"{name} withstands {hostile} hostile clients among at least {least}, per-round is "
+            f"{config.per_round}; raise per-round or lower hostile"
+        )
+    strategy = AGGREGATIONS.make(
+        config.aggregation,
+        proximal_mu=config.proximal_mu,
+        hostile=hostile,
+        **_ALL_SELECTED,
+    )
+    return Aggregation(strategy, parameters, max(config.min_reports, least), config.clip_norm)

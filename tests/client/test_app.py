@@ -14,7 +14,8 @@ from benchmarks.in_process_grid import InProcessGrid
 from tests.tasks import load_task
 from wattfed.client import app as client_app
 from wattfed.client.worker.pool import Pool
-from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.policies.catalogue import make_policy
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
 

@@ -14,8 +14,9 @@ from benchmarks.in_process_grid import InProcessGrid
 from tests.hostile.attacks import BYTES, OFFERS, REPORTS, WEIGHTS, offered, trained
 from tests.strategies.offers_of import offer, report
 from wattfed.strategies.evaluation import EvaluationPlan
-from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.policies.catalogue import make_policy
 from wattfed.strategies.protocol import CONFIG, METRICS, EvaluationReport, encode_record
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.nodes import IN_A_ROW, REST_ROUNDS
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig

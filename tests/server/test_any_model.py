@@ -23,7 +23,7 @@ from wattfed.server.engines.virtual import join_run
 from wattfed.server.run.federation import run_rounds
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.policies.catalogue import aggregation_names
+from wattfed.strategies.round.aggregation import AGGREGATIONS
 from wattfed.strategies.round.numpy_reply import NumpyReply
 from wattfed.strategies.round.strategy import TrainingAnswer
 from wattfed.strategies.run_config import RunConfig
@@ -137,7 +137,7 @@ def is_sound(result):
     return True
 
 
-@pytest.mark.parametrize("aggregation", aggregation_names())
+@pytest.mark.parametrize("aggregation", AGGREGATIONS.names())
 def test_every_aggregation_keeps_the_model_sound(learns, config, aggregation):
     learns(AnyTask)
     result = simulate(replace(config, aggregation=aggregation))

@@ -11,14 +11,9 @@ from powerctl.errors import InvalidInput
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.server.run.checkpoints import from_bytes, to_bytes
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.policies.catalogue import (
-    aggregation_names,
-    make_aggregation,
-    make_policy,
-    policy_names,
-)
+from wattfed.strategies.policies.catalogue import POLICIES, make_policy
 from wattfed.strategies.policies.random_selection import RandomSelection
-from wattfed.strategies.round.aggregation import Aggregation
+from wattfed.strategies.round.aggregation import AGGREGATIONS, Aggregation, make_aggregation
 from wattfed.strategies.round.numpy_reply import NumpyReply
 from wattfed.strategies.round.updates import GlobalModel
 from wattfed.strategies.run_config import RunConfig
@@ -46,7 +41,7 @@ def rounds(policy, first, last):
     return selected
 
 
-@pytest.mark.parametrize("name", policy_names())
+@pytest.mark.parametrize("name", POLICIES.names())
 def test_a_fresh_policy_goes_on_where_another_was(name):
     policy, fresh = policy_of(name), policy_of(name)
     rounds(policy, 1, 6)
@@ -54,7 +49,7 @@ def test_a_fresh_policy_goes_on_where_another_was(name):
     assert rounds(fresh, 7, 20) == rounds(policy, 7, 20)
 
 
-@pytest.mark.parametrize("name", policy_names())
+@pytest.mark.parametrize("name", POLICIES.names())
 def test_every_policy_tells_all_that_it_keeps_and_no_parameter(name):
     policy = policy_of(name)
     kept = {item.name for item in fields(policy) if not item.init}
@@ -69,7 +64,7 @@ def test_what_is_known_of_clients_is_told_whole():
     assert memory_of(policy).state()["_known"].keys() == {item.name for item in fields(known)}
 
 
-@pytest.mark.parametrize("name", aggregation_names())
+@pytest.mark.parametrize("name", AGGREGATIONS.names())
 def test_the_state_of_every_aggregation_is_known(name):
     config = RunConfig(aggregation=name, per_round=9)
     state = from_bytes(to_bytes(make_aggregation(config).memory.state()))

@@ -22,7 +22,8 @@ from wattfed.client.app import app
 from wattfed.client.worker import memory_fit as rooms
 from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.client.worker.memory_fit import UnboundedMemory, how_killed
-from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.policies.catalogue import make_policy
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wattfed.client.fleet.counters import uniform
-from wattfed.client.fleet.failures import Failures
+from wattfed.client.fleet.dropout import Failures
 from wattfed.client.fleet.hours import hour_of_day, hours_between, shape_of_day
 
 N = 20_000

@@ -23,7 +23,7 @@ from powerctl.workload import load_workload
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.fleet import ClientLimits
+from wattfed.client.fleet.fleet import TrainingLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.local_client import LocalClient
@@ -125,7 +125,7 @@ def round_of(client, server_round=1, **assignment):
 def thirsty(monkeypatch):
     """A client whose piece of silicon draws a third more than any that the predictor knows."""
     monkeypatch.setattr(Twin, "steady", _thirsty(Twin.steady))
-    profile = ClientProfile(0, "twin:orin-nano", ClientLimits(power_w=9.0))
+    profile = ClientProfile(0, "twin:orin-nano", TrainingLimits(power_w=9.0))
     return LocalClient(RunConfig(), profile, 20, ClientState())
 
 
@@ -152,7 +152,7 @@ def test_blind_training_has_no_guard(thirsty):
 
 def test_where_no_limit_binds_nothing_is_watched(monkeypatch):
     client = LocalClient(
-        RunConfig(), ClientProfile(0, "twin:orin-nano", ClientLimits()), 20, ClientState()
+        RunConfig(), ClientProfile(0, "twin:orin-nano", TrainingLimits()), 20, ClientState()
     )
     monkeypatch.setattr(PowerGuard, "observe", None)
     assert round_of(client).guard_steps == 0

@@ -9,7 +9,7 @@ import torch
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.fleet import ClientLimits
+from wattfed.client.fleet.fleet import TrainingLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment
@@ -19,7 +19,7 @@ CONFIG = RunConfig()
 
 
 def client(limits=None, device="twin:orin-nano", number=2, state=None, **config):
-    profile = ClientProfile(number, device, limits or ClientLimits(), unit=7)
+    profile = ClientProfile(number, device, limits or TrainingLimits(), unit=7)
     return LocalClient(replace(CONFIG, **config), profile, 20, state or ClientState())
 
 
@@ -31,7 +31,7 @@ def train(one, power="slack", minibatches=None, server_round=1, **assignment):
 
 
 def test_an_offer_counts_the_local_work_and_names_choices_within_the_limit():
-    offer = client(ClientLimits(power_w=15)).offer()
+    offer = client(TrainingLimits(power_w=15)).offer()
     assert offer.examples == 95 and offer.minibatches == 5 * math.ceil(95 / 16)
     assert 0 < len(offer.front) <= 12 and not offer.decline
     assert offer.front.power_w.max() < 15 < offer.maxn.energy_j / offer.maxn.time_s
@@ -39,9 +39,9 @@ def test_an_offer_counts_the_local_work_and_names_choices_within_the_limit():
 
 
 def test_a_limit_that_no_mode_meets_and_an_empty_budget_are_declined_with_the_reason():
-    assert "no mode surely stays within 3 W" in client(ClientLimits(power_w=3)).offer().decline
+    assert "no mode surely stays within 3 W" in client(TrainingLimits(power_w=3)).offer().decline
     spent = ClientState(spent_j=998.0)
-    poor = client(ClientLimits(energy_budget_j=1000), state=spent)
+    poor = client(TrainingLimits(energy_budget_j=1000), state=spent)
     assert "2 J left" in poor.offer().decline
     report = train(poor)
     assert report.minibatches == 0 and "2 J left" in report.decline
@@ -49,7 +49,7 @@ def test_a_limit_that_no_mode_meets_and_an_empty_budget_are_declined_with_the_re
 
 
 def test_a_round_is_reported_beside_its_plan_and_remembered():
-    one = client(ClientLimits(power_w=15, round_energy_j=900))
+    one = client(TrainingLimits(power_w=15, round_energy_j=900))
     report = train(one)
     assert report.minibatches == report.planned_minibatches == report.wanted_minibatches == 30
     assert report.time_s == pytest.approx(report.planned_time_s, rel=0.2)
@@ -60,14 +60,14 @@ def test_a_round_is_reported_beside_its_plan_and_remembered():
 
 
 def test_a_small_allowance_gives_less_work_and_never_an_overdraft():
-    one = client(ClientLimits(round_energy_j=60))
+    one = client(TrainingLimits(round_energy_j=60))
     report = train(one)
     assert 0 < report.minibatches < report.wanted_minibatches
     assert report.energy_j <= 60 and report.examples == min(95, 16 * report.minibatches)
 
 
 def test_maxn_is_blind_to_limits_and_the_report_says_so():
-    one = client(ClientLimits(power_w=10, round_energy_j=50))
+    one = client(TrainingLimits(power_w=10, round_energy_j=50))
     report = train(one, power="maxn")
     assert report.minibatches == report.wanted_minibatches
     assert report.broke_power_limit and report.broke_budget
@@ -76,9 +76,9 @@ def test_maxn_is_blind_to_limits_and_the_report_says_so():
 @pytest.mark.parametrize(
     ("limits", "preset"),
     [
-        (ClientLimits(), "MAXN"),
-        (ClientLimits(power_w=49), "30W"),
-        (ClientLimits(power_w=29), "15W"),
+        (TrainingLimits(), "MAXN"),
+        (TrainingLimits(power_w=49), "30W"),
+        (TrainingLimits(power_w=29), "15W"),
     ],
 )
 def test_a_round_at_the_preset_stays_in_the_preset_of_the_limit(limits, preset):
@@ -95,9 +95,9 @@ def test_a_round_at_the_preset_keeps_deadline_allowance_and_guard():
     late, poor, hot = (
         train(client(limits, "twin:orin-agx"), power="preset", deadline_s=deadline_s)
         for limits, deadline_s in (
-            (ClientLimits(), 5.0),
-            (ClientLimits(round_energy_j=60), math.inf),
-            (ClientLimits(power_w=17), math.inf),  # the twin draws 21 W in the preset of 15 W
+            (TrainingLimits(), 5.0),
+            (TrainingLimits(round_energy_j=60), math.inf),
+            (TrainingLimits(power_w=17), math.inf),  # the twin draws 21 W in the preset of 15 W
         )
     )
     assert 0 < late.minibatches < late.wanted_minibatches and late.time_s + late.transfer_s <= 5

@@ -15,13 +15,14 @@ from powerctl.task.process_memory import ProcessMemory
 from tests.tasks import load_task
 from wattfed.client.app import app
 from wattfed.client.fleet import ClientProfile, profile_from_node_config
-from wattfed.client.fleet.fleet import ClientLimits
+from wattfed.client.fleet.fleet import TrainingLimits
 from wattfed.client.tasks import federated as tasks
 from wattfed.client.tasks.sampled import SampledTask
 from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.client.worker.local_client import LocalClient
-from wattfed.strategies.policies.catalogue import make_aggregation, make_policy
+from wattfed.strategies.policies.catalogue import make_policy
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
 
@@ -206,7 +207,7 @@ def test_a_client_in_a_process_of_its_own_for_each_message_is_smaller_too(machin
 def test_a_simulated_client_is_not_measured_by_this_hosts_memory(machine, holds, caplog):
     machine["free"] = 0
     simulated = LocalClient(
-        CONFIG, ClientProfile(2, "twin:orin-nano", ClientLimits()), 20, ClientState()
+        CONFIG, ClientProfile(2, "twin:orin-nano", TrainingLimits()), 20, ClientState()
     )
     assert train(simulated).minibatches
     holds["samples"] = 0

@@ -19,7 +19,7 @@ from tests.client.worker.test_execution import BOARD, FAST, JOB, counted_steps, 
 from tests.client.worker.test_local_client import client
 from tests.powerctl.test_accelerator import gpus
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.fleet import ClientLimits
+from wattfed.client.fleet.fleet import TrainingLimits
 from wattfed.client.in_process import answer
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState
@@ -174,7 +174,7 @@ def test_it_is_told_once_for_each_task_of_a_process(caplog):
     caplog.set_level("INFO", "wattfed.client")
     config, reports = RunConfig(seed=41), []
     for _ in range(2):
-        profile = ClientProfile(2, "", ClientLimits())
+        profile = ClientProfile(2, "", TrainingLimits())
         one = LocalClient(config, profile, 20, ClientState(), Cold(BOARD))
         reports.append(one.train(one.task.first_model(), RoundAssignment(2, 5), 1))
     assert one.task.warm == {"train"}

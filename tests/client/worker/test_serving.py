@@ -9,7 +9,7 @@ from powerctl.devices.opening import open_device
 from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import load_workload
 from wattfed.client.worker.mode_options import UNLEARNED, mode_options
-from wattfed.client.worker.serving import InferenceService, ServedRequests, training_options
+from wattfed.client.worker.serving import RequestStream, ServedRequests, training_options
 
 TRAIN, INFER = load_workload("mobilenetv3-train"), load_workload("mobilenetv3-infer")
 
@@ -19,7 +19,7 @@ def choices(device):
 
 
 def choices_beside(device, rate_hz, latency_s, power_w=np.inf):
-    service = InferenceService(INFER, rate_hz, latency_s)
+    service = RequestStream(INFER, rate_hz, latency_s)
     return training_options(choices(device), service, UNLEARNED, power_w)
 
 

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from wattfed.strategies.policies.all_clients import AllClients
-from wattfed.strategies.policies.catalogue import make_aggregation
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
 

@@ -16,7 +16,7 @@ from powerctl.workload import load_workload
 from tests.powerctl.jetson.conftest import folder, settings  # noqa: F401, a fixture
 from tests.powerctl.profiler.memory_log import MemoryLog
 from wattfed.client.fleet import ClientProfile
-from wattfed.client.fleet.fleet import ClientLimits
+from wattfed.client.fleet.fleet import TrainingLimits
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.strategies.protocol import RoundAssignment
@@ -80,7 +80,7 @@ def test_a_clients_round_runs_unchanged(root, monkeypatch):
 
     monkeypatch.setattr("wattfed.client.worker.local_client.open_device", open_device)
     before = settings(FakeJetson(root).sysfs)
-    profile_of = ClientProfile(2, f"jetson:{root}", ClientLimits(power_w=25), unit=7)
+    profile_of = ClientProfile(2, f"jetson:{root}", TrainingLimits(power_w=25), unit=7)
     one = LocalClient(RunConfig(), profile_of, 20, ClientState())
     torch.manual_seed(0)
     wanted = one.offer().minibatches

@@ -27,8 +27,9 @@ from wattfed.server.engines.simulation import simulate
 from wattfed.server.engines.virtual import join_run
 from wattfed.server.run.checkpoints import Checkpoints, from_bytes, to_bytes
 from wattfed.server.run.results import read_config
-from wattfed.strategies.policies.catalogue import aggregation_names, policy_names
+from wattfed.strategies.policies.catalogue import POLICIES
 from wattfed.strategies.policies.random_selection import RandomSelection
+from wattfed.strategies.round.aggregation import AGGREGATIONS
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
@@ -89,7 +90,7 @@ SOON = {"tifl": "tifl(interval=2)", "haccs": "haccs(rho=0)"}  # what they learn 
 
 @pytest.mark.parametrize(
     ("strategy", "aggregation"),
-    list(zip(policy_names(), cycle(aggregation_names()), strict=False)),
+    list(zip(POLICIES.names(), cycle(AGGREGATIONS.names()), strict=False)),
 )
 def test_every_policy_and_every_aggregation_goes_on(config, whole, strategy, aggregation):
     strategy = SOON.get(strategy, strategy)

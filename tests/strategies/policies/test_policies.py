@@ -10,21 +10,16 @@ from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, FixedMode
 from tests.strategies.offers_of import clients, offer, report, rng
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.policies.catalogue import (
-    aggregation_names,
-    make_aggregation,
-    make_policy,
-    policy_names,
-    split_power,
-)
+from wattfed.strategies.policies.catalogue import POLICIES, make_policy, split_power
 from wattfed.strategies.policies.experience import Delivery
 from wattfed.strategies.policies.fedcs import FedCS
 from wattfed.strategies.policies.pace import Pace
 from wattfed.strategies.policies.random_selection import RandomSelection
 from wattfed.strategies.protocol import POWER_POLICIES
+from wattfed.strategies.round.aggregation import AGGREGATIONS, make_aggregation
 from wattfed.strategies.run_config import RunConfig
 
-POLICIES = policy_names()
+POLICIES = POLICIES.names()
 
 
 def policy_of(name, power="slack"):
@@ -329,5 +324,5 @@ def test_names_of_policies_and_aggregations_are_checked():
     with pytest.raises(UnknownName, match="fedavg"):
         make_aggregation(RunConfig(aggregation="fedmagic"))
     assert [
-        make_aggregation(RunConfig(aggregation=name, per_round=7)) for name in aggregation_names()
+        make_aggregation(RunConfig(aggregation=name, per_round=7)) for name in AGGREGATIONS.names()
     ]

@@ -14,8 +14,8 @@ from tests.strategies.offers_of import report
 from tests.strategies.round.test_strategy import app
 from wattfed.server.run.checkpoints import from_bytes, to_bytes
 from wattfed.strategies.policies.all_clients import AllClients
-from wattfed.strategies.policies.catalogue import aggregation_names, make_aggregation
 from wattfed.strategies.protocol import RoundReport
+from wattfed.strategies.round.aggregation import AGGREGATIONS, make_aggregation
 from wattfed.strategies.round.in_flight import InFlightUpdate, replies_to_aggregate
 from wattfed.strategies.round.numpy_reply import NumpyReply
 from wattfed.strategies.round.strategy import SelectingStrategy
@@ -38,7 +38,7 @@ N, HUGE = 7, 1e30
 GRID = InProcessGrid(app, 1, {})
 AVERAGING = ("fedavg", "fedprox", "fedavgm", "fedadam", "fedadagrad", "fedyogi")
 ROBUST = ("fedtrimmedavg", "krum", "multikrum", "bulyan")
-every_aggregation = pytest.mark.parametrize("aggregation", aggregation_names())
+every_aggregation = pytest.mark.parametrize("aggregation", AGGREGATIONS.names())
 
 
 def record(arrays):
@@ -339,7 +339,7 @@ def test_it_goes_on_from_its_state_as_if_without_a_break(aggregation):
 def test_what_server_optimizers_keep_is_theirs():
     kept = {
         name: set(begin(aggregation=name).memory.state())
-        for name in aggregation_names()
+        for name in AGGREGATIONS.names()
         if begin(aggregation=name).memory.state()
     }
     moments = {"m_t", "v_t"}

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
 from tests.strategies.round.test_strategy import app
-from wattfed.strategies.policies.catalogue import make_aggregation
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.run_config import RunConfig
 
 START = [np.float32([1.0, 1.0]), np.array([7])]  # weights, and a counter

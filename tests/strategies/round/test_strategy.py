@@ -12,7 +12,6 @@ from flwr.clientapp import ClientApp
 from benchmarks.in_process_grid import InProcessGrid
 from tests.strategies.offers_of import offer, report
 from wattfed.strategies.policies.all_clients import AllClients
-from wattfed.strategies.policies.catalogue import make_aggregation
 from wattfed.strategies.protocol import (
     CONFIG,
     RoundAssignment,
@@ -20,6 +19,7 @@ from wattfed.strategies.protocol import (
     decode_record,
     encode_record,
 )
+from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
 
