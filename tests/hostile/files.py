@@ -135,6 +135,14 @@ def _sealed_checkpoint(content: bytes) -> bytes:
     return content[:-_DIGEST] + digest
 
 
+def _move(path: Path, place: Path) -> None:
+    """Put in a place whatever is at a path, be it nothing."""
+    if path != place:
+        place.unlink(missing_ok=True)
+        if os.path.lexists(path):
+            os.replace(path, place)
+
+
 def _in_run(name: str) -> Callable[[Path], Any]:
     """Look at a run one of whose files is another."""
 
@@ -142,7 +150,7 @@ def _in_run(name: str) -> Callable[[Path], Any]:
         folder = path.parent / f"{path.name}-run"
         write_comparison(folder)
         run = next((folder / "runs").iterdir())
-        os.replace(path, run / name)
+        _move(path, run / name)
         (run / "summary.json").unlink()
         LiveRun(run).look().record()
         read_run(run).to_pandas("rounds")
@@ -159,12 +167,12 @@ def _of_run(name: str) -> Callable[[Path], Any]:
 
 
 def _comparison(path: Path) -> None:
-    os.replace(path, path.parent / "comparison.json")
+    _move(path, path.parent / "comparison.json")
     ComparisonFolder(path.parent).asked()
 
 
 def _tasks(path: Path) -> None:
-    os.replace(path, path.parent / "tasks.json")
+    _move(path, path.parent / "tasks.json")
     OwnTasks(path.parent).listed()
 
 
