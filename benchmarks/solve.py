@@ -105,12 +105,13 @@ class Judge:
         solved = bool(found.feasible[choice])
         shortfall = problem.shortfall(float(found.loss[choice]), question.best_loss)
         figures = problem.figures(time_s, power_w, choice)
+        latency_s = problem.limits.get("latency_s", 1.0)
         return Outcome(
             number=number,
             solved=solved,
             loss_pct=100 * shortfall if solved else 100.0,
             over_power=_exceeds(figures["power_w"], problem.power_limit_w),
-            over_latency=_exceeds(figures.get("latency_s", 0.0), getattr(problem, "latency_s", 1)),
+            over_latency=_exceeds(figures.get("latency_s", 0.0), latency_s),
             modes_profiled=solution.modes_profiled,
             seconds=seconds,
         )

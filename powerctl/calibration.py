@@ -6,7 +6,7 @@ determines everything, five measured modes correct a prior.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -235,7 +235,7 @@ def _map_fit(
     names: Sequence[str],
     bounds: Mapping[str, tuple[float, float]],
     widths: FloatArray,
-    misfit: Any,
+    misfit: Callable[[Signature], FloatArray],
     shared: int = 0,
 ) -> Signature:
     """Fit some parameters of a signature around its own values.
@@ -260,7 +260,12 @@ def _map_fit(
     return signature(_solve(residuals, x0, low, high))
 
 
-def _solve(residuals: Any, start: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+def _solve(
+    residuals: Callable[[FloatArray], FloatArray],
+    start: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+) -> FloatArray:
     inside = np.clip(start, low + 1e-3, high - 1e-3)
     solution = least_squares(
         residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=2.0, max_nfev=300

@@ -3,6 +3,24 @@
 Time is a chain of bottlenecks: the host prepares minibatches on its cores while the GPU computes
 the one before; kernel launches come on top of the GPU's work. Power adds up over domains, with the
 utilisations that the time model gives. The twin runs on it, predictors start from it.
+
+Symbols, with the fields of `Hardware` and `Signature` by their names:
+
+    c, f, g, m   cores online, CPU kHz, GPU Hz and memory Hz of a mode
+    b            samples of a minibatch
+    F            core cycles a second: 1000 f cpu_speed
+
+    host time    t_h = (host cycles) (1 / F + host_stall_clocks / m) / used cores
+    compute      t_c = FLOP / (g flop_per_gpu_cycle)
+    memory       t_m = bytes / peak bandwidth * (max_mem_hz / m)^traffic_exponent
+    launches     t_l = launch_cycles (1 / F + launch_stall_clocks / m)
+    minibatch    t = |t_h, |(|t_c, t_m|), t_l||, where |a, b| = (a^p + b^p)^(1/p) with the norm p of
+                 each pair: p = 1 adds them, large p takes the larger
+    power        P = static + memory (m / max)^mem_exponent + GPU and CPU, each by its clock times
+                 squared voltage and its utilisation, + joules a byte times bytes a second
+
+Cycles, FLOP and bytes are a fixed part and a part per sample, times b. The smooth minimum of two
+numbers of cores is the norm of -p.
 """
 
 from __future__ import annotations
@@ -21,6 +39,7 @@ Norm = Annotated[float, Range(0.1, 1000)]
 Share = Annotated[float, Range(0, 1)]
 
 _REFERENCE_FLOP_PER_CYCLE = 4096.0  # of the AGX Orin, whose tables most signatures come from
+# Shapes that are the same for all boards and workloads.
 CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
 TAKEN_NORM = 8.0  # the same of cores that other things take and those that they can get
 TAKEN_SHARE = 0.75  # of the cores online: few are shared fairly

@@ -12,7 +12,7 @@ from powerctl.errors import InvalidInput
 
 
 def import_torchvision() -> ModuleType:
-    """The torchvision module.
+    """Import torchvision, whatever torch its wheel was built for.
 
     On a CPU build of torch the import of a CUDA wheel fails because the operators of its compiled
     extension do not exist. Their schemas are all that the import needs, so they are declared and

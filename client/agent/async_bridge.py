@@ -13,7 +13,7 @@ from typing import Any
 from wattfed.client.agent.engine_jobs import Outcome, Ticket
 from wattfed.client.agent.turn_engine import TurnEngine
 
-_SLACK_S = 0.25
+_SLACK_S = 0.25  # in which the engine itself refuses a late request, if no turn keeps it from it
 
 
 class AsyncBridge:

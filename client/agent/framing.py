@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 _LENGTH = struct.Struct("<I")
-LONGEST = 1 << 16
+LONGEST = 1 << 16  # bytes of a message; those of the gate and of batches have a few hundred
 GATE_SUFFIX = ".gate"  # of the gate's socket, after the name of the agent's
 
 

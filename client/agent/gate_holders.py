@@ -27,7 +27,7 @@ from wattfed.strategies.protocol import Seconds
 LONGEST_LEASE_S = 120.0  # first minibatches on a Jetson have taken up to 97 s
 _GUESS_S = 0.01  # of a minibatch that nobody knows the time of; the first one corrects it
 _KNOWN, _GUESSED = 8.0, 0.5  # measurements that an expected time is worth
-_DEFAULT_LATENCY_S = 0.1
+_DEFAULT_LATENCY_S = 0.1  # as `Gate` has it
 Send = Callable[[pb.TurnEvent], None]
 
 

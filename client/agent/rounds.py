@@ -27,7 +27,7 @@ from wattfed.strategies.protocol import ARRAYS, RoundAssignment, RoundReport, ch
 
 _LOG = logging.getLogger("wattfed.agent")
 _KINDS = ("query", "train", "evaluate")  # of messages
-_PROGRESS_S = 0.5
+_PROGRESS_S = 0.5  # between two words on a round's progress
 _PROBE_SHARE = 0.1  # of the tightest budget
 _KEPT_ROUNDS = 4  # results of rounds that are over, for a caller that lost its connection
 

@@ -14,7 +14,7 @@ from powerctl.errors import InvalidInput
 from powerctl.reading import read_bytes, read_text
 
 _SCHEME = "bearer "
-_SHORTEST_TOKEN = 16
+_SHORTEST_TOKEN = 16  # characters: 64 bits, if they are random hexadecimal digits
 
 
 class TokenCheck(grpc.aio.ServerInterceptor):

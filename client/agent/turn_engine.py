@@ -47,7 +47,7 @@ from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserve
 
 _LOG = logging.getLogger("wattfed.agent")
 _MARGIN_S = 0.002  # of a budget: to wake up in, and to get the answer out
-_MARGIN_SHARE = 0.1
+_MARGIN_SHARE = 0.1  # of a budget, at the most: a short one is not all margin
 _KEPT_LATENCIES = 1024  # latencies of a job: enough for a 99th percentile
 _KEPT_LEAVERS = 8  # jobs that have gone, of which it still tells
 _LONGEST_WAIT_S = 3600.0  # a lock's time-out must not overflow

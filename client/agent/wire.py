@@ -18,7 +18,7 @@ from powerctl.errors import InvalidInput
 from wattfed.client.agent.proto import agent_pb2 as pb
 
 RUN_CONFIG, NODE_CONFIG = "run-config", "node-config"  # records beside the message's own
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 20  # well below the 4 MiB that gRPC allows a message by default
 _Record = ArrayRecord | MetricRecord | ConfigRecord
 
 

@@ -57,7 +57,7 @@ class StudyComparison:
 
     @property
     def findings(self) -> list[str]:
-        """The means in words."""
+        """The differences over all cells, a sentence for each metric."""
         return [_sentence(self.names, each) for each in self.means]
 
     @property

@@ -51,7 +51,7 @@ class Minibatch:
 
     @property
     def seconds(self) -> float:
-        """Of both."""
+        """Seconds of waiting and computing together."""
         return self.stall_s + self.compute_s
 
 

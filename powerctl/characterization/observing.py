@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from powerctl.characterization.results import UNKNOWN
-from powerctl.errors import InvalidInput
+from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _PROC = Path("/proc")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -175,7 +175,6 @@ def gpu_load(sysfs: Path = Path("/sys")) -> Callable[[], float] | None:
         for file in sorted(sysfs.glob(pattern)):
             return partial(_per_mille, file)
     from powerctl.devices.meters import nvml_load
-    from powerctl.errors import DeviceUnavailable
 
     try:
         return nvml_load()
@@ -200,12 +199,12 @@ class Timing:
 
     @property
     def stall_s(self) -> float:
-        """All waiting."""
+        """Seconds of an epoch in which it waited for data."""
         return self.start_s + sum(self.stalls_s[1:]) + self.end_s
 
     @property
     def compute_s(self) -> float:
-        """All computing."""
+        """Seconds of an epoch in which the device computed."""
         return sum(self.computes_s)
 
 

@@ -64,22 +64,22 @@ class ThisMachine:
         """Nothing: `check` lets no other mode through."""
 
     def energy_j(self) -> float:
-        """By the meter."""
+        """Joules that the meter has counted since it was opened."""
         return self._meter.energy_j()
 
     def presets(self) -> Mapping[str, PowerMode]:
-        """None."""
+        """No mode of this machine has a name that can be set."""
         return {}
 
     def mode_levels(self, text: str) -> tuple[str, ...]:
-        """Not to be had."""
+        """Raise `InvalidInput`: modes of this machine are not ours to set."""
         raise InvalidInput(
             f"mode {text!r}: this machine's modes are not ours to set; on a Jetson use "
             "--device jetson, to simulate one --device twin:BOARD"
         )
 
     def close(self) -> None:
-        """End the meter's thread."""
+        """End the thread that reads the meter."""
         self._meter.close()
 
 
@@ -109,7 +109,7 @@ class OnDevice:
         self._device.idle(SETTLING_S)
 
     def energy_j(self) -> float:
-        """Of the module."""
+        """Joules that the module has taken, by the device's meter."""
         return self._device.energy_j()
 
     def presets(self) -> Mapping[str, PowerMode]:
@@ -137,7 +137,7 @@ class OnDevice:
         return tuple(dict.fromkeys(names.get(mode, str(mode)) for mode in modes))
 
     def close(self) -> None:
-        """Restore."""
+        """Bring back the mode that the device was found in."""
         self._device.restore()
 
 

@@ -79,7 +79,7 @@ class Factor:
         return level
 
     def shown(self, level: Level) -> str:
-        """A level for people."""
+        """A level of this factor in words for people."""
         if isinstance(level, bool):
             return "on" if level else "off"
         return str(level) or "as found"
@@ -130,7 +130,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study runs.
+    """Which configurations a study runs, how often and in which order.
 
     Attributes
     ----------

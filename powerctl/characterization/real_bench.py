@@ -159,11 +159,11 @@ class RealBench:
         return time.monotonic()
 
     def named_modes(self) -> Mapping[str, PowerMode]:
-        """Of the place."""
+        """The modes of the place that have names."""
         return self._place.presets()
 
     def mode_levels(self, text: str) -> tuple[str, ...]:
-        """Of the place."""
+        """The modes of a text, as the place names them."""
         return self._place.mode_levels(text)
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class Epoch:
     observer_s: Measured = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As logs hold it: null for what is not known."""
+        """The epoch as logs hold it: null for what is not known."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {k: None if v != v else v for k, v in values.items()}
 
@@ -131,7 +131,7 @@ class Result:
         return fmean(metric.figure(epoch, epoch.samples / size) for epoch in picked)
 
     def to_json(self) -> dict[str, Any]:
-        """As logs hold it."""
+        """The run as a line of a log holds it."""
         return {
             "configuration": asdict(self.configuration),
             "repetition": self.repetition,

@@ -36,12 +36,12 @@ class Bench(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """See above."""
+        """What somebody who compares two studies must know."""
         ...
 
     @property
     def levels(self) -> Mapping[str, Sequence[Level]]:
-        """See above."""
+        """The levels of each factor that vary by default."""
         ...
 
     def check(self, configuration: Cell) -> None:
@@ -56,7 +56,7 @@ class Bench(Protocol):
         ...
 
     def now(self) -> float:
-        """Seconds on its clock."""
+        """Seconds on the clock of the bench, virtual or real."""
         ...
 
     def mode_levels(self, text: str) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def run_study(
     only: int | None = None,
     progress: Callable[[StudyProgress], None] = lambda now: None,
 ) -> StudyProgress:
-    """Run what is missing.
+    """Run what the log of a study does not have yet.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Step:
         self._steps = self._work.steps()
 
     def __call__(self, batch: Any) -> int:
-        """Run one minibatch."""
+        """Run the task's code on one minibatch; gives its number of samples."""
         self._batches.batch = batch
         next(self._steps)()
         return _examples(batch)

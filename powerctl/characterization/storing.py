@@ -46,7 +46,7 @@ class _Index:
 
 
 class Store(Protocol):
-    """Where encoded samples lie."""
+    """Encoded samples and their labels, in files on disc."""
 
     labels: Sequence[int]
 
@@ -71,7 +71,7 @@ class FileStore:
         return self._paths[index].read_bytes()
 
     def files(self) -> list[Path]:
-        """One a sample."""
+        """The files, one for each sample."""
         return self._paths
 
 
@@ -93,7 +93,7 @@ class PackedStore:
         return os.pread(self._opened[1], size, int(self._ends[index]) - size)
 
     def files(self) -> list[Path]:
-        """The one."""
+        """The one file that holds all samples."""
         return [self._path]
 
 
@@ -119,7 +119,7 @@ class StoredSamples:
         return self.decode(self.store.read(index)), self.store.labels[index]
 
     def files(self) -> list[Path]:
-        """What holds the samples."""
+        """The files that hold the samples."""
         return self.store.files()
 
 

@@ -91,7 +91,7 @@ class Study:
         return [result.value(METRICS[metric], when) for result in self.runs[cell]]
 
     def estimate(self, cell: Cell, metric: str, when: str) -> Estimate:
-        """Its mean and interval."""
+        """Mean and interval of a metric of a cell over its repetitions."""
         return estimate(self.values(cell, metric, when))
 
     def measures(self, metric: str) -> bool:

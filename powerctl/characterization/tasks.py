@@ -51,7 +51,7 @@ class Classifier:
         return DataLoader(data, batch_size, shuffle=True), DataLoader(data, batch_size)
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD with momentum."""
+        """Stochastic gradient descent with momentum, as in POMACS 2022."""
         return torch.optim.SGD(model.parameters(), lr=_LEARNING_RATE, momentum=_MOMENTUM)
 
     def train_step(

@@ -22,7 +22,6 @@ from powerctl.fulcrum.outcomes import (
     Outcome,
     figure_name,
     figure_text,
-    limits,
     nearest_miss,
     outcomes,
 )
@@ -253,7 +252,7 @@ def print_answer(problem: Problem, solution: Solution) -> None:
     """Print the mode, and its figures beside the limits."""
     sizes = "".join(f", {role} batch {size}" for role, size in solution.batch_sizes.items())
     click.echo(f"answer: {solution.mode}{sizes}: {solution.value:.4g} ({problem.goal})")
-    bounds = limits(problem)
+    bounds = problem.limits
     rows = [
         (
             figure_name(figure),

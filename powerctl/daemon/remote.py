@@ -67,7 +67,7 @@ def find_daemon(sysfs: Sysfs, path: Path | None = None) -> Daemon | None:
 
 
 class Daemon:
-    """A connection to the daemon.
+    """A connection of this process to the daemon, on which it asks and waits for answers.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Daemon:
 
 
 class _Channel:
-    """A connected socket, by lines."""
+    """A connected socket, written and read line by line."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

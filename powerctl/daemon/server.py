@@ -33,7 +33,7 @@ log = logging.getLogger("powerctl.daemon")
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What clients may take up.
+    """How many connections a user may have, and how often and how slowly they may ask.
 
     Attributes
     ----------

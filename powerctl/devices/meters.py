@@ -33,7 +33,7 @@ class Meter(ABC):
         """Joules since the meter was opened; NaN where nobody knows."""
 
     def close(self) -> None:  # noqa: B027, most hold nothing
-        """Stop metering."""
+        """Stop metering; most meters hold nothing."""
 
     def __enter__(self) -> Meter:
         return self
@@ -43,12 +43,12 @@ class Meter(ABC):
 
 
 class NoMeter(Meter):
-    """Where nothing measures energy."""
+    """Stands in where nothing measures energy."""
 
     name = "no energy meter"
 
     def energy_j(self) -> float:
-        """Not a number."""
+        """NaN, as nothing is measured."""
         return math.nan
 
 
@@ -69,11 +69,11 @@ class PowerIntegral(Meter):
         self._sampler = PowerSampler(self._integral, _SAMPLING_S)
 
     def energy_j(self) -> float:
-        """Joules up to now."""
+        """Joules that were integrated up to now."""
         return self._integral.energy_j()
 
     def close(self) -> None:
-        """End the sampling thread."""
+        """End the thread that samples the sensor."""
         self._sampler.close()
 
 
@@ -126,7 +126,7 @@ class NvmlCounter(Meter):
         self._start_mj = self._read()
 
     def energy_j(self) -> float:
-        """Joules since opening."""
+        """Joules that the GPU board has taken since opening."""
         return (self._read() - self._start_mj) / 1000
 
     def _read(self) -> int:

@@ -51,7 +51,7 @@ NO_VARIATION = Variation(**dict.fromkeys(Variation.__dataclass_fields__, 0.0))
 
 
 class Twin(VirtualDevice):
-    """A simulated unit of a board.
+    """A simulated unit of a board: the cost model, and what makes real units differ from it.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from powerctl.jetson.sysfs import Sysfs
 
 @dataclass(frozen=True)
 class Access:
-    """A look at the daemon.
+    """What a look at the daemon shows: whether it serves this user, and what it reads.
 
     Attributes
     ----------

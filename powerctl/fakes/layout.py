@@ -71,19 +71,19 @@ class Layout:
 
     @property
     def emc_hold(self) -> str:
-        """1 holds the memory's rate."""
+        """The file in which 1 holds the memory's rate."""
         if self.has_bpmp:
             return f"{BPMP}/clk/emc/mrq_rate_locked"
         return f"{CLK}/override.emc/clk_state"
 
     @property
     def emc_request(self) -> str:
-        """Where a rate is asked for."""
+        """The file in which a rate of the memory is asked for."""
         return f"{BPMP}/clk/emc/rate" if self.has_bpmp else f"{CLK}/override.emc/clk_update_rate"
 
     @property
     def emc_rate(self) -> str:
-        """Where the rate in force is read."""
+        """The file from which the rate in force is read."""
         return f"{BPMP}/clk/emc/rate" if self.has_bpmp else f"{CLK}/emc/clk_rate"
 
     def monitor(self, address: str) -> str:

@@ -22,7 +22,7 @@ class Regressor(Protocol):
         """Learn from inputs of shape (n, 5) and targets of shape (n, 2)."""
 
     def predict(self, x: FloatArray) -> FloatArray:
-        """Targets, shape (n, 2)."""
+        """Predicted targets, shape (n, 2), of inputs of shape (n, 5)."""
 
 
 MakeRegressor = Callable[[int], Regressor]  # from a random state
@@ -95,7 +95,7 @@ def _inputs(modes: ModeArrays, job: Job) -> FloatArray:
 
 @dataclass(frozen=True)
 class ALS:
-    """Active-learning-based search.
+    """Active-learning-based search: profile along predicted fronts, then look up.
 
     A campaign profiles a few random modes, fits predictors, profiles points that are spread along
     the power of the predicted front of time and power, and repeats. Any problem is then a look-up

@@ -1,14 +1,24 @@
-"""How often requests come, and how often one that waits is joined by another: learned on line."""
+"""How often requests come, and how often one that waits is joined by another: learned on line.
+
+    g       gap between two arrivals, seconds
+    m, q    learned means of g and of g^2, which forget
+    1 / m   arrival rate
+    D       dispersion, the squared coefficient of variation of the gaps: q / m^2 - 1
+    z       standard deviations to provide for
+
+In t seconds at most t/m + z sqrt(D t/m) requests come, and one more: a renewal process's count has
+mean t/m and variance D t/m in the long run (Cox 1962). Solved for t, that is when the n-th is due.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-_FORGET = 1 / 64
+_FORGET = 1 / 64  # of what is remembered, with each arrival: some 64 count
 _USUAL_DEVIATIONS = 3.0  # above the mean, a gap is still usual
 _PRIOR_GAPS = 16  # what the planned rate is worth, in observed gaps between arrivals
-_SLOWEST_GAIN = 1 / 64
+_SLOWEST_GAIN = 1 / 64  # of the means' steps, so that they forget likewise
 _ROUNDING = 1e-9  # of a request
 
 
@@ -86,7 +96,7 @@ class ArrivalRate:
         return max(square / mean_s**2 - 1, 0.0) if 0 < mean_s < math.inf else 1.0
 
     def arrived(self, now_s: float) -> None:
-        """A request came."""
+        """Learn from a request that has come now."""
         gap_s, self._last_s = now_s - self._last_s, now_s
         if gap_s >= 0:  # not the first
             self._over = self._now = self._with(gap_s)

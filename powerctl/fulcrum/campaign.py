@@ -123,7 +123,8 @@ def scenarios(problem: Problem, beliefs: Beliefs, number: int) -> list[Problem]:
         slot_s, infer_s = time_s[anchor, choice[0]], time_s[anchor, choice[-1]]
         work_s = infer_s + (slot_s if len(choice) > 1 else 0.0)
         cycle_s = work_s * _LEAST_ROOM * _MOST_ROOM**room
-        waiting_s = infer_s + slot_s if getattr(problem, "guard", False) else infer_s
+        guarded = isinstance(problem, Concurrent | TwoInferences) and problem.guard
+        waiting_s = infer_s + slot_s if guarded else infer_s
         latency_s = (cycle_s + waiting_s) * _LEAST_ROOM * _MOST_WAIT**wait
         made.append(_bounded(problem, choice, limit_w, float(cycle_s), float(latency_s)))
     return made

@@ -1,4 +1,15 @@
-"""How long a minibatch of a job takes, by batch size: planned, then learned on line."""
+"""How long a minibatch of a job takes, by batch size: planned, then learned on line.
+
+    log t(n) = log plan(n) + level + own(n) + e,   e ~ N(0, s^2)
+
+    n       samples of the minibatch
+    plan    expected seconds (`BatchTimes`)
+    level   what all sizes have in common: this device, its temperature
+    own     what one size has for itself
+    s       `spread`; plan e^(level + own + z s) is safe, with z the normal quantile of `quantile`
+
+A measurement's error moves level and own by the gain 1 / (weight + count), at least 1/64.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +29,7 @@ _CLIP_DEVIATIONS = 4.0
 _CLIP_FLOOR = 0.1  # of log time: a deviation below 10 % is never called an outlier
 _SHIFT_AFTER = 3  # so many outliers on the same side in a row are a new level
 _FIRST_S = 5.0
-_MOST_S = 640.0
+_MOST_S = 640.0  # seven doublings
 
 
 class BatchTimes:
@@ -83,10 +94,7 @@ class BatchTimes:
 class LearnedTimes:
     """The times of one job: a plan, corrected by what was measured.
 
-        log time(n) = log plan(n) + level + own(n) + noise of standard deviation `spread`
-
-    `level` is what all batch sizes have in common (this device, its temperature), `own` what one
-    size has for itself; both are means that forget, and so is the spread. A measurement beyond
+    `level` and `own` are means that forget, and so is the spread. A measurement beyond
     four deviations counts as one at four deviations (a page fault teaches nothing), unless three
     in a row lie on the same side: then the level moves there at once.
 

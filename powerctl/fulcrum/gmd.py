@@ -14,7 +14,7 @@ _LEAST_DIFFERENCE_W = 1e-3  # to divide by
 
 @dataclass(frozen=True)
 class GMD:
-    """Gradient-descent-based multi-dimensional search.
+    """Gradient-descent-based search over the four axes of a power mode.
 
     Profiles the middle mode and a probe on each axis, then moves along one axis at a time: towards
     most time saved per watt while within the power limit, towards least time lost per watt while

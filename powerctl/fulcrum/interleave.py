@@ -179,7 +179,7 @@ class Interleaver:
     def arrive(
         self, service: str, request: Request, now_s: float, deadline_s: float | None = None
     ) -> RefusedRequest | None:
-        """A request has come.
+        """Take note of a request that has come, or refuse it.
 
         Parameters
         ----------
@@ -233,7 +233,7 @@ class Interleaver:
     def finished(
         self, turn: Turn, now_s: float, time_s: float | None = None, failed: int = 0
     ) -> None:
-        """A turn has ended.
+        """Take note that a turn has ended, and learn from what it took.
 
         Parameters
         ----------
@@ -334,7 +334,7 @@ class Interleaver:
 
     @property
     def training_names(self) -> tuple[str, ...]:
-        """The training jobs."""
+        """Names of the training jobs, wanted or not."""
         return self._jobs.names
 
     def queued(self, service: str) -> int:

@@ -14,13 +14,6 @@ from powerctl.fulcrum.search import Search
 from powerctl.modes import FloatArray, IntArray
 from powerctl.quantities import rounded, spoken
 
-_LIMITS = {
-    "power_w": "power_limit_w",
-    "latency_s": "latency_s",
-    "background_latency_s": "background_latency_s",
-    "energy_j": "energy_limit_j",
-}
-
 _UNITS = {"w": "W", "j": "J", "s": "s", "hz": "/s"}
 
 
@@ -90,12 +83,6 @@ def best_choices(problem: Problem, time_s: FloatArray, power_w: FloatArray) -> I
     return np.where(np.isfinite(excess).any(axis=1), best, -1)
 
 
-def limits(problem: Problem) -> dict[str, float]:
-    """The finite bounds of a problem, by the names of the figures that they bound."""
-    found = {figure: getattr(problem, name, math.inf) for figure, name in _LIMITS.items()}
-    return {figure: limit for figure, limit in found.items() if math.isfinite(limit)}
-
-
 def _outcome(search: Search, mode: int, choice: int) -> Outcome:
     problem = search.problem
     found = search.evaluate([mode])
@@ -116,7 +103,7 @@ def _broken(problem: Problem, figures: Mapping[str, float]) -> tuple[str, ...]:
     over = [
         f"{figure_name(name)} {figure_text(name, figures[name])} "
         f"(at most {figure_text(name, limit)})"
-        for name, limit in limits(problem).items()
+        for name, limit in problem.limits.items()
         if figures[name] > limit
     ]
     if figures.get("minibatches", 1.0) < 1:

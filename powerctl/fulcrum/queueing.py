@@ -93,7 +93,7 @@ class ServiceQueue:
             raise InvalidInput(f"{self.service.name}: the deadline of {request!r} is not a number")
 
     def add(self, request: Request, deadline_s: float) -> None:
-        """Queue a request."""
+        """Queue a request by its deadline."""
         insort(self.queue, Queued(deadline_s, next(self._numbers), request))
 
     def remove(self, request: Request) -> bool:
@@ -228,7 +228,7 @@ class TrainingJobs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All jobs."""
+        """Names of all training jobs."""
         return tuple(self._times)
 
     def times(self, name: str) -> LearnedTimes:

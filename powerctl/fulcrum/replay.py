@@ -35,7 +35,7 @@ class Replay:
     def of(
         cls, tables: Mapping[str, MeasurementTable], board: str, within: ModeSpace | None = None
     ) -> Replay:
-        """Bring tables together.
+        """Bring the tables of a board together, over the modes that all have.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ def _column(candidates: Candidates, part: MeasurementTable) -> tuple[FloatArray,
 
 
 def facts_of(measured: Iterable[Profiled]) -> Facts:
-    """What a search measured."""
+    """Seconds and watts that a search measured, by mode and job."""
     return {(m.mode, m.job): (m.time_s, m.power_w) for m in measured}
 
 

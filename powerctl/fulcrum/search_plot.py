@@ -10,7 +10,7 @@ import numpy as np
 
 from powerctl.durable import write_output
 from powerctl.figures import BLUE, ORANGE, RED, png_of
-from powerctl.fulcrum.outcomes import best_choices, limits
+from powerctl.fulcrum.outcomes import best_choices
 from powerctl.fulcrum.problems import InferAlone, Problem
 from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Search, Solution
@@ -123,7 +123,7 @@ def _scatter(
 
 def _limits_and_frame(axes: Axes, problem: Problem, x: FloatArray, y: FloatArray) -> None:
     """Lines at the limits, and room around them and what was measured, not around all modes."""
-    bounds = limits(problem)
+    bounds = problem.limits
     lines: list[tuple[Callable[..., Any], Callable[..., Any], FloatArray, list[tuple[float, str]]]]
     watts = [(bounds["power_w"], "W")] if "power_w" in bounds else []
     ms = [(1e3 * bounds["latency_s"], "ms")] if isinstance(problem, InferAlone) else []

@@ -41,7 +41,7 @@ class MakeSolver(Protocol):
         references: Sequence[Reference] | None,
         expected: Mapping[str, Signature] | None = None,
     ) -> Solver:
-        """The solver.
+        """Make the solver from what it may know.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ class Source(Protocol):
 
     @property
     def board(self) -> str:
-        """Name of the board."""
+        """Name of the board that is measured."""
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class TableSource:
 
     @property
     def name(self) -> str:
-        """The files."""
+        """The files that the tables are from, in words."""
         return f"measured tables {', '.join(self.names)}"
 
     def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -105,11 +105,11 @@ class TableSource:
         return asked or there
 
     def measure(self, mode: PowerMode, job: Job) -> tuple[float, float]:
-        """What the table says."""
+        """Seconds and watts of a minibatch, as the table has them."""
         return self.replay.measure(mode, job)
 
     def restore(self) -> None:
-        """Nothing was changed."""
+        """Do nothing: reading tables changes no mode."""
 
 
 @dataclass
@@ -127,7 +127,7 @@ class DeviceSource:
 
     @property
     def board(self) -> str:
-        """Of the device."""
+        """Name of the board of the device."""
         return self.device.board.name
 
     @property
@@ -138,7 +138,7 @@ class DeviceSource:
 
     @property
     def clock(self) -> str:
-        """That of the device."""
+        """Which clock the device runs on, virtual or real, in words."""
         return ("virtual " if self.device.is_virtual else "") + "device time"
 
     def sizes(self, role: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ class TuningGoal:
             raise InvalidInput("a slow-down must be at least 0, and a power limit positive")
 
     def value(self, time_s: FloatArray, power_w: FloatArray) -> FloatArray:
-        """The objective."""
+        """The objective of given times and powers, to be made least."""
         return OBJECTIVES[self.objective](time_s, power_w)
 
     def best(self, time_s: FloatArray, power_w: FloatArray, baseline_s: float) -> int | None:
@@ -83,7 +83,7 @@ class TuningGoal:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A tuned mode.
+    """What tuning found: the chosen mode, the baseline, and all measurements.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ LATE_POLICIES = ("reject", "serve")
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """An inference service.
+    """What the interleaver is told of an inference service.
 
     Parameters
     ----------

@@ -209,7 +209,7 @@ class Verification:
         return shown
 
     def _mover(self) -> str:
-        """Who else may have moved it."""
+        """In words, which other program may have moved a limit."""
         preset = running_preset(self._clocks.sysfs)
         if preset != self._preset:
             return f"nvpmodel was switched from mode {self._preset} to {preset} meanwhile"

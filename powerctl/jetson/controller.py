@@ -46,7 +46,7 @@ class Control:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process has it now."""
+        """Whether this process has the right to change the board now."""
         return self._lock is not None
 
     def take(self) -> None:

@@ -19,7 +19,7 @@ class FrequencyPolicy:
 
     @property
     def limits(self) -> ClockLimits:
-        """Of its clock, in kHz."""
+        """The files of the limits of its clock, in kHz."""
         return ClockLimits(f"{self.path}/scaling_min_freq", f"{self.path}/scaling_max_freq")
 
 

@@ -27,7 +27,7 @@ class Gpu:
 
     @property
     def limits(self) -> ClockLimits:
-        """Of its clock, in Hz."""
+        """The files of the limits of its clock, in Hz."""
         return ClockLimits(f"{self.devfreq}/min_freq", f"{self.devfreq}/max_freq")
 
     @property
@@ -36,7 +36,7 @@ class Gpu:
         return f"{self.device}/power/control"
 
     def files(self, sysfs: Sysfs) -> list[str]:
-        """What setting its clock may write."""
+        """The files that setting its clock may write."""
         return [p for p in (self.power_control, *self.limits.files) if sysfs.exists(p)]
 
     def frequencies(self, sysfs: Sysfs) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ _INPUTS = ("POM_5V_IN", "VDD_IN")
 
 @dataclass(frozen=True)
 class RailSensor:
-    """A channel of a power monitor.
+    """A channel of a power monitor: the files that, multiplied, are the power of one rail.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class PowerSource(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The rails in the total."""
+        """Names of the rails that the total is made up of."""
         ...
 
     def total_w(self) -> float:
@@ -177,7 +177,7 @@ class JtopPower:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The rails in its total."""
+        """Names of the rails that jtop's total is made up of."""
         power = self._client.power
         return (power["tot"]["name"],) if "name" in power["tot"] else tuple(power["rail"])
 

@@ -173,7 +173,7 @@ class _Pass:
         self._failures: list[str] = []
 
     def run(self) -> list[str]:
-        """Make the attempt; gives what failed."""
+        """Try to bring everything back once; gives what failed, in words."""
         switches = [path for path in self._found if _CORE.search(path)]
         power = [p for p in self._found if p.endswith(("/power/control", "/railgate_enable"))]
         everything_on = _hidden(self._sysfs, self._found)

@@ -55,17 +55,17 @@ class KernelRun:
 
     @property
     def intensity(self) -> float:
-        """FLOP per byte."""
+        """Arithmetic intensity of the kernel, FLOP per byte."""
         return self.flop / self.dram_bytes
 
     @property
     def flops(self) -> float:
-        """FLOP per second."""
+        """FLOP per second that the kernel reached."""
         return self.flop / self.time_s
 
     @property
     def bandwidth(self) -> float:
-        """Bytes per second."""
+        """Bytes per second that the kernel moved."""
         return self.dram_bytes / self.time_s
 
 
@@ -160,7 +160,7 @@ class Ceilings:
 
 
 def load_ceilings(path: str | Path) -> Ceilings:
-    """Read what `Ceilings.save` wrote.
+    """Read ceilings from the file that `Ceilings.save` wrote.
 
     Raises
     ------

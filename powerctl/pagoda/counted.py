@@ -45,7 +45,7 @@ class CountedModel:
 
     @property
     def name(self) -> str:
-        """Model and kind."""
+        """Name of the workload: that of the model, and the kind."""
         return f"{self.model.name}-{self.kind}"
 
     @property
@@ -67,7 +67,7 @@ class CountedModel:
 
     @cached_property
     def signature(self) -> Signature:
-        """Estimated from the counts."""
+        """What a minibatch needs, estimated from the counts."""
         floats = self.model.samples[0].dtype.is_floating_point
         return estimate_signature(self.counts, self.kind, "image" if floats else "tokens")
 

@@ -53,7 +53,7 @@ class UnknownOperator:
 
 @dataclass(frozen=True)
 class Counts:
-    """What one minibatch needs.
+    """What one minibatch of a model needs: FLOP, DRAM bytes, kernels.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ from powerctl.pagoda.rooflines import Rooflines, board_rooflines
 
 @dataclass(frozen=True)
 class LayerShare:
-    """What a layer takes.
+    """What a layer takes of the time and energy of a minibatch.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Explanation:
 
     @property
     def bound(self) -> str:
-        """The longest stage."""
+        """The stage that takes longest by itself."""
         return max(self.stages_s, key=lambda stage: self.stages_s[stage])
 
     def share_bound_by(self, stage: str) -> float:
@@ -115,7 +115,7 @@ class Explanation:
 def explain_minibatch(
     board: Board, signature: Signature, efficiency: Efficiency, counts: Counts, mode: PowerMode
 ) -> Explanation:
-    """Explain a minibatch.
+    """Explain what bounds a minibatch in a mode, and where its joules go.
 
     Parameters
     ----------

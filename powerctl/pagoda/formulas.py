@@ -171,7 +171,7 @@ def layer_norm(call: Call) -> int:
 
 
 def max_pool(call: Call) -> int:
-    """Comparisons of max pooling."""
+    """Comparisons of max pooling, which count as FLOP."""
     window = _window(call.get("kernel_size"), call.out.dim() - 2)
     return call.out.numel() * (window - 1)
 

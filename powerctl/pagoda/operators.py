@@ -44,7 +44,7 @@ class Transfer(NamedTuple):
 
 
 class CallCost(NamedTuple):
-    """What a call costs."""
+    """What one call of an operator costs: FLOP, reads and writes."""
 
     flop: int = 0
     reads: tuple[Transfer, ...] = ()
@@ -67,7 +67,7 @@ class Call:
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """Arguments by name."""
+        """All arguments of the call, by name."""
         names = (argument.name for argument in self.operator._schema.arguments)
         return {**dict(zip(names, self.args, strict=False)), **self.kwargs}
 
@@ -185,7 +185,7 @@ def traffic_only(call: Call) -> CallCost:
 
 
 def n_elements(tensors: Iterable[Tensor]) -> int:
-    """Elements of all tensors."""
+    """How many elements all tensors have together."""
     return sum(tensor.numel() for tensor in tensors)
 
 

@@ -49,7 +49,7 @@ class WorkloadPoint:
 
     @property
     def intensity(self) -> float:
-        """FLOP per byte."""
+        """Arithmetic intensity of the minibatch, FLOP per byte."""
         return self.flop / self.dram_bytes
 
 

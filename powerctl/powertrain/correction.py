@@ -163,7 +163,7 @@ class SignaturePredictor(CorrectedPredictor):
 
     @property
     def origin(self) -> tuple[Board, Workload]:
-        """Board and workload."""
+        """The board and the workload that are predicted."""
         return self.board, self.workload
 
     def expected(self, modes: ModeArrays) -> Prediction:

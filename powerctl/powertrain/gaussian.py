@@ -3,7 +3,8 @@
     log time, log power = cost model(parameters) + references' deviations + process + noise
 
 Parameters start from those of reference workloads, or from generic ones; the board brings its own
-constants. All of it is one Gaussian posterior, so each prediction has a standard deviation.
+constants. All of it is one Gaussian posterior, so each prediction has a standard deviation. The
+symbols are those of `powerctl.powertrain.posterior`.
 """
 
 from __future__ import annotations

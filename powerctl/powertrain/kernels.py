@@ -1,8 +1,18 @@
-"""A Gaussian process on what the cost model leaves: covariances of log time and log power.
+"""Kernels of a Gaussian process on what the cost model leaves of log time and log power.
 
 Both deviate smoothly over the axes, and together: where a minibatch takes longer than expected, a
 busy module has less to do per second. Deviations come as components, each with a loading per
 row and output and a kernel over the axes, or none (noise).
+
+    cov[o(i), o'(j)] = sum over components k of  v_k  a_k(o, i) a_k(o', j)  rho_k(i, j)
+
+    i, j     rows: a mode and a batch size (`Rows`)
+    o, o'    outputs: log time, log power
+    v_k      variance of component k (`Deviations.variances`)
+    a_k      loading: the component's direction in the row, times its share there
+    rho_k    correlation: over the axes, a product of Matern kernels of smoothness 5/2,
+             (1 + x + x^2 / 3) e^-x with x = sqrt(5) times the distance in octaves over the length
+             scale; of noise, 1 where i = j and 0 elsewhere
 """
 
 from __future__ import annotations

@@ -4,6 +4,21 @@ The cost model is linearised where the parameters are most probable (Gauss-Newto
 parameters, references' deviations and the process are one Gaussian process whose covariance is
 the sum of theirs. Widths of the process adapt to the measurements by scoring their marginal
 likelihood, and a measurement that none of it explains counts less (a Student-t noise).
+
+Symbols; logarithms of times, then of powers, of all rows stand in one vector:
+
+    y     what was measured (`measured`)
+    x     the free parameters, then the factors of the references' deviations (`values`)
+    m, V  prior mean and covariance of x (`mean`, `width`); V^-1 is `precision`
+    f(x)  cost model and references' deviations in the rows (`base`)
+    S     derivatives of f by x where it is linearised, a row for each parameter (`slopes`)
+    R     covariance of process and noise (`_residual_covariance`), with R = L L^T
+    T     covariance of y before measuring: R + S^T V S (`_total_covariance`)
+    d     y minus what was expected of it: y - f(x) - S^T (m - x) (`_innovation`)
+    w     T^-1 d (`weights`)
+
+x is most probable where (y - f)^T R^-1 (y - f) + (x - m)^T V^-1 (x - m) is least. No matrix is
+inverted but by its Cholesky factor: L^-1 "whitens", it makes rows of covariance R independent.
 """
 
 from __future__ import annotations
@@ -40,12 +55,20 @@ from powerctl.powertrain.prior import Prior
 from powerctl.powertrain.sensitivity import sensitivity
 
 _ADAPT_FROM = 8  # rows; fewer say nothing about widths
-_WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's variance
-_OUTLIER, _FREEDOM = 7.0, 3.0  # squared standardised residual, and Student's degrees of freedom
-_STEPS, _PASSES = 25, 4
-_LONGEST_STEP = 1.5
+_WIDTH_OF_WIDTHS = 1.0  # standard deviation of the logarithm of a component's variance: a factor e
+# Noise is Student's t with few degrees of freedom, as some modes of every measured table are far
+# off. A squared standardised residual beyond `_OUTLIER` (of a normal one 1 in 120 is) is made
+# plausible by the t's variance; below it, noise stays normal, which few rows tell from a t anyway.
+_FREEDOM = 3.0
+_OUTLIER = 7.0
+_PASSES = (
+    4  # of parameters, outliers and widths in turn; three more move predictions by up to 0.4 %
+)
+_STEPS = 25  # of Gauss-Newton at most; one to four are usual
+_LONGEST_STEP = 1.5  # of a logarithm: beyond a factor of 4.5 the linear model says little
+_HALVINGS = 6  # of a step that makes things worse, before it is given up
 _AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
-_ENOUGH = 0.02  # of twice the log posterior density
+_ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
 
 Single = NDArray[np.float32]
 
@@ -270,7 +293,7 @@ class _Search:
         self.prior, self.deviations, self.columns = prior, deviations, columns
         self.table, self.batch_size = table, batch_size
         self.measured, self.mean, self.width = measured, mean, width
-        self.precision = np.linalg.inv(width)
+        self.precision = _inverse(width)
         self.values = mean
         self.variances = deviations.variances
         self.extra = np.zeros(len(measured))
@@ -309,7 +332,7 @@ class _Search:
             step = np.linalg.solve(slopes.T @ slopes + self.precision, gradient)
             step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
             before = self._badness(misfit, self.values)
-            for _ in range(6):
+            for _ in range(_HALVINGS):
                 values = self._inside(self.values + step)
                 linear = self._linear(values)
                 misfit = solve_triangular(lower, self.measured - linear.base, lower=True)
@@ -346,7 +369,7 @@ class _Search:
 
     def _reweight(self, linear: _Linear) -> None:
         """Give outliers the noise that makes them plausible, seen from all the others."""
-        inverse = np.linalg.inv(self._total_covariance(linear))
+        inverse = _inverse(self._total_covariance(linear))
         error = inverse @ self._innovation(linear) / np.diag(inverse)
         plain = np.maximum(1 / np.diag(inverse) - self.extra, 1e-8)
         squared = error**2 / plain
@@ -357,7 +380,7 @@ class _Search:
         """A step of Fisher scoring towards the variances of most posterior density."""
         expected = self.deviations.variances
         live = np.flatnonzero(expected)
-        inverse = np.linalg.inv(self._total_covariance(linear))
+        inverse = _inverse(self._total_covariance(linear))
         weights = inverse @ self._innovation(linear)
         whitened = []
         gradient = -np.log(self.variances[live] / expected[live]) / _WIDTH_OF_WIDTHS**2
@@ -375,12 +398,12 @@ class _Search:
 
     def _posterior(self) -> Posterior:
         linear = self._linear(self.values)
-        inverse = np.linalg.inv(self._total_covariance(linear))
+        inverse = _inverse(self._total_covariance(linear))
         weights = inverse @ self._innovation(linear)
-        residual = np.linalg.inv(self._residual_covariance(linear.rows))
-        explained = linear.slopes @ residual
-        unsure = np.linalg.inv(self.precision + explained @ linear.slopes.T)
-        solved = np.hstack([_root(residual), explained.T, weights[:, None]])
+        whitening = _whitening(self._residual_covariance(linear.rows))
+        slopes = whitening @ linear.slopes.T
+        unsure = _whitening(self.precision + slopes.T @ slopes)  # of the parameters, measured
+        solved = np.hstack([whitening.T, whitening.T @ slopes, weights[:, None]])
         n = len(self.prior.mean)
         return Posterior(
             prior=self.prior,
@@ -393,11 +416,11 @@ class _Search:
             _measured=linear,
             _weights=weights,
             _solved=_per_direction(linear.rows, solved),
-            _unsure=_root(unsure).T.astype(np.float32),
+            _unsure=unsure.astype(np.float32),
         )
 
 
-def _left_out(inverse: Any, weights: FloatArray) -> FloatArray:
+def _left_out(inverse: FloatArray, weights: FloatArray) -> FloatArray:
     """Errors in each row, shape (2, n), as all the other rows predict its time and power."""
     of_row = np.arange(len(weights)).reshape(2, -1).T
     own = inverse[of_row[:, :, None], of_row[:, None, :]]
@@ -412,9 +435,20 @@ def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:
     ]
 
 
-def _root(matrix: Any) -> FloatArray:
-    """The lower triangle whose product with its transpose is a symmetric matrix."""
-    return np.asarray(np.linalg.cholesky((matrix + matrix.T) / 2), dtype=np.float64)
+def _whitening(covariance: FloatArray) -> FloatArray:
+    """The inverse of a lower Cholesky factor: it makes rows of such a covariance independent.
+
+    Its transpose times itself is the matrix's inverse.
+    """
+    lower = np.linalg.cholesky(covariance)
+    if not len(lower):
+        return np.asarray(lower)
+    return np.asarray(solve_triangular(lower, np.eye(len(lower)), lower=True))
+
+
+def _inverse(covariance: FloatArray) -> FloatArray:
+    whitening = _whitening(covariance)
+    return whitening.T @ whitening
 
 
 def _linear(

@@ -3,6 +3,16 @@
 Everything is in logarithms. The prior's mean comes from reference workloads; its widths say how
 much workloads and boards differ, and were chosen once, wide enough for workloads unlike any
 reference.
+
+    x ~ N(m, V)              x: logarithms of the free parameters (`Prior.names`)
+    V = diag(w^2) + s^2 u u^T
+
+    m   geometric mean over the references; boards' constants times what references found of theirs
+    w   width of each parameter (`_WIDTH`, `_SAME_BOARD`, `_OTHER_BOARD`)
+    s   width of the workload's size (`_SHARED_SIZE`), which all its parts u share
+
+An estimate z of some parameters from counts, with errors of covariance E, updates it as Kalman's
+measurement does: gain K = V (V + E)^-1, then m + K (z - m) and V - K V.
 """
 
 from __future__ import annotations
@@ -12,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from powerctl.boards import Board
+from powerctl.boards import Board, load_board
 from powerctl.calibration import ACTIVITIES, BOUNDS, FIXED, GENERIC, PER_SAMPLE, SHAPES
 from powerctl.cost_model import Hardware, Signature
 from powerctl.modes import FloatArray
@@ -170,8 +180,6 @@ def _mean_signature(references: Sequence[Reference]) -> Signature:
 
 def _mean_hardware(board: Board, references: Sequence[Reference]) -> Hardware:
     """The board's catalogue constants, times what the references found of theirs."""
-    from powerctl.boards import load_board
-
     watts = {}
     for name in WATTS:
         found = [

@@ -47,11 +47,11 @@ class FixedModes:
 
     @property
     def total(self) -> int:
-        """How many modes that are."""
+        """How many different modes are listed."""
         return len(set(self.modes))
 
     def next(self, measured: Sequence[ProfiledMode]) -> Sequence[PowerMode]:
-        """All that are not measured yet."""
+        """All listed modes that are not measured yet, in the order that saves switches."""
         done = {entry.mode for entry in measured}
         left = [mode for mode in dict.fromkeys(self.modes) if mode not in done]
         return switch_order(left, measured[-1].mode if measured else None)

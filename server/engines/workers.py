@@ -23,7 +23,7 @@ from typing import Protocol
 from flwr.common.logger import log
 from torch import nn
 
-from powerctl.errors import PowerctlError
+from powerctl.errors import PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
@@ -38,6 +38,9 @@ from wattfed.strategies.protocol import (
     RoundReport,
 )
 from wattfed.strategies.run_config import RunConfig
+
+_PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
+_GRACE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Evaluated:
 
 
 Done = Trained | Evaluated
+Jobs = Sequence[ClientJob]
+Ended = Callable[[], object]
 
 
 class Clients:
@@ -101,9 +106,7 @@ class Clients:
         self._task = task_of(config)
         self._resident: ResidentArrays | None = None
 
-    def do(
-        self, instructions: Instructions, jobs: Sequence[ClientJob], ended: Callable[[], object]
-    ) -> list[Done | None]:
+    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
         """As `each`, all of them; calls `ended` after each."""
         results = []
         for done in self.each(instructions, jobs):
@@ -111,7 +114,7 @@ class Clients:
             ended()
         return results
 
-    def each(self, instructions: Instructions, jobs: Sequence[ClientJob]) -> Iterator[Done | None]:
+    def each(self, instructions: Instructions, jobs: Jobs) -> Iterator[Done | None]:
         """What comes of each job from its client's state; None for who raised, which is logged."""
         with Randomness(self._config.seed):  # each draws from a seed of its own
             for job in jobs:
@@ -132,8 +135,8 @@ class Clients:
             return self._train(client, self._resident, instructions, job.assignment, job.offer)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
-            if theirs := getattr(error, "traceback", ""):
-                log(ERROR, theirs)
+            if isinstance(error, TaskFailed) and error.traceback:
+                log(ERROR, error.traceback)
         except Exception as error:
             log(ERROR, "client %s raised", job.client, exc_info=error)
         return None
@@ -162,12 +165,6 @@ class Clients:
     ) -> Evaluated:
         report, metrics = client.evaluate(model, instructions.server_round, instructions.clock_s)
         return Evaluated(report, client.state, metrics)
-
-
-Jobs = Sequence[ClientJob]
-Ended = Callable[[], object]
-_PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
-_GRACE_S = 1.0
 
 
 class Trains(Protocol):

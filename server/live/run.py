@@ -25,6 +25,7 @@ from wattfed.server.run.results import (
 from wattfed.strategies.round.ledger import RefusedReply
 from wattfed.strategies.target import Target
 
+_DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
 Lines = list[tuple[int, str]]
 """Lines of a file with their numbers, from 1 on."""
 
@@ -72,9 +73,6 @@ class FollowedFile:
         self.read_lines += len(lines)
         texts = (line.decode(errors="replace").removeprefix("\ufeff") for line in lines)
         return list(enumerate(texts, start=first))
-
-
-_DEPTHS = ("*", "*/*", "*/*/*")  # RUN, RUN/against-OTHER, and COMPARISON/runs/RUN
 
 
 def run_in(path: Path) -> Path:

@@ -19,6 +19,9 @@ from wattfed.strategies.round.ledger import Ledger, RefusedReply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
+MOST_CLIENTS, MOST_REFUSALS = 1000, 100  # in one record
+_NAMED = 20  # clients of a round in one line
+
 
 @dataclass
 class ClientAccount:
@@ -116,9 +119,6 @@ def _broken(report: RoundReport) -> list[str]:
         ("latency", report.broke_latency),
     )
     return [name for name, is_broken in limits if report.minibatches and is_broken]
-
-
-MOST_CLIENTS, MOST_REFUSALS = 1000, 100  # in one record
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,6 @@ class Snapshot:
 
 def _prefixed(work: RoundWork) -> dict[str, float]:
     return {f"training_{key}": value for key, value in vars(work).items()}
-
-
-_NAMED = 20  # clients of a round in one line
 
 
 def run_state(now: Snapshot) -> str:

@@ -27,6 +27,8 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.reading import RESULTS, misread, parse_arrays, read_bytes
 from wattfed.strategies.state import State
 
+_STATE = "state.json"
+_DIGEST = 2 * hashlib.sha256().digest_size  # in hexadecimal digits
 _KEPT = 2
 _LENGTHS, _HEADS = "lengths", "heads"
 
@@ -165,10 +167,6 @@ def _head_length(file: Path) -> int:
 def _sync(path: Path) -> None:
     with open(path, "ab") as file:
         os.fsync(file.fileno())
-
-
-_STATE = "state.json"
-_DIGEST = 2 * hashlib.sha256().digest_size  # in hexadecimal digits
 
 
 class Damaged(PowerctlError):

@@ -32,6 +32,8 @@ from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target
 
+_Metric = Annotated[float, Range(-math.inf, math.inf, unknown=True)]
+
 
 def placed(config: RunConfig) -> RunConfig:
     """A run without a name with one that is free: as usual, or with ``-2``, ``-3`` ... behind.
@@ -201,9 +203,6 @@ def _columns_for(row: RoundRow, path: Path) -> list[str]:
             csv.writer(head, lineterminator="\n").writerow([*columns, *new])
             replace_file(path, (head.getvalue() + file.read()).encode())
     return [*columns, *new]
-
-
-_Metric = Annotated[float, Range(-math.inf, math.inf, unknown=True)]
 
 
 def is_finished(folder: Path) -> bool:

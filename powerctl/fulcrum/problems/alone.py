@@ -41,6 +41,9 @@ class TrainAlone(Problem):
     def __post_init__(self) -> None:
         check_positive(power_limit_w=self.power_limit_w, energy_limit_j=self.energy_limit_j)
 
+    def _limits(self) -> dict[str, float]:
+        return {"power_w": self.power_limit_w, "energy_j": self.energy_limit_j}
+
     @property
     def goal(self) -> str:
         """The time of a minibatch."""
@@ -48,12 +51,12 @@ class TrainAlone(Problem):
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
-        """Training."""
+        """Training alone, which has a batch size of its own."""
         return (Job("train"),)
 
     @cached_property
     def choices(self) -> tuple[tuple[int, ...], ...]:
-        """One."""
+        """A single choice: there is nothing to choose beside the mode."""
         return ((0,),)
 
     def figures(self, time_s: FloatArray, power_w: FloatArray, choice: int) -> dict[str, float]:
@@ -106,9 +109,16 @@ class InferAlone(Problem):
         )
         check_sizes("batch_sizes", self.batch_sizes)
 
+    def _limits(self) -> dict[str, float]:
+        return {
+            "power_w": self.power_limit_w,
+            "latency_s": self.latency_s,
+            "energy_j": self.energy_limit_j,
+        }
+
     @property
     def goal(self) -> str:
-        """The latency."""
+        """The latency of the oldest request of a batch."""
         return "latency, s"
 
     @cached_property

@@ -75,6 +75,15 @@ class Problem(ABC):
     def goal(self) -> str:
         """What `value` is, with its unit."""
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The finite bounds, by the names of the figures that they bound."""
+        return {name: limit for name, limit in self._limits().items() if math.isfinite(limit)}
+
+    @abstractmethod
+    def _limits(self) -> dict[str, float]:
+        """All bounds, infinite where there is none."""
+
     @cached_property
     @abstractmethod
     def jobs(self) -> tuple[Job, ...]:
@@ -114,7 +123,7 @@ class Problem(ABC):
         """
 
     def evaluate(self, time_s: FloatArray, power_w: FloatArray) -> Assessment:
-        """Judge every choice.
+        """Judge every choice by what is measured of its jobs.
 
         Parameters
         ----------
@@ -186,5 +195,5 @@ def energy_text(limit_j: float) -> str:
 
 
 def guard_text(guard: bool) -> str:
-    """The guard in words."""
+    """What the guard adds to a latency bound, in words."""
     return " with a minibatch running" if guard else ""

@@ -106,6 +106,13 @@ class _Sharing(Problem):
         )
         check_sizes("batch_sizes", self.batch_sizes)
 
+    def _limits(self) -> dict[str, float]:
+        return {
+            "power_w": self.power_limit_w,
+            "latency_s": self.latency_s,
+            "energy_j": self.energy_limit_j,
+        }
+
     @cached_property
     def _cycle_s(self) -> FloatArray:
         return self._sizes(1) / self.rate_hz
@@ -116,7 +123,7 @@ class _Sharing(Problem):
 
 @dataclass(frozen=True)
 class Concurrent(_Sharing):
-    """Most training beside inference.
+    """Most training beside inference, within bounds of power, latency and energy.
 
     Parameters
     ----------
@@ -223,6 +230,9 @@ class TwoInferences(_Sharing):
         super().__post_init__()
         check_positive(background_latency_s=self.background_latency_s)
         check_sizes("background_batch_sizes", self.background_batch_sizes)
+
+    def _limits(self) -> dict[str, float]:
+        return {**super()._limits(), "background_latency_s": self.background_latency_s}
 
     @property
     def goal(self) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from powerctl.device import COOL
 from powerctl.devices.opening import open_device
 
+ROOT = Path(__file__).resolve().parents[3]
 MINE = """
 from powerctl.boards import load_board
 
@@ -39,3 +43,12 @@ def test_a_device_of_others_need_not_have_the_optional_traits(tmp_path):
 def test_a_trait_that_a_device_of_others_has_is_its_own(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     assert open_device(f"{tmp_path}/mine.py:Warm").excess_c() == 5.0
+
+
+def test_nothing_else_asks_what_a_device_has():
+    """Its traits are members of `Device`; only where a stranger's is opened some are filled in."""
+    asks = re.compile(r"\b(getattr|hasattr)\((self\.)?_?device\b")
+    rooms = ("powerctl", "strategies", "client", "server")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    assert len(files) > 200
+    assert [path for path in files if asks.search(path.read_text(encoding="utf-8"))] == []
