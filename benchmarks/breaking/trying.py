@@ -110,7 +110,7 @@ def _in_child(door: Door, case: Any, inside: Path) -> Found:
 def _end_all(child: int, inside: Path) -> None:
     """Kill a child, its group, and whatever it started that has left the group."""
     home = f"\0HOME={inside.parent}\0".encode()
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in _since(child):
         with suppress(OSError):
             if home in b"\0" + (process / "environ").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
@@ -122,12 +122,17 @@ def _end_all(child: int, inside: Path) -> None:
 def _computed_s(child: int) -> float:
     """Processor time of a child and its group."""
     ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for process in _since(child):
         with suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if child in (int(fields[2]), int(path.parent.name)):
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == child:
                 ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _since(child: int) -> Iterator[Path]:
+    """A child, and the processes that have begun after it."""
+    return (path for path in Path("/proc").glob("[0-9]*") if int(path.name) >= child)
 
 
 def _answer(door: Door, case: Any, inside: Path, writing: int) -> None:

@@ -107,7 +107,7 @@ class FederatedTask:
             filled(function, self.task.called(role), given, self.task.settings, self.task.usual)
 
     def model(self) -> nn.Module:
-        """A fresh model."""
+        """A fresh model of the task, with torch's own random initialisation."""
         return make_model(self.task, self._given)
 
     def first_model(self) -> nn.Module:
@@ -370,7 +370,7 @@ def _of_samples(text: str, data_dir: str, folder: str) -> SampledTask | None:
 
 
 def _own(config: RunConfig) -> Task:
-    """A user's own task."""
+    """The task of a user, by the text that names it."""
     text = config.task
     try:
         return load_own(text, dict(config.settings))

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from powerctl.characterization.results import UNKNOWN
-from powerctl.errors import InvalidInput
+from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _PROC = Path("/proc")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -175,7 +175,6 @@ def gpu_load(sysfs: Path = Path("/sys")) -> Callable[[], float] | None:
         for file in sorted(sysfs.glob(pattern)):
             return partial(_per_mille, file)
     from powerctl.devices.meters import nvml_load
-    from powerctl.errors import DeviceUnavailable
 
     try:
         return nvml_load()

@@ -110,7 +110,7 @@ class TwinBench:
         return number * (self._minibatch(configuration, 1.0).seconds + (epochs - 1) * later)
 
     def run(self, configuration: Cell, repetition: int, epochs: int) -> tuple[Epoch, ...]:
-        """Epochs with the noise of one unit of the board."""
+        """Epochs with the noise of one device of the board."""
         self._place.apply(configuration.mode)
         name = f"{configuration}".encode()
         rng = np.random.default_rng([self._seed, repetition, *name])
@@ -136,11 +136,11 @@ class TwinBench:
         self._place.close()
 
     def _epoch(self, how: Cell, uncached: float, rng: np.random.Generator) -> Epoch:
-        data, unit = self._data(how.kind), self._minibatch(how, uncached)
+        data, minibatch = self._data(how.kind), self._minibatch(how, uncached)
         number = data.samples / how.batch_size
         noise = np.exp(epoch_spread() * rng.standard_normal(3))
-        compute_s = number * unit.compute_s * float(noise[0])
-        stall_s = number * unit.stall_s * float(noise[1])
+        compute_s = number * minibatch.compute_s * float(noise[0])
+        stall_s = number * minibatch.stall_s * float(noise[1])
         seconds = compute_s + stall_s
         return Epoch(
             seconds=seconds,
@@ -149,17 +149,17 @@ class TwinBench:
             compute_s=compute_s,
             samples=data.samples,
             minibatches=int(np.ceil(number)),
-            cpu_cores=unit.cpu_cores,
-            gpu_share=unit.gpu_share,
-            read_bytes=number * unit.read_bytes,
-            energy_j=seconds * unit.power_w * float(noise[2]),
+            cpu_cores=minibatch.cpu_cores,
+            gpu_share=minibatch.gpu_share,
+            read_bytes=number * minibatch.read_bytes,
+            energy_j=seconds * minibatch.power_w * float(noise[2]),
             observer_s=UNKNOWN,
         )
 
     def _minibatch(self, how: Cell, uncached: float) -> Minibatch:
-        """The model's minibatch, brought to this unit (or to the table) in this mode."""
+        """The model's minibatch, brought to this device (or to the table) in this mode."""
         mode, workload = self._mode(how), self._workload(how)
-        unit = modelled(
+        minibatch = modelled(
             self.board.hardware,
             _signature(workload),
             mode,
@@ -171,14 +171,14 @@ class TwinBench:
         )
         time_ratio, power_ratio = self._departure(mode, workload)
         return replace(
-            unit,
-            stall_s=unit.stall_s * time_ratio,
-            compute_s=unit.compute_s * time_ratio,
-            power_w=unit.power_w * power_ratio,
+            minibatch,
+            stall_s=minibatch.stall_s * time_ratio,
+            compute_s=minibatch.compute_s * time_ratio,
+            power_w=minibatch.power_w * power_ratio,
         )
 
     def _departure(self, mode: PowerMode, workload: Workload) -> tuple[float, float]:
-        """How this unit, or the table, departs from the cost model in a mode: time and power."""
+        """How this device, or the table, departs from the cost model in a mode: time and power."""
         if isinstance(self._costs, Twin):
             time_s, power_w = self._costs.steady(mode, workload)
         else:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from powerctl.boards import Board
+from powerctl.boards import Board, load_board
 from powerctl.calibration import ACTIVITIES, BOUNDS, FIXED, GENERIC, PER_SAMPLE, SHAPES
 from powerctl.cost_model import Hardware, Signature
 from powerctl.modes import FloatArray
@@ -180,8 +180,6 @@ def _mean_signature(references: Sequence[Reference]) -> Signature:
 
 def _mean_hardware(board: Board, references: Sequence[Reference]) -> Hardware:
     """The board's catalogue constants, times what the references found of theirs."""
-    from powerctl.boards import load_board
-
     watts = {}
     for name in WATTS:
         found = [
