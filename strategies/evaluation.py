@@ -48,11 +48,11 @@ class EvaluationPlan:
             raise InvalidInput(f"evaluate-share is above 0 and up to 1, got {self.share:g}")
 
     def on_server(self, has_data: bool) -> bool:
-        """Whether the server evaluates."""
+        """Whether the server evaluates, which may have central data."""
         return has_data if self.where == AUTO else self.where in (SERVER, BOTH)
 
     def on_clients(self, has_data: bool) -> bool:
-        """Whether clients do."""
+        """Whether clients evaluate, where the server may have central data."""
         return not has_data if self.where == AUTO else self.where in (CLIENTS, BOTH)
 
     def who(self, able: IntArray, seed: int, server_round: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
 import numpy as np
@@ -40,11 +40,11 @@ class Offers:
         Whether the client can take part within its limits.
     maxn_energy_j, preset_time_s, preset_energy_j : FloatArray, shape (n,)
         Training energy of the full work at MAXN, and time and energy in the preset for the power
-        limit; those of the fastest choice where not given.
+        limit.
     label_counts : FloatArray, shape (n, labels)
-        Examples per label; no columns where not given, a row of zeros for who does not tell.
+        Examples per label; no columns where nobody tells, a row of zeros for who does not tell.
     battery_j, battery_capacity_j, available_s : FloatArray, shape (n,)
-        As in `RoundOffer`; infinite where not given.
+        As in `RoundOffer`.
     """
 
     client: IntArray
@@ -58,26 +58,13 @@ class Offers:
     transfer_s: FloatArray
     allowance_j: FloatArray
     able: BoolArray
-    maxn_energy_j: FloatArray = field(default_factory=lambda: np.zeros(0))
-    preset_time_s: FloatArray = field(default_factory=lambda: np.zeros(0))
-    preset_energy_j: FloatArray = field(default_factory=lambda: np.zeros(0))
-    label_counts: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
-    battery_j: FloatArray = field(default_factory=lambda: np.zeros(0))
-    battery_capacity_j: FloatArray = field(default_factory=lambda: np.zeros(0))
-    available_s: FloatArray = field(default_factory=lambda: np.zeros(0))
-
-    def __post_init__(self) -> None:
-        n = len(self.client)
-        neutral = {
-            "maxn_energy_j": self.energy_j[:, 0],
-            "preset_time_s": self.time_s[:, 0],
-            "preset_energy_j": self.energy_j[:, 0],
-            "label_counts": np.zeros((n, 0)),
-            **dict.fromkeys(("battery_j", "battery_capacity_j", "available_s"), np.full(n, np.inf)),
-        }
-        for name, values in neutral.items():
-            if len(getattr(self, name)) != n:
-                object.__setattr__(self, name, values)
+    maxn_energy_j: FloatArray
+    preset_time_s: FloatArray
+    preset_energy_j: FloatArray
+    label_counts: FloatArray
+    battery_j: FloatArray
+    battery_capacity_j: FloatArray
+    available_s: FloatArray
 
     @classmethod
     def of(cls, offers: Sequence[RoundOffer]) -> Offers:

@@ -63,7 +63,7 @@ class AttributeMemory:
         self._thing, self._names, self._lacks_state = thing, names, lacks_state
 
     def state(self) -> State:
-        """The attributes, by name."""
+        """The attributes of the object, by name."""
         return _values_of(self._thing, self._names)
 
     def restore(self, state: State) -> None:

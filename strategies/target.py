@@ -41,7 +41,7 @@ class Target:
 
     @property
     def rises(self) -> bool:
-        """Whether more is better."""
+        """Whether a larger value is better."""
         return self.direction == "max"
 
     def is_better(self, value: float, than: float) -> bool:

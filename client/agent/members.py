@@ -22,7 +22,7 @@ from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.tasks.federated import is_installed
+from wattfed.client.tasks.federated import import_compiler, is_installed
 from wattfed.client.worker.client_state import StateFile
 from wattfed.client.worker.local_client import LocalClient, Progress
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
@@ -51,7 +51,7 @@ class Member:
         self.run = run
         self.client = client
         self._file = file
-        client.task.import_optimizers()  # before a round whose clock runs
+        import_compiler()  # before a round whose clock runs
         self._model = client.task.model()
         self._busy, self._offering = threading.Lock(), threading.Lock()
         self._offer: tuple[int, RoundOffer] | None = None  # and the round that it is for

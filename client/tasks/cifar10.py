@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -41,19 +40,11 @@ class Cifar10:
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 4 * 4, 10))
 
     def train_samples(self) -> Samples:
-        """The 50,000 training images."""
-        return self._train
-
-    def test_samples(self) -> Samples:
-        """The 10,000 test images."""
-        return self._test
-
-    @cached_property
-    def _train(self) -> Samples:
+        """The 50,000 training images of CIFAR-10, normalised."""
         return self._read(train=True)
 
-    @cached_property
-    def _test(self) -> Samples:
+    def test_samples(self) -> Samples:
+        """The 10,000 test images of CIFAR-10, normalised."""
         return self._read(train=False)
 
     def _read(self, train: bool) -> Samples:

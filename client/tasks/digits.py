@@ -31,11 +31,11 @@ class Digits:
         )
 
     def train_samples(self) -> Samples:
-        """1,437 images."""
+        """The 1,437 images to train with."""
         return self._parts[0]
 
     def test_samples(self) -> Samples:
-        """360 images."""
+        """The 360 images to test with."""
         return self._parts[1]
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ class FederatedTask:
             filled(function, self.task.called(role), given, self.task.settings, self.task.usual)
 
     def model(self) -> nn.Module:
-        """A fresh model."""
+        """A fresh model of the task, with torch's own random initialisation."""
         return make_model(self.task, self._given)
 
     def first_model(self) -> nn.Module:
@@ -143,14 +144,6 @@ class FederatedTask:
             return counts[clients]
         return counts
 
-    def import_optimizers(self) -> None:
-        """Have torch import its compiler, as its optimizers do: a second of processor time.
-
-        Else the first round of a process would pay that, on its clock. Tasks of ours need none.
-        """
-        if self.samples is None:
-            pass
-
     def training(
         self,
         model: nn.Module,
@@ -163,7 +156,8 @@ class FederatedTask:
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
-        self.import_optimizers()
+        if self.samples is None:  # tasks of ours need none of it
+            import_compiler()
         return Training(
             self.task,
             model,
@@ -293,6 +287,14 @@ class FederatedTask:
         return {**self._given, "partition_id": client, "num_partitions": n_clients}
 
 
+def import_compiler() -> None:
+    """Have torch import its compiler, as its optimizers do, and who counts memory.
+
+    It takes a second of processor time, which else the clock of a process's first round would show.
+    """
+    importlib.import_module("torch._dynamo")
+
+
 def _resident_bytes() -> int:
     """The memory of this process that is in use now."""
     with open("/proc/self/statm", "rb") as file:
@@ -368,7 +370,7 @@ def _of_samples(text: str, data_dir: str, folder: str) -> SampledTask | None:
 
 
 def _own(config: RunConfig) -> Task:
-    """A user's own task."""
+    """The task of a user, by the text that names it."""
     text = config.task
     try:
         return load_own(text, dict(config.settings))

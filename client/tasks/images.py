@@ -62,18 +62,10 @@ class Images:
 
     def train_samples(self) -> Samples:
         """The training images, labels in equal shares."""
-        return self._train
+        return self._make(self.samples, np.random.default_rng((self.seed, 0)))
 
     def test_samples(self) -> Samples:
         """The test images, labels in equal shares."""
-        return self._test
-
-    @cached_property
-    def _train(self) -> Samples:
-        return self._make(self.samples, np.random.default_rng((self.seed, 0)))
-
-    @cached_property
-    def _test(self) -> Samples:
         return self._make(self.test, np.random.default_rng((self.seed, _TEST)))
 
     @cached_property

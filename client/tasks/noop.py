@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import nn
 
@@ -23,35 +21,27 @@ class Noop:
     name = "noop"
 
     def model(self) -> nn.Module:
-        """Twenty parameters."""
+        """One linear layer, which has twenty parameters."""
         return nn.Linear(1, _LABELS)
 
     def train_samples(self) -> Samples:
         """131,072 zeros of ten labels."""
-        return self._train
+        return _zeros(_SAMPLES)
 
     def test_samples(self) -> Samples:
         """One zero of each label."""
-        return self._test
+        return _zeros(_TEST_SAMPLES)
 
     def minibatches(self, n: int, batch_size: int) -> list[None]:
         """An epoch of a client with so many samples; there is nothing in it."""
         return [None] * -(-n // batch_size)
 
     def make_optimizer(self) -> None:
-        """Nothing is optimised."""
+        """There is no optimizer, for nothing is optimised."""
 
     def train_step(self) -> float:
         """A loss, and the model as it is."""
         return 1.0
-
-    @cached_property
-    def _test(self) -> Samples:
-        return _zeros(_TEST_SAMPLES)
-
-    @cached_property
-    def _train(self) -> Samples:
-        return _zeros(_SAMPLES)
 
 
 def _zeros(n: int) -> Samples:

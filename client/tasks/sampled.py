@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ class Samples(NamedTuple):
         return len(self.labels)
 
     def take(self, indices: Tensor) -> Samples:
-        """Some of the samples."""
+        """The samples of some indices."""
         return Samples(self.inputs[indices], self.labels[indices])
 
 
@@ -48,7 +48,7 @@ class Sampled(Protocol):
         ...
 
     def test_samples(self) -> Samples:
-        """The central test samples."""
+        """All samples that the server tests with."""
         ...
 
 
@@ -100,6 +100,14 @@ class SampledTask:
             if hasattr(task, own):
                 setattr(self, own, getattr(task, own))
 
+    @cached_property
+    def _train(self) -> Samples:
+        return self._task.train_samples()
+
+    @cached_property
+    def _test(self) -> Samples:
+        return self._task.test_samples()
+
     @property
     def code_hash(self) -> str:
         """Of the files that define it; empty for ours, whose version is compared anyway."""
@@ -113,15 +121,15 @@ class SampledTask:
         picks = self.split(num_partitions, skew, seed)[partition_id]
         if minibatches := getattr(self._task, "minibatches", None):
             return minibatches(len(picks), batch_size)
-        own = self._task.train_samples().take(torch.from_numpy(picks))
+        own = self._train.take(torch.from_numpy(picks))
         return Minibatches(own, batch_size), Minibatches(own, _TEST_BATCH, shuffled=False)
 
     def central_data(self) -> Minibatches:
-        """The central test samples."""
-        return Minibatches(self._task.test_samples(), _TEST_BATCH, shuffled=False)
+        """The loader of the samples that the server tests with."""
+        return Minibatches(self._test, _TEST_BATCH, shuffled=False)
 
     def make_optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-        """SGD with momentum."""
+        """Stochastic gradient descent with momentum."""
         return MomentumSGD(model.parameters(), lr, _MOMENTUM)
 
     def train_step(
@@ -149,7 +157,7 @@ class SampledTask:
     @lru_cache(maxsize=8)  # noqa: B019 - a process has few tasks, and keeps them
     def split(self, n_clients: int, skew: str, seed: int) -> Split:
         """Which samples each client has."""
-        return split_samples(self._task.train_samples().labels.numpy(), n_clients, skew, seed)
+        return split_samples(self._train.labels.numpy(), n_clients, skew, seed)
 
     def sizes(self, n_clients: int, skew: str, seed: int) -> IntArray:
         """Samples of each client, shape (n_clients,)."""
@@ -158,7 +166,7 @@ class SampledTask:
     @lru_cache(maxsize=8)  # noqa: B019
     def counts(self, n_clients: int, skew: str, seed: int) -> FloatArray:
         """Samples of each label, shape (n_clients, labels)."""
-        labels = self._task.train_samples().labels.numpy()
+        labels = self._train.labels.numpy()
         split = self.split(n_clients, skew, seed)
         n_labels = int(labels.max()) + 1
         owner = np.repeat(np.arange(n_clients), split.sizes)

@@ -64,7 +64,7 @@ class RunMeter:
         self._settled: tuple[float, float] | None = None
 
     def tick(self, took_s: float) -> None:
-        """A minibatch has ended."""
+        """Read the device after a minibatch, which took some seconds of its own."""
         self._busy_s += took_s
         self.read()
         if self._settled is None and self.time_s - self._segment_s >= SETTLED_S:
@@ -142,7 +142,7 @@ class PlanExecution:
 
     @property
     def minibatches(self) -> int:
-        """Minibatches done."""
+        """The number of minibatches that were done."""
         return sum(segment.minibatches for segment in self.segments)
 
 

@@ -38,7 +38,7 @@ def arrays_of(model: nn.Module) -> Arrays:
 
 
 def array_record_of(model: nn.Module) -> ArrayRecord:
-    """The same as Flower's record."""
+    """A copy of all of a model's arrays as Flower's record."""
     return ArrayRecord({name: Array(array) for name, array in arrays_of(model).items()})
 
 
@@ -94,7 +94,7 @@ class ResidentArrays:
             views[name][...] = values
 
     def copy(self) -> Arrays:
-        """As `arrays_of`."""
+        """A copy of the arrays, as `arrays_of` gives it."""
         if (views := self._own()) is None:
             return arrays_of(self.model)
         return {name: values.copy() for name, values in views.items()}

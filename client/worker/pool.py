@@ -257,7 +257,7 @@ class Pool:
         return ClientState(spent_j, loss, (time, power, measured), *self._levels.state(client))
 
     def keep(self, client: int, state: ClientState) -> None:
-        """A client has trained."""
+        """Keep what a client that has trained has spent and learned."""
         self._has_trained[client] = True
         self._spent_j[client], self._loss[client] = state.spent_j, state.loss
         if not math.isnan(state.battery_s):

@@ -94,7 +94,7 @@ class Task:
         """
         function, name = self.functions[role], self.called(role)
         positional, named = filled(function, name, given, self.settings, self.usual)
-        with blamed(name):
+        with raised_in(name):
             return function(*positional, **named)
 
     def with_settings(self, settings: Mapping[str, Any]) -> Task:
@@ -126,7 +126,7 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
     module, where = _home(task, name)
     if inspect.isclass(task):
         positional, named = filled(task, f"{where}: {task.__name__}", {}, settings)
-        with blamed(f"{where}: {task.__name__}"):
+        with raised_in(f"{where}: {task.__name__}"):
             task = task(*positional, **named)
     sources, code_hash = ({}, "") if module is None else _code(module)
     functions = _functions(task, where)
@@ -172,7 +172,7 @@ def keys_of(task: Task) -> frozenset[str]:
     )
 
 
-class blamed:
+class raised_in:
     """Turns what a user's code raises in a `with` into one line with its name; ours pass.
 
     A class, and not a generator: a `with` stands around every minibatch.

@@ -17,7 +17,7 @@ from powerctl.accelerator import BFLOAT16, CPU, FLOAT32, Accelerator
 from powerctl.errors import TaskFailed
 from powerctl.task.arguments import filled, parameters_of
 from powerctl.task.data import Loaders, minibatches_of
-from powerctl.task.loading import Task, blamed
+from powerctl.task.loading import Task, raised_in
 from powerctl.task.loop_thread import PacedLoaders, Turns, end_iterator
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.returned_metrics import metrics_of, number_of
@@ -403,7 +403,7 @@ class _Steps:
         self._model = model
         self._given = dict(given)
         self._called = task.called("train_step")
-        self._loading, self._stepping = blamed(task.called("load_data")), blamed(self._called)
+        self._loading, self._stepping = raised_in(task.called("load_data")), raised_in(self._called)
         self._begin = begin
         moving = _moving(task, "train_step", given)
         self.pace = PacedLoaders(lambda: None, moving)  # nobody to wait for

@@ -70,7 +70,7 @@ class HACCS(Memory):
         return assign(offers, rows[chosen], self.power, np.inf)
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Remember the losses."""
+        """Remember the losses that the clients report."""
         self._known.record(reports, server_round=0)
 
     def _clusters(self, offers: Offers, rows: IntArray, rng: Generator) -> IntArray:

@@ -1,4 +1,17 @@
-"""pace: clients, their number, the deadline and everyone's pace, chosen together."""
+"""pace: clients, their number, the deadline and everyone's pace, chosen together.
+
+| symbol   | meaning                                            | unit | from                      |
+|----------|----------------------------------------------------|------|---------------------------|
+| S, k     | the clients selected, and the most of them         |      | the search, `per-round`   |
+| T        | deadline of the round, `deadline_s`                | s    | the offers' round times   |
+| e_i(T)   | cost of client i: training and waiting, `cost_j`   | J    | `least_cost_by`           |
+| u_il     | utility of client i's examples of label l,         | 1    | `Pace._utility`, shared   |
+|          | `labels`                                           |      | out by `by_label`         |
+| gamma    | how slowly returns diminish, 0 to 1                | 1    | a parameter of the policy |
+| rho      | price of a second, `rho_w`                         | W    | a parameter of the policy |
+| R, c     | number of the round, and how often a client took   | 1    | the reports               |
+|          | part before it                                     |      |                           |
+"""
 
 from __future__ import annotations
 

@@ -52,5 +52,5 @@ class PowerOfChoice(Memory):
         return assign(offers, chosen, self.power, np.inf)
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Remember the losses."""
+        """Remember the losses that the clients report."""
         self._known.record(reports, server_round=0)

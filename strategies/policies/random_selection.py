@@ -28,4 +28,4 @@ class RandomSelection:
         return assign(offers, rows, self.power, np.inf)
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Random selection learns nothing."""
+        """Reports teach nothing: who is selected is random."""

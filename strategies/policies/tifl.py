@@ -94,7 +94,7 @@ class TiFL(Memory):
         return assign(offers, chosen, self.power, np.inf)
 
     def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Remember the losses."""
+        """Remember the losses that the clients report."""
         self._known.record(reports, self._round)
 
     def _start(self, n: int) -> None:

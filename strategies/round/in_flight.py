@@ -81,7 +81,7 @@ class InFlightUpdates:
         self.under_way.append(InFlightUpdate(report, update, server_round, took_s))
 
     def close(self, server_round: int, asked: int, silence_s: float) -> ClosedRound:
-        """End a round.
+        """End a round: who has come, who is dropped, and how long it took.
 
         Parameters
         ----------

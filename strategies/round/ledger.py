@@ -66,7 +66,7 @@ class RoundEntry:
 
     @property
     def energy_j(self) -> float:
-        """Training, transfer and waiting."""
+        """Energy of training, transfer and waiting in the round."""
         return self.train_energy_j + self.transfer_energy_j + self.wait_energy_j
 
     @property
@@ -134,7 +134,7 @@ class Ledger:
         rejected: Sequence[RoundReport],
         closed: ClosedRound,
     ) -> RoundEntry:
-        """Enter a round.
+        """Enter a round from its assignments, reports and end.
 
         Parameters
         ----------

@@ -13,13 +13,13 @@ Numbers = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class NumpyArray:
-    """In place of Flower's Array."""
+    """An array by its numbers, in place of Flower's Array of bytes."""
 
     values: NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The array's."""
+        """The shape of the array it holds."""
         return self.values.shape
 
     def numpy(self) -> NDArray[Any]:
@@ -28,7 +28,7 @@ class NumpyArray:
 
 
 class NumpyArrays(dict[str, NumpyArray]):
-    """In place of Flower's ArrayRecord."""
+    """The arrays of a model by name, in place of Flower's ArrayRecord."""
 
     def to_numpy_ndarrays(self, *, keep_input: bool = True) -> list[NDArray[Any]]:
         """The numbers of all; shared, and kept whatever is asked."""
@@ -36,7 +36,7 @@ class NumpyArrays(dict[str, NumpyArray]):
 
 
 class NumpyContent(dict[str, Any]):
-    """In place of Flower's RecordDict."""
+    """The content of a reply, in place of Flower's RecordDict."""
 
     @property
     def array_records(self) -> dict[str, NumpyArrays]:

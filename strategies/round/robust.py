@@ -52,7 +52,7 @@ class MultiKrum(Krum):
     """The mean of all but the `hostile` updates that lie farthest out (Blanchard et al., 2017)."""
 
     def selects(self, n: int) -> int:
-        """All but the hostile."""
+        """How many of n updates it takes: all but the hostile."""
         return n - self.hostile
 
 
@@ -64,7 +64,7 @@ class Bulyan(Krum):
     """
 
     def selects(self, n: int) -> int:
-        """Theta."""
+        """How many of n updates it takes: theta."""
         return n - 2 * self.hostile
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregate:

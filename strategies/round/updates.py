@@ -37,7 +37,7 @@ class GlobalModel:
 
     @cached_property
     def numbers(self) -> Numbers:
-        """The model's arrays."""
+        """The arrays of the model, by name."""
         return {name: array.numpy() for name, array in self.arrays.items()}
 
     @cached_property

@@ -12,7 +12,7 @@ from torch import nn
 from powerctl.accelerator import Accelerator
 from powerctl.errors import TaskFailed
 from powerctl.task import process_memory as module
-from powerctl.task.loading import blamed
+from powerctl.task.loading import raised_in
 from powerctl.task.process_memory import ProcessMemory, counted_bytes, give_back, oom_kills, ran_out
 
 MIB = 2**20
@@ -131,7 +131,7 @@ def test_a_real_want_of_memory_is_known_also_when_a_users_code_is_blamed(fail):
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         fail()
     assert ran_out(caught.value)
-    with pytest.raises(TaskFailed) as told, blamed("my_task.py: train"):
+    with pytest.raises(TaskFailed) as told, raised_in("my_task.py: train"):
         fail()
     assert ran_out(told.value)
 
