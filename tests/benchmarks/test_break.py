@@ -85,7 +85,7 @@ def test_a_planted_bug_is_found_and_made_small(stack, monkeypatch):
     monkeypatch.setattr(selecting, "decode_record", careless)
     doors = [d for d in breaking.doors_of("messages", stack) if d.name == "run, policy all"]
     (door,) = doors
-    search = breaking.Search([door], 0)
+    search = breaking.Search([door], 51)  # which meets it soon
     failures = search.run(3600.0)  # it ends with the first
     edits, found = next((edits, f) for _, edits, f in failures if "careless" in f.kind)
     assert found.kind.split()[0] in ("KeyError", "TypeError") and len(edits) == 1
