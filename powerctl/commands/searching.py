@@ -133,10 +133,10 @@ def tasks_by_role(
 
 def read_counts(texts: Sequence[str]) -> dict[str, Signature]:
     """What roles are estimated to need: each text is ``ROLE=MODEL`` or ``ROLE=MODEL@INPUT``."""
-    from powerctl.pagoda.counted import CountedModel  # which loads torch
-
     found = {}
     for text in texts:
+        from powerctl.pagoda.counted import CountedModel  # which loads torch: not for none
+
         role, _, rest = text.partition("=")
         model, _, input_text = rest.partition("@")
         if role not in ROLES or not model:
