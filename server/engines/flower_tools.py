@@ -34,7 +34,6 @@ _SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # or a run without internet fails
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds; a message waits for that
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
 }
