@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from powerctl.errors import PowerctlError
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -56,7 +58,10 @@ def stopping_cleanly(hint: Callable[[], str] = str) -> Iterator[Callable[[], Non
     before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield check
-    except Stopped as stopped:
+    except (Stopped, Exception) as error:
+        if isinstance(error, PowerctlError) or not (received or isinstance(error, Stopped)):
+            raise  # else C code, such as of plots, has made another error of it
+        stopped = error if isinstance(error, Stopped) else Stopped(received[0])
         more = hint()
         line = f"stopped by {stopped.signal.name}{', ' if more else ''}{more}"
         click.echo(line, err=True)
