@@ -9,11 +9,13 @@ from wattfed.server.commands.compare import compare_command, report
 from wattfed.server.commands.deploy import keys, units
 from wattfed.server.commands.flower import flower
 from wattfed.server.commands.live import top_command, watch
+from wattfed.server.commands.new import new_command
 from wattfed.server.commands.simulate import simulate_command
 from wattfed.server.commands.strategies import strategies
 
 _EXAMPLES = """\b
 Examples:
+  wattfed new my-app
   wattfed simulate
   wattfed simulate --strategy fedcs --power fastest --rounds 30 --seed 1
   wattfed simulate --against random:maxn --against random:slack --target-accuracy 0.9
@@ -32,6 +34,7 @@ def cli() -> None:
 
 
 for command in (
+    new_command,
     simulate_command,
     top_command,
     watch,

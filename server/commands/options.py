@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import wraps
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+from powerctl.reading import read_toml
+
+if TYPE_CHECKING:
+    from wattfed.strategies.run_config import RunConfig
 
 Command = Callable[..., None]
 _SETTINGS = "For a task of your own: an argument of its functions; may be given often."
@@ -50,6 +57,33 @@ def settings_option(command: Command) -> Command:
         command(settings=tuple(sorted(parse_settings(texts).items())), **rest)
 
     return run
+
+
+def asked_run(options: Mapping[str, Any]) -> RunConfig:
+    """The run that a command's options ask for; the rest is as the app of this folder has it.
+
+    An app is a pyproject.toml whose ServerApp is wattfed's.
+    """
+    from wattfed.strategies.run_config import RunConfig, flag
+
+    source = click.get_current_context().get_parameter_source
+    given = {
+        flag(name): value
+        for name, value in options.items()
+        if name != "settings" and source(name) is not ParameterSource.DEFAULT
+    }
+    config = RunConfig.from_flower({**_config_of_app(Path("pyproject.toml")), **given})
+    settings = {**dict(config.settings), **dict(options["settings"])}
+    return replace(config, settings=tuple(sorted(settings.items())))
+
+
+def _config_of_app(path: Path) -> dict[str, Any]:
+    """The run config of the Flower App of a pyproject.toml; nothing where its server is another."""
+    if not path.is_file():
+        return {}
+    app = read_toml(path).get("tool", {}).get("flwr", {}).get("app", {})
+    ours = app.get("components", {}).get("serverapp") == "wattfed.server.app:app"
+    return dict(app.get("config", {})) if ours else {}
 
 
 _COMPARISON: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import accelerator_option
 from powerctl.stopping import stopping_cleanly, this_command
-from wattfed.server.commands.options import run_options
+from wattfed.server.commands.options import asked_run, run_options
 
 if TYPE_CHECKING:
     from wattfed.server.run.history import FederationResult
@@ -45,13 +45,13 @@ def simulate_command(against: tuple[str, ...], as_json: bool, **options: Any) ->
 
     Runs are compared until the target, or until the best that all hold (mean of three rounds).
     Every simulated Jetson stays within its power limit and energy budget; time and energy are
-    those of the charged workload on the board's twin. Results go to OUT_DIR/NAME.
+    those of the charged workload on the board's twin. Results go to OUT_DIR/NAME. In the folder of
+    a Flower App of wattfed's, what is not given is as its pyproject.toml has it.
     """
     from wattfed.server.engines.simulation import checked_config
     from wattfed.server.run.results import placed
-    from wattfed.strategies.run_config import RunConfig
 
-    ours = placed(RunConfig(**options))
+    ours = placed(asked_run(options))
     configs = [checked_config(c) for c in (ours, *(_baseline(ours, text) for text in against))]
     with stopping_cleanly(lambda: saved(configs)):
         results = [_with_progress(config, quiet=as_json) for config in configs]

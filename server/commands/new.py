@@ -1,0 +1,69 @@
+"""`wattfed new`: a Flower App to begin with, that runs at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from powerctl.errors import InvalidInput
+
+TEMPLATES = ("images", "text", "detection")
+_FILES = {file: file for file in ("pyproject.toml", "fleet.toml", "README.md")}
+_FILES["test_task.py"] = "test_task.py.txt"  # no module of ours: Python ends with .txt there
+
+_EXAMPLES = """\b
+Examples:
+  wattfed new my-app
+  wattfed new my-app --template detection
+"""
+
+
+@click.command("new", epilog=_EXAMPLES)
+@click.argument("name")
+@click.option(
+    "--template",
+    type=click.Choice(TEMPLATES),
+    default="images",
+    show_default=True,
+    help="What the task learns, on small data that it makes itself.",
+)
+def new_command(name: str, template: str) -> None:
+    """Write a Flower App into a new folder NAME: a task, a fleet and a test, to run and change."""
+    write_app(name, template)
+    click.echo(f"{name}/ holds a Flower App. To run it, to run it on Flower, and to test it:")
+    for command in ("wattfed simulate", "flwr run . --stream", "pytest"):
+        click.echo(f"  cd {name} && {command}")
+
+
+def write_app(name: str, template: str) -> None:
+    """Write the files of a new Flower App.
+
+    Parameters
+    ----------
+    name : str
+        Of the app, and of its folder in the current one.
+    template : str
+        One of `TEMPLATES`.
+
+    Raises
+    ------
+    InvalidInput
+        If it is no name of an app, or the folder is there, or cannot be made.
+    """
+    if not re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?", name):
+        raise InvalidInput(
+            f"{name!r:.60} is no name of an app: up to 100 letters, digits and - between them, a "
+            "letter first"
+        )
+    try:
+        Path(name).mkdir()
+    except FileExistsError:
+        raise InvalidInput(f"{name} is there already; choose another name") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot make the folder {name}: {error.strerror}") from None
+    texts = Path(__file__).parents[1] / "templates"
+    for file, source in {**_FILES, "task.py": f"{template}.py.txt"}.items():
+        text = (texts / source).read_text(encoding="utf-8").replace("@NAME@", name)
+        (Path(name) / file).write_text(text, encoding="utf-8")

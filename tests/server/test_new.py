@@ -1,0 +1,100 @@
+"""`wattfed new`: each template runs at once, and what cannot be written is refused in a line."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wattfed.server.cli import main
+from wattfed.server.commands.new import TEMPLATES
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A folder to be in; the module `task` is each app's own."""
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("task", None)
+    yield tmp_path
+    sys.modules.pop("task", None)
+
+
+@pytest.fixture
+def app(call, home, monkeypatch):
+    def make(template):
+        done = call(main, "new", "my-app", "--template", template)
+        assert done.returncode == 0, done.stderr
+        assert all(line in done.stdout for line in ("wattfed simulate", "flwr run .", "pytest"))
+        monkeypatch.chdir(home / "my-app")
+        return home / "my-app"
+
+    return make
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_app_is_short_simulates_as_its_pyproject_says_and_passes_its_test(
+    call, app, template, tmp_path
+):
+    folder = app(template)
+    lines = [line for file in folder.iterdir() for line in file.read_text().splitlines()]
+    assert sum(bool(line.strip()) for line in lines) < 80
+    done = call(main, "simulate", "--rounds", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    (summary,) = json.loads(done.stdout)
+    config = json.loads(Path(summary["folder"], "config.json").read_text())
+    assert (config["task"], config["per-round"], summary["rounds"]) == ("task", 2, 2)
+    runpy.run_path("test_task.py")["test_two_rounds_learn"](tmp_path)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_its_python_is_in_order(app, template):
+    folder = app(template)
+    for what in (["check", "--isolated"], ["format", "--isolated", "--check"]):
+        command = [sys.executable, "-m", "ruff", *what, "--line-length", "100", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_images_are_read_from_a_folder_for_each_class(app):
+    folder = app("images")
+    for label, name in enumerate(("cat", "dog")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = np.full((40, 50, 3), 100 * label + i, np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
+    images, labels = runpy.run_path("task.py")["from_folder"]("photos")
+    assert images.shape == (16, 3, 32, 32) and labels.bincount().tolist() == [8, 8]
+
+
+def test_what_is_given_goes_before_what_the_app_has(call, app):
+    app("text")
+    done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--json", "--name", "given")
+    assert done.returncode == 0, done.stderr
+    config = json.loads(Path("runs/given/config.json").read_text())
+    assert (config["task"], config["rounds"], config["fleet"]) == ("noop", 1, "fleet.toml")
+
+
+def test_the_pyproject_of_another_app_says_nothing(call, home):
+    (home / "pyproject.toml").write_text("[tool.flwr.app.config]\nlr = 0.1\ntask = 'theirs'\n")
+    done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--name", "mine")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "my app", "-app", "app-", "1app", "a" * 101])
+def test_what_is_no_name_is_refused_in_a_line(call, home, name):
+    done = call(main, "new", "--", name)
+    assert done.returncode == 2 and "is no name of an app" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not any(home.iterdir())
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(call, home):
+    (home / "my-app").mkdir()
+    done = call(main, "new", "my-app")
+    assert done.returncode == 2 and "my-app is there already" in done.stderr
+    assert not any((home / "my-app").iterdir())
