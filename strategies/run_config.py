@@ -181,6 +181,8 @@ class RunConfig:
                 raise InvalidInput(
                     f"--set {key} is {value!r:.60}: a run holds text, numbers and Booleans"
                 )
+            if not isinstance(value, str):  # a text of theirs may be anything
+                checked(key, value, _BOUNDS[type(value)])
         self.goal  # noqa: B018 - raises for what it cannot be
         self.round_policy, self.evaluation  # noqa: B018 - raise for what they cannot be
         if self.min_reports > self.per_round:

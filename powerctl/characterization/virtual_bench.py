@@ -112,8 +112,9 @@ class TwinBench:
     def run(self, configuration: Cell, repetition: int, epochs: int) -> tuple[Epoch, ...]:
         """Epochs with the noise of one device of the board."""
         self._place.apply(configuration.mode)
-        name = f"{configuration}".encode()
-        rng = np.random.default_rng([self._seed, repetition, *name])
+        levels = ", ".join(f"{name}={level!r}" for name, level in vars(configuration).items())
+        name = f"Configuration({levels})"  # as ever: a study that goes on draws what it would have
+        rng = np.random.default_rng([self._seed, repetition, *name.encode()])
         shares = [1.0] + [self._uncached(configuration)] * (epochs - 1)
         done = tuple(self._epoch(configuration, share, rng) for share in shares)
         self._now_s += sum(epoch.seconds for epoch in done)

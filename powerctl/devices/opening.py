@@ -88,6 +88,7 @@ def _completed(made: MinimalDevice) -> Device:
     if not isinstance(made, Device):
         lacking = NoTraits()
         traits = {name: getattr(lacking, name) for name in dir(NoTraits) if name[0] != "_"}
+        traits["has_thermometer"] = hasattr(made, "excess_c")
         for name, trait in {**traits, "module": made, "modes": list(made.space)}.items():
             if not hasattr(made, name):
                 setattr(made, name, trait)

@@ -35,6 +35,7 @@ from wattfed.strategies.state import State
 SUPERLINK_NODE_ID = 1
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
+_NAMES = {"environment": "surroundings"}  # in checkpoints
 
 
 class VirtualEngine:
@@ -148,8 +149,12 @@ class VirtualEngine:
 
 
 def _columns(thing: Any) -> State:
-    """All that a fleet file tells, without what is computed from it."""
-    values = {item.name: getattr(thing, item.name) for item in fields(thing) if item.init}
+    """All that a fleet file tells, without what is computed from it.
+
+    Checkpoints hold its digest: names and order are those of the first of them, numbers first.
+    """
+    told = sorted((item for item in fields(thing) if item.init), key=lambda item: not item.metadata)
+    values = {_NAMES.get(item.name, item.name): getattr(thing, item.name) for item in told}
     return {k: _columns(v) if is_dataclass(v) else v for k, v in values.items()}
 
 

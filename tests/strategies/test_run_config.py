@@ -75,6 +75,12 @@ def test_a_run_has_one_goal_by_its_name_or_by_the_short_form_for_accuracy():
     assert RunConfig.from_flower({"target": "loss=0"}).goal == RunGoal("loss", (0.0,))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**30])
+def test_a_setting_of_a_task_is_held_to_what_a_value_may_be(value):
+    with pytest.raises(InvalidInput, match="dim"):
+        RunConfig.from_flower({"dim": value})
+
+
 def test_keys_that_are_not_ours_are_settings_of_the_task():
     config = RunConfig.from_flower({"rounds": 3, "model-name": "tiny", "dim": 8})
     assert config.settings == (("dim", 8), ("model-name", "tiny"))

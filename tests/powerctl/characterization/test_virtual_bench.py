@@ -133,3 +133,8 @@ def test_a_storage_without_published_figures_is_unknown():
     bench = TwinBench("twin:orin-agx", "resnet18-train")
     with pytest.raises(UnknownName, match="hdd, sd, ssd"):
         bench.check(replace(bench.baseline, storage="tape"))
+
+
+def test_a_study_that_goes_on_draws_the_noise_of_older_versions():
+    bench = TwinBench("twin:orin-agx", "resnet18-train")
+    assert bench.run(bench.baseline, 1, 2)[1].seconds == pytest.approx(176.958943998832, rel=1e-9)

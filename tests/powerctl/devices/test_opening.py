@@ -26,7 +26,6 @@ class Plain:
     def restore(self): ...
 
 class Warm(Plain):
-    has_thermometer = True
     def excess_c(self, limit_c=0.0): return 5.0
 """
 
@@ -42,7 +41,8 @@ def test_a_device_of_others_need_not_have_the_optional_traits(tmp_path):
 
 def test_a_trait_that_a_device_of_others_has_is_its_own(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
-    assert open_device(f"{tmp_path}/mine.py:Warm").excess_c() == 5.0
+    device = open_device(f"{tmp_path}/mine.py:Warm")
+    assert device.excess_c() == 5.0 and device.has_thermometer
 
 
 def test_nothing_else_asks_what_a_device_has():
