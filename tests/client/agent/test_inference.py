@@ -1,6 +1,8 @@
+import runpy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
@@ -36,6 +38,13 @@ def gathered(futures):
 def test_a_request_comes_back_with_the_models_output(stub):
     reply = stub.Predict(request(), timeout=TIMEOUT_S)
     assert (value(reply), reply.model_version, reply.batch_size) == (1.0, 1, 1)
+
+
+def test_the_client_of_the_examples_prints_the_models_output(agent, monkeypatch, capsys):
+    path = Path(__file__).parents[3] / "examples" / "predict.py"
+    monkeypatch.setattr("sys.argv", [str(path), agent.socket, "constant", "2", "2"])
+    runpy.run_path(str(path))
+    assert "1." in capsys.readouterr().out
 
 
 def test_requests_that_wait_at_the_same_time_are_one_batch(agent, stub):
