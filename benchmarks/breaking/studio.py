@@ -130,7 +130,7 @@ def make(stack: ExitStack) -> Path:
     (folder / "behaviour.pkl").write_bytes(
         pickle.dumps({n: {**trace, "duration": 800.0, "model": "x"} for n in range(3)})
     )
-    task = Path(__file__).resolve().parents[2] / "tests/own_app/my_task.py"
+    task = Path(__file__).resolve().parents[2] / "examples/quickstart/my_task.py"
     shutil.copy(task, folder)
     for line in MAKES:
         found = tried(Door(line, None, partial(_make, folder), longest_s=600.0), line)

@@ -23,7 +23,7 @@ from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
 
-APP = ROOT / "tests" / "own_app"
+APP = ROOT / "examples" / "quickstart"
 KEYS = tomli.loads((APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
 SAMPLES = (40, 64)  # of the two nodes, a quarter to evaluate with
 

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.processes
 
 __all__ = ["rounds"]  # the fixture
 
-MINE = (ROOT / "tests" / "own_app" / "my_task.py").read_text()
+MINE = (ROOT / "examples" / "quickstart" / "my_task.py").read_text()
 SLOW = MINE.replace("outputs = ", "__import__('time').sleep(0.05)\n            outputs = ")
 RUN = RunConfig(task="my_task", settings=(("model-name", "small"),), local_epochs=2, seed=3)
 
