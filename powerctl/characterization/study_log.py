@@ -14,6 +14,7 @@ from powerctl.characterization.study import Study
 from powerctl.errors import InvalidInput
 from powerctl.fields import Count, build
 from powerctl.json_lines import JsonLog
+from powerctl.reading import in_line, quoted
 
 
 class StudyLog(JsonLog[Mapping[str, Any], Result]):
@@ -63,10 +64,11 @@ class StudyLog(JsonLog[Mapping[str, Any], Result]):
         ):
             for name in sorted({*here, *asked}):
                 if here.get(name) != asked.get(name):
+                    was, now = quoted(here.get(name)), quoted(asked.get(name))
                     raise InvalidInput(
-                        f"{path}, line 1: the study is of {name} {here.get(name)!r}, not "
-                        f"{asked.get(name)!r}; it can be extended by levels and repetitions, but "
-                        "for this give another folder with --out"
+                        f"{path}, line 1: the study is of {in_line(name)} {was}, not {now}; it can "
+                        "be extended by levels and repetitions, but for this give another folder "
+                        "with --out"
                     )
 
     @staticmethod

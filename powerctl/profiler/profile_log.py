@@ -16,6 +16,7 @@ from powerctl.measurement import MeasurementTable
 from powerctl.modes import AXES, PowerMode
 from powerctl.profiler.measuring import ProfiledMode
 from powerctl.profiler.procedure import Procedure
+from powerctl.reading import quoted
 from powerctl.workload import Workload
 
 _IDENTITY = ("board", "l4t", "workload", "kind", "device", "procedure")
@@ -76,7 +77,7 @@ class LogHeader:
 def _shown(value: str | Procedure, other: str | Procedure) -> str:
     """A value for a message; of a procedure only the fields that differ."""
     if isinstance(value, str) or isinstance(other, str):
-        return repr(value)
+        return quoted(value)
     against = asdict(other)
     return ", ".join(f"{k}={v:g}" for k, v in asdict(value).items() if v != against[k])
 

@@ -100,15 +100,21 @@ def judge_result(result: FederationResult) -> RunJudgement:
 def has_learned(rows: Sequence[RoundRow], participants: Participants) -> bool:
     """Whether a run holds more than chance gives, and more than its initial model.
 
-    With fewer than three evaluations, whether one of them has it.
+    With fewer than three evaluations, whether one of them has it. Where clients alone evaluate, the
+    initial model's value is not known: then chance has to do, or that it did not get worse.
     """
     target = rows[-1].target
     best = best_held(rows) if _n_evaluated(rows) >= 3 else best_value(rows)
-    first = next((row.value for row in rows if row.value is not None), None)
-    if best is None or first is None or not target.is_better(best, first):
+    if best is None:
         return False
     bar = learned_from(target, participants)
-    return bar is None or best > bar
+    if bar is not None and not best > bar:
+        return False
+    first = next(row for row in rows if row.value is not None)
+    assert first.value is not None
+    if first.round == 0:
+        return target.is_better(best, first.value)
+    return bar is not None or not target.is_better(first.value, best)
 
 
 def learned_from(target: Target, participants: Participants) -> float | None:

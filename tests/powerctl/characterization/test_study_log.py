@@ -68,6 +68,15 @@ def test_another_study_is_not_mixed_into_it(run):
         run(epochs=4)
 
 
+def test_what_another_study_is_of_is_quoted_cut_off(run, tmp_path):
+    run()
+    path = tmp_path / "study.jsonl"
+    path.write_text(path.read_text().replace('"Jetson', '"Jets' + "[" * 20_000, 1))
+    with pytest.raises(InvalidInput, match="the study is of machine") as told:
+        run()
+    assert len(str(told.value)) < 1000
+
+
 def test_a_damaged_line_is_named(run):
     log, _ = run()
     lines = log.path.read_text().splitlines()

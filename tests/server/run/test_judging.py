@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ count = 3
 power_w = [4, 30, 30]
 energy_budget_j = [2000, 400, 2000]
 """
+
+
+@pytest.mark.parametrize("chance", [None, 0.5])
+def test_a_run_that_is_perfect_when_clients_first_evaluate_it_has_learned(chance):
+    rows = [replace(row, metrics={} if row.round == 0 else row.metrics) for row in rows_of(0, 1, 1)]
+    judged = judge(RunConfig(), rows, {0: 1, 1: 1}, Participants(clients=2, chance=chance))
+    assert "Nothing was learned" not in judged.outcome
 
 
 @pytest.fixture
