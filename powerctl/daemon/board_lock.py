@@ -87,7 +87,7 @@ class BoardLock:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sysfs = sysfs
-        self._controller = OwnController(sysfs)
+        self._controller = OwnController(sysfs, must_restore=False)  # it serves all the same
         self._hold_s = hold_s
         self._clock = clock
         self._hold: Hold | None = None

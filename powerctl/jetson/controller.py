@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
@@ -138,6 +138,9 @@ class OwnController:
     ----------
     sysfs : Sysfs
         The kernel's files.
+    must_restore : bool
+        Whether it may not be made where something cannot be restored: what a killed controller has
+        left, or a GPU's power that was switched on to look at it. Else `bring_back` raises it.
 
     Attributes
     ----------
@@ -150,12 +153,14 @@ class OwnController:
     ------
     DeviceUnavailable
         If clocks are missing; says what mends it.
+    ModeNotInForce
+        If something cannot be restored.
     """
 
-    def __init__(self, sysfs: Sysfs) -> None:
+    def __init__(self, sysfs: Sysfs, must_restore: bool = True) -> None:
         self._sysfs = sysfs
         self._control = Control(sysfs)
-        found = self._discover_awake()
+        found = self._discover_awake(() if must_restore else (ModeNotInForce,))
         self.identity, self.axes = found.identity, found.axes()
         self._clocks = Clocks(sysfs, found, self._control.journal)
         self._verification: Verification | None = None
@@ -213,17 +218,25 @@ class OwnController:
         """See that what was found is still on disc, and write it again if somebody removed it."""
         self._control.journal.keep()
 
-    def _discover_awake(self) -> Discovery:
-        """What there is, with the GPU's power on for the moment if it was off."""
+    def _discover_awake(self, later: tuple[type[Exception], ...]) -> Discovery:
+        """What there is, with the GPU's power on for the moment if it was off.
+
+        Parameters
+        ----------
+        later : tuple of type
+            What of restoring is not raised here.
+        """
         found = discover(self._sysfs)
         if not found.gpu_is_gated:
             return found
         try:
-            self._control.take()
+            with suppress(*later):
+                self._control.take()
             self._wake_gpu()
             return discover(self._sysfs)
         finally:
-            self._control.give_back()
+            with suppress(*later):
+                self._control.give_back()
 
     def _wake_gpu(self) -> None:
         """Switch the GPU's power on if it is off, until all is restored: asleep it has no clock."""

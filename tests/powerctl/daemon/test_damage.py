@@ -273,6 +273,27 @@ def test_restore_lists_what_it_restored_and_what_not(board, left_changed, monkey
     assert settings(board) == left_changed
 
 
+def test_a_board_lock_is_there_though_nothing_can_be_restored_and_the_gpu_sleeps(
+    board, left_changed, monkeypatch
+):
+    """It must look at the GPU to know its clocks, for which it has to be woken and put to sleep."""
+    write = FakeSysfs._write
+
+    def refuse(sysfs, path, text):
+        if "cpufreq" in path:
+            raise OSError(5, "Input/output error")
+        write(sysfs, path, text)
+
+    board.leave_gpu()
+    monkeypatch.setattr(FakeSysfs, "_write", refuse)
+    lock = BoardLock(open_sysfs(board.root))
+    with pytest.raises(ModeNotInForce, match="Input/output error"):
+        lock.restore(ROOT)
+    monkeypatch.undo()
+    lock.restore(ROOT)
+    assert board.kernel.is_gated
+
+
 def test_the_daemon_does_not_say_that_it_restored_what_another_process_controls(
     board, left_changed
 ):
