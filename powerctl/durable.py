@@ -29,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             yield file
         return
     if path.is_symlink() and path.lstat().st_uid in (0, os.geteuid()):
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # of a circle of links, one of them: it is replaced
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         try:

@@ -132,5 +132,5 @@ def packed(members: Any) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items() if isinstance(members, dict) else ():
-            archive.writestr(str(name) or "_", content_of(content))
+            archive.writestr(str(name).partition("\0")[0] or "_", content_of(content))
     return file.getvalue()

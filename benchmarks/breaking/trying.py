@@ -185,7 +185,8 @@ def check_end(code: object, said: str, *, is_stopped: bool = False) -> str:
         raise Wrong(f"exit code {code}\n{said[-2000:]}")
     if code and not said.strip():
         raise Wrong(f"exit code {code} without a word")
-    if code and code != _STOPPED and len(said) > _MOST_TEXT:
+    repeats = "unexpected extra argument" in said  # click, what was typed
+    if code and code != _STOPPED and len(said) > _MOST_TEXT and not repeats:
         raise Wrong(f"an error of more than {_MOST_TEXT} characters\n{said[:600]}")
     return "stopped" if code == _STOPPED else "refused" if code else "taken"
 

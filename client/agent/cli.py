@@ -186,7 +186,10 @@ def _ms(seconds: float) -> str:
 @_reaching
 @click.option("--every", type=console.Quantity("duration"), default="1s", help="Period. [1s]")
 @click.option(
-    "--frames", type=click.IntRange(0), default=0, help="End after so many. [0, in a pipe 1]"
+    "--frames",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    help="End after so many. [0, in a pipe 1]",
 )
 def show_top(every: float, frames: int, **where: str) -> None:
     """A live view of an agent."""

@@ -84,6 +84,12 @@ def test_a_link_of_ones_own_is_followed(path, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to somebody else")
+def test_a_link_that_leads_to_itself_is_replaced(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    replace_file(tmp_path / "loop", b"new")
+    assert (tmp_path / "loop").read_bytes() == b"new"
+
+
 def test_a_link_of_somebody_elses_is_replaced(path, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(path)
