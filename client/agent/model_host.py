@@ -260,6 +260,8 @@ class ModelProcess(ModelHost):
             yield
         except (InvalidInput, ModelFailed, Broken):
             raise
+        except (EOFError, ConnectionError):  # it may have gone before or after it was asked
+            raise self._end("") from None
         except Exception as error:  # whatever a message gone wrong leads to
             raise self._end(f"made no sense ({error!r:.100})") from None
 
@@ -269,8 +271,6 @@ class ModelProcess(ModelHost):
             message = self._exchange.receive(self.limit_s)
         except TimeoutError:
             raise self._end(f"has not {done} within {spoken(self.limit_s, 's')}") from None
-        except (EOFError, ConnectionError):
-            raise self._end("") from None
         if "error" in message:
             raise InvalidInput(in_line(message["error"], _LONGEST_REASON) or "it does not say why")
         return message
