@@ -294,7 +294,11 @@ class _Search:
         self.table, self.batch_size = table, batch_size
         self.measured, self.mean, self.width = measured, mean, width
         self.precision = _inverse(width)
-        self.values = mean
+        self.lowest, self.highest = (
+            np.concatenate([bound, np.full(len(columns.mean), unbounded)])
+            for bound, unbounded in zip(prior.bounds(), (-np.inf, np.inf), strict=True)
+        )
+        self.values = np.clip(mean, self.lowest, self.highest)
         self.variances = deviations.variances
         self.extra = np.zeros(len(measured))
         where = places(prior.hardware, table.modes, batch_size)
@@ -329,11 +333,16 @@ class _Search:
             slopes = solve_triangular(lower, linear.slopes.T, lower=True)
             misfit = solve_triangular(lower, self.measured - linear.base, lower=True)
             gradient = slopes.T @ misfit - self.precision @ (self.values - self.mean)
-            step = np.linalg.solve(slopes.T @ slopes + self.precision, gradient)
-            step *= min(1.0, _LONGEST_STEP / np.abs(step).max())
+            step = _step_within(
+                slopes.T @ slopes + self.precision,
+                gradient,
+                self.lowest - self.values,
+                self.highest - self.values,
+            )
+            step *= min(1.0, _LONGEST_STEP / max(np.abs(step).max(), _LONGEST_STEP))
             before = self._badness(misfit, self.values)
             for _ in range(_HALVINGS):
-                values = self._inside(self.values + step)
+                values = self.values + step
                 linear = self._linear(values)
                 misfit = solve_triangular(lower, self.measured - linear.base, lower=True)
                 gained = before - self._badness(misfit, values)
@@ -349,10 +358,6 @@ class _Search:
     def _badness(self, misfit: FloatArray, values: FloatArray) -> float:
         away = values - self.mean
         return float(misfit @ misfit + away @ self.precision @ away)
-
-    def _inside(self, values: FloatArray) -> FloatArray:
-        n = len(self.prior.mean)
-        return np.concatenate([self.prior.inside(values[:n]), values[n:]])
 
     def _residual_covariance(self, rows: Rows) -> FloatArray:
         smooth = covariance(self.variances, self.correlated, rows, rows)
@@ -418,6 +423,28 @@ class _Search:
             _solved=_per_direction(linear.rows, solved),
             _unsure=unsure.astype(np.float32),
         )
+
+
+def _step_within(
+    curvature: FloatArray, gradient: FloatArray, lowest: FloatArray, highest: FloatArray
+) -> FloatArray:
+    """The Newton step, with those parameters held at their bounds that it would carry beyond.
+
+    The others are solved for again, given the held ones: to clip a step that was solved for all
+    of them together leads where nothing is gained.
+    """
+    step = np.zeros_like(gradient)
+    held = np.zeros(len(gradient), dtype=bool)
+    while not held.all():
+        free = ~held
+        pull = gradient[free] - curvature[np.ix_(free, held)] @ step[held]
+        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], pull)
+        beyond = free & ((step < lowest) | (step > highest))
+        if not beyond.any():
+            break
+        step[beyond] = np.clip(step, lowest, highest)[beyond]
+        held |= beyond
+    return step
 
 
 def _left_out(inverse: FloatArray, weights: FloatArray) -> FloatArray:

@@ -120,10 +120,10 @@ class Prior:
             covariance=self.covariance - gain @ self.covariance[at],
         )
 
-    def inside(self, log_values: FloatArray) -> FloatArray:
-        """The nearest values that the cost model is made for."""
-        low, high = np.log([_BOUNDS.get(name, (1e-30, 1e30)) for name in self.names]).T
-        return np.clip(log_values, low, high)
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        """The logarithms between which the cost model is made for values of its parameters."""
+        lowest, highest = np.log([_BOUNDS.get(name, (1e-30, 1e30)) for name in self.names]).T
+        return lowest, highest
 
 
 def prior_for(board: Board, kind: str, batched: bool, references: Sequence[Reference]) -> Prior:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
 
 from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
@@ -49,9 +52,8 @@ def without_columns(n: int) -> np.ndarray:
 
 def drawn(prior: Prior, rng: np.random.Generator) -> MeasurementTable:
     """A table of all modes from the model itself: parameters, process and noise at random."""
-    hardware, signature = prior.model(
-        prior.inside(rng.multivariate_normal(prior.mean, prior.covariance))
-    )
+    far = rng.multivariate_normal(prior.mean, prior.covariance)
+    hardware, signature = prior.model(np.clip(far, *prior.bounds()))
     answer = sensitivity(hardware, signature, MODES, 16, ())
     where = places(hardware, MODES, 16)
     rows = rows_of(where, answer, Deviations().coupling)
@@ -127,6 +129,43 @@ def test_intervals_cover_what_the_model_itself_draws(prior):
         inside.append(np.delete(np.abs(apart) < 1.645, measured, axis=1).mean(axis=1))
     time, power = np.mean(inside, axis=0)
     assert 0.8 < time < 0.99 and 0.8 < power < 0.99
+
+
+def promised(prior: Prior, table: MeasurementTable, fitted: Posterior) -> float:
+    """What the best step within the bounds still gains, of twice the logarithm of the density."""
+    answer = sensitivity(*prior.model(fitted.log_values), table.modes, 16, prior.names)
+    where = places(prior.hardware, table.modes, 16)
+    rows = rows_of(where, answer, Deviations().coupling)
+    total = covariance(fitted.variances, correlations(where, where), rows, rows)
+    total += noise_covariance(fitted.variances, rows) + np.diag(fitted.outliers)
+    whitened = np.linalg.inv(np.linalg.cholesky(total))
+    of_prior = np.linalg.cholesky(np.linalg.inv(prior.covariance)).T
+    logs = np.concatenate([answer.log_time, answer.log_power])
+    misfit = np.log(np.concatenate([table.time_s, table.power_w])) - logs
+    slopes = np.hstack([answer.time_slopes, answer.power_slopes]).T
+    target = np.concatenate([whitened @ misfit, of_prior @ (prior.mean - fitted.log_values)])
+    lowest, highest = prior.bounds()
+    slack = 1e-9  # lsq_linear wants room
+    best = lsq_linear(
+        np.vstack([whitened @ slopes, of_prior]),
+        target,
+        (lowest - fitted.log_values - slack, highest - fitted.log_values + slack),
+        tol=1e-12,
+        max_iter=1000,
+    )
+    return float(target @ target - 2 * best.cost)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_fit_ends_where_no_step_within_the_bounds_promises_a_gain(prior, seed):
+    """With workloads that no reference resembles, several parameters are held at their bounds."""
+    rng = np.random.default_rng(seed)
+    unlike = replace(prior, covariance=prior.covariance + np.diag(np.full(len(prior.mean), 0.5)))
+    table = some(drawn(unlike, rng), 50, seed)
+    fitted = conditioned(prior, table)
+    lowest, highest = prior.bounds()
+    assert np.all((lowest <= fitted.log_values) & (fitted.log_values <= highest))
+    assert promised(prior, table, fitted) < 0.1
 
 
 def test_an_outlier_gets_noise_of_its_own_and_no_other_row_does(prior, model_table):
