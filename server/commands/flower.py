@@ -24,7 +24,6 @@ def flower(**options: Any) -> None:
     selections and the same model in both. Needs the extra `sim`. It runs the Flower App of this
     folder, as `simulate` does, else wattfed's own, from a checkout.
     """
-    from dataclasses import replace
     from pathlib import Path
 
     from powerctl.plugins import absolute
@@ -39,7 +38,7 @@ def flower(**options: Any) -> None:
     paths = {k: str(Path(path).resolve()) for k in folders if (path := getattr(asked, k))}
     names = ("task", "workload", "fleet", "strategy", "aggregation")
     paths |= {key: absolute(getattr(asked, key)) for key in names}
-    config = checked_config(placed(replace(asked, **paths)))
+    config = checked_config(placed(asked.changed(**paths)))
     app_dir, run_config = Path(__file__).resolve().parents[2], config.to_flower()
     if (own := config_of_app()) is not None:
         _check_keys(asked.to_flower(), own)
