@@ -177,7 +177,7 @@ class SpacePrediction:
     columns: Prediction
 
     def of(self, modes: ModeArrays) -> Prediction:
-        """Of some modes of the space."""
+        """What is predicted of some modes of the space."""
         if modes is self.space.arrays:
             return self.columns
         at = self.space.indices(modes)
@@ -206,7 +206,7 @@ class MeasuredPredictor(CorrectedPredictor):
         return (self.found,)
 
     def expected(self, modes: ModeArrays) -> Prediction:
-        """What the table says."""
+        """What is predicted from the table."""
         return self.found.of(modes)
 
     def partial_fit(self, mode: PowerMode, time_s: float, power_w: float) -> MeasuredPredictor:
