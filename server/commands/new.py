@@ -10,8 +10,8 @@ import click
 from powerctl.errors import InvalidInput
 
 TEMPLATES = ("images", "text", "detection")
-_FILES = {file: file for file in ("pyproject.toml", "fleet.toml", "README.md")}
-_FILES["test_task.py"] = "test_task.py.txt"  # no module of ours: Python ends with .txt there
+"""Apps of ``examples/``; in an installation they are beside ``wattfed.server``."""
+_FILES = ("README.md", "fleet.toml", "pyproject.toml", "task.py", "test_task.py")
 
 _EXAMPLES = """\b
 Examples:
@@ -63,7 +63,8 @@ def write_app(name: str, template: str) -> None:
         raise InvalidInput(f"{name} is there already; choose another name") from None
     except OSError as error:
         raise InvalidInput(f"cannot make the folder {name}: {error.strerror}") from None
-    texts = Path(__file__).parents[1] / "templates"
-    for file, source in {**_FILES, "task.py": f"{template}.py.txt"}.items():
-        text = (texts / source).read_text(encoding="utf-8").replace("@NAME@", name)
-        (Path(name) / file).write_text(text, encoding="utf-8")
+    example = Path(__file__).resolve().parents[2] / "examples" / template
+    for file in _FILES:
+        text = (example / file).read_text(encoding="utf-8")
+        named = re.sub(rf'(?m)^(# |name = "){template}\b', rf"\g<1>{name}", text)
+        (Path(name) / file).write_text(named, encoding="utf-8")
