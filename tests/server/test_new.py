@@ -98,6 +98,31 @@ def test_what_is_given_goes_before_what_the_app_has(call, app):
     assert (config["task"], config["rounds"], config["fleet"]) == ("noop", 1, "fleet.toml")
 
 
+def test_a_comparison_is_of_the_app_too(call, app):
+    app("images")
+    policies = ("--strategies", "all,random", "--power", "fastest", "--seeds", 1, "--jobs", 1)
+    done = call(main, "compare", *policies, "--target", "accuracy=0.1", "--out", "compared")
+    assert done.returncode == 0, done.stderr
+    asked = json.loads(Path("compared/comparison.json").read_text())["asked"]
+    assert (asked["base"]["task"], asked["base"]["fleet"]) == ("task", "fleet.toml")
+    assert (asked["base"]["rounds"], asked["per_round"]) == (5, [2])
+
+
+def test_a_target_that_is_given_goes_before_that_of_the_app(call, app):
+    pyproject = app("images") / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + 'target = "accuracy=0.99"\n')
+    done = call(main, "simulate", "--rounds", 1, "--target-accuracy", 0.1, "--name", "given")
+    assert done.returncode == 0, done.stderr
+    config = json.loads(Path("runs/given/config.json").read_text())
+    assert (config["target"], config["target-accuracy"]) == ("", 0.1)
+
+
+def test_what_flower_takes_of_no_app_is_refused_before_it_starts(call, app):
+    app("images")
+    done = call(main, "flower", "--local-epochs", 2)
+    assert done.returncode == 2 and "put local-epochs into [tool.flwr.app.config]" in done.stderr
+
+
 def test_the_pyproject_of_another_app_says_nothing(call, home):
     (home / "pyproject.toml").write_text("[tool.flwr.app.config]\nlr = 0.1\ntask = 'theirs'\n")
     done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--name", "mine")
