@@ -21,6 +21,7 @@ from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts, costs_
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, offered, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
+from wattfed.strategies.app_folder import file_of_app, import_from_app_first
 from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer, decode_record, encode_record
 from wattfed.strategies.run_config import RunConfig
 
@@ -89,6 +90,7 @@ def _open(told: RoundContext, context: Context) -> LocalClient:
     Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
     from the run's fleet file by `partition-id`; `accelerator` says where models live.
     """
+    import_from_app_first()
     config = RunConfig.from_flower(context.run_config)
     node = dict(context.node_config)
     if "partition-id" not in node or "num-partitions" not in node:
@@ -97,7 +99,7 @@ def _open(told: RoundContext, context: Context) -> LocalClient:
     if "device" in node:
         profile = profile_from_node_config(node)
     else:
-        profile = _member(config.fleet, int(node["partition-id"]))
+        profile = _member(file_of_app(config.fleet), int(node["partition-id"]))
     state = _load(told, context)
     n_clients, own = int(node["num-partitions"]), tuple(sorted(node.items()))
     client = LocalClient(config, profile, n_clients, state, costs=_costs(node, profile), node=own)
