@@ -15,7 +15,7 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board, load_board
-from powerctl.commands.options import TaskOptions
+from powerctl.commands.own_task import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, ModeNotInSpace

@@ -10,7 +10,6 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import (
-    TaskOptions,
     budget_option,
     check_folder_of,
     json_option,
@@ -19,6 +18,7 @@ from powerctl.commands.options import (
     seed_option,
     with_task,
 )
+from powerctl.commands.own_task import TaskOptions
 from powerctl.console import Quantity, WholeNumbers
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress

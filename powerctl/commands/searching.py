@@ -13,7 +13,7 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board
-from powerctl.commands.options import TaskOptions
+from powerctl.commands.own_task import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.cost_model import Signature
 from powerctl.device import Device

@@ -12,7 +12,6 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import (
-    TaskOptions,
     check_folder_of,
     json_option,
     log_board_option,
@@ -23,6 +22,7 @@ from powerctl.commands.options import (
     settings_option,
     with_references,
 )
+from powerctl.commands.own_task import TaskOptions
 from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
 from powerctl.quantities import spoken

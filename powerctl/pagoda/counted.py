@@ -70,7 +70,7 @@ class CountedModel:
 
     @property
     def called(self) -> str:
-        """How people call it."""
+        """The name that people know it by."""
         return self.model.name
 
     @property
@@ -147,7 +147,7 @@ class CountedTask:
 
     @property
     def called(self) -> str:
-        """How people call it."""
+        """The name that people know it by."""
         return self.task.name
 
     @property
