@@ -22,7 +22,7 @@ from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import ServiceSpec
 from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import load_workload
-from tests.waiting import await_state
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.cli import cli
 from wattfed.client.agent.engine_jobs import EngineJob
 from wattfed.client.agent.idle_device import ServiceRoom
@@ -218,7 +218,7 @@ def test_a_round_finds_the_device_as_it_was_and_has_it_for_itself(learn):
 
     steps = []
     one = learn(step=lambda: steps.append(Telling()) or steps[-1], modes=20)
-    assert stepped.wait(60)
+    assert stepped.wait(TIMEOUT_S)
     with one.learner.away():
         assert one.device.mode() == one.found and one.device.is_untouched
         await_state(lambda: one.learner.doing == "waits: a round")
@@ -227,7 +227,7 @@ def test_a_round_finds_the_device_as_it_was_and_has_it_for_itself(learn):
         await_state(lambda: all(step.is_closed for step in steps))  # a round may need the memory
         assert sum(step.runs for step in steps) == runs
         stepped.clear()
-    assert stepped.wait(60)
+    assert stepped.wait(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("error", [TaskFailed("my_task.py: train raised KeyError: 'x'"), OSError()])
