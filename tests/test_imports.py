@@ -43,6 +43,7 @@ KNOW_TORCH = {
     "powerctl/task/watching.py",
     "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",
+    "powerctl/pagoda/formulas.py",
     "powerctl/pagoda/microbenchmarks.py",
     "powerctl/pagoda/models.py",
     "powerctl/pagoda/networks.py",
