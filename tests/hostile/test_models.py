@@ -17,6 +17,7 @@ import grpc
 import pytest
 import torch
 
+from tests import warm
 from tests.client.agent.conftest import (
     ROOT,
     TIMEOUT_S,
@@ -435,7 +436,7 @@ def test_sigterm_ends_the_agent_while_a_model_hangs(model, tmp_path):
     command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", "--socket", socket]
     command += ["--state-dir", str(tmp_path / "state"), "--lease", "2s", "--threads", "1"]
     command += ["--model", f"bad={file.path},inputs=2x2,latency=30s"]
-    agent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    agent = warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         if model is Hangs:
             assert any(line.startswith("serving at") for line in agent.stderr)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
 
+from tests import warm
 from wattfed.server.cli import main
 
 pytestmark = pytest.mark.processes
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 def wattfed(*arguments, cwd):
     code = "import sys; from wattfed.server.cli import main; sys.argv[0] = 'wattfed'; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    return warm.run(command, cwd=cwd)
 
 
 def test_a_run_shows_its_rounds_compares_and_says_where_its_results_are(tmp_path):

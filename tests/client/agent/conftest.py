@@ -14,6 +14,7 @@ import grpc
 import pytest
 import torch
 
+from tests import warm
 from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
@@ -131,7 +132,7 @@ def status_of(call) -> grpc.StatusCode:
 def process(code: str, *arguments: str):
     """A Python process that prints a line when it has come somewhere; killed in the end."""
     command = [sys.executable, "-u", "-c", code, *arguments]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = warm.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield child
     finally:
