@@ -42,7 +42,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# what Flower starts for each message, run or question; who stays is started as users do it
+# what Flower starts for each message, run or question
 COMMANDS = ("flower-superexec", "flwr", "flwr-clientapp", "flwr-serverapp")
 _LIBRARIES = (
     *("click", "grpc.aio", "matplotlib.figure", "multiprocessing.pool", "prometheus_client"),
@@ -116,8 +116,12 @@ def _address() -> str:
             stand_in.chmod(0o755)
         else:
             stand_in.symlink_to(program)
-    command = [sys.executable, __file__, address]
-    warm = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    warm = subprocess.Popen(
+        [sys.executable, __file__, address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},  # read while Flower is loaded
+    )
     assert warm.stdout is not None
     assert warm.stdout.readline() == b"ready\n"
     return address

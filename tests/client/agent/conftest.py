@@ -22,10 +22,11 @@ from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.server import Agent
-from wattfed.client.agent.settings import ModelFile, Settings
+from wattfed.client.agent.settings import AgentLimits, ModelFile, Settings
 from wattfed.client.agent.tensors import encode_tensor
 
 ROOT = Path(__file__).resolve().parents[3]
+PATIENT = AgentLimits(load_s=TIMEOUT_S, batch_s=TIMEOUT_S)  # also on a busy machine
 CONSTANT = "tests.client.agent.constant_task:ConstantTask"
 
 
@@ -86,6 +87,7 @@ def settings(tmp_path, constant) -> Settings:
         socket=str(tmp_path / "a.sock"),
         state_dir=str(tmp_path),
         lease_s=LONGEST_LEASE_S,
+        limits=PATIENT,
         model=(model,),
     )
 
