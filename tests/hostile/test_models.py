@@ -443,6 +443,10 @@ def test_sigterm_ends_the_agent_while_a_model_hangs(model, tmp_path):
     command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", "--socket", socket]
     command += ["--state-dir", str(tmp_path / "state"), "--lease", "2s", "--threads", "1"]
     command += ["--model", f"bad={file.path},inputs=2x2,latency=30s"]
+    (tmp_path / "patient.toml").write_text(
+        f"[limits]\nload_s = {TIMEOUT_S}\nbatch_s = {TIMEOUT_S}\n"
+    )
+    command += ["--config", str(tmp_path / "patient.toml")]
     agent = warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         if model is Hangs:
@@ -452,9 +456,7 @@ def test_sigterm_ends_the_agent_while_a_model_hangs(model, tmp_path):
             assert not asked.done()
         (victim,) = wait_until_busy(agent.pid)
         agent.send_signal(signal.SIGTERM)
-        began_s = time.monotonic()
-        agent.wait(TIMEOUT_S)
-        assert time.monotonic() - began_s < 15  # the lease, a grace of 2 s, and a busy machine
+        agent.wait(TIMEOUT_S)  # until then nothing else would end the model
         assert not Path(f"/proc/{victim}").exists()
     finally:
         agent.kill()

@@ -117,7 +117,7 @@ def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, 
         cwd=tmp_path,
         terminal=jobs == 2,
     )
-    run.until("seed 1: ")
+    run.until(" after 2 rounds, ")  # of a run that is finished
     assert run.interrupt(signal.SIGINT) == 130, run.text
     assert f"of 6 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
     finished = {path.parent.name for path in tmp_path.glob("c/runs/*/summary.json")}

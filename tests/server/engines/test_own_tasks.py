@@ -17,6 +17,7 @@ from benchmarks.in_process_grid import InProcessGrid
 from benchmarks.own_task import TASKS, usual_settings
 from powerctl.errors import InvalidInput, TaskFailed
 from powerctl.task.loading import keys_of, load_task
+from tests.waiting import TIMEOUT_S
 from wattfed.client.app import app as client_app
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
@@ -289,7 +290,8 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_a_client_whose_task_fails_is_told_in_one_line_and_keeps_its_account(own, logged, what):
     changes, expected = BAD[what]
-    config = own(*changes, per_round=3, evaluate_share=1.0, timeout_s=0.5)
+    patience_s = 0.5 if what == "never ends" else TIMEOUT_S
+    config = own(*changes, per_round=3, evaluate_share=1.0, timeout_s=patience_s)
     try:
         result = simulate(config)
     except NoClients as error:
