@@ -46,7 +46,7 @@ from typing import Any
 COMMANDS = ("flower-superexec", "flwr", "flwr-clientapp", "flwr-serverapp")
 _LIBRARIES = (
     *("click", "grpc.aio", "matplotlib.figure", "multiprocessing.pool", "prometheus_client"),
-    *("rich.live", "rich.progress", "scipy.optimize", "scipy.stats", "sklearn.base", "torch"),
+    *("rich.live", "rich.progress", "scipy.optimize", "scipy.stats", "sklearn.datasets", "torch"),
     *("flwr.clientapp", "flwr.serverapp.strategy", "flwr.cli.app", "flwr.supercore.cli"),
     *("flwr.superlink.cli", "flwr.supernode.cli"),
 )

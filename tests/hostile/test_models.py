@@ -227,18 +227,9 @@ def test_a_pt2_with_pickled_code_is_refused_and_the_code_not_run(where, unsafe, 
 
 
 @sandboxed
-@pytest.mark.parametrize(
-    ("code", "why"),
-    [
-        ("__import__('os').mkdir({mark!r})", "ermi"),
-        ("__import__('socket').socket()", "ermi"),
-        ("__import__('os').fork()", "ermi"),
-    ],
-    ids=["file", "network", "fork"],
-)
-def test_an_expression_that_torch_evaluates_as_python_gets_nowhere(code, why, tmp_path):
+def test_an_expression_that_torch_evaluates_as_python_gets_nowhere(tmp_path):
     mark = tmp_path / "mark"
-    code = code.format(mark=str(mark))
+    code = f"__import__('os').mkdir({str(mark)!r})"
 
     def poisoned(data):
         program = json.loads(data)
@@ -246,7 +237,7 @@ def test_an_expression_that_torch_evaluates_as_python_gets_nowhere(code, why, tm
         return json.dumps(program).encode()
 
     path = exported(tmp_path / "bad.pt2", **{"models/model.json": poisoned})
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match="ermi"):
         read_model(ModelFile("bad", path), hosting=hosting())
     assert not mark.exists()
 
