@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 
 import wattfed
 from powerctl.errors import InvalidInput, UnknownName
-from tests import warm
 from wattfed.server.run.results import read_run
 
 pytestmark = pytest.mark.studies
@@ -94,6 +94,8 @@ def test_a_script_that_its_workers_would_run_again_is_told_to_guard_itself(tmp_p
     """Each worker would simulate it all once more, into the same folder."""
     script = tmp_path / "unguarded.py"
     script.write_text("import wattfed\nwattfed.simulate(rounds=1, local_epochs=1, workers=2)\n")
-    done = warm.run([sys.executable, script.name], cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, script.name], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode != 0
     assert 'put what it does under `if __name__ == "__main__":`' in done.stderr
