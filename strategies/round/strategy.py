@@ -412,9 +412,8 @@ class SelectingStrategy(Strategy):
 
     def _weighed(self, answer: TrainingAnswer) -> TrainingAnswer:
         """An answer with no more examples than its client has offered."""
-        return replace(
-            answer, report=weighed(answer.report, self.most_examples(answer.report.client))
-        )
+        report = weighed(answer.report, self.most_examples(answer.report.client))
+        return answer if report is answer.report else replace(answer, report=report)
 
     def _refuse(
         self, message_type: str, server_round: int, node: int | None, client: int | None, why: str
