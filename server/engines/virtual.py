@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, cast
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, MessageType
 
 from powerctl.errors import InvalidInput
@@ -61,7 +62,7 @@ class VirtualEngine:
         self._fleet = fleet
         self._pool = Pool.of_fleet(config, fleet)
         self._on_part = on_part
-        self._boards = [device.removeprefix("twin:") for device in fleet.device.tolist()]
+        self._participants: Participants | None = None
 
     def run(
         self,
@@ -84,13 +85,21 @@ class VirtualEngine:
 
     def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
         """Clients are called by their boards."""
-        return Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
+        return self._participants_of(offers)
 
     def plan(self) -> Participants:
         """The clients as the first round will find them, and what speaks against the plan."""
-        offers = self._pool.offers()
-        participants = Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
-        return participants.warned(self._config)
+        return self._participants_of(self._pool.offers()).warned(self._config)
+
+    def _participants_of(self, offers: Offers) -> Participants:
+        """What they are does not change from round to round, but for who is unable."""
+        unable = self._pool.unable(MOST_TOLD)
+        if self._participants is None:
+            names, kind = np.unique(self._fleet.device, return_inverse=True)
+            boards = np.array([name.removeprefix("twin:") for name in names.tolist()])
+            self._participants = Participants.of(offers, boards[kind], unable)
+        n_unable = len(offers) - int(np.count_nonzero(offers.able))
+        return replace(self._participants, unable=unable, n_unable=n_unable)
 
     def state(self) -> State:
         """What the clients keep, and what tells their fleet from others."""
