@@ -245,7 +245,8 @@ class FederatedTask:
     def _counts(self, clients: IntArray, n_clients: int) -> FloatArray:
         if self.samples is not None:
             counts = self.samples.counts(n_clients, self._config.split, self._config.seed)
-            return counts if len(clients) == n_clients else counts[clients]
+            everyone = np.array_equal(clients, np.arange(n_clients))
+            return counts if everyone else counts[clients]
         told = [self._told(int(client), n_clients) for client in clients]
         width = max((len(one) for one in told if one is not None), default=0)
         counts = np.zeros((len(clients), width))
