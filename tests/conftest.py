@@ -47,6 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(without)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory):
+    """No test sees, or adds to, a person's own references and counted tasks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POWERCTL_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -292,7 +292,9 @@ def test_what_is_not_run_is_still_shown_somewhere():
     assert set(stale) <= optional
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "examples" / "README.md"], ids=lambda page: page.name
+)
 def test_every_link_leads_to_a_file(page):
     missing = [target for target in links(page) if not (page.parent / target).exists()]
     assert not missing
