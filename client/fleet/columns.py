@@ -57,10 +57,10 @@ class FleetColumns:
     def joined(cls: type[_Kind], parts: Sequence[_Kind]) -> _Kind:
         """The rows of all parts, in their order."""
         names = [f.name for f in fields(cls)]
-        return cls(**{n: rows_of([getattr(part, n) for part in parts]) for n in names})
+        return cls(**{n: joined_rows([getattr(part, n) for part in parts]) for n in names})
 
 
-def rows_of(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def joined_rows(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """The rows of some columns, one after the other; in memory once where all are the same one."""
     first = parts[0][:1]
     if all(part.strides[0] == 0 and np.array_equal(part[:1], first) for part in parts):
