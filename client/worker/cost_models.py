@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from powerctl.boards import Board
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.correction import CorrectedPredictor, FittedPredictor
-from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.workload import Workload
 from wattfed.client.worker.costs import SignatureCosts, costs_file
 from wattfed.client.worker.execution import SegmentResult
@@ -29,13 +28,17 @@ from wattfed.client.worker.measured_task import (
     TaskTable,
 )
 
+if TYPE_CHECKING:
+    from powerctl.powertrain.gaussian import GaussianPredictor
+
 _LOG = logging.getLogger("wattfed.client")
 _OWN = re.compile(r"@[0-9a-f]{8,}(-b\d+)?$")  # of a task: its name, its code's hash, its batch size
 _BOARD_ITSELF = "jetson"
 
 
 COUNTED, CALIBRATED, FITTED, MEASURED = "counted", "calibrated", "fitted", "measured"
-"""What costs can be from."""
+ASSUMED = "assumed"
+"""What costs can be from; the last where a task of one's own cannot be counted."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class KnownCosts:
     workload : str
         Its name.
     origin : str
-        What it is from: `COUNTED`, `CALIBRATED`, `FITTED` or `MEASURED`.
+        What it is from: `COUNTED`, `ASSUMED`, `CALIBRATED`, `FITTED` or `MEASURED`.
     table : TaskTable
         What this device has measured.
     time_std, power_std : float
@@ -127,7 +130,9 @@ class CostModels(SignatureCosts):
         predictor = self.predictor(board, workload)
         time_std, power_std = _sureness(type(predictor), predictor.origin, board)
         table = TaskTable(board.name, workload.name)
-        origin = COUNTED if workload.source.startswith(COUNTED) else CALIBRATED
+        origin = ASSUMED if is_own(workload) else CALIBRATED
+        if workload.source.startswith(COUNTED):
+            origin = COUNTED
         if isinstance(predictor, MeasuredPredictor):
             table, origin = self.measured(board, workload).read(), MEASURED
         elif isinstance(predictor, FittedPredictor):
@@ -185,6 +190,8 @@ def _digest(path: Path, *stamp: int) -> str:
 @lru_cache(maxsize=64)
 def _fitted(path: Path, digest: str, of_what: _OfWhat) -> GaussianPredictor:
     """The predictor of a file of some content; another content is another one."""
+    from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor  # a second
+
     board, l4t, kind, batch_size = of_what
     if path.suffix == ".csv":
         empty = GaussianPredictor(board, l4t=l4t, kind=kind, batch_size=batch_size)

@@ -1,6 +1,6 @@
 """What predicts the costs of a client's minibatches where nothing is known but signatures.
 
-`wattfed.client.worker.cost_models` knows more; it needs libraries that a simulation does without.
+`wattfed.client.worker.cost_models` knows more, from a state directory.
 """
 
 from __future__ import annotations
