@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 from powerctl.cost_model import Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
-from powerctl.fields import Count, Size, build
+from powerctl.fields import Count, Range, Size, build
 from powerctl.plugins import OR_A_FILE, Kind, toml_files
 from powerctl.reading import read_toml
 
@@ -36,6 +38,9 @@ class Workload:
         What the signature comes from, and its error.
     parameters : int
         Of the model, for the time of its transfer.
+    counted_share : float or None
+        Of a signature that was only counted, the share of its bytes that operators with a formula
+        move: 0 if nothing is known of the workload. None for one that was fitted to measurements.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Workload:
     title: str = ""
     source: str = ""
     parameters: Count = 0
+    counted_share: Annotated[float, Range(0, 1)] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("train", "infer"):
@@ -59,6 +65,11 @@ class Workload:
     def model_bytes(self) -> int:
         """Size of the model in single precision."""
         return 4 * self.parameters
+
+    @property
+    def counted_signature(self) -> Signature | None:
+        """What counts say of it; None where it was fitted to measurements, or nothing is known."""
+        return self.signature if self.counted_share else None
 
     def with_batch_size(self, batch_size: int) -> Workload:
         """The same workload with another batch size."""
@@ -105,14 +116,24 @@ def write_workload(workload: Workload, path: Path) -> None:
     if workload.signature is None:
         raise InvalidInput(f"{workload.name} has no signature to write")
     lines = [
-        f'name = "{workload.name}"',
-        f'title = "{workload.title}"',
-        f'kind = "{workload.kind}"',
+        f"name = {_quoted(workload.name)}",
+        f"title = {_quoted(workload.title)}",
+        f"kind = {_quoted(workload.kind)}",
         f"batch_size = {workload.batch_size}",
         f"parameters = {workload.parameters}",
-        f'source = "{workload.source}"',
+        f"source = {_quoted(workload.source)}",
+        *(
+            []
+            if workload.counted_share is None
+            else [f"counted_share = {workload.counted_share:.4g}"]
+        ),
         "",
         "[signature]",
         *(f"{name} = {value:.4g}" for name, value in asdict(workload.signature).items()),
     ]
     write_output(path, "\n".join(lines) + "\n")
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML has it."""
+    return json.dumps(text, ensure_ascii=False)

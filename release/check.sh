@@ -27,9 +27,10 @@ for extra in "" sim vision jetson pandas dev; do
         wattfed simulate --rounds 1 --per-round 2 --json > simulated.json
         wattfed keys keys --certificate server=localhost --node jetson-0 > /dev/null
         wattfed units superlink > /dev/null
+        wattfed new my-app > /dev/null
         powerctl boards > /dev/null
         wattfed-agent --help > /dev/null
     )
     echo "ok: $wheel${extra:+[$extra]}"
-    rm -rf "$scratch/env" "$scratch/runs" "$scratch/keys"
+    rm -rf "$scratch/env" "$scratch/runs" "$scratch/keys" "$scratch/my-app"
 done

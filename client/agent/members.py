@@ -18,12 +18,14 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from powerctl.task.process_memory import oom_kills
-from wattfed.client.agent.cost_models import CostModels
+from powerctl.workload import Workload
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import import_compiler, is_installed
 from wattfed.client.worker.client_state import StateFile
+from wattfed.client.worker.cost_models import CostModels
+from wattfed.client.worker.costs import costs_file
 from wattfed.client.worker.local_client import LocalClient, Progress
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
@@ -83,11 +85,11 @@ class Member:
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
-        source = cost_models.source(config.workload)
+        source = costs_file(cost_models.folder, config.workload)
         file = StateFile.of(folder, run, profile.client, source.name if source else "")
         state = file.read()
         own = tuple(sorted(node_config.items()))
-        client = LocalClient(config, profile, n_clients, state, device, cost_models.predictor, own)
+        client = LocalClient(config, profile, n_clients, state, device, cost_models, own)
         return cls(run, client, file)
 
     @property
@@ -250,6 +252,15 @@ class Members:
             for member in self._known.values():
                 if not member.is_training:
                     member.keep()
+
+    def workloads(self) -> list[Workload]:
+        """What the members that are in memory train, each once."""
+        with self._lock:
+            found = {
+                member.client.workload.name: member.client.workload
+                for member in self._known.values()
+            }
+        return list(found.values())
 
     def budgets(self) -> list[tuple[str, int, float]]:
         """Run, client, and joules left of its energy budget, of every client that has one."""

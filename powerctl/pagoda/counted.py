@@ -1,19 +1,39 @@
-"""A model that is counted: its workload, without any measurement."""
+"""What is counted, a model or a user's own task: its workload, without any measurement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from powerctl.cost_model import Signature
-from powerctl.errors import InvalidInput
+from powerctl.durable import home_folder
+from powerctl.errors import InvalidInput, TaskFailed
 from powerctl.pagoda.counting import NeedsData, Optimiser, count_model
 from powerctl.pagoda.counts import Counts
-from powerctl.pagoda.estimate import Efficiency, efficiency_of, estimate_signature
+from powerctl.pagoda.estimate import (
+    Efficiency,
+    efficiency_of,
+    estimate_minibatch,
+    estimate_signature,
+)
 from powerctl.pagoda.models import NamedModel, load_model
-from powerctl.workload import Workload
+from powerctl.pagoda.step_counting import StepCounts, count_step
+from powerctl.task.data import takes_batch_size
+from powerctl.task.loading import Task
+from powerctl.task.measuring import alone_given
+from powerctl.workload import Workload, load_workload, stand_in, write_workload
+
+_USUAL_SIZE = 16
+_SHOWN = 8  # characters of a hash that are enough to tell two versions of a task apart
+_VERSION = 1  # of counting and estimating: what another one counted is not read
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +69,11 @@ class CountedModel:
         return f"{self.model.name}-{self.kind}"
 
     @property
+    def called(self) -> str:
+        """The name that people know it by."""
+        return self.model.name
+
+    @property
     def efficiency(self) -> Efficiency:
         """What its kernels are expected to reach."""
         return efficiency_of(self.kind)
@@ -81,4 +106,132 @@ class CountedModel:
             title=f"{self.model.name}, {self.kind}",
             source=f"estimated from counts of {self.model.name}, not measured",
             parameters=self.model.parameters,
+            counted_share=self.counts(batch_size).known_share,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class CountedTask:
+    """Training or evaluation of a user's own task, counted from one minibatch of it.
+
+    Their code runs once, for a second or so: what came of it is kept in a file, by the name of the
+    workload.
+
+    Parameters
+    ----------
+    task : Task
+        The user's.
+    kind : str
+        ``"train"`` or ``"infer"``.
+    given : mapping of str to object
+        What its functions are given; by default, that of one who has all the data.
+    folder : Path, optional
+        Where workloads are kept; by default `counted_folder`.
+    """
+
+    task: Task
+    kind: str = "train"
+    given: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def name(self, batch_size: int | None = None) -> str:
+        """Name of the workload: the task, a hash of its code and settings, and the batch size."""
+        task = self.task
+        code = task.code_hash or "unsaved"
+        if task.code_hash and task.settings:
+            settings = json.dumps(task.settings, sort_keys=True, default=repr)
+            code = hashlib.sha256(f"{code}\0{settings}".encode()).hexdigest()
+        size = f"-b{batch_size or self.usual_size}" if takes_batch_size(task) else ""
+        kind = "" if self.kind == "train" else f"-{self.kind}"
+        return re.sub(r"[^\w.@:-]", "_", f"{task.name}@{code[:_SHOWN]}{size}{kind}")
+
+    @property
+    def called(self) -> str:
+        """The name that people know it by."""
+        return self.task.name
+
+    @property
+    def usual_size(self) -> int:
+        """The batch size that the settings say, or 16."""
+        settings = {key.replace("-", "_"): value for key, value in self.task.settings.items()}
+        said = settings.get("batch_size")
+        return said if isinstance(said, int) and said > 0 else _USUAL_SIZE
+
+    @property
+    def efficiency(self) -> Efficiency:
+        """What its kernels are expected to reach."""
+        return efficiency_of(self.kind)
+
+    @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
+    def step(self, batch_size: int | None = None) -> StepCounts:
+        """What a minibatch needs, counted now; raises `TaskFailed` if the user's code fails."""
+        given = {**alone_given(self.task), **self.given}
+        return count_step(
+            self.task, self.kind, {**given, "batch_size": batch_size or self.usual_size}
+        )
+
+    def counts(self, batch_size: int | None = None) -> Counts:
+        """What a minibatch needs, operator by operator."""
+        return self.step(batch_size).counts
+
+    def workload(self, batch_size: int | None = None) -> Workload:
+        """The workload that devices, simulations and solvers take.
+
+        It is that of a minibatch of this size; of a task whose loader has a size of its own, of
+        that. What was counted before is not counted again.
+
+        Raises
+        ------
+        TaskFailed
+            If the user's code fails.
+        """
+        path = None
+        if self.task.code_hash:
+            path = (self.folder or counted_folder()) / f"{self.name(batch_size)}.toml"
+            if path.is_file():
+                return load_workload(str(path))
+        counted = self._counted(batch_size)
+        if path is None:
+            return counted
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_workload(counted, path)
+        except (OSError, InvalidInput):  # a home that cannot be written: to be counted again
+            return counted
+        return load_workload(str(path))  # rounded, as all later ones will see it
+
+    def known(self, batch_size: int | None = None) -> Workload:
+        """The workload, or, where the task cannot be counted, one that says so in its `source`.
+
+        It is charged as a small network then, of which next to nothing is sure.
+        """
+        try:
+            return self.workload(batch_size)
+        except TaskFailed as error:
+            return Workload(
+                name=self.name(batch_size),
+                kind=self.kind,
+                batch_size=batch_size or self.usual_size,
+                signature=stand_in(self.kind),
+                title=f"{self.task.name}, {self.kind}",
+                source=f"cannot be counted ({error}): charged as a small network",
+                counted_share=0.0,
+            )
+
+    def _counted(self, batch_size: int | None) -> Workload:
+        step = self.step(batch_size)
+        return Workload(
+            name=self.name(batch_size),
+            kind=self.kind,
+            batch_size=step.counts.batch_size,
+            signature=estimate_minibatch(step.counts, self.kind, step.host_cycles_per_sample),
+            title=f"{self.task.name}, {self.kind}",
+            source=f"counted from {Path(self.task.where).name}, not measured",
+            parameters=step.parameters,
+            counted_share=step.counts.known_share,
+        )
+
+
+def counted_folder() -> Path:
+    """Where the workloads of counted tasks are kept: ``$POWERCTL_HOME/counted``."""
+    return home_folder() / "counted" / str(_VERSION)

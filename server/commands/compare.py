@@ -45,7 +45,8 @@ def compare_command(
     """Compare policies x power policies x clients a round x seeds, and write a report.
 
     A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
-    More policies, numbers of clients and seeds may be added to a folder.
+    More policies, numbers of clients and seeds may be added to a folder. In the folder of a Flower
+    App of wattfed's, what is not given, but for policies, is as its pyproject.toml has it.
     """
     from wattfed.server.comparison.comparison_progress import (
         ComparisonProgress,

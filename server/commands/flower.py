@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from wattfed.server.commands.options import run_options
+from wattfed.server.commands.options import asked_run, config_of_app, run_options
 
 _EXAMPLES = """\b
 Examples:
@@ -17,10 +18,11 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @run_options()
 def flower(**options: Any) -> None:
-    """Run the same federation on Flower's Simulation Runtime (Ray), from a checkout of wattfed.
+    """Run the same federation on Flower's Simulation Runtime (Ray).
 
     The engine to use on many hosts; on one host `simulate` is faster. The same seed gives the same
-    selections and the same model in both. Needs the extra `sim`.
+    selections and the same model in both. Needs the extra `sim`. It runs the Flower App of this
+    folder, as `simulate` does, else wattfed's own, from a checkout.
     """
     from pathlib import Path
 
@@ -30,14 +32,31 @@ def flower(**options: Any) -> None:
     from wattfed.server.engines.flower_run import run_on_flower
     from wattfed.server.engines.simulation import checked_config
     from wattfed.server.run.results import placed
+
+    asked = asked_run(options)
+    folders = ("out_dir", "data_dir", "start_from")  # the apps run in other folders
+    paths = {k: str(Path(path).resolve()) for k in folders if (path := getattr(asked, k))}
+    names = ("task", "workload", "fleet", "strategy", "aggregation")
+    paths |= {key: absolute(getattr(asked, key)) for key in names}
+    config = checked_config(placed(asked.changed(**paths)))
+    app_dir, run_config = Path(__file__).resolve().parents[2], config.to_flower()
+    if (own := config_of_app()) is not None:
+        _check_keys(asked.to_flower(), own)
+        app_dir, run_config = Path.cwd(), {key: run_config[key] for key in own}
+    with stopping_cleanly(lambda: saved([config])):
+        run_on_flower(app_dir, config.min_nodes, run_config)
+    click.echo(f"results: {Path(config.out_dir) / config.run_name}")
+
+
+def _check_keys(asked: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise `InvalidInput` for what an app's run config has no key for: Flower takes no other."""
+    from powerctl.errors import InvalidInput
     from wattfed.strategies.run_config import RunConfig
 
-    for key in ("out_dir", "data_dir", "start_from"):  # the apps run in other folders
-        options[key] = str(Path(options[key]).resolve()) if options[key] else ""
-    for key in ("task", "workload", "fleet", "strategy", "aggregation"):
-        options[key] = absolute(options[key])
-    config = checked_config(placed(RunConfig(**options)))
-    app_dir = Path(__file__).resolve().parents[2]
-    with stopping_cleanly(lambda: saved([config])):
-        run_on_flower(app_dir, config.min_nodes, config.to_flower())
-    click.echo(f"results: {Path(config.out_dir) / config.run_name}")
+    usual = RunConfig().to_flower()
+    for key in sorted(asked.keys() - own.keys()):
+        if asked[key] != usual.get(key):
+            raise InvalidInput(
+                f"{key} is {asked[key]}, and Flower takes only keys that the app has: put {key} "
+                "into [tool.flwr.app.config] of its pyproject.toml"
+            )

@@ -10,8 +10,8 @@ import click
 from powerctl.errors import InvalidInput
 
 TEMPLATES = ("images", "text", "detection")
-_FILES = {file: file for file in ("pyproject.toml", "fleet.toml", "README.md")}
-_FILES["test_task.py"] = "test_task.py.txt"  # no module of ours: Python ends with .txt there
+"""Apps of ``examples/``; in an installation they are beside ``wattfed.server``."""
+_FILES = ("README.md", "fleet.toml", "pyproject.toml", "task.py", "test_task.py")
 
 _EXAMPLES = """\b
 Examples:
@@ -53,9 +53,10 @@ def write_app(name: str, template: str) -> None:
         If it is no name of an app, or the folder is there, or cannot be made.
     """
     if not re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?", name):
+        like = re.sub(r"[^A-Za-z0-9]+", "-", name[:100]).strip("-0123456789") or "my-app"
         raise InvalidInput(
             f"{name!r:.60} is no name of an app: up to 100 letters, digits and - between them, a "
-            "letter first"
+            f"letter first, such as {like}"
         )
     try:
         Path(name).mkdir()
@@ -63,7 +64,8 @@ def write_app(name: str, template: str) -> None:
         raise InvalidInput(f"{name} is there already; choose another name") from None
     except OSError as error:
         raise InvalidInput(f"cannot make the folder {name}: {error.strerror}") from None
-    texts = Path(__file__).parents[1] / "templates"
-    for file, source in {**_FILES, "task.py": f"{template}.py.txt"}.items():
-        text = (texts / source).read_text(encoding="utf-8").replace("@NAME@", name)
-        (Path(name) / file).write_text(text, encoding="utf-8")
+    example = Path(__file__).resolve().parents[2] / "examples" / template
+    for file in _FILES:
+        text = (example / file).read_text(encoding="utf-8")
+        named = re.sub(rf'(?m)^(# |name = "){template}\b', rf"\g<1>{name}", text)
+        (Path(name) / file).write_text(named, encoding="utf-8")

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from powerctl.reading import read_toml
 
 if TYPE_CHECKING:
+    from wattfed.server.comparison.grid import Comparison
     from wattfed.strategies.run_config import RunConfig
 
 Command = Callable[..., None]
@@ -60,30 +61,57 @@ def settings_option(command: Command) -> Command:
 
 
 def asked_run(options: Mapping[str, Any]) -> RunConfig:
-    """The run that a command's options ask for; the rest is as the app of this folder has it.
-
-    An app is a pyproject.toml whose ServerApp is wattfed's.
-    """
+    """The run that a command's options ask for; the rest is as the app of this folder has it."""
     from wattfed.strategies.run_config import RunConfig, flag
 
-    source = click.get_current_context().get_parameter_source
-    given = {
-        flag(name): value
-        for name, value in options.items()
-        if name != "settings" and source(name) is not ParameterSource.DEFAULT
-    }
-    config = RunConfig.from_flower({**_config_of_app(Path("pyproject.toml")), **given})
+    given = {flag(name): value for name, value in _given(options).items()}
+    config = RunConfig.from_flower({**_left_to_app(given), **given})
     settings = {**dict(config.settings), **dict(options["settings"])}
     return replace(config, settings=tuple(sorted(settings.items())))
 
 
-def _config_of_app(path: Path) -> dict[str, Any]:
-    """The run config of the Flower App of a pyproject.toml; nothing where its server is another."""
-    if not path.is_file():
-        return {}
-    app = read_toml(path).get("tool", {}).get("flwr", {}).get("app", {})
+def _asked_comparison(options: Mapping[str, Any]) -> Comparison:
+    """The comparison that a command's options ask for; its runs are as the app of this folder's.
+
+    What the app selects by is of no concern: that is compared.
+    """
+    from wattfed.server.comparison.grid import Comparison
+    from wattfed.strategies.run_config import flag, run_keys
+
+    app = _left_to_app({flag(name) for name in _given(options)})
+    common = app.keys() & set(run_keys()) - {"power"}
+    of_app = {name: app[flag(name)] for name in Comparison.options() if flag(name) in common}
+    settings = {key: app[key] for key in app.keys() - set(run_keys())} | dict(options["settings"])
+    return Comparison.of(**{**options, **of_app, "settings": settings})
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that somebody gave, but for settings; the others are as usual."""
+    source = click.get_current_context().get_parameter_source
+    return {
+        name: value
+        for name, value in options.items()
+        if name != "settings" and source(name) is not ParameterSource.DEFAULT
+    }
+
+
+def config_of_app() -> dict[str, Any] | None:
+    """The run config of the Flower App of this folder; None where there is none of wattfed's.
+
+    That is a pyproject.toml whose ServerApp is wattfed's.
+    """
+    path = Path("pyproject.toml")
+    app = read_toml(path).get("tool", {}).get("flwr", {}).get("app", {}) if path.is_file() else {}
     ours = app.get("components", {}).get("serverapp") == "wattfed.server.app:app"
-    return dict(app.get("config", {})) if ours else {}
+    return dict(app.get("config", {})) if ours else None
+
+
+def _left_to_app(given: Collection[str]) -> dict[str, Any]:
+    """The run config of this folder's app, without what is given in its place."""
+    config = config_of_app() or {}
+    if not {"target", "target-accuracy"}.isdisjoint(given):  # either replaces both
+        given = {*given, "target", "target-accuracy"}
+    return {key: value for key, value in config.items() if key not in given}
 
 
 _COMPARISON: dict[str, dict[str, Any]] = {
@@ -133,7 +161,7 @@ def comparison_options(command: Command) -> Command:
     @wraps(command)
     def run(**given: Any) -> None:
         asked = {name: given.pop(name) for name in Comparison.options()}
-        command(comparison=Comparison.of(**asked), **given)
+        command(comparison=_asked_comparison(asked), **given)
 
     for name, more in reversed(_COMPARISON.items()):
         usual = Comparison.usual()[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from powerctl.fields import Count, Measured, build, checked
 from powerctl.reading import NoFile, misread, read_json
@@ -75,7 +76,7 @@ class Participants:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, offers: Offers, names: Sequence[str], unable: Mapping[int, str]) -> Participants:
+    def of(cls, offers: Offers, names: ArrayLike, unable: Mapping[int, str]) -> Participants:
         """Those of some offers, by the name of each client and why it cannot take part."""
         n = len(offers)
         maxn_j = offers.maxn_energy_j / np.maximum(offers.minibatches, 1)
@@ -188,7 +189,7 @@ class Participants:
         return replace(read, unable=dict(sorted(unable.items())))
 
 
-def _groups(offers: Offers, names: Sequence[str], maxn_j: np.ndarray) -> tuple[Group, ...]:
+def _groups(offers: Offers, names: ArrayLike, maxn_j: np.ndarray) -> tuple[Group, ...]:
     if not len(offers):
         return ()
     client, called = offers.client, np.asarray(names)

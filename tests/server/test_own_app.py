@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,11 @@ import pytest
 import tomli
 import torch
 
+from tests import warm
 from tests.federation import COMPLETED, Federation
 from tests.server.test_agents import AgentProcess
 from tests.server.test_flower import ROOT, needs_runtime, reports, rounds
-from tests.waiting import TIMEOUT_S
-from wattfed.server.engines.flower_run import run_on_flower
+from wattfed.server.cli import main
 from wattfed.server.engines.simulation import simulate
 from wattfed.strategies.run_config import RunConfig
 
@@ -43,7 +42,7 @@ def agent(folder, app):
     agent = AgentProcess(folder)
     copy = shutil.copy(app / "my_task.py", folder / "my_task.py")
     add = [sys.executable, "-m", "wattfed.client.agent.cli", "task", "add", str(copy)]
-    subprocess.run([*add, "--state-dir", str(folder / "state")], cwd=ROOT, check=True)
+    warm.run([*add, "--state-dir", folder / "state"], cwd=ROOT).check_returncode()
     yield agent
     assert agent.end(signal.SIGTERM) == 0
 
@@ -102,12 +101,16 @@ def test_a_node_whose_file_differs_is_refused_in_a_line_and_the_run_goes_on(
 
 
 @needs_runtime
-def test_the_simulation_runtime_learns_the_same_as_the_virtual_clock(tmp_path):
+def test_the_simulation_runtime_learns_the_same_as_the_virtual_clock(call, monkeypatch, tmp_path):
     fleet = tmp_path / "two.toml"
     fleet.write_text('[[group]]\nboard = "orin-agx"\ncount = 2\npower_w = [30, 50]\n')
     app = Path(shutil.copytree(APP, tmp_path / "own-app"))
     more = {"fleet": str(fleet), "out-dir": str(tmp_path), "name": "ray"}
-    run_on_flower(app, 2, more, relay=lambda line: None, timeout_s=TIMEOUT_S)
+    monkeypatch.chdir(app)
+    done = call(
+        main, "flower", *(word for key, value in more.items() for word in (f"--{key}", value))
+    )
+    assert done.returncode == 0, done.stderr
     config = RunConfig.from_flower({**KEYS, **more, "task": str(app / "my_task.py")})
     here = simulate(replace(config, name="here"))
     assert rounds(tmp_path / "ray") == rounds(here.folder)

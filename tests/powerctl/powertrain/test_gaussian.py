@@ -15,6 +15,7 @@ from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import SIZES
 from powerctl.powertrain.reference import load_reference
 from powerctl.powertrain.reference_fit import build_reference
+from powerctl.workload import load_workload
 
 RESNET = "orin-agx-resnet18-train"
 NOISE = (0.02, 0.01)
@@ -74,6 +75,7 @@ def test_each_measurement_makes_it_surer(mobilenet):
     assert np.all(np.diff(spread, axis=0) < 0)
 
 
+@pytest.mark.studies
 def test_more_measurements_make_better_predictions(mobilenet):
     found = []
     for n in (5, 20, 80):
@@ -185,6 +187,7 @@ def test_batch_sizes_broadcast_against_the_modes(inference):
     np.testing.assert_array_equal(fitted.predict(modes, np.full(5, 4)), fitted.predict(modes, 4))
 
 
+@pytest.mark.studies
 def test_an_own_references_deviations_help_where_it_deviates_alike(model_table):
     """Both workloads are slower by a fifth at one GPU clock, which no cost model knows."""
     board = load_board("orin-agx")
@@ -237,6 +240,7 @@ def test_no_modes_have_no_prediction(mobilenet):
     assert all(values.shape == (0,) for values in prediction)
 
 
+@pytest.mark.studies
 def test_a_mode_between_the_clocks_of_the_board_can_be_predicted(mobilenet, own_reference):
     fitted = predictor(references=(own_reference,)).fit(some(mobilenet, 20))
     between = fitted.predict(ModeArrays.of([PowerMode(7, 1_500_000, 700_000_000, 3_199_000_000)]))
@@ -272,6 +276,7 @@ def test_it_refuses_parameters_that_mean_nothing(mobilenet, parameters, error, m
         predictor(**parameters).fit(some(mobilenet, 5))
 
 
+@pytest.mark.studies
 def test_on_measured_tables_twenty_modes_are_enough(shared_table):
     table = shared_table("orin_agx_train_mobilenetv3.csv")
     found, shares = [], []
@@ -284,3 +289,20 @@ def test_on_measured_tables_twenty_modes_are_enough(shared_table):
     time, power = np.median(found, axis=0)
     assert time < 0.045 and power < 0.026
     assert np.all((np.mean(shares, axis=0) > 0.8) & (np.mean(shares, axis=0) < 0.99))
+
+
+def test_a_network_far_smaller_than_all_references_costs_what_its_counts_say():
+    small = replace(
+        load_workload("resnet18-train").signature,
+        flop_per_sample=1e6,
+        traffic_bytes_per_sample=5e4,
+        host_cycles_per_sample=1e4,
+        launch_cycles=1.5e6,
+    )
+    board = load_board("orin-agx")
+    modes = board.space.thinned(3).arrays
+    predictor = GaussianPredictor("orin-agx", batch_size=16, expected=small)
+    predicted = predictor.fit(MeasurementTable.of([], "nothing")).predict(modes)
+    counted = minibatch_cost(board.hardware, small, *modes, 16)
+    assert abs(np.log(predicted.time_s / counted.time_s).mean()) < 0.2
+    assert predicted.time_std.min() > 0.1

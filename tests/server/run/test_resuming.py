@@ -16,6 +16,7 @@ from flwr.app import ArrayRecord
 
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
+from tests import warm
 from tests.fleets import WILD
 from tests.full_disc import largest_file
 from tests.waiting import await_state
@@ -147,7 +148,7 @@ def test_updates_under_way_batteries_and_what_clients_learned_are_kept(
 def test_kill_9_in_mid_run(config, whole, tmp_path):
     command = ["simulate", "--out-dir", str(tmp_path), "--name", "run", "--task", config.task]
     command += ["--strategy", "oort", "--rounds", "40", "--local-epochs", "1", "--workers", "1"]
-    process = subprocess.Popen([WATTFED, *command], stderr=subprocess.DEVNULL)
+    process = warm.Popen([WATTFED, *command], stderr=subprocess.DEVNULL)
 
     def has_come_to_the_fourth():
         return any(p.name >= "round-0004" for p in tmp_path.glob("run/checkpoints/round-*.npz"))
@@ -226,6 +227,15 @@ def test_a_run_may_be_made_longer_but_not_shorter_than_it_is(config, whole):
 def test_where_there_is_nothing_to_go_on_from_the_run_begins(config, whole, caplog):
     assert results(go_on(config).folder) == whole()
     assert "no checkpoint to go on from, the run begins" in caplog.text
+
+
+def test_a_run_of_the_same_configuration_by_another_name_is_told_of(config, caplog):
+    """As where what runs are called without a name has changed."""
+    break_off(replace(config, name="old"), after=2)
+    break_off(replace(config, name="other", seed=1), after=2)
+    break_off(replace(config, resume=True), after=1)
+    assert "the run begins; one that is configured alike goes on with name old" in caplog.text
+    assert "other" not in caplog.text
 
 
 def test_a_finished_run_is_as_it_was_also_if_it_ended_with_its_target(config):
