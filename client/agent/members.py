@@ -22,7 +22,8 @@ from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.tasks.federated import import_compiler, is_installed
+from wattfed.client.tasks.federated import federated, import_compiler, is_installed
+from wattfed.client.worker.charging import named_workload, usual_batch_size, workload_name
 from wattfed.client.worker.client_state import StateFile
 from wattfed.client.worker.local_client import LocalClient, Progress
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
@@ -83,10 +84,12 @@ class Member:
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
-        source = cost_models.source(config.workload)
-        file = StateFile.of(folder, run, profile.client, source.name if source else "")
-        state = file.read()
         own = tuple(sorted(node_config.items()))
+        charged = workload_name(config, federated(config, usual_batch_size(config), own))
+        source = cost_models.source(charged)
+        usual = "" if named_workload(config) else charged
+        file = StateFile.of(folder, run, profile.client, source.name if source else usual)
+        state = file.read()
         client = LocalClient(config, profile, n_clients, state, device, cost_models.predictor, own)
         return cls(run, client, file)
 

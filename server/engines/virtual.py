@@ -82,12 +82,14 @@ class VirtualEngine:
 
     def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
         """Clients are called by their boards."""
-        return Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
+        unable = self._pool.unable(MOST_TOLD)
+        return Participants.of(offers, self._boards, unable, self._pool.charged)
 
     def plan(self) -> Participants:
         """The clients as the first round will find them, and what speaks against the plan."""
         offers = self._pool.offers()
-        participants = Participants.of(offers, self._boards, self._pool.unable(MOST_TOLD))
+        unable = self._pool.unable(MOST_TOLD)
+        participants = Participants.of(offers, self._boards, unable, self._pool.charged)
         return participants.warned(self._config)
 
     def state(self) -> State:

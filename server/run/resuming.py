@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord
 from flwr.common.logger import log
 
 from powerctl.errors import InvalidInput
+from wattfed.client.worker.charging import named_workload
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import RoundRow
 from wattfed.server.run.results import ResultsFolder, read_config, read_run
@@ -86,7 +87,10 @@ def go_on(
 
 
 def _check_same(folder: ResultsFolder, config: RunConfig) -> None:
-    was, now = read_config(folder.path).to_flower(), config.to_flower()
+    was, now = (
+        one.to_flower() | {"workload": named_workload(one)}
+        for one in (read_config(folder.path), config)
+    )
     if changes := changes_between(was, now, FREE):
         raise InvalidInput(
             f"{folder.path} holds another run: {', '.join(changes)}; give another name or out-dir, "
