@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models are slower in several; read by torch
@@ -45,6 +45,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(without)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def powerctl_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A person's own files are those of the tests: counted tasks go there, also from processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("powerctl")
+        patch.setenv("POWERCTL_HOME", str(home))
+        yield home
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
