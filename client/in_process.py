@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from torch import nn
@@ -15,10 +16,13 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import build
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
+from wattfed.client.worker.charging import costs_source
 from wattfed.client.worker.client_state import ClientState, StateFile
+from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, offered, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
+from wattfed.strategies.app_folder import file_of_app, import_from_app_first
 from wattfed.strategies.protocol import ARRAYS, ROUND, RoundOffer, decode_record, encode_record
 from wattfed.strategies.run_config import RunConfig
 
@@ -87,6 +91,7 @@ def _open(told: RoundContext, context: Context) -> LocalClient:
     Device and limits come from the SuperNode's ``--node-config`` where it names a `device`, else
     from the run's fleet file by `partition-id`; `accelerator` says where models live.
     """
+    import_from_app_first()
     config = RunConfig.from_flower(context.run_config)
     node = dict(context.node_config)
     if "partition-id" not in node or "num-partitions" not in node:
@@ -95,12 +100,21 @@ def _open(told: RoundContext, context: Context) -> LocalClient:
     if "device" in node:
         profile = profile_from_node_config(node)
     else:
-        profile = _member(config.fleet, int(node["partition-id"]))
+        profile = _member(file_of_app(config.fleet), int(node["partition-id"]))
     state = _load(told, context)
     n_clients, own = int(node["num-partitions"]), tuple(sorted(node.items()))
-    client = LocalClient(config, profile, n_clients, state, node=own)
+    client = LocalClient(config, profile, n_clients, state, costs=_costs(node, profile), node=own)
     told.check_task(client.task.name, client.task.code_hash)
     return client
+
+
+def _costs(node: Mapping[str, Any], profile: ClientProfile) -> SignatureCosts:
+    """What is known of costs: that of the state directory, where the node has one."""
+    if _STATE_DIR not in node:
+        return NOTHING_MEASURED
+    from wattfed.client.worker.cost_models import CostModels  # which takes a second to import
+
+    return CostModels(Path(str(node[_STATE_DIR])), profile.device)
 
 
 def _member(fleet: str, client: int) -> ClientProfile:
@@ -114,8 +128,9 @@ def _state_file(told: RoundContext, context: Context) -> StateFile | None:
     node = context.node_config
     if _STATE_DIR not in node:
         return None
-    run = told.run or str(context.run_id)
-    return StateFile.of(Path(str(node[_STATE_DIR])), run, int(node["partition-id"]))
+    run, folder = told.run or str(context.run_id), Path(str(node[_STATE_DIR]))
+    config, own = RunConfig.from_flower(context.run_config), tuple(sorted(node.items()))
+    return StateFile.of(folder, run, int(node["partition-id"]), costs_source(config, folder, own))
 
 
 def _load(told: RoundContext, context: Context) -> ClientState:

@@ -14,6 +14,11 @@ from powerctl.errors import InvalidInput
 _PARTIAL = ".partial"
 
 
+def home_folder() -> Path:
+    """Where a person's own files are kept: ``$POWERCTL_HOME``, or ``~/.powerctl``."""
+    return Path(os.environ.get("POWERCTL_HOME") or Path.home() / ".powerctl")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """A file that takes the place of an older one when it is whole and on disc.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
@@ -105,14 +106,19 @@ def write_workload(workload: Workload, path: Path) -> None:
     if workload.signature is None:
         raise InvalidInput(f"{workload.name} has no signature to write")
     lines = [
-        f'name = "{workload.name}"',
-        f'title = "{workload.title}"',
-        f'kind = "{workload.kind}"',
+        f"name = {_quoted(workload.name)}",
+        f"title = {_quoted(workload.title)}",
+        f"kind = {_quoted(workload.kind)}",
         f"batch_size = {workload.batch_size}",
         f"parameters = {workload.parameters}",
-        f'source = "{workload.source}"',
+        f"source = {_quoted(workload.source)}",
         "",
         "[signature]",
         *(f"{name} = {value:.4g}" for name, value in asdict(workload.signature).items()),
     ]
     write_output(path, "\n".join(lines) + "\n")
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML has it."""
+    return json.dumps(text, ensure_ascii=False)

@@ -45,7 +45,9 @@ KNOW_TORCH = {
     "powerctl/pagoda/microbenchmarks.py",
     "powerctl/pagoda/models.py",
     "powerctl/pagoda/networks.py",
+    "powerctl/pagoda/operator_counter.py",
     "powerctl/pagoda/operators.py",
+    "powerctl/pagoda/step_counting.py",
     "powerctl/torchvision_cpu.py",
 }
 KNOW_THE_CLIENT = {"server/commands/strategies.py"}

@@ -15,6 +15,6 @@ that it is for (`members`) and has it train in a thread of its own, on a `round_
 minibatch waits for its turn.
 
 `server` puts all of it together from `settings`, after `opening` has claimed the device; `planning`
-sets mode and batch size by what `cost_models` predict; `telemetry` tells what goes on; `security`
-says who may call over TCP. `cli` is the command, with `connecting`, `trying` and `top`.
+sets mode and batch size by what `worker.cost_models` predict; `telemetry` tells what goes on;
+`security` says who may call over TCP. `cli` is the command, with `connecting`, `trying` and `top`.
 """

@@ -18,13 +18,13 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from powerctl.task.process_memory import oom_kills
-from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
-from wattfed.client.tasks.federated import federated, import_compiler, is_installed
-from wattfed.client.worker.charging import named_workload, usual_batch_size, workload_name
+from wattfed.client.tasks.federated import import_compiler, is_installed
+from wattfed.client.worker.charging import costs_source
 from wattfed.client.worker.client_state import StateFile
+from wattfed.client.worker.cost_models import CostModels
 from wattfed.client.worker.local_client import LocalClient, Progress
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
@@ -85,12 +85,10 @@ class Member:
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
         own = tuple(sorted(node_config.items()))
-        charged = workload_name(config, federated(config, usual_batch_size(config), own))
-        source = cost_models.source(charged)
-        usual = "" if named_workload(config) else charged
-        file = StateFile.of(folder, run, profile.client, source.name if source else usual)
+        costs = costs_source(config, cost_models.folder, own)
+        file = StateFile.of(folder, run, profile.client, costs)
         state = file.read()
-        client = LocalClient(config, profile, n_clients, state, device, cost_models.predictor, own)
+        client = LocalClient(config, profile, n_clients, state, device, cost_models, own)
         return cls(run, client, file)
 
     @property

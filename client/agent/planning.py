@@ -22,10 +22,11 @@ from powerctl.fulcrum.search import Candidates, Record
 from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.modes import FloatArray, PowerMode
 from powerctl.powertrain.prediction import Prediction
-from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.registry import charged_as
 from wattfed.client.agent.settings import ModelFile, PlanSettings
 from wattfed.client.agent.turn_engine import TurnEngine
+from wattfed.client.worker.cost_models import CostModels
+from wattfed.client.worker.costs import costs_file
 from wattfed.client.worker.mode_options import training_workload
 
 _LOG = logging.getLogger("wattfed.agent")
@@ -135,7 +136,7 @@ class ServicePlanner:
                 "no --power, which leaves the mode as it is"
             )
         names = dict.fromkeys(workload.name for workload in jobs.values())
-        files = {name: known.source(name) for name in names}
+        files = {name: costs_file(known.folder, name) for name in names}
         sources = [f"{n} ({path.name if path else 'its signature'})" for n, path in files.items()]
         return cls(engine, service, plan, record, " and ".join(sources))
 

@@ -25,7 +25,6 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import Hearing
-from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.gate_connections import GateService, GateSocket
 from wattfed.client.agent.gate_holders import Holders
@@ -44,6 +43,7 @@ from wattfed.client.agent.security import TokenCheck, read_tls, read_tokens
 from wattfed.client.agent.settings import Settings, parse_address
 from wattfed.client.agent.telemetry import Metrics, PowerService
 from wattfed.client.agent.turn_engine import TurnEngine
+from wattfed.client.worker.cost_models import CostModels
 
 _LOG = logging.getLogger("wattfed.agent")
 _GRACE_S = 2.0  # for answers that are on their way out
@@ -108,7 +108,7 @@ class Agent:
         self._gate = GateService(holders)
         self._gate_socket = GateSocket(holders)
         state = Path(settings.state_dir)
-        self._cost_models = CostModels(state)
+        self._cost_models = CostModels(state, settings.device)
         sets_modes = not settings.plan.power_w
         seen = device if sets_modes else PlannedDevice(device)
         self._members = Members(seen, state / CLIENTS, self._cost_models, OwnTasks(state))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,11 +198,11 @@ class FederatedTask:
             is_shared=is_shared,
         )
 
-    def counted(self, client: int, n_clients: int) -> CountedTask:
-        """What is counted of a minibatch of a client; its workload is the task's own."""
+    def counted(self, client: int, n_clients: int, folder: Path | None = None) -> CountedTask:
+        """What counts a minibatch of a client, whose workload is the task's own."""
         from powerctl.pagoda.counted import CountedTask  # tasks of ours need none of it
 
-        return CountedTask(self.task, given=self._of_client(client, n_clients))
+        return CountedTask(self.task, given=self._of_client(client, n_clients), folder=folder)
 
     def first_batch(self, client: int, n_clients: int) -> Any:
         """A minibatch of a client, as its loader gives it; None where that gives none."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,14 +19,19 @@ from powerctl.errors import PowerctlError
 from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredictor
 from powerctl.reading import in_line
 from powerctl.workload import Workload, stand_in
-from wattfed.client.tasks.federated import FederatedTask, federated, is_built_in
+from wattfed.client.tasks.federated import FederatedTask, Settings, federated, is_built_in
+from wattfed.client.worker.costs import costs_file
 from wattfed.client.worker.mode_options import training_workload
 from wattfed.client.worker.model_arrays import arrays_of
 from wattfed.strategies.run_config import RunConfig
 
+if TYPE_CHECKING:
+    from powerctl.pagoda.counted import CountedTask
+
 USUAL = "mobilenetv3-train"  # of tasks of ours, and in place of what cannot be counted
 NAMED, CALIBRATED, COUNTED = "named", "calibrated", "counted"
 MEASURED = "measured table"
+_COUNTED = "counted"  # folder of a state directory
 _LOG = logging.getLogger("wattfed.client")
 
 
@@ -60,9 +67,23 @@ def named_workload(config: RunConfig) -> str:
     return config.workload or (USUAL if is_built_in(config.task) else "")
 
 
-def workload_name(config: RunConfig, task: FederatedTask) -> str:
-    """The name of the workload that a run's minibatches are charged as; nothing is counted."""
-    return named_workload(config) or task.counted(0, 1).name(task.batch_size)
+def costs_source(config: RunConfig, folder: Path, node: Settings) -> str:
+    """What a client's predictor is from, in a word: what a unit has learned is learned over that.
+
+    Parameters
+    ----------
+    config : RunConfig
+    folder : Path
+        The state directory.
+    node : pairs of str and value
+        Of the node's configuration.
+    """
+    name = named_workload(config)
+    if not name:
+        task = federated(config, usual_batch_size(config), node)
+        name = task.counted(0, 1).name(task.batch_size)
+    file = costs_file(folder, name)
+    return file.name if file else "" if named_workload(config) else name
 
 
 def usual_batch_size(config: RunConfig) -> int:
@@ -71,7 +92,12 @@ def usual_batch_size(config: RunConfig) -> int:
 
 
 def charge_of(
-    config: RunConfig, task: FederatedTask, batch_size: int, client: int, n_clients: int
+    config: RunConfig,
+    task: FederatedTask,
+    batch_size: int,
+    client: int,
+    n_clients: int,
+    folder: Path | None = None,
 ) -> Charge:
     """What minibatches of a run are charged as.
 
@@ -84,6 +110,8 @@ def charge_of(
         Samples of a minibatch that is charged by name.
     client, n_clients : int
         Whose data a minibatch is counted from, if none was counted before.
+    folder : Path, optional
+        The state directory, in which what was counted is kept; else it is in the home folder.
     """
     if name := named_workload(config):
         workload = training_workload(name)
@@ -91,7 +119,7 @@ def charge_of(
             workload = workload.with_batch_size(batch_size)
         return Charge(workload, NAMED if config.workload else CALIBRATED, workload.model_bytes)
     if task.own_charge is None:
-        task.own_charge = _own(task, client, n_clients)
+        task.own_charge = _own(task, task.counted(client, n_clients, folder and folder / _COUNTED))
     return task.own_charge
 
 
@@ -120,9 +148,8 @@ def _with_a_whole_minibatch(task: FederatedTask, n_clients: int) -> int:
     return fullest
 
 
-def _own(task: FederatedTask, client: int, n_clients: int) -> Charge:
+def _own(task: FederatedTask, counted: CountedTask) -> Charge:
     """The workload of a task of somebody's own; a small network's costs if it cannot be counted."""
-    counted = task.counted(client, n_clients)
     try:
         workload, origin = counted.workload(task.batch_size), COUNTED
     except Exception as error:  # whatever their code raises on tensors that hold no data

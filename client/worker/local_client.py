@@ -14,14 +14,13 @@ import torch
 from torch import nn
 
 from powerctl.accelerator import Accelerator
-from powerctl.boards import Board
 from powerctl.device import Device
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
-from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredictor
+from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.task.loading import keys_of
 from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
@@ -32,6 +31,7 @@ from wattfed.client.tasks.federated import FederatedTask, Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
 from wattfed.client.worker.charging import Charge, charge_of
 from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts
 from wattfed.client.worker.execution import PlanExecution, execute_plan
 from wattfed.client.worker.memory_fit import (
     BATCH_SIZE,
@@ -72,8 +72,8 @@ class LocalClient:
         What earlier rounds left; `train` updates it.
     device : Device, optional
         What trains, and is left open; by default the profile's, opened for each round.
-    predictor : callable
-        From board and workload to what predicts times and powers.
+    costs : SignatureCosts
+        Predicts times and powers, and is told what rounds measure of them.
     node : pairs of str and value
         Of the node's own configuration: arguments of the task's functions.
     """
@@ -85,7 +85,7 @@ class LocalClient:
         n_clients: int,
         state: ClientState,
         device: Device | None = None,
-        predictor: Callable[[Board, Workload], CorrectedPredictor] = SignaturePredictor,
+        costs: SignatureCosts = NOTHING_MEASURED,
         node: Settings = (),
     ) -> None:
         if not 0 <= profile.client < n_clients:
@@ -96,7 +96,7 @@ class LocalClient:
         self.device = device
         self._node = node
         self._n_clients = n_clients
-        self._predicting = predictor
+        self._costs = costs
         self.charge, self.task = self._divided()
         self._memory = UnboundedMemory()
         if profile.is_deployed:
@@ -112,7 +112,8 @@ class LocalClient:
         self._halvings = self.state.halvings
         config, size = halved(self.config, self._halvings)
         task = federated(config, size, self._node)
-        return charge_of(config, task, size, self.profile.client, self._n_clients), task
+        client, folder = self.profile.client, self._costs.folder
+        return charge_of(config, task, size, client, self._n_clients, folder), task
 
     def _halves(self) -> bool:
         """Whether the task takes a batch size from the run that can be halved."""
@@ -291,7 +292,7 @@ class LocalClient:
             self.profile,
             self._n_clients,
             device,
-            self._predicting,
+            self._costs.predictor,
             self.charge,
             self.task,
             labels,
@@ -327,9 +328,10 @@ class LocalClient:
         The latter is the loss of the first pass over the data, before the model has adapted.
         """
         predictor = self._predictor(device)
-        for segment in done.segments:
-            if not math.isnan(segment.settled_power_w):
-                predictor.partial_fit(segment.mode, segment.minibatch_s, segment.settled_power_w)
+        settled = [one for one in done.segments if not math.isnan(one.settled_power_w)]
+        for segment in settled:
+            predictor.partial_fit(segment.mode, segment.minibatch_s, segment.settled_power_w)
+        self._costs.record(device.board, self.workload, settled)
         self.state.predictor = predictor.state()
         self.state.spent_j += done.energy_j
         if first_pass:
@@ -404,7 +406,7 @@ class LocalClient:
         rate_hz = float(now.rate_hz[0])
         if not rate_hz:
             return device, ServedRequests()
-        options = mode_options(self._predicting, device.board, device.space, self.workload)
+        options = mode_options(self._costs.predictor, device.board, device.space, self.workload)
         load, row = self.profile.environment.inference, self.profile.row
         service = service_of(str(load.workload[row]), rate_hz, float(load.latency_s[row]))
         limit_w = self.profile.limits.power_w
@@ -431,7 +433,7 @@ class LocalClient:
         return PowerGuard(GuardLimits(limits.power_w, limits.celsius), ladder)
 
     def _predictor(self, device: Device) -> CorrectedPredictor:
-        predictor = self._predicting(device.board, self.workload)
+        predictor = self._costs.predictor(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
     def _open_device(self, seed: int) -> Device:

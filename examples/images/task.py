@@ -14,15 +14,17 @@ def make_model(classes=2):
     return nn.Sequential(*layers, nn.Linear(72, classes))
 
 
-def load_data(partition_id, num_partitions, dataset_path=""):
-    images, labels = from_folder(dataset_path) if dataset_path else stripes(256)
+def load_data(partition_id, num_partitions, dataset_path="", classes=2):
+    images, labels = from_folder(dataset_path, classes) if dataset_path else stripes(256)
     own = slice(partition_id, None, num_partitions)  # a node that has its own images takes all
     return tuple(random_split(TensorDataset(images[own], labels[own]), [0.75, 0.25]))
 
 
-def from_folder(path):
-    classes = sorted(folder for folder in Path(path).iterdir() if folder.is_dir())
-    files = [(file, label) for label, folder in enumerate(classes) for file in folder.iterdir()]
+def from_folder(path, classes):
+    folders = sorted(folder for folder in Path(path).iterdir() if folder.is_dir())
+    if len(folders) != classes:
+        raise ValueError(f"{path} has {len(folders)} folders, but classes is {classes}")
+    files = [(file, label) for label, folder in enumerate(folders) for file in folder.iterdir()]
     images = [np.array(Image.open(file).convert("RGB").resize((32, 32))) for file, _ in files]
     pixels = torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255
     return pixels, torch.tensor([label for _, label in files])

@@ -1,19 +1,43 @@
-"""A model that is counted: its workload, without any measurement."""
+"""What is counted, a model or a user's own task: its workload, without any measurement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from powerctl.cost_model import Signature
+from powerctl.durable import home_folder
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counting import NeedsData, Optimiser, count_model
 from powerctl.pagoda.counts import Counts
-from powerctl.pagoda.estimate import Efficiency, efficiency_of, estimate_signature
+from powerctl.pagoda.estimate import (
+    Efficiency,
+    efficiency_of,
+    estimate_minibatch,
+    estimate_signature,
+)
 from powerctl.pagoda.models import NamedModel, load_model
-from powerctl.workload import Workload
+from powerctl.pagoda.step_counting import StepCounts, count_step
+from powerctl.task.data import takes_batch_size
+from powerctl.task.loading import Task
+from powerctl.task.measuring import alone_given
+from powerctl.workload import Workload, load_workload, write_workload
+
+_LOG = logging.getLogger("powerctl")
+_USUAL_SIZE = 16
+_SHOWN = 8  # characters of a hash that are enough to tell two versions of a task apart
+_VERSION = 1  # of counting and estimating: what another one counted is not read
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,3 +106,117 @@ class CountedModel:
             source=f"estimated from counts of {self.model.name}, not measured",
             parameters=self.model.parameters,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class CountedTask:
+    """Training or evaluation of a user's own task, counted from one minibatch of it.
+
+    Their code runs once, for a second or so: what came of it is kept in a file, by the name of the
+    workload.
+
+    Parameters
+    ----------
+    task : Task
+        The user's.
+    kind : str
+        ``"train"`` or ``"infer"``.
+    given : mapping of str to object
+        What its functions are given; by default, that of one who has all the data.
+    folder : Path, optional
+        Where workloads are kept; by default `counted_folder`.
+    """
+
+    task: Task
+    kind: str = "train"
+    given: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def name(self, batch_size: int | None = None) -> str:
+        """Name of the workload: the task, a hash of its code and settings, and the batch size."""
+        task = self.task
+        code = task.code_hash or "unsaved"
+        if task.code_hash and task.settings:
+            settings = json.dumps(task.settings, sort_keys=True, default=repr)
+            code = hashlib.sha256(f"{code}\0{settings}".encode()).hexdigest()
+        size = f"-b{batch_size or self.usual_size}" if takes_batch_size(task) else ""
+        kind = "" if self.kind == "train" else f"-{self.kind}"
+        return re.sub(r"[^\w.@:-]", "_", f"{task.name}@{code[:_SHOWN]}{size}{kind}")
+
+    @property
+    def usual_size(self) -> int:
+        """The batch size that the settings say, or 16."""
+        settings = {key.replace("-", "_"): value for key, value in self.task.settings.items()}
+        said = settings.get("batch_size")
+        return said if isinstance(said, int) and said > 0 else _USUAL_SIZE
+
+    @property
+    def efficiency(self) -> Efficiency:
+        """What its kernels are expected to reach."""
+        return efficiency_of(self.kind)
+
+    @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
+    def step(self, batch_size: int | None = None) -> StepCounts:
+        """What a minibatch needs, counted now; raises `TaskFailed` if the user's code fails."""
+        given = {**alone_given(self.task), **self.given}
+        return count_step(
+            self.task, self.kind, {**given, "batch_size": batch_size or self.usual_size}
+        )
+
+    def counts(self, batch_size: int | None = None) -> Counts:
+        """What a minibatch needs, operator by operator."""
+        return self.step(batch_size).counts
+
+    def workload(self, batch_size: int | None = None) -> Workload:
+        """The workload that devices, simulations and solvers take.
+
+        It is that of a minibatch of this size; of a task whose loader has a size of its own, of
+        that. What was counted before is not counted again.
+
+        Raises
+        ------
+        TaskFailed
+            If the user's code fails.
+        """
+        path = None
+        if self.task.code_hash:
+            path = (self.folder or counted_folder()) / f"{self.name(batch_size)}.toml"
+            if path.is_file():
+                return load_workload(str(path))
+        counted = self._counted(batch_size)
+        return counted if path is None else _kept(counted, path)
+
+    def _counted(self, batch_size: int | None) -> Workload:
+        step = self.step(batch_size)
+        return Workload(
+            name=self.name(batch_size),
+            kind=self.kind,
+            batch_size=step.counts.batch_size,
+            signature=estimate_minibatch(step.counts, self.kind, step.host_cycles_per_sample),
+            title=f"{self.task.name}, {self.kind}",
+            source=f"counted from {Path(self.task.where).name}, not measured",
+            parameters=step.parameters,
+        )
+
+
+def _kept(counted: Workload, path: Path) -> Workload:
+    """What is in the file of a workload: rounded, as all others see it, and of who was first.
+
+    Another process may have counted meanwhile, whose loader took another time.
+    """
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_workload(counted, own)
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+    except (OSError, InvalidInput) as error:
+        _LOG.warning("what was counted is not kept, and will be counted again: %s", error)
+        return counted
+    return load_workload(str(path))
+
+
+def counted_folder() -> Path:
+    """Where the workloads of counted tasks are kept: ``$POWERCTL_HOME/counted``."""
+    return home_folder() / "counted" / str(_VERSION)

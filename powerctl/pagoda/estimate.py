@@ -151,6 +151,35 @@ def estimate_signature(
     )
 
 
+def estimate_minibatch(counts: Counts, kind: str, host_cycles_per_sample: float) -> Signature:
+    """The signature of a workload of one batch size, of which one minibatch was counted.
+
+    All of the minibatch is in the parts per sample, so that it is exact at this size alone.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all that the minibatch does.
+    kind : str
+        ``"train"`` or ``"infer"``.
+    host_cycles_per_sample : float
+        Core cycles to prepare a sample.
+    """
+    known = efficiency_of(kind)
+    flop = sum(map(known.effective_flop, counts.layers)) / counts.batch_size
+    traffic = sum(map(known.traffic_bytes, counts.layers)) / counts.batch_size
+    return Signature(
+        host_cycles=known.host_cycles,
+        host_cycles_per_sample=host_cycles_per_sample,
+        flop=known.fixed_samples * flop,
+        flop_per_sample=flop,
+        traffic_bytes=0.0,
+        traffic_bytes_per_sample=traffic / known.dram_efficiency,
+        launch_cycles=sum(map(known.launch_cycles, counts.layers)),
+        **known.shape,
+    )
+
+
 def estimate_from_totals(
     kind: str,
     flop_per_sample: float,

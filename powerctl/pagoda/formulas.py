@@ -36,7 +36,7 @@ POINTWISE: Mapping[str, int] = {
         "round trunc frac eq ne lt le gt ge where masked_fill exp exp2 expm1 log log2 log10 log1p "
         "sqrt rsqrt sin cos relu threshold threshold_backward floor_divide square logical_not "
         "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_not isnan isinf "
-        "relu_backward nan_to_num tril triu".split(),
+        "relu_backward nan_to_num tril triu sgn".split(),
         1,
     ),
     **dict.fromkeys(
@@ -47,12 +47,15 @@ POINTWISE: Mapping[str, int] = {
     ),
     **dict.fromkeys(
         "addcmul addcdiv sigmoid_backward tanh_backward _prelu_kernel_backward elu glu "
-        "mse_loss mse_loss_backward smooth_l1_loss huber_loss".split(),
+        "mse_loss mse_loss_backward smooth_l1_loss huber_loss smooth_l1_loss_backward "
+        "huber_loss_backward".split(),
         3,
     ),
     **dict.fromkeys("sigmoid hardsigmoid log_sigmoid_forward softplus elu_backward".split(), 4),
     **dict.fromkeys("tanh hardswish silu hardswish_backward softplus_backward".split(), 5),
+    "binary_cross_entropy_backward": 6,
     **dict.fromkeys("erf erfc gelu binary_cross_entropy".split(), 8),
+    "binary_cross_entropy_with_logits": 9,  # softplus, and what is taken from it
     **dict.fromkeys("silu_backward glu_backward log_sigmoid_backward".split(), 9),
     "mish": 10,
     "gelu_backward": 15,
@@ -231,6 +234,13 @@ def scatters(call: Call) -> CallCost:
     return CallCost(n_values, reads, (moved(call.out)._replace(n_bytes=touched),))
 
 
+def picks_losses(call: Call) -> CallCost:
+    """The cost of the losses of right answers: of all scores, one a sample is read."""
+    scores, target = call.tensor(0), call.tensor(1)
+    picked = moved(scores)._replace(n_bytes=target.numel() * scores.element_size())
+    return CallCost(target.numel(), (picked, moved(target)), call.writes())
+
+
 def _trains(call: Call) -> bool:
     """Whether a batch norm computes its statistics: one variant never does."""
     return bool(call.arguments.get("training"))
@@ -277,6 +287,12 @@ def _rules() -> dict[str, Rule]:
     )
     rules |= dict.fromkeys(_BATCH_NORM, batch_normalises)
     rules["convolution_backward"] = convolution_gradients
+    rules |= dict.fromkeys("nll_loss_forward nll_loss2d_forward".split(), picks_losses)
+    rules |= dict.fromkeys(  # nearly all that it writes is zero
+        "nll_loss_backward nll_loss2d_backward".split(), reads_gradient(lambda call: 0)
+    )
+    rules["_amp_foreach_non_finite_check_and_unscale"] = costs(per_listed_element(2))
+    rules["_amp_update_scale"] = traffic_only
     return {f"aten::{name}": rule for name, rule in rules.items()}
 
 

@@ -80,6 +80,19 @@ def cpu_peaks(threads: int, root: Path = Path("/")) -> VendorPeaks:
     return VendorPeaks(threads * clock_hz * per_cycle, None, source)
 
 
+def core_hz(root: Path = Path("/")) -> float:
+    """The clock of a core now, where Linux tells it, else its highest; 0 where nothing is known."""
+    try:
+        now = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+        return 1e3 * int(now.read_text())
+    except OSError:
+        pass
+    try:
+        return _clock_hz((root / "proc/cpuinfo").read_text(), root)[0]
+    except OSError:
+        return 0.0
+
+
 def cpu_name(root: Path = Path("/")) -> str:
     """The CPU's name, or its architecture's."""
     try:

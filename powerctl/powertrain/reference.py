@@ -7,7 +7,6 @@ parameters only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -20,7 +19,7 @@ import numpy as np
 
 from powerctl.boards import Board, load_board
 from powerctl.cost_model import Hardware, Signature
-from powerctl.durable import write_output
+from powerctl.durable import home_folder, write_output
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Amount, Count, Size, build
 from powerctl.modes import FloatArray, IntArray, ModeArrays
@@ -103,8 +102,7 @@ class Reference:
 
 def user_folder() -> Path:
     """Where a person's own references are: ``$POWERCTL_HOME/references``."""
-    home = os.environ.get("POWERCTL_HOME") or Path.home() / ".powerctl"
-    return Path(home) / "references"
+    return home_folder() / "references"
 
 
 def reference_names() -> list[str]:

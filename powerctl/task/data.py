@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from powerctl.errors import TaskFailed
 from powerctl.modes import IntArray
+from powerctl.task.arguments import parameters_of
 from powerctl.task.loading import Task
 
 _PARTS = ("train", "validation", "test")
@@ -68,6 +69,12 @@ def load_data(task: Task, given: Mapping[str, Any]) -> Loaders:
     }
     usual = loaders.get("validation")
     return Loaders(loaders["train"], usual, loaders.get("test", usual))
+
+
+def takes_batch_size(task: Task) -> bool:
+    """Whether the minibatches of a task have the size that its `load_data` is given."""
+    parameters = parameters_of(task.functions["load_data"], task.called("load_data"))
+    return "batch_size" in {parameter.name for parameter in parameters}
 
 
 def central_data(task: Task, given: Mapping[str, Any]) -> Any:

@@ -15,12 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch.utils.data import DataLoader
 
 from powerctl.errors import TaskFailed
 from powerctl.task.data import minibatches_of
+
+Iterate: TypeAlias = Callable[[Callable[[], Iterator[Any]], "int | None"], Iterator[Any]]
 
 _GRACE_S = 1.0  # in which a loop that was given up mostly ends; what others do comes after it
 
@@ -155,19 +157,9 @@ class PacedLoaders:
     def paced(self, loader: Any) -> Any:
         """A loader as it was, but for its iteration.
 
-        A `DataLoader` stays one, whatever class it is of: libraries ask for that.
+        See `iterated`.
         """
-        if not isinstance(loader, DataLoader):
-            return _Paced(self, loader)
-        kind = type(loader)
-
-        def iterate(self_: Any) -> Iterator[Any]:
-            return _Minibatches(self, kind.__iter__(self_), minibatches_of(self_))
-
-        like: Any = copy.copy(loader)
-        like._iterator = None  # of a loader whose workers stay: not the same ones
-        like.__class__ = type(kind.__name__, (kind,), {"__iter__": iterate})
-        return like
+        return iterated(loader, lambda begin, length: _Minibatches(self, begin(), length))
 
     def close(self) -> None:
         """End what loaders have left running: their workers, and generators."""
@@ -198,15 +190,41 @@ class PacedLoaders:
         return batch if self._move is None else self._move(batch)
 
 
-class _Paced:
-    """A loader that is no `DataLoader`, with all that it has."""
+def iterated(loader: Any, iterate: Iterate) -> Any:
+    """A loader as it was, but for its iteration.
 
-    def __init__(self, pace: PacedLoaders, loader: Any) -> None:
-        self._pace = pace
+    A `DataLoader` stays one, whatever class it is of: libraries ask for that.
+
+    Parameters
+    ----------
+    loader : iterable
+        Left as it is.
+    iterate : callable
+        From what begins the loader's own iteration, and its minibatches in an epoch (None where
+        it does not say), to the minibatches of an epoch.
+    """
+    if not isinstance(loader, DataLoader):
+        return _Iterated(loader, iterate)
+    kind = type(loader)
+
+    def begin(self: Any) -> Iterator[Any]:
+        return iterate(lambda: kind.__iter__(self), minibatches_of(self))
+
+    like: Any = copy.copy(loader)
+    like._iterator = None  # of a loader whose workers stay: not the same ones
+    like.__class__ = type(kind.__name__, (kind,), {"__iter__": begin})
+    return like
+
+
+class _Iterated:
+    """A loader that is no `DataLoader`, with all that it has, and another iteration."""
+
+    def __init__(self, loader: Any, iterate: Iterate) -> None:
         self._loader = loader
+        self._iterate = iterate
 
     def __iter__(self) -> Iterator[Any]:
-        return _Minibatches(self._pace, iter(self._loader), minibatches_of(self._loader))
+        return self._iterate(lambda: iter(self._loader), minibatches_of(self._loader))
 
     def __len__(self) -> int:
         return len(self._loader)

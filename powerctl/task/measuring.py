@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from powerctl.errors import InvalidInput, TaskFailed
-from powerctl.task.arguments import alike, parameters_of
-from powerctl.task.data import load_data
+from powerctl.task.arguments import alike
+from powerctl.task.data import load_data, takes_batch_size
 from powerctl.task.loading import Task
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import Evaluation, Interrupted, Training, make_model
@@ -79,8 +79,7 @@ def steps_of(task: Task, kind: str, sizes: Sequence[int]) -> Mapping[int, Repeat
     InvalidInput
         If there are several sizes, and the task's data do not depend on it.
     """
-    load, name = task.functions["load_data"], task.called("load_data")
-    takes_size = "batch_size" in {p.name for p in parameters_of(load, name)}
-    if len(sizes) > 1 and not takes_size:
+    if len(sizes) > 1 and not takes_batch_size(task):
+        name = task.called("load_data")
         raise InvalidInput(f"{name} must take batch_size: several are to be measured")
     return {size: Repeated(task, kind, size) for size in sizes}

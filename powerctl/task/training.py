@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -171,6 +171,8 @@ class Training(_Driven):
     is_shared : bool
         Whether others run in this process between two turns. If not, the random generators are
         left as they come to be, for the caller to restore.
+    inside : context manager, optional
+        Around the user's function, in its own thread; of a step there must be a limit.
 
     Attributes
     ----------
@@ -193,6 +195,7 @@ class Training(_Driven):
         precision: str = FLOAT32,
         limit_s: float = math.inf,
         is_shared: bool = True,
+        inside: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.losses: list[float] = []
         self.returned: dict[str, float] = {}
@@ -208,9 +211,9 @@ class Training(_Driven):
             if length:
                 given["epochs"] = max(1, math.ceil(minibatches / length))
             given |= {"valloader": loaders.validation, "testloader": loaders.test}
-            work = _Loop(task, "train", loaders.train, given, limit_s, self._watch.here)
+            work = _Loop(task, "train", loaders.train, given, limit_s, self._watch.here, inside)
         else:
-            work = _Steps(task, model, loaders.train, given, limit_s, self._watch.here)
+            work = _Steps(task, model, loaders.train, given, limit_s, self._watch.here, inside)
         seed_loader(loaders.train, seed)
         around: list[Any] = [Randomness(seed, restores=is_shared), self._watch]
         if self._pull is not None:
@@ -278,7 +281,7 @@ class Evaluation(_Driven):
 
     Parameters
     ----------
-    task, model, given, seed, limit_s, is_shared
+    task, model, given, seed, limit_s, is_shared, inside
         As for `Training`.
     loader : iterable
         What is evaluated with.
@@ -299,12 +302,13 @@ class Evaluation(_Driven):
         seed: int,
         limit_s: float = math.inf,
         is_shared: bool = True,
+        inside: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.metrics: dict[str, float] = {}
         self._task = task
         given = {**_with_device(given), "seed": seed, "model": model}
         seed_loader(loader, seed)
-        work = _Loop(task, "test", loader, given, limit_s)
+        work = _Loop(task, "test", loader, given, limit_s, inside=inside)
         super().__init__(work, [Randomness(seed, restores=is_shared)], is_shared=is_shared)
 
     def run(self) -> dict[str, float]:
@@ -334,10 +338,12 @@ class _Loop:
         given: Mapping[str, Any],
         limit_s: float,
         begin: Callable[[], None] = lambda: None,
+        inside: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._task = task
         self._role = role
         self._begin = begin
+        self._inside = inside or nullcontext()
         self._turns = Turns(self._body, task.called(role), limit_s)
         moving = _moving(task, role, given)
         self.pace = PacedLoaders(self._turns.wait, moving)
@@ -380,7 +386,8 @@ class _Loop:
 
     def _body(self) -> Any:
         self._begin()
-        return self._task.call(self._role, self._given)
+        with self._inside:
+            return self._task.call(self._role, self._given)
 
 
 class _Steps:
@@ -397,8 +404,10 @@ class _Steps:
         given: Mapping[str, Any],
         limit_s: float,
         begin: Callable[[], None],
+        inside: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.loss: float | None = None
+        self._inside = inside or nullcontext()
         self._task = task
         self._model = model
         self._given = dict(given)
@@ -430,9 +439,10 @@ class _Steps:
     def _all(self) -> None:
         assert self._turns is not None
         self._begin()
-        while True:
-            self._one()
-            self._turns.wait()
+        with self._inside:
+            while True:
+                self._one()
+                self._turns.wait()
 
     def _one(self) -> None:
         if not self.pace.minibatches:  # in the first turn: what it draws belongs to it

@@ -53,9 +53,10 @@ def write_app(name: str, template: str) -> None:
         If it is no name of an app, or the folder is there, or cannot be made.
     """
     if not re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?", name):
+        like = re.sub(r"[^A-Za-z0-9]+", "-", name[:100]).strip("-0123456789") or "my-app"
         raise InvalidInput(
             f"{name!r:.60} is no name of an app: up to 100 letters, digits and - between them, a "
-            "letter first"
+            f"letter first, such as {like}"
         )
     try:
         Path(name).mkdir()

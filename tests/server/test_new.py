@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from wattfed.server.cli import main
@@ -61,15 +62,32 @@ def test_its_python_is_in_order(app, template):
         assert done.returncode == 0, done.stdout
 
 
-def test_images_are_read_from_a_folder_for_each_class(app):
-    folder = app("images")
-    for label, name in enumerate(("cat", "dog")):
-        (folder / "photos" / name).mkdir(parents=True)
-        for i in range(8):
+@pytest.fixture
+def photos(home):
+    """A folder for each of three classes."""
+    for label, name in enumerate(("cat", "cow", "dog")):
+        (home / "photos" / name).mkdir(parents=True)
+        for i in range(16):
             pixels = np.full((40, 50, 3), 100 * label + i, np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
-    images, labels = runpy.run_path("task.py")["from_folder"]("photos")
-    assert images.shape == (16, 3, 32, 32) and labels.bincount().tolist() == [8, 8]
+            Image.fromarray(pixels).save(home / "photos" / name / f"{i}.png")
+    return home / "photos"
+
+
+def test_images_are_learned_from_a_folder_for_each_class(call, app, photos):
+    folder = app("images")
+    images, labels = runpy.run_path("task.py")["from_folder"](photos, 3)
+    assert images.shape == (48, 3, 32, 32) and labels.bincount().tolist() == [16, 16, 16]
+    own = ("--set", f"dataset-path={photos}", "--rounds", 1, "--json", "--name", "own")
+    done = call(main, "simulate", *own, "--set", "classes=3")
+    assert done.returncode == 0, done.stderr
+    assert torch.load(folder / "runs/own/model.pt")["4.bias"].shape == (3,)
+
+
+def test_images_of_other_classes_than_the_model_has_are_refused_in_a_line(call, app, photos):
+    app("images")
+    done = call(main, "simulate", "--set", f"dataset-path={photos}", "--rounds", 1)
+    assert done.returncode == 2
+    assert f"ValueError: {photos} has 3 folders, but classes is 2\n" in done.stderr
 
 
 def test_what_is_given_goes_before_what_the_app_has(call, app):
@@ -111,10 +129,17 @@ def test_the_pyproject_of_another_app_says_nothing(call, home):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", "my app", "-app", "app-", "1app", "a" * 101])
+NO_NAMES = {
+    **{"": "my-app", "a/b": "a-b", "..": "my-app", "my_app": "my-app", "-app": "app"},
+    **{"app-": "app", "1app": "app", "a" * 101: "a" * 100},
+}
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_what_is_no_name_is_refused_in_a_line(call, home, name):
     done = call(main, "new", "--", name)
     assert done.returncode == 2 and "is no name of an app" in done.stderr
+    assert done.stderr.endswith(f"such as {NO_NAMES[name]}\n")
     assert len(done.stderr.splitlines()) == 1 and not any(home.iterdir())
 
 

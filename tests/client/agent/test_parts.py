@@ -29,7 +29,6 @@ from tests.waiting import TIMEOUT_S
 from wattfed.client.agent import tensors
 from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit
 from wattfed.client.agent.cli import cli
-from wattfed.client.agent.cost_models import CostModels
 from wattfed.client.agent.engine_jobs import Ticket
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.opening import KeptDevice, open_kept
@@ -37,6 +36,7 @@ from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.agent.turn_engine import TurnEngine
+from wattfed.client.worker.cost_models import CostModels
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes

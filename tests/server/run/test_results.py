@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 
 from powerctl.errors import InvalidInput
-from wattfed.server.app import warn_of_keys
+from wattfed.server.app import warn_of_place
 from wattfed.server.cli import main
 from wattfed.server.run.results import ResultsFolder, placed
 from wattfed.strategies.run_config import RunConfig
@@ -84,7 +85,22 @@ def test_a_folder_of_a_finished_run_is_not_begun_anew(tmp_path):
 def test_results_beside_keys_are_warned_of(tmp_path, caplog, folder):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys/ca.key").touch()
-    warn_of_keys(tmp_path / "runs")
+    warn_of_place(tmp_path / "runs")
     assert not caplog.text
-    warn_of_keys(tmp_path / folder)
+    warn_of_place(tmp_path / folder)
     assert f"{tmp_path}/keys/ca.key" in caplog.text and "out-dir" in caplog.text
+
+
+@pytest.mark.parametrize(("other", "warned"), [("theirs", True), ("mine", False)])
+def test_results_in_the_folder_of_another_app_are_warned_of(
+    tmp_path, monkeypatch, caplog, other, warned
+):
+    """The SuperLink that ``flwr run`` started in one app's folder runs others too."""
+    sent = tmp_path / "home" / "apps" / "me.mine.0.1.0.abc"
+    for folder, name in ((sent, "mine"), (tmp_path / "here", other)):
+        folder.mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(sent)])
+    warn_of_place(tmp_path / "here" / "runs")
+    assert ("into the folder of another app, theirs" in caplog.text) == warned
