@@ -106,6 +106,16 @@ class NoTraits:
         """
         return COOL
 
+    def watch_throttling(self) -> Callable[[], str]:
+        """Begin to watch for heat and over-current that keep the device from its clocks.
+
+        Returns
+        -------
+        callable
+            Says in words what has slowed it down since, or does so now; empty if nothing.
+        """
+        return lambda: ""
+
     def bring_back(self) -> bool:
         """Restore what a killed process has left changed; whether there was any."""
         return False
@@ -214,6 +224,10 @@ class DeviceWrapper(Device):
     def excess_c(self, limit_c: float = math.inf) -> float:
         """By how many degrees the wrapped device is hotter than it may be."""
         return self.device.excess_c(limit_c)
+
+    def watch_throttling(self) -> Callable[[], str]:
+        """Begin to watch what slows the wrapped device down."""
+        return self.device.watch_throttling()
 
     def bring_back(self) -> bool:
         """Restore what a killed process has left changed on the wrapped device."""

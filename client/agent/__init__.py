@@ -15,6 +15,7 @@ that it is for (`members`) and has it train in a thread of its own, on a `round_
 minibatch waits for its turn.
 
 `server` puts all of it together from `settings`, after `opening` has claimed the device; `planning`
-sets mode and batch size by what `worker.cost_models` predict; `telemetry` tells what goes on;
+sets mode and batch size by what `worker.cost_models` predict; `telemetry` and
+`known_tasks` tell what goes on; `idle_learning` measures a task in idle time;
 `security` says who may call over TCP. `cli` is the command, with `connecting`, `trying` and `top`.
 """

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,12 @@ def cli() -> None:
     help="Plan mode and batch within so many watts: 30, 30W.",
 )
 @click.option("--training", help="Plan for most training of this workload beside. [least latency]")
+@click.option(
+    "--learn",
+    "task",
+    metavar="TASK",
+    help="Measure modes of a task of yours in idle time: as in `task list`. [nothing]",
+)
 @click.option("--metrics-port", "metrics", metavar="[HOST:]PORT", help="Prometheus metrics.")
 @click.option("--state-dir", help="What outlives the agent. [~/.local/state/wattfed-agent]")
 @click.option(
@@ -159,6 +166,18 @@ def status(as_json: bool, **where: str) -> None:
         for model in models.models:
             if model.broken:
                 click.echo(model.broken)
+    if now.tasks:
+        click.echo()
+        console.print_table(
+            ("task", "from", "modes", "in idle time", "last", "time +-%", "power +-%"),
+            [_task_row(task) for task in now.tasks],
+        )
+        for task in now.tasks:
+            if task.aside_modes:
+                click.echo(
+                    f"{task.workload} takes {task.aside_factor:.3g} times as long as it was "
+                    f"measured before: {task.aside_modes} modes were set aside"
+                )
     if now.jobs:
         click.echo()
         console.print_table(
@@ -176,6 +195,12 @@ def _job_row(job: pb.JobStatus) -> tuple[object, ...]:
     counts = (job.arrived, job.answered, job.within, job.rejected_late, job.rejected_full)
     name = f"{job.name} (left)" if job.left else job.name
     return (name, *counts, _ms(job.latency_p50_s), _ms(job.latency_p99_s), job.busy_s)
+
+
+def _task_row(task: pb.TaskCosts) -> tuple[object, ...]:
+    last = datetime.fromtimestamp(task.measured_at_s).strftime("%Y-%m-%d %H:%M")
+    modes = (task.modes, task.idle_modes, last) if task.modes else ("-", "-", "-")
+    return (task.workload, task.origin, *modes, 100 * task.time_std, 100 * task.power_std)
 
 
 def _ms(seconds: float) -> str:

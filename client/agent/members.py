@@ -18,6 +18,7 @@ from powerctl.device import Device
 from powerctl.errors import InvalidInput
 from powerctl.plugins import names_code
 from powerctl.task.process_memory import oom_kills
+from powerctl.workload import Workload
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
@@ -251,6 +252,15 @@ class Members:
             for member in self._known.values():
                 if not member.is_training:
                     member.keep()
+
+    def workloads(self) -> list[Workload]:
+        """What the members that are in memory train, each once."""
+        with self._lock:
+            found = {
+                member.client.workload.name: member.client.workload
+                for member in self._known.values()
+            }
+        return list(found.values())
 
     def budgets(self) -> list[tuple[str, int, float]]:
         """Run, client, and joules left of its energy budget, of every client that has one."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import grpc
@@ -25,6 +26,7 @@ from wattfed.client.worker.messages import RoundContext, assignment_of, offered,
 from wattfed.strategies.code_version import code_version, runs
 from wattfed.strategies.protocol import ARRAYS, RoundAssignment, RoundReport, check_protocol
 
+Away = Callable[[], AbstractContextManager[None]]
 _LOG = logging.getLogger("wattfed.agent")
 _KINDS = ("query", "train", "evaluate")  # of messages
 _PROGRESS_S = 0.5  # between two words on a round's progress
@@ -42,6 +44,7 @@ class _Round:
         assignment: RoundAssignment | None,
         member: Member,
         device: RoundDevice,
+        away: Away,
     ) -> None:
         self.id = round_id
         self.progress = pb.Progress()
@@ -51,6 +54,7 @@ class _Round:
         self._assignment = assignment  # None: it evaluates
         self._member = member
         self._device = device
+        self._away = away
 
     def interrupt(self, why: str) -> None:
         """End it after the running minibatch."""
@@ -58,6 +62,10 @@ class _Round:
 
     def run(self, engine: TurnEngine, registry: Registry) -> RecordDict:
         """Evaluate, or train and serve the global model to begin with; the reply's content."""
+        with self._away():
+            return self._run(engine, registry)
+
+    def _run(self, engine: TurnEngine, registry: Registry) -> RecordDict:
         try:
             if self._assignment is None:
                 return self._member.evaluate(self._device, self._content)
@@ -109,6 +117,8 @@ class RoundsService(rpc.RoundsServicer):
         The clients that offer, train and evaluate.
     sets_modes : bool
         Whether rounds set the mode; else they train in that of the plan in force.
+    away : callable
+        Keeps what uses idle time away from the device, as long as its context lasts.
     """
 
     def __init__(
@@ -118,8 +128,10 @@ class RoundsService(rpc.RoundsServicer):
         members: Members,
         *,
         sets_modes: bool = True,
+        away: Away = nullcontext,
     ) -> None:
         self._engine = engine
+        self._away = away
         self._registry = registry
         self._members = members
         self._sets_modes = sets_modes
@@ -220,7 +232,7 @@ class RoundsService(rpc.RoundsServicer):
             sets_modes=self._sets_modes,
             is_cold=("train" if assignment else "test") not in member.client.task.warm,
         )
-        round_ = _Round(head.round_id, content, assignment, member, device)
+        round_ = _Round(head.round_id, content, assignment, member, device, self._away)
         round_.result = asyncio.create_task(
             asyncio.to_thread(round_.run, self._engine, self._registry)
         )

@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -28,7 +30,10 @@ from wattfed.client.agent.calls import Hearing
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.gate_connections import GateService, GateSocket
 from wattfed.client.agent.gate_holders import Holders
+from wattfed.client.agent.idle_learning import IdleLearner
+from wattfed.client.agent.idle_task import idle_task
 from wattfed.client.agent.inference import ModelService
+from wattfed.client.agent.known_tasks import KnownTasks
 from wattfed.client.agent.members import Members
 from wattfed.client.agent.model_host import Hosting
 from wattfed.client.agent.opening import CLIENTS, KeptDevice, claim_socket, claim_state, open_kept
@@ -112,9 +117,15 @@ class Agent:
         sets_modes = not settings.plan.power_w
         seen = device if sets_modes else PlannedDevice(device)
         self._members = Members(seen, state / CLIENTS, self._cost_models, OwnTasks(state))
+        self._idle = self._learner() if settings.idle.task and sets_modes else None
         self._rounds = RoundsService(
-            self.engine, self._registry, self._members, sets_modes=sets_modes
+            self.engine,
+            self._registry,
+            self._members,
+            sets_modes=sets_modes,
+            away=self._idle.away if self._idle else nullcontext,
         )
+        self._tasks = KnownTasks(device.board, self._cost_models, self._members, self._idle)
         self._plan_state: Callable[[], PlanState] = PlanState  # as configured
         self._planning: asyncio.Task[None] | None = None
         self._health = health_aio.HealthServicer()
@@ -134,6 +145,8 @@ class Agent:
             await asyncio.to_thread(planner.look)
             self._plan_state = planner.state
             self._planning = asyncio.create_task(planner.run())
+        if self._idle is not None:
+            self._idle.start()
         for name in ("", *_SERVICES):
             await self._health.set(name, HealthCheckResponse.SERVING)
         where = [await self._listen_locally()]
@@ -144,6 +157,15 @@ class Agent:
             bound = self._metrics.serve(self.engine, self._members.budgets, host, port)
             where.append(f"metrics at {host}:{bound}")
         return ", ".join(where)
+
+    def _learner(self) -> IdleLearner:
+        idle, tasks = self._settings.idle, OwnTasks(Path(self._settings.state_dir))
+        return IdleLearner(
+            self.engine,
+            self._cost_models,
+            idle,
+            partial(idle_task, idle.task, idle.settings, tasks),
+        )
 
     def _make_planner(self) -> ServicePlanner:
         plan = self._settings.plan
@@ -162,6 +184,8 @@ class Agent:
             asyncio.create_task(server.stop(lease_s + _GRACE_S)) for server in self._servers
         ]
         self._rounds.interrupt_all("the agent stops")
+        if self._idle is not None:
+            await asyncio.to_thread(self._idle.close)
         if not await asyncio.to_thread(self.engine.stop, "the agent stops", lease_s):
             _LOG.warning("a turn did not end within %g s", lease_s)
         await asyncio.to_thread(self._registry.close)
@@ -220,7 +244,7 @@ class Agent:
         inference = ModelService(
             self._bridge, self._registry, limits, settings.defaults, may_load=local
         )
-        power = PowerService(self.engine, settings.device, self._plan_state)
+        power = PowerService(self.engine, settings.device, self._plan_state, self._tasks)
         rpc.add_InferenceServicer_to_server(inference, server)
         rpc.add_PowerServicer_to_server(power, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

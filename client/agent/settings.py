@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,6 +114,35 @@ class PlanSettings:
 
 
 @dataclass(frozen=True)
+class IdleSettings:
+    """What the agent measures in idle time: a few modes of a task.
+
+    Attributes
+    ----------
+    task : str
+        A task that was added to the agent; empty: nothing is measured.
+    settings : mapping
+        Keys of its own, as a run and its node have them; `batch-size` and `partition-id` too.
+    modes : int
+        How many modes, at most.
+    time_s, energy_j : float
+        What all of it may take, of its own turns.
+    power_w : float
+        Limit of the module's power; 0: none.
+    quiet_s : float
+        So long nobody has had a turn before it begins.
+    """
+
+    task: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    modes: Annotated[int, Range(0, 1000)] = 20
+    time_s: _Seconds = 1800.0
+    energy_j: Amount = 20_000.0
+    power_w: Amount = 0.0
+    quiet_s: _Period = 10.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that `wattfed-agent serve` can be told.
 
@@ -141,6 +170,7 @@ class Settings:
         Budget and batch sizes of models that say none.
     limits : AgentLimits
     plan : PlanSettings
+    idle : IdleSettings
     """
 
     device: str = "host:orin-agx"
@@ -160,6 +190,7 @@ class Settings:
     defaults: ModelFile = ModelFile()
     limits: AgentLimits = AgentLimits()
     plan: PlanSettings = PlanSettings()
+    idle: IdleSettings = IdleSettings()
 
     def __post_init__(self) -> None:
         if self.listen and not (self.tls_cert and self.tls_key and self.token_file):
@@ -213,9 +244,9 @@ def parse_model(text: str, defaults: ModelFile) -> ModelFile:
     table |= {key: given[key] for key in ("task", "inputs", "workload") if key in given}
     if "latency" in given:
         table["latency_s"] = parse(given["latency"], "time", f"model {name}: latency")
-    for key, field in (("batch", "batch_size"), ("largest", "largest_batch")):
+    for key, of_model in (("batch", "batch_size"), ("largest", "largest_batch")):
         if key in given:
-            table[field] = parse_number(f"model {name}: {key}", given[key], _Some)
+            table[of_model] = parse_number(f"model {name}: {key}", given[key], _Some)
     return replace(defaults, **table)
 
 
@@ -223,6 +254,7 @@ _TABLES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "defaults": (ModelFile, ("latency_s", "batch_size")),
     "limits": (AgentLimits, ("rate_hz",)),
     "plan": (PlanSettings, ("power_w", "training")),
+    "idle": (IdleSettings, ("task",)),
 }
 """The tables of a file of settings, and the flags that go into each."""
 
@@ -233,8 +265,9 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     Parameters
     ----------
     path : Path or None
-        Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]``, ``[limits]`` and
-        ``[plan]`` are tables of the fields of `ModelFile`, `AgentLimits` and `PlanSettings`.
+        Its keys are the fields of `Settings`; ``[[model]]``, ``[defaults]``, ``[limits]``,
+        ``[plan]`` and ``[idle]`` are tables of the fields of `ModelFile`, `AgentLimits`,
+        `PlanSettings` and `IdleSettings`.
     **flags
         Fields of `Settings`, and of its tables; `models`, texts for `parse_model`, are added to
         those of the file.

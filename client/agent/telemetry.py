@@ -17,6 +17,7 @@ import grpc
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from wattfed.client.agent.calls import CallRefused
 from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserver
+from wattfed.client.agent.known_tasks import KnownTasks
 from wattfed.client.agent.planning import PlanState
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
@@ -70,18 +71,24 @@ class PowerService(rpc.PowerServicer):
         How the device was asked for.
     plan : callable
         The plan in force.
+    tasks : KnownTasks
+        What is known of tasks.
     """
 
-    def __init__(self, engine: TurnEngine, spec: str, plan: Callable[[], PlanState]) -> None:
+    def __init__(
+        self, engine: TurnEngine, spec: str, plan: Callable[[], PlanState], tasks: KnownTasks
+    ) -> None:
         self._engine = engine
         self._spec = spec
         self._plan = plan
+        self._tasks = tasks
 
     async def GetStatus(
         self, request: pb.StatusRequest, context: grpc.aio.ServicerContext
     ) -> pb.Status:
         """Tell device, plan and jobs as they are now."""
-        return self._status(await asyncio.to_thread(read_now, self._engine), None)
+        reading = await asyncio.to_thread(read_now, self._engine)
+        return await asyncio.to_thread(self._status, reading, None)
 
     async def Telemetry(
         self, request: pb.TelemetryRequest, context: grpc.aio.ServicerContext
@@ -97,7 +104,7 @@ class PowerService(rpc.PowerServicer):
         before = None
         while True:
             reading = await asyncio.to_thread(read_now, self._engine)
-            await context.write(self._status(reading, before))
+            await context.write(await asyncio.to_thread(self._status, reading, before))
             before = reading
             await asyncio.sleep(period_s)
 
@@ -119,6 +126,8 @@ class PowerService(rpc.PowerServicer):
                 **asdict(self._plan()),
             ),
             jobs=[*map(_job, jobs), *(_job(job, left=True) for job in reading.engine.left)],
+            tasks=self._tasks.told(),
+            idle=self._tasks.idle,
         )
 
 

@@ -81,6 +81,7 @@ def status_lines(status: pb.Status) -> list[str]:
         f"{status.device}, mode {status.mode}, up {status.uptime_s:.0f} s",
         f"{power}{limit}, {status.energy_j:.4g} J since ({status.energy_source})",
         describe_plan(status.plan),
+        *([f"idle time: {status.idle}"] if status.idle else []),
     ]
 
 

@@ -211,10 +211,22 @@ class TurnEngine:
         training: Iterable[TrainingJob] = (),
     ) -> Future[Any]:
         """Apply a mode between turns, with the times and batch sizes that are planned in it."""
+        return self._changed(lambda: self.device.apply(mode), services, training)
+
+    def restore(self, services: Iterable[ServiceSpec] = ()) -> Future[Any]:
+        """Bring back the mode found at opening, between turns, with the times planned in it."""
+        return self._changed(self.device.restore, services, ())
+
+    def _changed(
+        self,
+        change: Callable[[], None],
+        services: Iterable[ServiceSpec],
+        training: Iterable[TrainingJob],
+    ) -> Future[Any]:
         services, training = tuple(services), tuple(training)
 
         def errand() -> None:
-            self.device.apply(mode)
+            change()
             with self._wake:  # holders may have gone meanwhile
                 there = [service for service in services if service.name in self._jobs]
                 self._policy.replan(there, [job for job in training if job.name in self._jobs])

@@ -20,7 +20,7 @@ from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredicto
 from powerctl.reading import in_line
 from powerctl.workload import Workload, stand_in
 from wattfed.client.tasks.federated import FederatedTask, Settings, federated, is_built_in
-from wattfed.client.worker.costs import costs_file
+from wattfed.client.worker.costs import CALIBRATED, COUNTED, MEASURED, costs_file, counted_in
 from wattfed.client.worker.mode_options import training_workload
 from wattfed.client.worker.model_arrays import arrays_of
 from wattfed.strategies.run_config import RunConfig
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from powerctl.pagoda.counted import CountedTask
 
 USUAL = "mobilenetv3-train"  # of tasks of ours, and in place of what cannot be counted
-NAMED, CALIBRATED, COUNTED = "named", "calibrated", "counted"
-MEASURED = "measured table"
-_COUNTED = "counted"  # folder of a state directory
+NAMED = "named"
 _LOG = logging.getLogger("wattfed.client")
 
 
@@ -119,7 +117,7 @@ def charge_of(
             workload = workload.with_batch_size(batch_size)
         return Charge(workload, NAMED if config.workload else CALIBRATED, workload.model_bytes)
     if task.own_charge is None:
-        task.own_charge = _own(task, task.counted(client, n_clients, folder and folder / _COUNTED))
+        task.own_charge = _own(task, task.counted(client, n_clients, folder and counted_in(folder)))
     return task.own_charge
 
 

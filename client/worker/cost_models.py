@@ -6,10 +6,13 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from powerctl.boards import Board
 from powerctl.errors import InvalidInput, PowerctlError
@@ -17,15 +20,49 @@ from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.correction import CorrectedPredictor, FittedPredictor
 from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.workload import Workload
-from wattfed.client.worker.costs import SignatureCosts, costs_file
+from wattfed.client.worker.costs import (
+    CALIBRATED,
+    COUNTED,
+    FITTED,
+    MEASURED,
+    SignatureCosts,
+    costs_file,
+)
 from wattfed.client.worker.execution import SegmentResult
-from wattfed.client.worker.measured_task import MeasuredRow, MeasuredTask
+from wattfed.client.worker.measured_task import (
+    MeasuredPredictor,
+    MeasuredRow,
+    MeasuredTask,
+    TaskTable,
+)
 
 _LOG = logging.getLogger("wattfed.client")
 # of a task: its name, its code's hash, and its batch size, where a loader has none of its own
 _OWN = re.compile(r"@[0-9a-f]{8,}(-b\d+)?$")
-_MEASURED = "measured"
 _BOARD_ITSELF = "jetson"
+
+
+@dataclass(frozen=True)
+class KnownCosts:
+    """What is known of a workload's costs.
+
+    Attributes
+    ----------
+    workload : str
+        Its name.
+    origin : str
+        What it is from: `COUNTED`, `CALIBRATED`, `FITTED` or `MEASURED`.
+    table : TaskTable
+        What this device has measured.
+    time_std, power_std : float
+        Relative standard deviations of what is predicted, in a middling mode.
+    """
+
+    workload: str
+    origin: str
+    table: TaskTable
+    time_std: float
+    power_std: float
 
 
 class CostModels(SignatureCosts):
@@ -91,12 +128,24 @@ class CostModels(SignatureCosts):
         except (PowerctlError, OSError) as error:  # what a round has learned is lost, not the round
             self._warn(f"what the round measured is not kept: {error}")
 
+    def known(self, board: Board, workload: Workload) -> KnownCosts:
+        """What is known of a workload's costs, and from what."""
+        predictor = self.predictor(board, workload)
+        time_std, power_std = _sureness(type(predictor), predictor.origin, board)
+        table = TaskTable(board.name, workload.name)
+        origin = COUNTED if workload.source.startswith(COUNTED) else CALIBRATED
+        if isinstance(predictor, MeasuredPredictor):
+            table, origin = self.measured(board, workload).read(), MEASURED
+        elif isinstance(predictor, FittedPredictor):
+            origin = FITTED
+        return KnownCosts(workload.name, origin, table, time_std, power_std)
+
     def measured(self, board: Board, workload: Workload) -> MeasuredTask:
         """What this device has measured of a workload, whether or not there is any of it yet."""
         key = (board.name, workload)
         if key not in self._measured:
             name = board.name if self._kind == _BOARD_ITSELF else f"{self._kind}-{board.name}"
-            self._measured[key] = MeasuredTask(self.folder / _MEASURED / name, board, workload)
+            self._measured[key] = MeasuredTask(self.folder / MEASURED / name, board, workload)
         return self._measured[key]
 
     def _warn(self, message: str) -> None:
@@ -108,6 +157,15 @@ class CostModels(SignatureCosts):
 def is_own(workload: Workload) -> bool:
     """Whether a workload is a task's own, named by its code, and not one of a catalogue."""
     return _OWN.search(workload.name) is not None
+
+
+@lru_cache(maxsize=64)
+def _sureness(
+    kind: Callable[..., CorrectedPredictor], origin: tuple[Any, ...], board: Board
+) -> tuple[float, float]:
+    """Relative standard deviations of time and power, in a middling mode of a board."""
+    found = kind(*origin).predict(board.space.arrays)
+    return float(np.median(found.time_std)), float(np.median(found.power_std))
 
 
 class _OfWhat(NamedTuple):

@@ -13,6 +13,9 @@ from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredicto
 from powerctl.workload import Workload
 from wattfed.client.worker.execution import SegmentResult
 
+COUNTED, CALIBRATED, FITTED, MEASURED = "counted", "calibrated", "fitted", "measured"
+"""What costs can be from."""
+
 
 class SignatureCosts:
     """What is known without a state directory: the signatures of workloads, and nothing is kept.
@@ -34,6 +37,11 @@ class SignatureCosts:
 
 
 NOTHING_MEASURED = SignatureCosts()
+
+
+def counted_in(folder: Path) -> Path:
+    """The folder of a state directory in which counted workloads are kept."""
+    return folder / COUNTED
 
 
 def costs_file(folder: Path, workload: str) -> Path | None:

@@ -260,6 +260,16 @@ class MeasuredTask:
         measured = self.read()
         return self._of(measured) if measured.rows else None
 
+    def unfitted(self) -> GaussianPredictor:
+        """A predictor of the task that has been shown nothing but what was counted."""
+        return GaussianPredictor(
+            self.board.name,
+            l4t=self.board.l4t,
+            kind=self.workload.kind,
+            batch_size=self.workload.batch_size,
+            expected=self.workload.signature,
+        )
+
     def record(self, rows: Sequence[MeasuredRow]) -> TaskTable:
         """Add rows in the order in which they were measured; what is in the file then.
 
@@ -347,14 +357,7 @@ class MeasuredTask:
         return hashlib.sha256(json.dumps(of_what).encode()).hexdigest()
 
     def _fit(self, measured: TaskTable) -> Prediction:
-        predictor = GaussianPredictor(
-            self.board.name,
-            l4t=self.board.l4t,
-            kind=self.workload.kind,
-            batch_size=self.workload.batch_size,
-            expected=self.workload.signature,
-        )
-        return predictor.fit(measured.table()).predict(self.board.space.arrays)
+        return self.unfitted().fit(measured.table()).predict(self.board.space.arrays)
 
     def _keep(self, digest: str, found: Prediction) -> None:
         packed = BytesIO()

@@ -21,7 +21,7 @@ from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import PowerSource, RailPower
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.jetson.throttling import Thermometer
+from powerctl.jetson.throttling import Thermometer, read_throttling
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
 from powerctl.workload import Workload
@@ -123,6 +123,16 @@ class Jetson(Device):
     def excess_c(self, limit_c: float = math.inf) -> float:
         """By how many degrees it is hotter than it may be; see `Thermometer.excess_c`."""
         return self.thermometer.excess_c(limit_c)
+
+    def watch_throttling(self) -> Callable[[], str]:
+        """Begin to watch for over-current events, alarms, and cooling that slows the board down."""
+        before = read_throttling(self.sysfs)
+
+        def look() -> str:
+            now = read_throttling(self.sysfs)
+            return ", ".join(filter(None, (now.since(before), now.now())))
+
+        return look
 
     def idle(self, seconds: float) -> None:
         """Sleep, in the mode in force."""

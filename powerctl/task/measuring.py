@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,8 @@ class Repeated:
         self._kind = kind
         self._given = {**alone_given(task), "batch_size": batch_size}
         with Randomness(0):
-            self._model = make_model(task, self._given)
+            # a copy: a task may hand out one that somebody trains
+            self._model = copy.deepcopy(make_model(task, self._given))
             self._loaders = load_data(task, self._given)
         if kind == "infer" and self._loaders.test is None:
             raise TaskFailed(

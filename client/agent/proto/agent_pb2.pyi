@@ -259,7 +259,7 @@ class TelemetryRequest(_message.Message):
     def __init__(self, period_s: _Optional[float] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("device", "board", "mode", "energy_source", "uptime_s", "energy_j", "power_w", "running", "plan", "jobs")
+    __slots__ = ("device", "board", "mode", "energy_source", "uptime_s", "energy_j", "power_w", "running", "plan", "jobs", "tasks", "idle")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BOARD_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,8 @@ class Status(_message.Message):
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
     device: str
     board: str
     mode: str
@@ -280,7 +282,35 @@ class Status(_message.Message):
     running: str
     plan: Plan
     jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
-    def __init__(self, device: _Optional[str] = ..., board: _Optional[str] = ..., mode: _Optional[str] = ..., energy_source: _Optional[str] = ..., uptime_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., power_w: _Optional[float] = ..., running: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskCosts]
+    idle: str
+    def __init__(self, device: _Optional[str] = ..., board: _Optional[str] = ..., mode: _Optional[str] = ..., energy_source: _Optional[str] = ..., uptime_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., power_w: _Optional[float] = ..., running: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ..., tasks: _Optional[_Iterable[_Union[TaskCosts, _Mapping]]] = ..., idle: _Optional[str] = ...) -> None: ...
+
+class TaskCosts(_message.Message):
+    __slots__ = ("workload", "origin", "modes", "idle_modes", "measured_at_s", "time_std", "power_std", "aside_modes", "aside_factor", "spent_s", "spent_j")
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    MODES_FIELD_NUMBER: _ClassVar[int]
+    IDLE_MODES_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    TIME_STD_FIELD_NUMBER: _ClassVar[int]
+    POWER_STD_FIELD_NUMBER: _ClassVar[int]
+    ASIDE_MODES_FIELD_NUMBER: _ClassVar[int]
+    ASIDE_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    SPENT_S_FIELD_NUMBER: _ClassVar[int]
+    SPENT_J_FIELD_NUMBER: _ClassVar[int]
+    workload: str
+    origin: str
+    modes: int
+    idle_modes: int
+    measured_at_s: float
+    time_std: float
+    power_std: float
+    aside_modes: int
+    aside_factor: float
+    spent_s: float
+    spent_j: float
+    def __init__(self, workload: _Optional[str] = ..., origin: _Optional[str] = ..., modes: _Optional[int] = ..., idle_modes: _Optional[int] = ..., measured_at_s: _Optional[float] = ..., time_std: _Optional[float] = ..., power_std: _Optional[float] = ..., aside_modes: _Optional[int] = ..., aside_factor: _Optional[float] = ..., spent_s: _Optional[float] = ..., spent_j: _Optional[float] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("mode", "batch_size", "load", "origin", "rate_hz", "power_limit_w", "feasible", "changes")

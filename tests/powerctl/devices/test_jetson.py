@@ -55,6 +55,19 @@ def test_throttling_shows_in_time_and_power(root):
         assert device.execute(JOB) > 1.5 * fast
 
 
+def test_what_slows_it_down_is_said_from_when_it_is_watched_on(root):
+    with FakeJetson(root) as device:
+        device.sysfs.throttle(over_current=True)
+        throttled = device.watch_throttling()
+        assert throttled() == ""  # what was before says nothing of now
+        device.sysfs.throttle(over_current=True)
+        assert "over-current" in throttled()
+        throttled = device.watch_throttling()
+        device.sysfs.throttle(gpu_hz=306_000_000)
+        assert "slows down" in throttled()
+    assert Twin(load_board("orin-nano")).watch_throttling()() == ""
+
+
 def test_the_profiler_runs_unchanged(root):
     before = settings(FakeJetson(root).sysfs)
     with FakeJetson(root, random_state=1) as device:
