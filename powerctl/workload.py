@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 from powerctl.cost_model import Signature
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
-from powerctl.fields import Count, Size, build
+from powerctl.fields import Count, Range, Size, build
 from powerctl.plugins import OR_A_FILE, Kind, toml_files
 from powerctl.reading import read_toml
 
@@ -37,6 +38,9 @@ class Workload:
         What the signature comes from, and its error.
     parameters : int
         Of the model, for the time of its transfer.
+    counted_share : float or None
+        Of a signature that was only counted, the share of its bytes that operators with a formula
+        move: 0 if nothing is known of the workload. None for one that was fitted to measurements.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Workload:
     title: str = ""
     source: str = ""
     parameters: Count = 0
+    counted_share: Annotated[float, Range(0, 1)] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("train", "infer"):
@@ -112,6 +117,11 @@ def write_workload(workload: Workload, path: Path) -> None:
         f"batch_size = {workload.batch_size}",
         f"parameters = {workload.parameters}",
         f"source = {_quoted(workload.source)}",
+        *(
+            []
+            if workload.counted_share is None
+            else [f"counted_share = {workload.counted_share:.4g}"]
+        ),
         "",
         "[signature]",
         *(f"{name} = {value:.4g}" for name, value in asdict(workload.signature).items()),

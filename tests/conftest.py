@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models are slower in several; read by torch
@@ -48,12 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def powerctl_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A person's own files are those of the tests: counted tasks go there, also from processes."""
+def home(tmp_path_factory):
+    """No test sees, or adds to, a person's own references and counted tasks."""
     with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("powerctl")
-        patch.setenv("POWERCTL_HOME", str(home))
-        yield home
+        patch.setenv("POWERCTL_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -154,8 +154,9 @@ class ModelService(rpc.InferenceServicer):
             budget_s = self._budget_s(model, request, remaining_s)
         except (InvalidInput, UnknownName) as error:
             raise CallRefused.of(error) from None
-        if model.host.broken:
-            raise CallRefused(grpc.StatusCode.UNAVAILABLE, model.host.broken)
+        broken = model.host.broken
+        if broken and self._registry.get(model.name) is model:  # not just replaced by a new version
+            raise CallRefused(grpc.StatusCode.UNAVAILABLE, broken)
         outcome = await self._bridge.ask(model.name, inputs, budget_s)
         if isinstance(outcome, TicketRefusal):
             raise CallRefused.by(outcome)

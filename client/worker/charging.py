@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from powerctl.errors import PowerctlError
 from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredictor
 from powerctl.reading import in_line
-from powerctl.workload import Workload, stand_in
+from powerctl.workload import Workload
 from wattfed.client.tasks.federated import FederatedTask, Settings, federated, is_built_in
 from wattfed.client.worker.costs import CALIBRATED, COUNTED, MEASURED, costs_file, counted_in
 from wattfed.client.worker.mode_options import training_workload
@@ -148,18 +147,9 @@ def _with_a_whole_minibatch(task: FederatedTask, n_clients: int) -> int:
 
 def _own(task: FederatedTask, counted: CountedTask) -> Charge:
     """The workload of a task of somebody's own; a small network's costs if it cannot be counted."""
-    try:
-        workload, origin = counted.workload(task.batch_size), COUNTED
-    except Exception as error:  # whatever their code raises on tensors that hold no data
-        why = str(error) if isinstance(error, PowerctlError) else f"{type(error).__name__}: {error}"
+    workload, origin = counted.known(task.batch_size), COUNTED
+    if not workload.counted_share:
         origin = f"as {USUAL}: it cannot be counted"
-        _LOG.warning("%s is charged %s: %s", task.name, origin, in_line(why, 300))
-        workload = Workload(
-            name=counted.name(task.batch_size),
-            kind="train",
-            batch_size=task.batch_size,
-            signature=stand_in("train"),
-            source=f"{USUAL} in its place, for it cannot be counted",
-        )
+        _LOG.warning("%s %s", workload.name, in_line(workload.source, 300))
     travels = arrays_of(task.first_model()).values()
     return Charge(workload, origin, sum(array.nbytes for array in travels))

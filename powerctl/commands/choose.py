@@ -9,12 +9,10 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import (
-    TaskOptions,
     json_option,
     open_device_of,
     power_limit_option,
     with_costs,
-    with_task,
 )
 from powerctl.errors import Infeasible
 from powerctl.progress import Progress
@@ -38,9 +36,8 @@ Examples:
   Measured before it is believed; the next best is tried if the limit is broken:
     powerctl choose --workload resnet18-train --power-limit 30 \\
       --verify --device twin:orin-agx
-  The same, with minibatches of your own task:
-    powerctl choose --workload resnet18-train --power-limit 30 \\
-      --verify --device twin:orin-agx --task my_task.py
+  Your own task, counted, and measured with its own minibatches:
+    powerctl choose --task my_task.py --power-limit 30 --verify --device twin:orin-agx
 """
 
 
@@ -68,7 +65,6 @@ Examples:
 )
 @click.option("--verify", is_flag=True, help="Measure the choice on --device.")
 @click.option("--device", help="To verify on: twin:BOARD or table:FILE.csv.")
-@with_task
 @click.option(
     "--attempts",
     "at_most",
@@ -87,7 +83,6 @@ def choose(
     confidence: float,
     verify: bool,
     device: str | None,
-    task: TaskOptions | None,
     at_most: int,
     as_json: bool,
 ) -> None:
@@ -110,8 +105,10 @@ def choose(
     attempts: list[Attempt] = []
     if verify:
         if device is None or costs.workload is None:
-            raise click.UsageError("--verify needs --device, and --workload: what the device runs")
-        costs, attempts = _measured(costs, question, costs.workload, device, task, at_most)
+            raise click.UsageError(
+                "--verify needs --device, and --workload or --task: what the device runs"
+            )
+        costs, attempts = _measured(costs, question, costs.workload, device, at_most)
         row, broken = costs.row(attempts[-1].measured.mode), attempts[-1].broken
     else:
         row, broken = question.answer(costs.values), ()
@@ -171,7 +168,6 @@ def _measured(
     question: Question,
     workload: Workload,
     spec: str,
-    task: TaskOptions | None,
     at_most: int,
 ) -> tuple[Costs, list[Attempt]]:
     """Measure choice after choice on a device until one keeps the limits; restores the device.
@@ -183,7 +179,7 @@ def _measured(
 
     device = open_device_of(costs.board, spec)
     size = workload.batch_size
-    run = None if task is None else task.steps(device, workload.kind, [size])[size]
+    run = None if costs.task is None else costs.task.steps(device, [workload])[size]
     attempts: list[Attempt] = []
 
     def measured() -> str:

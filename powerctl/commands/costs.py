@@ -15,6 +15,7 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board, load_board
+from powerctl.commands.own_task import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput, ModeNotInSpace
@@ -26,6 +27,7 @@ from powerctl.powertrain.prediction import PREDICTORS, Prediction, Predictor, is
 from powerctl.quantities import time_unit
 from powerctl.workload import Workload, load_workload
 
+_USUAL_SIZE = 16
 Predict = Callable[[Sequence[Measurement]], Prediction]
 
 
@@ -42,6 +44,7 @@ class CostSource:
     model: str | None
     input: str | None
     kind: str | None
+    task: TaskOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Costs:
         What a predictor was fitted to, of this batch size.
     seen : tuple of Measurement
         What was measured since.
+    task : TaskOptions or None
+        What runs where something is measured.
     """
 
     board: Board
@@ -79,6 +84,7 @@ class Costs:
     workload: Workload | None = None
     learned_from: MeasurementTable | None = None
     seen: tuple[Measurement, ...] = ()
+    task: TaskOptions | None = None
 
     @property
     def caption(self) -> str:
@@ -143,21 +149,34 @@ class Costs:
 
 
 def load_costs(asked: CostSource) -> Costs:
-    """Work out the costs that a command line asks for, from the source that it names."""
+    """Work out the costs that a command line asks for, from the source that it names.
+
+    A task is counted where nothing else is named.
+    """
+    return replace(_costs(asked), task=asked.task)
+
+
+def _costs(asked: CostSource) -> Costs:
     if asked.table and asked.predictor and is_predictor(asked.predictor):
         return _of_table_by(asked, asked.predictor, asked.table)
     given = ("table", "predictor", "model")
     sources = [f"--{name}" for name in given if getattr(asked, name) is not None]
     if len(sources) > 1:
         raise InvalidInput(f"costs come from {' or '.join(sources)}, not from both")
-    if asked.model is None and (asked.input or asked.kind):
+    own = asked.task if not sources and asked.workload is None else None
+    if asked.model is None and (asked.input or (asked.kind and own is None)):
         raise InvalidInput("--input and --kind say what --model is: give --model")
     if asked.predictor is not None:
         return _of_predictor(asked, asked.predictor)
     if asked.table is not None:
         return _of_table(asked, asked.table)
     if asked.model is not None:
-        return _of_counts(asked, asked.model)
+        from powerctl.pagoda.counted import CountedModel
+
+        counted = CountedModel.of(asked.model, asked.input, asked.kind or "infer")
+        return _of_counts(asked, counted.workload(asked.batch or _USUAL_SIZE))
+    if own is not None:
+        return _of_counts(asked, own.workload(asked.kind or "train", asked.batch))
     return _of_signature(asked)
 
 
@@ -178,16 +197,14 @@ def _of_signature(asked: CostSource) -> Costs:
     return Costs(board, modes, predict(()), origin, predict, job.batch_size, job)
 
 
-def _of_counts(asked: CostSource, model: str) -> Costs:
-    """Costs of a model that was never measured: from its counts, and what references know."""
-    from powerctl.pagoda.counted import CountedModel
+def _of_counts(asked: CostSource, job: Workload) -> Costs:
+    """Costs of what was never measured: from its counts, and what references know."""
     from powerctl.powertrain.gaussian import GaussianPredictor
 
     board = load_board(asked.board or "orin-agx", asked.l4t)
-    size, kind = asked.batch or 16, asked.kind or "infer"
-    job = CountedModel.of(model, asked.input, kind).workload(size)
+    size = job.batch_size
     predictor = GaussianPredictor(
-        board.name, l4t=asked.l4t, kind=kind, batch_size=size, expected=job.signature
+        board.name, l4t=asked.l4t, kind=job.kind, batch_size=size, expected=job.signature
     )
     modes = board.space.arrays
 

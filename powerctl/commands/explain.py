@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option, with_board, with_model
+from powerctl.commands.options import Subject, json_option, with_board, with_subject
 from powerctl.progress import Progress
 from powerctl.quantities import spoken, time_unit
 
 if TYPE_CHECKING:
     from powerctl.boards import Board
-    from powerctl.pagoda.counted import CountedModel
     from powerctl.pagoda.counts import Counts
     from powerctl.pagoda.explanation import ClockStep, Explanation
+    from powerctl.workload import Workload
 
 _EXAMPLES = """\b
 Examples:
@@ -23,6 +23,8 @@ Examples:
   powerctl explain torchvision:efficientnet_b0 --kind train --mode MODE_30W
   Your own model, made by make_model() of my_pkg/my_mod.py, and its workload for the simulation:
     powerctl explain my_pkg.my_mod:make_model --input 3,224,224 --out mine.toml
+  The training of your own task, as its loop, its loss and its loader are:
+    powerctl explain --task my_task.py --board orin-nano --batch 32
 """
 _STAGES = {"compute": "compute, or the GPU's caches"}
 _FOLLOWS = {
@@ -35,7 +37,7 @@ _CLOCKS = {"cores": "cores", "cpu_khz": "CPU", "gpu_hz": "GPU", "mem_hz": "memor
 
 
 @click.command(epilog=_EXAMPLES)
-@with_model
+@with_subject
 @with_board
 @click.option("--mode", "text", default="maxn", show_default=True, help="A mode, or a preset.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Batch size.")
@@ -45,7 +47,7 @@ _CLOCKS = {"cores": "cores", "cpu_khz": "CPU", "gpu_hz": "GPU", "mem_hz": "memor
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the workload as .toml.")
 @json_option
 def explain(
-    counted: CountedModel,
+    subject: Subject,
     board: Board,
     text: str,
     batch: int,
@@ -53,7 +55,7 @@ def explain(
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Explain a minibatch of MODEL, from counts of its layers and the board's constants.
+    """Explain a minibatch of MODEL, or of your own task, from counts and the board's constants.
 
     MODEL is resnet18, resnet50, mobilenetv3, efficientnet_b0, vit_b_16, lstm, bert-base,
     bert-large, torchvision:NAME, or pkg.module:make, a function that returns yours.
@@ -64,15 +66,18 @@ def explain(
     from powerctl.workload import write_workload
 
     mode = board.mode(text)
+    counted = subject.counted
     with Progress("counting"):
         counts = counted.counts(batch)
-        found = explain_minibatch(board, counted.signature, counted.efficiency, counts, mode)
+        job = counted.workload(batch)
+        assert job.signature is not None  # what is counted has one
+        found = explain_minibatch(board, job.signature, counted.efficiency, counts, mode)
     if out:
-        write_workload(counted.workload(batch), Path(out))
+        write_workload(job, Path(out))
     if as_json:
-        console.print_json(_as_json(counted, board, counts, found))
+        console.print_json(_as_json(subject, board, counts, found))
         return
-    _print_total(counted, board, counts, found)
+    _print_total(job, board, counts, found)
     _print_layers(found, n)
     _print_steps(found.steps)
     for unknown in counts.unknown:
@@ -80,21 +85,24 @@ def explain(
             f"not known: {unknown.name}, {unknown.calls} calls with "
             f"{unknown.bytes_share:.1%} of the bytes; its FLOP are not counted"
         )
-    click.echo(f"estimated from counts, not measured; better: {_next_command(counted, board)}")
+    if subject.model is None and found.bound == "host":
+        click.echo(
+            "the loader takes longer than the step: on this host, a core needs "
+            f"{spoken(found.stages_s['host'], 's')} of the board's time for a minibatch of it"
+        )
+    click.echo(
+        "estimated from counts, not measured; better: "
+        f"powerctl tune {subject.arguments} --device twin:{board.name}"
+    )
     if out:
         click.echo(f"{out}: the workload, for powerctl profile, twin and wattfed simulate")
 
 
-def _next_command(counted: CountedModel, board: Board) -> str:
-    kind = "" if counted.kind == "infer" else f" --kind {counted.kind}"
-    return f"powerctl tune {counted.model.name}{kind} --device twin:{board.name}"
-
-
-def _print_total(counted: CountedModel, board: Board, counts: Counts, found: Explanation) -> None:
+def _print_total(job: Workload, board: Board, counts: Counts, found: Explanation) -> None:
     roof = found.rooflines
     intensity, balance = counts.intensity, float(roof.time_balance[0])
     click.echo(
-        f"{counted.name}, batch {counts.batch_size}, on {board.label}, at {found.mode}: "
+        f"{job.name}, batch {counts.batch_size}, on {board.label}, at {found.mode}: "
         f"{spoken(found.time_s, 's')}, {spoken(found.power_w, 'W')}, "
         f"{spoken(found.time_s * found.power_w, 'J')}; "
         f"bound by {_STAGES.get(found.bound, found.bound)}"
@@ -170,13 +178,11 @@ def _step_text(step: ClockStep) -> str:
     return f"{step.value / (1e3 if step.axis == 'cpu_khz' else 1e6):.0f} MHz"
 
 
-def _as_json(
-    counted: CountedModel, board: Board, counts: Counts, found: Explanation
-) -> dict[str, Any]:
+def _as_json(subject: Subject, board: Board, counts: Counts, found: Explanation) -> dict[str, Any]:
     roof = found.rooflines
     return {
-        "model": counted.model.name,
-        "kind": counted.kind,
+        "model": subject.counted.called,
+        "kind": subject.counted.kind,
         "board": board.name,
         "mode": str(found.mode),
         "batch_size": counts.batch_size,

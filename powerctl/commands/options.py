@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from powerctl.commands.own_task import TaskOptions
 from powerctl.console import Quantity
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from powerctl.commands.costs import Costs
     from powerctl.commands.tables import Measured
     from powerctl.device import Device
-    from powerctl.pagoda.counted import CountedModel
-    from powerctl.profiler import Step
+    from powerctl.pagoda.counted import CountedModel, CountedTask
+    from powerctl.workload import Workload
 
 Command = Callable[..., None]
 Option = Callable[[Command], Command]
@@ -141,56 +142,6 @@ with_board = option_group(
 """Gives a command ``--board`` and ``--l4t``; it receives the `Board` as `board`."""
 
 
-def _costs(**given: Any) -> Costs:
-    from powerctl.commands.costs import CostSource, load_costs
-
-    with Progress("predicting"):
-        return load_costs(CostSource(**given))
-
-
-with_costs = option_group(
-    "costs",
-    _costs,
-    click.option("--board", show_default="orin-agx, or what a file says", help="Board."),
-    _l4t_option,
-    click.option("--workload", show_default="resnet18-train", help="What runs: name or .toml."),
-    click.option("--batch", type=click.IntRange(1), help="Batch size."),
-    click.option("--table", help="Take costs from measurements: a CSV or a profile log."),
-    click.option("--predictor", help="Take costs from what powerctl fit saved; of --table: yours."),
-    click.option(
-        "--model",
-        help="Estimate costs from the counts of a model: resnet50, torchvision:NAME, "
-        "pkg.module:make.",
-    ),
-    input_option,
-    kind_option(show_default="infer", help="What --model does."),
-)
-"""Gives a command the options that say where costs come from; it receives `Costs` as `costs`."""
-
-
-def _counted(model: str, input: str | None, kind: str, optimiser: Any) -> CountedModel:
-    from powerctl.pagoda.counted import CountedModel
-
-    return CountedModel.of(model, input, kind, optimiser)
-
-
-with_model = option_group(
-    "counted",
-    _counted,
-    click.argument("model"),
-    input_option,
-    kind_option(default="infer", show_default=True, help="What it does."),
-    click.option(
-        "--optimiser",
-        type=click.Choice(["sgd", "sgd-momentum", "adam"]),
-        default="sgd",
-        show_default=True,
-        help="Of training.",
-    ),
-)
-"""Gives a command the argument MODEL, and what it does; it receives a `CountedModel`."""
-
-
 def _measured(
     table: str, board: str | None, l4t: str | None, kind: str | None, batch: int | None
 ) -> Measured:
@@ -231,50 +182,115 @@ with_references = option_group(
 """Gives a command what may be known of other workloads, as `references`: names, or None for all."""
 
 
-@dataclass(frozen=True)
-class TaskOptions:
-    """A task and its settings, as a command line gives them."""
-
-    text: str
-    settings: tuple[str, ...] = ()
-
-    def steps(self, device: Device, kind: str, sizes: Sequence[int]) -> Mapping[int, Step]:
-        """What runs a minibatch of each batch size; ended with the command.
-
-        Parameters
-        ----------
-        device : Device
-            Where; a simulated one has the time of a workload, which is said on stderr.
-        kind : {"train", "infer"}
-            Of the workload that it is measured as.
-        sizes : sequence of int
-        """
-        from powerctl.task.loading import load_task, parse_settings
-        from powerctl.task.measuring import steps_of
-
-        if device.is_virtual:
-            click.echo(
-                f"--task {self.text} runs, but time and power are those of the simulated device's "
-                "workload and not of your task: measure it on a Jetson",
-                err=True,
-            )
-        steps = steps_of(load_task(self.text, parse_settings(self.settings)), kind, sizes)
-        for step in steps.values():
-            click.get_current_context().call_on_close(step.close)
-        return steps
-
-
-def _task(text: str | None, settings: tuple[str, ...]) -> TaskOptions | None:
-    if settings and text is None:
+def _task(own: str | None, settings: tuple[str, ...]) -> TaskOptions | None:
+    if settings and own is None:
         raise click.UsageError("--set is for a task of your own: give --task")
-    return None if text is None else TaskOptions(text, settings)
+    return None if own is None else TaskOptions(own, settings)
 
 
-with_task = option_group(
-    "task",
-    _task,
-    click.option("--task", "text", help="Your own: my_task.py, pkg.mod, or either with :Name."),
+_task_options = (
+    click.option("--task", "own", help="Your own: my_task.py, pkg.mod, or either with :Name."),
     settings_option,
     accelerator_option,
 )
+with_task = option_group("task", _task, *_task_options)
 """Gives a command ``--task`` and ``--set``; it receives `TaskOptions` as `task`, or None."""
+
+
+def _costs(own: str | None, settings: tuple[str, ...], **given: Any) -> Costs:
+    from powerctl.commands.costs import CostSource, load_costs
+
+    with Progress("predicting"):
+        return load_costs(CostSource(**given, task=_task(own, settings)))
+
+
+with_costs = option_group(
+    "costs",
+    _costs,
+    click.option("--board", show_default="orin-agx, or what a file says", help="Board."),
+    _l4t_option,
+    click.option("--workload", show_default="resnet18-train", help="What runs: name or .toml."),
+    click.option("--batch", type=click.IntRange(1), help="Batch size."),
+    click.option("--table", help="Take costs from measurements: a CSV or a profile log."),
+    click.option("--predictor", help="Take costs from what powerctl fit saved; of --table: yours."),
+    click.option(
+        "--model",
+        help="Estimate costs from the counts of a model: resnet50, torchvision:NAME, "
+        "pkg.module:make.",
+    ),
+    input_option,
+    kind_option(show_default="infer; of a task train", help="What --model or --task does."),
+    *_task_options,
+)
+"""Gives a command the options that say where costs come from; it receives `Costs` as `costs`."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a command counts: a model by its name, or a task of the user's own.
+
+    Attributes
+    ----------
+    counted : CountedModel or CountedTask
+        What it counts.
+    task : TaskOptions or None
+        What runs where something is measured.
+    model : str or None
+        The name of the model; None where the task itself is counted.
+    """
+
+    counted: CountedModel | CountedTask
+    task: TaskOptions | None
+    model: str | None
+
+    @property
+    def arguments(self) -> str:
+        """How a command line names it, and what it does."""
+        named, usual = self.model, "infer"
+        if self.task is not None and named is None:
+            named, usual = f"--task {self.task.text}", "train"
+        return f"{named}" + ("" if self.counted.kind == usual else f" --kind {self.counted.kind}")
+
+    def workload(self, batch_size: int) -> Workload:
+        """What a minibatch of it needs, and what must be said of that on stderr."""
+        if self.task is not None and self.model is None:
+            return self.task.workload(self.counted.kind, batch_size)
+        return self.counted.workload(batch_size)
+
+
+def _subject(
+    model: str | None,
+    input: str | None,
+    kind: str | None,
+    optimiser: Any,
+    own: str | None,
+    settings: tuple[str, ...],
+) -> Subject:
+    from powerctl.pagoda.counted import CountedModel
+
+    task = _task(own, settings)
+    if model is not None:
+        counted = CountedModel.of(model, input, kind or "infer", optimiser or "sgd")
+        return Subject(counted, task, model)
+    if task is None:
+        raise click.UsageError("give MODEL, or a task of your own: --task my_task.py")
+    if input or optimiser:
+        raise click.UsageError("--input and --optimiser are of MODEL: a task has its own")
+    return Subject(task.counted(kind or "train"), task, None)
+
+
+with_subject = option_group(
+    "subject",
+    _subject,
+    click.argument("model", required=False),
+    input_option,
+    kind_option(show_default="infer; of a task train", help="What it does."),
+    click.option(
+        "--optimiser",
+        type=click.Choice(["sgd", "sgd-momentum", "adam"]),
+        show_default="sgd",
+        help="Of training MODEL.",
+    ),
+    *_task_options,
+)
+"""Gives a command MODEL and ``--task``: what is counted, and what runs; it receives a `Subject`."""

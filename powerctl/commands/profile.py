@@ -10,7 +10,6 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import (
-    TaskOptions,
     budget_option,
     check_folder_of,
     json_option,
@@ -19,6 +18,7 @@ from powerctl.commands.options import (
     seed_option,
     with_task,
 )
+from powerctl.commands.own_task import TaskOptions
 from powerctl.console import Quantity, WholeNumbers
 from powerctl.errors import InvalidInput
 from powerctl.progress import Progress
@@ -49,8 +49,8 @@ Examples:
   A Jetson, or a fake one (powerctl fake-board orin-agx /tmp/orin):
     powerctl profile --device jetson:/tmp/orin --modes 30 --out jetson.jsonl
   Minibatches of your own task, a file with load_data, Net, train and test:
-    powerctl profile --device twin:orin-agx --workload resnet18-train \\
-      --modes 30 --task my_task.py --set model-name=tiny --out mine.jsonl
+    powerctl profile --device twin:orin-agx --task my_task.py --set model-name=tiny \\
+      --modes 30 --out mine.jsonl
 Run the same command again to go on with a run that was stopped.
 """
 
@@ -112,7 +112,13 @@ class Sampling:
         until = self.until or 0.0
         board, kind = device.board, workload.kind
         return DesignedModes(
-            GaussianPredictor(board.name, l4t=board.l4t, kind=kind, batch_size=sizes[0]),
+            GaussianPredictor(
+                board.name,
+                l4t=board.l4t,
+                kind=kind,
+                batch_size=sizes[0],
+                expected=None if workload.counted_share is None else workload.signature,
+            ),
             ModeArrays.of(modes),
             count,
             time_error=until,
@@ -151,7 +157,7 @@ with_sampling = option_group(
 @click.command("profile", epilog=_EXAMPLES)
 @click.option("--device", "spec", required=True, help="jetson[:DIR], twin:BOARD or table:FILE.csv.")
 @click.option("--board", default="orin-agx", show_default=True, help="Board of a table device.")
-@click.option("--workload", default="resnet18-train", show_default=True, help="Workload.")
+@click.option("--workload", show_default="resnet18-train, or --task's own", help="Workload.")
 @click.option("--batch", type=WholeNumbers(), help="Batch sizes measured in each mode: 1,4,16.")
 @with_sampling
 @click.option("--out", type=click.Path(dir_okay=False), required=True, help="The log, JSON lines.")
@@ -190,7 +196,7 @@ with_sampling = option_group(
 def profile_command(
     spec: str,
     board: str,
-    workload: str,
+    workload: str | None,
     batch: tuple[int, ...] | None,
     sampling: Sampling,
     out: str,
@@ -216,14 +222,19 @@ def profile_command(
     procedure = Procedure(
         min_minibatches=min_minibatches, time_error=time_error, power_error=power_error
     )
-    job = load_workload(workload)
-    sizes = batch or (job.batch_size,)
     check_folder_of(out, csv)
+    if workload is None and task is not None:
+        job = task.workload("train", batch[0] if batch else None)
+    else:
+        job = load_workload(workload or "resnet18-train")
+    sizes = batch or (job.batch_size,)
     device = open_device(spec, board=board, random_state=sampling.seed, total=total)
     if total != "module":  # figures that are not to be mixed
         spec = f"{spec} --total {total}"
     sampler = sampling.sampler(device, job, sizes)
-    step = None if task is None else task.steps(device, job.kind, sizes)
+    step = None
+    if task is not None:
+        step = task.steps(device, [job.with_batch_size(size) for size in sizes])
     with ProfileLog.open(out, LogHeader.of(device, spec, job, procedure)) as log:
         last = _run(device, job, sampler, log, procedure, budget_s, sizes, step)
         if csv and log.entries:

@@ -13,9 +13,10 @@ import numpy as np
 
 from powerctl import console
 from powerctl.boards import Board
-from powerctl.commands.options import TaskOptions
+from powerctl.commands.own_task import TaskOptions
 from powerctl.commands.tables import check_same, read_measured
 from powerctl.cost_model import Signature
+from powerctl.device import Device
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.outcomes import (
@@ -28,10 +29,12 @@ from powerctl.fulcrum.outcomes import (
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.replay import Facts, facts_of, facts_of_tables, tables_of
 from powerctl.fulcrum.search import Candidates, Search, Solution
-from powerctl.fulcrum.sources import DeviceSource, Source, TableSource, workload_of
+from powerctl.fulcrum.sources import DeviceSource, Source, TableSource, kind_of, workload_of
 from powerctl.measurement import MeasurementTable
+from powerctl.profiler import Step
 from powerctl.progress import Progress
 from powerctl.quantities import spoken
+from powerctl.workload import Workload
 
 ROLES = ("train", "infer", "background")
 _TABLES = (".csv", ".jsonl")
@@ -73,15 +76,23 @@ def open_source(
         return _open_tables(roles, board, per_axis)
     if tables:
         raise click.UsageError(f"--{tables[0]} is a table, which needs no --device; give workloads")
-    workloads = {role: workload_of(role, name) for role, name in roles.items()}
+    workloads = {}
+    for role, name in roles.items():
+        own = tasks.get(role)
+        what = name if own is None or own.text != name else own.workload(kind_of(role), None)
+        workloads[role] = workload_of(role, what)
     device = open_device(spec, random_state=seed)
     if board is not None:
         check_same(f"--device {spec}", "board", device.board.name, board)
     space = device.space if per_axis is None else device.space.thinned(per_axis)
-    steps = {
-        role: partial(task.steps, device, workloads[role].kind) for role, task in tasks.items()
-    }
+    steps = {role: partial(_steps, task, device, workloads[role]) for role, task in tasks.items()}
     return DeviceSource(spec, device, Candidates(space), workloads, steps)
+
+
+def _steps(
+    task: TaskOptions, device: Device, job: Workload, sizes: Sequence[int]
+) -> Mapping[int, Step]:
+    return task.steps(device, [job.with_batch_size(size) for size in sizes])
 
 
 def _of_table_device(roles: Mapping[str, str], spec: str) -> dict[str, str]:
@@ -117,20 +128,6 @@ def read_table(role: str, path: str, board: str | None) -> tuple[MeasurementTabl
     return table, measured.board
 
 
-def tasks_by_role(
-    texts: tuple[str, ...], settings: tuple[str, ...], roles: Mapping[str, str]
-) -> dict[str, TaskOptions]:
-    """The task of each role, from ``ROLE=my_task.py``; the role may be left out if there is one."""
-    found = {}
-    for text in texts:
-        role, _, name = text.rpartition("=")
-        role = role or (next(iter(roles)) if len(roles) == 1 else "")
-        if role not in roles:
-            raise click.UsageError(f"--task {text}: write ROLE=my_task.py, ROLE of {[*roles]}")
-        found[role] = TaskOptions(name, settings)
-    return found
-
-
 def read_counts(texts: Sequence[str]) -> dict[str, Signature]:
     """What roles are estimated to need: each text is ``ROLE=MODEL`` or ``ROLE=MODEL@INPUT``."""
     found = {}
@@ -143,8 +140,7 @@ def read_counts(texts: Sequence[str]) -> dict[str, Signature]:
             raise InvalidInput(
                 f"cannot read {text!r}; write train=resnet18 or infer=my_pkg.mod:make@3,224,224"
             )
-        kind = "train" if role == "train" else "infer"
-        found[role] = CountedModel.of(model, input_text or None, kind).signature
+        found[role] = CountedModel.of(model, input_text or None, kind_of(role)).signature
     return found
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,7 @@ from powerctl.commands.options import (
     settings_option,
     with_references,
 )
+from powerctl.commands.own_task import TaskOptions
 from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
 from powerctl.quantities import spoken
@@ -48,8 +49,10 @@ Examples:
     powerctl solve --device twin:orin-agx --train resnet18-train --counts train=resnet18 --power 30
   On measured tables:
     powerctl solve --train train.csv --infer infer.csv --power 30 --rate 60 --latency 500ms
-  Minibatches of your own task:
-    powerctl solve --device twin:orin-agx --train resnet18-train --task my_task.py --power 30
+  Your own task; and beside an inference:
+    powerctl solve --device twin:orin-agx --task my_task.py --power 30
+    powerctl solve --device twin:orin-agx --task train=my_task.py --infer mobilenetv3-infer \\
+      --power 30 --rate 60 --latency 500ms
 What runs decides the problem: --train alone, --infer alone, both, or --infer and --background.
 """
 
@@ -78,10 +81,11 @@ class AskedProblem:
     energy_j: float
     objective: str | None
     guard: bool
+    tasks: Mapping[str, TaskOptions]
 
     def __post_init__(self) -> None:
         if not self.train and not self.infer:
-            raise click.UsageError("give --train, --infer or both: what runs")
+            raise click.UsageError("give --train, --infer or both, or --task: what runs")
         if self.background and not (self.infer and not self.train):
             raise click.UsageError("--background goes with --infer, and without --train")
         if self.infer and (self.rate_hz is None or self.latency_s is None):
@@ -131,9 +135,27 @@ def _sorted(sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
     return None if sizes is None else tuple(sorted(sizes))
 
 
+def _asked(tasks: tuple[str, ...], settings: tuple[str, ...], **given: Any) -> AskedProblem:
+    """The problem, in which a task without a workload is what runs in its role."""
+    roles = [role for role in ("train", "infer", "background") if given[role] is not None]
+    found = {}
+    for text in tasks:
+        role, _, name = text.rpartition("=")
+        role = role or (roles[0] if len(roles) == 1 else "" if roles else "train")
+        if role not in ("train", "infer", "background"):
+            raise click.UsageError(
+                f"--task {text}: write ROLE=my_task.py, ROLE of train, infer, background"
+            )
+        found[role] = TaskOptions(name, settings)
+        given[role] = given[role] or name
+    if settings and not found:
+        raise click.UsageError("--set is for a task of your own: give --task")
+    return AskedProblem(**given, tasks=found)
+
+
 with_problem = option_group(
     "asked",
-    AskedProblem,
+    _asked,
     click.option("--train", help="What trains: a workload, or its table (.csv, .jsonl)."),
     click.option("--infer", help="What serves requests: a workload, or its table."),
     click.option("--background", help="An inference that can wait, beside --infer."),
@@ -181,6 +203,8 @@ with_problem = option_group(
         show_default=True,
         help="Latency counts a running minibatch of the other.",
     ),
+    click.option("--task", "tasks", multiple=True, help="[ROLE=]my_task.py: your own; repeat."),
+    settings_option,
 )
 """Gives a command the flags of a problem; it receives an `AskedProblem` as `asked`."""
 
@@ -189,8 +213,6 @@ with_problem = option_group(
 @with_problem
 @click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
 @log_board_option
-@click.option("--task", "tasks", multiple=True, help="[ROLE=]my_task.py, as in profile.")
-@settings_option
 @per_axis_option
 @click.option(
     "--solver", "solver_name", default="default", show_default=True, help="Or gmd, als, random-50."
@@ -209,8 +231,6 @@ def solve_command(
     asked: AskedProblem,
     spec: str | None,
     board: str | None,
-    tasks: tuple[str, ...],
-    settings: tuple[str, ...],
     per_axis: int | None,
     solver_name: str,
     cap: int,
@@ -237,8 +257,7 @@ def solve_command(
     entry = find_solver(solver_name)
     known_workloads = None if references is None else known_references(references)
     solver = entry.make(seed, known_workloads, searching.read_counts(counts))
-    runs = searching.tasks_by_role(tasks, settings, asked.roles)
-    source = searching.open_source(asked.roles, spec, board, per_axis, runs, seed)
+    source = searching.open_source(asked.roles, spec, board, per_axis, asked.tasks, seed)
     problem = asked.problem(source.sizes)
     facts = searching.read_known(known, source.board)
     keeper = searching.SearchKeeper(out, facts)

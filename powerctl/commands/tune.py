@@ -11,13 +11,12 @@ import click
 
 from powerctl import console
 from powerctl.commands.options import (
-    TaskOptions,
+    Subject,
     json_option,
     open_device_of,
     power_limit_option,
     with_board,
-    with_model,
-    with_task,
+    with_subject,
 )
 from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from powerctl.fulcrum.tuning import TuningGoal
     from powerctl.measurement import Measurement
     from powerctl.modes import PowerMode
-    from powerctl.pagoda.counted import CountedModel
     from powerctl.powertrain.gaussian import GaussianPredictor
     from powerctl.profiler import Step
     from powerctl.workload import Workload
@@ -43,11 +41,13 @@ Examples:
     powerctl tune mobilenetv3 --kind train --device twin:orin-agx --out tuned.csv
   Your own model:
     powerctl tune my_pkg.my_mod:make --input 3,224,224 --kind train --power-limit 30
+  The training of your own task, counted; with --device, measured:
+    powerctl tune --task my_task.py --batch 16,32
 """
 
 
 @click.command(epilog=_EXAMPLES)
-@with_model
+@with_subject
 @with_board
 @click.option(
     "--batch",
@@ -73,7 +73,6 @@ Examples:
 )
 @power_limit_option(default=math.inf, show_default="none")
 @click.option("--device", "spec", help="Measure on twin:BOARD or table:FILE.csv.")
-@with_task
 @click.option(
     "--modes", type=click.IntRange(1), default=10, show_default=True, help="Measured to learn from."
 )
@@ -87,20 +86,19 @@ Examples:
 @click.option("--out", type=click.Path(dir_okay=False), help="Write what was measured as CSV.")
 @json_option
 def tune(
-    counted: CountedModel,
+    subject: Subject,
     board: Board,
     sizes: tuple[int, ...],
     objective: str,
     slowdown: float,
     power_w: float,
     spec: str | None,
-    task: TaskOptions | None,
     modes: int,
     attempts: int,
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Find the mode of least energy of MODEL, at most so much slower than MAXN.
+    """Find the mode of least energy of MODEL, or of your own task, little slower than MAXN.
 
     Without --device by prediction from counts; with one, what is chosen was measured.
     MODEL is as in powerctl explain.
@@ -110,33 +108,39 @@ def tune(
     from powerctl.powertrain.gaussian import GaussianPredictor
 
     goal = TuningGoal(objective, slowdown, power_w)
-    if spec is None and (out or task):
-        raise click.UsageError("--out and --task are for what is measured: give --device")
-    predictors = {
-        size: GaussianPredictor(
+    if spec is None and (out or (subject.task and subject.model)):
+        raise click.UsageError(
+            "--out, and --task beside MODEL, are for what is measured: give --device"
+        )
+    jobs = [subject.workload(size) for size in sizes]
+    predictors = [
+        GaussianPredictor(
             board.name,
             l4t=board.l4t,
-            kind=counted.kind,
-            batch_size=size,
-            expected=counted.signature,
+            kind=job.kind,
+            batch_size=job.batch_size,
+            expected=job.signature,
         )
-        for size in sizes
-    }
+        for job in jobs
+    ]
     if spec is None:
         with Progress("predicting"):
-            found = [_predicted(predictor, board, goal) for predictor in predictors.values()]
+            found = [_predicted(predictor, board, goal) for predictor in predictors]
     else:
         device = open_device_of(board, spec)
-        bench = _Bench(device, {} if task is None else task.steps(device, counted.kind, sizes))
+        bench = _Bench(device, {} if subject.task is None else subject.task.steps(device, jobs))
         found = [
-            bench.tuned(counted.workload(size), predictor, goal, modes, attempts)
-            for size, predictor in predictors.items()
+            bench.tuned(job, predictor, goal, modes, attempts)
+            for job, predictor in zip(jobs, predictors, strict=True)
         ]
         if out:
             MeasurementTable.of(bench.measured, spec).write(out)
-    entries = [{"batch_size": size, **entry} for size, entry in zip(sizes, found, strict=True)]
+    entries = [
+        {"batch_size": job.batch_size, **entry} for job, entry in zip(jobs, found, strict=True)
+    ]
     if as_json:
-        console.print_json({"model": counted.name, "board": board.name, "choices": entries})
+        name = jobs[0].name
+        console.print_json({"model": name, "board": board.name, "choices": entries})
         return
     _print(entries, objective, slowdown)
     click.echo(f"on {board.label}")

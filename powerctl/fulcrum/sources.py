@@ -171,7 +171,11 @@ class DeviceSource:
 def workload_of(role: str, workload: Workload | str) -> Workload:
     """What runs in a role, of the kind that it must be; a name is of the catalogue, or a file."""
     found = load_workload(workload) if isinstance(workload, str) else workload
-    kind = "train" if role == "train" else "infer"
-    if found.kind != kind:
-        raise InvalidInput(f"{role} {found.name}: it is of kind {found.kind}, not {kind}")
+    if found.kind != kind_of(role):
+        raise InvalidInput(f"{role} {found.name}: it is of kind {found.kind}, not {kind_of(role)}")
     return found
+
+
+def kind_of(role: str) -> str:
+    """The kind of workload that runs in a role."""
+    return "train" if role == "train" else "infer"

@@ -18,7 +18,7 @@ import torch
 
 from powerctl.cost_model import Signature
 from powerctl.durable import home_folder
-from powerctl.errors import InvalidInput
+from powerctl.errors import InvalidInput, TaskFailed
 from powerctl.pagoda.counting import NeedsData, Optimiser, count_model
 from powerctl.pagoda.counts import Counts
 from powerctl.pagoda.estimate import (
@@ -32,7 +32,7 @@ from powerctl.pagoda.step_counting import StepCounts, count_step
 from powerctl.task.data import takes_batch_size
 from powerctl.task.loading import Task
 from powerctl.task.measuring import alone_given
-from powerctl.workload import Workload, load_workload, write_workload
+from powerctl.workload import Workload, load_workload, stand_in, write_workload
 
 _LOG = logging.getLogger("powerctl")
 _USUAL_SIZE = 16
@@ -73,6 +73,11 @@ class CountedModel:
         return f"{self.model.name}-{self.kind}"
 
     @property
+    def called(self) -> str:
+        """The name that people know it by."""
+        return self.model.name
+
+    @property
     def efficiency(self) -> Efficiency:
         """What its kernels are expected to reach."""
         return efficiency_of(self.kind)
@@ -105,6 +110,7 @@ class CountedModel:
             title=f"{self.model.name}, {self.kind}",
             source=f"estimated from counts of {self.model.name}, not measured",
             parameters=self.model.parameters,
+            counted_share=self.counts(batch_size).known_share,
         )
 
 
@@ -142,6 +148,11 @@ class CountedTask:
         size = f"-b{batch_size or self.usual_size}" if takes_batch_size(task) else ""
         kind = "" if self.kind == "train" else f"-{self.kind}"
         return re.sub(r"[^\w.@:-]", "_", f"{task.name}@{code[:_SHOWN]}{size}{kind}")
+
+    @property
+    def called(self) -> str:
+        """The name that people know it by."""
+        return self.task.name
 
     @property
     def usual_size(self) -> int:
@@ -186,6 +197,24 @@ class CountedTask:
         counted = self._counted(batch_size)
         return counted if path is None else _kept(counted, path)
 
+    def known(self, batch_size: int | None = None) -> Workload:
+        """The workload, or, where the task cannot be counted, one that says so in its `source`.
+
+        It is charged as a small network then, of which next to nothing is sure.
+        """
+        try:
+            return self.workload(batch_size)
+        except TaskFailed as error:
+            return Workload(
+                name=self.name(batch_size),
+                kind=self.kind,
+                batch_size=batch_size or self.usual_size,
+                signature=stand_in(self.kind),
+                title=f"{self.task.name}, {self.kind}",
+                source=f"cannot be counted ({error}): charged as a small network",
+                counted_share=0.0,
+            )
+
     def _counted(self, batch_size: int | None) -> Workload:
         step = self.step(batch_size)
         return Workload(
@@ -196,6 +225,7 @@ class CountedTask:
             title=f"{self.task.name}, {self.kind}",
             source=f"counted from {Path(self.task.where).name}, not measured",
             parameters=step.parameters,
+            counted_share=step.counts.known_share,
         )
 
 

@@ -85,6 +85,11 @@ class Counts:
     unknown: tuple[UnknownOperator, ...]
 
     @property
+    def known_share(self) -> float:
+        """Of all bytes, what operators move whose FLOP are known."""
+        return 1 - min(1.0, sum(operator.bytes_share for operator in self.unknown))
+
+    @property
     def intensity(self) -> float:
         """Arithmetic intensity, FLOP per byte; 0 where no byte moves."""
         return self.flop / self.dram_bytes if self.dram_bytes else 0.0

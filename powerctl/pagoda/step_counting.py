@@ -106,7 +106,7 @@ def count_step(task: Task, kind: str, given: Mapping[str, Any]) -> StepCounts:
         batch, cpu_s = _timed(task, loader)
     size = _size_of(task, loader, batch, given)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with suppress(TaskFailed, RuntimeError, NotImplementedError):
+    with suppress(Exception):  # whatever cannot be done without data
         counts = _counted(task, kind, _stand_in(model, fake), loaders, given, size, fake)
         return _found(counts, model, cpu_s / size, is_computed=False)
     counts = _counted(task, kind, model, loaders, given, size, None)
@@ -181,6 +181,7 @@ def _counted(
 ) -> Counts:
     """Count the minibatches from one step of the optimizer to the next."""
     which = "train" if kind == "train" else "test"
+    role = "train_step" if which == "train" and not task.has("train") else which
     weights = [*model.parameters(), *model.buffers()]
     run = _Run(model, OperatorCounter(DRAM, weights, invents_numbers=fake is not None), fake)
     convert = torch.clone if fake is None else fake.from_tensor
@@ -200,6 +201,8 @@ def _counted(
     kinds = {name or MODEL: type(module).__name__ for name, module in model.named_modules()}
     kinds[OPTIMISER] = run.optimizer
     launches = run.counter.launches[run.ends[first] : run.ends[last]]
+    if not launches:
+        raise TaskFailed(f"{task.called(role)} runs no operator of torch: nothing is to be counted")
     return run.counter.counts(kinds, size, minibatches=last - first, launches=launches)
 
 

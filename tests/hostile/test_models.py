@@ -239,7 +239,7 @@ def test_an_expression_that_torch_evaluates_as_python_gets_nowhere(code, why, tm
 
     path = exported(tmp_path / "bad.pt2", **{"models/model.json": poisoned})
     with pytest.raises(ValueError, match=why):
-        read_model(ModelFile("bad", path))
+        read_model(ModelFile("bad", path), hosting=model_host.Hosting(load_s=TIMEOUT_S))
     assert not mark.exists()
 
 

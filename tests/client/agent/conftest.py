@@ -20,6 +20,7 @@ from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import ModelFile, Settings
 from wattfed.client.agent.tensors import encode_tensor
@@ -43,6 +44,11 @@ class AgentThread:
     @property
     def socket(self) -> str:
         return self.settings.socket
+
+    @property
+    def registry(self) -> Registry:
+        """Its models, which any thread may ask."""
+        return self._agent._registry
 
     def channel(self) -> grpc.Channel:
         """A connection of its own."""

@@ -11,6 +11,7 @@ import torch
 from tests.client.agent.conftest import request, status_of
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
+from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import AgentLimits, ModelFile
@@ -168,6 +169,24 @@ def test_a_model_is_swapped_under_load_without_a_request_lost(form, start, setti
         replies = [reply for client in clients for reply in client]  # raises what a client met
         assert all(version == answer for version, answer in replies)
         assert value(stub.Predict(request(), timeout=TIMEOUT_S)) == last
+
+
+def test_a_model_that_is_replaced_while_a_request_is_checked_is_not_called_broken(
+    start, settings, constant, monkeypatch
+):
+    (model,) = settings.model
+    files = [replace(model, path=constant(v, "ts"), task="", inputs="2x2") for v in (1, 2)]
+    agent = start(settings, model=(files[0],))
+    check = tensors.check_inputs
+
+    def replaced_meanwhile(inputs, wanted):
+        monkeypatch.setattr(tensors, "check_inputs", check)
+        agent.registry.reload("constant", files[1].path)
+        check(inputs, wanted)
+
+    monkeypatch.setattr(tensors, "check_inputs", replaced_meanwhile)
+    with agent.channel() as channel:
+        assert value(rpc.InferenceStub(channel).Predict(request(), timeout=TIMEOUT_S)) == 2
 
 
 def test_the_only_model_is_read_again_also_by_no_name(stub):

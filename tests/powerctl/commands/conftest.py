@@ -14,7 +14,7 @@ from powerctl.errors import PowerctlError
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """No test sees, or adds to, a person's own references."""
+    """No test sees what another adds to a person's own."""
     monkeypatch.setenv("POWERCTL_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from powerctl.boards import load_board
 from powerctl.devices.twin import Twin
 from powerctl.errors import InvalidInput
+from powerctl.pagoda.counted import CountedModel
 from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import Workload, load_workload
 
@@ -46,3 +49,36 @@ def test_it_refuses_what_is_no_measurement_and_what_it_cannot_know():
             predictor.partial_fit(MODES.mode(0), time_s, power_w)
     with pytest.raises(InvalidInput, match="no signature"):
         SignaturePredictor(BOARD, Workload("x", "train", 1)).predict(MODES)
+
+
+def test_what_was_only_counted_is_less_sure_than_what_was_measured():
+    spreads = {}
+    for share in (None, 1.0, 0.5, 0.0):
+        predicted = SignaturePredictor(BOARD, replace(JOB, counted_share=share)).predict(MODES)
+        spreads[share] = (predicted.time_std[0], predicted.power_std[0])
+    fitted, counted, half, nothing = spreads.values()
+    ten_measured = (0.109, 0.069)  # a Gaussian predictor's, of ten modes
+    for values in zip(fitted, ten_measured, counted, half, nothing, strict=True):
+        assert list(values) == sorted(values)
+
+
+@pytest.mark.parametrize(
+    ("file", "board", "model", "kind"),
+    [
+        ("orin_agx_train_resnet18.csv", "orin-agx", "resnet18", "train"),
+        ("orin_agx_train_mobilenetv3.csv", "orin-agx", "mobilenetv3", "train"),
+        ("orin_nano_train_resnet18.csv", "orin-nano", "resnet18", "train"),
+    ],
+)
+def test_intervals_of_what_was_counted_hold_what_was_measured(
+    shared_table, file, board, model, kind
+):
+    table = shared_table(file)
+    job = CountedModel.of(model, None, kind).workload(16)
+    predicted = SignaturePredictor(load_board(board), job).predict(table.modes)
+    for truth, expected, std in (
+        (table.time_s, predicted.time_s, predicted.time_std),
+        (table.power_w, predicted.power_w, predicted.power_std),
+    ):
+        held = np.abs(np.log(truth / expected)) < 1.645 * std
+        assert 0.85 <= held.mean() < 1

@@ -71,6 +71,6 @@ def test_the_command_profiles_a_users_task(tmp_path):
     done = CliRunner().invoke(cli, [*PROFILE, *own, "--out", log, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["measurements"] == 2
-    assert "time and power are those of the simulated device's workload" in done.stderr
+    assert "time and power are those of lstm@" in done.stderr
     done = CliRunner().invoke(cli, [*PROFILE, *own[:2], "--out", log + "2", "--json"])
     assert isinstance(done.exception, TaskFailed) and "hidden_size" in str(done.exception)
