@@ -202,7 +202,8 @@ class FederatedTask:
         """What counts a minibatch of a client, whose workload is the task's own."""
         from powerctl.pagoda.counted import CountedTask  # tasks of ours need none of it
 
-        return CountedTask(self.task, given=self._of_client(client, n_clients), folder=folder)
+        given, limit_s = self._of_client(client, n_clients), self._config.timeout_s
+        return CountedTask(self.task, given=given, folder=folder, limit_s=limit_s)
 
     def first_batch(self, client: int, n_clients: int) -> Any:
         """A minibatch of a client, as its loader gives it; None where that gives none."""

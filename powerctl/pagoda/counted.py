@@ -28,7 +28,7 @@ from powerctl.pagoda.estimate import (
     estimate_signature,
 )
 from powerctl.pagoda.models import NamedModel, load_model
-from powerctl.pagoda.step_counting import StepCounts, count_step
+from powerctl.pagoda.step_counting import LIMIT_S, StepCounts, count_step
 from powerctl.task.data import takes_batch_size
 from powerctl.task.loading import Task
 from powerctl.task.measuring import alone_given
@@ -131,12 +131,15 @@ class CountedTask:
         What its functions are given; by default, that of one who has all the data.
     folder : Path, optional
         Where workloads are kept; by default `counted_folder`.
+    limit_s : float
+        Wall-clock seconds that a minibatch may take while it is counted.
     """
 
     task: Task
     kind: str = "train"
     given: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    limit_s: float = LIMIT_S
 
     def name(self, batch_size: int | None = None) -> str:
         """Name of the workload: the task, a hash of its code and settings, and the batch size."""
@@ -170,9 +173,8 @@ class CountedTask:
     def step(self, batch_size: int | None = None) -> StepCounts:
         """What a minibatch needs, counted now; raises `TaskFailed` if the user's code fails."""
         given = {**alone_given(self.task), **self.given}
-        return count_step(
-            self.task, self.kind, {**given, "batch_size": batch_size or self.usual_size}
-        )
+        given["batch_size"] = batch_size or self.usual_size
+        return count_step(self.task, self.kind, given, self.limit_s)
 
     def counts(self, batch_size: int | None = None) -> Counts:
         """What a minibatch needs, operator by operator."""

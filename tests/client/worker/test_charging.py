@@ -8,6 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from powerctl.boards import load_board
+from powerctl.durable import write_output
+from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.workload import load_workload
 from wattfed.client.fleet import load_fleet
 from wattfed.client.fleet.fleet import transfer_s
@@ -220,6 +223,27 @@ def test_what_a_device_has_measured_goes_before_what_was_counted(run, tmp_path):
     counted = client.offer()
     assert counted.charged.endswith("(counted)")
     assert list((tmp_path / "state" / "counted").glob("my_task@*-b16.toml"))
-    report = client.train(client.task.first_model(), RoundAssignment(1, counted.minibatches), 1)
-    assert report.charged == counted.charged
-    assert client_of(config, costs=costs).offer().charged.endswith("(measured)")
+    maxn, front = counted.maxn, counted.front
+    choices = zip(front.modes, front.time_s, front.energy_j, strict=True)
+    facts = {m: Measurement(m, 3 * time_s, j / time_s) for m, time_s, j in (maxn, *choices)}
+    put = tmp_path / "state" / "tables" / f"{client.workload.name}.csv"
+    put.parent.mkdir()
+    MeasurementTable.of(list(facts.values())).write(put)
+    found = client.offer()
+    assert found.charged == f"{client.workload.name} (measured)"
+    assert found.maxn.time_s == pytest.approx(3 * maxn.time_s, rel=0.1)
+
+
+@pytest.mark.parametrize("what", ["of another board", "no table"])
+def test_a_table_that_does_not_fit_is_told_in_a_line_and_the_offer_is_made(
+    run, tmp_path, what, caplog
+):
+    client = client_of(run(), costs=CostModels(tmp_path / "state", "twin"))
+    board = load_board("orin-nano")
+    table = MeasurementTable.of([Measurement(board.space.maximum, 0.1, 10.0)])
+    put = tmp_path / "state" / "tables" / f"{client.workload.name}.csv"
+    put.parent.mkdir()
+    write_output(put, "x,y\n1,2\n") if what == "no table" else table.write(put)
+    assert client.offer().charged.endswith("(counted)") and client.offer().front
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert str(put) in line and "\n" not in line
