@@ -6,7 +6,7 @@ Models are counted; what a twin then charges for a minibatch differs from the co
 by a random factor of up to 30 %. Time and power of all modes but those measured are predicted from
 the count alone, after 3, 10 and 20 modes as the agent chooses and measures them, and from what five
 rounds have measured instead, whose deadlines are random. An error is the mean over modes, or over
-those of the true front, which offers name; coverage is the share of modes inside their 90 %
+those of the predicted front, which offers name; coverage is the share of modes inside their 90 %
 interval. Medians over models and units.
 
 With ``--serve``, an agent on a twin in real time answers requests at a steady rate for so many
@@ -142,14 +142,14 @@ class Case:
         spent: tuple[float, float] = (0.0, 0.0),
     ) -> Row:
         """How well a predictor knows the modes that were not measured."""
-        space = device.space
-        rest = [mode for mode in space if mode not in set(measured)]
+        done = set(measured)
+        rest = [mode for mode in device.space if mode not in done]
         found = predictor.predict(ModeArrays.of(rest))
         true = np.array([device.twin.steady(mode, device.truth) for mode in rest]).T
         said = np.array([found.time_s, found.power_w])
         std = np.array([found.time_std, found.power_std])
         errors = 100 * np.abs(said / true - 1)
-        error, front = errors.mean(axis=1), pareto_front(true[0], true[0] * true[1])
+        error, front = errors.mean(axis=1), pareto_front(said[0], said[0] * said[1])
         inside = 100 * (np.abs(np.log(said / true)) <= _NORMAL_90 * std).mean(axis=1)
         return Row(
             *(self.board, self.model, self.seed, after, len(measured)),
@@ -157,21 +157,21 @@ class Case:
             *(float(errors[0][front].mean()), *spent),
         )
 
-    def idle(self, folder: Path) -> Iterator[Row]:
+    def idle(self, folder: Path, after: Sequence[int]) -> Iterator[Row]:
         """From the count, and after some modes are measured as an agent does it."""
         device, board = self.device(), load_board(self.board)
         costs = CostModels(folder / "idle", f"twin:{self.board}")
         yield self.row("counts", device, SignatureCosts().predictor(board, self.counted), ())
         task, done = costs.measured(board, self.counted), list[PowerMode]()
         began = (device.now(), device.energy_j())
-        while len(done) < max(AFTER):
+        while len(done) < max(after):
             predicted = costs.predictor(board, self.counted).predict(device.space.arrays)
-            for mode in modes_to_measure(task, device.space, predicted, max(AFTER)):
+            for mode in modes_to_measure(task, device.space, predicted, max(after)):
                 seen = measure_mode(device, self.counted, mode, PROCEDURE)
                 facts = (mode.values, seen.time_s, seen.power_w, seen.n_minibatches)
                 task.record([MeasuredRow(*facts, "idle", 0.0)])
                 done.append(mode)
-                if len(done) in AFTER:
+                if len(done) in after:
                     spent = (device.now() - began[0], device.energy_j() - began[1])
                     predictor = costs.predictor(board, self.counted)
                     yield self.row(f"{len(done)} modes", device, predictor, done, spent)
@@ -194,7 +194,9 @@ class Case:
         return self.row(f"{ROUNDS} rounds", device, predictor, measured)
 
 
-def accuracy(board: str, models: Sequence[str], seeds: int) -> list[Row]:
+def accuracy(
+    board: str, models: Sequence[str], seeds: int, after: Sequence[int] = AFTER
+) -> list[Row]:
     """The rows of some models, each on some units."""
     rows: list[Row] = []
     cases = [
@@ -206,7 +208,7 @@ def accuracy(board: str, models: Sequence[str], seeds: int) -> list[Row]:
     with Progress("twins", len(cases)) as shown:
         for number, case in enumerate(cases, start=1):
             with tempfile.TemporaryDirectory() as folder:
-                rows += [*case.idle(Path(folder)), case.rounds(Path(folder))]
+                rows += [*case.idle(Path(folder), after), case.rounds(Path(folder))]
             shown.update(number)
     return rows
 
@@ -282,7 +284,6 @@ def served(board: str, seconds: float, rate_hz: float, latency_s: float) -> list
             own = OwnTasks(folder / "state").add(str(_TASK))
             (folder / "agent.toml").write_text(
                 f'[idle]\ntask = "{own.name if learns else ""}"\nquiet_s = 2.0\n'
-                f"[idle.settings]\nbatch-size = 16\n"
             )
             model, options = serving_digits(folder, latency_s)
             options = f"{options},workload={_SERVED}"

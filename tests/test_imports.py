@@ -12,6 +12,7 @@ import pytest
 
 from powerctl.fakes.layout import FAKE_MARKER
 from powerctl.fakes.making import make_fake_board
+from tests.imports_of import imports_of
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"powerctl", "strategies", "client", "server"}
@@ -42,6 +43,7 @@ KNOW_TORCH = {
     "powerctl/task/watching.py",
     "powerctl/pagoda/counted.py",
     "powerctl/pagoda/counting.py",
+    "powerctl/pagoda/formulas.py",
     "powerctl/pagoda/microbenchmarks.py",
     "powerctl/pagoda/models.py",
     "powerctl/pagoda/networks.py",
@@ -51,15 +53,6 @@ KNOW_TORCH = {
     "powerctl/torchvision_cpu.py",
 }
 KNOW_THE_CLIENT = {"server/commands/strategies.py"}
-
-
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module
 
 
 def folder_of(name):
@@ -74,7 +67,7 @@ MODULES = [path for package in sorted(OURS) for path in sorted((ROOT / package).
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_downwards(path):
     package = path.relative_to(ROOT).parts[0]
-    for name in imports(path):
+    for name, _ in imports_of(path):
         top = folder_of(name)
         assert top not in OURS or top in MAY_IMPORT[package], name
         if package == "powerctl":
@@ -94,7 +87,7 @@ def test_imports_between_the_rooms_of_the_server_run_one_way(room):
     below = {"wattfed.client", "wattfed.strategies"}
     below |= {f"wattfed.server.{name}" for name in SERVER_ROOMS[: SERVER_ROOMS.index(room) + 1]}
     for path in (ROOT / "server" / room).rglob("*.py"):
-        for name in imports(path):
+        for name, _ in imports_of(path):
             assert folder_of(name) not in OURS - {"powerctl"} or name.startswith(tuple(below)), path
 
 
@@ -103,7 +96,7 @@ def test_fake_boards_are_known_to_the_device_registry_alone():
     knows = {
         path.relative_to(ROOT).parts[:-1]
         for path in MODULES
-        if any(name.startswith("powerctl.fakes") for name in imports(path))
+        if any(name.startswith("powerctl.fakes") for name, _ in imports_of(path))
         and path.name != "jetson_board.py"
     }
     assert knows == {("powerctl", "devices"), ("powerctl", "fakes")}

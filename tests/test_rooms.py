@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.imports_of import imports_of
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("powerctl", "strategies", "client", "server")
 
@@ -29,18 +31,9 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 def imported(name: str) -> set[str]:
     """Modules of ours that a module imports, within functions too, but not for types alone."""
-    for_types = {
-        id(node)
-        for branch in ast.walk(TREES[name])
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
-        for node in ast.walk(branch)
-    }
     found: set[str] = set()
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Import) and id(node) not in for_types:
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and id(node) not in for_types:
-            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    for module, names in imports_of(MODULES[name], for_types=False):
+        found |= {module, *(f"{module}.{taken}" for taken in names)}
     return (found & MODULES.keys()) - {name}
 
 

@@ -35,7 +35,14 @@ _OTHER = 65534
 _LOOK_S = 0.02
 
 
-class Act(Enum):
+class _Drawn(Enum):
+    """What the search draws from, printed as a test that is made of a finding would write it."""
+
+    def __repr__(self) -> str:
+        return f"daemon.{self}"
+
+
+class Act(_Drawn):
     """What another user's process tries at a path."""
 
     CONNECT = "connect"
@@ -50,11 +57,8 @@ class Act(Enum):
     FOLDER = "folder"
     OPEN = "open to all"
 
-    def __repr__(self) -> str:
-        return f"daemon.{self}"
 
-
-class Where(Enum):
+class Where(_Drawn):
     """A path that the daemon uses."""
 
     SOCKET = "run/powerctl/daemon.sock"
@@ -65,9 +69,6 @@ class Where(Enum):
     RUN = "run/powerctl"
     STATE = "var/lib/powerctl"
     BOARD = "."
-
-    def __repr__(self) -> str:
-        return f"daemon.{self}"
 
 
 def doors(stack: ExitStack) -> Iterator[Door]:

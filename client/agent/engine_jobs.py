@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ class Broken(TurnFailure):
     reason = BROKEN
 
 
-class EngineJob:
+class EngineJob(ABC):
     """An inference service, a training job, or the workload of another process.
 
     A training job runs one minibatch a turn; its `run` is given no tickets and its values are
@@ -95,17 +96,18 @@ class EngineJob:
 
     name: str
 
+    @abstractmethod
     def workload(self, size: int) -> Workload:
         """The workload that a turn of so many requests is charged as."""
-        raise NotImplementedError
 
-    def begin(self, tickets: Sequence[Ticket]) -> None:
+    def begin(self, tickets: Sequence[Ticket]) -> None:  # noqa: B027 - most need not hear
         """Hear that the next turn is this job's, before the device thread runs it.
 
         Called on whatever thread made the decision, with the engine's lock held: it must be
         quick, and may say with `TurnEngine.want` that this minibatch was the last one wanted.
         """
 
+    @abstractmethod
     def run(self, tickets: Sequence[Ticket]) -> Sequence[Any]:
         """Run one turn on the device thread; returns a value for each ticket, or why it failed.
 
@@ -116,7 +118,6 @@ class EngineJob:
         Exception
             Anything else fails this batch, and only it; `Broken` that the next would fail too.
         """
-        raise NotImplementedError
 
-    def ended(self) -> None:
+    def ended(self) -> None:  # noqa: B027 - the same
         """Hear, on the device thread, that the turn is over, before anybody is answered."""

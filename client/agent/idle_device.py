@@ -24,6 +24,8 @@ from wattfed.client.agent.turn_engine import TurnEngine
 _LOOK_S = 0.5  # between two looks at heat, power and requests
 _PATIENCE_S = 3.0  # for a turn; less than that after which the interleaver tries a job anyway
 _MOST_LOAD = 0.7  # share of the device's time that inference may need in a slower mode
+_HEADROOM = 2.0
+_UNSEEN = 2.0  # requests within a budget, of a service that nobody has asked yet
 _NAME = "idle"
 
 
@@ -31,22 +33,28 @@ class ServiceRoom:
     """The room that the services of an engine leave for a training minibatch, in any mode.
 
     Times of a service in another mode are bounded, and not predicted: whatever bounds a batch, it
-    takes at most as much longer as the axis of the mode that falls most.
+    takes at most as much longer as the cycles of all cores, or another clock, become fewer. They
+    must leave room if they take twice as long as that: a busy machine has its moments. Requests
+    may come at once as they came when there were most, and two within a budget where none has come
+    yet: before a mode is brought back that is too slow for them, some of them would be late.
 
     Parameters
     ----------
     engine : TurnEngine
         Its services are taken as they are now, in the mode in force.
+    peaks_hz : dict of str to float
+        The highest rate of each service so far; kept up to date.
     """
 
-    def __init__(self, engine: TurnEngine) -> None:
+    def __init__(self, engine: TurnEngine, peaks_hz: dict[str, float]) -> None:
         self._engine = engine
+        self._peaks_hz = peaks_hz
         self.found = engine.device.mode()
         self.services, _ = engine.expected()
 
     def services_in(self, mode: PowerMode) -> list[ServiceSpec]:
         """The services with the longest that their batches may take in a mode."""
-        slower = max(1.0, *(a / b for a, b in zip(self.found.values, mode.values, strict=True)))
+        slower = max(1.0, *(a / b for a, b in zip(_speeds(self.found), _speeds(mode), strict=True)))
         return [
             replace(one, time_s={size: slower * time_s for size, time_s in one.time_s.items()})
             for one in self.services
@@ -56,13 +64,18 @@ class ServiceRoom:
         """Whether a minibatch fits between the requests as they come now, in a mode."""
         if not self.services:
             return True
-        rates_hz = {job.name: job.rate_hz for job in self._engine.state().jobs}
+        peaks_hz = self._peaks_hz
+        for job in self._engine.state().jobs:
+            peaks_hz[job.name] = max(job.rate_hz, peaks_hz.get(job.name, 0.0))
         services = [
-            replace(one, rate_hz=rates_hz[one.name])
+            replace(
+                one,
+                rate_hz=max(peaks_hz.get(one.name, 0.0), _UNSEEN / one.latency_s),
+                time_s={size: _HEADROOM * time_s for size, time_s in one.time_s.items()},
+            )
             for one in self.services_in(mode)
-            if one.name in rates_hz
         ]
-        judge = Interleaver(services, [TrainingJob(_NAME, minibatch_s)])
+        judge = Interleaver(services, [TrainingJob(_NAME, _HEADROOM * minibatch_s)])
         judge.want(_NAME)
         return judge.load < _MOST_LOAD and judge.has_room_for_training(0.0)
 
@@ -70,6 +83,11 @@ class ServiceRoom:
         """Whether there are other services than there were."""
         jobs = self._engine.state().jobs
         return {job.name for job in jobs if not job.is_training} != {s.name for s in self.services}
+
+
+def _speeds(mode: PowerMode) -> tuple[int, int, int]:
+    """Cycles of all cores, of the GPU and of the memory, as far as they bound a batch."""
+    return mode.cores * mode.cpu_khz, mode.gpu_hz, mode.mem_hz
 
 
 @dataclass(frozen=True)
@@ -118,6 +136,8 @@ class IdleDevice(DeviceWrapper):
         What may be spent.
     power_w : float
         Limit of the module's power.
+    peaks_hz : dict of str to float
+        As for `ServiceRoom`.
     is_cold : bool
         As for `RoundDevice`.
     """
@@ -130,9 +150,10 @@ class IdleDevice(DeviceWrapper):
         budget: IdleBudget,
         power_w: float = math.inf,
         *,
+        peaks_hz: dict[str, float],
         is_cold: bool = False,
     ) -> None:
-        self.room = ServiceRoom(engine)
+        self.room = ServiceRoom(engine, peaks_hz)
         self._turns = RoundDevice(
             engine,
             f"{_NAME} {workload.name}",
@@ -174,6 +195,8 @@ class IdleDevice(DeviceWrapper):
         """Run one minibatch when its turn has come; returns its own seconds."""
         if self._engine.device.now() >= self._look_s:
             self.look()
+        elif self.room.services:  # they may come at any time
+            self._check_room()
         if self.now() >= self._budget.time_s or self.energy_j() >= self._budget.energy_j:
             raise BudgetSpent("budget")
         longest_s = max(self._took_s, self._expects_s(self._mode))
@@ -202,13 +225,16 @@ class IdleDevice(DeviceWrapper):
             raise Interrupted("too hot")
         if module.mode() != self._mode:
             raise Interrupted(f"mode {self._mode} is not in force any more")
-        if self.room.has_changed() or not self.room.fits(self._mode, self._longest_s()):
-            raise Interrupted("requests")
+        self._check_room()
         if self._guard.is_due(now_s) and self._guard.observe(now_s, module.energy_j()):
             times_s = self._times_s[1:] or self._times_s
             raise TooMuchPower(
                 sum(times_s) / max(len(times_s), 1), self._guard.mean_w, len(times_s)
             )
+
+    def _check_room(self) -> None:
+        if self.room.has_changed() or not self.room.fits(self._mode, self._longest_s()):
+            raise Interrupted("requests")
 
     def restore(self) -> None:
         """Bring back the mode that was found, with the times of then."""

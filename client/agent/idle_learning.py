@@ -83,6 +83,7 @@ class IdleLearner:
         self._task: IdleTask | None = None
         self._step: Repeated | None = None
         self._is_warm = False
+        self._peaks_hz: dict[str, float] = {}
         self._closed = threading.Event()
         self._rounds = 0
         self._changing = threading.Lock()
@@ -174,7 +175,7 @@ class IdleLearner:
             self.doing = f"has spent its budget: {_spent(measured)}"
             return _LOOK_AGAIN_S
         engine = self._engine
-        space, room = engine.device.space, ServiceRoom(engine)
+        space, room = engine.device.space, ServiceRoom(engine, self._peaks_hz)
         predicted = self._costs.predictor(engine.device.board, task.workload).predict(space.arrays)
         modes = modes_to_measure(
             measured,
@@ -227,7 +228,9 @@ class IdleLearner:
             assert self._task is not None
             self._step = self._task.step()
         device = IdleDevice(
-            *(self._engine, workload, expects_s, left, self._power_w), is_cold=not self._is_warm
+            *(self._engine, workload, expects_s, left, self._power_w),
+            peaks_hz=self._peaks_hz,
+            is_cold=not self._is_warm,
         )
         self._device = device
         account = _Account(device, measured)
@@ -237,7 +240,9 @@ class IdleLearner:
                     return
                 n = _of_idle_time(measured)
                 self.doing = f"measures mode {mode}, {n + 1} of {self._settings.modes}"
-                measured.record([self._row(device, workload, mode, self._step)])
+                row = self._row(device, workload, mode, self._step)
+                device.restore()  # before the fit, which keeps this process busy
+                measured.record([row])
                 account.keep()
         finally:
             self._device = None

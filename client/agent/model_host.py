@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class ModelFailed(RuntimeError):
     """A model's code has raised, in its own process."""
 
 
-class ModelHost:
+class ModelHost(ABC):
     """Where a model's module lives: here, unless a subclass has it elsewhere.
 
     Attributes
@@ -54,11 +55,11 @@ class ModelHost:
     broken: str = ""
     limit_s: float = 0.0
 
+    @abstractmethod
     def run(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The outputs of a batch, with memory of their own."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to do for what lives here
         """Serve the model no more."""
 
 

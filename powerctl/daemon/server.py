@@ -13,9 +13,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from powerctl.daemon.board_lock import BoardLock, Client
 from powerctl.daemon.listening import Listener
@@ -76,6 +77,12 @@ class Server:
     ) -> None:
         self._listener = listener
         self._board = board_lock
+        self._verbs: dict[str, Callable[..., dict[str, Any]]] = {
+            "apply": board_lock.apply,
+            "hold": board_lock.hold,
+            "read": board_lock.read,
+            "restore": board_lock.restore,
+        }
         self._admission = admission
         self._limits = limits or ConnectionLimits()
         self._connected: Counter[int] = Counter()
@@ -153,7 +160,7 @@ class Server:
     def _answer(self, client: Client, verb: str, mode: object) -> bytes:
         arguments = (client,) if mode is None else (client, mode)
         try:
-            return encode_line(getattr(self._board, verb)(*arguments))
+            return encode_line(self._verbs[verb](*arguments))
         except (PowerctlError, OSError) as error:
             return encode_error(error)
         except Exception as error:  # a defect here: others are served all the same

@@ -1,4 +1,17 @@
-"""ALS: active-learning-based search as published, and the regressors that it learns costs with."""
+"""ALS: active-learning-based search as published, and the regressors that it learns costs with.
+
+======  =======================================================  ====  ==========================
+symbol  meaning                                                  unit  here
+======  =======================================================  ====  ==========================
+m       a mode's cores, and its clocks of CPU, GPU and memory    1 Hz  `Search.candidates`
+b       batch size of a job                                      1     `Job.batch_size`
+t, p    time of a minibatch, and power of the module meanwhile   s, W  `time_s`, `power_w`
+======  =======================================================  ====  ==========================
+
+A regressor for each role learns log(t), log(p) from log(m), log(b). A choice of batch sizes, one
+for each job j, takes sum t_j at the power max p_j, of which each mode is a point; their front is
+where modes are profiled next.
+"""
 
 from __future__ import annotations
 

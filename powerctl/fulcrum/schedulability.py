@@ -2,6 +2,18 @@
 
 One machine that runs one batch at a time and is never interrupted: of batches that are all there,
 the order by deadline meets all deadlines if any order does (Jackson 1955).
+
+======  =======================================================  ====  ==========================
+symbol  meaning                                                  unit  here
+======  =======================================================  ====  ==========================
+a       when the first of the batches begins                     s     `start_s`
+d_j     deadline of batch j, d_1 <= d_2 <= ...                   s     `Demand.deadline_s`
+c_j     how long it takes                                        s     `Demand.time_s`
+u       share of the device that more urgent services take       1     `ServiceQueue.share`, added
+======  =======================================================  ====  ==========================
+
+All are met where a + c_1 + ... + c_j <= d_j for every j; so the latest start is L_1, of
+L_j = min(d_j, L_(j+1)) - c_j. A service that more urgent ones interrupt has c / (1 - u) for c.
 """
 
 from __future__ import annotations
@@ -12,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from powerctl.fulcrum.queueing import Demand, ServiceQueue, exceeds
 
-_MOST_SHARE = 0.9  # of the device that more urgent services are thought to take
+_MOST_SHARE = 0.9  # u at most: where services fill the device, c / (1 - u) is at most ten times c
 
 
 class Schedulability:

@@ -6,9 +6,11 @@ so the same formulas serve forward and backward, and every data type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
+
+from torch import Tensor
 
 from powerctl.pagoda.operators import (
     Call,
@@ -42,17 +44,18 @@ POINTWISE: Mapping[str, int] = {
     **dict.fromkeys(
         "clamp clamp_min clamp_max clip hardtanh hardtanh_backward leaky_relu "
         "leaky_relu_backward hardsigmoid_backward native_dropout native_dropout_backward "
-        "_prelu_kernel lerp pow tan atan2 polar complex".split(),
+        "_prelu_kernel lerp pow tan atan2 polar complex xlogy".split(),
         2,
     ),
     **dict.fromkeys(
         "addcmul addcdiv sigmoid_backward tanh_backward _prelu_kernel_backward elu glu "
         "mse_loss mse_loss_backward smooth_l1_loss huber_loss smooth_l1_loss_backward "
-        "huber_loss_backward".split(),
+        "huber_loss_backward multi_margin_loss_backward".split(),
         3,
     ),
     **dict.fromkeys("sigmoid hardsigmoid log_sigmoid_forward softplus elu_backward".split(), 4),
     **dict.fromkeys("tanh hardswish silu hardswish_backward softplus_backward".split(), 5),
+    **dict.fromkeys("soft_margin_loss soft_margin_loss_backward".split(), 5),
     "binary_cross_entropy_backward": 6,
     **dict.fromkeys("erf erfc gelu binary_cross_entropy".split(), 8),
     "binary_cross_entropy_with_logits": 9,  # softplus, and what is taken from it
@@ -71,16 +74,21 @@ REDUCTIONS: Mapping[str, int] = {
         1,
     ),
     **dict.fromkeys("linalg_vector_norm norm mean_backward".split(), 2),
-    "logsumexp": 3,
-    **dict.fromkeys("var std var_mean std_mean".split(), 4),
+    **dict.fromkeys("logsumexp multi_margin_loss".split(), 3),
+    **dict.fromkeys("var std var_mean std_mean _weight_norm_interface".split(), 4),
+    **dict.fromkeys("_fused_rms_norm".split(), 4),
+    **dict.fromkeys("_weight_norm_interface_backward".split(), 6),
+    **dict.fromkeys("_fused_rms_norm_backward".split(), 9),
     **dict.fromkeys("_softmax_backward_data _log_softmax_backward_data".split(), 4),
     **dict.fromkeys("_softmax _log_softmax _safe_softmax".split(), SOFTMAX),
     **dict.fromkeys(  # the first argument is the gradient
-        "embedding_dense_backward upsample_nearest1d_backward upsample_nearest2d_backward "
+        "embedding_dense_backward _embedding_bag_backward _embedding_bag_dense_backward "
+        "upsample_nearest1d_backward upsample_nearest2d_backward "
         "upsample_nearest3d_backward".split(),
         1,
     ),
     "upsample_bilinear2d_backward": 8,
+    "grid_sampler_2d_backward": 16,
 }
 
 # FLOP per element of the gradient; the forward's input is an argument for its shape alone
@@ -190,6 +198,36 @@ def average_pool_backward(call: Call) -> int:
     return grad.numel() * _window(call.get("kernel_size"), grad.dim() - 2)
 
 
+def distances(call: Call) -> int:
+    """FLOP of the distances of all pairs: of each, the difference, its power and the sum."""
+    return 3 * call.out.numel() * call.tensor(0).shape[-1]
+
+
+def distances_backward(call: Call) -> int:
+    """FLOP of their gradient: the differences again, and their share of it."""
+    return 4 * call.tensor(0).numel() * call.tensor(1).shape[-1]
+
+
+def alignments(call: Call) -> int:
+    """FLOP of CTC's sums over alignments: of each state, three exponentials and a logarithm."""
+    return 7 * call.outputs[1].numel()
+
+
+def alignments_backward(call: Call) -> int:
+    """FLOP of their gradient: the same sums from the end, and their product with the first."""
+    return 14 * int(call.get("log_alpha").numel())
+
+
+def suppression(call: Call) -> int:
+    """FLOP of suppressing boxes: of each pair, the area that they share over that of both."""
+    return 8 * call.tensor(0).shape[0] ** 2
+
+
+def regions(pooled: Callable[[Call], Tensor]) -> Flop:
+    """FLOP of sampling regions: of each sample, an interpolation between four."""
+    return lambda call: 8 * pooled(call).numel() * max(1, call.get("sampling_ratio")) ** 2
+
+
 def convolution_gradients(call: Call) -> CallCost:
     """The cost of a convolution's backward: each gradient reads what it needs."""
     grad, x, weight = (call.tensor(index) for index in range(3))
@@ -279,6 +317,12 @@ def _rules() -> dict[str, Rule]:
         ),
         **dict.fromkeys("max_pool2d_with_indices max_pool3d_with_indices".split(), max_pool),
         **dict.fromkeys("avg_pool2d avg_pool3d".split(), average_pool),
+        "_cdist_forward": distances,
+        "_cdist_backward": distances_backward,
+        "_ctc_loss": alignments,
+        "_ctc_loss_backward": alignments_backward,
+        "_fused_sgd": per_listed_element(4),
+        **dict.fromkeys("_fused_adam _fused_adamw".split(), per_listed_element(12)),
     }
     rules |= {name: costs(flop) for name, flop in formulas.items()}
     rules |= {name: reads_gradient(per_input_element(w)) for name, w in POOL_BACKWARD.items()}
@@ -293,7 +337,11 @@ def _rules() -> dict[str, Rule]:
     )
     rules["_amp_foreach_non_finite_check_and_unscale"] = costs(per_listed_element(2))
     rules["_amp_update_scale"] = traffic_only
-    return {f"aten::{name}": rule for name, rule in rules.items()}
+    return {f"aten::{name}": rule for name, rule in rules.items()} | {
+        "torchvision::nms": costs(suppression),
+        "torchvision::roi_align": costs(regions(lambda call: call.out)),
+        "torchvision::_roi_align_backward": costs(regions(lambda call: call.tensor(0))),
+    }
 
 
 _ATTENTION = [

@@ -270,18 +270,22 @@ def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool
 
 
 @contextmanager
-def plain_kernels() -> Iterator[None]:
-    """No kernels that only a CPU has, or only inference: counts are the same everywhere."""
+def plain_kernels(onednn: bool = False) -> Iterator[None]:
+    """No kernels that only a CPU has, or only inference: counts are the same everywhere.
+
+    Where it really computes, oneDNN is much quicker; it has kernels of its own of recurrent layers
+    alone.
+    """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of TF32, which is not asked for
-        onednn = torch.backends.mkldnn.flags(enabled=False)
-        onednn.__enter__()
+        flags = torch.backends.mkldnn.flags(enabled=onednn)
+        flags.__enter__()
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            onednn.__exit__(None, None, None)
+            flags.__exit__(None, None, None)

@@ -246,7 +246,8 @@ class _Run:
         with ExitStack() as stack:
             if self._fake is not None:
                 stack.enter_context(self._fake)
-            stack.enter_context(plain_kernels())
+            recurrent = any(isinstance(m, nn.RNNBase) for m in self._model.modules())
+            stack.enter_context(plain_kernels(onednn=self._fake is None and not recurrent))
             for register, hook in (
                 (register_optimizer_step_pre_hook, self._before_step),
                 (register_optimizer_step_post_hook, self._after_step),

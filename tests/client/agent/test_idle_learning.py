@@ -253,24 +253,29 @@ class Service(EngineJob):
 
 @pytest.fixture
 def serving():
-    """An engine with a service whose batches take 20 ms in MAXN, and must answer in 100 ms."""
+    """An engine with a service whose batches take 10 ms in MAXN, and must answer in 100 ms."""
     engine = TurnEngine(open_device("twin:orin-nano"), Interleaver())
-    engine.add_service(Service(), ServiceSpec("camera", 0.1, 1, {1: 0.02}))
+    engine.add_service(Service(), ServiceSpec("camera", 0.1, 1, {1: 0.01}))
     return engine
 
 
 def test_only_modes_in_which_every_latency_is_kept_beside_a_minibatch_are_measured(serving):
-    room = ServiceRoom(serving)
+    room = ServiceRoom(serving, {})
     fast = serving.device.mode()
     slow = BOARD.space.minimum
-    assert room.fits(fast, 0.02) and not room.fits(fast, 0.2)
-    assert not room.fits(slow, 0.02)
+    assert room.fits(fast, 0.01) and not room.fits(fast, 0.1)
+    assert not room.fits(slow, 0.001)
+    assert not ServiceRoom(serving, {"camera": 45.0}).fits(fast, 0.01)  # they came like that once
     slower = replace(fast, gpu_hz=BOARD.space.gpu_hz[-2])
     (expected,) = room.services_in(slower)
-    assert expected.time_s[1] == pytest.approx(0.02 * fast.gpu_hz / slower.gpu_hz)
+    assert expected.time_s[1] == pytest.approx(0.01 * fast.gpu_hz / slower.gpu_hz)
+    slower = replace(fast, cores=2, cpu_khz=BOARD.space.cpu_khz[-2])  # of both together
+    (expected,) = room.services_in(slower)
+    share = slower.cores * slower.cpu_khz / fast.cores / fast.cpu_khz
+    assert expected.time_s[1] == pytest.approx(0.01 / share)
     assert not room.has_changed()
     serving.remove("camera")
-    assert room.has_changed() and ServiceRoom(serving).fits(slow, 9.0)
+    assert room.has_changed() and ServiceRoom(serving, {}).fits(slow, 9.0)
 
 
 def test_a_task_must_have_been_added_and_its_model_stays_as_it_is(tmp_path, monkeypatch):

@@ -195,3 +195,76 @@ def test_contradicting_options_are_refused():
         count_model(model, x, optimiser="sgd")
     with pytest.raises(InvalidInput, match="optimiser is one of"):
         count_model(model, x, training=True, optimiser="lion")
+
+
+class Losses(nn.Module):
+    """What detectors, speech and old examples make small; of the operators, no module knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.weight_norm(nn.Linear(6, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        f, z = nn.functional, self.layer(x)
+        y, k = torch.arange(4) % 5, z.detach().sign()
+        return sum(  # type: ignore[return-value]
+            [
+                f.cross_entropy(z, y),
+                f.smooth_l1_loss(z, k),
+                f.huber_loss(z, k),
+                f.l1_loss(z, k),
+                f.kl_div(z.log_softmax(1), k.softmax(1), reduction="batchmean"),
+                f.binary_cross_entropy_with_logits(z, k),
+                f.binary_cross_entropy(z.sigmoid(), k.abs()),
+                f.multi_margin_loss(z, y),
+                f.soft_margin_loss(z, k),
+                torch.cdist(z, k).mean(),
+                f.grid_sample(
+                    z[None, None], k[None, :, :4].reshape(1, 2, 4, 2), align_corners=False
+                ).mean(),
+            ],
+            torch.zeros(()),
+        )
+
+
+def test_losses_are_known_operators_forward_and_backward():
+    counts = count_model(Losses(), torch.randn(4, 6), training=True, compute=True)
+    assert counts.unknown == ()
+    names = {operator.name for operator in counts.operators}
+    assert {"aten::nll_loss_backward", "aten::smooth_l1_loss_backward"} <= names
+
+
+def test_a_loss_of_ones_own_is_what_is_trained():
+    model, x = nn.Linear(6, 5), torch.empty(4, 6)
+    targets = torch.zeros(4, dtype=torch.int64)
+
+    def loss(scores: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(scores, targets)
+
+    plain, own = (count_model(model, x, training=True, loss=f) for f in (None, loss))
+    assert own.flop > plain.flop
+    assert {o.name for o in own.operators} - {o.name for o in plain.operators} >= {
+        "aten::nll_loss_forward",
+        "aten::_log_softmax_backward_data",
+    }
+
+
+class Regions(nn.Module):
+    """A detector's second stage, by torchvision's operators."""
+
+    def forward(self, x: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return torch.ops.torchvision.roi_align(x, boxes, 1.0, 7, 7, 2, False)
+
+
+def test_torchvisions_operators_have_formulas():
+    inputs = torch.empty(1, 4, 32, 32), torch.empty(10, 5)
+    with torch.library._scoped_library("torchvision", "FRAGMENT") as library:
+        if not hasattr(torch.ops.torchvision, "roi_align"):  # a wheel for another torch has none
+            library.define(
+                "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
+                "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor"
+            )
+            library.impl("roi_align", lambda x, r, *_: x.new_empty(len(r), 4, 7, 7), "Meta")
+        counts = count_model(Regions(), inputs)
+    assert counts.flop == 10 * 4 * 7 * 7 * 4 * 8
+    assert counts.unknown == ()
