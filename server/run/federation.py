@@ -112,8 +112,8 @@ class _Federation:
             arrays = self._begin()
             self._engine.run(self._strategy, arrays, self._after_round)
         ledger = self._strategy.ledger
-        charged = self._participants.charged if self._participants else ()
-        told = summary(self._config, self._rows, ledger, charged)
+        participants = self._participants or Participants.of_run(self._folder.path)
+        told = summary(self._config, self._rows, ledger, participants.charged)
         if self._config.label_privacy:
             told["label_noise"] = self._engine.label_noise
         self._folder.finish(self._model.state_dict(), told)
