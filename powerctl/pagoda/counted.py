@@ -29,6 +29,7 @@ from powerctl.pagoda.estimate import (
 )
 from powerctl.pagoda.models import NamedModel, load_model
 from powerctl.pagoda.step_counting import LIMIT_S, StepCounts, count_step
+from powerctl.task.arguments import alike
 from powerctl.task.data import takes_batch_size
 from powerctl.task.loading import Task
 from powerctl.task.measuring import alone_given
@@ -36,6 +37,7 @@ from powerctl.workload import Workload, load_workload, stand_in, write_workload
 
 _LOG = logging.getLogger("powerctl")
 _USUAL_SIZE = 16
+_PATH = alike("path")
 _SHOWN = 8  # characters of a hash that are enough to tell two versions of a task apart
 _VERSION = 1  # of counting and estimating: what another one counted is not read
 
@@ -142,11 +144,15 @@ class CountedTask:
     limit_s: float = LIMIT_S
 
     def name(self, batch_size: int | None = None) -> str:
-        """Name of the workload: the task, a hash of its code and settings, and the batch size."""
+        """Name of the workload: the task, a hash of its code and settings, and the batch size.
+
+        Where the data lie is no part of it: that differs from device to device.
+        """
         task = self.task
         code = task.code_hash or "unsaved"
-        if task.code_hash and task.settings:
-            settings = json.dumps(task.settings, sort_keys=True, default=repr)
+        of_all = {k: v for k, v in task.settings.items() if k.replace("-", "_") not in _PATH}
+        if task.code_hash and of_all:
+            settings = json.dumps(of_all, sort_keys=True, default=repr)
             code = hashlib.sha256(f"{code}\0{settings}".encode()).hexdigest()
         size = f"-b{batch_size or self.usual_size}" if takes_batch_size(task) else ""
         kind = "" if self.kind == "train" else f"-{self.kind}"
