@@ -25,12 +25,15 @@ run: setup ## train over 20 simulated Jetsons, and compare with random selection
 flower: $(VENV)/.installed-dev ## the same run on Flower's Simulation Runtime (Ray)
 	@$(BIN)/wattfed flower
 
+# files are run as tests/conftest.py sorts them
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+
+# three workers for two cores: tests of real processes wait much
 test: $(VENV)/.installed-dev ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -n 3
 
 test-quick: $(VENV)/.installed-dev ## fewer examples, no tests that start programs, no studies
-	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-	  -m "not processes and not studies"
+	@HYPOTHESIS_PROFILE=quick $(PYTEST) -n 2 -m "not processes and not studies"
 
 test-oldest: .venv-oldest/.installed ## its Flower part on Flower 1.30, the newest for JetPack 6
 	@.venv-oldest/bin/python -m pytest tests/strategies tests/client tests/server

@@ -40,7 +40,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "wattfed"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Run long files first, so that no worker idles in the end; skip what needs a GPU and has none.
+
+    The files with tests that start programs are the long ones.
+    """
+    long = {item.path for item in items if item.get_closest_marker("processes")}
+    items.sort(key=lambda item: item.path not in long)
     without = pytest.mark.skip(reason="torch finds no GPU here")
     for item in items:
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import warm
 from tests.waiting import TIMEOUT_S, await_state
-from tests.warm import programs
 from wattfed.server.deploy.keys import Keys
 from wattfed.server.engines.flower_tools import (
     COMPLETED,
@@ -85,7 +85,7 @@ class Federation:
         self.ports = flower_ports(_HOST)
         self.keys = Keys(folder / "keys")
         self.through: dict[int, str] = {}
-        self._tools = FlowerTools(folder, programs())
+        self._tools = FlowerTools(folder, warm.programs(), warm.Popen)
         self._node_configs = node_configs
         self._node_environment = node_environment
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import TIMEOUT_S
+from tests.warm import Popen
 
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -42,7 +43,7 @@ class Command:
         self._screen, theirs = pty.openpty() if terminal else os.pipe()
         if terminal:
             fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-        self._process = subprocess.Popen(
+        self._process = Popen(
             [str(Path(sys.executable).with_name(name)), *more],
             cwd=cwd,
             stdin=theirs if terminal else subprocess.DEVNULL,

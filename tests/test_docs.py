@@ -17,6 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from tests import warm
 from tests.documented import PAGES, ROOT, Command, commands, links, python_blocks, python_code
 from tests.strategies.offers_of import offer, rng
 from wattfed.strategies.offers import Offers
@@ -118,7 +119,7 @@ def click_command(words: list[str]) -> tuple[click.Command, list[str]]:
 @lru_cache
 def help_of(*command: str) -> str:
     program = str(Path(sys.executable).parent / command[0])
-    done = subprocess.run([program, *command[1:], "--help"], capture_output=True, text=True)
+    done = warm.run([program, *command[1:], "--help"])
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -248,7 +249,7 @@ def test_an_agent_serves_and_answers_as_a_page_has_it(page, prepare, tmp_path_fa
 
 @contextlib.contextmanager
 def serving(command: list[str | Path]) -> Iterator[None]:
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             while "serving at" not in (line := process.stderr.readline()):

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import Search
 from powerctl.plugins import load_object
 from powerctl.workload import load_workload
+from tests import warm
 from tests.documented import ROOT, commands
 from tests.strategies.offers_of import offer, rng
 from wattfed.strategies.offers import Offers
@@ -41,9 +41,7 @@ def run(command: str | list[str], folder: Path, path: Path | None = None, code: 
     known = os.pathsep.join(map(str, [ROOT, *([path] if path else [])]))
     words = [*command] if isinstance(command, list) else ["-c", command]
     environment = {**os.environ, "PYTHONPATH": known, "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    done = warm.run([sys.executable, *words], cwd=folder, env=environment)
     assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout if code == 0 else done.stderr
 

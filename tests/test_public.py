@@ -41,6 +41,7 @@ print(sorted(mode), sorted({"torch", "flwr"} & set(sys.modules)))
 """
 
 
+@pytest.mark.processes
 def test_importing_loads_nothing_heavy_and_the_device_side_never_loads_torch():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[] []\n", done.stderr

@@ -14,7 +14,7 @@ from powerctl.profiler import Procedure
 from wattfed.client.worker.measured_task import MeasuredTask
 
 PROCEDURE = Procedure(
-    min_minibatches=10, time_error=0.03, power_error=0.02, max_minibatches=2000, max_seconds=60.0
+    min_minibatches=10, time_error=0.03, power_error=0.02, max_minibatches=1000, max_seconds=60.0
 )
 """As long as it takes to know more of a mode than the predictor would from its neighbours."""
 

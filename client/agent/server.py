@@ -118,6 +118,10 @@ class Agent:
         seen = device if sets_modes else PlannedDevice(device)
         self._members = Members(seen, state / CLIENTS, self._cost_models, OwnTasks(state))
         self._idle = self._learner() if settings.idle.task and sets_modes else None
+        if settings.idle.task and not sets_modes:
+            _LOG.warning(
+                "where the agent plans the mode, only rounds measure: [idle] has no effect"
+            )
         self._rounds = RoundsService(
             self.engine,
             self._registry,

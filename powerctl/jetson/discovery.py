@@ -37,8 +37,6 @@ class Discovery:
         Where they are set.
     railgate : str or None
         The file that cuts the GPU's power.
-    mem_listed : bool
-        Whether the kernel lists the memory rates; if not, those of the catalogue are taken.
     missing : tuple of Missing
         What prevents modes from being set.
     """
@@ -51,7 +49,6 @@ class Discovery:
     gpu: Gpu | None
     memory: MemoryClock | None
     railgate: str | None
-    mem_listed: bool
     missing: tuple[Missing, ...]
 
     @property
@@ -103,7 +100,6 @@ def discover(sysfs: Sysfs) -> Discovery:
         gpu=gpu,
         memory=memory,
         railgate=gate,
-        mem_listed=memory is not None and memory.is_listed(sysfs),
         missing=tuple(missing),
     )
 

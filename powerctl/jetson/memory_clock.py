@@ -61,10 +61,6 @@ class MemoryClock:
         listed = tuple(sorted({1000 * int(word) for word in words if word.isdigit()}))
         return tuple(rate for rate in listed or known if low <= rate <= 1.001 * high)
 
-    def is_listed(self, sysfs: Sysfs) -> bool:
-        """Whether the kernel lists its rates."""
-        return bool(sysfs.read_if(self.listed))
-
     def set(self, sysfs: Sysfs, hz: int) -> None:
         """Hold a rate; a cap below it is raised, and what is held already is not written."""
         cap = sysfs.int_if(self.cap) if self.cap else None

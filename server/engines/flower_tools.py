@@ -118,10 +118,18 @@ class FlowerTools:
         For Flower's home (``home``) and the processes' logs.
     programs : Path, optional
         Folder of Flower's commands; usually that of the running Python, whatever PATH says.
+    popen : callable
+        What starts a process that stays, as `subprocess.Popen` does.
     """
 
-    def __init__(self, folder: Path, programs: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        programs: Path | None = None,
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+    ) -> None:
         self.folder = folder
+        self._popen = popen
         self._programs = programs or Path(sys.executable).parent
         self._mark = uuid.uuid4().hex
         self._started: dict[str, subprocess.Popen[bytes]] = {}
@@ -162,7 +170,7 @@ class FlowerTools:
     ) -> subprocess.Popen[bytes]:
         """Start a process that stays, with its output in ``NAME.log``."""
         with self.log(name).open("wb") as log:
-            process = subprocess.Popen(
+            process = self._popen(
                 self.resolved(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

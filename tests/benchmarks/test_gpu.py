@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from benchmarks import gpu
 from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
+from tests import warm
 
 pytestmark = pytest.mark.processes
 
@@ -24,13 +24,8 @@ LOAD = ("--rate", "10", "--latency", "2", "--batch", "2", "--seconds", "1", "--s
 
 def command(tmp_path, *arguments):
     out = tmp_path / "gpu.json"
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", *LOAD, *arguments, "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    words = [sys.executable, "-m", "benchmarks.gpu", *LOAD, *arguments, "--json", out]
+    ran = warm.run(words, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     return json.loads(out.read_text()), ran.stdout
 

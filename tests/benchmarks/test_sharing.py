@@ -35,6 +35,7 @@ def leave(control):
     """Ends before it is ready."""
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("own_process", [False, True])
 def test_a_worker_counts_until_the_block_ends(own_process):
     with Worker(count, own_process=own_process) as worker:
@@ -46,6 +47,7 @@ def test_a_worker_counts_until_the_block_ends(own_process):
     assert worker.done == after > before
 
 
+@pytest.mark.processes
 def test_a_process_that_hangs_is_killed_and_its_row_is_lost(monkeypatch):
     monkeypatch.setattr(sharing, "_END_S", 0.2)
     with pytest.raises(DeviceUnavailable, match="has failed"), Worker(hang, own_process=True):

@@ -53,6 +53,7 @@ def test_every_solver_is_held_against_brute_force(tables, tmp_path, problem):
     assert by_name["als-20"]["modes_profiled_max"] == 20 or problem == "train"
 
 
+@pytest.mark.studies
 def test_a_network_that_breaks_the_budget_is_found_out(tables, tmp_path):
     (row,) = run(
         tmp_path, "--problem", "train", *tables, "--power", "15:45:0.5", "--solver", "nn-30"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,16 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import fixedclipping_mod
 
 from benchmarks.in_process_grid import InProcessGrid
+from powerctl.devices.opening import open_device
+from powerctl.powertrain.correction import SignaturePredictor
+from powerctl.workload import load_workload, write_workload
 from tests.tasks import load_task
 from wattfed.client import app as client_app
+from wattfed.client.worker.cost_models import CostModels
 from wattfed.client.worker.pool import Pool
 from wattfed.strategies.policies.catalogue import make_policy
+from wattfed.strategies.protocol import CONFIG as CONFIG_RECORD
+from wattfed.strategies.protocol import RoundOffer, decode_record
 from wattfed.strategies.round.aggregation import make_aggregation
 from wattfed.strategies.round.strategy import SelectingStrategy
 from wattfed.strategies.run_config import RunConfig
@@ -74,3 +81,33 @@ def test_a_mod_of_flower_can_stand_around_a_training():
         a - b for a, b in zip(after.to_numpy_ndarrays(), before.to_numpy_ndarrays(), strict=True)
     ]
     assert 0 < np.sqrt(sum((m**2).sum() for m in moved)) <= 0.0101
+
+
+def test_a_node_without_an_agent_keeps_what_its_rounds_measure_and_offers_from_it(tmp_path):
+    workload = replace(load_workload("resnet18-train"), name="mine@01234567-b16")
+    write_workload(workload, tmp_path / "mine.toml")
+    node = {"device": "twin:orin-nano", "state-dir": str(tmp_path)}
+    app, told = ClientApp(), []
+
+    @app.query()
+    def query(message, context):
+        context.node_config.update(node)
+        reply = client_app.query(message, context)
+        told.append(decode_record(RoundOffer, reply.content.config_records[CONFIG_RECORD]))
+        return reply
+
+    @app.train()
+    def train(message, context):
+        context.node_config.update(node)
+        return client_app.train(message, context)
+
+    config = replace(CONFIG, workload=str(tmp_path / "mine.toml"), local_epochs=5)
+    strategy = SelectingStrategy(make_policy(config), make_aggregation(config), per_round=2)
+    grid = InProcessGrid(app, 2, config.to_flower())
+    strategy.start(grid, ArrayRecord(load_task("digits").model().state_dict()), num_rounds=2)
+    board = open_device(node["device"]).board
+    measured = CostModels(tmp_path, node["device"]).measured(board, workload)
+    assert {row.origin for row in measured.read().rows} == {"round"}
+    counted = SignaturePredictor(board, workload).expected_in(board.space.maximum)[0]
+    first, later = told[0].maxn.time_s, told[-1].maxn.time_s
+    assert first == counted != later

@@ -17,6 +17,7 @@ import torch
 
 from powerctl.devices.roots import open_sysfs
 from powerctl.fakes.making import make_fake_board
+from tests import warm
 from tests.federation import COMPLETED, Federation
 from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
@@ -46,7 +47,7 @@ class AgentProcess:
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self._process = warm.Popen(self._command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         lines = []
         for line in self._process.stderr:
             lines.append(line)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
 
+from tests import warm
 from wattfed.server.cli import main
 
 pytestmark = pytest.mark.processes
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 def wattfed(*arguments, cwd):
     code = "import sys; from wattfed.server.cli import main; sys.argv[0] = 'wattfed'; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    return warm.run(command, cwd=cwd)
 
 
 def test_a_run_shows_its_rounds_compares_and_says_where_its_results_are(tmp_path):
@@ -160,17 +160,26 @@ def test(net, testloader):
 SMALL = ("--rounds", 1, "--local-epochs", 1, "--per-round", 2, "--workers", 1)
 
 
-@pytest.mark.parametrize("name", ["tasks/mine.py", "tasks.mine"])
-def test_a_task_of_ones_own_is_simulated_and_compared_in_processes(tmp_path, name):
+@pytest.fixture
+def own_task(tmp_path):
+    """A folder with a task of one's own, tasks/mine.py."""
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "mine.py").write_text(OWN_TASK)
-    given = ("--task", name, "--set", "width=2", "--fleet", "twenty-jetsons", *SMALL)
-    done = wattfed("simulate", *given, cwd=tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["tasks/mine.py", "tasks.mine"])
+def test_a_task_of_ones_own_is_simulated(own_task, name):
+    done = wattfed("simulate", "--task", name, "--set", "width=2", *SMALL, cwd=own_task)
     assert done.returncode == 0 and "round   1  loss " in done.stderr, done.stderr
-    which = ("--strategies", "random", "--power", "slack", "--seeds", 2, "--jobs", 2)
-    done = wattfed("compare", *given, *which, "--target", "loss=0.1", cwd=tmp_path)
+
+
+def test_a_task_of_ones_own_is_compared_in_processes(own_task):
+    asked = ("compare", "--task", "tasks.mine", "--fleet", "twenty-jetsons", *SMALL)
+    asked += ("--strategies", "random", "--power", "slack", "--seeds", 2, "--jobs", 2)
+    done = wattfed(*asked, "--set", "width=2", "--target", "loss=0.1", cwd=own_task)
     assert done.returncode == 0 and "reached loss 0.1" in done.stdout, done.stderr
-    report = (tmp_path / "runs" / "comparison" / "report.html").read_text()
+    report = (own_task / "runs" / "comparison" / "report.html").read_text()
     assert "--set width=2" in report
-    done = wattfed("compare", *given[:2], *given[4:], *which, cwd=tmp_path)
+    done = wattfed(*asked, cwd=own_task)
     assert done.returncode == 2 and done.stderr.strip().endswith("the configuration nothing")

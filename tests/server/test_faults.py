@@ -41,7 +41,7 @@ def story(tmp_path_factory):
     with federation:
         # a power cut in training, a cable pulled in training
         faults = f"1:{KILLED}:hang 1:{CUT}:hang 2:{CUT}:shape"
-        losing = federation.submit(APP, config("lost", 2, 60.0, faults))
+        losing = federation.submit(APP, config("lost", 2, 90.0, faults))
         for client in (KILLED, CUT):
             await_state((folder / "lost" / f"1-{client}-hang").exists)
         federation.kill_node(KILLED)

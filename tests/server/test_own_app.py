@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import tomli
 import torch
 
+from tests import warm
 from tests.federation import COMPLETED, Federation
 from tests.server.test_agents import AgentProcess
 from tests.server.test_flower import ROOT, needs_runtime, reports, rounds
@@ -42,7 +42,7 @@ def agent(folder, app):
     agent = AgentProcess(folder)
     copy = shutil.copy(app / "my_task.py", folder / "my_task.py")
     add = [sys.executable, "-m", "wattfed.client.agent.cli", "task", "add", str(copy)]
-    subprocess.run([*add, "--state-dir", str(folder / "state")], cwd=ROOT, check=True)
+    warm.run([*add, "--state-dir", folder / "state"], cwd=ROOT).check_returncode()
     yield agent
     assert agent.end(signal.SIGTERM) == 0
 

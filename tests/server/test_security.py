@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.federation import Federation
 from tests.proxy import Proxy
 from tests.waiting import TIMEOUT_S
@@ -106,7 +107,7 @@ def test_a_superlink_that_cannot_start_says_what_the_page_explains(
     keys = federation.keys.folder
     words = [word for name, file in options.items() for word in (name, str(keys / file))]
     ports = flower_ports("127.0.0.1") if fault else federation.ports
-    with FlowerTools(tmp_path / "second") as tools:
+    with FlowerTools(tmp_path / "second", warm.programs(), warm.Popen) as tools:
         superlink = tools.start("superlink", "flower-superlink", *words, *ports.superlink_options)
         assert superlink.wait(TIMEOUT_S) != 0
         assert says in tools.log("superlink").read_text()

@@ -12,8 +12,47 @@ from tests.processes import Command
 pytestmark = pytest.mark.processes
 
 RESULTS = ("rounds.csv", "reports.jsonl", "summary.json", "model.pt")
-TASK = ("--task", "images-cnn(samples=400, test=50, size=4)", "--strategy", "oort")
 FLEET = '[[group]]\nboard = "orin-agx"\ncount = 4\n'
+# It stands still after some steps, so that whoever stops it finds it at work, until it may go on.
+TASK = """
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def make_model():
+    return nn.Linear(2, 2)
+
+
+def load_data(partition_id, batch_size):
+    x = torch.randn(8, 2, generator=torch.Generator().manual_seed(partition_id))
+    return [(x, (x[:, 0] > 0).long())]
+
+
+def train_step(model, batch, optimizer):
+    with open("steps", "a") as steps:
+        steps.write(".")
+    while Path("steps").stat().st_size > STEPS and not Path("go").exists():
+        time.sleep(0.01)
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def test(net, testloader):
+    return {"loss": sum(float(nn.functional.cross_entropy(net(x), y)) for x, y in testloader)}
+"""
+ASKED = ("--task", "mine.py", "--fleet", "fleet.toml", "--per-round", 2, "--local-epochs", 1)
+
+
+def prepare(folder, steps):
+    """Have a fleet, and a task that stands still after some steps."""
+    (folder / "fleet.toml").write_text(FLEET)
+    (folder / "mine.py").write_text(TASK.replace("STEPS", str(steps)))
+    return folder
 
 
 def named(text: str) -> list[str]:
@@ -26,28 +65,39 @@ def results(folder):
     return {name: (folder / name).read_bytes() for name in RESULTS}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run leaves that nobody stops."""
+    folder = prepare(tmp_path_factory.mktemp("whole"), 14)
+    (folder / "go").touch()
+    words = [*ASKED, "--strategy", "oort", "--rounds", 12, "--workers", 1, "--name", "run"]
+    run = Command("wattfed", "simulate", *words, cwd=folder)
+    assert run.end() == 0, run.text
+    return results(folder / "runs" / "run")
+
+
 @pytest.mark.parametrize(
     ("number", "terminal", "workers"),
     [(signal.SIGINT, True, 2), (signal.SIGTERM, False, 1)],
     ids=["a terminal and Ctrl-C", "a pipe and SIGTERM"],
 )
-def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, number, terminal, workers):
-    words = ["wattfed", "simulate", *TASK, "--rounds", 12, "--workers", workers]
-    run = Command(*words, cwd=tmp_path, terminal=terminal)
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, whole, number, terminal, workers):
+    words = ["--strategy", "oort", "--rounds", 12, "--workers", workers]
+    prepare(tmp_path, 14)
+    run = Command("wattfed", "simulate", *ASKED, *words, cwd=tmp_path, terminal=terminal)
     run.until("round   3")
     assert run.interrupt(number) == 128 + number, run.text
     assert "Traceback" not in run.text and "Aborted" not in run.text
-    folder = tmp_path / "runs" / "images-cnn(samples=400, test=50, size=4)-oort-slack-seed0"
+    (folder,) = (tmp_path / "runs").iterdir()
     assert f"results: {folder}" in run.text.splitlines()[1]
     assert f"stopped by {number.name}, {folder} holds " in run.text
     again = named(run.text)
     assert again[-1] == "--resume"
-    whole = Command(*words, "--name", "whole", cwd=tmp_path)
-    assert whole.end() == 0, whole.text
+    (tmp_path / "go").touch()
     rest = Command(*again, cwd=tmp_path)
     assert rest.end() == 0, rest.text
     assert "goes on after round " in rest.text
-    assert results(folder) == results(tmp_path / "runs" / "whole")
+    assert results(folder) == whole
 
 
 def test_a_run_that_is_stopped_before_its_first_round_says_so(tmp_path):
@@ -60,23 +110,21 @@ def test_a_run_that_is_stopped_before_its_first_round_says_so(tmp_path):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, jobs):
-    (tmp_path / "fleet.toml").write_text(FLEET)
+    prepare(tmp_path, 14)
     run = Command(
-        *("wattfed", "compare", "--fleet", "fleet.toml", "--rounds", 2, "--seeds", 12),
-        *("--strategies", "random", "--power", "maxn", "--per-round", 2, "--out", "c"),
-        *("--jobs", jobs, "--local-epochs", 1, "--all-rounds"),
+        *("wattfed", "compare", *ASKED, "--rounds", 2, "--seeds", 6, "--strategies", "random"),
+        *("--power", "maxn", "--out", "c", "--jobs", jobs, "--all-rounds"),
         cwd=tmp_path,
         terminal=jobs == 2,
     )
-    run.until("seed 1: ")
+    run.until(" after 2 rounds, ")  # of a run that is finished
     assert run.interrupt(signal.SIGINT) == 130, run.text
-    assert (
-        f"of 12 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
-    )
+    assert f"of 6 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
     finished = {path.parent.name for path in tmp_path.glob("c/runs/*/summary.json")}
+    (tmp_path / "go").touch()
     rest = Command(*named(run.text), cwd=tmp_path)
     assert rest.end() == 0, rest.text
-    assert f"12 runs, {len(finished)} of them finished earlier" in rest.text
+    assert f"6 runs, {len(finished)} of them finished earlier" in rest.text
 
 
 def test_a_command_with_nothing_to_save_ends_in_a_line(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 from powerctl.errors import InvalidInput
 from wattfed.strategies.code_version import check_code_version, code_version
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -14,6 +14,7 @@ import grpc
 import pytest
 import torch
 
+from tests import warm
 from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
 from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
@@ -22,10 +23,11 @@ from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.server import Agent
-from wattfed.client.agent.settings import ModelFile, Settings
+from wattfed.client.agent.settings import AgentLimits, ModelFile, Settings
 from wattfed.client.agent.tensors import encode_tensor
 
 ROOT = Path(__file__).resolve().parents[3]
+PATIENT = AgentLimits(load_s=TIMEOUT_S, batch_s=TIMEOUT_S)  # also on a busy machine
 CONSTANT = "tests.client.agent.constant_task:ConstantTask"
 
 
@@ -91,6 +93,7 @@ def settings(tmp_path, constant) -> Settings:
         socket=str(tmp_path / "a.sock"),
         state_dir=str(tmp_path),
         lease_s=LONGEST_LEASE_S,
+        limits=PATIENT,
         model=(model,),
     )
 
@@ -137,7 +140,7 @@ def status_of(call) -> grpc.StatusCode:
 def process(code: str, *arguments: str):
     """A Python process that prints a line when it has come somewhere; killed in the end."""
     command = [sys.executable, "-u", "-c", code, *arguments]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = warm.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield child
     finally:

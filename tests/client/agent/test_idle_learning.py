@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +22,7 @@ from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import ServiceSpec
 from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.workload import load_workload
-from tests.waiting import await_state
+from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.cli import cli
 from wattfed.client.agent.engine_jobs import EngineJob
 from wattfed.client.agent.idle_device import ServiceRoom
@@ -33,6 +35,7 @@ from wattfed.client.agent.settings import IdleSettings, Settings, read_settings
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.worker.cost_models import CostModels
 
+STEPWISE = Path(__file__).resolve().parents[2] / "powerctl/task/tasks/stepwise.py"
 BOARD = load_board("orin-nano")
 COUNTED = replace(load_workload("resnet18-train"), name="mine@01234567-b16", source="counted")
 TRUE = replace(  # what the work really is: not as it was counted
@@ -215,7 +218,7 @@ def test_a_round_finds_the_device_as_it_was_and_has_it_for_itself(learn):
 
     steps = []
     one = learn(step=lambda: steps.append(Telling()) or steps[-1], modes=20)
-    assert stepped.wait(60)
+    assert stepped.wait(TIMEOUT_S)
     with one.learner.away():
         assert one.device.mode() == one.found and one.device.is_untouched
         await_state(lambda: one.learner.doing == "waits: a round")
@@ -224,7 +227,7 @@ def test_a_round_finds_the_device_as_it_was_and_has_it_for_itself(learn):
         await_state(lambda: all(step.is_closed for step in steps))  # a round may need the memory
         assert sum(step.runs for step in steps) == runs
         stepped.clear()
-    assert stepped.wait(60)
+    assert stepped.wait(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("error", [TaskFailed("my_task.py: train raised KeyError: 'x'"), OSError()])
@@ -249,6 +252,9 @@ class Service(EngineJob):
 
     def workload(self, size):
         return load_workload("mobilenetv3-infer").with_batch_size(size)
+
+    def run(self, tickets):
+        return [None] * len(tickets)
 
 
 @pytest.fixture
@@ -357,3 +363,28 @@ def test_status_says_what_is_known_of_a_task_from_what_and_how_sure(start, setti
         measured.record([replace(row(i), origin="idle" if i else "round") for i in range(3)])
     line = next(one for one in status().splitlines() if one.startswith("mine@"))
     assert line.split()[1:4] == ["measured", "3", "2"]
+
+
+def test_an_agent_measures_what_was_added_to_it_and_an_agent_after_it_knows(
+    start, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("POWERCTL_HOME", str(tmp_path / "home"))
+    OwnTasks(tmp_path).add(str(STEPWISE))
+    twin = replace(settings, device="twin:orin-nano")
+    agent = start(twin, idle=IdleSettings(task="stepwise", modes=1, quiet_s=0.05))
+
+    def status(one):
+        told = CliRunner().invoke(cli, ["status", "--json", "--socket", one.socket])
+        assert told.exit_code == 0, told.output
+        return json.loads(told.output)["status"]
+
+    found = status(agent)["mode"]
+    await_state(lambda: status(agent)["idle"].startswith("has measured 1 modes"))
+    (known,) = status(agent)["tasks"]
+    assert known["origin"] == "measured" and known["idle_modes"] == 1
+    assert known["workload"].startswith("stepwise@") and status(agent)["mode"] == found
+    agent.close()
+    board = tmp_path / "measured" / "twin-orin-nano"
+    assert [file.stem for file in board.glob("*.json")] == [known["workload"]]
+    later = start(twin, idle=IdleSettings(task="stepwise", modes=1, quiet_s=0.05))
+    await_state(lambda: status(later).get("tasks") == [known])

@@ -8,13 +8,13 @@ import grpc
 import pytest
 import torch
 
-from tests.client.agent.conftest import request, status_of
+from tests.client.agent.conftest import PATIENT, request, status_of
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
-from wattfed.client.agent.settings import AgentLimits, ModelFile
+from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.gate import Gate
 
@@ -58,7 +58,7 @@ def test_requests_that_wait_at_the_same_time_are_one_batch(agent, stub):
 
 
 def test_a_full_queue_refuses_and_the_rest_is_answered(start, settings):
-    agent = start(settings, limits=AgentLimits(queue_length=4))
+    agent = start(settings, limits=replace(PATIENT, queue_length=4))
     with agent.channel() as channel, Gate(socket=agent.socket) as gate:
         stub = rpc.InferenceStub(channel)
         with gate.minibatch("train"):
@@ -115,7 +115,7 @@ def test_an_unknown_model_and_a_missing_input_say_what_there_is(stub):
 
 
 def test_a_message_above_the_limit_is_refused(start, settings):
-    agent = start(settings, limits=AgentLimits(message_bytes=1 << 16))
+    agent = start(settings, limits=replace(PATIENT, message_bytes=1 << 16))
     with agent.channel() as channel:
         large = pb.PredictRequest(inputs=[pb.Tensor(data=bytes(1 << 17))])
         code = status_of(lambda: rpc.InferenceStub(channel).Predict(large, timeout=TIMEOUT_S))
@@ -123,7 +123,7 @@ def test_a_message_above_the_limit_is_refused(start, settings):
 
 
 def test_a_client_above_its_rate_is_refused_and_others_are_not(start, settings):
-    agent = start(settings, limits=AgentLimits(rate_hz=0.01, burst=3))
+    agent = start(settings, limits=replace(PATIENT, rate_hz=0.01, burst=3))
     with agent.channel() as channel:
         stub = rpc.InferenceStub(channel)
 

@@ -12,6 +12,7 @@ import pytest
 from flwr.app import ArrayRecord
 
 from benchmarks.in_process_grid import InProcessGrid
+from tests import warm
 from tests.client.agent.conftest import ROOT
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
@@ -44,7 +45,7 @@ class AgentProcess:
         self.start()
 
     def start(self):
-        self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self._process = warm.Popen(self._command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert any(line.startswith("serving at") for line in self._process.stderr)
 
     def end(self, number=signal.SIGTERM):

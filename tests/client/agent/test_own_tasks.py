@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -19,6 +18,7 @@ from flwr.app import ArrayRecord
 
 from powerctl.errors import InvalidInput
 from powerctl.task.loading import load_task as load_own
+from tests import warm
 from tests.client.agent.conftest import ROOT, request
 from tests.client.agent.test_rounds import NODE, answer, content_of, message, rounds
 from tests.waiting import TIMEOUT_S
@@ -161,7 +161,7 @@ def test_a_changed_file_is_not_run_until_it_is_added_again(rounds, tasks, file, 
         examples(rounds, own.code_hash)
     # in the process of the command, as a person adds it
     add = [sys.executable, "-m", "wattfed.client.agent.cli", "task", "add", str(file)]
-    done = subprocess.run([*add, "--state-dir", str(tmp_path)], cwd=ROOT, capture_output=True)
+    done = warm.run([*add, "--state-dir", tmp_path], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert len(tasks.listed()) == 1
     with pytest.raises(grpc.RpcError, match="loaded another my_task.py .* restart the agent"):
@@ -183,13 +183,8 @@ def test_a_package_is_added_by_its_name_with_all_that_it_imports(
     code = (
         "from powerctl.task.loading import load_task as l; print(l('quick_example.task').code_hash)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=there,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    found = warm.run([sys.executable, "-c", code], cwd=there, env={"PYTHONPATH": str(ROOT)})
+    told = found.stdout.strip()
     monkeypatch.chdir(tmp_path / "apps")
     own = tasks.add("quick_example.task")
     assert own.code_hash == told and own.folder == str(tmp_path / "apps")

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from tests import warm
 from tests.client.agent.conftest import CONSTANT, ROOT, request, status_of
 from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client.agent.connecting import connect
@@ -170,11 +171,11 @@ def test_metrics_are_to_be_had_in_prometheus_form(start, settings):
     assert families >= {"wattfed_queued", "wattfed_mode", "wattfed_energy_joules_total"}
 
 
-def serving(tmp_path, *options: str) -> subprocess.Popen:
+def serving(tmp_path, *options: str) -> warm.Popen:
     """A `wattfed-agent serve` process that answers."""
     command = [sys.executable, "-m", "wattfed.client.agent.cli", "serve", *options]
     command += ["--socket", str(tmp_path / "p.sock"), "--state-dir", str(tmp_path / "p")]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     lines = []
     for line in process.stderr:
         lines.append(line)

@@ -7,6 +7,7 @@ from powerctl.errors import InvalidInput, UnknownName
 from tests.tasks import evaluate, load_task, training_on
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize("name", ["images-cnn", "images-mlp"])
 def test_generated_images_can_be_learned_and_noise_makes_it_harder(name):
     torch.set_num_threads(1)

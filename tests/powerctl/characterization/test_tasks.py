@@ -57,6 +57,7 @@ def learnt(task, storage):
     return model
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize("name", ["digits", "images"])
 def test_built_in_tasks_are_learnt_from_disc(tmp_path, name):
     task = load_study_task(name, tmp_path, count=3)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
 
+from tests import warm
 from tests.waiting import await_state
 
 pytestmark = pytest.mark.processes
@@ -98,7 +98,7 @@ def test_a_study_that_was_killed_goes_on_where_it_ended(as_json, tmp_path):
     asked = (*REAL, "--fix", "workers=0", "--repetitions", "3", "--out", "study")
     log = tmp_path / "study" / "study.jsonl"
     environment = {**os.environ, "SLOW_S": "0.05"}
-    running = subprocess.Popen([sys.executable, "-c", _MAIN, *asked], env=environment)
+    running = warm.Popen([sys.executable, "-c", _MAIN, *asked], env=environment)
     # the first line, and two runs
     await_state(lambda: lines(log) >= 3, lambda: running.poll() is None, 0.01)
     running.send_signal(signal.SIGKILL)

@@ -19,6 +19,7 @@ def test_a_designed_sample_ends_when_the_rest_is_known(as_json, tmp_path):
     assert fewer["modes"] < few["modes"] == 20
 
 
+@pytest.mark.studies
 def test_a_designed_sample_is_gone_on_with(as_json, tmp_path):
     part, whole = tmp_path / "part.jsonl", tmp_path / "whole.jsonl"
     asked = ("profile", *TWIN, *DESIGNED)

@@ -25,6 +25,7 @@ from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import best_of
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload
+from tests import warm
 from tests.powerctl.fulcrum.conftest import twin_table
 
 SIZES = (1, 4, 16, 64)
@@ -216,7 +217,7 @@ def test_on_a_terminal_of_80_columns_no_line_of_the_table_is_longer(tables):
     code = "from powerctl.cli import main; main()"
     asked = [*roles(tables, "train", "infer"), *SERVED, "--power", 30, *GMD, "--cap", 8]
     shown, terminal = pty.openpty()
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-c", code, "solve", *map(str, asked)],
         stdout=terminal,
         stderr=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import pytest
 
 from powerctl.daemon.listening import daemon_socket
 from powerctl.daemon.remote import Daemon
+from tests import warm
 from tests.powerctl.jetson.conftest import fake, folder  # noqa: F401, fixtures
 from tests.waiting import TIMEOUT_S
 
@@ -24,7 +25,7 @@ class Process:
     """A python process, whose output is waited for."""
 
     def __init__(self, code, *arguments, **environment):
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -119,11 +119,11 @@ def test_a_holder_that_stands_still_loses_the_board_and_is_told(board, serve, st
 
 def test_a_holder_that_only_computes_keeps_the_board(board, serve):
     """A thread of its own says that it lives, some times in the time that it has."""
-    daemon = serve(board.root, "--hold", "2")
+    daemon = serve(board.root, "--hold", "5")
     with FakeJetson(board.root) as device:
         device.apply(device.space.maximum)
         beat = device._controller._beat
-        beat.join(3.0)
+        beat.join(6.0)
         assert beat.is_alive()
         device.verify()
     assert "nothing was heard" not in daemon.expect("as it wished")

@@ -14,6 +14,8 @@ from powerctl.doctor.torch_here import look_at_torch
 from powerctl.reading import read_toml
 from tests.powerctl.doctor.torches import write_module, write_torch, write_torchvision
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[3]
 KNOWN = read_toml(ROOT / "powerctl" / "doctor" / "torch.toml")
 JETPACK_6 = KNOWN["remedies"]["6"]

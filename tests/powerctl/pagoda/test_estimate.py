@@ -31,6 +31,7 @@ def counted():
     return {name: CountedModel.of(name, None, "infer") for name in ("resnet50", "mobilenetv3")}
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize(
     ("name", "batch_size", "time_ms", "power_w"),
     [
@@ -57,6 +58,7 @@ def test_totals_alone_come_near_the_published_times(totals, batch_size, time_ms)
     assert maxn(signature, batch_size)[0] == pytest.approx(time_ms, rel=0.25)
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize(
     ("file", "board", "model", "kind"),
     [

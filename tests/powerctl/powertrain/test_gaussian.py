@@ -74,6 +74,7 @@ def test_each_measurement_makes_it_surer(mobilenet):
     assert np.all(np.diff(spread, axis=0) < 0)
 
 
+@pytest.mark.studies
 def test_more_measurements_make_better_predictions(mobilenet):
     found = []
     for n in (5, 20, 80):
@@ -185,6 +186,7 @@ def test_batch_sizes_broadcast_against_the_modes(inference):
     np.testing.assert_array_equal(fitted.predict(modes, np.full(5, 4)), fitted.predict(modes, 4))
 
 
+@pytest.mark.studies
 def test_an_own_references_deviations_help_where_it_deviates_alike(model_table):
     """Both workloads are slower by a fifth at one GPU clock, which no cost model knows."""
     board = load_board("orin-agx")
@@ -237,6 +239,7 @@ def test_no_modes_have_no_prediction(mobilenet):
     assert all(values.shape == (0,) for values in prediction)
 
 
+@pytest.mark.studies
 def test_a_mode_between_the_clocks_of_the_board_can_be_predicted(mobilenet, own_reference):
     fitted = predictor(references=(own_reference,)).fit(some(mobilenet, 20))
     between = fitted.predict(ModeArrays.of([PowerMode(7, 1_500_000, 700_000_000, 3_199_000_000)]))
@@ -272,6 +275,7 @@ def test_it_refuses_parameters_that_mean_nothing(mobilenet, parameters, error, m
         predictor(**parameters).fit(some(mobilenet, 5))
 
 
+@pytest.mark.studies
 def test_on_measured_tables_twenty_modes_are_enough(shared_table):
     table = shared_table("orin_agx_train_mobilenetv3.csv")
     found, shares = [], []

@@ -114,6 +114,7 @@ def test_the_variance_of_a_new_measurement_is_the_joint_ones_and_its_noise(prior
     assert np.all(noise > 0)
 
 
+@pytest.mark.studies
 def test_intervals_cover_what_the_model_itself_draws(prior):
     rng = np.random.default_rng(3)
     inside = []

@@ -80,6 +80,7 @@ def test_a_reference_of_parameters_survives_its_file(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.toml"]
 
 
+@pytest.mark.studies
 def test_a_reference_with_a_residual_survives_its_files(own_reference, tmp_path):
     write_reference(own_reference, tmp_path / "folder" / "own.toml")
     read = load_reference(str(tmp_path / "folder" / "own.toml"))

@@ -35,6 +35,7 @@ from powerctl.profiler import (
 )
 from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.workload import load_workload
+from tests import warm
 from tests.powerctl.profiler.memory_log import MemoryLog
 from tests.waiting import await_state
 
@@ -450,7 +451,7 @@ def lines(path):
 @pytest.mark.parametrize("torn", [False, True], ids=["killed", "and-torn"])
 def test_a_profile_goes_on_after_kill_9(tmp_path, torn):
     path, modes = tmp_path / "log.jsonl", modes_of(30)
-    process = subprocess.Popen([sys.executable, "-c", _KILLED, path])
+    process = warm.Popen([sys.executable, "-c", _KILLED, path])
     try:
         await_state(lambda: lines(path) > 5, lambda: process.poll() is None, 0.01)
     finally:
@@ -484,13 +485,13 @@ def test_the_command_stops_cleanly_and_goes_on(tmp_path, number):
     command += ["--out", "log.jsonl", "--task", "mine.py"]
     place = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": os.getcwd()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, **pipes, **place)
+    process = warm.Popen(command, **pipes, **place)
     await_state(lambda: lines(tmp_path / "log.jsonl") > 2, lambda: process.poll() is None, 0.01)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 128 + number and out == ""
     assert "the device is restored" in err
     named = shlex.split(err.rpartition("to go on: profile ")[2])
-    done = subprocess.run([*command[:3], *named], capture_output=True, text=True, **place)
+    done = warm.run([*command[:3], *named], **place)
     assert done.returncode == 0 and done.stdout.splitlines()[1].split()[0] == "30"
     assert len(ProfileLog.read(tmp_path / "log.jsonl").entries) == 30

@@ -173,6 +173,7 @@ class Wide(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(3 * 64 * 64, 2048), nn.ReLU(), nn.Linear(2048, 10))
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize("kind", [Convolutions, Wide])
 def test_the_count_errs_upwards_but_not_by_much(kind):
     def step(n):

@@ -34,6 +34,7 @@ def test_it_learns_the_same_bits_as_torchs_own(skipped):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.processes
 def test_training_digits_loads_neither_torchs_compiler_nor_scikit_learn():
     code = (
         "import sys\n"

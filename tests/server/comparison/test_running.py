@@ -12,6 +12,7 @@ import pytest
 
 from powerctl import progress
 from powerctl.errors import InvalidInput, UnknownName
+from tests import warm
 from tests.server.comparison.running import run
 from tests.waiting import await_state
 from wattfed.server.comparison.comparison_progress import ComparisonProgress
@@ -115,7 +116,7 @@ def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(whole, compar
         "    run_comparison(folder, asked, 2, lambda *_: None, lambda *_: None)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path), json.dumps(comparison.record())]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process = warm.Popen(command, stderr=subprocess.PIPE)
     begun = "runs/*-seed1/rounds.csv"
     await_state(lambda: list(tmp_path.glob(begun)), lambda: process.poll() is None, 0.01)
     process.kill()

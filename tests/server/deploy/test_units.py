@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests import warm
 from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
 from wattfed.server.commands.deploy import UNITS
@@ -41,7 +42,7 @@ def test_the_options_of_a_unit_are_known_to_its_command(unit):
     command = re.search(r"^ExecStart=(.*?[^\\])$", printed(unit), re.M | re.S)[1]
     program, *words = command.replace("\\\n", " ").split()
     subcommand = [word for word in words[:1] if not word.startswith("-")]
-    help_text = subprocess.run([program, *subcommand, "--help"], capture_output=True, text=True)
+    help_text = warm.run([program, *subcommand, "--help"])
     options = {word for word in words if word.startswith("--")}
     assert options and options <= set(re.findall(r"--[a-z-]+", help_text.stdout))
 

@@ -8,7 +8,6 @@ import os
 import pty
 import select
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -19,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.errors import InvalidInput
+from tests import warm
 from tests.strategies.offers_of import report
 from tests.waiting import TIMEOUT_S
 from wattfed.server.cli import cli
@@ -100,7 +100,7 @@ def test_on_a_terminal_it_is_drawn_again_in_place_until_the_run_ends(running, fo
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
     command = [WATTFED, "top", folder, "--every", "0.1"]
     environment = {**os.environ, "TERM": "xterm"}
-    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, env=environment)
+    process = warm.Popen(command, stdin=terminal, stdout=terminal, env=environment)
     os.close(terminal)
     seen = until(screen, b"running, round 0 of 4")
     running.go_on()

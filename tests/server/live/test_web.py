@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from powerctl.errors import InvalidInput
+from tests import warm
 from tests.strategies.offers_of import report
 from tests.waiting import TIMEOUT_S
 from wattfed.server.live.run import LiveRun
@@ -165,11 +166,11 @@ def test_a_simulation_in_another_process_is_watched_to_its_end(tmp_path, fleet):
     runs = tmp_path / "runs"
     simulate = f"simulate --task noop --fleet {fleet} --rounds 30 --strategy random --workers 1"
     command = [WATTFED, *simulate.split(), "--out-dir", runs, "--local-epochs", "1"]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    run = warm.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while "initial model" not in run.stderr.readline():
         assert run.poll() is None
     command = [WATTFED, "watch", runs, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+    with warm.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
         url = watch.stdout.readline().strip()
 
         def get(path):

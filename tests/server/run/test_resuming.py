@@ -16,6 +16,7 @@ from flwr.app import ArrayRecord
 
 from benchmarks.in_process_grid import InProcessGrid
 from powerctl.errors import InvalidInput
+from tests import warm
 from tests.fleets import WILD
 from tests.full_disc import largest_file
 from tests.waiting import await_state
@@ -147,7 +148,7 @@ def test_updates_under_way_batteries_and_what_clients_learned_are_kept(
 def test_kill_9_in_mid_run(config, whole, tmp_path):
     command = ["simulate", "--out-dir", str(tmp_path), "--name", "run", "--task", config.task]
     command += ["--strategy", "oort", "--rounds", "40", "--local-epochs", "1", "--workers", "1"]
-    process = subprocess.Popen([WATTFED, *command], stderr=subprocess.DEVNULL)
+    process = warm.Popen([WATTFED, *command], stderr=subprocess.DEVNULL)
 
     def has_come_to_the_fourth():
         return any(p.name >= "round-0004" for p in tmp_path.glob("run/checkpoints/round-*.npz"))
