@@ -56,7 +56,7 @@ from wattfed.client.worker.cost_models import CostModels
 from wattfed.client.worker.costs import SignatureCosts
 from wattfed.client.worker.execution import execute_plan
 from wattfed.client.worker.measured_task import MeasuredRow
-from wattfed.client.worker.mode_options import mode_options
+from wattfed.client.worker.mode_options import UNLEARNED, mode_options
 from wattfed.strategies.run_config import RunConfig
 
 AFTER = (3, 10, 20)
@@ -69,6 +69,8 @@ _MODELS = ("resnet18", "mobilenetv3", "lstm", "bert-base")
 _OF_CASE = 4  # leading fields of a row, which say what it is of
 _SERVED = "mobilenetv3-infer"
 _TIMEOUT_S = 120.0
+_OFFERS = 20
+_LIMIT_W = 30.0
 _TASK = Path(__file__).resolve().parents[1] / "tests/powerctl/task/tasks/stepwise.py"
 
 
@@ -213,6 +215,34 @@ def accuracy(
     return rows
 
 
+def offer_ms(board: str) -> tuple[float, float]:
+    """Milliseconds of a first offer, from a count and from a measured table; the least of some."""
+    counted, known = counted_workload("lstm"), load_board(board)
+    space = known.space
+    costs_ms: tuple[list[float], list[float]] = ([], [])
+    found = SignatureCosts().predictor(known, counted).predict(space.arrays)
+    with tempfile.TemporaryDirectory() as name:
+        rows = [
+            MeasuredRow(
+                *(space.mode(i).values, float(found.time_s[i]), float(found.power_w[i])),
+                *(40, "idle", 0.0),
+            )
+            for i in np.linspace(0, len(space) - 1, max(AFTER)).astype(int).tolist()
+        ]
+        CostModels(Path(name)).measured(known, counted).record(rows)
+        for number in range(_OFFERS):
+            other = replace(counted, name=f"count-{number}")  # that no offer was made for yet
+            for costs, workload, took_ms in (
+                (SignatureCosts(), other, costs_ms[0]),
+                (CostModels(Path(name)), counted, costs_ms[1]),
+            ):
+                began_s = time.perf_counter()
+                options = mode_options(costs.predictor, known, space, workload)
+                options.front(UNLEARNED, _LIMIT_W)
+                took_ms.append(1e3 * (time.perf_counter() - began_s))
+    return min(costs_ms[0]), min(costs_ms[1])
+
+
 class Requests:
     """Requests at a steady rate to an agent, and what became of each of them.
 
@@ -350,12 +380,18 @@ def main(
         ("from", "modes", "time %", "power %", "in 90 %: time", "power", "front %", "s", "J"),
         [_summary(rows, after) for after in dict.fromkeys(row.after for row in rows)],
     )
+    of_count, of_table = offer_ms(board)
+    click.echo(f"a first offer: {of_count:.2f} ms from a count, {of_table:.2f} ms from a table")
     serving = served(board, seconds, rate_hz, latency_s) if seconds else []
     if serving:
         click.echo()
         console.print_table([*serving[0]], [[*row.values()] for row in serving])
     if json_path:
-        content = {"accuracy": [asdict(row) for row in rows], "serving": serving}
+        content = {
+            "offer_ms": [of_count, of_table],
+            "accuracy": [asdict(row) for row in rows],
+            "serving": serving,
+        }
         Path(json_path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

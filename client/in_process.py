@@ -18,6 +18,7 @@ from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
 from wattfed.client.worker.charging import costs_source
 from wattfed.client.worker.client_state import ClientState, StateFile
+from wattfed.client.worker.cost_models import CostModels
 from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, offered, trained
@@ -112,8 +113,6 @@ def _costs(node: Mapping[str, Any], profile: ClientProfile) -> SignatureCosts:
     """What is known of costs: that of the state directory, where the node has one."""
     if _STATE_DIR not in node:
         return NOTHING_MEASURED
-    from wattfed.client.worker.cost_models import CostModels  # which takes a second to import
-
     return CostModels(Path(str(node[_STATE_DIR])), profile.device)
 
 

@@ -61,6 +61,11 @@ class RoundPolicy:
             return max(0, wanted - on_the_way)
         return math.ceil(self.over_commit * wanted)
 
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether no update can come when its round has closed."""
+        return self.over_commit == 1 and not self.buffer
+
     def to_await(self, asked: int) -> int:
         """How many of those asked a round waits for; of no concern with a buffer."""
         return max(min(asked, 1), round(asked / self.over_commit))

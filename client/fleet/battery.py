@@ -52,7 +52,7 @@ class Batteries(FleetColumns):
             if numbers[name].max() > 1:
                 raise InvalidInput(f"{name} is a share of the capacity, 0 to 1")
         charging = hours_between(table.get("charge_hours", [0, 24]))
-        return cls(**numbers, charging=np.tile(charging, (count, 1)))
+        return cls(**numbers, charging=np.broadcast_to(charging, (count, len(charging))))
 
     def start_j(self, rows: IntArray) -> FloatArray:
         """Energy in the batteries when the run begins."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powerctl.errors import InvalidInput
 from powerctl.fields import checked
@@ -56,7 +57,15 @@ class FleetColumns:
     def joined(cls: type[_Kind], parts: Sequence[_Kind]) -> _Kind:
         """The rows of all parts, in their order."""
         names = [f.name for f in fields(cls)]
-        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+        return cls(**{n: joined_rows([getattr(part, n) for part in parts]) for n in names})
+
+
+def joined_rows(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of some columns, one after the other; in memory once where all are the same one."""
+    first = parts[0][:1]
+    if all(part.strides[0] == 0 and np.array_equal(part[:1], first) for part in parts):
+        return np.broadcast_to(first, (sum(map(len, parts)), *first.shape[1:]))
+    return np.concatenate(parts)
 
 
 def check_keys(table: Mapping[str, Any], known: set[str]) -> None:
@@ -83,7 +92,7 @@ def column(name: str, value: Any, count: int) -> FloatArray:
         raise InvalidInput(f"{name} lists {len(values)} values for {count} clients")
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         raise InvalidInput(f"{name} must be numbers, got {quoted(value)}")
-    return np.array(np.broadcast_to(np.array(values, dtype=np.float64), count))
+    return np.broadcast_to(np.array(values, dtype=np.float64), count)
 
 
 def _drawn(name: str, value: Mapping[str, Any], count: int) -> FloatArray:

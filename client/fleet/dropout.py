@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,10 +87,9 @@ class Failures(FleetColumns):
         self, row: int, seed: int, server_round: int, leaves_s: float, transfer_s: float
     ) -> Dropout:
         """What cuts a client short in a round, in which it goes away after some seconds."""
-        rows = np.array([row])
-        return Dropout(
-            crash_s=float(self.crash_after_s(rows, seed, server_round)[0]),
-            leaves_s=leaves_s,
-            transfer_s=transfer_s,
-            silent=bool(self.silent(rows, seed, server_round)[0]),
-        )
+        rows, crash_s, silent = np.array([row]), math.inf, False
+        if self.crashes_per_h[row]:  # a draw for who never fails is a tenth of an idle round
+            crash_s = float(self.crash_after_s(rows, seed, server_round)[0])
+        if self.silent_share[row]:
+            silent = bool(self.silent(rows, seed, server_round)[0])
+        return Dropout(crash_s, leaves_s, transfer_s, silent)

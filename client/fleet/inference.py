@@ -48,7 +48,11 @@ class InferenceLoads(FleetColumns):
         if load_workload(workload).kind != "infer":
             raise InvalidInput(f"{workload} is no inference workload")
         shape = shape_of_day(table.get("shape", "flat"))
-        return cls(**numbers, workload=np.full(count, workload), shape=np.tile(shape, (count, 1)))
+        return cls(
+            **numbers,
+            workload=np.broadcast_to(np.array(workload), count),
+            shape=np.broadcast_to(shape, (count, len(shape))),
+        )
 
     def rate_at_hz(self, rows: IntArray, clock_s: float) -> FloatArray:
         """Requests in a second at a time; `clock_s` is 0 at midnight.

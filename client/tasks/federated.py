@@ -265,7 +265,8 @@ class FederatedTask:
     def _counts(self, clients: IntArray, n_clients: int) -> FloatArray:
         if self.samples is not None:
             counts = self.samples.counts(n_clients, self._config.split, self._config.seed)
-            return counts[clients]
+            everyone = np.array_equal(clients, np.arange(n_clients))
+            return counts if everyone else counts[clients]
         told = [self._told(int(client), n_clients) for client in clients]
         width = max((len(one) for one in told if one is not None), default=0)
         counts = np.zeros((len(clients), width))
@@ -369,10 +370,7 @@ def _federated(config: RunConfig, batch_size: int, node: Settings, folder: str) 
 def _loaded(config: RunConfig, folder: str) -> tuple[Task, SampledTask | None, frozenset[str]]:
     """The task of a run, its samples if they are in memory, and the keys that it asks for."""
     samples = _of_samples(config.task, config.data_dir, folder)
-    if samples is None:
-        task = _own(config)
-    else:
-        task = replace(load_own(samples), code_hash=samples.code_hash)
+    task = _own(config) if samples is None else load_own(samples, code_hash=samples.code_hash)
     accepted = keys_of(task) if samples is None else frozenset()
     for key, _ in config.settings:
         if key not in accepted:

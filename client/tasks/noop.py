@@ -7,7 +7,8 @@ from torch import nn
 
 from wattfed.client.tasks.sampled import Samples
 
-_SAMPLES = 131_072  # enough for pools of 100,000 clients
+_SAMPLES = 131_072
+_SHARED_PARTS = 8192  # of sixteen samples, a minibatch of most workloads
 _TEST_SAMPLES = 10
 _LABELS = 10
 
@@ -15,10 +16,12 @@ _LABELS = 10
 class Noop:
     """A model of one layer and minibatches that do nothing; boards are charged for them as always.
 
-    Samples have a label, so that they are split over clients like real ones, and one zero.
+    Samples have a label, so that they are split over clients like real ones, and one zero. In a
+    pool of more clients than samples, many share a part.
     """
 
     name = "noop"
+    shared_parts = _SHARED_PARTS
 
     def model(self) -> nn.Module:
         """One linear layer, which has twenty parameters."""

@@ -87,7 +87,8 @@ class SampledTask:
     ----------
     task : Sampled
         Its own `train_step` or `make_optimizer`, if it has one, is taken; so are its `minibatches`
-        of a client with so many samples.
+        of a client with so many samples. One with `shared_parts` splits its samples into so many
+        where there are more clients than samples, who then share them in turn.
     """
 
     target = ("accuracy", "max")
@@ -118,7 +119,8 @@ class SampledTask:
         self, partition_id: int, num_partitions: int, batch_size: int, skew: str, seed: int
     ) -> Any:
         """A client's samples, to train with and to evaluate with."""
-        picks = self.split(num_partitions, skew, seed)[partition_id]
+        split = self.split(num_partitions, skew, seed)
+        picks = split[partition_id % len(split)]
         if minibatches := getattr(self._task, "minibatches", None):
             return minibatches(len(picks), batch_size)
         own = self._train.take(torch.from_numpy(picks))
@@ -156,12 +158,15 @@ class SampledTask:
 
     @lru_cache(maxsize=8)  # noqa: B019 - a process has few tasks, and keeps them
     def split(self, n_clients: int, skew: str, seed: int) -> Split:
-        """Which samples each client has."""
-        return split_samples(self._train.labels.numpy(), n_clients, skew, seed)
+        """Which samples each client has; of fewer parts than clients, each is of several."""
+        labels = self._train.labels.numpy()
+        shared = getattr(self._task, "shared_parts", None)
+        parts = n_clients if shared is None or n_clients <= len(labels) else shared
+        return split_samples(labels, parts, skew, seed)
 
     def sizes(self, n_clients: int, skew: str, seed: int) -> IntArray:
         """Samples of each client, shape (n_clients,)."""
-        return self.split(n_clients, skew, seed).sizes
+        return np.resize(self.split(n_clients, skew, seed).sizes, n_clients)
 
     @lru_cache(maxsize=8)  # noqa: B019
     def counts(self, n_clients: int, skew: str, seed: int) -> FloatArray:
@@ -169,7 +174,7 @@ class SampledTask:
         labels = self._train.labels.numpy()
         split = self.split(n_clients, skew, seed)
         n_labels = int(labels.max()) + 1
-        owner = np.repeat(np.arange(n_clients), split.sizes)
-        of_client = owner * n_labels + labels[split.indices]
-        counts = np.bincount(of_client, minlength=n_clients * n_labels).astype(np.float64)
-        return counts.reshape(n_clients, n_labels)
+        owner = np.repeat(np.arange(len(split)), split.sizes)
+        of_part = owner * n_labels + labels[split.indices]
+        counts = np.bincount(of_part, minlength=len(split) * n_labels).astype(np.float64)
+        return np.resize(counts, (n_clients, n_labels))

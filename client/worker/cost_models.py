@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.correction import CorrectedPredictor, FittedPredictor
-from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.workload import Workload
 from wattfed.client.worker.costs import (
+    ASSUMED,
     CALIBRATED,
     COUNTED,
     FITTED,
@@ -35,6 +35,9 @@ from wattfed.client.worker.measured_task import (
     MeasuredTask,
     TaskTable,
 )
+
+if TYPE_CHECKING:
+    from powerctl.powertrain.gaussian import GaussianPredictor
 
 _LOG = logging.getLogger("wattfed.client")
 # of a task: its name, its code's hash, and its batch size, where a loader has none of its own
@@ -51,7 +54,7 @@ class KnownCosts:
     workload : str
         Its name.
     origin : str
-        What it is from: `COUNTED`, `CALIBRATED`, `FITTED` or `MEASURED`.
+        What it is from: `COUNTED`, `ASSUMED`, `CALIBRATED`, `FITTED` or `MEASURED`.
     table : TaskTable
         What this device has measured.
     time_std, power_std : float
@@ -137,7 +140,9 @@ class CostModels(SignatureCosts):
         predictor = self.predictor(board, workload)
         time_std, power_std = _sureness(type(predictor), predictor.origin, board)
         table = TaskTable(board.name, workload.name)
-        origin = COUNTED if workload.source.startswith(COUNTED) else CALIBRATED
+        origin = ASSUMED if is_own(workload) else CALIBRATED
+        if workload.source.startswith(COUNTED):
+            origin = COUNTED
         if isinstance(predictor, MeasuredPredictor):
             table, origin = self.measured(board, workload).read(), MEASURED
         elif isinstance(predictor, FittedPredictor):
@@ -195,6 +200,8 @@ def _digest(path: Path, *stamp: int) -> str:
 @lru_cache(maxsize=64)
 def _fitted(path: Path, digest: str, of_what: _OfWhat) -> GaussianPredictor:
     """The predictor of a file of some content; another content is another one."""
+    from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor  # a second
+
     board, l4t, kind, batch_size = of_what
     if path.suffix == ".csv":
         table = MeasurementTable.read(path)

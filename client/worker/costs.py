@@ -1,6 +1,6 @@
 """What predicts the costs of a client's minibatches where nothing is known but signatures.
 
-`wattfed.client.worker.cost_models` knows more; it needs libraries that a simulation does without.
+`wattfed.client.worker.cost_models` knows more, from a state directory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from powerctl.workload import Workload
 from wattfed.client.worker.execution import SegmentResult
 
 COUNTED, CALIBRATED, FITTED, MEASURED = "counted", "calibrated", "fitted", "measured"
-"""What costs can be from."""
+ASSUMED = "assumed"
+"""What costs can be from; the last where a task of one's own cannot be counted."""
 
 
 class SignatureCosts:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
@@ -28,10 +28,12 @@ from powerctl.fields import Amount, Positive, Range, Size, build
 from powerctl.measurement import Measurement, MeasurementTable
 from powerctl.modes import FloatArray, ModeArrays, ModeSpace, PowerMode
 from powerctl.powertrain.correction import CorrectedPredictor
-from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.reading import DATA, NoFile, parse_arrays, parse_json, read_bytes
 from powerctl.workload import Workload
+
+if TYPE_CHECKING:
+    from powerctl.powertrain.gaussian import GaussianPredictor
 
 _LOG = logging.getLogger("wattfed.client")
 _JUDGE_FROM = 3  # rows; fewer do not say what is to be expected
@@ -287,6 +289,8 @@ class MeasuredTask:
 
     def unfitted(self) -> GaussianPredictor:
         """A predictor of the task that has been shown nothing but what was counted."""
+        from powerctl.powertrain.gaussian import GaussianPredictor  # a second, and offers need none
+
         return GaussianPredictor(
             self.board.name,
             l4t=self.board.l4t,

@@ -83,7 +83,7 @@ class ResidentArrays:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._look()
+        self._find()
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """As `load_arrays`; a model of other arrays is not noticed where it is quick."""
@@ -92,6 +92,11 @@ class ResidentArrays:
             return
         for name, values in arrays.items():
             views[name][...] = values
+
+    def look(self) -> Arrays:
+        """The arrays as `arrays_of` gives them; where it is quick, the model's own memory."""
+        views = self._own()
+        return arrays_of(self.model) if views is None else views
 
     def copy(self) -> Arrays:
         """A copy of the arrays, as `arrays_of` gives it."""
@@ -102,10 +107,10 @@ class ResidentArrays:
     def _own(self) -> Arrays | None:
         """The model's own memory; None where NumPy cannot look at it."""
         if [tensor.data_ptr() for tensor in self.model.state_dict().values()] != self._at:
-            self._look()
+            self._find()
         return self._views
 
-    def _look(self) -> None:
+    def _find(self) -> None:
         state = _state_of(self.model)
         self._at = [tensor.data_ptr() for tensor in state.values()]
         plain = all(

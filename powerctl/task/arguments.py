@@ -117,6 +117,7 @@ def _found(name: str, given: Mapping[str, Any], keys: Mapping[str, Any]) -> Any:
     return Parameter.empty
 
 
+@lru_cache(maxsize=1024)
 def alike(name: str) -> tuple[str, ...]:
     """A name, and then the others of the same thing."""
     return (name, *(alias for alias in _GROUPS.get(name, ()) if alias != name))

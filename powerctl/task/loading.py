@@ -102,7 +102,9 @@ class Task:
         return replace(self, settings={**self.settings, **settings})
 
 
-def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
+def load_task(
+    task: Any, settings: Mapping[str, Any] | None = None, code_hash: str | None = None
+) -> Task:
     """The task of a text, a module, or an object.
 
     Parameters
@@ -113,6 +115,9 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
         from the settings.
     settings : mapping of str to value, optional
         The user's own keys.
+    code_hash : str, optional
+        Of its code, where that is known: its files are not looked for then, which for one of ours
+        takes half a second.
 
     Raises
     ------
@@ -128,7 +133,9 @@ def load_task(task: Any, settings: Mapping[str, Any] | None = None) -> Task:
         positional, named = filled(task, f"{where}: {task.__name__}", {}, settings)
         with raised_in(f"{where}: {task.__name__}"):
             task = task(*positional, **named)
-    sources, code_hash = ({}, "") if module is None else _code(module)
+    sources: Mapping[str, Path] = {}
+    if code_hash is None:
+        sources, code_hash = ({}, "") if module is None else _code(module)
     functions = _functions(task, where)
     return Task(
         name=_name(task, name),
@@ -190,6 +197,8 @@ class raised_in:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            return
         # whatever a person's code may raise, but for what stops the process or the loop
         if isinstance(error, (Exception, SystemExit)) and not isinstance(error, PowerctlError):
             what = in_line(f"{type(error).__name__}: {error}", _LONGEST)

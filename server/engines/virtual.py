@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, cast
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, MessageType
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import Fleet
@@ -26,9 +28,10 @@ from wattfed.server.run.checkpoints import digest_of
 from wattfed.server.run.engine import AfterRound, OnPart
 from wattfed.server.run.participants import MOST_TOLD, Participants
 from wattfed.strategies.offers import Offers
-from wattfed.strategies.protocol import WEIGHT
 from wattfed.strategies.round.numpy_reply import NumpyReply
 from wattfed.strategies.round.strategy import SelectingStrategy, TrainingAnswer
+from wattfed.strategies.round.sums import UpdateSum, blocks_of
+from wattfed.strategies.round.updates import GlobalModel, training_metrics
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 
@@ -59,7 +62,7 @@ class VirtualEngine:
         self._fleet = fleet
         self._pool = Pool.of_fleet(config, fleet)
         self._on_part = on_part
-        self._boards = [device.removeprefix("twin:") for device in fleet.device.tolist()]
+        self._participants: Participants | None = None
 
     def run(
         self,
@@ -72,8 +75,8 @@ class VirtualEngine:
         trainer = trains(self._config)
         try:
             for server_round in range(first, self._config.rounds + 1):
-                trained = self._train(trainer, strategy, server_round, arrays)
-                aggregated, _ = strategy.close(server_round, [_answer(one) for one in trained])
+                answers, sums = self._train(trainer, strategy, server_round, arrays)
+                aggregated, _ = strategy.close(server_round, answers, sums)
                 arrays = arrays if aggregated is None else aggregated
                 self._evaluate(trainer, strategy, server_round, arrays)
                 after_round(server_round, arrays)
@@ -82,15 +85,21 @@ class VirtualEngine:
 
     def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
         """Clients are called by their boards."""
-        unable = self._pool.unable(MOST_TOLD)
-        return Participants.of(offers, self._boards, unable, self._pool.charged)
+        return self._participants_of(offers)
 
     def plan(self) -> Participants:
         """The clients as the first round will find them, and what speaks against the plan."""
-        offers = self._pool.offers()
+        return self._participants_of(self._pool.offers()).warned(self._config)
+
+    def _participants_of(self, offers: Offers) -> Participants:
+        """What they are does not change from round to round, but for who is unable."""
         unable = self._pool.unable(MOST_TOLD)
-        participants = Participants.of(offers, self._boards, unable, self._pool.charged)
-        return participants.warned(self._config)
+        if self._participants is None:
+            names, kind = np.unique(self._fleet.device, return_inverse=True)
+            boards = np.array([name.removeprefix("twin:") for name in names.tolist()])
+            self._participants = Participants.of(offers, boards[kind], unable, self._pool.charged)
+        n_unable = len(offers) - int(np.count_nonzero(offers.able))
+        return replace(self._participants, unable=unable, n_unable=n_unable)
 
     def state(self) -> State:
         """What the clients keep, and what tells their fleet from others."""
@@ -108,46 +117,59 @@ class VirtualEngine:
 
     def _train(
         self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
-    ) -> list[Trained]:
+    ) -> tuple[list[TrainingAnswer], list[UpdateSum]]:
         clock_s = strategy.ledger.clock_s
         assignments = strategy.select(server_round, self._pool.offers(clock_s))
         nodes = [_ANY_NODE] if assignments else []  # all would be told the same
         messages = strategy.instruct(server_round, arrays, ConfigRecord(), nodes)
         told = next(iter(messages), None)
         if told is None:
-            return []
-        instructions = _instructions(server_round, clock_s, told)
+            return [], []
+        (config,) = told.content.config_records.values()
+        instructions = Instructions(
+            server_round,
+            clock_s,
+            strategy.aggregation.base,
+            proximal_mu=cast(float, config.get("proximal-mu", 0.0)),
+            summed=strategy.takes_sums,
+        )
         jobs = [
-            ClientJob(a.client, self._pool.state(a.client), a, self._pool.offer(a.client))
-            for a in assignments
+            ClientJob(
+                a.client,
+                self._pool.state(a.client),
+                a,
+                self._pool.offer(a.client),
+                strategy.most_examples(a.client),
+            )
+            for a in sorted(assignments, key=attrgetter("client"))
         ]
-        done = self._do(trainer, instructions, jobs, MessageType.TRAIN)
-        return [one for one in done if isinstance(one, Trained)]
+        done, sums = self._do(trainer, instructions, jobs, MessageType.TRAIN)
+        return [_answer(one) for one in done if isinstance(one, Trained)], sums
 
     def _evaluate(
         self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
     ) -> None:
         clients = strategy.evaluators(server_round)
-        numbers = {name: array.numpy() for name, array in arrays.items()} if clients else {}
-        instructions = Instructions(server_round, strategy.ledger.clock_s, numbers)
+        model = GlobalModel.of(arrays) if clients else GlobalModel({})
+        instructions = Instructions(server_round, strategy.ledger.clock_s, model)
         jobs = [ClientJob(client, self._pool.state(client)) for client in clients]
-        done = self._do(trainer, instructions, jobs, MessageType.EVALUATE)
+        done, _ = self._do(trainer, instructions, jobs, MessageType.EVALUATE)
         strategy.evaluated((o.report, o.metrics) for o in done if isinstance(o, Evaluated))
 
     def _do(
         self, trainer: Trains, instructions: Instructions, jobs: Sequence[ClientJob], what: str
-    ) -> list[Done]:
-        """What came of some jobs; whoever has come to an end keeps its new state."""
+    ) -> tuple[list[Done], list[UpdateSum]]:
+        """What came of some jobs, and sums; whoever has come to an end keeps its new state."""
         number = itertools.count(1)
 
         def ended() -> None:
             self._on_part(what, next(number), len(jobs))
 
-        came = trainer.do(instructions, jobs, ended) if jobs else []
-        done = [one for one in came if one is not None]
+        blocks = trainer.do(instructions, blocks_of(jobs), ended) if jobs else []
+        done = [one for block in blocks for one in block.done if one is not None]
         for one in done:
             self._pool.keep(one.report.client, one.state)
-        return done
+        return done, [block.total for block in blocks]
 
 
 def _columns(thing: Any) -> State:
@@ -160,23 +182,11 @@ def _columns(thing: Any) -> State:
     return {k: _columns(v) if is_dataclass(v) else v for k, v in values.items()}
 
 
-def _instructions(server_round: int, clock_s: float, message: Message) -> Instructions:
-    (arrays,) = message.content.array_records.values()
-    (config,) = message.content.config_records.values()
-    return Instructions(
-        server_round,
-        clock_s,
-        {name: array.numpy() for name, array in arrays.items()},
-        proximal_mu=cast(float, config.get("proximal-mu", 0.0)),
-    )
-
-
 def _answer(trained: Trained) -> TrainingAnswer:
-    report = trained.report
-    if trained.arrays is None:
-        return TrainingAnswer(report, None)
-    metrics = {WEIGHT: report.examples, "train-loss": report.loss}
-    return TrainingAnswer(report, NumpyReply(trained.arrays, metrics))
+    report, reply = trained.report, None
+    if trained.arrays is not None:
+        reply = NumpyReply(trained.arrays, training_metrics(report))
+    return TrainingAnswer(report, reply, is_summed=trained.is_summed, refused=trained.refused)
 
 
 def join_run(run_id: int) -> Any:

@@ -9,13 +9,14 @@ that each client has one as it is made.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import ERROR
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
@@ -23,7 +24,7 @@ from typing import Protocol
 from flwr.common.logger import log
 from torch import nn
 
-from powerctl.errors import PowerctlError, TaskFailed
+from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
@@ -37,6 +38,8 @@ from wattfed.strategies.protocol import (
     RoundOffer,
     RoundReport,
 )
+from wattfed.strategies.round.sums import UpdateSum
+from wattfed.strategies.round.updates import GlobalModel, training_metrics, weighed
 from wattfed.strategies.run_config import RunConfig
 
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
@@ -45,34 +48,44 @@ _GRACE_S = 1.0
 
 @dataclass(frozen=True)
 class Instructions:
-    """What all clients of a round are told: the global arrays and the aggregation's settings."""
+    """What all clients of a round are told: the global model and the aggregation's settings.
+
+    Where updates are `summed`, each block of clients gives one sum in place of their arrays.
+    """
 
     server_round: int
     clock_s: float
-    arrays: Arrays
+    model: GlobalModel
     proximal_mu: float = 0.0
+    summed: bool = False
 
 
 @dataclass(frozen=True)
 class ClientJob:
     """What one client is asked for, on what offer, and what it has kept until then.
 
-    Without an assignment it evaluates the model.
+    Without an assignment it evaluates the model. Its update counts for so many examples at most.
     """
 
     client: int
     state: ClientState
     assignment: RoundAssignment | None = None
     offer: RoundOffer | None = None
+    most_examples: float = math.inf
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training came to: the report, the client's new state, its arrays if it trained."""
+    """What training came to: the report, the client's new state, its arrays if it trained.
+
+    There are none where they are in a sum, or where that refused them.
+    """
 
     report: RoundReport
     state: ClientState
-    arrays: Arrays | None
+    arrays: Arrays | None = None
+    is_summed: bool = False
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,17 @@ class Evaluated:
 Done = Trained | Evaluated
 Jobs = Sequence[ClientJob]
 Ended = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class BlockDone:
+    """What came of a block of jobs: one result each, None for who raised, and their updates' sum.
+
+    Nothing is in the sum where updates are not summed.
+    """
+
+    done: list[Done | None] = field(default_factory=list)
+    total: UpdateSum = field(default_factory=UpdateSum)
 
 
 class Clients:
@@ -106,33 +130,47 @@ class Clients:
         self._task = task_of(config)
         self._resident: ResidentArrays | None = None
 
-    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
-        """As `each`, all of them; calls `ended` after each."""
-        results = []
-        for done in self.each(instructions, jobs):
-            results.append(done)
-            ended()
-        return results
+    def do(
+        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
+    ) -> list[BlockDone]:
+        """What comes of each block; calls `ended` after each client."""
+        return [self.block(instructions, jobs, ended) for jobs in blocks]
 
-    def each(self, instructions: Instructions, jobs: Jobs) -> Iterator[Done | None]:
-        """What comes of each job from its client's state; None for who raised, which is logged."""
+    def block(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> BlockDone:
+        """What comes of each job from its client's state; who raises is logged."""
+        whole = BlockDone()
         with Randomness(self._config.seed):  # each draws from a seed of its own
             for job in jobs:
-                yield self._do(instructions, job)
+                whole.done.append(self._do(instructions, job, whole.total))
+                ended()
+        return whole
 
     def close(self) -> None:
         """Nothing was started that had to be ended."""
 
-    def _do(self, instructions: Instructions, job: ClientJob) -> Done | None:
+    def _do(self, instructions: Instructions, job: ClientJob, total: UpdateSum) -> Done | None:
         profile = self._fleet[job.client]
         client = LocalClient(self._config, profile, len(self._fleet), job.state)
         try:
             if self._resident is None or self._task.samples is None:
                 self._resident = ResidentArrays(self._task.first_model())
-            self._resident.load(instructions.arrays)
+            self._resident.load(instructions.model.numbers)
             if job.assignment is None:
                 return self._evaluate(client, self._resident.model, instructions)
-            return self._train(client, self._resident, instructions, job.assignment, job.offer)
+            report = client.train(
+                self._resident.model,
+                job.assignment,
+                instructions.server_round,
+                instructions.proximal_mu,
+                clock_s=instructions.clock_s,
+                offer=job.offer,
+            )
+            if report.lost or not report.minibatches:
+                return Trained(report, client.state)
+            if not instructions.summed:
+                return Trained(report, client.state, self._resident.copy())
+            refused = _added(total, instructions.model, self._resident.look(), report, job)
+            return Trained(report, client.state, is_summed=not refused, refused=refused)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
             if isinstance(error, TaskFailed) and error.traceback:
@@ -141,25 +179,6 @@ class Clients:
             log(ERROR, "client %s raised", job.client, exc_info=error)
         return None
 
-    def _train(
-        self,
-        client: LocalClient,
-        resident: ResidentArrays,
-        instructions: Instructions,
-        assignment: RoundAssignment,
-        offer: RoundOffer | None,
-    ) -> Trained:
-        report = client.train(
-            resident.model,
-            assignment,
-            instructions.server_round,
-            instructions.proximal_mu,
-            clock_s=instructions.clock_s,
-            offer=offer,
-        )
-        is_whole = report.minibatches and not report.lost
-        return Trained(report, client.state, resident.copy() if is_whole else None)
-
     def _evaluate(
         self, client: LocalClient, model: nn.Module, instructions: Instructions
     ) -> Evaluated:
@@ -167,11 +186,25 @@ class Clients:
         return Evaluated(report, client.state, metrics)
 
 
+def _added(
+    total: UpdateSum, model: GlobalModel, arrays: Arrays, report: RoundReport, job: ClientJob
+) -> str:
+    """Add an update to the sum of its block; why it is refused, if it is."""
+    try:
+        model.check(arrays)
+    except InvalidInput as error:
+        return str(error)
+    total.add(model, arrays, training_metrics(weighed(report, job.most_examples)))
+    return ""
+
+
 class Trains(Protocol):
     """What trains and evaluates the clients of a round."""
 
-    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
-        """One result per job, in their order; None for who raised. Calls `ended` after each."""
+    def do(
+        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
+    ) -> list[BlockDone]:
+        """What comes of each block, in their order; calls `ended` after each client."""
         ...
 
     def close(self) -> None:
@@ -210,19 +243,24 @@ class Workers:
             self.close()
             raise
 
-    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
-        """One result per job, in their order; None for who raised. Calls `ended` after each."""
+    def do(
+        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
+    ) -> list[BlockDone]:
+        """What comes of each block, in their order; calls `ended` after each client."""
         n = len(self._pipes)
-        results: list[Done | None] = [None] * len(jobs)
-        awaited = {pipe: deque(range(i, len(jobs), n)) for i, pipe in enumerate(self._pipes)}
+        results = [BlockDone()] * len(blocks)
+        awaited = {pipe: deque(range(i, len(blocks), n)) for i, pipe in enumerate(self._pipes)}
         try:
             for first, pipe in enumerate(self._pipes):
-                pipe.send((instructions, jobs[first::n]))
+                pipe.send((instructions, blocks[first::n]))
             while busy := [pipe for pipe, places in awaited.items() if places]:
                 for pipe in busy:
                     if pipe in wait(busy):
-                        results[awaited[pipe].popleft()] = pipe.recv()
-                        ended()
+                        came = pipe.recv()
+                        if came is None:
+                            ended()
+                        else:
+                            results[awaited[pipe].popleft()] = came
         except (EOFError, OSError):
             raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
         return results
@@ -239,13 +277,13 @@ class Workers:
 
 
 def _work(config: RunConfig, pipe: Connection) -> None:
-    """A worker process, until the other end of its pipe is closed."""
+    """A worker process, until the other end of its pipe is closed; None says that one has ended."""
     clients = Clients(config, load_fleet(config.fleet))
     with suppress(EOFError, BrokenPipeError):
         while True:
-            instructions, jobs = pipe.recv()
-            for done in clients.each(instructions, jobs):
-                pipe.send(done)
+            instructions, blocks = pipe.recv()
+            for jobs in blocks:
+                pipe.send(clients.block(instructions, jobs, ended=lambda: pipe.send(None)))
 
 
 class AsItPays:
@@ -264,10 +302,12 @@ class AsItPays:
         if multiprocessing.parent_process() is not None:
             self._cores = 1  # the others are for this process's siblings
 
-    def do(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> list[Done | None]:
-        """One result per job, in their order; None for who raised. Calls `ended` after each."""
+    def do(
+        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
+    ) -> list[BlockDone]:
+        """What comes of each block, in their order; calls `ended` after each client."""
         began_s = time.monotonic()
-        results = self._trains.do(instructions, jobs, ended)
+        results = self._trains.do(instructions, blocks, ended)
         took_s = time.monotonic() - began_s
         left = self._config.rounds - instructions.server_round
         if self._cores > 1 and took_s * left > _PAYS_S:

@@ -345,13 +345,14 @@ def _judgement(rows: Sequence[RoundRow]) -> dict[str, object]:
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with NaN and infinity as null, which JSON can hold."""
-    return {key: _finite(value) for key, value in values.items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return finite(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {
+        key: finite(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in values.items()
+    }
 
 
 def data_frame(

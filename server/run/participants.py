@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from powerctl.fields import Count, Measured, build, checked
 from powerctl.reading import NoFile, misread, read_json
@@ -81,7 +82,7 @@ class Participants:
     def of(
         cls,
         offers: Offers,
-        names: Sequence[str],
+        names: ArrayLike,
         unable: Mapping[int, str],
         charged: Iterable[str] = (),
     ) -> Participants:
@@ -205,7 +206,7 @@ class Participants:
         return replace(read, unable=dict(sorted(unable.items())))
 
 
-def _groups(offers: Offers, names: Sequence[str], maxn_j: np.ndarray) -> tuple[Group, ...]:
+def _groups(offers: Offers, names: ArrayLike, maxn_j: np.ndarray) -> tuple[Group, ...]:
     if not len(offers):
         return ()
     client, called = offers.client, np.asarray(names)

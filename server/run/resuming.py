@@ -7,6 +7,7 @@ is no generator to keep. The ledger is in the files of rounds and reports.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from logging import INFO, WARNING
 
 from flwr.app import ArrayRecord
@@ -16,7 +17,7 @@ from powerctl.errors import InvalidInput
 from wattfed.client.worker.charging import named_workload
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import RoundRow
-from wattfed.server.run.results import ResultsFolder, read_config, read_run
+from wattfed.server.run.results import ResultsFolder, read_config, read_run, rounds_saved
 from wattfed.strategies.code_version import files_hash
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.round.strategy import SelectingStrategy
@@ -59,7 +60,8 @@ def go_on(
     """
     state = folder.checkpoints.last()
     if state is None:
-        log(WARNING, "%s: no checkpoint to go on from, the run begins", folder.path)
+        hint = _same_by_other_names(folder, config)
+        log(WARNING, "%s: no checkpoint to go on from, the run begins%s", folder.path, hint)
         return None
     _check_same(folder, config)
     if state["round"] > config.rounds:
@@ -84,6 +86,17 @@ def go_on(
         raise InvalidInput(f"{folder.path}: cannot go on: {error}") from None
     log(INFO, "goes on after round %s", state["round"])
     return state["model"], recorded.rows
+
+
+def _same_by_other_names(folder: ResultsFolder, config: RunConfig) -> str:
+    """Which runs beside it have its configuration and could go on, in words; empty for none."""
+    same = []
+    for path in sorted(folder.path.parent.iterdir()):
+        with suppress(InvalidInput):  # of what is no run
+            was = read_config(path).to_flower()
+            if rounds_saved(path) and not changes_between(was, config.to_flower(), FREE):
+                same.append(path.name)
+    return f"; one that is configured alike goes on with name {' or '.join(same)}" if same else ""
 
 
 def _check_same(folder: ResultsFolder, config: RunConfig) -> None:

@@ -6,7 +6,7 @@ that an aggregate which is no model is not taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from logging import WARNING
 from typing import Any, cast
@@ -16,19 +16,31 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, FedTrimmedAvg
+from flwr.serverapp.strategy import (
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+)
 from numpy.typing import NDArray
 
 from powerctl.errors import InvalidInput
 from powerctl.plugins import Kind, parsed
 from wattfed.strategies.round.numpy_reply import Numbers, NumpyReply
 from wattfed.strategies.round.robust import Bulyan, Krum, MultiKrum, TrimmedMean, least_updates
+from wattfed.strategies.round.sums import UpdateSum, joined
 from wattfed.strategies.round.updates import ClientUpdate, GlobalModel, Reply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import AttributeMemory, Stateful, lacks_state
 
+_OF_THE_MEAN = (FedAvg, FedAvgM, FedAdam, FedAdagrad, FedYogi, FedProx)  # all that they look at
 _NUMBER_BY_NUMBER = (FedMedian, FedTrimmedAvg)  # what they give lies among what they are given
 _KEPT = ("m_t", "v_t", "momentum_vector")  # by Flower's server optimizers, from round to round
+_Aggregate = tuple[Numbers | None, MetricRecord | None]
 
 
 class Aggregation:
@@ -64,6 +76,8 @@ class Aggregation:
     ----------
     base : GlobalModel
         The model of the present round, from which its updates start.
+    takes_sums : bool
+        Whether the mean of a round's updates is all that it needs of them.
     memory : Stateful
         What the strategy keeps between rounds: the momentum or moments of a server optimizer.
     lacks_state : str
@@ -81,8 +95,9 @@ class Aggregation:
         self.parameters = parameters
         self.min_reports = min_reports
         self.clip_norm = clip_norm
+        self.takes_sums = type(strategy) in _OF_THE_MEAN and not clip_norm
         self._hostile = strategy.hostile if isinstance(strategy, Krum | TrimmedMean) else 0
-        self.base = GlobalModel(ArrayRecord(), parameters)
+        self.base = GlobalModel({}, parameters)
         is_ours = type(strategy).__module__.startswith(("flwr.", "wattfed."))
         self.lacks_state = "" if is_ours else lacks_state(strategy)
         kept = [name for name in _KEPT if name in vars(strategy)]
@@ -100,7 +115,7 @@ class Aggregation:
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The strategy's messages, which carry the whole model."""
-        self.base = GlobalModel(arrays, self.parameters)
+        self.base = GlobalModel.of(arrays, self.parameters)
         if isinstance(self.strategy, FedAvgM):
             # It would go on from its own last aggregate, also where that was not taken.
             self.strategy.current_arrays = None
@@ -115,19 +130,46 @@ class Aggregation:
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The next model; nothing, and a line in the log, without a quorum or a finite one."""
         updates = [ClientUpdate(reply, self.base) for reply in replies]
-        if len(updates) < self.min_reports:
+        if self.takes_sums:
+            return self.aggregate_sums(server_round, [self.sum_of(updates)])
+        aggregate = partial(self._aggregate, server_round, updates)
+        return self._taken(server_round, len(updates), aggregate)
+
+    def sum_of(self, updates: Iterable[ClientUpdate]) -> UpdateSum:
+        """The sum of some updates of the present model."""
+        total = UpdateSum()
+        with np.errstate(over="ignore"):
+            for update in updates:
+                total.add(self.base, update.numbers, update.metrics)
+        return total
+
+    def aggregate_sums(
+        self, server_round: int, sums: Iterable[UpdateSum]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The next model from the sums of some blocks, where it `takes_sums`."""
+        whole = joined(sums)
+        return self._taken(server_round, whole.n, partial(self._of_mean, server_round, whole))
+
+    def _taken(
+        self, server_round: int, n: int, aggregate: Callable[[], _Aggregate]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The aggregate of n updates, if these are a quorum and it is finite."""
+        if n < self.min_reports:
             log(
                 WARNING,
                 "round %s: %s updates, min-reports is %s: the model stays as it was",
-                *(server_round, len(updates), self.min_reports),
+                *(server_round, n, self.min_reports),
             )
             return None, None
         before = self.memory.state()
         with np.errstate(over="ignore", invalid="ignore"):  # it is looked at when it is done
-            aggregate, metrics = self._aggregate(server_round, updates)
-        if aggregate is None:
+            arrays, metrics = aggregate()
+        if arrays is None:
             return None, metrics
-        unsound = _not_finite(aggregate) or _not_finite(self.memory.state())
+        typed = {
+            name: np.asarray(arrays[name], was.dtype) for name, was in self.base.numbers.items()
+        }
+        unsound = _not_finite(typed) or _not_finite(self.memory.state())
         if unsound:
             log(
                 WARNING,
@@ -137,12 +179,22 @@ class Aggregation:
             if not self.lacks_state:
                 self.memory.restore(before)
             return None, None
-        return ArrayRecord({name: Array(array) for name, array in aggregate.items()}), metrics
+        return ArrayRecord({name: Array(array) for name, array in typed.items()}), metrics
 
-    def _aggregate(
-        self, server_round: int, updates: Sequence[ClientUpdate]
-    ) -> tuple[Numbers | None, MetricRecord | None]:
-        """All arrays of the next model, in the order and of the types of the present one."""
+    def _of_mean(self, server_round: int, whole: UpdateSum) -> _Aggregate:
+        """All arrays of the next model from the sum of the updates."""
+        base, mean = self.base, whole.mean(self.base)
+        seen = [(_some(mean, base.parameter_names), whole.metrics())]
+        arrays, metrics = _by(self.strategy, server_round, seen)
+        if arrays is None:
+            return None, metrics
+        arrays |= _some(mean, base.floating_buffers)
+        for name in base.other_buffers:
+            arrays[name] = _settled(base.numbers[name], whole.values(name), self._hostile)
+        return arrays, metrics
+
+    def _aggregate(self, server_round: int, updates: Sequence[ClientUpdate]) -> _Aggregate:
+        """All arrays of the next model from each of the updates."""
         base = self.base
         numbers = [update.numbers for update in updates]
         metrics = [update.metrics for update in updates]
@@ -166,8 +218,7 @@ class Aggregation:
         for name in base.other_buffers:
             values = np.stack([each[name] for each in numbers])
             arrays[name] = _settled(base.numbers[name], values, self._hostile)
-        typed = {name: np.asarray(arrays[name], was.dtype) for name, was in base.numbers.items()}
-        return typed, aggregated_metrics
+        return arrays, aggregated_metrics
 
     def _clip(self, parameters: Sequence[Numbers]) -> None:
         """Shorten the updates that are too long, in place."""
@@ -197,7 +248,7 @@ class Aggregation:
 
 def _by(
     strategy: FedAvg, server_round: int, updates: Sequence[tuple[Numbers, dict[str, float]]]
-) -> tuple[Numbers | None, MetricRecord | None]:
+) -> _Aggregate:
     """Some arrays of some clients as a strategy aggregates them."""
     replies = [NumpyReply(arrays, metrics) for arrays, metrics in updates]
     record, metrics = strategy.aggregate_train(server_round, cast(list[Message], replies))

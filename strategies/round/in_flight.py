@@ -21,13 +21,19 @@ class InFlightUpdate:
     """A client that trains, and what will come of it.
 
     `left_s` counts from the start of the present round until the update is here; `update` is None
-    where it will not count.
+    where it will not count, or is in the sum of its block (`is_summed`).
     """
 
     report: RoundReport
     update: ClientUpdate | None
     started: int
     left_s: float
+    is_summed: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the model is to be made of it as well."""
+        return self.is_summed or self.update is not None
 
 
 @dataclass
@@ -75,10 +81,17 @@ class InFlightUpdates:
         """Numbers of the clients that still train."""
         return [flight.report.client for flight in self.under_way]
 
-    def start(self, server_round: int, report: RoundReport, update: ClientUpdate | None) -> None:
+    def start(
+        self,
+        server_round: int,
+        report: RoundReport,
+        update: ClientUpdate | None,
+        is_summed: bool = False,
+    ) -> None:
         """A client has started in this round; it takes as long as its report says."""
         took_s = report.time_s + report.transfer_s
-        self.under_way.append(InFlightUpdate(report, update, server_round, took_s))
+        flight = InFlightUpdate(report, update, server_round, took_s, is_summed)
+        self.under_way.append(flight)
 
     def close(self, server_round: int, asked: int, silence_s: float) -> ClosedRound:
         """End a round: who has come, who is dropped, and how long it took.
@@ -198,7 +211,8 @@ def state_of_in_flight(flights: Sequence[InFlightUpdate]) -> State:
 
 def in_flight_of(state: State, parameters: frozenset[str] | None) -> list[InFlightUpdate]:
     """The updates in flight of such a state, of a model with these parameters."""
-    bases = {started: GlobalModel(arrays, parameters) for started, arrays in state["bases"].items()}
+    kept = state["bases"].items()
+    bases = {started: GlobalModel.of(arrays, parameters) for started, arrays in kept}
     flights = []
     for one in state["flights"]:
         update = None

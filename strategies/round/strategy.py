@@ -30,7 +30,6 @@ from wattfed.strategies.protocol import (
     PROTOCOL,
     ROUND,
     VERSION,
-    WEIGHT,
     EvaluationReport,
     RoundAssignment,
     RoundReport,
@@ -39,6 +38,7 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.round.aggregation import Aggregation
 from wattfed.strategies.round.in_flight import (
+    InFlightUpdate,
     InFlightUpdates,
     in_flight_of,
     replies_to_aggregate,
@@ -47,7 +47,8 @@ from wattfed.strategies.round.in_flight import (
 )
 from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
 from wattfed.strategies.round.nodes import QueriedOffers, Roster
-from wattfed.strategies.round.updates import Reply
+from wattfed.strategies.round.sums import UpdateSum, blocks_of
+from wattfed.strategies.round.updates import ClientUpdate, Reply, training_metrics, weighed
 from wattfed.strategies.round_policy import RoundPolicy
 from wattfed.strategies.state import State, lacks_state, memory_of
 
@@ -58,12 +59,15 @@ Report = TypeVar("Report", RoundReport, EvaluationReport)
 class TrainingAnswer:
     """What came of an assignment: the client's report, and the reply that carries its arrays.
 
-    Without minibatches there need not be a reply; in a simulation there is no node.
+    Without minibatches there need not be a reply, nor where the update is in the sum of its block
+    (`is_summed`), or was `refused` where that was to be made; in a simulation there is no node.
     """
 
     report: RoundReport
-    reply: Reply | None
+    reply: Reply | None = None
     node: int | None = None
+    is_summed: bool = False
+    refused: str = ""
 
 
 class SelectingStrategy(Strategy):
@@ -144,6 +148,11 @@ class SelectingStrategy(Strategy):
         self._rounds_before = 0
 
     @property
+    def takes_sums(self) -> bool:
+        """Whether a round's updates may be summed in blocks before it closes."""
+        return self.aggregation.takes_sums and self.round_policy.waits_for_all
+
+    @property
     def declined(self) -> dict[int, str]:
         """Why clients cannot take part, as they said last on Flower's runtimes."""
         return self._queried.declined
@@ -208,9 +217,21 @@ class SelectingStrategy(Strategy):
         return messages if nodes else []
 
     def close(
-        self, server_round: int, answers: Iterable[TrainingAnswer]
+        self,
+        server_round: int,
+        answers: Iterable[TrainingAnswer],
+        sums: Sequence[UpdateSum] = (),
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """End a round: the books, the policy's lessons, and the new model from what has come.
+
+        Parameters
+        ----------
+        server_round : int
+            Its number.
+        answers : iterable of TrainingAnswer
+            What came of the assignments.
+        sums : sequence of UpdateSum
+            Of the updates that are summed already, by blocks.
 
         Returns
         -------
@@ -220,38 +241,55 @@ class SelectingStrategy(Strategy):
         answers = sorted(map(self._weighed, answers), key=lambda answer: answer.report.client)
         reports = [answer.report for answer in answers]
         rejected = []
-        base = self.aggregation.base
         for answer, report in zip(answers, reports, strict=True):
             if report.lost or not report.minibatches:
                 continue
             update = None
             try:
-                if answer.reply is None:
-                    raise InvalidInput("it sent no arrays")
-                metrics = {WEIGHT: report.examples, "train-loss": report.loss}
-                update = base.update(answer.reply, metrics)
+                update = self._update_of(answer)
                 if answer.node is not None:
                     self._roster.accept(answer.node, MessageType.TRAIN)
             except InvalidInput as error:
                 rejected.append(report)
                 reason = f"update refused: {error}"
                 self._refuse(MessageType.TRAIN, server_round, answer.node, report.client, reason)
-            self._in_flight.start(server_round, report, update)
+            self._in_flight.start(server_round, report, update, answer.is_summed)
         waits_s = silence_s(self._assignments, reports)
         closed = self._in_flight.close(server_round, len(self._assignments), waits_s)
         entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
         heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
         self.policy.observe(heard)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
-        replies = replies_to_aggregate(closed.arrived, base, self.round_policy.late)
-        if replies:
-            result = self.aggregation.aggregate_train(server_round, replies)
+        used = [flight for flight in closed.arrived if flight.counts]
+        if used:
+            result = self._aggregated(server_round, used, sums)
             if result[0] is None:  # without a quorum, or not finite
-                used = [flight.report for flight in closed.arrived if flight.update is not None]
-                entry = self.ledger.waste(used)
+                entry = self.ledger.waste([flight.report for flight in used])
         if self.on_round is not None:
             self.on_round(entry)
         return result
+
+    def _update_of(self, answer: TrainingAnswer) -> ClientUpdate | None:
+        """The update that a reply carries, if it is sound; None where it is summed already."""
+        if answer.is_summed:
+            return None
+        if answer.reply is None:
+            raise InvalidInput(answer.refused or "it sent no arrays")
+        return self.aggregation.base.update(answer.reply, training_metrics(answer.report))
+
+    def _aggregated(
+        self, server_round: int, used: Sequence[InFlightUpdate], sums: Sequence[UpdateSum]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """What the aggregation makes of updates that have come, or of their sums."""
+        if not self.takes_sums:
+            replies = replies_to_aggregate(used, self.aggregation.base, self.round_policy.late)
+            return self.aggregation.aggregate_train(server_round, replies)
+        if not sums:
+            came = {flight.report.client: flight.update for flight in used}
+            blocks = blocks_of(sorted(a.client for a in self._assignments))
+            updates = ([came[c] for c in block if c in came] for block in blocks)
+            sums = [self.aggregation.sum_of(filter(None, block)) for block in updates]
+        return self.aggregation.aggregate_sums(server_round, sums)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -373,13 +411,14 @@ class SelectingStrategy(Strategy):
                 continue
             yield node, report, reply
 
+    def most_examples(self, client: int) -> float:
+        """Examples that an update of a client counts for at most: those that it has offered."""
+        return self._examples.get(client, self._most_examples)
+
     def _weighed(self, answer: TrainingAnswer) -> TrainingAnswer:
         """An answer with no more examples than its client has offered."""
-        report = answer.report
-        most = self._examples.get(report.client, self._most_examples)
-        if report.examples <= most:
-            return answer
-        return replace(answer, report=replace(report, examples=int(most)))
+        report = weighed(answer.report, self.most_examples(answer.report.client))
+        return answer if report is answer.report else replace(answer, report=report)
 
     def _refuse(
         self, message_type: str, server_round: int, node: int | None, client: int | None, why: str

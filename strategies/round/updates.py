@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from typing import Any, cast
@@ -14,6 +14,7 @@ from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_
 from numpy.typing import NDArray
 
 from powerctl.errors import InvalidInput
+from wattfed.strategies.protocol import WEIGHT, RoundReport
 from wattfed.strategies.round.numpy_reply import Numbers, NumpyArray, NumpyReply
 
 _MOST = 1e18  # of a trained number: server optimizers square in single precision
@@ -26,19 +27,24 @@ class GlobalModel:
 
     Attributes
     ----------
-    arrays : ArrayRecord
-        All of it.
+    numbers : dict of ndarray
+        All of its arrays, by name.
     parameters : frozenset of str, optional
         Names of its parameters; by default all floating arrays.
     """
 
-    arrays: ArrayRecord
+    numbers: Numbers
     parameters: frozenset[str] | None = None
 
-    @cached_property
-    def numbers(self) -> Numbers:
-        """The arrays of the model, by name."""
-        return {name: array.numpy() for name, array in self.arrays.items()}
+    @classmethod
+    def of(cls, arrays: ArrayRecord, parameters: frozenset[str] | None = None) -> GlobalModel:
+        """The model of Flower's record."""
+        return cls({name: array.numpy() for name, array in arrays.items()}, parameters)
+
+    @property
+    def arrays(self) -> ArrayRecord:
+        """The model as Flower's record."""
+        return ArrayRecord({name: Array(array) for name, array in self.numbers.items()})
 
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:
@@ -79,7 +85,26 @@ class GlobalModel:
             raise InvalidInput("its arrays have other names than the model's")
         (record,) = records
         arrays = {name: _values(name, record[name], was) for name, was in self.numbers.items()}
+        self.check(arrays)
         return ClientUpdate(NumpyReply(arrays, metrics), self)
+
+    def check(self, arrays: Numbers) -> None:
+        """Raise `InvalidInput` for numbers that no update of this model has."""
+        for name, was in self.numbers.items():
+            _check_like(name, was, arrays[name].dtype, arrays[name].shape)
+            _check_sound(name, was, arrays[name])
+
+
+def weighed(report: RoundReport, most_examples: float) -> RoundReport:
+    """A report with no more examples than its client's update may count for."""
+    if report.examples <= most_examples:
+        return report
+    return replace(report, examples=int(most_examples))
+
+
+def training_metrics(report: RoundReport) -> dict[str, float]:
+    """What an aggregation reads beside an update's arrays, its weight first."""
+    return {WEIGHT: report.examples, "train-loss": report.loss}
 
 
 class ClientUpdate:
@@ -118,20 +143,11 @@ class ClientUpdate:
 
 
 def _values(name: str, array: Array | NumpyArray, model: NDArray[Any]) -> NDArray[Any]:
-    """The numbers of an array that can take the place of one of the model's.
+    """The numbers of an array, if it is of the type and shape of one of the model's.
 
     Nothing is made by what an array says of itself, before that is seen to be as in the model.
     """
-    if isinstance(array, NumpyArray):
-        values = array.values
-        _check_like(model, name, values.dtype, values.shape)
-    else:
-        values = _of_npy(name, array.data, model)
-    if not np.isfinite(values).all():
-        raise InvalidInput(f"{name!r} is not finite")
-    if values.dtype.kind == "f" and ((np.abs(values) > _MOST) & (values != model)).any():
-        raise InvalidInput(f"{name!r} has numbers beyond {_MOST:g}")
-    return values
+    return array.values if isinstance(array, NumpyArray) else _of_npy(name, array.data, model)
 
 
 def _of_npy(name: str, data: bytes, model: NDArray[Any]) -> NDArray[Any]:
@@ -142,7 +158,7 @@ def _of_npy(name: str, data: bytes, model: NDArray[Any]) -> NDArray[Any]:
         shape, in_columns, dtype = read[read_magic(file)](file)
     except Exception:  # whatever the bytes of others make of NumPy's reader
         raise InvalidInput(f"{name!r} is no array in NumPy's format") from None
-    _check_like(model, name, dtype, shape)
+    _check_like(name, model, dtype, shape)
     start = file.tell()
     if len(data) - start != model.nbytes:
         raise InvalidInput(f"{name!r} has {len(data) - start} bytes, the model's {model.nbytes}")
@@ -150,9 +166,18 @@ def _of_npy(name: str, data: bytes, model: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(shape, order="F" if in_columns else "C").copy()
 
 
-def _check_like(model: NDArray[Any], name: str, dtype: Any, shape: tuple[int, ...]) -> None:
+def _check_like(name: str, model: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:
     if dtype != model.dtype or shape != model.shape:
         raise InvalidInput(
             f"{name!r} is {dtype!s:.30} of shape {shape!s:.60}, the model's {model.dtype} of "
             f"shape {model.shape}"
         )
+
+
+def _check_sound(name: str, model: NDArray[Any], values: NDArray[Any]) -> None:
+    if values.dtype.kind in "biu" or np.abs(values).max(initial=0) <= _MOST:  # false for NaN
+        return
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"{name!r} is not finite")
+    if ((np.abs(values) > _MOST) & (values != model)).any():
+        raise InvalidInput(f"{name!r} has numbers beyond {_MOST:g}")

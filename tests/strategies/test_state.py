@@ -97,7 +97,7 @@ class OwnAggregation(FedAvg):
 def test_one_of_somebody_is_not_asked_for_its_state_when_an_aggregate_is_not_finite():
     aggregation = Aggregation(OwnAggregation(min_train_nodes=1))
     arrays = ArrayRecord([np.zeros(2, dtype=np.float32)])
-    aggregation.base = GlobalModel(arrays, None)
+    aggregation.base = GlobalModel.of(arrays, None)
     poisoned = NumpyReply({"0": np.full(2, np.inf, dtype=np.float32)}, {"num-examples": 1})
     assert aggregation.aggregate_train(1, [poisoned]) == (None, None)
 

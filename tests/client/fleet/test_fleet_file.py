@@ -32,6 +32,18 @@ def test_a_group_gives_one_number_for_all_or_one_for_each(tmp_path):
     assert (one.unit, two.unit) == (0, 1)
 
 
+def test_what_all_clients_have_alike_is_in_memory_once(tmp_path):
+    group = '[[group]]\nboard = "nano"\ncount = 500\nlink_mbit_s = 10\n'
+    other = group.replace("nano", "orin-nx")
+    alike = load_fleet(fleet(tmp_path, group + other))
+    for column in (alike.environment.inference.shape, alike.profiles.link_mbit_s):
+        assert len(column) == 1000 and column.strides[0] == 0
+    (tmp_path / "mixed").mkdir()
+    mixed = load_fleet(fleet(tmp_path / "mixed", group + other.replace("10", "20")))
+    assert mixed.profiles.link_mbit_s[[0, 499, 500, 999]].tolist() == [10, 10, 20, 20]
+    np.testing.assert_array_equal(mixed.profiles.power_w, alike.profiles.power_w)
+
+
 def test_a_group_names_its_release(tmp_path):
     text = '[[group]]\nboard = "orin-nano"\n[[group]]\nboard = "orin-nano"\nl4t = "36.4"\n'
     old, new = load_fleet(fleet(tmp_path, text))

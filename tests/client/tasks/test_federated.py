@@ -125,3 +125,15 @@ def test_a_path_is_of_the_folder_in_which_it_is_written(task, tmp_path, monkeypa
     (tmp_path / "b" / "my_task.py").write_text(text)
     there = federated(RunConfig(task="my_task.py"), 4).model().out_features
     assert (here, there) == (2, 5) and os.getcwd() == str(tmp_path / "b")
+
+
+def test_the_noop_task_has_samples_for_pools_of_any_size():
+    task, n = federated(RunConfig(task="noop"), 16), 200_000
+    everyone, some = np.arange(n), np.array([0, 8192, 199_999])
+    examples, minibatches = task.sizes(everyone, n)
+    assert len(examples) == n and examples.min() >= 1
+    counts = task.label_counts(everyone, n)
+    np.testing.assert_array_equal(counts.sum(axis=1), examples)
+    np.testing.assert_array_equal(task.label_counts(some, n), counts[some])
+    sizes = [task.evaluation_size(client, n)[1] for client in some.tolist()]
+    assert sizes == (10 * minibatches[some]).tolist()  # a `test` may pass over them ten times

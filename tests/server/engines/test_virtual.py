@@ -51,6 +51,14 @@ def test_both_engines_agree(config, strategy, aggregation, power):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_they_agree_on_the_sums_of_many(config):
+    config = replace(config, strategy="random", aggregation="fedavg", per_round=18, rounds=2)
+    virtual, messages = simulate(config), by_message(config)
+    assert virtual.rows == messages.rows
+    ours, theirs = model(virtual), model(messages)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"over_commit": 1.5}, {"over_commit": 1.5, "late": "refl"}, {"buffer": 3, "late": "fedbuff"}],

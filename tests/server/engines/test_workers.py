@@ -13,6 +13,7 @@ from wattfed.client.worker.client_state import ClientState
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.engines.workers import ClientJob, Instructions, WorkerDied, Workers
 from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.round.updates import GlobalModel
 from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
@@ -24,6 +25,8 @@ def config(tmp_path):
 
 
 def test_two_processes_train_the_same_model_bit_for_bit(config):
+    """Also where some updates are summed in one process, and others in the other."""
+    config = replace(config, per_round=18)
     alone = simulate(replace(config, workers=1, name="alone"))
     shared = simulate(replace(config, workers=2, name="shared"))
     assert alone.rows == shared.rows and alone.ledger.reports == shared.ledger.reports
@@ -37,8 +40,8 @@ def test_a_process_that_dies_is_an_error(config):
     multiprocessing.active_children()[0].kill()
     with pytest.raises(WorkerDied, match="--workers 1"):
         workers.do(
-            Instructions(1, 0.0, {}),
-            [ClientJob(0, ClientState(), RoundAssignment(0, 1), offer(0))],
+            Instructions(1, 0.0, GlobalModel({})),
+            [[ClientJob(0, ClientState(), RoundAssignment(0, 1), offer(0))]],
             ended=list,
         )
     workers.close()

@@ -229,6 +229,15 @@ def test_where_there_is_nothing_to_go_on_from_the_run_begins(config, whole, capl
     assert "no checkpoint to go on from, the run begins" in caplog.text
 
 
+def test_a_run_of_the_same_configuration_by_another_name_is_told_of(config, caplog):
+    """As where what runs are called without a name has changed."""
+    break_off(replace(config, name="old"), after=2)
+    break_off(replace(config, name="other", seed=1), after=2)
+    break_off(replace(config, resume=True), after=1)
+    assert "the run begins; one that is configured alike goes on with name old" in caplog.text
+    assert "other" not in caplog.text
+
+
 def test_a_finished_run_is_as_it_was_also_if_it_ended_with_its_target(config):
     config = replace(config, task="digits", strategy="pace", local_epochs=5, target_accuracy=0.15)
     finished = simulate(config)

@@ -300,7 +300,7 @@ def test_moments_that_overflow_are_not_kept_either():
 
 
 def test_double_precision_beyond_the_models_own_is_no_update():
-    base = GlobalModel(record(MODEL), PARAMETERS)
+    base = GlobalModel.of(record(MODEL), PARAMETERS)
     beyond = {**MODEL, "weight": np.full((2, 2), 1e300)}
     base.update(NumpyReply(dict(MODEL), {}), {})
     with pytest.raises(InvalidInput, match="'weight' is float64"):
@@ -318,7 +318,7 @@ def test_double_precision_beyond_the_models_own_is_no_update():
 )
 def test_arrays_of_another_kind_are_no_update(changes):
     with pytest.raises(InvalidInput, match=f"'{next(iter(changes))}' is "):
-        GlobalModel(record(MODEL), PARAMETERS).update(NumpyReply({**MODEL, **changes}, {}), {})
+        GlobalModel.of(record(MODEL), PARAMETERS).update(NumpyReply({**MODEL, **changes}, {}), {})
 
 
 # state
@@ -373,7 +373,7 @@ def flight(arrays, base, late):
 
 @pytest.mark.parametrize("rule", ["fedbuff", "refl"])
 def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
-    then = GlobalModel(record(MODEL), PARAMETERS)
+    then = GlobalModel.of(record(MODEL), PARAMETERS)
     now = {
         **MODEL,
         "weight": MODEL["weight"] + 10,
@@ -382,7 +382,7 @@ def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
         "bytes": np.array([3, 4], dtype=np.uint8),
         "variance": np.float32([0.5, 0.5]),
     }
-    base = GlobalModel(record(now), PARAMETERS)
+    base = GlobalModel.of(record(now), PARAMETERS)
     late = {**MODEL, "weight": MODEL["weight"] + 1, "batches": np.array(15)}
     late["mask"] = np.array([False, False, True])  # the first one was changed
     late["variance"] = np.float32([0.1, 0.2])
@@ -398,7 +398,7 @@ def test_a_late_update_brings_its_change_of_every_kind_of_array(rule):
 
 
 def test_the_weight_of_a_late_update_depends_on_parameters_alone():
-    base = GlobalModel(record(MODEL), PARAMETERS)
+    base = GlobalModel.of(record(MODEL), PARAMETERS)
 
     def weight(**changes):
         updates = [trained(0), {**trained(1), **changes}, trained(2)]
@@ -411,6 +411,6 @@ def test_the_weight_of_a_late_update_depends_on_parameters_alone():
 
 def test_late_updates_of_a_model_without_parameters_count():
     model = {"batches": MODEL["batches"], "mask": MODEL["mask"]}
-    base = GlobalModel(record(model), frozenset())
+    base = GlobalModel.of(record(model), frozenset())
     flights = [flight(model, base, 0), flight(model, base, 1)]
     assert len(replies_to_aggregate(flights, base, "refl")) == 2

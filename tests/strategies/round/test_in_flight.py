@@ -88,7 +88,7 @@ def test_the_ledger_counts_work_that_was_dropped_as_wasted():
 
 
 def base(value):
-    return GlobalModel(ArrayRecord([np.full(2, value, dtype=np.float32)]))
+    return GlobalModel.of(ArrayRecord([np.full(2, value, dtype=np.float32)]))
 
 
 def reply(value):
