@@ -3,8 +3,11 @@
     python -m benchmarks.own_task [--task FILE.py[,...]] [--set KEY=VALUE] [--deployed] --json OUT
 
 Without ``--task``, every task that the tests hold. Both train on the same minibatches from the same
-seeds; alone, the loop is cut off by an exception where the plan ends. Then two clients learn the
-task for two rounds, in the virtual engine and, with ``--deployed``, on a SuperLink.
+seeds; alone, the loop is cut off by an exception where the plan ends. A minibatch is counted, and
+beside that stand its time on this host, the FLOP of products as torch's own counter has them while
+it runs, and what a roofline of this host's ceilings makes of the counts; nothing here can measure
+bytes. Then two clients learn the task for two rounds, in the virtual engine and, with
+``--deployed``, on a SuperLink.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import sys
 import tempfile
 import time
@@ -23,9 +27,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from powerctl.accelerator import Accelerator
 from powerctl.errors import PowerctlError
+from powerctl.pagoda.ceilings import Ceilings
+from powerctl.pagoda.microbenchmarks import measure_ceilings
+from powerctl.pagoda.operator_counter import plain_kernels
+from powerctl.pagoda.step_counting import count_step
+from powerctl.pagoda.vendor import core_hz
 from powerctl.task.data import Loaders, load_data, minibatches_of
 from powerctl.task.loading import Task, keys_of, load_task, parse_settings
 from powerctl.task.randomness import Randomness, seed_loader
@@ -52,6 +62,8 @@ serverapp = "wattfed.server.app:app"
 clientapp = "wattfed.client.app:app"
 
 [tool.flwr.app.config]"""
+_TIMED = 40  # minibatches, of which the median is the time
+_PRODUCTS = ("convolution", "mm", "attention")  # what torch's own counter has a formula of
 _REPEATED = 7  # the medians of all that they took are compared
 
 
@@ -61,6 +73,17 @@ def usual_settings(folder: Path) -> dict[str, Any]:
     for i in range(12):
         np.save(folder / f"{i:02}-{i % 2}.npy", rng.normal(size=9))
     return {"dataset-path": str(folder), "hidden-size": 8, "learning-rate": 0.01}
+
+
+def usual_given() -> dict[str, Any]:
+    """What the run gives a task beside its settings."""
+    return {
+        "device": Accelerator.here().device,
+        "partition_id": 0,
+        "num_partitions": 2,
+        "batch_size": 8,
+        "lr": 0.01,
+    }
 
 
 class CutOff(Exception):
@@ -122,8 +145,7 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
         Planned; by default two epochs and a half.
     """
     task = load_task(text, settings)
-    device = Accelerator.here().device
-    given = {"device": device, "partition_id": 0, "num_partitions": 2, "batch_size": 8, "lr": 0.01}
+    given = usual_given()
     with Randomness(SEED):
         model = make_model(task, given)
         length = minibatches_of(load_data(task, given).train)
@@ -153,6 +175,59 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
         "simulated": None,
         "deployed": None,
     }
+
+
+def counted(text: str, settings: Mapping[str, Any], ceilings: Ceilings | None) -> dict[str, Any]:
+    """What a minibatch of a task needs by its counts, and what it did on this host.
+
+    Parameters
+    ----------
+    text : str
+        Names the task.
+    settings : mapping
+        The user's own keys.
+    ceilings : Ceilings, optional
+        Of this host, in one thread; without, there is no time by the roofline.
+    """
+    task = load_task(text, settings)
+    began_s = time.perf_counter()
+    given = usual_given()
+    step = count_step(task, "train", given)
+    counting_s = time.perf_counter() - began_s
+    counts = step.counts
+    with Randomness(SEED):
+        model = make_model(task, given)
+        loaders = load_data(task, given)
+    counter = FlopCounterMode(display=False)
+    more: Any = {"seed": SEED, "limit_s": 600.0, "inside": counter}
+    with plain_kernels(), Training(task, model, loaders, given, minibatches=1, **more) as training:
+        next(training.steps())()
+    began = np.array(controlled(task, model, given, _TIMED))
+    row: dict[str, Any] = {
+        "counted": {
+            "flop": counts.flop,
+            "dram_bytes": counts.dram_bytes,
+            "kernels": counts.kernels,
+            "known_share": counts.known_share,
+            "is_computed": step.is_computed,
+            "loader_s_per_sample": step.host_cycles_per_sample / (core_hz() or math.nan),
+            "counting_s": counting_s,
+            "products_flop": sum(
+                operator.flop
+                for operator in counts.operators
+                if any(name in operator.name for name in _PRODUCTS)
+            ),
+        },
+        "measured": {
+            "time_s": float(np.median(np.diff(began)[1:])) if len(began) > 2 else None,
+            "products_flop": counter.get_total_flops(),
+        },
+    }
+    if ceilings is not None:
+        row["counted"]["roofline_time_s"] = max(
+            counts.flop / ceilings.peak_flops, counts.dram_bytes / ceilings.peak_bandwidth
+        )
+    return row
 
 
 def run_config(text: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -253,7 +328,8 @@ def main() -> None:
     tasks = args.task.split(",") if args.task else sorted(map(str, TASKS.glob("*.py")))
     with tempfile.TemporaryDirectory() as folder:
         settings = usual_settings(Path(folder)) | parse_settings(args.set)
-        rows = [compared(task, settings) for task in tasks]
+        ceilings = measure_ceilings(Accelerator.here(), seconds=0.1)
+        rows = [compared(task, settings) | counted(task, settings, ceilings) for task in tasks]
         configs = {}
         for number, (task, row) in enumerate(zip(tasks, rows, strict=True)):
             place = Path(folder) / str(number)
@@ -273,6 +349,17 @@ def main() -> None:
             f"{row['task']:<14} {row['style']}  {row['minibatches']:>3} of {row['planned']:<3}  "
             f"max |dw| {row['max_abs_dw']:g}  {row['overhead_us_per_step']:+.0f} us a step  "
             f"simulated {_shown(row['simulated'])}, deployed {_shown(row['deployed'])}"
+        )
+    print("a minibatch of each, counted | measured on this host")
+    for row in rows:
+        of, seen = row["counted"], row["measured"]
+        print(
+            f"{row['task']:<14} {of['flop']:>9.3g} FLOP, {of['products_flop']:>9.3g} of products, "
+            f"{of['dram_bytes']:>9.3g} B, {of['kernels']:>4} kernels, roofline "
+            f"{1e3 * of['roofline_time_s']:.3g} ms, loader "
+            f"{1e3 * of['loader_s_per_sample']:.3g} ms a sample | "
+            f"{seen['products_flop']:>9.3g} FLOP of products, "
+            f"{_shown(seen['time_s'] and 1e3 * seen['time_s'])} ms"
         )
     Path(args.json).write_text(json.dumps(rows, indent=2))
 

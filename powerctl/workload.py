@@ -66,6 +66,11 @@ class Workload:
         """Size of the model in single precision."""
         return 4 * self.parameters
 
+    @property
+    def counted_signature(self) -> Signature | None:
+        """What counts say of it; None where it was fitted to measurements, or nothing is known."""
+        return self.signature if self.counted_share else None
+
     def with_batch_size(self, batch_size: int) -> Workload:
         """The same workload with another batch size."""
         return replace(self, batch_size=batch_size)

@@ -50,6 +50,7 @@ _LIBRARIES = (
     *("flwr.clientapp", "flwr.serverapp.strategy", "flwr.cli.app", "flwr.supercore.cli"),
     *("flwr.superlink.cli", "flwr.supernode.cli"),
 )
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
 _STAND_IN = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -146,6 +147,7 @@ def _started(*, fds: Mapping[int, int], **asked: object) -> int:
 
 
 def _serve(address: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; it ends with who started it
     signal.signal(signal.SIGTERM, lambda *_: _end(address))
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
     for library in _LIBRARIES:
@@ -162,12 +164,14 @@ def _serve(address: str) -> None:
             near, _ = listening.accept()
             _, given, _, _ = socket.recv_fds(near, 1, 64)
             asked = json.loads(near.makefile("rb").readline())
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # until the child has its own way
             pid = os.fork()
             if pid == 0:
                 listening.close()
                 if not asked["stand_in"] and (child := os.fork()):
                     os._exit(0 if near.send(b"%d" % child) else 1)
                 _become(near, given, path, **asked)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             for fd in given:
                 os.close(fd)
             if asked["stand_in"]:
@@ -192,6 +196,8 @@ def _become(
 ) -> None:
     """Be a program, in the state in which an interpreter would start it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     if stand_in:
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         threading.Thread(target=_obey, args=(near,), daemon=True).start()

@@ -228,9 +228,9 @@ class IdleDevice(DeviceWrapper):
         self._check_room()
         if self._guard.is_due(now_s) and self._guard.observe(now_s, module.energy_j()):
             times_s = self._times_s[1:] or self._times_s
-            raise TooMuchPower(
-                sum(times_s) / max(len(times_s), 1), self._guard.mean_w, len(times_s)
-            )
+            if not times_s:  # what draws it are requests
+                raise Interrupted(f"power: {self._guard.mean_w:.3g} W")
+            raise TooMuchPower(sum(times_s) / len(times_s), self._guard.mean_w, len(times_s))
 
     def _check_room(self) -> None:
         if self.room.has_changed() or not self.room.fits(self._mode, self._longest_s()):

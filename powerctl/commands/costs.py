@@ -204,7 +204,7 @@ def _of_counts(asked: CostSource, job: Workload) -> Costs:
     board = load_board(asked.board or "orin-agx", asked.l4t)
     size = job.batch_size
     predictor = GaussianPredictor(
-        board.name, l4t=asked.l4t, kind=job.kind, batch_size=size, expected=job.signature
+        board.name, l4t=asked.l4t, kind=job.kind, batch_size=size, expected=job.counted_signature
     )
     modes = board.space.arrays
 

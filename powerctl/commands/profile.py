@@ -117,7 +117,7 @@ class Sampling:
                 l4t=board.l4t,
                 kind=kind,
                 batch_size=sizes[0],
-                expected=None if workload.counted_share is None else workload.signature,
+                expected=workload.counted_signature,
             ),
             ModeArrays.of(modes),
             count,

@@ -119,7 +119,7 @@ def tune(
             l4t=board.l4t,
             kind=job.kind,
             batch_size=job.batch_size,
-            expected=job.signature,
+            expected=job.counted_signature,
         )
         for job in jobs
     ]

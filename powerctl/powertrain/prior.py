@@ -12,7 +12,8 @@ reference.
     s   width of the workload's size (`_SHARED_SIZE`), which all its parts u share
 
 An estimate z of some parameters from counts, with errors of covariance E, updates it as Kalman's
-measurement does: gain K = V (V + E)^-1, then m + K (z - m) and V - K V.
+measurement does: gain K = V (V + E)^-1, then m + K (z - m) and V - K V. Its sizes are not held to
+the references': before, V has a (`_COUNTED_AWAY`) squared more for each of them.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ _COUNTED = {
     **dict.fromkeys(FIXED, 1.0),
 }
 _COUNTED_TOGETHER = 0.2
+# How far each size may be from the references' where it is counted: as far as a net of two layers.
+_COUNTED_AWAY = 3.0
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,14 @@ class Prior:
         at = [self.names.index(name) for name in names]
         together = _COUNTED_TOGETHER * np.array([name in SIZES for name in names])
         error = np.diag([_COUNTED[name] ** 2 for name in names]) + np.outer(together, together)
+        away = [_COUNTED_AWAY * (name in SIZES and name in names) for name in self.names]
+        covariance = self.covariance + np.diag(np.square(away))
         surprise = np.log([getattr(signature, name) for name in names]) - self.mean[at]
-        gain = np.linalg.solve(self.covariance[np.ix_(at, at)] + error, self.covariance[at]).T
+        gain = np.linalg.solve(covariance[np.ix_(at, at)] + error, covariance[at]).T
         return replace(
             self,
             mean=self.mean + gain @ surprise,
-            covariance=self.covariance - gain @ self.covariance[at],
+            covariance=covariance - gain @ covariance[at],
         )
 
     def inside(self, log_values: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.own_task import counted
 from powerctl.errors import TaskFailed
 from powerctl.pagoda.counted import CountedTask
 from powerctl.pagoda.counting import count_model
@@ -56,7 +57,7 @@ def training(task):
 
 
 def test_the_users_own_loop_counts_as_their_loss_and_optimizer_do():
-    counted = training(task_of())
+    own = training(task_of())
     x, y = load_data(BATCH)[0]
     by_hand = count_model(
         Net(),
@@ -65,12 +66,12 @@ def test_the_users_own_loop_counts_as_their_loss_and_optimizer_do():
         loss=lambda scores: nn.functional.cross_entropy(scores, y),
         optimiser="sgd-momentum",
     )
-    assert (counted.counts.flop, counted.counts.batch_size) == (by_hand.flop, BATCH)
+    assert (own.counts.flop, own.counts.batch_size) == (by_hand.flop, BATCH)
     # beyond: `backward` makes the gradient of the loss, which count_model hands to it
-    assert 0 <= counted.counts.kernels - by_hand.kernels <= 1
-    assert counted.counts.dram_bytes == pytest.approx(by_hand.dram_bytes, rel=1e-3)
-    assert counted.parameters == sum(p.numel() for p in Net().parameters())
-    assert not counted.is_computed
+    assert 0 <= own.counts.kernels - by_hand.kernels <= 1
+    assert own.counts.dram_bytes == pytest.approx(by_hand.dram_bytes, rel=1e-3)
+    assert own.parameters == sum(p.numel() for p in Net().parameters())
+    assert not own.is_computed
 
 
 def test_a_step_counts_as_the_loop_that_does_the_same():
@@ -136,8 +137,8 @@ def test_optimizers_count_as_on_a_gpu_in_few_kernels():
             nn.Flatten(), *(nn.Linear(192, 192) for _ in range(9)), nn.Linear(192, 5)
         )
 
-    counted = {make: training(task_of(train, make_model=make)).counts for make in (Net, deep)}
-    small, large = (c.layers[-1] for c in counted.values())
+    found = (training(task_of(train, make_model=make)).counts for make in (Net, deep))
+    small, large = (counts.layers[-1] for counts in found)
     assert small.kind == large.kind == "Adam"
     assert small.kernels == large.kernels < 20
 
@@ -147,6 +148,15 @@ def test_what_tasks_use_is_known_through_and_through(name):
     counts = training(load_task(f"{TASKS / name}.py", {"hidden-size": 8})).counts
     assert counts.flop > 0 and counts.kernels > 5
     assert counts.unknown == ()
+
+
+@pytest.mark.parametrize("name", ["quickstart", "lstm", "detector"])
+def test_torchs_own_counter_sees_the_same_products_where_a_task_really_runs(name):
+    row = counted(f"{TASKS / name}.py", {"hidden-size": 8}, None)
+    of, seen = row["counted"], row["measured"]
+    # ours count biases and the softmax of attention too
+    assert 0 <= of["products_flop"] / seen["products_flop"] - 1 < 0.05
+    assert seen["time_s"] > 0 and of["known_share"] == 1
 
 
 def test_counting_leaves_no_trace():

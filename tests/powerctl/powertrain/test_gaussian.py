@@ -15,6 +15,7 @@ from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import SIZES
 from powerctl.powertrain.reference import load_reference
 from powerctl.powertrain.reference_fit import build_reference
+from powerctl.workload import load_workload
 
 RESNET = "orin-agx-resnet18-train"
 NOISE = (0.02, 0.01)
@@ -288,3 +289,20 @@ def test_on_measured_tables_twenty_modes_are_enough(shared_table):
     time, power = np.median(found, axis=0)
     assert time < 0.045 and power < 0.026
     assert np.all((np.mean(shares, axis=0) > 0.8) & (np.mean(shares, axis=0) < 0.99))
+
+
+def test_a_network_far_smaller_than_all_references_costs_what_its_counts_say():
+    small = replace(
+        load_workload("resnet18-train").signature,
+        flop_per_sample=1e6,
+        traffic_bytes_per_sample=5e4,
+        host_cycles_per_sample=1e4,
+        launch_cycles=1.5e6,
+    )
+    board = load_board("orin-agx")
+    modes = board.space.thinned(3).arrays
+    predictor = GaussianPredictor("orin-agx", batch_size=16, expected=small)
+    predicted = predictor.fit(MeasurementTable.of([], "nothing")).predict(modes)
+    counted = minibatch_cost(board.hardware, small, *modes, 16)
+    assert abs(np.log(predicted.time_s / counted.time_s).mean()) < 0.2
+    assert predicted.time_std.min() > 0.1
