@@ -16,9 +16,10 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import build
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import ClientProfile, load_fleet, profile_from_node_config
+from wattfed.client.worker.charging import costs_source
 from wattfed.client.worker.client_state import ClientState, StateFile
 from wattfed.client.worker.cost_models import CostModels
-from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts, costs_file
+from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, offered, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
@@ -127,9 +128,8 @@ def _state_file(told: RoundContext, context: Context) -> StateFile | None:
     if _STATE_DIR not in node:
         return None
     run, folder = told.run or str(context.run_id), Path(str(node[_STATE_DIR]))
-    workload = str(context.run_config.get("workload", RunConfig.workload))
-    source = costs_file(folder, workload)
-    return StateFile.of(folder, run, int(node["partition-id"]), source.name if source else "")
+    config, own = RunConfig.from_flower(context.run_config), tuple(sorted(node.items()))
+    return StateFile.of(folder, run, int(node["partition-id"]), costs_source(config, folder, own))
 
 
 def _load(told: RoundContext, context: Context) -> ClientState:

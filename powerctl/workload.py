@@ -97,7 +97,10 @@ def load_workload(name: str) -> Workload:
     if isinstance(path, Workload):
         return path
     where = f"{path}: not a workload"
-    workload = build(Workload, {"name": name, **read_toml(path)}, where, ignored=None)
+    told = read_toml(path)
+    if Path(name) != path or "name" not in told:  # people know it by what they found it by
+        told["name"] = name
+    workload = build(Workload, told, where, ignored=None)
     if workload.signature is None:
         raise InvalidInput(f"{where}: no signature")
     return workload

@@ -46,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _tell_plan(config: RunConfig, participants: Participants) -> None:
-    log(INFO, headline(config, participants.clients))
+    log(INFO, headline(config, participants.clients, participants.charged_words(config)))
     for warning in participants.warnings:
         log(WARNING, warning)
 

@@ -59,7 +59,7 @@ Text = Annotated[str, Range(0, 1000, printable=True)]
 Texts = Annotated[tuple[Annotated[str, Range(0, 100, printable=True)], ...], Range(0, 1000)]
 LabelCounts = Annotated[tuple[Annotated[float, Range(-1e9, 1e9)], ...], Range(0, 10_000)]
 
-VERSION = 2  # of all that is in this module: raised when a change is not understood
+VERSION = 3  # of all that is in this module: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -104,6 +104,8 @@ class RoundOffer:
         Energy left in the battery, and in a full one; infinite on mains.
     available_s : float
         How long the device expects to stay; infinite if it foresees no end.
+    charged : str
+        The workload that a minibatch is charged as, and what its costs are from, in words.
     """
 
     client: ClientNumber
@@ -122,6 +124,7 @@ class RoundOffer:
     battery_j: MostJoules = math.inf
     battery_capacity_j: MostJoules = math.inf
     available_s: MostSeconds = math.inf
+    charged: Text = ""
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ class RoundReport:
     `budget_left_j` is what is left of the device's energy budget after the round; infinite without
     one. `batch_size` is that of minibatches smaller than the run's, for want of memory; else 0.
     `warm_up_s` is what the first minibatch of the task in a process took beyond another, which is
-    in `time_s`; 0 in other rounds.
+    in `time_s`; 0 in other rounds. `charged` says by what it was planned, as the offer does.
     """
 
     client: ClientNumber
@@ -212,6 +215,7 @@ class RoundReport:
     budget_left_j: LeftJoules = math.inf
     batch_size: Count = 0
     warm_up_s: Seconds = 0.0
+    charged: Text = ""
 
     @property
     def expected_time_s(self) -> float:

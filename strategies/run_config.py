@@ -48,7 +48,9 @@ class RunConfig:
         "digits", "What the clients learn: digits, images-cnn, cifar10, or yours: my_task.py."
     )
     workload: str = _option(
-        "mobilenetv3-train", "What a minibatch is charged as on a simulated board."
+        "",
+        "What a minibatch is charged as, by a workload's name or file; empty: the task's own, "
+        "counted, for a task of yours, and mobilenetv3-train for those that come with wattfed.",
     )
     fleet: str = _option(
         "twenty-jetsons", "Fleet to simulate: a name, a .toml file or pkg.mod:Name."

@@ -10,6 +10,8 @@ from tests.test_imports import MODULES, ROOT
 STAMPS = {
     "powerctl/jetson/journal.py": "when what was damaged was kept aside",
     "powerctl/profiler/profile_log.py": "when a measurement was made",
+    "client/agent/idle_learning.py": "when a mode was measured in idle time",
+    "client/worker/cost_models.py": "when a round measured a mode",
     "server/run/results.py": "when a run began",
     "server/live/snapshot.py": "how long ago a file was written",
     "server/deploy/keys.py": "from when, and until when, a certificate holds",

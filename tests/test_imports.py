@@ -26,7 +26,7 @@ MAY_IMPORT = {
 CLIENT_MODULES = {
     "wattfed.client.worker.model_arrays",
     "wattfed.client.tasks.federated",
-    "wattfed.client.worker.mode_options",
+    "wattfed.client.worker.charging",
 }
 # torch takes seconds to load, and a daemon or a fleet of simulated devices never needs it
 KNOW_TORCH = {

@@ -12,6 +12,7 @@ from powerctl.task.measuring import Repeated
 from powerctl.workload import Workload
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.tasks.federated import federated
+from wattfed.client.worker.costs import counted_in
 from wattfed.strategies.run_config import RunConfig
 
 _USUAL_BATCH_SIZE = 16
@@ -59,7 +60,11 @@ def idle_task(name: str, settings: Mapping[str, Any], tasks: OwnTasks) -> IdleTa
     alone = task.with_settings(
         {"skew": config.split, "seed": config.seed, **_OF_CLIENT, **settings}
     )
-    counted = CountedTask(task, given={k.replace("-", "_"): alone.settings[k] for k in _OF_CLIENT})
+    counted = CountedTask(
+        task,
+        given={k.replace("-", "_"): alone.settings[k] for k in _OF_CLIENT},
+        folder=counted_in(tasks.folder),
+    )
     workload = counted.workload()
     return IdleTask(workload, lambda: Repeated(alone, "train", workload.batch_size))
 

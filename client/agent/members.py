@@ -23,9 +23,9 @@ from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import import_compiler, is_installed
+from wattfed.client.worker.charging import costs_source
 from wattfed.client.worker.client_state import StateFile
 from wattfed.client.worker.cost_models import CostModels
-from wattfed.client.worker.costs import costs_file
 from wattfed.client.worker.local_client import LocalClient, Progress
 from wattfed.client.worker.messages import RoundContext, assignment_of, evaluated, trained
 from wattfed.client.worker.model_arrays import array_record_of, load_arrays
@@ -85,10 +85,10 @@ class Member:
             n_clients, run = int(node_config["num-partitions"]), str(node_config[RUN])
         except (KeyError, ValueError) as error:
             raise InvalidInput(f"node config: {error}") from None
-        source = costs_file(cost_models.folder, config.workload)
-        file = StateFile.of(folder, run, profile.client, source.name if source else "")
-        state = file.read()
         own = tuple(sorted(node_config.items()))
+        costs = costs_source(config, cost_models.folder, own)
+        file = StateFile.of(folder, run, profile.client, costs)
+        state = file.read()
         client = LocalClient(config, profile, n_clients, state, device, cost_models, own)
         return cls(run, client, file)
 

@@ -104,6 +104,7 @@ class OwnTasks:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._path = folder / _FILE
 
     def listed(self) -> list[OwnTask]:

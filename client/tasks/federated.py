@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -27,6 +28,10 @@ from powerctl.task.randomness import Randomness
 from powerctl.task.training import GIVEN, Evaluation, Training, make_model
 from wattfed.client.tasks.sampled import Sampled, SampledTask
 from wattfed.strategies.run_config import RunConfig, run_keys
+
+if TYPE_CHECKING:
+    from powerctl.pagoda.counted import CountedTask
+    from wattfed.client.worker.charging import Charge
 
 TASKS = Kind[Sampled](
     "task",
@@ -55,6 +60,11 @@ def is_installed(text: str) -> bool:
     return name in TASKS.built_in or name in TASKS.names()
 
 
+def is_built_in(text: str) -> bool:
+    """Whether a text names a task that comes with wattfed."""
+    return parsed("task", text)[0] in TASKS.built_in
+
+
 class FederatedTask:
     """What server and clients of a run do with its task.
 
@@ -76,6 +86,8 @@ class FederatedTask:
     warm : set of str
         What has run for real in this process, of ``train`` and ``test``: the first minibatch of
         each allocates memory and chooses kernels.
+    own_charge : Charge, optional
+        What its minibatches cost, once that was counted.
     """
 
     def __init__(
@@ -85,10 +97,11 @@ class FederatedTask:
         self.task = replace(task, usual={"lr": config.learning_rate})
         self.samples = samples
         self.warm: set[str] = set()
+        self.own_charge: Charge | None = None
         self._config = config
-        self._batch_size = int(dict(config.settings).get("batch-size", batch_size))
+        self.batch_size = int(dict(config.settings).get("batch-size", batch_size))
         self._given: dict[str, Any] = {
-            "batch_size": self._batch_size,
+            "batch_size": self.batch_size,
             "skew": config.split,
             "seed": config.seed,
         }
@@ -119,7 +132,7 @@ class FederatedTask:
         """Examples of some clients, and minibatches in an epoch of each."""
         if self.samples is not None:
             sizes = self.samples.sizes(n_clients, self._config.split, self._config.seed)[clients]
-            return sizes, -(-sizes // self._batch_size)
+            return sizes, -(-sizes // self.batch_size)
         found = [self._size(int(client), n_clients) for client in clients]
         examples, minibatches = np.array(found, dtype=np.int64).reshape(-1, 2).T
         return examples, minibatches
@@ -185,6 +198,13 @@ class FederatedTask:
             is_shared=is_shared,
         )
 
+    def counted(self, client: int, n_clients: int, folder: Path | None = None) -> CountedTask:
+        """What counts a minibatch of a client, whose workload is the task's own."""
+        from powerctl.pagoda.counted import CountedTask  # tasks of ours need none of it
+
+        given, limit_s = self._of_client(client, n_clients), self._config.timeout_s
+        return CountedTask(self.task, given=given, folder=folder, limit_s=limit_s)
+
     def first_batch(self, client: int, n_clients: int) -> Any:
         """A minibatch of a client, as its loader gives it; None where that gives none."""
         loader = self._loaders(client, n_clients).train
@@ -231,7 +251,7 @@ class FederatedTask:
         with self._asked(client, n_clients) as given:
             examples = data.num_examples(self.task, given)
         if examples is not None:
-            return examples, -(-examples // self._batch_size)
+            return examples, -(-examples // self.batch_size)
         loader = self._loaders(client, n_clients).train
         minibatches = minibatches_of(loader)
         if minibatches is None:

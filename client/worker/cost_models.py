@@ -14,12 +14,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from powerctl.boards import Board
+from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.measurement import MeasurementTable
 from powerctl.powertrain.correction import CorrectedPredictor, FittedPredictor
 from powerctl.workload import Workload
-from wattfed.client.worker.costs import SignatureCosts, costs_file
+from wattfed.client.worker.costs import (
+    ASSUMED,
+    CALIBRATED,
+    COUNTED,
+    FITTED,
+    MEASURED,
+    SignatureCosts,
+    costs_file,
+)
 from wattfed.client.worker.execution import SegmentResult
 from wattfed.client.worker.measured_task import (
     MeasuredPredictor,
@@ -32,13 +40,9 @@ if TYPE_CHECKING:
     from powerctl.powertrain.gaussian import GaussianPredictor
 
 _LOG = logging.getLogger("wattfed.client")
-_OWN = re.compile(r"@[0-9a-f]{8,}(-b\d+)?$")  # of a task: its name, its code's hash, its batch size
+# of a task: its name, its code's hash, and its batch size, where a loader has none of its own
+_OWN = re.compile(r"@[0-9a-f]{8,}(-b\d+)?$")
 _BOARD_ITSELF = "jetson"
-
-
-COUNTED, CALIBRATED, FITTED, MEASURED = "counted", "calibrated", "fitted", "measured"
-ASSUMED = "assumed"
-"""What costs can be from; the last where a task of one's own cannot be counted."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class CostModels(SignatureCosts):
         Specification of the device, so that a twin's figures are never taken for a Jetson's.
     """
 
+    folder: Path
+
     def __init__(self, folder: Path, device: str = _BOARD_ITSELF) -> None:
         self.folder = folder
         self._kind = device.partition(":")[0]
@@ -91,21 +97,25 @@ class CostModels(SignatureCosts):
         Raises
         ------
         InvalidInput
-            If a file that was put there is none, or of another board or kind of work.
+            If a file that was put there for a named workload is none, or of another board or kind
+            of work. Of a task of the user's own that is logged, and the signature is taken.
         """
+        found = None
+        try:
+            found = self._from_files(board, workload)
+        except PowerctlError as error:
+            if not is_own(workload):
+                raise
+            self._warn(str(error))
+        return found or super().predictor(board, workload)
+
+    def _from_files(self, board: Board, workload: Workload) -> CorrectedPredictor | None:
         path = costs_file(self.folder, workload.name)
         if path is not None:
             of_what = _OfWhat(board.name, board.l4t, workload.kind, workload.batch_size)
             fitted = _fitted(path, _digest(path, *_stamp(path)), of_what)
             return FittedPredictor(fitted, workload.batch_size)
-        if is_own(workload):
-            try:
-                return self.measured(board, workload).predictor() or super().predictor(
-                    board, workload
-                )
-            except InvalidInput as error:  # the round goes on with what else is known
-                self._warn(str(error))
-        return super().predictor(board, workload)
+        return self.measured(board, workload).predictor() if is_own(workload) else None
 
     def record(self, board: Board, workload: Workload, segments: Sequence[SegmentResult]) -> None:
         """Keep what a round has measured of a task of the user's own."""
@@ -194,8 +204,13 @@ def _fitted(path: Path, digest: str, of_what: _OfWhat) -> GaussianPredictor:
 
     board, l4t, kind, batch_size = of_what
     if path.suffix == ".csv":
+        table = MeasurementTable.read(path)
+        if np.all(load_board(board, l4t).space.indices(table.modes) < 0):
+            raise InvalidInput(
+                f"{path}: of another board, in no mode of {board}; put one of {board} in its place"
+            )
         empty = GaussianPredictor(board, l4t=l4t, kind=kind, batch_size=batch_size)
-        return empty.fit(MeasurementTable.read(path))
+        return empty.fit(table)
     fitted = load_predictor(path)
     if (fitted.board, fitted.kind) != (board, kind):
         raise InvalidInput(

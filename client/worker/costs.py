@@ -13,9 +13,21 @@ from powerctl.powertrain.correction import CorrectedPredictor, SignaturePredicto
 from powerctl.workload import Workload
 from wattfed.client.worker.execution import SegmentResult
 
+COUNTED, CALIBRATED, FITTED, MEASURED = "counted", "calibrated", "fitted", "measured"
+ASSUMED = "assumed"
+"""What costs can be from; the last where a task of one's own cannot be counted."""
+
 
 class SignatureCosts:
-    """What is known without a state directory: the signatures of workloads, and nothing is kept."""
+    """What is known without a state directory: the signatures of workloads, and nothing is kept.
+
+    Attributes
+    ----------
+    folder : Path or None
+        The state directory, if there is one.
+    """
+
+    folder: Path | None = None
 
     def predictor(self, board: Board, workload: Workload) -> CorrectedPredictor:
         """A fresh predictor of a workload's minibatches."""
@@ -26,6 +38,11 @@ class SignatureCosts:
 
 
 NOTHING_MEASURED = SignatureCosts()
+
+
+def counted_in(folder: Path) -> Path:
+    """The folder of a state directory in which counted workloads are kept."""
+    return folder / COUNTED
 
 
 def costs_file(folder: Path, workload: str) -> Path | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from powerctl.device import Device
 from powerctl.fulcrum.guard import Guard
-from powerctl.fulcrum.plans import RoundPlan, Segment
+from powerctl.fulcrum.plans import TIME_RESERVE, RoundPlan, Segment
 from powerctl.modes import PowerMode
 from powerctl.task.process_memory import OUT_OF_MEMORY, ran_out
 from powerctl.task.training import Interrupted
@@ -105,6 +105,7 @@ def _mean_power_w(start: tuple[float, float], end: tuple[float, float]) -> float
 
 _LOG = logging.getLogger("wattfed.client")
 MARGIN = 0.25  # three deviations of a minibatch's energy: unit, mode and noise together
+_RESERVED = TIME_RESERVE / (1 - TIME_RESERVE) * (1 - 1e-9)  # of its time, that a plan has beyond
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def execute_plan(
         The learning of one minibatch each.
     time_limit_s, energy_cap_j : float
         Never exceeded as long as no minibatch costs more than `MARGIN` above what was expected
-        and above the dearest one so far.
+        and above the dearest one so far. Of time a plan of one or two minibatches has less in
+        reserve, and its share is the margin then: else it could never be done.
     guard : Guard, optional
         Looks at the module's power and temperature after each minibatch; where it steps down, the
         rest of the plan is trained in the lower mode.
@@ -183,7 +185,8 @@ def execute_plan(
         and chooses kernels: it is charged, and says nothing of those that follow.
     """
     guard = guard or Guard(device.space)
-    run = _Run(device, workload, steps, time_limit_s, energy_cap_j, guard, is_cold)
+    margin = MARGIN if plan.minibatches * _RESERVED >= MARGIN else _RESERVED
+    run = _Run(device, workload, steps, time_limit_s, margin, energy_cap_j, guard, is_cold)
     waiting = deque(plan.segments)
     try:
         while waiting and not run.stopped:
@@ -204,6 +207,7 @@ class _Run:
         workload: Workload,
         steps: Iterator[Callable[[], None]],
         time_limit_s: float,
+        time_margin: float,
         energy_cap_j: float,
         guard: Guard,
         is_cold: bool,
@@ -213,6 +217,7 @@ class _Run:
         self._workload = workload
         self._steps = steps
         self._time_limit_s = time_limit_s
+        self._time_margin = time_margin
         self._energy_cap_j = energy_cap_j
         self._guard = guard
         self._meter = RunMeter(device)
@@ -235,7 +240,7 @@ class _Run:
         self._device.apply(mode)
         meter.start_segment()
         self._guard.hold(mode, self._device.now())
-        most_s, most_j = segment.time_s * (1 + MARGIN), segment.energy_j * (1 + MARGIN)
+        most_s, most_j = segment.time_s * (1 + self._time_margin), segment.energy_j * (1 + MARGIN)
         busy_s, first_s, done = 0.0, 0.0, 0
         while done < segment.minibatches and lower is None:
             self.stopped = self._why_not(most_s, most_j)

@@ -29,6 +29,7 @@ from wattfed.client.fleet.dropout import BATTERY
 from wattfed.client.fleet.environment import CALM, Conditions
 from wattfed.client.tasks.federated import FederatedTask, Settings, federated
 from wattfed.client.tasks.label_noise import private_counts
+from wattfed.client.worker.charging import Charge, charge_of
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.costs import NOTHING_MEASURED, SignatureCosts
 from wattfed.client.worker.execution import PlanExecution, execute_plan
@@ -96,15 +97,23 @@ class LocalClient:
         self._node = node
         self._n_clients = n_clients
         self._costs = costs
-        self.workload, self.task = self._divided()
+        self.charge, self.task = self._divided()
         self._memory = UnboundedMemory()
         if profile.is_deployed:
             self._memory = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
 
-    def _divided(self) -> tuple[Workload, FederatedTask]:
-        """Workload and task, with minibatches as small as the memory has been found to ask for."""
-        config, workload = halved(self.config, self.state.halvings)
-        return workload, federated(config, workload.batch_size, self._node)
+    @property
+    def workload(self) -> Workload:
+        """What its minibatches are charged as."""
+        return self.charge.workload
+
+    def _divided(self) -> tuple[Charge, FederatedTask]:
+        """Charge and task, with minibatches as small as the memory has been found to ask for."""
+        self._halvings = self.state.halvings
+        config, size = halved(self.config, self._halvings)
+        task = federated(config, size, self._node)
+        client, folder = self.profile.client, self._costs.folder
+        return charge_of(config, task, size, client, self._n_clients, folder), task
 
     def _halves(self) -> bool:
         """Whether the task takes a batch size from the run that can be halved."""
@@ -274,9 +283,9 @@ class LocalClient:
         return self._report(offer, assignment, RoundPlan((), ""), nothing, lost=why)
 
     def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
-        if halved(self.config, self.state.halvings)[1] != self.workload:
+        if self._halvings != self.state.halvings:
             self.task.forget()  # its loaders: memory is short
-            self.workload, self.task = self._divided()
+            self.charge, self.task = self._divided()
         device = self._open_device(seed=0)
         pool = Pool.of_one(
             self.config,
@@ -284,9 +293,9 @@ class LocalClient:
             self._n_clients,
             device,
             self._costs.predictor,
-            labels,
+            self.charge,
             self.task,
-            self.workload,
+            labels,
         )
         pool.keep(0, self.state)
         pool.offers(clock_s)
@@ -360,6 +369,7 @@ class LocalClient:
             guard_cause=done.guard_cause,
             warm_up_s=done.warm_up_s,
             budget_left_j=self.profile.limits.energy_budget_j - self.state.spent_j,
+            charged=offer.charged,
             **more,
         )
 

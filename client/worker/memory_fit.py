@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from powerctl.task.process_memory import ProcessMemory, oom_kills
-from powerctl.workload import Workload
+from wattfed.client.worker.charging import usual_batch_size
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.mode_options import training_workload
 from wattfed.strategies.run_config import RunConfig
 
 BATCH_SIZE = "batch-size"  # key of a run's settings, for tasks of the user's own
@@ -93,17 +92,16 @@ class MachineMemory(UnboundedMemory):
         return True
 
 
-def halved(config: RunConfig, halvings: int) -> tuple[RunConfig, Workload]:
-    """A run, and what its minibatches are charged as, with smaller ones; of one sample at least."""
-    workload = training_workload(config.workload)
+def halved(config: RunConfig, halvings: int) -> tuple[RunConfig, int]:
+    """A run, and the usual size of its minibatches, with smaller ones; of one sample at least."""
+    size = usual_batch_size(config)
     if not halvings:
-        return config, workload
+        return config, size
     settings = tuple(
         (key, max(1, int(value) >> halvings) if key == BATCH_SIZE else value)
         for key, value in config.settings
     )
-    size = max(1, workload.batch_size >> halvings)
-    return replace(config, settings=settings), workload.with_batch_size(size)
+    return replace(config, settings=settings), max(1, size >> halvings)
 
 
 def how_killed(room: UnboundedMemory, state: ClientState) -> str:

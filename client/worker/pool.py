@@ -19,14 +19,10 @@ from wattfed.client.fleet import ClientProfile, Fleet
 from wattfed.client.fleet.battery import Levels
 from wattfed.client.fleet.environment import CALM, Conditions, Environment
 from wattfed.client.fleet.fleet import Profiles, transfer_s
-from wattfed.client.tasks.federated import FederatedTask, federated
+from wattfed.client.tasks.federated import FederatedTask
+from wattfed.client.worker.charging import Charge, charge_of_fleet
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.mode_options import (
-    UNLEARNED,
-    ModeOptions,
-    mode_options,
-    training_workload,
-)
+from wattfed.client.worker.mode_options import UNLEARNED, ModeOptions, mode_options
 from wattfed.client.worker.serving import NO_SERVICE, TrainingOptions, service_of, training_options
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundOffer
@@ -58,10 +54,17 @@ class Pool:
         Of each kind of device that there is,
     kind : IntArray, shape (n,)
         and which is whose.
+    charge : Charge
+        What their minibatches are charged as,
+    task : FederatedTask
+        and of which task they are.
     labels : FloatArray, shape (n, labels), optional
         What they tell of their labels; by default as a simulation has it.
-    task : FederatedTask, optional
-        By default the run's, without what a node's own configuration says.
+
+    Attributes
+    ----------
+    charged : list of str
+        What a minibatch is charged as on each kind of device, in words.
     """
 
     def __init__(
@@ -74,19 +77,18 @@ class Pool:
         rows: IntArray,
         options: Sequence[ModeOptions],
         kind: IntArray,
+        charge: Charge,
+        task: FederatedTask,
         labels: FloatArray | None = None,
-        task: FederatedTask | None = None,
     ) -> None:
         n = len(clients)
-        workload = training_workload(config.workload)
-        task = task or federated(config, workload.batch_size)
         if labels is None:
             labels = task.label_counts(clients, n_clients, config.label_privacy)
         self._clients, self._labels, self._n_clients = clients, labels, n_clients
         self._examples, of_epoch = task.sizes(clients, n_clients)
         self._minibatches = config.local_epochs * of_epoch
         self._limits, self._around, self._rows = limits, around, rows
-        self._transfer_s = transfer_s(workload.model_bytes, limits.link_mbit_s)
+        self._transfer_s = transfer_s(charge.model_bytes, limits.link_mbit_s)
         self._seed = config.seed
         self._levels = Levels(around.batteries, rows, around.start_s)
         self._rate_hz = np.zeros(n)
@@ -99,6 +101,7 @@ class Pool:
         self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
         self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
         self._options, self._kind = options, kind
+        self.charged = [charge.expected_by(one.predictor) for one in options]
         self._beside = np.empty(n, dtype=object)
         for number, one in enumerate(options):
             self._enter_alike(one, np.flatnonzero(kind == number))
@@ -106,11 +109,12 @@ class Pool:
     @classmethod
     def of_fleet(cls, config: RunConfig, fleet: Fleet) -> Pool:
         """Of all clients of a fleet."""
-        workload = training_workload(config.workload)
+        charge, task = charge_of_fleet(config, len(fleet))
         names, kind = np.unique(fleet.device, return_inverse=True)
         devices = [open_device(str(name)) for name in names]
         options = [
-            mode_options(SignaturePredictor, one.board, one.space, workload) for one in devices
+            mode_options(SignaturePredictor, one.board, one.space, charge.workload)
+            for one in devices
         ]
         everyone = np.arange(len(fleet))
         return cls(
@@ -122,6 +126,8 @@ class Pool:
             rows=everyone,
             options=options,
             kind=kind,
+            charge=charge,
+            task=task,
         )
 
     @classmethod
@@ -132,13 +138,12 @@ class Pool:
         n_clients: int,
         device: Device,
         predicting: Callable[[Board, Workload], CorrectedPredictor],
+        charge: Charge,
+        task: FederatedTask,
         labels: FloatArray | None = None,
-        task: FederatedTask | None = None,
-        workload: Workload | None = None,
     ) -> Pool:
         """Of one client, on a device of which a predictor of one's own knows the costs."""
-        workload = workload or training_workload(config.workload)
-        options = mode_options(predicting, device.board, device.space, workload)
+        options = mode_options(predicting, device.board, device.space, charge.workload)
         return cls(
             config,
             clients=np.array([profile.client]),
@@ -148,8 +153,9 @@ class Pool:
             rows=np.array([profile.row]),
             options=[options],
             kind=np.zeros(1, dtype=np.int64),
-            labels=labels,
+            charge=charge,
             task=task,
+            labels=labels,
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:
@@ -214,6 +220,7 @@ class Pool:
             battery_j=float(now.battery_j[row]),
             battery_capacity_j=float(self._around.batteries.capacity_j[self._rows[row]]),
             available_s=float(now.told_s[row]),
+            charged=self.charged[self._kind[row]],
         )
 
     def unable(self, most: int) -> dict[int, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,13 +28,16 @@ from powerctl.pagoda.estimate import (
     estimate_signature,
 )
 from powerctl.pagoda.models import NamedModel, load_model
-from powerctl.pagoda.step_counting import StepCounts, count_step
+from powerctl.pagoda.step_counting import LIMIT_S, StepCounts, count_step
+from powerctl.task.arguments import alike
 from powerctl.task.data import takes_batch_size
 from powerctl.task.loading import Task
 from powerctl.task.measuring import alone_given
 from powerctl.workload import Workload, load_workload, stand_in, write_workload
 
+_LOG = logging.getLogger("powerctl")
 _USUAL_SIZE = 16
+_PATH = alike("path")
 _SHOWN = 8  # characters of a hash that are enough to tell two versions of a task apart
 _VERSION = 1  # of counting and estimating: what another one counted is not read
 
@@ -127,19 +133,26 @@ class CountedTask:
         What its functions are given; by default, that of one who has all the data.
     folder : Path, optional
         Where workloads are kept; by default `counted_folder`.
+    limit_s : float
+        Wall-clock seconds that a minibatch may take while it is counted.
     """
 
     task: Task
     kind: str = "train"
     given: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    limit_s: float = LIMIT_S
 
     def name(self, batch_size: int | None = None) -> str:
-        """Name of the workload: the task, a hash of its code and settings, and the batch size."""
+        """Name of the workload: the task, a hash of its code and settings, and the batch size.
+
+        Where the data lie is no part of it: that differs from device to device.
+        """
         task = self.task
         code = task.code_hash or "unsaved"
-        if task.code_hash and task.settings:
-            settings = json.dumps(task.settings, sort_keys=True, default=repr)
+        of_all = {k: v for k, v in task.settings.items() if k.replace("-", "_") not in _PATH}
+        if task.code_hash and of_all:
+            settings = json.dumps(of_all, sort_keys=True, default=repr)
             code = hashlib.sha256(f"{code}\0{settings}".encode()).hexdigest()
         size = f"-b{batch_size or self.usual_size}" if takes_batch_size(task) else ""
         kind = "" if self.kind == "train" else f"-{self.kind}"
@@ -166,9 +179,8 @@ class CountedTask:
     def step(self, batch_size: int | None = None) -> StepCounts:
         """What a minibatch needs, counted now; raises `TaskFailed` if the user's code fails."""
         given = {**alone_given(self.task), **self.given}
-        return count_step(
-            self.task, self.kind, {**given, "batch_size": batch_size or self.usual_size}
-        )
+        given["batch_size"] = batch_size or self.usual_size
+        return count_step(self.task, self.kind, given, self.limit_s)
 
     def counts(self, batch_size: int | None = None) -> Counts:
         """What a minibatch needs, operator by operator."""
@@ -191,14 +203,7 @@ class CountedTask:
             if path.is_file():
                 return load_workload(str(path))
         counted = self._counted(batch_size)
-        if path is None:
-            return counted
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_workload(counted, path)
-        except (OSError, InvalidInput):  # a home that cannot be written: to be counted again
-            return counted
-        return load_workload(str(path))  # rounded, as all later ones will see it
+        return counted if path is None else _kept(counted, path)
 
     def known(self, batch_size: int | None = None) -> Workload:
         """The workload, or, where the task cannot be counted, one that says so in its `source`.
@@ -230,6 +235,24 @@ class CountedTask:
             parameters=step.parameters,
             counted_share=step.counts.known_share,
         )
+
+
+def _kept(counted: Workload, path: Path) -> Workload:
+    """What is in the file of a workload: rounded, as all others see it, and of who was first.
+
+    Another process may have counted meanwhile, whose loader took another time.
+    """
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_workload(counted, own)
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+    except (OSError, InvalidInput) as error:
+        _LOG.warning("what was counted is not kept, and will be counted again: %s", error)
+        return counted
+    return load_workload(str(path))
 
 
 def counted_folder() -> Path:

@@ -43,11 +43,10 @@ from powerctl.pagoda.vendor import core_hz
 from powerctl.task.data import Loaders, load_data, takes_batch_size
 from powerctl.task.loading import Task
 from powerctl.task.loop_thread import iterated
-from powerctl.task.measuring import ENDLESS
 from powerctl.task.randomness import Randomness
 from powerctl.task.training import Evaluation, Interrupted, Training, make_model
 
-_LIMIT_S = 600.0  # for a minibatch that really computes, on a slow host
+LIMIT_S = 600.0  # for a minibatch that really computes, on a slow host
 _ACCUMULATED = 16  # minibatches in which an optimizer is expected to make a step
 _TIMED = 5  # minibatches of the loader, and the time for them
 _TIMED_S = 2.0
@@ -76,7 +75,9 @@ class StepCounts:
     is_computed: bool
 
 
-def count_step(task: Task, kind: str, given: Mapping[str, Any]) -> StepCounts:
+def count_step(
+    task: Task, kind: str, given: Mapping[str, Any], limit_s: float = LIMIT_S
+) -> StepCounts:
     """Count a minibatch of a task.
 
     Parameters
@@ -87,6 +88,8 @@ def count_step(task: Task, kind: str, given: Mapping[str, Any]) -> StepCounts:
         Whether it trains, or evaluates with its `test`.
     given : mapping
         What its functions are given: ``batch_size``, ``partition_id`` and so on.
+    limit_s : float
+        Wall-clock seconds that a minibatch may take.
 
     Raises
     ------
@@ -107,9 +110,9 @@ def count_step(task: Task, kind: str, given: Mapping[str, Any]) -> StepCounts:
     size = _size_of(task, loader, batch, given)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with suppress(Exception):  # whatever cannot be done without data
-        counts = _counted(task, kind, _stand_in(model, fake), loaders, given, size, fake)
+        counts = _counted(task, kind, _stand_in(model, fake), loaders, given, size, limit_s, fake)
         return _found(counts, model, cpu_s / size, is_computed=False)
-    counts = _counted(task, kind, model, loaders, given, size, None)
+    counts = _counted(task, kind, model, loaders, given, size, limit_s, None)
     return _found(counts, model, cpu_s / size, is_computed=True)
 
 
@@ -177,6 +180,7 @@ def _counted(
     loaders: Loaders,
     given: Mapping[str, Any],
     size: int,
+    limit_s: float,
     fake: FakeTensorMode | None,
 ) -> Counts:
     """Count the minibatches from one step of the optimizer to the next."""
@@ -190,10 +194,10 @@ def _counted(
         for name, loader in vars(loaders).items()
     )
     loaders = Loaders(train, *others)
-    more: Any = {"seed": 0, "limit_s": _LIMIT_S, "inside": run.inside()}
+    more: Any = {"seed": 0, "limit_s": limit_s, "inside": run.inside()}
     work: Training | Evaluation
     if kind == "train":
-        work = _Unwatched(task, model, loaders, given, minibatches=ENDLESS, **more)
+        work = _Unwatched(task, model, loaders, given, minibatches=_ACCUMULATED + 1, **more)
     else:
         work = Evaluation(task, model, loaders.test, given, **more)
     with work:

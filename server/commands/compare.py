@@ -55,7 +55,7 @@ def compare_command(
     )
     from wattfed.server.comparison.running import compare
 
-    tell_plan(comparison)
+    charged = tell_plan(comparison)
     progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
     with stopping_cleanly(progress.saved), progress:
         result = compare(
@@ -70,7 +70,7 @@ def compare_command(
     if as_json:
         console.print_json([measure.record() for measure in result.measures])
         return
-    print_tables(result.measures, baseline, result.comparison.base.workload)
+    print_tables(result.measures, baseline, charged)
     click.echo(f"report: {result.report.resolve()}")
 
 

@@ -83,13 +83,16 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
 
 
 def _with_progress(config: RunConfig, quiet: bool) -> FederationResult:
+    from wattfed.client.worker.charging import charge_of_fleet
     from wattfed.server.engines.simulation import run_checked
     from wattfed.server.run.participants import headline
     from wattfed.server.run.run_progress import RunProgress
 
     if quiet:
         return run_checked(config)
-    with RunProgress(config, headline(config, config.min_nodes, config.fleet)) as progress:
+    charge, _ = charge_of_fleet(config, config.min_nodes)
+    said = headline(config, config.min_nodes, str(charge), config.fleet)
+    with RunProgress(config, said) as progress:
         return run_checked(config, progress.show, progress.part, lambda plan: _warn(plan, progress))
 
 
@@ -107,9 +110,11 @@ def _finish(results: list[FederationResult], as_json: bool) -> None:
     folder, target = results[0].folder, results[0].target
     plot = folder / ("accuracy.png" if target.name == "accuracy" else "target.png")
     runs = {Contender.of(result.config).policy: result.rows for result in results}
-    plot_target(runs, results[0].config.workload, plot)
+    plot_target(runs, results[0].charged, plot)
     if as_json:
-        summaries = [finite(summary(r.config, r.rows, r.ledger)) for r in results]
+        summaries = [
+            finite(summary(r.config, r.rows, r.ledger, r.participants.charged)) for r in results
+        ]
         told = zip(summaries, results, strict=True)
         console.print_json([{**one, "folder": str(result.folder)} for one, result in told])
         return
@@ -120,7 +125,7 @@ def _finish(results: list[FederationResult], as_json: bool) -> None:
         until = f"until {target.name} {target.printed(level)} is held (mean of three rounds)"
     click.echo(
         f"* {until}; the fleet's time and energy on its virtual clock, minibatches charged as "
-        f"{results[0].config.workload}"
+        f"{results[0].charged}"
     )
     for result in results:
         called = f"{Contender.of(result.config).policy}: " if results[1:] else ""

@@ -12,6 +12,7 @@ from powerctl import console
 from powerctl.progress import Progress
 from powerctl.statistics import Estimate
 from powerctl.stopping import this_command
+from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.running import Finished, checked_runs
@@ -69,16 +70,21 @@ class ComparisonProgress(Progress):
         return f"{kept} finished in {self._out}; to go on: {this_command()}"
 
 
-def tell_plan(comparison: Comparison) -> None:
-    """Print what will be compared, and what speaks against it, before the first run."""
+def tell_plan(comparison: Comparison) -> str:
+    """Print what will be compared, and what speaks against it, before the first run.
+
+    Returns what minibatches are charged as, in words.
+    """
     runs = checked_runs(comparison)
     plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
-    click.echo(_headline(comparison, runs[0].min_nodes), err=True)
+    charge, _ = charge_of_fleet(runs[0], runs[0].min_nodes)
+    click.echo(_headline(comparison, runs[0].min_nodes, str(charge)), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
+    return str(charge)
 
 
-def _headline(comparison: Comparison, clients: int) -> str:
+def _headline(comparison: Comparison, clients: int, charged: str) -> str:
     """A comparison in a line."""
     base, runs = comparison.base, comparison.runs()
     policies = dict.fromkeys(Contender.of(run).policy for run in runs)
@@ -87,8 +93,8 @@ def _headline(comparison: Comparison, clients: int) -> str:
     goal = f"{comparison.metric or 'accuracy'}={','.join(f'{x:g}' for x in comparison.targets)}"
     until = f"all rounds, counted until {goal}" if comparison.all_rounds else f"until {goal}"
     return (
-        f"{task_line(base, clients, base.fleet)}; {len(policies)} policies, up to {numbers} a "
-        f"round, {base.rounds} rounds, {seeds} seed{'s' * (seeds > 1)}, {until}"
+        f"{task_line(base, clients, charged, base.fleet)}; {len(policies)} policies, up to "
+        f"{numbers} a round, {base.rounds} rounds, {seeds} seed{'s' * (seeds > 1)}, {until}"
     )
 
 
@@ -97,7 +103,7 @@ def _named(config: RunConfig) -> str:
     return f"{contender.policy}, {contender.per_round} a round, seed {config.seed}"
 
 
-def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: str) -> None:
+def print_tables(measures: Sequence[RunMeasures], baseline_text: str, charged: str) -> None:
     """The comparison at each level that a run reached, and in the end what it comes to."""
     baseline = chosen_baseline(baseline_text, measures)
     name = str(baseline)
@@ -118,7 +124,7 @@ def print_tables(measures: Sequence[RunMeasures], baseline_text: str, workload: 
     click.echo(
         f"means over seeds; took: clients in a round; times less: how many times as much {name} "
         f"takes, paired by seed,\nwith its interval; the fleet's time and energy on its virtual "
-        f"clock, waiting within a round included, minibatches\ncharged as {workload} on the "
+        f"clock, waiting within a round included, minibatches\ncharged as {charged} on the "
         "boards' twins"
     )
     click.echo(verdict(measures, table))

@@ -90,7 +90,10 @@ class RoundView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run: its measures at each level, its curve, its clients, a round, and a judgement."""
+    """One run: its measures at each level, its curve, its clients, a round, and a judgement.
+
+    `charged` says what its minibatches were charged as.
+    """
 
     contender: Contender
     seed: int
@@ -101,6 +104,7 @@ class RunView:
     troubles: Mapping[str, int]
     typical: RoundView | None
     judgement: RunJudgement
+    charged: str
 
 
 def run_view(result: FederationResult, n_clients: int, levels: Sequence[float]) -> RunView:
@@ -119,6 +123,7 @@ def run_view(result: FederationResult, n_clients: int, levels: Sequence[float]) 
         troubles=totals(entries, _TROUBLES),
         typical=_typical_round(result),
         judgement=judge_result(result),
+        charged=result.charged,
     )
 
 
@@ -249,7 +254,7 @@ class Content:
     @property
     def charged(self) -> str:
         """What a minibatch was charged as."""
-        return self.config.workload
+        return " or ".join(dict.fromkeys(view.charged for view in self.views))
 
 
 def arrange(

@@ -114,7 +114,8 @@ class FlowerEngine:
         """Clients are called by their nodes, and have said themselves why they decline."""
         nodes = strategy.node_of_client
         names = [f"node {nodes[client]}" for client in offers.client.tolist()]
-        return Participants.of(offers, names, strategy.declined)
+        charged = [strategy.charged[client] for client in offers.client.tolist()]
+        return Participants.of(offers, names, strategy.declined, charged)
 
     def state(self) -> State:
         """The Flower run in which it began."""

@@ -97,7 +97,7 @@ class VirtualEngine:
         if self._participants is None:
             names, kind = np.unique(self._fleet.device, return_inverse=True)
             boards = np.array([name.removeprefix("twin:") for name in names.tolist()])
-            self._participants = Participants.of(offers, boards[kind], unable)
+            self._participants = Participants.of(offers, boards[kind], unable, self._pool.charged)
         n_unable = len(offers) - int(np.count_nonzero(offers.able))
         return replace(self._participants, unable=unable, n_unable=n_unable)
 

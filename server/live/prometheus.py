@@ -43,7 +43,7 @@ class _Families:
             "task": config.task,
             "strategy": config.strategy,
             "power": Contender.of(config).power,
-            "workload": config.workload,
+            "workload": now.charged,
         }
         info = GaugeMetricFamily("wattfed_run_info", "What runs.", labels=[*labels])
         info.add_metric([*labels.values()], 1)

@@ -191,13 +191,22 @@ class Snapshot:
     @property
     def summary(self) -> dict[str, Any]:
         """As `wattfed.server.run.history.summary` has it; empty before there is a row."""
-        return summary(self.config, self.rows, self.ledger) if self.rows else {}
+        return (
+            summary(self.config, self.rows, self.ledger, self.participants.charged)
+            if self.rows
+            else {}
+        )
 
     @property
     def n_clients(self) -> int:
         """Clients that the run waited for, and at least all that were seen."""
         seen = (account.client + 1 for account in self.clients[-1:])
         return max([self.participants.clients, self.config.min_nodes, *seen])
+
+    @property
+    def charged(self) -> str:
+        """What a minibatch is charged as, and what that is from."""
+        return self.participants.charged_words(self.config)
 
     @property
     def policy(self) -> str:
@@ -236,6 +245,7 @@ class Snapshot:
             "rounds_wanted": self.config.rounds,
             "under_way": finite(under_way),
             "config": self.config.to_flower(),
+            "charged": self.charged,
             "summary": finite(self.summary),
             "rounds": rounds,
             "refused": len(self.refusals),

@@ -63,7 +63,7 @@ def _lines(now: Snapshot, rounds: int, clients: int, width: int) -> Iterator[str
     config = now.config
     yield f"{run_state(now)}: {now.folder}"
     yield (
-        f"{config.task} with {now.policy}; simulated boards are charged {config.workload} for each "
+        f"{config.task} with {now.policy}; simulated boards are charged {now.charged} for each "
         "minibatch"
     )
     yield from _sums(now)

@@ -16,7 +16,7 @@ from torch import nn
 from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.task.returned_metrics import target_of
 from wattfed.client.tasks.federated import FederatedTask, federated
-from wattfed.client.worker.mode_options import training_workload
+from wattfed.client.worker.charging import usual_batch_size
 from wattfed.client.worker.model_arrays import (
     array_record_of,
     load_arrays,
@@ -112,7 +112,8 @@ class _Federation:
             arrays = self._begin()
             self._engine.run(self._strategy, arrays, self._after_round)
         ledger = self._strategy.ledger
-        told = summary(self._config, self._rows, ledger)
+        participants = self._participants or Participants.of_run(self._folder.path)
+        told = summary(self._config, self._rows, ledger, participants.charged)
         if self._config.label_privacy:
             told["label_noise"] = self._engine.label_noise
         self._folder.finish(self._model.state_dict(), told)
@@ -199,8 +200,8 @@ class _Federation:
 
 
 def task_of(config: RunConfig) -> FederatedTask:
-    """The task that a run's clients learn, in batches of the workload that they are charged."""
-    return federated(config, training_workload(config.workload).batch_size)
+    """The task that a run's clients learn, in minibatches of the usual size."""
+    return federated(config, usual_batch_size(config))
 
 
 def _first_model(config: RunConfig) -> nn.Module:

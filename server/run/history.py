@@ -132,6 +132,11 @@ class FederationResult:
         return Participants.of_run(self.folder)
 
     @property
+    def charged(self) -> str:
+        """What a minibatch was charged as, and what that is from, as its folder tells."""
+        return self.participants.charged_words(self.config)
+
+    @property
     def minibatches(self) -> list[int]:
         """Minibatches trained in each round."""
         return [
@@ -293,12 +298,20 @@ def totals(entries: Iterable[RoundEntry], names: Iterable[str]) -> dict[str, Any
     return {name: sum(getattr(entry, name) for entry in entries) for name in names}
 
 
-def summary(config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger) -> dict[str, object]:
-    """A run in a few numbers; times and energies are the fleet's own."""
+def summary(
+    config: RunConfig, rows: Sequence[RoundRow], ledger: Ledger, charged: Sequence[str] = ()
+) -> dict[str, object]:
+    """A run in a few numbers; times and energies are the fleet's own.
+
+    `charged` is what `Participants` have of it.
+    """
     entries = ledger.entries
+    parts = [text.removesuffix(")").partition(" (") for text in charged]
+    names, origins = (" or ".join(dict.fromkeys(part[i] for part in parts)) for i in (0, 2))
     return {
         "task": config.task,
-        "charged_workload": config.workload,
+        "charged_workload": names or config.workload,
+        **({"charged_from": origins} if origins else {}),
         "strategy": config.strategy,
         "power": config.power,
         "rounds": len(entries),

@@ -301,7 +301,7 @@ def comparison(ours: FederationResult, other: FederationResult, level: float | N
         least, most = (f"{ratio:.2f}" for ratio in modes)
         share = least if least == most else f"{least} to {most}"
         lines.append(
-            f"  By client, the least energy of a minibatch of {ours.config.workload} within its "
+            f"  By client, the least energy of a minibatch of {ours.charged} within its "
             f"limits is {share} times that at MAXN, which is blind to limits."
         )
     return lines

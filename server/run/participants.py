@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -63,6 +63,8 @@ class Participants:
         How many cannot.
     warnings : tuple of str
         What spoke against the plan before the first round.
+    charged : tuple of str
+        What minibatches are charged as, and what that is from: each that some client says.
     """
 
     clients: int = 0
@@ -74,9 +76,16 @@ class Participants:
     unable: Mapping[int, str] = field(default_factory=dict)
     n_unable: int = 0
     warnings: tuple[str, ...] = ()
+    charged: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, offers: Offers, names: ArrayLike, unable: Mapping[int, str]) -> Participants:
+    def of(
+        cls,
+        offers: Offers,
+        names: ArrayLike,
+        unable: Mapping[int, str],
+        charged: Iterable[str] = (),
+    ) -> Participants:
         """Those of some offers, by the name of each client and why it cannot take part."""
         n = len(offers)
         maxn_j = offers.maxn_energy_j / np.maximum(offers.minibatches, 1)
@@ -95,13 +104,15 @@ class Participants:
             modes=(float(ratios.min()), float(ratios.max())) if len(ratios) else None,
             unable=unable,
             n_unable=n - int(offers.able.sum()),
+            charged=tuple(sorted({*charged} - {""})),
         )
 
     def followed_by(self, later: Participants) -> Participants:
         """The participants of a later round, with what was said and expected before the first."""
         if [group.who for group in self.groups] != [group.who for group in later.groups]:
             return replace(later, warnings=self.warnings)
-        return replace(self, unable=later.unable, n_unable=later.n_unable)
+        unable, n_unable, charged = later.unable, later.n_unable, later.charged
+        return replace(self, unable=unable, n_unable=n_unable, charged=charged)
 
     def warned(self, config: RunConfig) -> Participants:
         """The same with what speaks against a plan, a sentence each; nothing where all is well."""
@@ -127,6 +138,12 @@ class Participants:
                 if level <= self.chance
             ]
         return replace(self, warnings=tuple(found))
+
+    def charged_words(self, config: RunConfig) -> str:
+        """What the minibatches of a run are charged as, as far as it is known."""
+        more = len(self.charged) - _NAMED
+        words = [*self.charged[:_NAMED], *([f"{more} others"] if more > 0 else [])]
+        return " or ".join(words) or config.workload or "their own workload"
 
     def group_of(self, client: int) -> Group | None:
         """The group of a client; None where it is not known."""
@@ -201,21 +218,20 @@ def _groups(offers: Offers, names: ArrayLike, maxn_j: np.ndarray) -> tuple[Group
     )
 
 
-def headline(config: RunConfig, clients: int, fleet: str = "") -> str:
+def headline(config: RunConfig, clients: int, charged: str, fleet: str = "") -> str:
     """A run in a line: who learns what, what it is charged as, how long, by which policy."""
     rounds = f"up to {config.per_round} a round, {config.rounds} rounds"
     return (
-        f"{task_line(config, clients, fleet)}; {Contender.of(config).policy}, {rounds}, "
+        f"{task_line(config, clients, charged, fleet)}; {Contender.of(config).policy}, {rounds}, "
         f"{f'until {config.goal}' if config.goal and config.goal.levels else 'no target'}"
     )
 
 
-def task_line(config: RunConfig, clients: int, fleet: str) -> str:
+def task_line(config: RunConfig, clients: int, charged: str, fleet: str) -> str:
     """How many clients learn what, and what a minibatch is charged as."""
     of = f" of {fleet}" if fleet else ""
     return (
-        f"{clients:,} clients{of} learn {config.task}, and are charged {config.workload} for each "
-        "minibatch"
+        f"{clients:,} clients{of} learn {config.task}, and are charged {charged} for each minibatch"
     )
 
 

@@ -14,6 +14,7 @@ from flwr.app import ArrayRecord
 from flwr.common.logger import log
 
 from powerctl.errors import InvalidInput
+from wattfed.client.worker.charging import named_workload
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import RoundRow
 from wattfed.server.run.results import ResultsFolder, read_config, read_run, rounds_saved
@@ -99,7 +100,10 @@ def _same_by_other_names(folder: ResultsFolder, config: RunConfig) -> str:
 
 
 def _check_same(folder: ResultsFolder, config: RunConfig) -> None:
-    was, now = read_config(folder.path).to_flower(), config.to_flower()
+    was, now = (
+        one.to_flower() | {"workload": named_workload(one)}
+        for one in (read_config(folder.path), config)
+    )
     if changes := changes_between(was, now, FREE):
         raise InvalidInput(
             f"{folder.path} holds another run: {', '.join(changes)}; give another name or out-dir, "

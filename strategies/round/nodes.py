@@ -113,10 +113,13 @@ class QueriedOffers:
     ----------
     declined : dict of int to str
         Why clients cannot take part, as they said last.
+    charged : dict of int to str
+        What a minibatch of each client is charged as, as it said last.
     """
 
     timeout_s: float = 600.0
     declined: dict[int, str] = field(default_factory=dict, init=False, repr=False)
+    charged: dict[int, str] = field(default_factory=dict, init=False, repr=False)
     _unable: set[int] = field(default_factory=set, init=False, repr=False)
 
     def collect(
@@ -145,6 +148,7 @@ class QueriedOffers:
 
     def _tell_if_unable(self, offer: RoundOffer) -> None:
         self.declined.pop(offer.client, None)
+        self.charged[offer.client] = offer.charged
         if offer.decline:
             self.declined[offer.client] = offer.decline
         why = f"declines: {offer.decline}" if offer.decline else _what_it_lacks(offer)

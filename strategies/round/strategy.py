@@ -158,6 +158,11 @@ class SelectingStrategy(Strategy):
         return self._queried.declined
 
     @property
+    def charged(self) -> dict[int, str]:
+        """What clients are charged as, as they said last on Flower's runtimes."""
+        return self._queried.charged
+
+    @property
     def lacks_state(self) -> str:
         """Why policy or aggregation cannot go on from a checkpoint; empty if they can."""
         return lacks_state(self.policy) or self.aggregation.lacks_state

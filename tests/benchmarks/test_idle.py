@@ -1,8 +1,11 @@
 """The benchmark of learning in idle time, on one twin."""
 
+import pytest
+
 from benchmarks.idle import accuracy
 
 
+@pytest.mark.studies
 def test_measured_modes_predict_better_than_counts_and_their_cost_is_told():
     rows = {row.after: row for row in accuracy("orin-nano", ["lstm"], 1, (2, 6))}
     assert [*rows] == ["counts", "2 modes", "6 modes", "5 rounds"]

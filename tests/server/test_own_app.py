@@ -82,6 +82,13 @@ def test_it_trains_and_evaluates_on_what_lies_on_each_node(federation, app, fold
     assert [r["wanted_minibatches"] for r in told] == [8, 12, 8, 12]
     assert all(r["minibatches"] == r["wanted_minibatches"] for r in told)
     assert is_share_of(sum(SAMPLES) // 4, accuracies(folder / "own"))
+    # each charged as the task's own workload, which no configuration names; by what it knows of it
+    name, _, origin = told[0]["charged"].partition(" ")
+    assert name.startswith("my_task@") and name.endswith("-b8") and origin == "(counted)"
+    assert {r["charged"].split(" ")[0] for r in told} == {name}
+    assert f"are charged {name} (counted) for each minibatch" in result.log
+    assert all(r["transfer_s"] == told[0]["transfer_s"] < 1e-4 for r in told)
+    assert (folder / "states" / "counted" / f"{name}.toml").is_file()
     hidden = torch.load(folder / "own" / "model.pt")["hidden.weight"]
     assert len(hidden) == 8  # of the app's own model-name
 

@@ -35,6 +35,8 @@ from wattfed.client.agent.settings import IdleSettings, Settings, read_settings
 from wattfed.client.agent.turn_engine import TurnEngine
 from wattfed.client.worker.cost_models import CostModels
 
+pytestmark = pytest.mark.studies
+
 STEPWISE = Path(__file__).resolve().parents[2] / "powerctl/task/tasks/stepwise.py"
 BOARD = load_board("orin-nano")
 COUNTED = replace(load_workload("resnet18-train"), name="mine@01234567-b16", source="counted")

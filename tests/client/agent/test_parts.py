@@ -36,6 +36,7 @@ from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.settings import ModelFile, parse_model, read_settings
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.agent.turn_engine import TurnEngine
+from wattfed.client.worker.charging import named_workload
 from wattfed.client.worker.cost_models import CostModels
 from wattfed.strategies.run_config import RunConfig
 
@@ -304,7 +305,7 @@ def test_what_was_learned_over_another_predictor_is_not_taken_over(tmp_path, hos
     assert state().predictor == (1, 1, 3)
     (tmp_path / "tables").mkdir()
     table = MeasurementTable.of([Measurement(host.space.maximum, 0.5, 50.0)])
-    table.write(tmp_path / "tables" / f"{config.workload}.csv")
+    table.write(tmp_path / "tables" / f"{named_workload(config)}.csv")
     assert state().predictor == (0, 0, 0) and state().spent_j == 5
 
 
