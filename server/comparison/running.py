@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from powerctl.errors import InvalidInput, PowerctlError
+from powerctl.quantities import spoken
 from powerctl.stopping import unheard
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
@@ -135,7 +136,7 @@ def _run(config: RunConfig, on_round: OnRound) -> Finished:
     return Finished(
         config,
         f"{last.target.name} {last.target.printed(value)} after {last.round} rounds, "
-        f"{last.clock_s:.0f} s, {last.total_energy_j / 1e3:.1f} kJ",
+        f"{spoken(last.clock_s, 's')}, {spoken(last.total_energy_j, 'J')}",
     )
 
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from powerctl.console import table_lines
+from powerctl.quantities import spoken
 from wattfed.server.live.run import LiveRun
 from wattfed.server.live.snapshot import ClientAccount, RoundWork, Snapshot, run_state, under_way
 from wattfed.server.run.history import TROUBLES, RoundRow, best_value, final_value, troubles_of
@@ -94,10 +95,11 @@ def _sums(now: Snapshot) -> Iterator[str]:
     levels = ", ".join(f"{level:g}" for level in goal.levels) if goal else ""
     yield (
         f"{target.name} {final}, best {best}"
-        f"{f', target {levels}' if levels else ''}; {total['virtual_time_s']:.4g} s, "
-        f"{total['energy_j'] / 1e3:.4g} kJ, of which waiting {total['wait_energy_j'] / 1e3:.4g}, "
-        f"transfer {total['transfer_energy_j'] / 1e3:.4g}, "
-        f"wasted {total['wasted_energy_j'] / 1e3:.4g}"
+        f"{f', target {levels}' if levels else ''}; {spoken(total['virtual_time_s'], 's')}, "
+        f"{spoken(total['energy_j'], 'J')}, of which "
+        f"waiting {spoken(total['wait_energy_j'], 'J')}, "
+        f"transfer {spoken(total['transfer_energy_j'], 'J')}, "
+        f"wasted {spoken(total['wasted_energy_j'], 'J')}"
     )
     yield ", ".join(f"{what} {total[key]}" for key, what in TROUBLES)
     if now.refusals:

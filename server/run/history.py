@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.quantities import spoken
 from wattfed.server.run.participants import Participants
 from wattfed.strategies.round.ledger import Ledger, RoundEntry
 from wattfed.strategies.run_config import RunConfig
@@ -170,7 +171,7 @@ class FederationResult:
         return (
             f"<{self.config.run_name}: {last.round} rounds, "
             f"{self.target.name} {self.target.printed(last.value)}, "
-            f"{last.clock_s:.1f} s and {last.total_energy_j / 1e3:.2f} kJ of the fleet, "
+            f"{spoken(last.clock_s, 's')} and {spoken(last.total_energy_j, 'J')} of the fleet, "
             f"in {self.folder}>"
         )
 

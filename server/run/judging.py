@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from powerctl.quantities import spoken
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import (
     FederationResult,
@@ -281,8 +282,9 @@ def comparison(ours: FederationResult, other: FederationResult, level: float | N
     lines = [
         f"Until {target.name} {target.printed(level)}, which both hold (mean of three rounds; "
         f"final: {finals}), {names[0]} used {times_less(ratio, 'energy')} than {names[1]}: "
-        f"{mine.energy_j / 1e3:.3g} against {theirs.energy_j / 1e3:.3g} kJ, in {mine.time_s:.3g} "
-        f"against {theirs.time_s:.3g} s. One seed: not known how sure."
+        f"{spoken(mine.energy_j, 'J')} against {spoken(theirs.energy_j, 'J')}, in "
+        f"{spoken(mine.time_s, 's')} against {spoken(theirs.time_s, 's')}. One seed: not known how "
+        "sure."
     ]
     factors = energy_factors(mine, theirs)
     work, joules, waiting = factors.values()

@@ -10,6 +10,7 @@ from flwr.app import MessageType
 from powerctl.durable import write_output
 from powerctl.figures import png_of
 from powerctl.progress import Progress
+from powerctl.quantities import spoken
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.history import (
     FederationResult,
@@ -41,7 +42,7 @@ def row_line(row: RoundRow) -> str:
     wrong = troubles_of(entry)
     return (
         f"round {row.round:3d}  {value}  "
-        f"round {entry.round_time_s:6.1f} s  {entry.energy_j / 1e3:6.2f} kJ  "
+        f"round {spoken(entry.round_time_s, 's'):>8}  {spoken(entry.energy_j, 'J'):>7}  "
         f"clients {clients}{f'  {wrong}' if wrong else ''}"
     )
 
