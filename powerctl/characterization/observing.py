@@ -81,12 +81,12 @@ class ResourceObserver:
 
     def __exit__(self, *_: object) -> None:
         seconds = time.perf_counter() - self._before[2]
-        cpu_s = cpu_seconds() - self._before[0]
+        cpu_s = cpu_seconds() - self._before[0] - self._own_s  # of a sample yet to end, all is left
         if self._sampling:
             self._stop.set()
             self._thread.join()
         self.usage = Usage(
-            cpu_cores=max(cpu_s - self._own_s, 0.0) / seconds,
+            cpu_cores=max(cpu_s, 0.0) / seconds,
             gpu_share=fmean(self._loads) if self._loads else UNKNOWN,
             memory_bytes=max(self._memory, default=UNKNOWN),
             read_bytes=bytes_read() - self._before[1],
