@@ -75,12 +75,12 @@ def costs_source(config: RunConfig, folder: Path, node: Settings) -> str:
     node : pairs of str and value
         Of the node's configuration.
     """
-    name = named_workload(config)
+    name, own = named_workload(config), ""
     if not name:
         task = federated(config, usual_batch_size(config), node)
-        name = task.counted(0, 1).name(task.batch_size)
+        name = own = task.counted(0, 1).name(task.batch_size)
     file = costs_file(folder, name)
-    return file.name if file else "" if named_workload(config) else name
+    return file.name if file else own
 
 
 def usual_batch_size(config: RunConfig) -> int:

@@ -136,7 +136,7 @@ class TaskTable:
 
         Returns
         -------
-        Measured
+        TaskTable
             Two in succession that are off in the same direction mean that the work has changed;
             but a mode that is found so twice, and was not measured before, only stands out.
         """

@@ -81,7 +81,7 @@ class ResourceObserver:
 
     def __exit__(self, *_: object) -> None:
         seconds = time.perf_counter() - self._before[2]
-        cpu_s = cpu_seconds() - self._before[0] - self._own_s  # of a sample yet to end, all is left
+        cpu_s = cpu_seconds() - self._before[0] - self._own_s  # a sample that runs now is left in
         if self._sampling:
             self._stop.set()
             self._thread.join()

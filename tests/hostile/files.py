@@ -28,6 +28,7 @@ from powerctl.profiler import Procedure, ProfiledMode
 from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.reading import read_bytes
 from powerctl.workload import load_workload, write_workload
+from tests.documented import ROOT
 from tests.server.run.old_results import write_comparison
 from wattfed.client.agent.own_tasks import OwnTask, OwnTasks
 from wattfed.client.agent.security import read_tokens
@@ -212,7 +213,7 @@ KINDS = (
     ),
     Kind(
         "board.toml",
-        lambda path: path.write_bytes(Path("powerctl/boards/orin-nano.toml").read_bytes()),
+        lambda path: path.write_bytes((ROOT / "powerctl/boards/orin-nano.toml").read_bytes()),
         lambda path: load_board(str(path)),
         (powerctl, ("modes", "--board", FILE)),
     ),
