@@ -69,7 +69,7 @@ def _read(options: dict[str, Any]) -> Program:
     close_pickle()
     if accelerator.is_gpu:
         torch.special.erfcx(accelerator.move(torch.ones(1)))  # compiled where it runs, by NVRTC
-        _load_siblings(Path("/proc/self/maps").read_text())
+        load_siblings(Path("/proc/self/maps").read_text())
     file = open(options["model"], "rb")  # noqa: SIM115
     if options["sandbox"]:
         writes_to = (options["channel"], 1, 2)
@@ -79,7 +79,7 @@ def _read(options: dict[str, Any]) -> Program:
     return read_program(file, form, accelerator)
 
 
-def _load_siblings(maps: str) -> None:
+def load_siblings(maps: str) -> None:
     """Load the libraries that CUDA's would open at first use: ``libcudnn_ops`` of ``libcudnn``.
 
     Parameters
