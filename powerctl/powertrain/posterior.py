@@ -72,10 +72,10 @@ _HALVINGS = 6  # of a step that makes things worse, before it is given up
 _AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
 
-# Of the scale of intervals: how many modes the expectation counts as, and the deviations at which an
-# error counts no more: those beyond are glitches. On 7 tables, from references of the same and of
-# other boards and kinds, with 10, 20 and 50 designed and random modes, 90 % intervals held 85 to
-# 95 % in 49 % of the cases before, and less in 20 %; so in 74 %, and less in 7 %.
+# Of the scale of intervals: how many modes the expectation counts as, and the deviations at which
+# an error counts no more: those beyond are glitches. On seven tables, from references of the same
+# and of other boards and kinds, with 10, 20 and 50 designed and random modes, 90 % intervals held
+# 85 to 95 % in 49 % of the cases without, and less in 20 %; so in 80 %, and less in 9 %.
 _EXPECTED_MODES = 3
 _FARTHEST = 3.0
 

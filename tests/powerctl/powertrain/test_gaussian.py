@@ -319,16 +319,15 @@ def test_a_measured_mode_that_the_others_do_not_support_is_named(mobilenet, fact
 
 
 def test_what_is_less_known_claims_less(mobilenet):
-    """Ten measured modes claim most, then a reference of the board, another board's, and counts."""
+    """Counts claim less than measurements, and another board's reference less than the board's."""
     modes, workload = mobilenet.modes, load_workload("mobilenetv3-train")
     counted = SignaturePredictor(load_board("orin-agx"), replace(workload, counted_share=1.0))
-    nothing, nano = mobilenet.take(np.arange(0)), ("orin-nano-resnet18-train",)
+    few, nano = some(mobilenet, 4), ("orin-nano-resnet18-train",)
     ten = predictor().fit(some(mobilenet, 10)).predict(modes)
     of_counts = counted.predict(modes)
+    here, elsewhere = (
+        predictor(**given).fit(few).predict(modes) for given in ({}, {"references": nano})
+    )
     for name in ("time_std", "power_std"):
         assert np.median(getattr(ten, name)) < np.median(getattr(of_counts, name))
-    here, elsewhere = (
-        predictor(**given).fit(nothing).predict(modes) for given in ({}, {"references": nano})
-    )
-    assert np.all(here.power_std < elsewhere.power_std)
-    assert np.median(here.time_std) < np.median(elsewhere.time_std)
+        assert np.median(getattr(here, name)) < np.median(getattr(elsewhere, name))
