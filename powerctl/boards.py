@@ -198,7 +198,7 @@ def _board(name: str, data: dict[str, Any], release: dict[str, Any]) -> Board:
 
 def _operations(data: Any) -> Mapping[str, float]:
     where = "operations_per_gpu_cycle"
-    found = checked(where, data, Mapping[str, Positive])
+    found: Mapping[str, float] = checked(where, data, Mapping[str, Positive])
     for name in found:
         if name not in NUMBER_FORMATS[1:]:
             raise UnknownName(f"number format of {where}", name, NUMBER_FORMATS[1:])

@@ -72,7 +72,8 @@ def sizes_for(there: Accelerator, dtype: torch.dtype, array_mib: int | None = No
     array_bytes = max(64 * _MIB, 4 * _cache_bytes(there)) if array_mib is None else array_mib * _MIB
     elements = array_bytes // dtype.itemsize
     side = int(elements**0.5) // 64 * 64
-    inner, square = ((*_INNER, 1024), 4096) if there.is_gpu else (_INNER, 2048)
+    inner: tuple[int, ...] = (*_INNER, 1024) if there.is_gpu else _INNER
+    square = 4096 if there.is_gpu else 2048
     if dtype == torch.int8:
         inner = tuple(k for k in inner if k >= _WHOLE_FROM)
     return Sizes(elements, side, inner, min(square, side))
