@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.powertrain.correction import CorrectedPredictor
+from powerctl.seeding import seeds_of
 from powerctl.task.loading import keys_of
 from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
@@ -76,6 +77,8 @@ class LocalClient:
         Predicts times and powers, and is told what rounds measure of them.
     node : pairs of str and value
         Of the node's own configuration: arguments of the task's functions.
+    divided : (Charge, FederatedTask), optional
+        What its minibatches are charged as, and their task, where the caller has both already.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class LocalClient:
         device: Device | None = None,
         costs: SignatureCosts = NOTHING_MEASURED,
         node: Settings = (),
+        divided: tuple[Charge, FederatedTask] | None = None,
     ) -> None:
         if not 0 <= profile.client < n_clients:
             raise InvalidInput(f"client {profile.client} is not one of {n_clients}")
@@ -97,7 +101,8 @@ class LocalClient:
         self._node = node
         self._n_clients = n_clients
         self._costs = costs
-        self.charge, self.task = self._divided()
+        self._halvings = state.halvings
+        self.charge, self.task = divided or self._divided()
         self._memory = UnboundedMemory()
         if profile.is_deployed:
             self._memory = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
@@ -109,7 +114,6 @@ class LocalClient:
 
     def _divided(self) -> tuple[Charge, FederatedTask]:
         """Charge and task, with minibatches as small as the memory has been found to ask for."""
-        self._halvings = self.state.halvings
         config, size = halved(self.config, self._halvings)
         task = federated(config, size, self._node)
         client, folder = self.profile.client, self._costs.folder
@@ -140,6 +144,7 @@ class LocalClient:
         progress: Progress | None = None,
         clock_s: float = 0.0,
         offer: RoundOffer | None = None,
+        seed: int | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -160,13 +165,16 @@ class LocalClient:
         offer : RoundOffer, optional
             That of this client to which the assignment is the answer; made anew if it is lost, or
             the device has other modes now.
+        seed : int, optional
+            Its own in this round, see `seeds_of_round`, where the caller has it already.
 
         Returns
         -------
         RoundReport
             With no minibatches and the reason if nothing fits the limits.
         """
-        now, seed = self._conditions(clock_s), self._seed(server_round)
+        now = self._conditions(clock_s)
+        seed = self._seed(server_round) if seed is None else seed
         device = self._open_device(seed)
         if offer is None or offer.maxn.mode != device.space.maximum:
             offer = self.offer(clock_s)
@@ -285,6 +293,7 @@ class LocalClient:
     def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
         if self._halvings != self.state.halvings:
             self.task.forget()  # its loaders: memory is short
+            self._halvings = self.state.halvings
             self.charge, self.task = self._divided()
         device = self._open_device(seed=0)
         pool = Pool.of_one(
@@ -445,5 +454,10 @@ class LocalClient:
         return device
 
     def _seed(self, server_round: int) -> int:
-        entropy = (self.config.seed, server_round, self.profile.client)
-        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        (seed,) = seeds_of_round(self.config, server_round, [self.profile.client])
+        return seed
+
+
+def seeds_of_round(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[int]:
+    """What everything random of some clients in a round is drawn from, one seed each."""
+    return seeds_of((config.seed, server_round), np.array(clients, dtype=np.int64))

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import ERROR
@@ -28,8 +28,9 @@ from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
+from wattfed.client.worker.charging import Charge, charge_of, usual_batch_size
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.local_client import LocalClient
+from wattfed.client.worker.local_client import LocalClient, seeds_of_round
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
 from wattfed.server.run.federation import task_of
 from wattfed.strategies.protocol import (
@@ -128,29 +129,36 @@ class Clients:
         self._config = config
         self._fleet = fleet
         self._task = task_of(config)
+        self._charge: Charge | None = None
         self._resident: ResidentArrays | None = None
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
         """What comes of each block; calls `ended` after each client."""
-        return [self.block(instructions, jobs, ended) for jobs in blocks]
+        return list(self.each(instructions, blocks, ended))
 
-    def block(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> BlockDone:
-        """What comes of each job from its client's state; who raises is logged."""
-        whole = BlockDone()
+    def each(
+        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
+    ) -> Iterator[BlockDone]:
+        """What comes of each job from its client's state, block by block; who raises is logged."""
+        clients = [job.client for jobs in blocks for job in jobs]
+        seeds = iter(seeds_of_round(self._config, instructions.server_round, clients))
         with Randomness(self._config.seed):  # each draws from a seed of its own
-            for job in jobs:
-                whole.done.append(self._do(instructions, job, whole.total))
-                ended()
-        return whole
+            for jobs in blocks:
+                block = BlockDone()
+                for job, seed in zip(jobs, seeds, strict=False):
+                    block.done.append(self._do(instructions, job, seed, block.total))
+                    ended()
+                yield block
 
     def close(self) -> None:
         """Nothing was started that had to be ended."""
 
-    def _do(self, instructions: Instructions, job: ClientJob, total: UpdateSum) -> Done | None:
-        profile = self._fleet[job.client]
-        client = LocalClient(self._config, profile, len(self._fleet), job.state)
+    def _do(
+        self, instructions: Instructions, job: ClientJob, seed: int, total: UpdateSum
+    ) -> Done | None:
+        client = self._client(job)
         try:
             if self._resident is None or self._task.samples is None:
                 self._resident = ResidentArrays(self._task.first_model())
@@ -164,6 +172,7 @@ class Clients:
                 instructions.proximal_mu,
                 clock_s=instructions.clock_s,
                 offer=job.offer,
+                seed=seed,
             )
             if report.lost or not report.minibatches:
                 return Trained(report, client.state)
@@ -178,6 +187,15 @@ class Clients:
         except Exception as error:
             log(ERROR, "client %s raised", job.client, exc_info=error)
         return None
+
+    def _client(self, job: ClientJob) -> LocalClient:
+        """The client of a job; all of a fleet learn one task, and are charged alike."""
+        config, n_clients = self._config, len(self._fleet)
+        if self._charge is None:
+            size = usual_batch_size(config)
+            self._charge = charge_of(config, self._task, size, job.client, n_clients)
+        profile, divided = self._fleet[job.client], (self._charge, self._task)
+        return LocalClient(config, profile, n_clients, job.state, divided=divided)
 
     def _evaluate(
         self, client: LocalClient, model: nn.Module, instructions: Instructions
@@ -282,8 +300,8 @@ def _work(config: RunConfig, pipe: Connection) -> None:
     with suppress(EOFError, BrokenPipeError):
         while True:
             instructions, blocks = pipe.recv()
-            for jobs in blocks:
-                pipe.send(clients.block(instructions, jobs, ended=lambda: pipe.send(None)))
+            for block in clients.each(instructions, blocks, ended=lambda: pipe.send(None)):
+                pipe.send(block)
 
 
 class AsItPays:
