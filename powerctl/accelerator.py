@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -51,7 +51,7 @@ class Accelerator:
         """
         if not _WRITTEN.fullmatch(text):
             raise InvalidInput(f"accelerator {text!r}: expected auto, cpu, cuda or cuda:N")
-        found = _gpus()
+        found = n_gpus()
         if text == CPU or (text == AUTO and not found):
             return cls(CPU)
         number = int(text.partition(":")[2] or 0)
@@ -72,7 +72,7 @@ class Accelerator:
         except (InvalidInput, DeviceUnavailable) as error:
             raise type(error)(f"{CHOICE}: {error}") from None
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """The same device as an object of torch."""
         import torch
@@ -119,7 +119,7 @@ class Accelerator:
 
 
 @cache
-def _gpus() -> int:
+def n_gpus() -> int:
     """How many GPUs torch can use: counted once, as each training asks for it."""
     import torch
 

@@ -56,9 +56,13 @@ class _Hash:
         hashed = words ^ np.uint32(self._constant)
         self._constant = self._constant * self._factor & 0xFFFFFFFF
         hashed = hashed * np.uint32(self._constant)
-        return hashed ^ (hashed >> _SHIFT)
+        return _folded(hashed)
 
 
 def _mixed(one: _Words, other: _Words) -> _Words:
-    mixed = one * _MIX_LEFT - other * _MIX_RIGHT
-    return mixed ^ (mixed >> _SHIFT)
+    return _folded(one * _MIX_LEFT - other * _MIX_RIGHT)
+
+
+def _folded(words: _Words) -> _Words:
+    folded: _Words = words ^ (words >> _SHIFT)
+    return folded

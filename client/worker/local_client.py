@@ -308,7 +308,8 @@ class LocalClient:
         )
         pool.keep(0, self.state)
         pool.offers(clock_s)
-        return pool.offer(0)
+        (offer,) = pool.offers_of([0])
+        return offer
 
     def _within_memory(self, plan: RoundPlan, model: nn.Module) -> RoundPlan:
         """The plan, if its minibatches find memory; else nothing, and why."""

@@ -83,6 +83,8 @@ class ResidentArrays:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._is_found = False
+        self._views: Arrays | None = None
         self._find()
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -132,7 +134,6 @@ class ResidentArrays:
         state = _state_of(self.model)
         self._modules = list(self.model.modules())
         self._children, self._at = self._held()
-        self._is_found = True
         plain = all(
             tensor.device.type == "cpu" and _as_numpy_has(tensor).dtype == tensor.dtype
             for tensor in state.values()

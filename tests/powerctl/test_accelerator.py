@@ -50,10 +50,10 @@ def gpus(monkeypatch):
     def found(number):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
-        accelerator._gpus.cache_clear()  # a process counts them once
+        accelerator.n_gpus.cache_clear()  # a process counts them once
 
     yield found
-    accelerator._gpus.cache_clear()
+    accelerator.n_gpus.cache_clear()
 
 
 @pytest.mark.parametrize(("text", "error"), [("tpu", InvalidInput), ("cuda", DeviceUnavailable)])
