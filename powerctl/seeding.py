@@ -1,49 +1,83 @@
-"""Seeds of many pieces of work, drawn in one go: those that NumPy draws one at a time."""
+"""Seeds and generators of many pieces of work, drawn in one go: those that NumPy draws one by one.
+
+NumPy takes ten microseconds or more for each, which is a tenth of an idle client's round.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from typing import Any
 
-from powerctl.modes import IntArray
+import numpy as np
+from numpy.random import PCG64, Generator
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import NDArray
 
 # of numpy.random.SeedSequence, whose numbers NumPy promises to keep (O'Neill's seed_seq_fe)
 _INIT_A, _MULT_A = 0x43B0D7E5, 0x931E8875
 _INIT_B, _MULT_B = 0x8B51F9DD, 0x58F38DED
 _MIX_LEFT, _MIX_RIGHT = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
 _SHIFT = np.uint32(16)
-_POOL = 4
+_POOL = 4  # words that all entropy is mixed into
+_OF_PCG64 = 8  # words that it is seeded with
 _Words = NDArray[np.uint32]
 
 
-def seeds_of(whole: tuple[int, ...], parts: IntArray) -> list[int]:
+def seeds_of(whole: tuple[int, ...], parts: Sequence[int]) -> list[int]:
     """The first word of ``SeedSequence((*whole, part))``, for each part.
 
     Parameters
     ----------
     whole : tuple of int
         What the parts have in common: numbers from 0, of any size.
-    parts : IntArray, shape (n,)
+    parts : sequence of int
         Numbers from 0, below 2 ** 32.
     """
-    words = [np.uint32(number >> 32 * i & 0xFFFFFFFF) for number in whole for i in _places(number)]
-    entropy = [np.full(len(parts), word) for word in words] + [parts.astype(np.uint32)]
-    entropy += [np.zeros(len(parts), np.uint32)] * (_POOL - len(entropy))
-    hashed = _Hash(_INIT_A, _MULT_A)
-    pool = [hashed(word) for word in entropy[:_POOL]]
-    for source in range(_POOL):
-        for target in range(_POOL):
-            if source != target:
-                pool[target] = _mixed(pool[target], hashed(pool[source]))
-    for word in entropy[_POOL:]:
-        pool = [_mixed(one, hashed(word)) for one in pool]
-    seeds: list[int] = _Hash(_INIT_B, _MULT_B)(pool[0]).tolist()
+    words = [number >> 32 * i & 0xFFFFFFFF for number in whole for i in _places(number)]
+    entropy = [np.full(len(parts), word, np.uint32) for word in words]
+    seeds: list[int] = _states([*entropy, np.array(parts, np.uint32)], 1)[:, 0].tolist()
     return seeds
+
+
+def generators_of(seeds: Sequence[int], parts: Sequence[int]) -> list[Generator]:
+    """What ``default_rng((seed, part))`` gives, for each pair of numbers from 0, below 2 ** 32."""
+    states = _states([np.array(seeds, np.uint32), np.array(parts, np.uint32)], _OF_PCG64)
+    return [Generator(PCG64(_Drawn(state))) for state in states.view(np.uint64)]
+
+
+class _Drawn(ISeedSequence):
+    """A seed sequence whose words are drawn already."""
+
+    def __init__(self, words: NDArray[np.uint64]) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[Any]:
+        """The words, of which as many are asked for as there are."""
+        return self._words
 
 
 def _places(number: int) -> range:
     """The places of the 32-bit words of a number; 0 has one."""
     return range(max(1, -(-number.bit_length() // 32)))
+
+
+def _states(entropy: Sequence[_Words], n_words: int) -> _Words:
+    """What seed sequences generate, shape (n, n_words); their entropy is words of shape (n,)."""
+    n = len(entropy[0])
+    padded = [*entropy, *(np.zeros(n, np.uint32) for _ in range(_POOL - len(entropy)))]
+    hashed = _Hash(_INIT_A, _MULT_A)
+    pool = [hashed(words) for words in padded[:_POOL]]
+    for source in range(_POOL):
+        for target in range(_POOL):
+            if source != target:
+                pool[target] = _mixed(pool[target], hashed(pool[source]))
+    for words in padded[_POOL:]:
+        pool = [_mixed(one, hashed(words)) for one in pool]
+    hashed = _Hash(_INIT_B, _MULT_B)
+    states = np.empty((n, n_words), np.uint32)
+    for i in range(n_words):
+        states[:, i] = hashed(pool[i % _POOL])
+    return states
 
 
 class _Hash:
@@ -55,8 +89,7 @@ class _Hash:
     def __call__(self, words: _Words) -> _Words:
         hashed = words ^ np.uint32(self._constant)
         self._constant = self._constant * self._factor & 0xFFFFFFFF
-        hashed = hashed * np.uint32(self._constant)
-        return _folded(hashed)
+        return _folded(hashed * np.uint32(self._constant))
 
 
 def _mixed(one: _Words, other: _Words) -> _Words:

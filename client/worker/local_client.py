@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import nn
 
 from powerctl.accelerator import Accelerator
@@ -21,7 +22,7 @@ from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.powertrain.correction import CorrectedPredictor
-from powerctl.seeding import seeds_of
+from powerctl.seeding import generators_of, seeds_of
 from powerctl.task.loading import keys_of
 from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
@@ -56,6 +57,19 @@ from wattfed.strategies.run_config import RunConfig
 _LOG = logging.getLogger("wattfed.client")
 _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
+
+
+class Drawn(NamedTuple):
+    """What is drawn of a client in a round: its seed, and the noise of its twin from that."""
+
+    seed: int
+    noise: Generator | None = None
+
+    @staticmethod
+    def of_fleet(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[Drawn]:
+        """Of some clients of a simulated fleet, in which a unit has its client's number."""
+        seeds = seeds_of((config.seed, server_round), clients)
+        return list(map(Drawn, seeds, generators_of(seeds, clients)))
 
 
 class LocalClient:
@@ -144,7 +158,7 @@ class LocalClient:
         progress: Progress | None = None,
         clock_s: float = 0.0,
         offer: RoundOffer | None = None,
-        seed: int | None = None,
+        drawn: Drawn | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -165,8 +179,8 @@ class LocalClient:
         offer : RoundOffer, optional
             That of this client to which the assignment is the answer; made anew if it is lost, or
             the device has other modes now.
-        seed : int, optional
-            Its own in this round, see `seeds_of_round`, where the caller has it already.
+        drawn : Drawn, optional
+            What is drawn of it in this round, where the caller has that already.
 
         Returns
         -------
@@ -174,8 +188,8 @@ class LocalClient:
             With no minibatches and the reason if nothing fits the limits.
         """
         now = self._conditions(clock_s)
-        seed = self._seed(server_round) if seed is None else seed
-        device = self._open_device(seed)
+        seed, noise = drawn or Drawn(self._seed(server_round))
+        device = self._open_device(seed, noise)
         if offer is None or offer.maxn.mode != device.space.maximum:
             offer = self.offer(clock_s)
         plan = plan_round(offer, assignment)
@@ -446,19 +460,14 @@ class LocalClient:
         predictor = self._costs.predictor(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
-    def _open_device(self, seed: int) -> Device:
+    def _open_device(self, seed: int, noise: Generator | None = None) -> Device:
         device = self.device or open_device(
-            self.profile.device, unit=self.profile.unit, random_state=seed
+            self.profile.device, unit=self.profile.unit, random_state=seed, noise=noise
         )
         if device.is_virtual:  # the order of summation must not depend on the host's cores
             torch.set_num_threads(1)
         return device
 
     def _seed(self, server_round: int) -> int:
-        (seed,) = seeds_of_round(self.config, server_round, [self.profile.client])
-        return seed
-
-
-def seeds_of_round(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[int]:
-    """What everything random of some clients in a round is drawn from, one seed each."""
-    return seeds_of((config.seed, server_round), np.array(clients, dtype=np.int64))
+        entropy = (self.config.seed, server_round, self.profile.client)
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])

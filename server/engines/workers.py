@@ -30,7 +30,7 @@ from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
 from wattfed.client.worker.charging import Charge, charge_of, usual_batch_size
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.local_client import LocalClient, seeds_of_round
+from wattfed.client.worker.local_client import Drawn, LocalClient
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
 from wattfed.server.run.federation import task_of
 from wattfed.strategies.protocol import (
@@ -143,12 +143,12 @@ class Clients:
     ) -> Iterator[BlockDone]:
         """What comes of each job from its client's state, block by block; who raises is logged."""
         clients = [job.client for jobs in blocks for job in jobs]
-        seeds = iter(seeds_of_round(self._config, instructions.server_round, clients))
+        drawn = iter(Drawn.of_fleet(self._config, instructions.server_round, clients))
         with Randomness(self._config.seed):  # each draws from a seed of its own
             for jobs in blocks:
                 block = BlockDone()
-                for job, seed in zip(jobs, seeds, strict=False):
-                    block.done.append(self._do(instructions, job, seed, block.total))
+                for job in jobs:
+                    block.done.append(self._do(instructions, job, next(drawn), block.total))
                     ended()
                 yield block
 
@@ -156,7 +156,7 @@ class Clients:
         """Nothing was started that had to be ended."""
 
     def _do(
-        self, instructions: Instructions, job: ClientJob, seed: int, total: UpdateSum
+        self, instructions: Instructions, job: ClientJob, drawn: Drawn, total: UpdateSum
     ) -> Done | None:
         client = self._client(job)
         try:
@@ -172,7 +172,7 @@ class Clients:
                 instructions.proximal_mu,
                 clock_s=instructions.clock_s,
                 offer=job.offer,
-                seed=seed,
+                drawn=drawn,
             )
             if report.lost or not report.minibatches:
                 return Trained(report, client.state)
