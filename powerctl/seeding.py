@@ -42,11 +42,12 @@ def seeds_of(whole: tuple[int, ...], parts: Sequence[int]) -> list[int]:
 def generators_of(seeds: Sequence[int], parts: Sequence[int]) -> list[Generator]:
     """What ``default_rng((seed, part))`` gives, for each pair of numbers from 0, below 2 ** 32."""
     states = _states([np.array(seeds, np.uint32), np.array(parts, np.uint32)], _OF_PCG64)
-    return [Generator(PCG64(_Drawn(state))) for state in states.view(np.uint64)]
+    drawn: list[Any] = [_Drawn(state) for state in states.view(np.uint64)]  # types know fewer
+    return [Generator(PCG64(one)) for one in drawn]
 
 
 class _Drawn(ISeedSequence):
-    """A seed sequence whose words are drawn already."""
+    """A seed sequence whose words have been drawn already."""
 
     def __init__(self, words: NDArray[np.uint64]) -> None:
         self._words = words

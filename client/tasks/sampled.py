@@ -126,7 +126,7 @@ class SampledTask:
     def loaders(
         self, client: int, n_clients: int, batch_size: int, skew: str, seed: int
     ) -> Loaders:
-        """The same, sorted already."""
+        """The loaders of a client, each known by what it is for."""
         split = self.split(n_clients, skew, seed)
         picks = split[client % len(split)]
         if minibatches := getattr(self._task, "minibatches", None):

@@ -59,17 +59,17 @@ _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
 
-class Drawn(NamedTuple):
+class RoundDraws(NamedTuple):
     """What is drawn of a client in a round: its seed, and the noise of its twin from that."""
 
     seed: int
     noise: Generator | None = None
 
     @staticmethod
-    def of_fleet(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[Drawn]:
+    def of_fleet(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[RoundDraws]:
         """Of some clients of a simulated fleet, in which a unit has its client's number."""
         seeds = seeds_of((config.seed, server_round), clients)
-        return list(map(Drawn, seeds, generators_of(seeds, clients)))
+        return list(map(RoundDraws, seeds, generators_of(seeds, clients)))
 
 
 class LocalClient:
@@ -158,7 +158,7 @@ class LocalClient:
         progress: Progress | None = None,
         clock_s: float = 0.0,
         offer: RoundOffer | None = None,
-        drawn: Drawn | None = None,
+        drawn: RoundDraws | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -179,7 +179,7 @@ class LocalClient:
         offer : RoundOffer, optional
             That of this client to which the assignment is the answer; made anew if it is lost, or
             the device has other modes now.
-        drawn : Drawn, optional
+        drawn : RoundDraws, optional
             What is drawn of it in this round, where the caller has that already.
 
         Returns
@@ -188,7 +188,7 @@ class LocalClient:
             With no minibatches and the reason if nothing fits the limits.
         """
         now = self._conditions(clock_s)
-        seed, noise = drawn or Drawn(self._seed(server_round))
+        seed, noise = drawn or RoundDraws(self._seed(server_round))
         device = self._open_device(seed, noise)
         if offer is None or offer.maxn.mode != device.space.maximum:
             offer = self.offer(clock_s)

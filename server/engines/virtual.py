@@ -132,6 +132,7 @@ class VirtualEngine:
             strategy.aggregation.base,
             proximal_mu=cast(float, config.get("proximal-mu", 0.0)),
             summed=strategy.takes_sums,
+            summarised=strategy.takes_summaries,
         )
         assignments = sorted(assignments, key=attrgetter("client"))
         clients = [assignment.client for assignment in assignments]
@@ -185,7 +186,13 @@ def _answer(trained: Trained) -> TrainingAnswer:
     report, reply = trained.report, None
     if trained.arrays is not None:
         reply = NumpyReply(trained.arrays, training_metrics(report))
-    return TrainingAnswer(report, reply, is_summed=trained.is_summed, refused=trained.refused)
+    return TrainingAnswer(
+        report,
+        reply,
+        is_summed=trained.is_summed,
+        refused=trained.refused,
+        summary=trained.summary,
+    )
 
 
 def join_run(run_id: int) -> Any:

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import ERROR
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
@@ -30,7 +30,7 @@ from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
 from wattfed.client.worker.charging import Charge, charge_of, usual_batch_size
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.local_client import Drawn, LocalClient
+from wattfed.client.worker.local_client import LocalClient, RoundDraws
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
 from wattfed.server.run.federation import task_of
 from wattfed.strategies.protocol import (
@@ -42,6 +42,7 @@ from wattfed.strategies.protocol import (
 from wattfed.strategies.round.sums import UpdateSum
 from wattfed.strategies.round.updates import GlobalModel, training_metrics, weighed
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.summaries import UpdateSummary
 
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
 _GRACE_S = 1.0
@@ -51,7 +52,8 @@ _GRACE_S = 1.0
 class Instructions:
     """What all clients of a round are told: the global model and the aggregation's settings.
 
-    Where updates are `summed`, each block of clients gives one sum in place of their arrays.
+    Where updates are `summed`, each block of clients gives one sum in place of their arrays; of
+    each update there is a summary then, if updates are to be `summarised`.
     """
 
     server_round: int
@@ -59,6 +61,7 @@ class Instructions:
     model: GlobalModel
     proximal_mu: float = 0.0
     summed: bool = False
+    summarised: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Trained:
     arrays: Arrays | None = None
     is_summed: bool = False
     refused: str = ""
+    summary: UpdateSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Clients:
     ) -> Iterator[BlockDone]:
         """What comes of each job from its client's state, block by block; who raises is logged."""
         clients = [job.client for jobs in blocks for job in jobs]
-        drawn = iter(Drawn.of_fleet(self._config, instructions.server_round, clients))
+        drawn = iter(RoundDraws.of_fleet(self._config, instructions.server_round, clients))
         with Randomness(self._config.seed):  # each draws from a seed of its own
             for jobs in blocks:
                 block = BlockDone()
@@ -156,7 +160,7 @@ class Clients:
         """Nothing was started that had to be ended."""
 
     def _do(
-        self, instructions: Instructions, job: ClientJob, drawn: Drawn, total: UpdateSum
+        self, instructions: Instructions, job: ClientJob, drawn: RoundDraws, total: UpdateSum
     ) -> Done | None:
         client = self._client(job)
         try:
@@ -178,8 +182,8 @@ class Clients:
                 return Trained(report, client.state)
             if not instructions.summed:
                 return Trained(report, client.state, self._resident.copy())
-            refused = _added(total, instructions.model, self._resident.look(), report, job)
-            return Trained(report, client.state, is_summed=not refused, refused=refused)
+            trained = Trained(report, client.state)
+            return _added(trained, total, instructions, self._resident.look(), job)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
             if isinstance(error, TaskFailed) and error.traceback:
@@ -205,15 +209,21 @@ class Clients:
 
 
 def _added(
-    total: UpdateSum, model: GlobalModel, arrays: Arrays, report: RoundReport, job: ClientJob
-) -> str:
-    """Add an update to the sum of its block; why it is refused, if it is."""
+    trained: Trained,
+    total: UpdateSum,
+    instructions: Instructions,
+    arrays: Arrays,
+    job: ClientJob,
+) -> Trained:
+    """Add an update to the sum of its block, unless it is refused."""
+    model = instructions.model
     try:
         model.check(arrays)
     except InvalidInput as error:
-        return str(error)
-    total.add(model, arrays, training_metrics(weighed(report, job.most_examples)))
-    return ""
+        return replace(trained, refused=str(error))
+    total.add(model, arrays, training_metrics(weighed(trained.report, job.most_examples)))
+    summary = model.summary(arrays) if instructions.summarised else None
+    return replace(trained, is_summed=True, summary=summary)
 
 
 class Trains(Protocol):
