@@ -116,7 +116,7 @@ def test_modes_can_be_designed_and_chosen_from_under_power_limits(run, csv):
 
 def test_a_mode_is_measured_with_all_its_batch_sizes():
     table = table_of(AGX, "mobilenetv3-infer", [1, 16, 64])
-    rows = predict._sample_rows(table, 9, 0, None)
+    rows = predict.sample_rows(table, 9, 0, None)
     assert len(rows) == 27
     assert len({table.modes.mode(row) for row in rows}) == 9
 
@@ -130,6 +130,16 @@ def test_measured_rows_are_left_out_of_the_errors():
     found = predict.judge(table, rows, prediction)
     assert found["time_mape"] == pytest.approx(100 / (len(table) - 3))
     assert found["coverage_time"] == pytest.approx(1 - 1 / (len(table) - 3))
+
+
+def test_unsupported_rows_are_left_out_of_the_screened_errors_alone():
+    table, rows = table_of(AGX, "resnet18-train"), np.array([0, 5, 9])
+    prediction = exact(table)
+    prediction.power_w[3] *= 2
+    unsupported = np.arange(len(table)) == 3
+    found = predict.judge(table, rows, prediction, unsupported)
+    assert found["power_mape_screened"] == 0 < found["power_mape"]
+    assert predict.judge(table, rows, prediction)["power_mape_screened"] == found["power_mape"]
 
 
 def test_exact_predictions_choose_the_optimum_and_a_margin_costs_time():
