@@ -1,23 +1,33 @@
 """pace: clients, their number, the deadline and everyone's pace, chosen together.
 
-| symbol   | meaning                                            | unit | from                      |
-|----------|----------------------------------------------------|------|---------------------------|
-| S, k     | the clients selected, and the most of them         |      | the search, `per-round`   |
-| T        | deadline of the round, `deadline_s`                | s    | the offers' round times   |
-| e_i(T)   | cost of client i: training and waiting, `cost_j`   | J    | `least_cost_by`           |
-| u_il     | utility of client i's examples of label l,         | 1    | `Pace._utility`, shared   |
-|          | `labels`                                           |      | out by `by_label`         |
-| gamma    | how slowly returns diminish, 0 to 1                | 1    | a parameter of the policy |
-| rho      | price of a second, `rho_w`                         | W    | a parameter of the policy |
-| R, c     | number of the round, and how often a client took   | 1    | the reports               |
-|          | part before it                                     |      |                           |
+| symbol     | meaning                                                        | here             |
+|------------|----------------------------------------------------------------|------------------|
+| S, k       | the clients selected, and the most of them                     | `per-round`      |
+| T          | deadline of the round                                          | `deadline_s`     |
+| e_i(T)     | joules of client i's round: training, and waiting until T      | `least_cost_by`  |
+| P          | price of a second, in watts                                    | `Pace._price_w`  |
+| n_i, p_i   | examples of client i, over the mean of the candidates; and     | `size`           |
+|            | over the sum of the set                                        |                  |
+| q_i        | what its examples have to teach: n_i loss_i / sqrt(1 + c_i)    | `Pace._teaching` |
+| c_i        | how often it has taken part                                    | `count`          |
+| D_i        | its last update                                                | `UpdateSummary`  |
+| rho        | mean cosine of two clients' updates: what they have in common  | `Learned.rho`    |
+| s_i, g     | sketch of D_i over the round's root mean square norm, and the  | `Learned.common` |
+|            | moving mean of sketches                                        |                  |
+| r_i        | s_i - g: where client i pulls the model                        | `residual`       |
+| kappa      | how much of r_i is found again in its next update              | `Learned.kept`   |
+| m(S)       | sum_S p_i kappa r_i: where the set pulls; unknown clients: 0   | `pull`           |
+| a          | m(all known candidates) - debt / 2: where it should            | `aim`            |
+| N(S)       | variance of what the set teaches, over that of what it should  | `noise`          |
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -31,11 +41,14 @@ from wattfed.strategies.policies.speed_tiers import tier_members
 from wattfed.strategies.policy import assign, with_reserve
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
 from wattfed.strategies.state import Memory
+from wattfed.strategies.summaries import PLACES, UpdateSummary
 
 _TIERS = 10  # of speed, in the short list
-_STEPS = 120  # clients that the greedy searches of a round may add, over all deadlines
-_FIRST = 100  # clients of most utility per joule that a greedy search looks at, or 3 k
-_SHORT = 1e6  # what a set loses for each client that it has too few
+_FLEETS = 10  # times the clients wanted: the fleet that a second's price is of
+_REMEMBERED = 20_000  # clients whose pull is kept, those heard last: 20 MB
+# weights of the past, of moving means over rounds, and over clients heard again
+_OLD, _OLD_PULL, _OLD_KEPT = 0.9, 0.8, 0.97
+_LEAST_RHO = 0.02  # of 50 clients and more every set is noise
 
 
 @dataclass
@@ -43,40 +56,37 @@ class Pace(Memory):
     """Participants and deadline of the most learning for the energy and the time they take.
 
     For a deadline T, client i's round costs e_i(T): the least energy on its front that finishes
-    by T, plus waiting at idle power until T. With u_il the utility of its examples of label l, the
-    policy maximises, over T and sets S of at most k clients,
+    by T, plus waiting at idle power until T. The policy maximises, over T and sets S of at most k
+    clients,
 
-        log(sum_l (sum_i u_il)^gamma) - log(sum_i e_i(T) + rho T).
+        log(mean_S q_i) - log(1 + N(S) / rho) - log(sum_S e_i(T) + P T)
+        N(S) = |m(S) - a|^2 + (1 - rho) sum_S p_i^2 (1 - kappa^2 [r_i known]).
 
     Nobody races to wait: whoever is not the slowest gets the time to run in a mode that costs less.
-    Returns diminish in every label, so that the set covers the data, and ends with the client that
-    no longer teaches as much per joule as the set does: its size is chosen too, and k is only a
-    bound. Hard limits come before: only clients whose front has a point within T, and within their
-    energy allowance and battery, and that do not expect to leave before T, are considered.
+    For equal, independent clients N is (1 - rho) / k, and what k clients teach is 1 / (1 + B / k),
+    B = (1 - rho) / rho: the law of the gradient noise scale (McCandlish et al. 2018, arXiv
+    1812.06162), which is learned from how alike the round's updates are. So the number of clients
+    is chosen too, and k is only a bound. Sets are preferred that pull the model where all clients
+    together would (as in DivFL, Balakrishnan et al., ICLR 2022), and what one lacks the next ones
+    make up for (a debt, as in herding). No label is asked for.
 
-    Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last training loss, plus
-    a bonus for what is uncertain, here the highest loss known times sqrt(curiosity ln R / (1 + c))
-    in round R for a client that took part c times, all divided by (1 + c)^fairness. A client
-    never heard of counts with the highest loss known. A client that, when asked, delivers only in
-    a share of the rounds (it is silent, declines, or is too late) has that share of its utility.
+    Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last loss. A client never
+    heard of has the median of the known losses. A client that, when asked, delivers only in a share
+    of the rounds has that share of its utility. Hard limits come before: only clients whose front
+    has a point within T, and within their energy allowance and battery, and that do not expect to
+    leave before T, are considered.
 
-    The search is greedy: at each deadline clients are ranked by utility per joule, and where the
-    best number of the first ones promises most, the set is built client by client. In a large pool
-    it runs over a short list: of each tenth by speed, the clients of most utility per joule, so
-    that whatever the deadline, the best of the faster tenths are among them.
+    The search is greedy, at all deadlines at once: a set grows by the client that makes it worth
+    most, while it gains by it. In a large pool it runs over a short list: of each tenth by speed,
+    the clients of most utility per joule.
 
     Parameters
     ----------
-    gamma : float
-        How slowly returns diminish; higher takes more clients.
-    rho_w : float
-        Price of a second, in watts; higher takes faster clients, and more of them.
-    fairness : float
-        How strongly past participation counts against a client.
+    price : float
+        Of a second, as a share of the idle power of ten times the clients wanted; higher takes
+        faster clients, and more of them.
     at_least : int
         Fewest clients to select; the model follows one alone too far. k leaves no choice of number.
-    curiosity : float
-        Weight of the bonus for clients that are little known.
     racing : bool
         Everyone runs as fast as its limits allow, and waits: what is left without pacing.
     n_deadlines : int
@@ -85,17 +95,16 @@ class Pace(Memory):
         Clients to search over, but at least k of each tenth.
     """
 
-    remembers = ("_known", "_delivery", "_round")
-    gamma: float = 0.4
-    rho_w: float = 30.0
-    fairness: float = 2.0
+    observes_updates: ClassVar[Literal[True]] = True
+    remembers = ("_known", "_delivery", "_learned", "_round")
+    price: float = 1.0
     at_least: int = 2
-    curiosity: float = 0.1
     racing: bool = False
-    n_deadlines: int = 24
+    n_deadlines: int = 32
     shortlist: int = 1000
     _known: Experience = field(default_factory=Experience, init=False, repr=False)
     _delivery: Delivery = field(default_factory=Delivery, init=False, repr=False)
+    _learned: Learned = field(default_factory=lambda: Learned(), init=False, repr=False)
     _round: int = field(default=0, init=False, repr=False)
 
     def select(
@@ -105,34 +114,43 @@ class Pace(Memory):
         self._round = server_round
         self._known.know(offers.client)
         self._delivery.know(offers.client)
-        rows, utility = self._shortlist(offers, k, server_round, rng)
+        rows, teaching = self._shortlist(offers, k, rng)
         time_s, energy_j = offers.choices(self._pacing, rows)
         able = np.isfinite(time_s).any(axis=1)
-        rows, utility, time_s, energy_j = rows[able], utility[able], time_s[able], energy_j[able]
+        rows, teaching, time_s, energy_j = rows[able], teaching[able], time_s[able], energy_j[able]
         if not len(rows):
             return self._ask(assign(offers, offers.candidates("slack")[:k], self._pacing, np.inf))
         round_s = time_s + offers.transfer_s[rows, None]
-        labels = by_label(utility / utility.max(), offers.label_counts[rows])
-        searches = []
-        for deadline_s in candidate_deadlines(round_s, self.n_deadlines):
-            cost_j = least_cost_by(
+        deadlines_s = candidate_deadlines(round_s, self.n_deadlines)
+        cost_j = np.empty((len(deadlines_s), len(rows)))
+        for costs, deadline_s in zip(cost_j, deadlines_s, strict=True):
+            costs[:] = least_cost_by(
                 deadline_s, round_s, energy_j, offers.idle_power_w[rows], offers.transfer_s[rows]
             )
-            cost_j[offers.available_s[rows] < with_reserve(deadline_s)] = np.inf
-            searches.extend(self._searches(labels, cost_j, float(deadline_s), k))
-        searches.sort(key=lambda search: search.promise, reverse=True)
-        best = (-np.inf, np.inf, rows[:0])
-        for search in searches[: max(1, _STEPS // k)]:
-            value, picks = search.worth.greedy(self._fewest(k), k)
-            value -= _SHORT * max(0, self._fewest(k) - len(picks))
-            if value > best[0]:
-                best = (value, search.deadline_s, rows[search.order[picks]])
-        return self._ask(assign(offers, best[2], self._pacing, with_reserve(best[1])))
+            costs[offers.available_s[rows] < with_reserve(float(deadline_s))] = np.inf
+        pull = self._learned.pull(offers.client[rows], offers.examples[rows])
+        search = Search(teaching, pull, cost_j, self._price_w(offers, k) * deadlines_s)
+        at, picks = search.best(max(1, min(self.at_least, k)), k)
+        self._learned.owe(pull, picks)
+        deadline_s = with_reserve(float(deadlines_s[at]))
+        return self._ask(assign(offers, rows[picks], self._pacing, deadline_s))
 
-    def observe(self, reports: Sequence[RoundReport]) -> None:
-        """Remember each participant's loss, how often it took part, and what it delivered."""
+    def observe(
+        self,
+        reports: Sequence[RoundReport],
+        summaries: Mapping[int, UpdateSummary] = MappingProxyType({}),
+    ) -> None:
+        """Remember losses, who took part and delivered, and what the updates have in common."""
         self._known.record(reports, self._round)
         self._delivery.record(reports)
+        examples = {report.client: report.examples for report in reports}
+        heard = [client for client in sorted(summaries) if examples.get(client, 0) > 0]
+        self._learned.hear(
+            np.array(heard, dtype=np.int64),
+            np.array([examples[client] for client in heard], dtype=float),
+            np.array([summaries[client].norm for client in heard], dtype=float),
+            np.array([summaries[client].sketch for client in heard]).reshape(-1, PLACES),
+        )
 
     @property
     def _pacing(self) -> str:
@@ -142,140 +160,236 @@ class Pace(Memory):
         self._delivery.ask([assignment.client for assignment in assignments])
         return assignments
 
-    def _shortlist(
-        self, offers: Offers, k: int, server_round: int, rng: Generator
-    ) -> tuple[IntArray, FloatArray]:
-        """Rows worth searching over, in order, and their utilities."""
+    def _price_w(self, offers: Offers, k: int) -> float:
+        """What a second costs, whoever is selected."""
+        return self.price * _FLEETS * k * float(offers.idle_power_w.mean())
+
+    def _shortlist(self, offers: Offers, k: int, rng: Generator) -> tuple[IntArray, FloatArray]:
+        """Rows worth searching over, in order, and what they have to teach."""
         rows = offers.candidates("slack")
-        utility = self._utility(offers, rows, server_round, rng)
+        teaching = self._teaching(offers, rows, rng)
         per_tier = max(self.shortlist // _TIERS, k)
         if len(rows) <= _TIERS * per_tier:
-            return rows, utility
-        rank = -utility / offers.energy_j[rows, 0]
+            return rows, teaching
+        rank = -teaching / offers.energy_j[rows, 0]
         tiers = tier_members(offers.fastest_round_s("slack")[rows], _TIERS)
         kept = np.concatenate([tier[smallest(rank[tier], per_tier)] for tier in tiers])
         kept.sort()
-        return rows[kept], utility[kept]
+        return rows[kept], teaching[kept]
 
-    def _utility(
-        self, offers: Offers, rows: IntArray, server_round: int, rng: Generator
-    ) -> FloatArray:
+    def _teaching(self, offers: Offers, rows: IntArray, rng: Generator) -> FloatArray:
+        """What each client's examples have to teach; the mean is about 1 at first."""
         client = offers.client[rows]
-        count = self._known.count[client]
-        loss = self._known.loss_or_highest(client)
-        highest = float(loss.max(initial=0.0)) or 1.0
-        times = np.arange(int(count.max(initial=0)) + 1)  # a table costs less than 100,000 powers
-        bonus = highest * np.sqrt(self.curiosity * np.log(max(server_round, 1)) / (1 + times))
-        wear = (1.0 + times) ** self.fairness
-        utility = offers.examples[rows] * (loss + bonus[count]) / wear[count]
-        utility = utility * self._delivery.share[client]
+        loss = self._known.loss[client]
+        known = loss[np.isfinite(loss)]
+        usual = float(np.median(known)) if len(known) else 1.0
+        loss = np.where(np.isfinite(loss), loss, usual)
+        size = relative(offers.examples[rows])
+        worth = size * loss / np.sqrt(1.0 + self._known.count[client])
+        worth = np.maximum(worth * self._delivery.share[client], 1e-9 * max(usual, 1e-9))
         jitter = 1 + 1e-6 * rng.random(len(rows))  # equal clients take turns by chance
-        return np.asarray(np.maximum(utility, 1e-9 * highest) * jitter)
-
-    def _fewest(self, k: int) -> int:
-        return max(1, min(self.at_least, k))
-
-    def _searches(
-        self, labels: FloatArray, cost_j: FloatArray, deadline_s: float, k: int
-    ) -> list[_Search]:
-        """The search at a deadline; none if nobody can meet it."""
-        able = np.flatnonzero(np.isfinite(cost_j))
-        if not len(able):
-            return []
-        rank = -labels[able].sum(axis=1) / cost_j[able]
-        order = able[np.argsort(rank, kind="stable")[: max(_FIRST, 3 * k)]]
-        worth = Worth(labels[order], cost_j[order], self.rho_w * deadline_s, self.gamma)
-        value, fewest = worth.of_prefixes()[:k], self._fewest(k)
-        promise = float(value[min(fewest, len(value)) - 1 :].max())
-        return [_Search(deadline_s, order, worth, promise - _SHORT * max(0, fewest - len(value)))]
+        return np.asarray(worth * jitter)
 
 
-class _Search(NamedTuple):
-    """Clients that can meet a deadline, in order of utility per joule.
-
-    `promise` is what the best number of the first ones is worth.
-    """
-
-    deadline_s: float
-    order: IntArray
-    worth: Worth
-    promise: float
+def relative(examples: IntArray) -> FloatArray:
+    """Examples over their mean."""
+    return examples * (len(examples) / max(float(examples.sum()), 1e-12))
 
 
-def by_label(utility: FloatArray, label_counts: FloatArray) -> FloatArray:
-    """The utility of each client, shared out over the labels of its examples.
-
-    Parameters
-    ----------
-    utility : FloatArray, shape (n,)
-        Of each client.
-    label_counts : FloatArray, shape (n, labels)
-        As in the offers; noise for privacy may have made some of them negative. A client that does
-        not tell counts as having all labels alike; where nobody tells, there is one label.
-
-    Returns
-    -------
-    FloatArray, shape (n, labels)
-    """
-    counts = np.maximum(label_counts, 0.0)
-    if not counts.any():
-        return utility[:, None]
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.where(total > 0, counts / np.maximum(total, 1e-12), 1 / counts.shape[1])
-    return np.asarray(utility[:, None] * shares)
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What a set of clients teaches against what it costs, as a logarithm.
-
-    log(sum over labels of (utility of the label in the set)^gamma) - log(cost of the set), so that
-    a label which a set has plenty of adds less than one that it lacks, and twice the clients teach
-    less than twice as much.
+class Pull(NamedTuple):
+    """Where clients pull the model, and where all of them together should.
 
     Attributes
     ----------
-    labels : FloatArray, shape (n, labels)
-        Utility of each client, by label.
-    cost_j : FloatArray, shape (n,)
-        Of each client, finite.
-    fixed_j : float
-        Cost of the set as such.
-    gamma : float
-        How slowly returns diminish, 0 to 1.
+    size : FloatArray, shape (n,)
+        Examples of each client, over their mean.
+    residual : FloatArray, shape (n, places)
+        kappa r_i; zeros of a client never heard of.
+    unsure : FloatArray, shape (n,)
+        Variance that is left of a client's update: (1 - rho) (1 - kappa^2 [known]).
+    mean, aim : FloatArray, shape (places,)
+        Pull of all known candidates, and what a set should have.
+    rho : float
+        Mean cosine of two clients' updates.
     """
 
-    labels: FloatArray
-    cost_j: FloatArray
-    fixed_j: float
-    gamma: float
+    size: FloatArray
+    residual: FloatArray
+    unsure: FloatArray
+    mean: FloatArray
+    aim: FloatArray
+    rho: float
 
-    def of(self, labels: FloatArray, cost_j: FloatArray) -> FloatArray:
-        """The worth of sets with so much utility by label, shape (..., labels), and such costs."""
-        return np.asarray(np.log((labels**self.gamma).sum(axis=-1)) - np.log(cost_j + self.fixed_j))
 
-    def of_prefixes(self) -> FloatArray:
-        """The worth of the first client, of the first two, and so on; shape (n,)."""
-        return self.of(np.cumsum(self.labels, axis=0), np.cumsum(self.cost_j))
+@dataclass
+class Learned(Memory):
+    """What the updates so far have in common, and where each client's leads.
 
-    def greedy(self, at_least: int, at_most: int) -> tuple[float, IntArray]:
-        """A set that grows by the client that makes it worth most, while it gains by it.
+    Attributes
+    ----------
+    clients : IntArray, shape (m,)
+        Who has been heard of, who was heard last at the end.
+    residuals : float32 array, shape (m, places)
+        r of each.
+    common, debt : FloatArray, shape (places,)
+        g, and what the sets so far have pulled too much.
+    pairs, cosines : float
+        Weight of the pairs of updates seen, and of their cosines.
+    heard, kept_sum : float
+        Weight of the clients heard again, and of the cosines of their r with the last one.
+    rounds : int
+        With updates.
+    """
 
-        Returns
-        -------
-        tuple of float, IntArray
-            The worth, and the indices in the order of their choice.
-        """
-        chosen: list[int] = []
-        labels, cost_j, worth = np.zeros(self.labels.shape[1]), 0.0, -np.inf
-        free = np.ones(len(self.cost_j), dtype=bool)
-        while len(chosen) < min(at_most, len(free)):
-            larger = self.of(labels + self.labels, cost_j + self.cost_j)
-            best = int(np.where(free, larger, -np.inf).argmax())
-            if len(chosen) >= at_least and larger[best] <= worth:
-                break
-            worth = float(larger[best])
-            labels, cost_j = labels + self.labels[best], cost_j + float(self.cost_j[best])
-            chosen.append(best)
-            free[best] = False
-        return worth, np.array(chosen, dtype=np.int64)
+    remembers = (
+        *("clients", "residuals", "common", "debt"),
+        *("pairs", "cosines", "heard", "kept_sum", "rounds"),
+    )
+    clients: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    residuals: FloatArray = field(default_factory=lambda: np.zeros((0, PLACES), dtype=np.float32))
+    common: FloatArray = field(default_factory=lambda: np.zeros(PLACES))
+    debt: FloatArray = field(default_factory=lambda: np.zeros(PLACES))
+    pairs: float = 0.0
+    cosines: float = 0.0
+    heard: float = 10.0  # as if ten clients had been heard again, at a half
+    kept_sum: float = 5.0
+    rounds: int = 0
+
+    @property
+    def rho(self) -> float:
+        """Mean cosine of two clients' updates; 0.2 at first."""
+        guess = 10 * _OLD**self.rounds
+        return max((self.cosines + 0.2 * guess) / (self.pairs + guess), _LEAST_RHO)
+
+    @property
+    def kept(self) -> float:
+        """How much of a client's pull is found again in its next update: kappa."""
+        return self.kept_sum / self.heard
+
+    def pull(self, clients: IntArray, examples: IntArray) -> Pull:
+        """Where some candidates pull, and should."""
+        size = relative(examples)
+        residual = np.zeros((len(clients), PLACES))
+        order = np.argsort(self.clients, kind="stable")
+        known = np.isin(clients, self.clients)
+        at = order[np.searchsorted(self.clients, clients[known], sorter=order)]
+        residual[known] = self.kept * self.residuals[at]
+        mean = size @ residual / max(float(size[known].sum()), 1e-12)
+        unsure = (1 - self.rho) * (1 - self.kept**2 * known)
+        return Pull(size, residual, unsure, mean, mean - 0.5 * self.debt, self.rho)
+
+    def owe(self, pull: Pull, picks: IntArray) -> None:
+        """Remember how far a set that is chosen pulls beside the mean."""
+        if len(picks):
+            size = pull.size[picks]
+            drawn = size @ pull.residual[picks] / size.sum()
+            self.debt = 0.5 * self.debt + drawn - pull.mean
+
+    def hear(
+        self, clients: IntArray, examples: FloatArray, norms: FloatArray, sketches: FloatArray
+    ) -> None:
+        """Learn from a round's updates: examples and norms of shape (m,), sketches (m, places)."""
+        sound = np.isfinite(norms) & (norms > 0) & np.isfinite(sketches).all(axis=1)
+        clients, examples = clients[sound], examples[sound]
+        norms, sketches = norms[sound], sketches[sound]
+        if not len(clients):
+            return
+        share = examples / examples.sum()
+        self._compare(share, norms, sketches)
+        scaled = sketches / math.sqrt(float(share @ norms**2))
+        mean = share @ scaled
+        self.common = mean if not self.rounds else _OLD_PULL * self.common + (1 - _OLD_PULL) * mean
+        self.rounds += 1
+        new = (scaled - self.common).astype(np.float32)
+        self._find_again(clients, new)
+        rest = ~np.isin(self.clients, clients)
+        self.clients = np.concatenate([self.clients[rest], clients])[-_REMEMBERED:]
+        self.residuals = np.concatenate([self.residuals[rest], new])[-_REMEMBERED:]
+
+    def _compare(self, share: FloatArray, norms: FloatArray, sketches: FloatArray) -> None:
+        """Enter the mean cosine of the pairs of a round, weighted by what each moves the model."""
+        self.cosines, self.pairs = _OLD * self.cosines, _OLD * self.pairs
+        moved = share * norms
+        possible = float(moved.sum() ** 2 - (moved**2).sum())
+        if len(share) < 2 or possible <= 0:
+            return
+        parts = share[:, None] * sketches
+        common = float((parts.sum(axis=0) ** 2).sum() - (parts**2).sum())
+        pairs = len(share) * (len(share) - 1) / 2
+        self.cosines += pairs * min(1.0, max(-1.0, common / possible))
+        self.pairs += pairs
+
+    def _find_again(self, clients: IntArray, new: FloatArray) -> None:
+        """Enter how much the known clients' pulls are like their last ones."""
+        place = {client: at for at, client in enumerate(self.clients.tolist())}
+        for client, now in zip(clients.tolist(), new, strict=True):
+            if client not in place:
+                continue
+            last = self.residuals[place[client]]
+            length = float(np.linalg.norm(last) * np.linalg.norm(now))
+            cosine = float(last @ now) / length if length > 0 else 0.0
+            self.kept_sum = _OLD_KEPT * self.kept_sum + max(cosine, 0.0)
+            self.heard = _OLD_KEPT * self.heard + 1
+
+
+class Search:
+    """A greedy search for the set worth most, at all deadlines at once.
+
+    Parameters
+    ----------
+    teaching : FloatArray, shape (n,)
+        q of each client.
+    pull : Pull
+        Of the same.
+    cost_j : FloatArray, shape (deadlines, n)
+        Of each client by each deadline; infinite for who cannot meet it.
+    fixed_j : FloatArray, shape (deadlines,)
+        What a round costs until each deadline, whoever is in it.
+    """
+
+    def __init__(
+        self, teaching: FloatArray, pull: Pull, cost_j: FloatArray, fixed_j: FloatArray
+    ) -> None:
+        self._teaching, self._pull = teaching, pull
+        self._cost_j, self._fixed_j = cost_j, fixed_j
+        self._beside = pull.size[:, None] * (pull.residual - pull.aim)
+        self._length = np.einsum("ij,ij->i", self._beside, self._beside)
+        self._unsure = pull.size**2 * pull.unsure
+
+    def best(self, at_least: int, at_most: int) -> tuple[int, IntArray]:
+        """The deadline's index, and the indices of the clients."""
+        n_deadlines, n = self._cost_j.shape
+        every = np.arange(n_deadlines)
+        free = np.isfinite(self._cost_j)
+        worth, count = np.zeros(n_deadlines), np.zeros(n_deadlines, dtype=np.int64)
+        size, teaching, unsure = np.zeros((3, n_deadlines, 1))
+        cost_j = self._fixed_j[:, None].copy()
+        drawn, length = np.zeros((n_deadlines, PLACES)), np.zeros((n_deadlines, 1))
+        along = np.zeros((n_deadlines, n))
+        chosen: list[list[int]] = [[] for _ in every]
+        going = free.any(axis=1)
+        while going.any():
+            square = (size + self._pull.size) ** 2
+            noise = length + 2 * along + self._length + unsure + self._unsure
+            noise = np.maximum(noise, 0.0) / square
+            larger = (teaching + self._teaching) / (1 + count[:, None])
+            larger = larger / ((1 + noise / self._pull.rho) * (cost_j + self._cost_j))
+            larger = np.where(free, larger, -1.0)
+            pick = larger.argmax(axis=1)
+            value = larger[every, pick]
+            going &= (value >= 0) & ((count < at_least) | (value > worth)) & (count < at_most)
+            for at in np.flatnonzero(going).tolist():
+                chosen[at].append(int(pick[at]))
+            now, its = every[going], pick[going]
+            worth[now], free[now, its] = value[going], False
+            count[now] += 1
+            size[now, 0] += self._pull.size[its]
+            teaching[now, 0] += self._teaching[its]
+            unsure[now, 0] += self._unsure[its]
+            cost_j[now, 0] += self._cost_j[now, its]
+            drawn[now] += self._beside[its]
+            length[now, 0] = np.einsum("ij,ij->i", drawn[now], drawn[now])
+            along[now] += self._beside[its] @ self._beside.T
+        fewest = np.minimum(count, at_least)
+        at = int(np.lexsort((worth, fewest))[-1])
+        return at, np.array(chosen[at], dtype=np.int64)

@@ -8,6 +8,7 @@ import numpy as np
 
 from powerctl.boards import load_board
 from powerctl.fulcrum.plans import FixedMode, Front
+from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundAssignment, RoundOffer, RoundReport
 from wattfed.strategies.round.in_flight import InFlightUpdates, silence_s
 from wattfed.strategies.round.ledger import Ledger, RoundEntry
@@ -94,3 +95,9 @@ def recorded(
     asked = max(len(assignments), len(reports))
     closed = in_flight.close(server_round, asked, silence_s(assignments, reports))
     return ledger.record(server_round, assignments, reports, rejected, closed)
+
+
+def mixed_offers() -> Offers:
+    """Twelve clients of rising slowness; the last two cannot take part."""
+    able = [offer(i, fast_s=1 + i / 4) for i in range(10)]
+    return Offers.of([*able, offer(10, decline="empty"), offer(11, decline="hot")])

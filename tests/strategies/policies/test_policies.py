@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fulcrum.plans import SWITCH_S, TIME_RESERVE, FixedMode
-from tests.strategies.offers_of import clients, offer, report, rng
+from tests.strategies.offers_of import clients, mixed_offers, offer, report, rng
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.catalogue import POLICIES, make_policy, split_power
-from wattfed.strategies.policies.experience import Delivery
 from wattfed.strategies.policies.fedcs import FedCS
-from wattfed.strategies.policies.pace import Pace
 from wattfed.strategies.policies.random_selection import RandomSelection
 from wattfed.strategies.protocol import POWER_POLICIES
 from wattfed.strategies.round.aggregation import AGGREGATIONS, make_aggregation
@@ -24,12 +22,6 @@ POLICIES = POLICIES.names()
 
 def policy_of(name, power="slack"):
     return make_policy(RunConfig(strategy=name, power=power))
-
-
-def mixed_offers():
-    """Twelve clients of rising slowness; the last two cannot take part."""
-    able = [offer(i, fast_s=1 + i / 4) for i in range(10)]
-    return Offers.of([*able, offer(10, decline="empty"), offer(11, decline="hot")])
 
 
 @st.composite
@@ -142,99 +134,6 @@ def test_fedcs_takes_the_fastest_that_meet_its_deadline():
     assert FedCS(deadline_s=5.0).select(mixed_offers(), 3, 1, rng()) == []
 
 
-def test_pace_never_asks_for_more_than_an_allowance_pays():
-    rich = [offer(i, fast_s=5.0) for i in range(3)]
-    poor = [offer(i, allowance_j=100.0) for i in range(3, 8)]
-    assignments = Pace(at_least=99).select(Offers.of(rich + poor), 3, 1, rng())
-    assert clients(assignments) == [0, 1, 2]
-
-
-def test_pace_sets_a_deadline_that_every_selected_client_can_meet():
-    offers = mixed_offers()
-    assignments = Pace().select(offers, 5, 1, rng())
-    (deadline_s,) = {a.deadline_s for a in assignments}
-    needed_s = offers.fastest_round_s("slack")[clients(assignments)]
-    assert np.all(needed_s <= deadline_s * (1 - TIME_RESERVE) + 1e-9)
-
-
-def test_pace_prefers_the_frugal_of_equal_clients():
-    frugal = [offer(i, fast_j=10.0) for i in range(0, 10, 2)]
-    wasteful = [offer(i, fast_j=30.0) for i in range(1, 10, 2)]
-    assignments = Pace(at_least=99).select(Offers.of(frugal + wasteful), 5, 1, rng())
-    assert clients(assignments) == [0, 2, 4, 6, 8]
-
-
-def test_pace_gives_a_client_that_still_errs_its_turn():
-    policy = Pace()
-    offers = Offers.of([offer(i) for i in range(8)])
-    policy.select(offers, 4, 1, rng())
-    policy.observe([report(i, loss=5.0 if i == 6 else 0.01) for i in range(8)])
-    assert 6 in clients(policy.select(offers, 4, 2, rng()))
-
-
-def test_pace_reaches_everyone_in_time():
-    policy, seen = Pace(), set()
-    offers = Offers.of([offer(i, fast_s=1 + i / 10) for i in range(20)])
-    for server_round in range(1, 31):
-        chosen = clients(policy.select(offers, 5, server_round, rng(server_round)))
-        policy.observe([report(client, loss=1.0) for client in chosen])
-        seen.update(chosen)
-    assert seen == set(range(20))
-
-
-def test_pace_leaves_out_who_would_be_gone_or_run_flat_before_the_end():
-    kept = [offer(i, fast_s=2.0) for i in range(3)]
-    leaving = [offer(i, available_s=9.0) for i in range(3, 6)]
-    flat = [offer(i, battery_j=100.0) for i in range(6, 9)]
-    chosen = Pace(at_least=99).select(Offers.of(kept + leaving + flat), 3, 1, rng())
-    assert clients(chosen) == [0, 1, 2]
-
-
-def test_pace_turns_away_from_those_that_do_not_deliver():
-    policy = Pace(curiosity=0.0, fairness=0.0, at_least=99)
-    offers = Offers.of([offer(i) for i in range(8)])
-    for server_round in range(1, 6):
-        chosen = clients(policy.select(offers, 8, server_round, rng(server_round)))
-        policy.observe([report(client) for client in chosen if client >= 4])
-    assert clients(policy.select(offers, 4, 6, rng())) == [4, 5, 6, 7]
-
-
-def test_who_does_not_deliver_recovers_when_it_does():
-    delivery = Delivery()
-    for reports in ([], [report(0, used=False)], [report(0, minibatches=0)], []):
-        delivery.ask([0])
-        delivery.record(reports)
-    assert delivery.share[0] == 0.1
-    delivery.ask([0])
-    delivery.record([report(0)])
-    assert delivery.share[0] == 0.55
-
-
-def test_pace_finds_the_same_in_a_short_list_as_in_the_whole_pool():
-    offers = Offers.of([offer(i, fast_s=1 + (i % 89) / 30, fast_j=5 + i % 83) for i in range(600)])
-    whole, short = (Pace(shortlist=n, n_deadlines=5000) for n in (600, 200))
-    assert whole.select(offers, 10, 1, rng()) == short.select(offers, 10, 1, rng())
-
-
-def test_pace_chooses_the_number_of_clients_by_what_a_second_costs():
-    offers = Offers.of([offer(i) for i in range(20)])
-    numbers = [len(Pace(rho_w=rho).select(offers, 20, 1, rng())) for rho in (0, 300, 3000)]
-    assert numbers[0] == 2 < numbers[1] < numbers[2] == 20
-
-
-def test_pace_covers_the_labels():
-    of_two = [offer(i, label_counts=(160.0, 0.0)) for i in range(6)]
-    of_two += [offer(i, fast_j=22.0, label_counts=(0.0, 160.0)) for i in range(6, 8)]
-    assert {6, 7} & set(clients(Pace(at_least=99).select(Offers.of(of_two), 2, 1, rng())))
-
-
-def test_who_races_waits_and_who_paces_does_not():
-    offers = mixed_offers()
-    for racing, power in ((True, "fastest"), (False, "slack")):
-        assignments = Pace(racing=racing).select(offers, 5, 1, rng())
-        assert {a.power for a in assignments} == {power}
-
-
 def test_a_change_of_mode_is_part_of_a_round_but_for_maxn():
     maxn = load_board("orin-nano").space.maximum
     slowed, as_maxn = offer(0), offer(1, maxn=FixedMode(maxn, 1.0, 30.0))
@@ -254,11 +153,6 @@ def test_rounds_at_the_preset_are_as_long_and_cost_what_the_preset_takes():
     assert energy_j == pytest.approx(np.array([[220.4], [220.4], [np.inf]]))
     fedcs = FedCS(15.0, "preset")
     assert clients(fedcs.select(offers, 3, 1, rng())) == [0, 2]
-
-
-def test_pace_selects_from_ten_thousand_clients():
-    offers = Offers.of([offer(i, fast_s=1 + (i % 97) / 10) for i in range(10_000)])
-    assert len(Pace(at_least=100).select(offers, 100, 1, rng())) == 100
 
 
 def test_two_nodes_cannot_offer_as_one_client():
