@@ -12,6 +12,7 @@ from powerctl import console
 from powerctl.progress import Progress
 from powerctl.statistics import Estimate
 from powerctl.stopping import this_command
+from wattfed.client.fleet import load_fleet
 from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures
@@ -78,10 +79,11 @@ def tell_plan(comparison: Comparison) -> str:
     runs = checked_runs(comparison)
     plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
     charge, _ = charge_of_fleet(runs[0], runs[0].min_nodes)
-    click.echo(_headline(comparison, runs[0].min_nodes, str(charge)), err=True)
+    charged = charge.told(load_fleet(runs[0].fleet).rounds)
+    click.echo(_headline(comparison, runs[0].min_nodes, charged), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
-    return str(charge)
+    return charged
 
 
 def _headline(comparison: Comparison, clients: int, charged: str) -> str:
