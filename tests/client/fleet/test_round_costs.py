@@ -143,7 +143,7 @@ def test_a_board_that_gets_too_hot_throttles_and_its_guard_steps_down(fleet_of):
     assert pair[1].energy_j / pair[1].time_s < 0.8 * pair[0].energy_j / pair[0].time_s
     assert 89 < hot.state.celsius < 92 and math.isnan(cool.state.celsius)
     guarded = train(client(fleet_of(HOT)), 200)
-    assert guarded.guard_steps and "hot" in guarded.guard_cause
+    assert guarded.guard_steps and guarded.guard_cause == "temperature"
 
 
 def test_it_is_as_hot_as_the_last_round_left_it_and_cools_meanwhile(fleet_of):
@@ -152,7 +152,7 @@ def test_it_is_as_hot_as_the_last_round_left_it_and_cools_meanwhile(fleet_of):
         train(one, 200, power="maxn")
     again_s = train(soon, 20, power="maxn", server_round=2, clock_s=soon.state.celsius_s).time_s
     rested_s = train(later, 20, power="maxn", server_round=2, clock_s=1e4).time_s
-    assert again_s > 1.3 * rested_s
+    assert again_s > 1.15 * rested_s
 
 
 def test_a_fleet_that_is_made_in_code_has_real_rounds_of_its_boards():

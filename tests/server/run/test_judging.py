@@ -203,7 +203,8 @@ def test_a_comparison_says_what_it_runs_first_and_in_the_end_which_took_less_and
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(
         "2 clients of two.toml learn digits, and are charged mobilenetv3-train "
-        "(calibrated, real rounds) for each minibatch; 2 policies, up to 1 a round, 5 rounds, 2 seeds, until accuracy=0.99"
+        "(calibrated, real rounds) for each minibatch; 2 policies, up to 1 a round, 5 rounds, "
+        "2 seeds, until accuracy=0.99"
     )
     # no run has reached it: the table is of the best that all hold
     assert "no run reached accuracy 0.99; until 0." in done.stdout
