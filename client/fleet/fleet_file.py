@@ -83,6 +83,20 @@ def load_fleet(name: str) -> Fleet:
     )
 
 
+def fleet_groups(name: str) -> tuple[Path | Traversable, dict[str, Any]]:
+    """The file of a fleet, and its content, whose groups are in the order of their clients.
+
+    Raises
+    ------
+    InvalidInput
+        If the fleet is one of others that is made in code, or the file cannot be read.
+    """
+    path, _ = _described(name)
+    if isinstance(path, Fleet):
+        raise InvalidInput(f"{name} is made in code: a fleet file is wanted")
+    return path, read_toml(path)
+
+
 def _described(name: str) -> tuple[Path | Traversable | Fleet, dict[str, Any]]:
     """What a name is of, and what its brackets ask of a file or a fleet of ours."""
     called, given = parsed("fleet", name)

@@ -146,6 +146,7 @@ class SelectingStrategy(Strategy):
         self._examples: dict[int, int] = {}
         self.node_of_client: dict[int, int] = {}
         self._rounds_before = 0
+        self._answered_s: Mapping[str, float] = {}
 
     @property
     def takes_sums(self) -> bool:
@@ -298,6 +299,7 @@ class SelectingStrategy(Strategy):
         server_round += self._rounds_before
         config[ROUND], config[CLOCK] = server_round, self.ledger.clock_s
         config[PROTOCOL], config[CODE] = VERSION, code_version()
+        self._answered_s = getattr(grid, "answered_s", {})
         refuse = partial(self._refuse, MessageType.QUERY, server_round)
         nodes = self._roster.to_ask(grid, server_round)
         found = self._queried.collect(grid, config, nodes, refuse)
@@ -322,11 +324,18 @@ class SelectingStrategy(Strategy):
         """Read the reports, and close the round."""
         server_round += self._rounds_before
         reports = self._reports(RoundReport, MessageType.TRAIN, server_round, replies)
-        answers = [TrainingAnswer(report, reply, node) for node, report, reply in reports]
+        answers = [
+            TrainingAnswer(replace(report, answered_s=self._waited_s(reply)), reply, node)
+            for node, report, reply in reports
+        ]
         for client, lost in ((one.report.client, one.report.lost) for one in answers):
             if lost:
                 log(WARNING, "client %s lost its round: %s", client, lost)
         return self.close(server_round, answers)
+
+    def _waited_s(self, reply: Message) -> float:
+        """How long a reply took, as far as the grid tells it; 0 where it does not."""
+        return self._answered_s.get(reply.metadata.reply_to_message_id, 0.0)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
