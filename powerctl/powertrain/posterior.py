@@ -36,7 +36,7 @@ from threadpoolctl import ThreadpoolController
 
 from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import AXES, FloatArray, ModeArrays
+from powerctl.modes import AXES, FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.kernels import (
     Deviations,
     Places,
@@ -123,6 +123,7 @@ class Posterior:
     variances: FloatArray
     outliers: FloatArray
     loo_error: FloatArray
+    loo_std: FloatArray
     _measured: _Linear
     _weights: FloatArray
     _solved: list[Single]
@@ -210,7 +211,7 @@ class Posterior:
         """All that was fitted, but for prior and deviations, by name; for a file."""
         rows, base, slopes = self._measured
         return {
-            **{name: getattr(self, name) for name in _FITTED},
+            **{name: getattr(self, name) for name in (*_FITTED, "loo_std")},
             **{f"places_{i}": values for i, values in enumerate(rows.places.values)},
             **{f"at_{i}": at for i, at in enumerate(rows.places.at)},
             **{f"solved_{i}": values for i, values in enumerate(self._solved)},
@@ -234,6 +235,7 @@ class Posterior:
             prior=prior,
             deviations=deviations,
             **{name: arrays[name] for name in _FITTED},
+            loo_std=arrays.get("loo_std", np.full_like(arrays["loo_error"], np.nan)),
             _measured=_Linear(rows, arrays["base"], arrays["slopes"]),
             _solved=[arrays[f"solved_{i}"] for i in range(len(rows.directions))],
         )
@@ -368,6 +370,11 @@ class _Search:
             self._residual_covariance(linear.rows) + linear.slopes.T @ self.width @ linear.slopes
         )
 
+    def _of_mode(self) -> IntArray:
+        """Which mode each row is of, as a number."""
+        modes = np.array(self.table.modes).reshape(len(AXES), len(self.table))
+        return np.unique(modes, axis=1, return_inverse=True)[1].ravel().astype(np.int64)
+
     def _innovation(self, linear: _Linear) -> FloatArray:
         """What was measured against what the linearised model expects before measuring."""
         return np.asarray(self.measured - linear.base + (self.values - self.mean) @ linear.slopes)
@@ -410,6 +417,7 @@ class _Search:
         unsure = _whitening(self.precision + slopes.T @ slopes)  # of the parameters, measured
         solved = np.hstack([whitening.T, whitening.T @ slopes, weights[:, None]])
         n = len(self.prior.mean)
+        loo_error, loo_std = _left_out(inverse, weights, self.extra, self._of_mode())
         return Posterior(
             prior=self.prior,
             deviations=self.deviations,
@@ -417,7 +425,8 @@ class _Search:
             factors=self.values[n:],
             variances=self.variances,
             outliers=self.extra,
-            loo_error=_left_out(inverse, weights),
+            loo_error=loo_error,
+            loo_std=loo_std,
             _measured=linear,
             _weights=weights,
             _solved=_per_direction(linear.rows, solved),
@@ -447,11 +456,21 @@ def _step_within(
     return step
 
 
-def _left_out(inverse: FloatArray, weights: FloatArray) -> FloatArray:
-    """Errors in each row, shape (2, n), as all the other rows predict its time and power."""
-    of_row = np.arange(len(weights)).reshape(2, -1).T
-    own = inverse[of_row[:, :, None], of_row[:, None, :]]
-    return np.asarray(np.linalg.solve(own, weights[of_row][:, :, None])[:, :, 0].T)
+def _left_out(
+    inverse: FloatArray, weights: FloatArray, extra: FloatArray, of_mode: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Errors in each row as the rows of all other modes predict it, and how sure they are of it.
+
+    Shape (2, n) each. The deviation is of a measurement that is no outlier.
+    """
+    error, variance = np.empty_like(weights), np.empty_like(weights)
+    for mode in range(of_mode.max(initial=-1) + 1):
+        rows = np.flatnonzero(of_mode == mode)
+        both = np.concatenate([rows, len(of_mode) + rows])
+        own = _inverse(inverse[np.ix_(both, both)])
+        error[both] = own @ weights[both]
+        variance[both] = np.diag(own) - extra[both]
+    return error.reshape(2, -1), np.sqrt(np.maximum(variance, 1e-8)).reshape(2, -1)
 
 
 def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:

@@ -306,3 +306,12 @@ def test_a_network_far_smaller_than_all_references_costs_what_its_counts_say():
     counted = minibatch_cost(board.hardware, small, *modes, 16)
     assert abs(np.log(predicted.time_s / counted.time_s).mean()) < 0.2
     assert predicted.time_std.min() > 0.1
+
+
+@pytest.mark.parametrize("factors", [(0.3, 1.0), (1.0, 0.5)], ids=["time", "power"])
+def test_a_measured_mode_that_the_others_do_not_support_is_named(mobilenet, factors):
+    table = some(mobilenet, 20)
+    assert not len(predictor().fit(table).unsupported_)
+    table.time_s[11] *= factors[0]
+    table.power_w[11] *= factors[1]
+    assert predictor().fit(table).unsupported_.tolist() == [11]

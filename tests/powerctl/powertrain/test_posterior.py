@@ -198,6 +198,21 @@ def test_leaving_a_row_out_is_what_a_fit_to_the_others_says(prior, model_table):
     assert np.median(np.abs(apart)) < 0.003
 
 
+def test_a_glitch_in_a_mode_is_left_out_with_all_batch_sizes_of_it(model_table):
+    """A mode that was not in force is wrong with each of them: none may vouch for the others."""
+    sizes = (1, 16, 64)
+    whole = model_table("mobilenetv3-infer", batch_sizes=sizes, noise=(0.01, 0.01))
+    modes = np.random.default_rng(0).choice(len(whole) // 3, 15, replace=False)
+    table = whole.take(np.concatenate([modes + k * (len(whole) // 3) for k in range(3)]))
+    table.time_s[[4, 19, 34]] *= 3
+    infer = prior_for(BOARD, "infer", True, [load_reference("orin-agx-resnet50-infer")])
+    none = ReferenceColumns(np.empty((0, 2, len(table))), np.empty(0), np.empty(0))
+    fitted = fit_posterior(infer, Deviations(), table, table.batch_size, none)
+    apart = np.abs(fitted.loo_error / fitted.loo_std)
+    assert np.all(apart[0, [4, 19, 34]] > 4)
+    assert np.median(apart) < 1.5
+
+
 def test_noise_adapts_to_the_measurements(prior, model_table):
     quiet, loud = (
         conditioned(prior, some(model_table("resnet18-train", noise=(x, x)), 80))
