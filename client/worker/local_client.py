@@ -224,7 +224,7 @@ class LocalClient:
             give_back()
         if done.minibatches or not fitted:
             self._memory.learn(fitted)
-        self._warmed(done, "train")
+        self._warmed(device, done, "train")
         self._learn(device, done, first_pass)
         self._discharge(done.energy_j + offer.radio_j, begins_s + done.time_s)
         if isinstance(device, HeatedDevice):
@@ -276,7 +276,7 @@ class LocalClient:
         if done.stopped == OUT_OF_MEMORY:
             del evaluation  # and with it what the error holds
             give_back()
-        self._warmed(done, "test")
+        self._warmed(device, done, "test")
         self.state.spent_j += done.energy_j
         self._discharge(done.energy_j, clock_s + transfer_s + offer.overhead_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
@@ -353,11 +353,11 @@ class LocalClient:
             celsius = thermal.after_c(state.celsius, offer.idle_power_w, rested_s)
         return HeatedDevice(device, thermal, celsius)
 
-    def _warmed(self, done: PlanExecution, role: str) -> None:
+    def _warmed(self, device: Device, done: PlanExecution, role: str) -> None:
         if done.minibatches:
             self.task.warm.add(role)
             self.state.is_warm = True
-        if done.warm_up_s and self.profile.is_deployed:
+        if done.warm_up_s and not device.is_virtual:
             self.state.warm_up_s = done.warm_up_s
             name = self.task.name
             _LOG.info("%s: first minibatch of %s warmed up for %.3g s", name, role, done.warm_up_s)

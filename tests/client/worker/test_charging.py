@@ -231,7 +231,7 @@ def test_what_a_device_has_measured_goes_before_what_was_counted(run, tmp_path):
     put.parent.mkdir()
     MeasurementTable.of(list(facts.values())).write(put)
     found = client.offer()
-    assert found.charged == f"{client.workload.name} (measured)"
+    assert found.charged == f"{client.workload.name} (measured, real rounds)"
     assert found.maxn.time_s == pytest.approx(3 * maxn.time_s, rel=0.1)
 
 
