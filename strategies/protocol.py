@@ -194,7 +194,7 @@ class RoundReport:
     one. `batch_size` is that of minibatches smaller than the run's, for want of memory; else 0.
     `warm_up_s` is what the first minibatch of the task in a process took beyond another, which is
     in `time_s`; 0 in other rounds. `charged` says by what it was planned, as the offer does.
-    `answered_s` is how long the server waited for the reply, in a run that is no simulation.
+    `answered_s` is how long the server waited for the reply; a simulated client says it itself.
     """
 
     client: ClientNumber
@@ -413,8 +413,6 @@ def _check(record: Record) -> None:
     """Raise `InvalidInput` for fields that do not go together."""
     if isinstance(record, RoundReport) and (record.staleness or not record.used):
         raise InvalidInput("staleness and used are the server's to say")
-    if isinstance(record, RoundReport) and record.answered_s:
-        raise InvalidInput("answered_s is the server's to say")
     if isinstance(record, RoundReport) and record.minibatches:
         if not (record.time_s and record.energy_j and record.examples):
             raise InvalidInput(f"{record.minibatches} minibatches for nothing")

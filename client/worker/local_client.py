@@ -386,6 +386,7 @@ class LocalClient:
         **more: Any,
     ) -> RoundReport:
         costs, row = self.profile.costs, self.profile.row
+        round_s = done.time_s + offer.transfer_s + offer.overhead_s
         return RoundReport(
             client=offer.client,
             examples=min(offer.examples, done.minibatches * self.workload.batch_size),
@@ -415,6 +416,7 @@ class LocalClient:
             radio_j=offer.radio_j,
             carrier_w=float(costs.carrier_w[row]),
             supply_efficiency=float(costs.supply_efficiency[row]),
+            answered_s=0.0 if self.profile.is_deployed else round_s,
             **more,
         )
 

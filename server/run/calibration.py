@@ -142,7 +142,10 @@ def _from_reports(group: _Group) -> Iterator[tuple[str, Estimate]]:
     everyone = [report for told in group.reports.values() for report in told]
     if not everyone:
         return
-    yield "fixed_s", estimate([_fixed_s(report) for report in everyone])
+    answered = [report for report in everyone if report.answered_s]
+    if answered:
+        beside_s = [r.answered_s - r.time_s - r.transfer_s for r in answered]
+        yield "fixed_s", estimate(np.maximum(beside_s, 0.0).tolist())
     cold = [report.warm_up_s for report in everyone if report.warm_up_s]
     if cold:
         yield "cold_s", estimate(cold)
@@ -154,13 +157,6 @@ def _from_reports(group: _Group) -> Iterator[tuple[str, Estimate]]:
     if warm:
         yield _PLANNED[0], estimate([r.time_s / r.expected_time_s for r in warm])
         yield _PLANNED[1], estimate([r.energy_j / r.expected_energy_j for r in warm])
-
-
-def _fixed_s(report: RoundReport) -> float:
-    """Seconds of a round beside training and transfer: told by a client, or found by the server."""
-    if report.overhead_s or not report.answered_s:
-        return report.overhead_s
-    return max(0.0, report.answered_s - report.time_s - report.transfer_s)
 
 
 def _from_log(log: PowerLog | None) -> Iterator[tuple[str, Estimate]]:

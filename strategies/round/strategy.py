@@ -325,7 +325,7 @@ class SelectingStrategy(Strategy):
         server_round += self._rounds_before
         reports = self._reports(RoundReport, MessageType.TRAIN, server_round, replies)
         answers = [
-            TrainingAnswer(replace(report, answered_s=self._waited_s(reply)), reply, node)
+            TrainingAnswer(self._timed(report, reply), reply, node)
             for node, report, reply in reports
         ]
         for client, lost in ((one.report.client, one.report.lost) for one in answers):
@@ -333,9 +333,12 @@ class SelectingStrategy(Strategy):
                 log(WARNING, "client %s lost its round: %s", client, lost)
         return self.close(server_round, answers)
 
-    def _waited_s(self, reply: Message) -> float:
-        """How long a reply took, as far as the grid tells it; 0 where it does not."""
-        return self._answered_s.get(reply.metadata.reply_to_message_id, 0.0)
+    def _timed(self, report: RoundReport, reply: Message) -> RoundReport:
+        """A report with how long its reply took, as far as the grid tells it."""
+        waited_s = self._answered_s.get(reply.metadata.reply_to_message_id)
+        if waited_s is None or report.answered_s:  # a simulated client has said it
+            return report
+        return replace(report, answered_s=waited_s)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
