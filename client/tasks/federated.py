@@ -39,6 +39,8 @@ TASKS = Kind[Sampled](
     {
         "cifar10": "wattfed.client.tasks.cifar10:Cifar10",
         "digits": "wattfed.client.tasks.digits:Digits",
+        "fashion-mnist": "wattfed.client.tasks.fashion_mnist:FashionMnist",
+        "fortunes": "wattfed.client.tasks.fortunes:Fortunes",
         "images-cnn": "wattfed.client.tasks.images:ImagesCnn",
         "images-mlp": "wattfed.client.tasks.images:ImagesMlp",
         "noop": "wattfed.client.tasks.noop:Noop",

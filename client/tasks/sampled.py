@@ -88,7 +88,8 @@ class SampledTask:
     task : Sampled
         Its own `train_step` or `make_optimizer`, if it has one, is taken; so are its `minibatches`
         of a client with so many samples. One with `shared_parts` splits its samples into so many
-        where there are more clients than samples, who then share them in turn.
+        where there are more clients than samples, who then share them in turn. One with
+        `natural_clients`, of each training sample, can be split by them.
     """
 
     target = ("accuracy", "max")
@@ -162,7 +163,8 @@ class SampledTask:
         labels = self._train.labels.numpy()
         shared = getattr(self._task, "shared_parts", None)
         parts = n_clients if shared is None or n_clients <= len(labels) else shared
-        return split_samples(labels, parts, skew, seed)
+        groups = getattr(self._task, "natural_clients", None)
+        return split_samples(labels, parts, skew, seed, groups)
 
     def sizes(self, n_clients: int, skew: str, seed: int) -> IntArray:
         """Samples of each client, shape (n_clients,)."""

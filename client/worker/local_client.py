@@ -216,7 +216,8 @@ class LocalClient:
                 is_cold=self._is_cold(device, "train"),
                 cold_s=self._warming_s,
             )
-        first_pass = training.losses[: offer.minibatches // self.config.local_epochs]
+        first = slice(offer.minibatches // self.config.local_epochs)
+        first_pass, squares = training.losses[first], training.squares[first]
         smaller = self.state.halvings and self.workload.batch_size
         fitted = done.stopped != OUT_OF_MEMORY
         if not fitted:
@@ -234,9 +235,8 @@ class LocalClient:
         lost = BATTERY if empty else dropout.lost(done.time_s, cut)
         if not (done.minibatches or lost):
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
-        return self._report(
-            offer, assignment, plan, done, lost=lost, batch_size=smaller, **served.report()
-        )
+        more = {"rms_loss": _root_mean(squares), "batch_size": smaller, **served.report()}
+        return self._report(offer, assignment, plan, done, lost=lost, **more)
 
     def evaluate(
         self, model: nn.Module, server_round: int, clock_s: float = 0.0
@@ -494,3 +494,9 @@ class LocalClient:
     def _seed(self, server_round: int) -> int:
         entropy = (self.config.seed, server_round, self.profile.client)
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _root_mean(squares: list[float]) -> float:
+    """Of those that are finite; 0 of none."""
+    finite = [square for square in squares if math.isfinite(square)]
+    return math.sqrt(sum(finite) / len(finite)) if finite else 0.0

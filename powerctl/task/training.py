@@ -178,6 +178,8 @@ class Training(_Driven):
     ----------
     losses : list of float
         Of each minibatch; NaN where none was seen.
+    squares : list of float
+        Of each minibatch, the mean of its samples' squared losses, see `sample_losses`.
     returned : dict of str to float
         The numbers that a loop returned which came to its end; empty for others.
     """
@@ -198,6 +200,7 @@ class Training(_Driven):
         inside: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.losses: list[float] = []
+        self.squares: list[float] = []
         self.returned: dict[str, float] = {}
         self._task = task
         self._model = model
@@ -234,12 +237,12 @@ class Training(_Driven):
         return float(np.mean(seen)) if seen else math.nan
 
     def _after(self) -> None:
-        seen = self._work.loss
-        if seen is None:
-            seen = self._watch.taken()
-        else:
-            self._watch.forget()
+        seen, square = self._watch.taken()
+        told = self._work.loss
+        if told is not None:
+            seen, square = told, told * told if math.isnan(square) else square
         self.losses.append(seen)
+        self.squares.append(square)
         if not math.isfinite(seen):
             self._check_finite(seen)
         if self._pull is not None and self._pull.is_evaded():
