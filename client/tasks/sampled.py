@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from powerctl.modes import FloatArray, IntArray
+from powerctl.task.data import Loaders
 from powerctl.task.sgd import MomentumSGD
 from powerctl.task.source_files import hash_of, sources_of
 from wattfed.client.tasks.skews import Split, split_samples
@@ -120,12 +121,20 @@ class SampledTask:
         self, partition_id: int, num_partitions: int, batch_size: int, skew: str, seed: int
     ) -> Any:
         """A client's samples, to train with and to evaluate with."""
-        split = self.split(num_partitions, skew, seed)
-        picks = split[partition_id % len(split)]
+        loaders = self.loaders(partition_id, num_partitions, batch_size, skew, seed)
+        return loaders.train if loaders.validation is None else (loaders.train, loaders.validation)
+
+    def loaders(
+        self, client: int, n_clients: int, batch_size: int, skew: str, seed: int
+    ) -> Loaders:
+        """The loaders of a client, each known by what it is for."""
+        split = self.split(n_clients, skew, seed)
+        picks = split[client % len(split)]
         if minibatches := getattr(self._task, "minibatches", None):
-            return minibatches(len(picks), batch_size)
+            return Loaders(minibatches(len(picks), batch_size))
         own = self._train.take(torch.from_numpy(picks))
-        return Minibatches(own, batch_size), Minibatches(own, _TEST_BATCH, shuffled=False)
+        rest = Minibatches(own, _TEST_BATCH, shuffled=False)
+        return Loaders(Minibatches(own, batch_size), rest, rest)
 
     def central_data(self) -> Minibatches:
         """The loader of the samples that the server tests with."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import nn
 
 from powerctl.accelerator import Accelerator
@@ -22,6 +23,7 @@ from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.powertrain.correction import CorrectedPredictor
+from powerctl.seeding import generators_of, seeds_of
 from powerctl.task.loading import keys_of
 from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
@@ -60,6 +62,19 @@ _UNIT_W, _SERVING_W = 1.25, 1.5
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
 
+class RoundDraws(NamedTuple):
+    """What is drawn of a client in a round: its seed, and the noise of its twin from that."""
+
+    seed: int
+    noise: Generator | None = None
+
+    @staticmethod
+    def of_fleet(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[RoundDraws]:
+        """Of some clients of a simulated fleet, in which a unit has its client's number."""
+        seeds = seeds_of((config.seed, server_round), clients)
+        return list(map(RoundDraws, seeds, generators_of(seeds, clients)))
+
+
 class LocalClient:
     """Offers, plans and trains for one client.
 
@@ -79,6 +94,8 @@ class LocalClient:
         Predicts times and powers, and is told what rounds measure of them.
     node : pairs of str and value
         Of the node's own configuration: arguments of the task's functions.
+    divided : (Charge, FederatedTask), optional
+        What its minibatches are charged as, and their task, where the caller has both already.
     """
 
     def __init__(
@@ -90,6 +107,7 @@ class LocalClient:
         device: Device | None = None,
         costs: SignatureCosts = NOTHING_MEASURED,
         node: Settings = (),
+        divided: tuple[Charge, FederatedTask] | None = None,
     ) -> None:
         if not 0 <= profile.client < n_clients:
             raise InvalidInput(f"client {profile.client} is not one of {n_clients}")
@@ -100,7 +118,8 @@ class LocalClient:
         self._node = node
         self._n_clients = n_clients
         self._costs = costs
-        self.charge, self.task = self._divided()
+        self._halvings = state.halvings
+        self.charge, self.task = divided or self._divided()
         self._memory = UnboundedMemory()
         if profile.is_deployed:
             self._memory = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
@@ -112,7 +131,6 @@ class LocalClient:
 
     def _divided(self) -> tuple[Charge, FederatedTask]:
         """Charge and task, with minibatches as small as the memory has been found to ask for."""
-        self._halvings = self.state.halvings
         config, size = halved(self.config, self._halvings)
         task = federated(config, size, self._node)
         client, folder = self.profile.client, self._costs.folder
@@ -143,6 +161,7 @@ class LocalClient:
         progress: Progress | None = None,
         clock_s: float = 0.0,
         offer: RoundOffer | None = None,
+        drawn: RoundDraws | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -163,14 +182,17 @@ class LocalClient:
         offer : RoundOffer, optional
             That of this client to which the assignment is the answer; made anew if it is lost, or
             the device has other modes now.
+        drawn : RoundDraws, optional
+            What is drawn of it in this round, where the caller has that already.
 
         Returns
         -------
         RoundReport
             With no minibatches and the reason if nothing fits the limits.
         """
-        now, seed = self._conditions(clock_s), self._seed(server_round)
-        device = self._open_device(seed)
+        now = self._conditions(clock_s)
+        seed, noise = drawn or RoundDraws(self._seed(server_round))
+        device = self._open_device(seed, noise)
         if offer is None or offer.maxn.mode != device.space.maximum:
             offer = self.offer(clock_s)
         plan = plan_round(offer, assignment)
@@ -297,6 +319,7 @@ class LocalClient:
     def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
         if self._halvings != self.state.halvings:
             self.task.forget()  # its loaders: memory is short
+            self._halvings = self.state.halvings
             self.charge, self.task = self._divided()
         device = self._open_device(seed=0)
         pool = Pool.of_one(
@@ -311,7 +334,7 @@ class LocalClient:
         )
         pool.keep(0, self.state)
         pool.offers(clock_s)
-        offer = pool.offer(0)
+        (offer,) = pool.offers_of([0])
         if device.is_virtual or not self._is_cold(device, "train"):
             return offer
         return replace(offer, warm_up_s=self.state.warm_up_s)
@@ -483,9 +506,9 @@ class LocalClient:
         predictor = self._costs.predictor(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
-    def _open_device(self, seed: int) -> Device:
+    def _open_device(self, seed: int, noise: Generator | None = None) -> Device:
         device = self.device or open_device(
-            self.profile.device, unit=self.profile.unit, random_state=seed
+            self.profile.device, unit=self.profile.unit, random_state=seed, noise=noise
         )
         if device.is_virtual:  # the order of summation must not depend on the host's cores
             torch.set_num_threads(1)

@@ -14,9 +14,9 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import ERROR
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
@@ -28,8 +28,9 @@ from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet, load_fleet
+from wattfed.client.worker.charging import Charge, charge_of, usual_batch_size
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.local_client import LocalClient
+from wattfed.client.worker.local_client import LocalClient, RoundDraws
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
 from wattfed.server.run.federation import task_of
 from wattfed.strategies.protocol import (
@@ -41,6 +42,7 @@ from wattfed.strategies.protocol import (
 from wattfed.strategies.round.sums import UpdateSum
 from wattfed.strategies.round.updates import GlobalModel, training_metrics, weighed
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.summaries import UpdateSummary
 
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
 _GRACE_S = 1.0
@@ -50,7 +52,8 @@ _GRACE_S = 1.0
 class Instructions:
     """What all clients of a round are told: the global model and the aggregation's settings.
 
-    Where updates are `summed`, each block of clients gives one sum in place of their arrays.
+    Where updates are `summed`, each block of clients gives one sum in place of their arrays; of
+    each update there is a summary then, if updates are to be `summarised`.
     """
 
     server_round: int
@@ -58,6 +61,7 @@ class Instructions:
     model: GlobalModel
     proximal_mu: float = 0.0
     summed: bool = False
+    summarised: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Trained:
     arrays: Arrays | None = None
     is_summed: bool = False
     refused: str = ""
+    summary: UpdateSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -128,29 +133,36 @@ class Clients:
         self._config = config
         self._fleet = fleet
         self._task = task_of(config)
+        self._charge: Charge | None = None
         self._resident: ResidentArrays | None = None
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
         """What comes of each block; calls `ended` after each client."""
-        return [self.block(instructions, jobs, ended) for jobs in blocks]
+        return list(self.each(instructions, blocks, ended))
 
-    def block(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> BlockDone:
-        """What comes of each job from its client's state; who raises is logged."""
-        whole = BlockDone()
+    def each(
+        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
+    ) -> Iterator[BlockDone]:
+        """What comes of each job from its client's state, block by block; who raises is logged."""
+        clients = [job.client for jobs in blocks for job in jobs]
+        drawn = iter(RoundDraws.of_fleet(self._config, instructions.server_round, clients))
         with Randomness(self._config.seed):  # each draws from a seed of its own
-            for job in jobs:
-                whole.done.append(self._do(instructions, job, whole.total))
-                ended()
-        return whole
+            for jobs in blocks:
+                block = BlockDone()
+                for job in jobs:
+                    block.done.append(self._do(instructions, job, next(drawn), block.total))
+                    ended()
+                yield block
 
     def close(self) -> None:
         """Nothing was started that had to be ended."""
 
-    def _do(self, instructions: Instructions, job: ClientJob, total: UpdateSum) -> Done | None:
-        profile = self._fleet[job.client]
-        client = LocalClient(self._config, profile, len(self._fleet), job.state)
+    def _do(
+        self, instructions: Instructions, job: ClientJob, drawn: RoundDraws, total: UpdateSum
+    ) -> Done | None:
+        client = self._client(job)
         try:
             if self._resident is None or self._task.samples is None:
                 self._resident = ResidentArrays(self._task.first_model())
@@ -164,13 +176,14 @@ class Clients:
                 instructions.proximal_mu,
                 clock_s=instructions.clock_s,
                 offer=job.offer,
+                drawn=drawn,
             )
             if report.lost or not report.minibatches:
                 return Trained(report, client.state)
             if not instructions.summed:
                 return Trained(report, client.state, self._resident.copy())
-            refused = _added(total, instructions.model, self._resident.look(), report, job)
-            return Trained(report, client.state, is_summed=not refused, refused=refused)
+            trained = Trained(report, client.state)
+            return _added(trained, total, instructions, self._resident.look(), job)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
             if isinstance(error, TaskFailed) and error.traceback:
@@ -178,6 +191,15 @@ class Clients:
         except Exception as error:
             log(ERROR, "client %s raised", job.client, exc_info=error)
         return None
+
+    def _client(self, job: ClientJob) -> LocalClient:
+        """The client of a job; all of a fleet learn one task, and are charged alike."""
+        config, n_clients = self._config, len(self._fleet)
+        if self._charge is None:
+            size = usual_batch_size(config)
+            self._charge = charge_of(config, self._task, size, job.client, n_clients)
+        profile, divided = self._fleet[job.client], (self._charge, self._task)
+        return LocalClient(config, profile, n_clients, job.state, divided=divided)
 
     def _evaluate(
         self, client: LocalClient, model: nn.Module, instructions: Instructions
@@ -187,15 +209,21 @@ class Clients:
 
 
 def _added(
-    total: UpdateSum, model: GlobalModel, arrays: Arrays, report: RoundReport, job: ClientJob
-) -> str:
-    """Add an update to the sum of its block; why it is refused, if it is."""
+    trained: Trained,
+    total: UpdateSum,
+    instructions: Instructions,
+    arrays: Arrays,
+    job: ClientJob,
+) -> Trained:
+    """Add an update to the sum of its block, unless it is refused."""
+    model = instructions.model
     try:
         model.check(arrays)
     except InvalidInput as error:
-        return str(error)
-    total.add(model, arrays, training_metrics(weighed(report, job.most_examples)))
-    return ""
+        return replace(trained, refused=str(error))
+    total.add(model, arrays, training_metrics(weighed(trained.report, job.most_examples)))
+    summary = model.summary(arrays) if instructions.summarised else None
+    return replace(trained, is_summed=True, summary=summary)
 
 
 class Trains(Protocol):
@@ -282,8 +310,8 @@ def _work(config: RunConfig, pipe: Connection) -> None:
     with suppress(EOFError, BrokenPipeError):
         while True:
             instructions, blocks = pipe.recv()
-            for jobs in blocks:
-                pipe.send(clients.block(instructions, jobs, ended=lambda: pipe.send(None)))
+            for block in clients.each(instructions, blocks, ended=lambda: pipe.send(None)):
+                pipe.send(block)
 
 
 class AsItPays:
