@@ -12,14 +12,12 @@ from powerctl import console
 from powerctl.progress import Progress
 from powerctl.statistics import Estimate
 from powerctl.stopping import this_command
-from wattfed.client.fleet import load_fleet
-from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures
 from wattfed.server.comparison.running import Finished, checked_runs
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 from wattfed.server.comparison.verdict import standings, verdict
-from wattfed.server.engines.simulation import plan_of
+from wattfed.server.engines.simulation import charged_words, plan_of
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.participants import task_line
 from wattfed.strategies.run_config import RunConfig
@@ -78,8 +76,7 @@ def tell_plan(comparison: Comparison) -> str:
     """
     runs = checked_runs(comparison)
     plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
-    charge, _ = charge_of_fleet(runs[0], runs[0].min_nodes)
-    charged = charge.told(load_fleet(runs[0].fleet).rounds)
+    charged = charged_words(runs[0])
     click.echo(_headline(comparison, runs[0].min_nodes, charged), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
