@@ -9,7 +9,6 @@ the fleet's on its virtual clock, charged on the boards' twins; they are no Jets
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +21,7 @@ from wattfed.server.comparison.comparison_progress import ComparisonProgress, pr
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import measures_of
-from wattfed.server.comparison.running import run_comparison
+from wattfed.server.comparison.running import run_comparison, runs_at_once
 
 
 @click.command(help=__doc__)
@@ -36,7 +35,7 @@ def main(
     with ExitStack() as stack:
         path = out or stack.enter_context(tempfile.TemporaryDirectory())
         folder = ComparisonFolder(Path(path))
-        with ComparisonProgress(path, jobs or len(os.sched_getaffinity(0))) as shown:
+        with ComparisonProgress(path, runs_at_once(comparison.base, jobs)) as shown:
             whole = run_comparison(folder, comparison, jobs, shown.started, shown.show, shown.part)
         measures = measures_of(folder, whole)
     print_tables(measures, baseline, whole.base.workload)

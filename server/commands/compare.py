@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +52,10 @@ def compare_command(
         print_tables,
         tell_plan,
     )
-    from wattfed.server.comparison.running import compare
+    from wattfed.server.comparison.running import compare, runs_at_once
 
     charged = tell_plan(comparison)
-    progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
+    progress = ComparisonProgress(out, runs_at_once(comparison.base, jobs))
     with stopping_cleanly(progress.saved), progress:
         result = compare(
             comparison,

@@ -1,4 +1,4 @@
-"""Trains and evaluates the simulated clients of a round: in this process, or in several.
+"""Trains and evaluates the simulated clients of a round: in this process, several, or on Ray.
 
 What comes of a client is a function of the model, its assignment and its state alone, so that
 several processes give the same as one, sooner. For tasks with samples in memory one model is
@@ -14,12 +14,14 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging import ERROR
 from multiprocessing.connection import Connection, wait
-from typing import Protocol
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Protocol, cast
 
 from flwr.common.logger import log
 from torch import nn
@@ -27,7 +29,8 @@ from torch import nn
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
-from wattfed.client.fleet import Fleet, load_fleet
+from wattfed.client.fleet import Fleet
+from wattfed.client.worker.charging import Charge, named_workload
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
@@ -44,6 +47,15 @@ from wattfed.strategies.run_config import RunConfig
 
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
 _GRACE_S = 1.0
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """What those who train a run's clients are told of it, once."""
+
+    config: RunConfig
+    fleet: Fleet
+    charge: Charge
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,15 @@ Jobs = Sequence[ClientJob]
 Ended = Callable[[], object]
 
 
+def longest_first(blocks: Sequence[Jobs]) -> deque[int]:
+    """Places of the blocks in the order in which they are best handed out to whoever is free.
+
+    Those with most minibatches come first, so that what is left in the end is short.
+    """
+    work = [sum(job.assignment.minibatches for job in jobs if job.assignment) for jobs in blocks]
+    return deque(sorted(range(len(blocks)), key=work.__getitem__, reverse=True))
+
+
 @dataclass(frozen=True)
 class BlockDone:
     """What came of a block of jobs: one result each, None for who raised, and their updates' sum.
@@ -114,29 +135,23 @@ class BlockDone:
 
 
 class Clients:
-    """Trains and evaluates clients of a fleet, one after the other.
+    """Trains and evaluates the clients of a run in this process, one after the other."""
 
-    Parameters
-    ----------
-    config : RunConfig
-        The run.
-    fleet : Fleet
-        All clients.
-    """
-
-    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
-        self._config = config
-        self._fleet = fleet
-        self._task = task_of(config)
+    def begin(self, run: SimulatedRun) -> None:
+        """Train the clients of another run from now on."""
+        self._config, self._fleet = run.config, run.fleet
+        self._task = task_of(run.config)
+        if not named_workload(run.config):
+            self._task.own_charge = run.charge  # counted once for all, of the same minibatch
         self._resident: ResidentArrays | None = None
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
         """What comes of each block; calls `ended` after each client."""
-        return [self.block(instructions, jobs, ended) for jobs in blocks]
+        return [self._block(instructions, jobs, ended) for jobs in blocks]
 
-    def block(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> BlockDone:
+    def _block(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> BlockDone:
         """What comes of each job from its client's state; who raises is logged."""
         whole = BlockDone()
         with Randomness(self._config.seed):  # each draws from a seed of its own
@@ -199,7 +214,11 @@ def _added(
 
 
 class Trains(Protocol):
-    """What trains and evaluates the clients of a round."""
+    """What trains and evaluates the clients of a round, for one run after the other."""
+
+    def begin(self, run: SimulatedRun) -> None:
+        """Take the run whose rounds come next."""
+        ...
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
@@ -220,49 +239,42 @@ class Workers:
 
     Parameters
     ----------
-    config : RunConfig
-        The run.
     n : int
-        Processes.
+        Processes; they start with the first run.
     """
 
-    def __init__(self, config: RunConfig, n: int) -> None:
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    def __init__(self, n: int) -> None:
+        self._n = n
         self._pipes: list[Connection] = []
-        self._processes = []
-        try:
-            with unheard():
-                for _ in range(n):
-                    here, there = context.Pipe()
-                    process = context.Process(target=_work, args=(config, there))
-                    process.start()
-                    there.close()
-                    self._pipes.append(here)
-                    self._processes.append(process)
-        except BaseException:
-            self.close()
-            raise
+        self._processes: list[SpawnProcess] = []
+
+    def begin(self, run: SimulatedRun) -> None:
+        """Take the run whose rounds come next, in processes that stay for those after it."""
+        if not self._pipes:
+            self._start()
+        with self._noticing_ends():
+            self._tell_all(run, self._n)
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
         """What comes of each block, in their order; calls `ended` after each client."""
-        n = len(self._pipes)
-        results = [BlockDone()] * len(blocks)
-        awaited = {pipe: deque(range(i, len(blocks), n)) for i, pipe in enumerate(self._pipes)}
-        try:
-            for first, pipe in enumerate(self._pipes):
-                pipe.send((instructions, blocks[first::n]))
-            while busy := [pipe for pipe, places in awaited.items() if places]:
-                for pipe in busy:
-                    if pipe in wait(busy):
-                        came = pipe.recv()
-                        if came is None:
-                            ended()
-                        else:
-                            results[awaited[pipe].popleft()] = came
-        except (EOFError, OSError):
-            raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
+        results, waiting = [BlockDone()] * len(blocks), longest_first(blocks)
+        free = self._pipes[: len(blocks)]
+        at_work: dict[Connection, int] = {}
+        with self._noticing_ends():
+            self._tell_all(instructions, len(free))
+            while waiting or at_work:
+                for pipe in free[: len(waiting)]:
+                    at_work[pipe] = waiting.popleft()
+                    pipe.send(blocks[at_work[pipe]])
+                free = []
+                for pipe in cast(list[Connection], wait(at_work)):
+                    if (came := pipe.recv()) is None:
+                        ended()
+                        continue
+                    results[at_work.pop(pipe)] = came
+                    free.append(pipe)
         return results
 
     def close(self) -> None:
@@ -274,33 +286,66 @@ class Workers:
             process.join(max(ends_s - time.monotonic(), 0.0))
             process.kill()
             process.join()
+        self._pipes, self._processes = [], []
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        try:
+            with unheard():
+                for _ in range(self._n):
+                    here, there = context.Pipe()
+                    self._pipes.append(here)
+                    process = context.Process(target=_work, args=(there,))
+                    process.start()
+                    there.close()
+                    self._processes.append(process)
+        except BaseException:
+            self.close()
+            raise
+
+    def _tell_all(self, what: SimulatedRun | Instructions, n: int) -> None:
+        whole = bytes(ForkingPickler.dumps(what))
+        for pipe in self._pipes[:n]:
+            pipe.send_bytes(whole)
+
+    @contextmanager
+    def _noticing_ends(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):
+            self.close()  # the others have work that nobody awaits any more
+            raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
 
 
-def _work(config: RunConfig, pipe: Connection) -> None:
+def _work(pipe: Connection) -> None:
     """A worker process, until the other end of its pipe is closed; None says that one has ended."""
-    clients = Clients(config, load_fleet(config.fleet))
+    clients = Clients()
+    instructions = Instructions(0, 0.0, GlobalModel({}))
     with suppress(EOFError, BrokenPipeError):
         while True:
-            instructions, blocks = pipe.recv()
-            for jobs in blocks:
-                pipe.send(clients.block(instructions, jobs, ended=lambda: pipe.send(None)))
+            came: SimulatedRun | Instructions | Jobs = pipe.recv()
+            if isinstance(came, SimulatedRun):
+                clients.begin(came)
+            elif isinstance(came, Instructions):
+                instructions = came
+            else:
+                (done,) = clients.do(instructions, [came], ended=lambda: pipe.send(None))
+                pipe.send(done)
 
 
 class AsItPays:
-    """Trains in this process, and in as many as there are cores once that will have paid.
+    """Trains in this process, and in as many as there are cores once that will have paid."""
 
-    Parameters
-    ----------
-    config : RunConfig
-        The run.
-    """
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self._trains: Trains = Clients(config, load_fleet(config.fleet))
+    def __init__(self) -> None:
+        self._trains: Trains = Clients()
         self._cores = len(os.sched_getaffinity(0))
         if multiprocessing.parent_process() is not None:
             self._cores = 1  # the others are for this process's siblings
+
+    def begin(self, run: SimulatedRun) -> None:
+        """Take the run whose rounds come next."""
+        self._run = run
+        self._trains.begin(run)
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
@@ -309,9 +354,10 @@ class AsItPays:
         began_s = time.monotonic()
         results = self._trains.do(instructions, blocks, ended)
         took_s = time.monotonic() - began_s
-        left = self._config.rounds - instructions.server_round
+        left = self._run.config.rounds - instructions.server_round
         if self._cores > 1 and took_s * left > _PAYS_S:
-            self._trains, self._cores = Workers(self._config, self._cores), 1
+            self._trains, self._cores = Workers(self._cores), 1
+            self._trains.begin(self._run)
         return results
 
     def close(self) -> None:
@@ -320,9 +366,11 @@ class AsItPays:
 
 
 def trains(config: RunConfig) -> Trains:
-    """What trains the clients of a run, in as many processes as its configuration says."""
+    """What trains the clients of a run, and of others, as its configuration says."""
+    if isinstance(config.workers, str):
+        from wattfed.server.engines.ray_workers import RayWorkers  # Ray: some seconds, and an extra
+
+        return RayWorkers(config)
     if config.workers == 0:
-        return AsItPays(config)
-    if config.workers == 1:
-        return Clients(config, load_fleet(config.fleet))
-    return Workers(config, config.workers)
+        return AsItPays()
+    return Clients() if config.workers == 1 else Workers(config.workers)
