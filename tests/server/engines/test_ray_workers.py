@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 
@@ -86,16 +87,26 @@ def test(net, testloader, folder):
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of one core."""
+    from ray._private import services
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster()
+    look, cluster = services.get_node, Cluster()
+
+    def await_node(*of_whom):  # Ray itself gives up after 30 s, which are few on a busy machine
+        def found():
+            with suppress(RuntimeError):
+                return look(*of_whom)
+
+        return await_state(found)
+
     with (
         TemporaryDirectory(prefix="ray-", dir="/tmp") as cluster.folder,  # sockets: short names
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else they starve beside other tests
-        add_node(cluster, include_dashboard=False)
+        patch.setattr(services, "get_node", await_node)
+        add_node(cluster, include_dashboard=False, include_log_monitor=False, no_monitor=True)
         add_node(cluster)
         yield cluster
         cluster.shutdown()
@@ -105,7 +116,8 @@ def add_node(cluster, **more):
     """Start a node with folders of its own, as on a host of its own."""
     before = signal.getsignal(signal.SIGTERM)
     folder = f"{cluster.folder}/{len(cluster.list_all_nodes())}"
-    cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, temp_dir=folder, **more)
+    more |= {"num_cpus": 1, "object_store_memory": 80 * 2**20, "temp_dir": folder}
+    cluster.add_node(wait=False, **more)
     signal.signal(signal.SIGTERM, before)
 
 
