@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,6 +15,7 @@ from powerctl.fulcrum.replay import Replay
 from powerctl.fulcrum.search import best_of
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeSpace
+from powerctl.powertrain.support import screened
 
 ROLES = {"train": ("train",), "infer": ("infer",), "concurrent": ("train", "infer")}
 
@@ -99,15 +100,26 @@ class Bounds:
         )
 
 
-def load_replay(kind: str, paths: Mapping[str, str | None], board: Board, grid: str) -> Replay:
+def load_replay(
+    kind: str,
+    paths: Mapping[str, str | None],
+    board: Board,
+    grid: str,
+    read: Callable[[str], MeasurementTable] = MeasurementTable.read,
+) -> Replay:
     """The tables that a kind of problem needs, over a grid of modes."""
     tables = {}
     for role in ROLES[kind]:
         path = paths.get(role)
         if path is None:
             raise InvalidInput(f"--problem {kind} needs a table: --{role} T.csv")
-        tables[role] = MeasurementTable.read(path)
+        tables[role] = read(path)
     return Replay.of(tables, board.name, published_modes(board) if grid == "published" else None)
+
+
+def read_screened(path: str) -> MeasurementTable:
+    """A table in which rows that no neighbour supports are replaced by what the others say."""
+    return screened(MeasurementTable.read(path)).table
 
 
 def published_modes(board: Board) -> ModeSpace:

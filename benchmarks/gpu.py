@@ -63,7 +63,7 @@ from wattfed.strategies.run_config import RunConfig
 Serving = tuple[str, Callable[[], int]]  # the socket, and minibatches trained so far
 SERVED, TRAINED = gpu_task.NETWORKS
 _START_S, _END_S, _LOOK_S = 120.0, 2.0, 0.1
-_SHORTEST_S = 1.0  # of a measurement, however long its start has taken
+_SHORTEST = 1 / 20  # of all seconds, for a measurement whose start has taken too long
 _SWITCH_S = 0.0005  # as the agent has it, so that threads do not wait for the interpreter
 _FIRST_TURNS = 5  # of a round, which do not count
 _FIRST_RUNS = 3  # of each batch size: memory is taken and kernels are chosen
@@ -134,16 +134,17 @@ class Load:
 
 @dataclass(frozen=True)
 class Window:
-    """When a part has to end, and what measures its energy."""
+    """When a part should end, how long it measures at least, and what measures its energy."""
 
     end_s: float
+    shortest_s: float
     meter: Meter
 
     def measure(
         self, done: Callable[[], int], during: Callable[[float], Any]
     ) -> tuple[Any, dict[str, Any]]:
         """What comes of calling something with the seconds that are left, and what was trained."""
-        seconds = max(_SHORTEST_S, self.end_s - _END_S - time.monotonic())
+        seconds = max(self.shortest_s, self.end_s - _END_S - time.monotonic())
         began, began_j, began_s = done(), self.meter.energy_j(), time.perf_counter()
         found = during(seconds)
         took_s, took_j = time.perf_counter() - began_s, self.meter.energy_j() - began_j
@@ -335,12 +336,26 @@ def meter_of(accelerator: Accelerator) -> Meter:
 
 def run(
     accelerator: Accelerator, size: str, modes: Sequence[str], load: Load, seconds: float
-) -> dict[str, Any]:
-    """All of it, within the seconds; a part that fails is told, and the others go on."""
+) -> Iterator[dict[str, Any]]:
+    """All of it, within about the seconds, as far as it is after each part; failures are told."""
     end_s = time.monotonic() + seconds
     networks = [Network(name, size, accelerator) for name in gpu_task.NETWORKS]
-    found: dict[str, Any] = {"training": [], "interleave": [], "failed": []}
+    found: dict[str, Any] = {
+        "gpu": torch.cuda.get_device_name(accelerator.device) if accelerator.is_gpu else None,
+        "accelerator": accelerator.name,
+        "torch": torch.__version__,
+        "size": size,
+        "served": SERVED,
+        "trained_beside": TRAINED,
+        "rate_hz": load.rate_hz,
+        "latency_ms": 1e3 * load.latency_s,
+        "batch_size": load.batch_size,
+        "training": [],
+        "interleave": [],
+        "failed": [],
+    }
     with tempfile.TemporaryDirectory() as folder, meter_of(accelerator) as meter:
+        found["energy"] = meter.name
         served = networks[0].save(str(Path(folder, "served.pt2")))
         parts = [("training", n.name, partial(train_alone, n)) for n in networks]
         for mode in modes:
@@ -350,25 +365,13 @@ def run(
             click.echo(f"{kind}: {name}", err=True)
             share_s = (end_s - time.monotonic()) / (len(parts) - number)
             try:
-                found[kind].append(part(Window(time.monotonic() + share_s, meter)))
+                found[kind].append(
+                    part(Window(time.monotonic() + share_s, max(1.0, _SHORTEST * seconds), meter))
+                )
             except PowerctlError as error:
                 click.echo(f"{name} failed: {error}", err=True)
                 found["failed"].append({"part": name, "why": str(error)})
-        energy = meter.name
-    gpu = torch.cuda.get_device_name(accelerator.device) if accelerator.is_gpu else None
-    return {
-        "gpu": gpu,
-        "accelerator": accelerator.name,
-        "torch": torch.__version__,
-        "size": size,
-        "energy": energy,
-        "served": SERVED,
-        "trained_beside": TRAINED,
-        "rate_hz": load.rate_hz,
-        "latency_ms": 1e3 * load.latency_s,
-        "batch_size": load.batch_size,
-        **found,
-    }
+            yield found
 
 
 _TRAINING = {
@@ -385,6 +388,7 @@ _INTERLEAVE = {
     "latency_p50_ms": "p50 ms",
     "latency_p99_ms": "p99 ms",
     "train_minibatches_per_s": "train /s",
+    "seconds": "over s",
     "energy_j": "J",
 }
 
@@ -404,7 +408,12 @@ def show(found: dict[str, Any]) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--seconds", default=200.0, show_default=True, help="Of all of it.")
+@click.option(
+    "--seconds",
+    default=200.0,
+    show_default=True,
+    help="Of all of it, or a bit more: each start takes up to 45 s.",
+)
 @click.option("--accelerator", default="auto", show_default=True, help="cpu, or cuda[:N].")
 @click.option(
     "--size",
@@ -439,10 +448,10 @@ def main(
     logging.getLogger("flwr").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     size = size or ("full" if place.is_gpu else "rehearsal")
-    found = run(place, size, names, Load(rate, latency, batch, seed), seconds)
+    for found in run(place, size, names, Load(rate, latency, batch, seed), seconds):
+        if json_path:  # what is there already, should the rest be stopped
+            Path(json_path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     show(found)
-    if json_path:
-        Path(json_path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if found["failed"]:
         sys.exit(1)
 

@@ -6,6 +6,8 @@ Measured tables are replayed. Every solvable combination of the bounds is solved
 campaign solver by look-up after one campaign, and held against brute force: the loss is
 time / best - 1, or 1 - rate / best. An unsolved one, or one whose answer breaks a bound, counts as
 100 %. Rates do not hold back a slot for a running minibatch unless --guard is given: as published.
+All is done twice: on the tables as they are, and screened: with the rows that no neighbour
+supports replaced by what the others say there (`powerctl.powertrain.support`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.configurations import PUBLISHED_BOUNDS, Bounds, Question, load_replay, solvable
+from benchmarks.configurations import (
+    PUBLISHED_BOUNDS,
+    Bounds,
+    Question,
+    load_replay,
+    read_screened,
+    solvable,
+)
+from benchmarks.predict import prior_hours
 from powerctl import console
 from powerctl.boards import Board, load_board
 from powerctl.commands.searching import read_counts
@@ -204,6 +214,29 @@ def evaluate(
     return {"solver": judge.solver, "cap": cap, "campaign": campaign, **row, "seconds": seconds}
 
 
+def evaluate_both(
+    judge: Judge, clean: Replay, bounds: Bounds, problems: Sequence[Problem], processes: int
+) -> dict[str, Any]:
+    """Solve with one solver on the tables as they are, and on the screened ones.
+
+    Figures of these end in ``_screened``. `only_unsupported_pct` is the share of configurations
+    that are solvable on the tables as they are alone: by rows that no neighbour supports.
+    """
+    questions, of_clean = solvable(judge.replay, problems), solvable(clean, problems)
+    row = evaluate(judge, bounds, questions, processes)
+    again = row
+    pairs = ((getattr(replay.record, name) for replay in (judge.replay, clean)) for name in _COSTS)
+    if not all(np.array_equal(*pair) for pair in pairs):
+        again = evaluate(replace(judge, replay=clean), bounds, of_clean, processes)
+    only = {q.number for q in questions} - {q.number for q in of_clean}
+    return {
+        "configurations": len(problems),
+        **row,
+        **{f"{name}_screened": again[name] for name in _SCREENED},
+        "only_unsupported_pct": 100 * len(only) / len(questions),
+    }
+
+
 def read_references(paths: Sequence[str], board: Board) -> tuple[Reference, ...]:
     """What solvers may know: tables of other workloads, of training if they have no batch sizes."""
     tables = [MeasurementTable.read(path, board.space) for path in paths]
@@ -218,6 +251,8 @@ def read_references(paths: Sequence[str], board: Board) -> tuple[Reference, ...]
     )
 
 
+_COSTS = ("time_s", "power_w")
+_SCREENED = ("solvable", "solved_pct", "loss_median_pct", "loss_mean_pct", "loss_max_pct")
 _COLUMNS = {
     "solver": "solver",
     "cap": "cap",
@@ -229,6 +264,9 @@ _COLUMNS = {
     "loss_p95_pct": "p95 %",
     "loss_max_pct": "max %",
     "loss_mean_solved_pct": "mean of solved %",
+    "solved_pct_screened": "screened: solved %",
+    "loss_mean_pct_screened": "mean %",
+    "loss_max_pct_screened": "max %",
     "modes_profiled_mean": "modes",
     "modes_profiled_max": "max modes",
     "seconds": "s",
@@ -282,32 +320,37 @@ def main(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes to come
     solvers = [find_solver(name).name for name in split_names(names)]
     home = load_board(board)
-    replay = load_replay(kind, {"train": train, "infer": infer}, home, grid)
+    replay, clean = (
+        load_replay(kind, {"train": train, "infer": infer}, home, grid, read)
+        for read in (MeasurementTable.read, read_screened)
+    )
     ranges = {"power": power, "rate": rate, "latency": latency}
     bounds = Bounds.parse(kind, ranges, objective, guard)
     problems = bounds.problems(replay.batch_sizes("infer"))
     if subsample is not None and subsample < len(problems):
         drawn = np.random.default_rng(seed).choice(len(problems), subsample, replace=False)
         problems = [problems[i] for i in sorted(drawn.tolist())]
-    questions = solvable(replay, problems)
+    n_solvable, n_clean = (len(solvable(each, problems)) for each in (replay, clean))
     click.echo(
-        f"{len(problems)} configurations, {len(questions)} solvable, "
+        f"{len(problems)} configurations, {n_solvable} solvable ({n_clean} screened), "
         f"{len(replay.candidates)} modes of {board}",
         err=True,
     )
-    if not questions:
+    if not (n_solvable and n_clean):
         raise InvalidInput("no mode meets the bounds of any configuration; widen the ranges")
     references, expected = read_references(priors, home), read_counts(counts)
     rows = []
     for name in solvers:
-        row = evaluate(
-            Judge(name, replay, references, cap, seed, expected=expected), bounds, questions, jobs
-        )
-        rows.append({"configurations": len(problems), **row})
+        judge = Judge(name, replay, references, cap, seed, expected=expected)
+        rows.append(evaluate_both(judge, clean, bounds, problems, jobs))
     console.print_table(list(_COLUMNS.values()), [[row[name] for name in _COLUMNS] for row in rows])
     click.echo(
-        f"loss of {problems[0].goal} against brute force, over {len(questions)} solvable "
-        f"configurations of {len(problems)}; unsolved count as 100 %"
+        f"loss of {problems[0].goal} against brute force, over {n_solvable} solvable "
+        f"configurations of {len(problems)} ({n_clean} screened); unsolved count as 100 %"
+    )
+    click.echo(
+        f"{rows[0]['only_unsupported_pct']:.1f} % of them only an unsupported row could solve; "
+        f"the priors took {prior_hours(map(MeasurementTable.read, priors)):.0f} h of the board"
     )
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ afterwards nothing can be opened.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import io
 import json
@@ -14,6 +15,7 @@ import os
 import sys
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,9 @@ def _read(options: dict[str, Any]) -> Program:
     form = options["format"]
     read_program(_ours(form), form, accelerator).module(accelerator.move(torch.zeros(2, 3, 8, 8)))
     close_pickle()
+    if accelerator.is_gpu:
+        torch.special.erfcx(accelerator.move(torch.ones(1)))  # compiled where it runs, by NVRTC
+        load_siblings(Path("/proc/self/maps").read_text())
     file = open(options["model"], "rb")  # noqa: SIM115
     if options["sandbox"]:
         writes_to = (options["channel"], 1, 2)
@@ -72,6 +77,23 @@ def _read(options: dict[str, Any]) -> Program:
     else:
         sandbox.limit(options["memory_bytes"])
     return read_program(file, form, accelerator)
+
+
+def load_siblings(maps: str) -> None:
+    """Load the libraries that CUDA's would open at first use: ``libcudnn_ops`` of ``libcudnn``.
+
+    Parameters
+    ----------
+    maps : str
+        The memory of this process, as /proc/self/maps has it.
+    """
+    loaded = {Path(line.split(maxsplit=5)[5]) for line in maps.splitlines() if ".so" in line}
+    for library in loaded:
+        stem = library.name.partition(".")[0]
+        if stem.startswith(("libcu", "libnv", "libtorch_cuda")):
+            for sibling in {path.resolve() for path in library.parent.glob(f"{stem}[_-]*.so*")}:
+                with suppress(OSError):  # of another release, say: what needs it says so
+                    ctypes.CDLL(str(sibling))
 
 
 def _ours(form: str) -> io.BytesIO:

@@ -1,8 +1,9 @@
 """A sandbox that a process closes around itself: no files, network or processes, bounded memory.
 
 Seccomp is the wall: what is not on a short list of system calls is refused, in every thread, for
-good. Landlock is a second one behind it, where the kernel has it: nothing is written outside /dev,
-nothing bound or connected, nobody signalled. Neither asks for any privilege.
+good. Landlock is a second one behind it, where the kernel has it: nothing is written outside /dev
+and the process's own /proc, nothing bound or connected, nobody signalled. Neither asks for any
+privilege.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def lack() -> str:
 def begin() -> None:
     """Take what a process never needs from its first thread on, and all that it starts.
 
-    Where the kernel has no Landlock there is only seccomp, in `close`.
+    CUDA does not start where it cannot name its threads, by their files in /proc. Where the kernel
+    has no Landlock there is only seccomp, in `close`.
     """
     version = _landlock(_LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
@@ -74,7 +76,7 @@ def begin() -> None:
     handled = (ctypes.c_uint64 * 3)(files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 8 * (1 if version < 4 else 2 if version < 6 else 3)
     rules = _checked(_landlock(_LANDLOCK_CREATE, handled, size, 0))
-    for path, rights in (("/", _READ_AND_RUN), ("/dev", files)):
+    for path, rights in (("/", _READ_AND_RUN), ("/dev", files), ("/proc/self", files)):
         folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
         beneath = rights.to_bytes(8, sys.byteorder) + folder.to_bytes(4, sys.byteorder)
         _checked(_landlock(_LANDLOCK_ADD, rules, 1, beneath, 0))

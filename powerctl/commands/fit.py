@@ -64,6 +64,9 @@ def fit(measured: Measured, references: tuple[str, ...] | None, out: str, as_jso
             for std in (expected.time_std, expected.power_std)
         ],
         "left_out_error_pct": [round(error, 2) for error in predictor.loo_error_pct_],
+        "unsupported": [
+            str(measured.table.modes.mode(row)) for row in predictor.unsupported_.tolist()
+        ],
     }
     if as_json:
         console.print_json(result)
@@ -80,6 +83,11 @@ def fit(measured: Measured, references: tuple[str, ...] | None, out: str, as_jso
             ("of each measured mode, left out", *result["left_out_error_pct"]),
         ],
     )
+    if result["unsupported"]:
+        click.echo(
+            "five deviations or more off what all others say, so they count little: "
+            f"{', '.join(result['unsupported'])}; measure them again"
+        )
     limit_w = round(0.7 * float(expected.power_w.max()))
     click.echo(f"next: powerctl choose --predictor {out} --power-limit {limit_w}")
 

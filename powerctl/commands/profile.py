@@ -307,6 +307,7 @@ def _summary(device: Device, log: ProfileLog, last: ProfileProgress) -> dict[str
         "virtual": device.is_virtual,
         "not_precise": sum(not entry.precise for entry in entries),
         "left_out": last.left_out,
+        "repeated": last.repeated,
     }
 
 
@@ -322,5 +323,10 @@ def _print_summary(result: dict[str, Any]) -> None:
     )
     if result["not_precise"]:
         click.echo("not precise: stopped by the limits of a mode before both means were known")
+    if result["repeated"]:
+        click.echo(
+            f"measured again: {result['repeated']}, five deviations or more off what the others "
+            "say; the second counts"
+        )
     if result["left_out"]:
         click.echo("left out: not expected to end in the budget; run the same command to go on")

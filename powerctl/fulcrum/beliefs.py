@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from powerctl.cost_model import Signature
 from powerctl.fulcrum.search import Record, Search
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import FloatArray, IntArray
+from powerctl.modes import BoolArray, FloatArray, IntArray
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.reference import Reference
 
@@ -31,11 +31,14 @@ class Beliefs:
         Number of each job's role: jobs of a role are uncertain together.
     mean, std : FloatArray, shape (2, n_modes, n_jobs)
         Of log time, then of log power, in a measurement to come; std 0 where there is one.
+    doubted : BoolArray, shape (n_modes, n_jobs)
+        Measured, but not supported by what is measured in all other modes.
     """
 
     roles: IntArray
     mean: FloatArray
     std: FloatArray
+    doubted: BoolArray
 
     @classmethod
     def of(
@@ -59,6 +62,7 @@ class Beliefs:
         names = list(dict.fromkeys(job.role for job in jobs))
         roles = np.array([names.index(job.role) for job in jobs], dtype=np.int64)
         mean, std = np.empty((2, 2, len(search.candidates), len(jobs)))
+        doubted = np.zeros(mean.shape[1:], dtype=bool)
         board = search.candidates.space.name
         for number, role in enumerate(names):
             columns = np.flatnonzero(roles == number)
@@ -69,16 +73,22 @@ class Beliefs:
                 expected=(expected or {}).get(role),
             )
             predictor.fit(_table(record, role))
+            _mark(doubted, predictor, search, columns)
             sizes = [jobs[column].batch_size for column in columns]
             mean[..., columns], std[..., columns] = _predicted(predictor, search, sizes)
         measured = search.measured
         mean[:, measured] = np.log([search.time_s[measured], search.power_w[measured]])
         std[:, measured] = 0.0
-        return cls(roles, mean, std)
+        return cls(roles, mean, std, doubted)
 
     def of_jobs(self, columns: IntArray) -> Beliefs:
         """Those of some of the jobs."""
-        return Beliefs(self.roles[columns], self.mean[..., columns], self.std[..., columns])
+        return Beliefs(
+            self.roles[columns],
+            self.mean[..., columns],
+            self.std[..., columns],
+            self.doubted[:, columns],
+        )
 
     def draw(self, modes: IntArray, n: int) -> tuple[FloatArray, FloatArray]:
         """Seconds and watts as they may be, shape (n, len(modes), n_jobs) each.
@@ -118,6 +128,18 @@ def _table(record: Record, role: str) -> MeasurementTable:
         power_w=record.power_w[:, columns][known],
         source=role,
     )
+
+
+def _mark(
+    doubted: BoolArray, predictor: GaussianPredictor, search: Search, columns: IntArray
+) -> None:
+    """Mark what a predictor finds unsupported of the jobs that it was fitted to."""
+    table = predictor.table_.take(predictor.unsupported_)
+    modes = search.candidates.indices(table.modes)
+    for column in columns.tolist():
+        size = search.problem.jobs[column].batch_size
+        of_job = np.full(len(table), True) if size is None else table.batch_size == size
+        doubted[modes[of_job], column] = True
 
 
 def _predicted(

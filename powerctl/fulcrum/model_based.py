@@ -93,15 +93,36 @@ class ModelBased:
     expected: Mapping[str, Signature] = field(default_factory=dict)
 
     def solve(self, search: Search) -> Solution:
-        """Measure to the cap, or until nothing is expected to gain."""
+        """Measure to the cap, or until nothing is expected to gain.
+
+        An answer that the other modes do not support is measured a second time before it is given.
+        """
         if not search.problem.choices:
             return search.solution("no batch fills within the latency")
+        repeated: set[int] = set()
+        while True:
+            reason = self._measure(search)
+            best = search.best()
+            if best is None or best[0] in repeated or not self._doubts(search, best[0]):
+                return search.solution(reason)
+            repeated.add(best[0])
+            search.repeat(best[0])
+
+    def _measure(self, search: Search) -> str:
+        """Measure what promises most until it is enough; says why it is."""
         while search.left > 0:
             mode = self._next(search)
             if mode is None:
-                return search.solution("no other mode is expected to gain")
+                return "no other mode is expected to gain"
             search.profile(mode)
-        return search.solution(f"the cap of {search.cap} modes")
+        return f"the cap of {search.cap} modes"
+
+    def _doubts(self, search: Search, mode: int) -> bool:
+        """Whether what was measured here in a mode lies far off what all others say of it."""
+        if mode not in search.profiled:
+            return False
+        beliefs = Beliefs.of(search, self.references, self.expected)
+        return bool(beliefs.doubted[mode].any())
 
     def _next(self, search: Search) -> int | None:
         """The mode to measure next; None if that is not worth it."""

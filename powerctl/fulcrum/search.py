@@ -165,7 +165,7 @@ class Search:
     problem : Problem
     candidates : Candidates
     measure : callable
-        From a mode and a job to seconds and watts of a minibatch; called at most once for each.
+        From a mode and a job to seconds and watts of a minibatch; called once for each, or twice.
     cap : int
         The most distinct modes that may be profiled.
     known : Record, optional
@@ -274,9 +274,15 @@ class Search:
             self.profiled.append(mode)
         for job in missing:
             self._measure(mode, job)
+            self.order.append((mode, job))
         if self.progress is not None:
             self.progress(self)
         return True
+
+    def repeat(self, mode: int) -> None:
+        """Measure all that is measured of a profiled mode a second time, which then counts."""
+        for job in np.flatnonzero(self.measured[mode]).tolist():
+            self._measure(mode, job)
 
     def _measure(self, mode: int, job: int) -> None:
         applied, of_job = self.candidates.mode(mode), self.problem.jobs[job]
@@ -287,7 +293,6 @@ class Search:
                 "both must be positive numbers"
             )
         self.time_s[mode, job], self.power_w[mode, job] = time_s, power_w
-        self.order.append((mode, job))
 
     def evaluate(self, modes: ArrayLike) -> Assessment:
         """Judge modes by what is measured; arrays of shape (len(modes), n_choices)."""

@@ -10,6 +10,7 @@ import numpy as np
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays, PowerMode
 from powerctl.powertrain.gaussian import GaussianPredictor
+from powerctl.powertrain.support import DEVIATIONS
 from powerctl.profiler import ProfiledMode, switch_order
 
 FIRST, STEP = 6, 4
@@ -60,6 +61,14 @@ class DesignedModes:
         batch_size = None if sizes is None else np.array(sizes, dtype=np.int64)
         found = self.choose(replace(table, batch_size=batch_size), done)
         return switch_order(found, measured[-1].mode if measured else None)
+
+    def doubts(self, entry: ProfiledMode) -> bool:
+        """Whether a measurement lies five deviations or more off what was expected of it."""
+        size = entry.batch_size if self.batch_sizes else None
+        found = self.predictor.predict(ModeArrays.of([entry.mode]), size)
+        off = np.log([entry.time_s / found.time_s[0], entry.power_w / found.power_w[0]])
+        stds = np.array([found.time_std[0], found.power_std[0]])
+        return bool(np.any(np.abs(off) >= DEVIATIONS * stds))
 
     def choose(self, table: MeasurementTable, done: set[PowerMode]) -> list[PowerMode]:
         """The next modes, given a table of the modes done."""

@@ -24,7 +24,7 @@ from powerctl.boards import load_board
 from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import FloatArray, ModeArrays
+from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.kernels import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.posterior import (
     ReferenceColumns,
@@ -41,6 +41,7 @@ from powerctl.powertrain.saved import (
     read_predictor,
     write_predictor,
 )
+from powerctl.powertrain.support import DEVIATIONS
 
 _LOG = logging.getLogger("powerctl")
 
@@ -140,6 +141,13 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
             return math.nan, math.nan
         time, power = 100 * np.abs(np.expm1(self.posterior_.loo_error)).mean(axis=1)
         return float(time), float(power)
+
+    @property
+    def unsupported_(self) -> IntArray:
+        """Measured rows that all others do not support; see `powerctl.powertrain.support`."""
+        fitted = self.posterior_
+        far = np.abs(fitted.loo_error) >= DEVIATIONS * fitted.loo_std
+        return np.flatnonzero(far.any(axis=0)).astype(np.int64)
 
     def predict(self, modes: ModeArrays, batch_size: ArrayLike | None = None) -> Prediction:
         """Time and power of a minibatch in each mode, with standard deviations.

@@ -32,11 +32,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
+from scipy.stats import norm
+from scipy.stats import t as student
 from threadpoolctl import ThreadpoolController
 
 from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
-from powerctl.modes import AXES, FloatArray, ModeArrays
+from powerctl.modes import AXES, FloatArray, IntArray, ModeArrays
 from powerctl.powertrain.kernels import (
     Deviations,
     Places,
@@ -69,6 +71,13 @@ _LONGEST_STEP = 1.5  # of a logarithm: beyond a factor of 4.5 the linear model s
 _HALVINGS = 6  # of a step that makes things worse, before it is given up
 _AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
+
+# Of the scale of intervals: how many modes the expectation counts as, and the deviations at which
+# an error counts no more: those beyond are glitches. On seven tables, from references of the same
+# and of other boards and kinds, with 10, 20 and 50 designed and random modes, 90 % intervals held
+# 85 to 95 % in 49 % of the cases without, and less in 20 %; so in 80 %, and less in 9 %.
+_EXPECTED_MODES = 3
+_FARTHEST = 3.0
 
 Single = NDArray[np.float32]
 
@@ -123,6 +132,8 @@ class Posterior:
     variances: FloatArray
     outliers: FloatArray
     loo_error: FloatArray
+    loo_std: FloatArray
+    scales: FloatArray
     _measured: _Linear
     _weights: FloatArray
     _solved: list[Single]
@@ -144,7 +155,7 @@ class Posterior:
 
         parts = [part(start) for start in range(0, max(len(sizes), 1), _AT_ONCE)]
         mean, variance = np.concatenate(parts, axis=2)
-        return mean, np.maximum(variance, 1e-8)
+        return mean, np.maximum(variance * self.scales[:, None] ** 2, 1e-8)
 
     def _predict(self, modes: ModeArrays, sizes: ArrayLike, columns: FloatArray) -> FloatArray:
         """Mean and variance of so many modes that their covariances stay in the cache."""
@@ -186,7 +197,9 @@ class Posterior:
         noise = noise_of(self.variances, new.rows).ravel()
         known = whitened.reshape(len(noise), whitened.shape[2])
         unsure = self._unsure @ (new.slopes.astype(np.float32) - explained)
-        return total - known @ known.T + unsure.T @ unsure, noise
+        scale = np.repeat(self.scales, len(noise) // 2)
+        left = total - known @ known.T + unsure.T @ unsure
+        return left * np.outer(scale, scale), noise * scale**2
 
     def base(self, modes: ModeArrays, batch_size: ArrayLike) -> FloatArray:
         """Log time and log power of the fitted cost model alone, shape (2, n)."""
@@ -210,7 +223,7 @@ class Posterior:
         """All that was fitted, but for prior and deviations, by name; for a file."""
         rows, base, slopes = self._measured
         return {
-            **{name: getattr(self, name) for name in _FITTED},
+            **{name: getattr(self, name) for name in (*_FITTED, "loo_std", "scales")},
             **{f"places_{i}": values for i, values in enumerate(rows.places.values)},
             **{f"at_{i}": at for i, at in enumerate(rows.places.at)},
             **{f"solved_{i}": values for i, values in enumerate(self._solved)},
@@ -234,6 +247,8 @@ class Posterior:
             prior=prior,
             deviations=deviations,
             **{name: arrays[name] for name in _FITTED},
+            loo_std=arrays.get("loo_std", np.full_like(arrays["loo_error"], np.nan)),
+            scales=arrays.get("scales", np.ones(2)),
             _measured=_Linear(rows, arrays["base"], arrays["slopes"]),
             _solved=[arrays[f"solved_{i}"] for i in range(len(rows.directions))],
         )
@@ -368,6 +383,11 @@ class _Search:
             self._residual_covariance(linear.rows) + linear.slopes.T @ self.width @ linear.slopes
         )
 
+    def _of_mode(self) -> IntArray:
+        """Which mode each row is of, as a number."""
+        modes = np.array(self.table.modes).reshape(len(AXES), len(self.table))
+        return np.unique(modes, axis=1, return_inverse=True)[1].ravel().astype(np.int64)
+
     def _innovation(self, linear: _Linear) -> FloatArray:
         """What was measured against what the linearised model expects before measuring."""
         return np.asarray(self.measured - linear.base + (self.values - self.mean) @ linear.slopes)
@@ -410,6 +430,8 @@ class _Search:
         unsure = _whitening(self.precision + slopes.T @ slopes)  # of the parameters, measured
         solved = np.hstack([whitening.T, whitening.T @ slopes, weights[:, None]])
         n = len(self.prior.mean)
+        of_mode = self._of_mode()
+        loo_error, loo_std = _left_out(inverse, weights, self.extra, of_mode)
         return Posterior(
             prior=self.prior,
             deviations=self.deviations,
@@ -417,7 +439,9 @@ class _Search:
             factors=self.values[n:],
             variances=self.variances,
             outliers=self.extra,
-            loo_error=_left_out(inverse, weights),
+            loo_error=loo_error,
+            loo_std=loo_std,
+            scales=_as_shown(loo_error / loo_std, len(np.unique(of_mode))),
             _measured=linear,
             _weights=weights,
             _solved=_per_direction(linear.rows, solved),
@@ -447,11 +471,36 @@ def _step_within(
     return step
 
 
-def _left_out(inverse: FloatArray, weights: FloatArray) -> FloatArray:
-    """Errors in each row, shape (2, n), as all the other rows predict its time and power."""
-    of_row = np.arange(len(weights)).reshape(2, -1).T
-    own = inverse[of_row[:, :, None], of_row[:, None, :]]
-    return np.asarray(np.linalg.solve(own, weights[of_row][:, :, None])[:, :, 0].T)
+def _left_out(
+    inverse: FloatArray, weights: FloatArray, extra: FloatArray, of_mode: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Errors in each row as the rows of all other modes predict it, and how sure they are of it.
+
+    Shape (2, n) each. The deviation is of a measurement that is no outlier.
+    """
+    error, variance = np.empty_like(weights), np.empty_like(weights)
+    for mode in range(of_mode.max(initial=-1) + 1):
+        rows = np.flatnonzero(of_mode == mode)
+        both = np.concatenate([rows, len(of_mode) + rows])
+        own = _inverse(inverse[np.ix_(both, both)])
+        error[both] = own @ weights[both]
+        variance[both] = np.diag(own) - extra[both]
+    return error.reshape(2, -1), np.sqrt(np.maximum(variance, 1e-8)).reshape(2, -1)
+
+
+def _as_shown(apart: FloatArray, n_modes: int) -> FloatArray:
+    """What intervals are to be widened by, in time and in power, as the measured modes show.
+
+    Each mode, predicted from all others, shows how far off predictions are, in their deviations.
+    The scale's square is the mean of their squares and of `_EXPECTED_MODES` more that are 1; and as
+    it is not known better than from so many, the interval of 90 % is that of Student's t.
+    """
+    freedom = _EXPECTED_MODES + n_modes
+    shown = np.minimum(apart**2, _FARTHEST**2).sum(axis=1) / max(apart.shape[1], 1)
+    squared = (_EXPECTED_MODES + n_modes * shown) / freedom
+    if not n_modes:
+        return np.ones(2)
+    return np.asarray(np.sqrt(squared) * student.ppf(0.95, freedom) / norm.ppf(0.95))
 
 
 def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:

@@ -7,6 +7,7 @@ stated precision.
 """
 
 from powerctl.profiler.campaign import (
+    Doubting,
     FixedModes,
     ProfileProgress,
     Sampler,
@@ -18,6 +19,7 @@ from powerctl.profiler.measuring import ProfiledMode, Step, measure_mode
 from powerctl.profiler.procedure import Procedure, half_width, settled_from, warm_up
 
 __all__ = [
+    "Doubting",
     "FixedModes",
     "Procedure",
     "ProfiledMode",

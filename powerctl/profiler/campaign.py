@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,15 @@ class Sampler(Protocol):
 
     def next(self, measured: Sequence[ProfiledMode]) -> Sequence[PowerMode]:
         """The next modes, in the order to measure them in; none when it is done."""
+        ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """A sampler that knows what to expect; a measurement that it doubts is made again."""
+
+    def doubts(self, entry: ProfiledMode) -> bool:
+        """Whether another mode seems to have been in force, or something else to have run."""
         ...
 
 
@@ -73,6 +82,8 @@ class ProfileProgress:
         Of the time budget; inf without one.
     left_out : int
         Not measured because not expected to end within the budget; known at the end.
+    repeated : int
+        Measured a second time in this run, as the sampler doubted the first: the second counts.
     """
 
     done: int
@@ -82,6 +93,7 @@ class ProfileProgress:
     seconds_left: float
     budget_left_s: float
     left_out: int = 0
+    repeated: int = 0
 
 
 def profile(
@@ -140,7 +152,12 @@ def profile(
                 for size in run.missing(mode):
                     if not run.may_start(mode, size):
                         return log.table()
-                    run.keep(measure_mode(device, work[size][0], mode, procedure, work[size][1]))
+                    job, its_step = work[size]
+                    entry = measure_mode(device, job, mode, procedure, its_step)
+                    if run.must_repeat(entry):
+                        again = measure_mode(device, job, mode, procedure, its_step)
+                        entry = replace(again, seconds=entry.seconds + again.seconds)
+                    run.keep(entry)
         return log.table()
     finally:
         device.restore()
@@ -188,6 +205,7 @@ class _Run:
         for entry in self._entries:
             self._done.setdefault(entry.mode, set()).add(entry.batch_size)
         self._n_queued = 0
+        self._n_repeated = 0
 
     def missing(self, mode: PowerMode) -> list[int]:
         """The batch sizes not measured yet in a mode."""
@@ -222,6 +240,13 @@ class _Run:
         self._tell(mode, size, total)
         return True
 
+    def must_repeat(self, entry: ProfiledMode) -> bool:
+        """Whether the sampler doubts a measurement, and there is time for another."""
+        in_time = self._ends_s - self.device.now() >= entry.seconds
+        doubted = isinstance(self.sampler, Doubting) and self.sampler.doubts(entry)
+        self._n_repeated += in_time and doubted
+        return in_time and doubted
+
     def keep(self, entry: ProfiledMode) -> None:
         """Log a measurement, and count it as done."""
         self.log.append(entry)
@@ -245,6 +270,7 @@ class _Run:
                     seconds_left=(total - done) * mean if total > done else 0.0,
                     budget_left_s=self._ends_s - self.device.now(),
                     left_out=left_out,
+                    repeated=self._n_repeated,
                 )
             )
 

@@ -79,7 +79,7 @@ def test_on_a_gpu_there_are_streams_and_the_board_is_metered(tmp_path):
 
 def test_a_part_that_fails_is_told_and_the_others_go_on():
     load = gpu.Load(rate_hz=10.0, latency_s=1.0, batch_size=1, seed=0)
-    found = gpu.run(Accelerator("nowhere"), "rehearsal", [], load, seconds=1.0)
+    *_, found = gpu.run(Accelerator("nowhere"), "rehearsal", [], load, seconds=1.0)
     assert [one["part"] for one in found["failed"]] == ["resnet18", "bert"]
     assert all("has failed" in one["why"] for one in found["failed"])
 

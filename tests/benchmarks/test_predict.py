@@ -132,6 +132,16 @@ def test_measured_rows_are_left_out_of_the_errors():
     assert found["coverage_time"] == pytest.approx(1 - 1 / (len(table) - 3))
 
 
+def test_unsupported_rows_are_left_out_of_the_screened_errors_alone():
+    table, rows = table_of(AGX, "resnet18-train"), np.array([0, 5, 9])
+    prediction = exact(table)
+    prediction.power_w[3] *= 2
+    unsupported = np.arange(len(table)) == 3
+    found = predict.judge(table, rows, prediction, unsupported)
+    assert found["power_mape_screened"] == 0 < found["power_mape"]
+    assert predict.judge(table, rows, prediction)["power_mape_screened"] == found["power_mape"]
+
+
 def test_exact_predictions_choose_the_optimum_and_a_margin_costs_time():
     table, limits_w = table_of(AGX, "resnet18-train"), np.arange(15.0, 45.0, 5)
     chosen = predict.choose(table, np.array([0]), exact(table), limits_w, 0.0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -91,3 +92,16 @@ def test_a_table_that_is_needed_is_asked_for():
         CliRunner().invoke(
             solve.main, ["--problem", "infer", "--solver", "gmd"], catch_exceptions=False
         )
+
+
+def test_both_the_tables_as_they_are_and_screened_ones_are_solved(tmp_path):
+    space = load_board("orin-agx").space.thinned(4)
+    table = twin_table("resnet18-train", space)
+    maxn = int(np.argmax(table.power_w))
+    table.power_w[maxn] /= 4  # of another mode
+    table.write(tmp_path / "train.csv")
+    arguments = ("--problem", "train", "--train", str(tmp_path / "train.csv"))
+    (row,) = run(tmp_path, *arguments, "--power", "8:40:2", "--solver", "gmd")
+    assert row["solvable"] == row["solvable_screened"]
+    assert row["loss_mean_pct_screened"] < row["loss_mean_pct"]
+    assert row["only_unsupported_pct"] == 0

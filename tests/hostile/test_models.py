@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from tests.client.agent.conftest import (
 from wattfed.client.agent import model_host, sandbox
 from wattfed.client.agent.engine_jobs import Ticket
 from wattfed.client.agent.model_host import ModelFailed
+from wattfed.client.agent.model_process import load_siblings
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import ModelJob
@@ -293,6 +296,29 @@ def test_a_closed_sandbox_binds_threads_that_ran_before_and_lets_new_ones_run():
     code = CLOSED.replace("sandbox.begin()", BEFORE + "sandbox.begin()")
     with process(code, "[go.set(), earlier.join(), later()] and told") as child:
         assert child.stdout.readline().strip() == "done ['PermissionError', 'ran']"
+
+
+@sandboxed
+def test_what_starts_in_a_sandbox_names_its_threads_as_cuda_does():
+    code = CLOSED.replace("sandbox.close((1, 2), 1 << 28, gpu=False)", "")
+    with process(code, "open('/proc/thread-self/comm', 'w').write('x')") as child:
+        assert child.stdout.readline().strip() == "done 1"
+
+
+@sandboxed
+def test_libraries_that_cuda_opens_at_first_use_are_loaded_before(tmp_path):
+    ctypes.CDLL("libseccomp.so.2")
+    maps = Path("/proc/self/maps")
+    library = next(line.split()[5] for line in maps.read_text().splitlines() if "seccomp" in line)
+    for name in ("libcudnn.so.9", "libcudnn_ops.so.9", "libc_ops.so.6"):
+        shutil.copy(library, tmp_path / name)
+    (tmp_path / "libcudnn_adv.so.9").write_text("of no use")
+    mapped = [
+        f"7f00-7f01 r-xp 00 00:00 7 {tmp_path}/{name}" for name in ("libcudnn.so.9", "libc.so.6")
+    ]
+    load_siblings("\n".join([*mapped[:1], "7f02-7f03 rw-p 00 00:00 0", *mapped[1:]]))
+    assert f"{tmp_path}/libcudnn_ops.so.9" in maps.read_text()
+    assert "libc_ops" not in maps.read_text()
 
 
 BEFORE = """

@@ -118,3 +118,25 @@ def test_nothing_is_measured_twice_when_every_mode_is_known(replay):
     everything = Search(TrainAlone(25.0), replay.candidates, replay.measure, 0, replay.record)
     solution = ModelBased(references=()).solve(everything)
     assert solution.solved and solution.modes_profiled == 0
+
+
+def test_an_answer_that_the_other_modes_do_not_support_is_measured_again(replay):
+    """A mode that was not in force the first time looks best; the second time tells."""
+    problem, seen = TrainAlone(25.0), []
+    time_s, _ = replay.columns(problem.jobs)
+    slow = replay.candidates.mode(int(np.argsort(time_s[:, 0])[-20]))
+
+    def measure(mode, job):
+        seen.append(mode)
+        true_s, true_w = replay.measure(mode, job)
+        is_off = mode == slow and seen.count(mode) == 1
+        return (true_s / 40, true_w) if is_off else (true_s, true_w)
+
+    search = Search(problem, replay.candidates, measure, 12)
+    for mode in (slow, *map(replay.candidates.mode, (3, 80, 150, 222))):
+        search.profile(replay.candidates.index(mode))
+    solution = ModelBased(references=()).solve(search)
+    assert seen.count(slow) == 2
+    assert solution.mode != slow
+    assert loss_of(problem, search, replay) < 0.05
+    assert len({m.mode for m in solution.measured}) == len(solution.measured) <= 12

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -224,3 +226,13 @@ def test_ten_designed_modes_predict_all_others_better_than_ten_random_ones():
         random.append(errors(FixedModes([SPACE.mode(int(i)) for i in drawn]), seed))
     time, power = np.mean(chosen, axis=0) / np.mean(random, axis=0)
     assert time < 0.8 and power < 0.9
+
+
+def test_a_measurement_far_off_what_is_expected_is_doubted_and_no_other():
+    sampler = designed(14)
+    done = [mode for step in steps(sampler, MOBILENET) for mode in step]
+    left = [mode for mode in (SPACE.mode(i) for i in range(0, len(SPACE), 997)) if mode not in done]
+    for entry in measured(left, MOBILENET):
+        assert not sampler.doubts(entry)
+        assert sampler.doubts(replace(entry, time_s=entry.time_s / 4))
+        assert sampler.doubts(replace(entry, power_w=entry.power_w / 2.5))

@@ -10,6 +10,7 @@ from powerctl.cost_model import minibatch_cost
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import ModeArrays, PowerMode
+from powerctl.powertrain.correction import SignaturePredictor
 from powerctl.powertrain.gaussian import GaussianPredictor
 from powerctl.powertrain.prediction import Prediction
 from powerctl.powertrain.prior import SIZES
@@ -306,3 +307,27 @@ def test_a_network_far_smaller_than_all_references_costs_what_its_counts_say():
     counted = minibatch_cost(board.hardware, small, *modes, 16)
     assert abs(np.log(predicted.time_s / counted.time_s).mean()) < 0.2
     assert predicted.time_std.min() > 0.1
+
+
+@pytest.mark.parametrize("factors", [(0.3, 1.0), (1.0, 0.5)], ids=["time", "power"])
+def test_a_measured_mode_that_the_others_do_not_support_is_named(mobilenet, factors):
+    table = some(mobilenet, 20)
+    assert not len(predictor().fit(table).unsupported_)
+    table.time_s[11] *= factors[0]
+    table.power_w[11] *= factors[1]
+    assert predictor().fit(table).unsupported_.tolist() == [11]
+
+
+def test_what_is_less_known_claims_less(mobilenet):
+    """Counts claim less than measurements, and another board's reference less than the board's."""
+    modes, workload = mobilenet.modes, load_workload("mobilenetv3-train")
+    counted = SignaturePredictor(load_board("orin-agx"), replace(workload, counted_share=1.0))
+    few, nano = some(mobilenet, 4), ("orin-nano-resnet18-train",)
+    ten = predictor().fit(some(mobilenet, 10)).predict(modes)
+    of_counts = counted.predict(modes)
+    here, elsewhere = (
+        predictor(**given).fit(few).predict(modes) for given in ({}, {"references": nano})
+    )
+    for name in ("time_std", "power_std"):
+        assert np.median(getattr(ten, name)) < np.median(getattr(of_counts, name))
+        assert np.median(getattr(here, name)) < np.median(getattr(elsewhere, name))

@@ -104,7 +104,10 @@ def test_it_is_the_gaussian_process_whose_covariance_is_the_sum_of_all_parts(pri
     found, _ = posterior.predict(MODES, 16, without_columns(N))
     joint, _ = posterior.joint(MODES, 16, without_columns(N))
     np.testing.assert_allclose(found.ravel(), mean, atol=2e-4)
-    np.testing.assert_allclose(joint, left, atol=2e-3 * np.diag(left).max())
+    scale = np.repeat(posterior.scales, N)
+    np.testing.assert_allclose(
+        joint / np.outer(scale, scale), left, atol=2e-3 * np.diag(left).max()
+    )
 
 
 def test_the_variance_of_a_new_measurement_is_the_joint_ones_and_its_noise(prior, model_table):
@@ -196,6 +199,34 @@ def test_leaving_a_row_out_is_what_a_fit_to_the_others_says(prior, model_table):
         measured = np.log([table.time_s[row], table.power_w[row]])
         apart.append(error[:, row] - (measured - mean[:, 0]))
     assert np.median(np.abs(apart)) < 0.003
+
+
+def test_a_glitch_in_a_mode_is_left_out_with_all_batch_sizes_of_it(model_table):
+    """A mode that was not in force is wrong with each of them: none may vouch for the others."""
+    sizes = (1, 16, 64)
+    whole = model_table("mobilenetv3-infer", batch_sizes=sizes, noise=(0.01, 0.01))
+    modes = np.random.default_rng(0).choice(len(whole) // 3, 15, replace=False)
+    table = whole.take(np.concatenate([modes + k * (len(whole) // 3) for k in range(3)]))
+    table.time_s[[4, 19, 34]] *= 3
+    infer = prior_for(BOARD, "infer", True, [load_reference("orin-agx-resnet50-infer")])
+    none = ReferenceColumns(np.empty((0, 2, len(table))), np.empty(0), np.empty(0))
+    fitted = fit_posterior(infer, Deviations(), table, table.batch_size, none)
+    apart = np.abs(fitted.loo_error / fitted.loo_std)
+    assert np.all(apart[0, [4, 19, 34]] > 4)
+    assert np.median(apart) < 1.5
+
+
+def test_intervals_are_as_wide_as_the_measured_modes_show(prior, model_table):
+    """Of a workload that is as expected they shrink, of one that is not they widen."""
+    quiet, loud = (
+        conditioned(prior, some(model_table("mobilenetv3-train", noise=noise), 12)).scales
+        for noise in ((0.001, 0.001), (0.2, 0.1))
+    )
+    assert np.all(quiet < 1) and np.all(loud > quiet)
+    assert conditioned(prior, model_table("lstm-train").take(np.arange(0))).scales.tolist() == [
+        1,
+        1,
+    ]
 
 
 def test_noise_adapts_to_the_measurements(prior, model_table):

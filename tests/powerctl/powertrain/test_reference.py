@@ -25,6 +25,7 @@ TABLES = {
     "orin-agx-mobilenetv3-train": "orin_agx_train_mobilenetv3.csv",
     "orin-agx-resnet18-train": "orin_agx_train_resnet18.csv",
     "orin-agx-resnet50-infer": "orin_agx_infer_resnet50.csv",
+    "orin-agx-yolov8n-train": "orin_agx_train_yolov8n.csv",
     "orin-nano-resnet18-train": "orin_nano_train_resnet18.csv",
 }
 RESNET = "orin-agx-resnet18-train"

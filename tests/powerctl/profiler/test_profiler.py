@@ -10,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -432,6 +432,56 @@ def test_the_command_says_what_is_wrong(tmp_path, arguments, message):
     done = run_command("--device", SPEC, "--out", tmp_path / "log", *arguments)
     assert done.exit_code != 0
     assert message in done.output + str(done.exception)
+
+
+# Doubted measurements
+
+
+class Glitch(Twin):
+    """A twin that runs four times as fast as it should in a mode, the first time it is set."""
+
+    def __init__(self, mode):
+        super().__init__(BOARD)
+        self.glitch, self.times_set = mode, []
+
+    def apply(self, mode):
+        super().apply(mode)
+        self.times_set.append(mode)
+
+    def execute(self, workload, step=None):
+        is_first = self.times_set.count(self.glitch) == 1 and self.mode() == self.glitch
+        return super().execute(workload, step) / (4 if is_first else 1)
+
+
+@dataclass(frozen=True)
+class Doubter(FixedModes):
+    """Knows a bound of the time, below which it believes nothing."""
+
+    least_s: float = 0.0
+
+    def doubts(self, entry):
+        return entry.time_s < self.least_s
+
+
+def test_a_doubted_measurement_is_made_again_and_the_second_counts():
+    times_s = {mode: Twin(BOARD).steady(mode, WORK)[0] for mode in modes_of(3)}
+    fastest = min(times_s, key=times_s.__getitem__)
+    sampler = Doubter([*times_s], times_s[fastest] / 2)
+    twin, reports = Glitch(fastest), []
+    table = profile(twin, WORK, sampler, MemoryLog(), progress=reports.append)
+    row = table.find(fastest, WORK.batch_size)
+    assert table.time_s[row] == pytest.approx(times_s[fastest], rel=0.05)
+    assert twin.times_set.count(fastest) == 2
+    assert reports[-1].repeated == 1
+
+
+def test_without_time_for_another_a_doubted_measurement_stands():
+    mode = modes_of(1)[0]
+    once = measure_mode(Glitch(mode), WORK, mode, Procedure()).seconds
+    sampler = Doubter([mode], math.inf)
+    twin = Glitch(mode)
+    table = profile(twin, WORK, sampler, MemoryLog(), budget_s=1.5 * once)
+    assert len(table) == 1 and twin.times_set.count(mode) == 1
 
 
 # Real processes, killed
