@@ -26,7 +26,8 @@ def config(tmp_path):
     (tmp_path / "mine" / "task.py").write_text(
         "from own.parts import make_model\n\n\n"
         "def load_data(partition_id):\n    return []\n\n\n"
-        "def train_step(model, batch, optimizer):\n    pass\n"
+        "def train_step(model, batch, optimizer):\n    pass\n\n\n"
+        "def test(net, testloader):\n    return {}\n"
     )
     write_workload(load_workload("resnet18-train"), tmp_path / "heavy.toml")
     return RunConfig(
