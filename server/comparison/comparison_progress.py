@@ -61,12 +61,12 @@ class ComparisonProgress(Progress):
 
     def show(self, done: Finished) -> None:
         """Tell of a run that ended."""
+        self._under_way.pop(done.config.run_name, None)
+        self._ended += not done.failure
         self.say(
             f"{_named(done.config)}: "
             + (f"failed: {done.failure}" if done.failure else done.outcome)
         )
-        self._under_way.pop(done.config.run_name, None)
-        self._ended += not done.failure
         self.update(self._ended + sum(self._under_way.values()), note="")
 
     def saved(self) -> str:
@@ -82,7 +82,7 @@ class ComparisonProgress(Progress):
         The first policy is the baseline where none of the one that was wanted is among them.
         """
         folder = ComparisonFolder(self._out)
-        if self._ended and (measures := measures_of(folder, folder.asked()[0])):
+        if self._runs and (measures := measures_of(folder, folder.asked()[0])):
             try:
                 print_tables(measures, baseline, charged)
             except UnknownName:
