@@ -25,12 +25,12 @@ run: setup ## train over 20 simulated Jetsons, and compare with random selection
 flower: $(VENV)/.installed-dev ## the same run on Flower's Simulation Runtime (Ray)
 	@$(BIN)/wattfed flower
 
-# files are run as tests/conftest.py sorts them
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# files are run as tests/conftest.py sorts them; what one process has compiled, the others need not
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-# three workers for two cores: tests of real processes wait much
+# four workers for two cores: tests of real processes wait much
 test: $(VENV)/.installed-dev ## the whole test suite
-	@$(PYTEST) -n 3
+	@$(PYTEST) -n 4
 
 test-quick: $(VENV)/.installed-dev ## fewer examples, no tests that start programs, no studies
 	@HYPOTHESIS_PROFILE=quick $(PYTEST) -n 2 -m "not processes and not studies"

@@ -128,7 +128,7 @@ def _kind(table: MeasurementTable) -> str:
     return "train" if table.batch_size is None else "infer"
 
 
-def _sample_rows(
+def sample_rows(
     target: MeasurementTable, n_modes: int, random_state: int, designer: Make | None
 ) -> IntArray:
     """Rows of the modes to measure: random ones, or those that the designer's predictor wants."""
@@ -386,7 +386,7 @@ def main(
     designer = _gaussian(table, home, known, seed) if sampling == "designed" else None
     click.echo(f"modes to measure: {sampling}", err=True)
     samples = {
-        n: [_sample_rows(table, n, seed + run, designer) for run in range(runs)] for n in counts
+        n: [sample_rows(table, n, seed + run, designer) for run in range(runs)] for n in counts
     }
     kinds = _MAKERS | ({"counted": _counted(workload, _kind(table))} if "counted" in names else {})
     makers = {

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -48,11 +49,9 @@ class Accelerator:
         DeviceUnavailable
             If torch cannot use the GPU that it names.
         """
-        import torch
-
         if not _WRITTEN.fullmatch(text):
             raise InvalidInput(f"accelerator {text!r}: expected auto, cpu, cuda or cuda:N")
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        found = n_gpus()
         if text == CPU or (text == AUTO and not found):
             return cls(CPU)
         number = int(text.partition(":")[2] or 0)
@@ -73,7 +72,7 @@ class Accelerator:
         except (InvalidInput, DeviceUnavailable) as error:
             raise type(error)(f"{CHOICE}: {error}") from None
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """The same device as an object of torch."""
         import torch
@@ -117,6 +116,14 @@ class Accelerator:
         if isinstance(data, (list, tuple)):
             return type(data)(map(self.move, data))
         return data
+
+
+@cache
+def n_gpus() -> int:
+    """How many GPUs torch can use: counted once, as each training asks for it."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def choose_accelerator(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Annotated, Any
@@ -13,11 +14,14 @@ from powerctl.board_files import canonical_name, read_board, release_of, version
 from powerctl.board_files import releases as releases
 from powerctl.cost_model import Hardware
 from powerctl.errors import InvalidInput, UnknownName
-from powerctl.fields import Count, Range, Size, build, checked
+from powerctl.fields import Count, Positive, Range, Size, build, checked
 from powerctl.modes import AXES, ModeSpace, PowerMode
 from powerctl.reading import misread
 
 _Ladder = Annotated[tuple[Annotated[int, Range(1, 1e12)], ...], Range(1, 100)]
+
+
+NUMBER_FORMATS = ("fp32", "tf32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Board:
         The power monitor's channels.
     hardware : Hardware
         Constants of the board's cost model: speeds, bandwidths and power.
+    operations_per_gpu_cycle : mapping of str to float
+        Of the number formats that have units of their own: dense operations of the whole GPU.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Board:
     presets: tuple[Preset, ...]
     rails: tuple[Rail, ...]
     hardware: Hardware
+    operations_per_gpu_cycle: Mapping[str, float]
 
     @property
     def label(self) -> str:
@@ -92,9 +99,18 @@ class Board:
     def __hash__(self) -> int:
         return hash((self.name, self.l4t))  # quick: boards are keys of caches
 
-    def peak_flops(self, gpu_hz: float | None = None) -> float:
-        """FP32 FLOP/s of the GPU at a clock, by default the highest: 2 per CUDA core and cycle."""
-        return 2.0 * self.cuda_cores * (gpu_hz or self.space.gpu_hz[-1])
+    def operations(self, number_format: str) -> float:
+        """Dense operations of a GPU cycle in a number format: of ``"fp32"``, 2 per CUDA core.
+
+        A format without units of its own runs as FP32 does.
+        """
+        if number_format not in NUMBER_FORMATS:
+            raise UnknownName("number format", number_format, NUMBER_FORMATS)
+        return self.operations_per_gpu_cycle.get(number_format, 2.0 * self.cuda_cores)
+
+    def peak_flops(self, gpu_hz: float | None = None, number_format: str = "fp32") -> float:
+        """Operations a second of the GPU at a clock, by default the highest, in a number format."""
+        return self.operations(number_format) * (gpu_hz or self.space.gpu_hz[-1])
 
     def peak_bandwidth(self, mem_hz: float | None = None) -> float:
         """Bytes/s of the DRAM at a memory clock, by default the highest."""
@@ -176,7 +192,17 @@ def _board(name: str, data: dict[str, Any], release: dict[str, Any]) -> Board:
         presets=tuple(_preset(space, entry) for entry in release["preset"]),
         rails=tuple(_rail(entry, total) for entry in data["rail"]),
         hardware=build(Hardware, data["hardware"], "hardware"),
+        operations_per_gpu_cycle=_operations(data.get("operations_per_gpu_cycle", {})),
     )
+
+
+def _operations(data: Any) -> Mapping[str, float]:
+    where = "operations_per_gpu_cycle"
+    found: Mapping[str, float] = checked(where, data, Mapping[str, Positive])
+    for name in found:
+        if name not in NUMBER_FORMATS[1:]:
+            raise UnknownName(f"number format of {where}", name, NUMBER_FORMATS[1:])
+    return found
 
 
 def _preset(space: ModeSpace, entry: dict[str, Any]) -> Preset:

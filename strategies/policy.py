@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -12,6 +12,7 @@ from powerctl.fulcrum.plans import TIME_RESERVE
 from powerctl.modes import IntArray
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
+from wattfed.strategies.summaries import UpdateSummary
 
 
 class SelectionPolicy(Protocol):
@@ -35,6 +36,34 @@ class SelectionPolicy(Protocol):
     def observe(self, reports: Sequence[RoundReport]) -> None:
         """Learn from what the round really took."""
         ...
+
+
+class ObservesUpdates(Protocol):
+    """A policy that learns from the updates themselves as well: from a summary of each.
+
+    It says so by `observes_updates`, and its `observe` takes them: by client, of those whose
+    updates counted in the round, at the length to which the aggregation clips them. Where no policy
+    asks, none is made.
+    """
+
+    observes_updates: Literal[True]
+
+    def select(
+        self, offers: Offers, k: int, server_round: int, rng: Generator
+    ) -> list[RoundAssignment]:
+        """Assignments, as of any other policy."""
+        ...
+
+    def observe(
+        self, reports: Sequence[RoundReport], summaries: Mapping[int, UpdateSummary]
+    ) -> None:
+        """Learn from what the round really took, and from how its updates changed the model."""
+        ...
+
+
+def observes_updates(policy: Any) -> bool:
+    """Whether a policy wants to be told of the updates."""
+    return bool(getattr(policy, "observes_updates", False))
 
 
 def with_reserve(finish_s: float) -> float:

@@ -76,13 +76,13 @@ def staleness_weights(
     deviation: FloatArray,
     rule: str = "refl",
     beta: float = 0.35,
-    damping: float = 1.0,
+    damping: float = 10.0,
 ) -> FloatArray:
     """Weights of fresh and late updates in an aggregation; they sum to 1.
 
     Before normalising, a fresh update weighs 1 and one that is tau rounds late
 
-    - ``"refl"``: (1 - beta) / (tau + 1) + beta (1 - exp(-L / L_max)) / damping: what would move
+    - ``"refl"``: (1 - beta) / (tau + 1) + beta (1 - exp(-L / L_max) / damping): what would move
       the fresh average far may hold what fresh ones lack,
     - ``"fedbuff"``: 1 / sqrt(tau + 1),
     - ``"equal"``: 1,
@@ -98,7 +98,7 @@ def staleness_weights(
     rule : str
         One of `STALENESS_RULES`.
     beta, damping : float
-        Of REFL's rule; its paper has a damping of 1, its code of 10.
+        Of REFL's rule, as in its code; its paper has a damping of 1.
 
     Raises
     ------
@@ -123,5 +123,5 @@ def staleness_weights(
         weights[late] = np.exp(-late_by)
     elif rule == "refl":
         relative = deviation[late] / max(float(deviation[late].max(initial=0.0)), 1e-30)
-        weights[late] = (1 - beta) / late_by + beta * (1 - np.exp(-relative)) / damping
+        weights[late] = (1 - beta) / late_by + beta * (1 - np.exp(-relative) / damping)
     return weights / max(float(weights.sum()), 1e-30)

@@ -51,7 +51,9 @@ class RunConfig:
     """
 
     task: str = _option(
-        "digits", "What the clients learn: digits, images-cnn, cifar10, or yours: my_task.py."
+        "digits",
+        "What the clients learn: digits, images-cnn, fashion-mnist, fortunes, cifar10, or yours: "
+        "my_task.py.",
     )
     workload: str = _option(
         "",
@@ -127,7 +129,9 @@ class RunConfig:
         0.3, "Evenness of the split of labels over clients, where no skew is given."
     )
     skew: str = _option(
-        "", "Split of the data: dirichlet:0.3, shards:2, quantity:1.2 or iid; empty takes alpha."
+        "",
+        "Split of the data: dirichlet:0.3, shards:2, quantity:1.2, iid or natural; empty takes "
+        "alpha.",
     )
     label_privacy: float = _option(
         0.0, "Epsilon of the Laplace noise on the label counts that clients tell; 0 adds none."

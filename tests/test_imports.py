@@ -37,6 +37,7 @@ KNOW_TORCH = {
     "powerctl/task/data.py",
     "powerctl/task/process_memory.py",
     "powerctl/task/randomness.py",
+    "powerctl/task/sample_losses.py",
     "powerctl/task/sgd.py",
     "powerctl/task/training.py",
     "powerctl/task/loop_thread.py",

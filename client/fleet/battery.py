@@ -127,12 +127,8 @@ class Levels:
             self._since_s[behind] = hour_s
         return self._between(rows, clock_s)
 
-    def state(self, row: int) -> tuple[float, float]:
-        """What is kept of a battery: its energy at some time, and that time."""
-        return float(self._level_j[row]), float(self._since_s[row])
-
     def states(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        """The same of some batteries."""
+        """What is kept of some batteries: the energy at some time, and that time."""
         return self._level_j[rows], self._since_s[rows]
 
     def keep(self, row: int, level_j: float, since_s: float) -> None:

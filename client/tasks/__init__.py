@@ -1,1 +1,1 @@
-"""What a client learns: ``digits`` (embedded), generated images, ``cifar10``; or ``noop``."""
+"""What a client learns: digits (embedded), generated images, Debian's data, CIFAR-10; or noop."""

@@ -21,7 +21,7 @@ from powerctl.plugins import Kind, load_object, parsed
 from powerctl.task import data
 from powerctl.task.arguments import filled
 from powerctl.task.data import Loaders, examples_of, minibatches_of
-from powerctl.task.loading import Task, keys_of
+from powerctl.task.loading import Task, keys_of, raised_in
 from powerctl.task.loading import load_task as load_own
 from powerctl.task.loop_thread import end_iterator
 from powerctl.task.randomness import Randomness
@@ -39,6 +39,8 @@ TASKS = Kind[Sampled](
     {
         "cifar10": "wattfed.client.tasks.cifar10:Cifar10",
         "digits": "wattfed.client.tasks.digits:Digits",
+        "fashion-mnist": "wattfed.client.tasks.fashion_mnist:FashionMnist",
+        "fortunes": "wattfed.client.tasks.fortunes:Fortunes",
         "images-cnn": "wattfed.client.tasks.images:ImagesCnn",
         "images-mlp": "wattfed.client.tasks.images:ImagesMlp",
         "noop": "wattfed.client.tasks.noop:Noop",
@@ -110,6 +112,7 @@ class FederatedTask:
         if config.data_dir:
             self._given["path"] = config.data_dir
         self._limit_s = math.inf if samples is not None else config.timeout_s
+        self._loading = raised_in(task.called("load_data"))
         self._kept: dict[tuple[int, int], tuple[Loaders, int]] = {}
 
     def check_arguments(self) -> None:
@@ -282,7 +285,9 @@ class FederatedTask:
     def _loaders(self, client: int, n_clients: int) -> Loaders:
         """The loaders of a client, which are kept for its next round as far as memory allows."""
         if self.samples is not None:  # all of them are in memory already
-            return data.load_data(self.task, self._of_client(client, n_clients))
+            split, seed = self._config.split, self._config.seed
+            with self._loading:
+                return self.samples.loaders(client, n_clients, self.batch_size, split, seed)
         kept, key = self._kept, (client, n_clients)
         if key not in kept:
             before = _resident_bytes()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from powerctl.modes import FloatArray, IntArray
+from powerctl.task.data import Loaders
 from powerctl.task.sgd import MomentumSGD
 from powerctl.task.source_files import hash_of, sources_of
 from wattfed.client.tasks.skews import Split, split_samples
@@ -88,7 +89,8 @@ class SampledTask:
     task : Sampled
         Its own `train_step` or `make_optimizer`, if it has one, is taken; so are its `minibatches`
         of a client with so many samples. One with `shared_parts` splits its samples into so many
-        where there are more clients than samples, who then share them in turn.
+        where there are more clients than samples, who then share them in turn. One with
+        `natural_clients`, of each training sample, can be split by them.
     """
 
     target = ("accuracy", "max")
@@ -119,12 +121,20 @@ class SampledTask:
         self, partition_id: int, num_partitions: int, batch_size: int, skew: str, seed: int
     ) -> Any:
         """A client's samples, to train with and to evaluate with."""
-        split = self.split(num_partitions, skew, seed)
-        picks = split[partition_id % len(split)]
+        loaders = self.loaders(partition_id, num_partitions, batch_size, skew, seed)
+        return loaders.train if loaders.validation is None else (loaders.train, loaders.validation)
+
+    def loaders(
+        self, client: int, n_clients: int, batch_size: int, skew: str, seed: int
+    ) -> Loaders:
+        """The loaders of a client, each known by what it is for."""
+        split = self.split(n_clients, skew, seed)
+        picks = split[client % len(split)]
         if minibatches := getattr(self._task, "minibatches", None):
-            return minibatches(len(picks), batch_size)
+            return Loaders(minibatches(len(picks), batch_size))
         own = self._train.take(torch.from_numpy(picks))
-        return Minibatches(own, batch_size), Minibatches(own, _TEST_BATCH, shuffled=False)
+        rest = Minibatches(own, _TEST_BATCH, shuffled=False)
+        return Loaders(Minibatches(own, batch_size), rest, rest)
 
     def central_data(self) -> Minibatches:
         """The loader of the samples that the server tests with."""
@@ -162,7 +172,8 @@ class SampledTask:
         labels = self._train.labels.numpy()
         shared = getattr(self._task, "shared_parts", None)
         parts = n_clients if shared is None or n_clients <= len(labels) else shared
-        return split_samples(labels, parts, skew, seed)
+        groups = getattr(self._task, "natural_clients", None)
+        return split_samples(labels, parts, skew, seed, groups)
 
     def sizes(self, n_clients: int, skew: str, seed: int) -> IntArray:
         """Samples of each client, shape (n_clients,)."""

@@ -110,7 +110,9 @@ def _give_everyone_one(owner: IntArray, n_clients: int) -> None:
         heapq.heapreplace(most, (size + 1, giver))
 
 
-def split_samples(labels: IntArray, n_clients: int, skew: str, seed: int) -> Split:
+def split_samples(
+    labels: IntArray, n_clients: int, skew: str, seed: int, groups: IntArray | None = None
+) -> Split:
     """Split samples over clients; each goes to exactly one, and every client gets at least one.
 
     Parameters
@@ -121,9 +123,12 @@ def split_samples(labels: IntArray, n_clients: int, skew: str, seed: int) -> Spl
         Number of parts.
     skew : str
         ``dirichlet:ALPHA``, see `dirichlet_split`; ``shards:S``, see `shard_split`;
-        ``quantity:SIGMA``, see `quantity_split`; or ``iid``, parts of one size and mix.
+        ``quantity:SIGMA``, see `quantity_split`; ``iid``, parts of one size and mix; or
+        ``natural``, see `natural_split`.
     seed : int
         Of the draw.
+    groups : IntArray, shape (n,), optional
+        The natural client of each sample, of a task that has such.
 
     Raises
     ------
@@ -131,17 +136,22 @@ def split_samples(labels: IntArray, n_clients: int, skew: str, seed: int) -> Spl
         For a skew that is none, or if there are fewer samples than clients.
     """
     kind, _, degree = skew.partition(":")
-    if kind not in _SPLITS:
-        raise UnknownName("skew", kind, _SPLITS, "; such as dirichlet:0.3 or iid")
+    if kind not in (*_SPLITS, "natural"):
+        raise UnknownName("skew", kind, (*_SPLITS, "natural"), "; such as dirichlet:0.3 or iid")
     if n_clients < 1 or n_clients > len(labels):
         raise InvalidInput(f"cannot split {len(labels)} samples over {n_clients} clients")
+    plain = kind in ("iid", "natural")
     try:
-        number = float(degree) if kind != "iid" else 0.0
-        if kind == "iid" and degree:
+        number = 0.0 if plain else float(degree)
+        if plain and degree:
             raise ValueError
     except ValueError:
-        shape = "iid, without a degree" if kind == "iid" else f"{kind}:NUMBER"
+        shape = f"{kind}, without a degree" if plain else f"{kind}:NUMBER"
         raise InvalidInput(f"cannot read the skew {skew!r}; write {shape}") from None
+    if kind == "natural":
+        if groups is None:
+            raise InvalidInput("this task has no natural clients; write a skew like dirichlet:0.3")
+        return natural_split(groups, n_clients, seed)
     return _SPLITS[kind](labels, n_clients, number, seed)
 
 
@@ -177,6 +187,39 @@ def quantity_split(labels: IntArray, n_clients: int, sigma: float, seed: int) ->
     owner = np.repeat(np.arange(n_clients), sizes)
     _give_everyone_one(owner, n_clients)
     return _split(order, owner, n_clients)
+
+
+def natural_split(groups: IntArray, n_clients: int, seed: int) -> Split:
+    """Whole groups to clients, by chance, of about one size; a group that many share is divided.
+
+    Parameters
+    ----------
+    groups : IntArray, shape (n,)
+        The natural client of each sample.
+    n_clients : int
+        Number of parts. Where they are fewer than the groups, each client has some; where they are
+        more, the largest groups are divided, in the order of their samples.
+    seed : int
+        Of which client has which.
+    """
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.argsort(groups, kind="stable")
+    pieces = np.ones(len(sizes), dtype=np.int64)
+    heap = [(-size, group) for group, size in enumerate(sizes.tolist())]
+    heapq.heapify(heap)
+    while pieces.sum() < n_clients:  # the group of the largest pieces gets one more
+        _, group = heap[0]
+        pieces[group] += 1
+        heapq.heapreplace(heap, (-sizes[group] / pieces[group], group))
+    parts = zip(sizes.tolist(), pieces.tolist(), strict=True)
+    held = np.array([(size + i) // n for size, n in parts for i in range(n)])
+    rank = np.empty(len(held), dtype=np.int64)
+    loads = [(0, place) for place in range(n_clients)]
+    for piece in np.argsort(-held, kind="stable").tolist():  # the largest to who has least
+        load, rank[piece] = loads[0]
+        heapq.heapreplace(loads, (load + int(held[piece]), int(rank[piece])))
+    client = np.random.default_rng((seed, n_clients)).permutation(n_clients)
+    return _split(order, np.repeat(client[rank], held), n_clients)
 
 
 def _split(samples: IntArray, owner: IntArray, n_clients: int) -> Split:

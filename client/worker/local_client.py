@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import nn
 
 from powerctl.accelerator import Accelerator
@@ -21,6 +22,7 @@ from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
 from powerctl.fulcrum.plans import RoundPlan, cheapest
 from powerctl.modes import FloatArray, IntArray, PowerMode
 from powerctl.powertrain.correction import CorrectedPredictor
+from powerctl.seeding import generators_of, seeds_of
 from powerctl.task.loading import keys_of
 from powerctl.task.process_memory import OUT_OF_MEMORY, ProcessMemory, counted_bytes, give_back
 from powerctl.workload import Workload
@@ -57,6 +59,19 @@ _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
 
+class RoundDraws(NamedTuple):
+    """What is drawn of a client in a round: its seed, and the noise of its twin from that."""
+
+    seed: int
+    noise: Generator | None = None
+
+    @staticmethod
+    def of_fleet(config: RunConfig, server_round: int, clients: Sequence[int]) -> list[RoundDraws]:
+        """Of some clients of a simulated fleet, in which a unit has its client's number."""
+        seeds = seeds_of((config.seed, server_round), clients)
+        return list(map(RoundDraws, seeds, generators_of(seeds, clients)))
+
+
 class LocalClient:
     """Offers, plans and trains for one client.
 
@@ -76,6 +91,8 @@ class LocalClient:
         Predicts times and powers, and is told what rounds measure of them.
     node : pairs of str and value
         Of the node's own configuration: arguments of the task's functions.
+    divided : (Charge, FederatedTask), optional
+        What its minibatches are charged as, and their task, where the caller has both already.
     """
 
     def __init__(
@@ -87,6 +104,7 @@ class LocalClient:
         device: Device | None = None,
         costs: SignatureCosts = NOTHING_MEASURED,
         node: Settings = (),
+        divided: tuple[Charge, FederatedTask] | None = None,
     ) -> None:
         if not 0 <= profile.client < n_clients:
             raise InvalidInput(f"client {profile.client} is not one of {n_clients}")
@@ -97,7 +115,8 @@ class LocalClient:
         self._node = node
         self._n_clients = n_clients
         self._costs = costs
-        self.charge, self.task = self._divided()
+        self._halvings = state.halvings
+        self.charge, self.task = divided or self._divided()
         self._memory = UnboundedMemory()
         if profile.is_deployed:
             self._memory = MachineMemory(ProcessMemory(Accelerator.here()), state, self._halves)
@@ -109,7 +128,6 @@ class LocalClient:
 
     def _divided(self) -> tuple[Charge, FederatedTask]:
         """Charge and task, with minibatches as small as the memory has been found to ask for."""
-        self._halvings = self.state.halvings
         config, size = halved(self.config, self._halvings)
         task = federated(config, size, self._node)
         client, folder = self.profile.client, self._costs.folder
@@ -140,6 +158,7 @@ class LocalClient:
         progress: Progress | None = None,
         clock_s: float = 0.0,
         offer: RoundOffer | None = None,
+        drawn: RoundDraws | None = None,
     ) -> RoundReport:
         """Train the model in place as assigned, within this client's limits.
 
@@ -160,14 +179,17 @@ class LocalClient:
         offer : RoundOffer, optional
             That of this client to which the assignment is the answer; made anew if it is lost, or
             the device has other modes now.
+        drawn : RoundDraws, optional
+            What is drawn of it in this round, where the caller has that already.
 
         Returns
         -------
         RoundReport
             With no minibatches and the reason if nothing fits the limits.
         """
-        now, seed = self._conditions(clock_s), self._seed(server_round)
-        device = self._open_device(seed)
+        now = self._conditions(clock_s)
+        seed, noise = drawn or RoundDraws(self._seed(server_round))
+        device = self._open_device(seed, noise)
         if offer is None or offer.maxn.mode != device.space.maximum:
             offer = self.offer(clock_s)
         plan = plan_round(offer, assignment)
@@ -209,7 +231,8 @@ class LocalClient:
                 progress=None if progress is None else partial(progress, training.losses),
                 is_cold=self._is_cold(device, "train"),
             )
-        first_pass = training.losses[: offer.minibatches // self.config.local_epochs]
+        first = slice(offer.minibatches // self.config.local_epochs)
+        first_pass, squares = training.losses[first], training.squares[first]
         smaller = self.state.halvings and self.workload.batch_size
         fitted = done.stopped != OUT_OF_MEMORY
         if not fitted:
@@ -225,9 +248,8 @@ class LocalClient:
         lost = BATTERY if empty else dropout.lost(done.time_s, cut)
         if not (done.minibatches or lost):
             plan = replace(plan, decline=f"not one minibatch was done: {done.stopped}")
-        return self._report(
-            offer, assignment, plan, done, lost=lost, batch_size=smaller, **served.report()
-        )
+        more = {"rms_loss": _root_mean(squares), "batch_size": smaller, **served.report()}
+        return self._report(offer, assignment, plan, done, lost=lost, **more)
 
     def evaluate(
         self, model: nn.Module, server_round: int, clock_s: float = 0.0
@@ -285,6 +307,7 @@ class LocalClient:
     def _offer(self, clock_s: float, labels: FloatArray | None) -> RoundOffer:
         if self._halvings != self.state.halvings:
             self.task.forget()  # its loaders: memory is short
+            self._halvings = self.state.halvings
             self.charge, self.task = self._divided()
         device = self._open_device(seed=0)
         pool = Pool.of_one(
@@ -299,7 +322,8 @@ class LocalClient:
         )
         pool.keep(0, self.state)
         pool.offers(clock_s)
-        return pool.offer(0)
+        (offer,) = pool.offers_of([0])
+        return offer
 
     def _within_memory(self, plan: RoundPlan, model: nn.Module) -> RoundPlan:
         """The plan, if its minibatches find memory; else nothing, and why."""
@@ -436,9 +460,9 @@ class LocalClient:
         predictor = self._costs.predictor(device.board, self.workload)
         return predictor.load_state(self.state.predictor)
 
-    def _open_device(self, seed: int) -> Device:
+    def _open_device(self, seed: int, noise: Generator | None = None) -> Device:
         device = self.device or open_device(
-            self.profile.device, unit=self.profile.unit, random_state=seed
+            self.profile.device, unit=self.profile.unit, random_state=seed, noise=noise
         )
         if device.is_virtual:  # the order of summation must not depend on the host's cores
             torch.set_num_threads(1)
@@ -447,3 +471,9 @@ class LocalClient:
     def _seed(self, server_round: int) -> int:
         entropy = (self.config.seed, server_round, self.profile.client)
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _root_mean(squares: list[float]) -> float:
+    """Of those that are finite; 0 of none."""
+    finite = [square for square in squares if math.isfinite(square)]
+    return math.sqrt(sum(finite) / len(finite)) if finite else 0.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powerctl.boards import Board
 from powerctl.device import Device
@@ -202,42 +203,66 @@ class Pool:
             available_s=now.told_s,
         )
 
-    def offer(self, row: int) -> RoundOffer:
-        """The offer of one client with its modes, for the round of the last `offers`."""
-        found, now = self._beside[row], self._now
-        allowance_j = float(self._allowance_j[row])
-        return RoundOffer(
-            client=int(self._clients[row]),
-            n_clients=self._n_clients,
-            examples=int(self._examples[row]),
-            minibatches=int(self._minibatches[row]),
-            loss=float(self._loss[row]),
-            front=found.front,
-            maxn=found.maxn,
-            preset=found.preset,
-            idle_power_w=found.idle_power_w,
-            transfer_s=float(self._transfer_s[row]),
-            allowance_j=allowance_j,
-            decline=self._decline(row, found, allowance_j),
-            label_counts=tuple(self._labels[row].tolist()),
-            battery_j=float(now.battery_j[row]),
-            battery_capacity_j=float(self._around.batteries.capacity_j[self._rows[row]]),
-            available_s=float(now.told_s[row]),
-            charged=self.charged[self._kind[row]],
+    def offers_of(self, rows: Sequence[int]) -> list[RoundOffer]:
+        """The offers of some clients with their modes, for the round of the last `offers`."""
+        now, capacity_j = self._now, self._around.batteries.capacity_j
+        columns = (
+            self._clients[rows],
+            self._examples[rows],
+            self._minibatches[rows],
+            self._loss[rows],
+            self._transfer_s[rows],
+            self._allowance_j[rows],
+            self._labels[rows],
+            now.battery_j[rows],
+            capacity_j[self._rows[rows]],
+            now.told_s[rows],
+            self._kind[rows],
         )
+        return [
+            RoundOffer(
+                client=client,
+                n_clients=self._n_clients,
+                examples=examples,
+                minibatches=minibatches,
+                loss=loss,
+                front=found.front,
+                maxn=found.maxn,
+                preset=found.preset,
+                idle_power_w=found.idle_power_w,
+                transfer_s=transfer_s,
+                allowance_j=allowance_j,
+                decline=self._decline(row, found),
+                label_counts=tuple(labels),
+                battery_j=battery_j,
+                battery_capacity_j=capacity_j,
+                available_s=told_s,
+                charged=self.charged[kind],
+            )
+            for row, found, (
+                client,
+                examples,
+                minibatches,
+                loss,
+                transfer_s,
+                allowance_j,
+                labels,
+                battery_j,
+                capacity_j,
+                told_s,
+                kind,
+            ) in zip(rows, self._beside[rows], _by_row(columns), strict=True)
+        ]
 
     def unable(self, most: int) -> dict[int, str]:
         """Why clients cannot take part in the round of the last `offers`: of so many, at most."""
         rows = np.flatnonzero(~self._able)[:most].tolist()
-        return {
-            int(self._clients[row]): self._decline(
-                row, self._beside[row], float(self._allowance_j[row])
-            )
-            for row in rows
-        }
+        return {int(self._clients[row]): self._decline(row, self._beside[row]) for row in rows}
 
-    def _decline(self, row: int, found: TrainingOptions, allowance_j: float) -> str:
+    def _decline(self, row: int, found: TrainingOptions) -> str:
         """Why a client cannot take part, the kind of limit first; empty if it can."""
+        if self._able[row]:
+            return ""
         if not self._now.leaves_s[row]:
             return "away"
         if not self._minibatches[row]:
@@ -254,17 +279,22 @@ class Pool:
                 f"power limit: no mode surely stays within {limit_w:g} W, the least takes "
                 f"{needed_w:g} W"
             )
-        if allowance_j < found.front.energy_j[-1]:
-            what = "battery" if self._now.spare_j[row] <= allowance_j else "energy budget"
-            least_j = found.front.energy_j[-1]
-            return f"{what}: {allowance_j:.3g} J left, a minibatch takes {least_j:.3g} J"
-        return ""
+        allowance_j, least_j = float(self._allowance_j[row]), found.front.energy_j[-1]
+        what = "battery" if self._now.spare_j[row] <= allowance_j else "energy budget"
+        return f"{what}: {allowance_j:.3g} J left, a minibatch takes {least_j:.3g} J"
 
-    def state(self, client: int) -> ClientState:
-        """What a client has kept from its rounds."""
-        time, power, measured = self._learned[client].tolist()
-        spent_j, loss = float(self._spent_j[client]), float(self._loss[client])
-        return ClientState(spent_j, loss, (time, power, measured), *self._levels.state(client))
+    def states_of(self, clients: Sequence[int]) -> list[ClientState]:
+        """What some clients have kept from their rounds."""
+        columns = (
+            self._spent_j[clients],
+            self._loss[clients],
+            self._learned[clients],
+            *self._levels.states(np.array(clients, dtype=np.int64)),
+        )
+        return [
+            ClientState(spent_j, loss, tuple(learned), battery_j, battery_s)
+            for spent_j, loss, learned, battery_j, battery_s in _by_row(columns)
+        ]
 
     def keep(self, client: int, state: ClientState) -> None:
         """Keep what a client that has trained has spent and learned."""
@@ -352,3 +382,8 @@ class Pool:
         ):
             column_s[rows] = minibatches * np.array([held.time_s for held in of_mode])[kind]
             column_j[rows] = minibatches * np.array([held.energy_j for held in of_mode])[kind]
+
+
+def _by_row(columns: Sequence[NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns, as numbers of Python."""
+    return zip(*(column.tolist() for column in columns), strict=True)

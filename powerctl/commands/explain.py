@@ -99,8 +99,11 @@ def explain(
 
 
 def _print_total(job: Workload, board: Board, counts: Counts, found: Explanation) -> None:
-    roof = found.rooflines
-    intensity, balance = counts.intensity, float(roof.time_balance[0])
+    roof = found.rooflines["fp32"]
+    balance, of_tensor_cores = (float(each.time_balance[0]) for each in found.rooflines.values())
+    balances = f"{balance:.3g}"
+    if of_tensor_cores > balance:
+        balances += f" in FP32, {of_tensor_cores:.3g} in TF32 (convolutions)"
     click.echo(
         f"{job.name}, batch {counts.batch_size}, on {board.label}, at {found.mode}: "
         f"{spoken(found.time_s, 's')}, {spoken(found.power_w, 'W')}, "
@@ -109,10 +112,10 @@ def _print_total(job: Workload, board: Board, counts: Counts, found: Explanation
     )
     click.echo(
         f"{counts.flop / 1e9:.4g} GFLOP, {counts.dram_bytes / 1e6:.4g} MB, "
-        f"{counts.kernels} kernels: {intensity:.3g} FLOP/B, where the mode balances at "
-        f"{balance:.3g}; {counts.flop / found.time_s / 1e9:.4g} GFLOP/s of "
-        f"{min(float(roof.peak_flops[0]), intensity * float(roof.peak_bandwidth[0])) / 1e9:.4g} "
-        "by the roofline"
+        f"{counts.kernels} kernels: {counts.intensity:.3g} FLOP/B, where the mode balances at "
+        f"{balances}; "
+        f"{counts.flop / found.time_s / 1e9:.4g} GFLOP/s of "
+        f"{counts.flop / found.roofline_s / 1e9:.4g} by the rooflines"
     )
     holds = bool(roof.time_efficient_is_energy_efficient[0])
     click.echo(
@@ -144,6 +147,7 @@ def _print_layers(found: Explanation, n: int) -> None:
         (
             layer.count.name,
             layer.count.kind,
+            layer.number_format,
             layer.bound,
             f"{layer.time_share:.1%}",
             f"{layer.energy_share:.1%}",
@@ -154,7 +158,7 @@ def _print_layers(found: Explanation, n: int) -> None:
         for layer in found.layers[:n]
     ]
     stages = (f"{stage} ({unit})" for stage in ("compute", "memory", "launch"))
-    header = ("layer", "kind", "bound by", "time", "energy", *stages)
+    header = ("layer", "kind", "format", "bound by", "time", "energy", *stages)
     console.print_table(header, rows)
     if len(found.layers) > n:
         rest = sum(layer.time_share for layer in found.layers[n:])
@@ -179,7 +183,7 @@ def _step_text(step: ClockStep) -> str:
 
 
 def _as_json(subject: Subject, board: Board, counts: Counts, found: Explanation) -> dict[str, Any]:
-    roof = found.rooflines
+    roof = found.rooflines["fp32"]
     return {
         "model": subject.counted.called,
         "kind": subject.counted.kind,
@@ -196,11 +200,16 @@ def _as_json(subject: Subject, board: Board, counts: Counts, found: Explanation)
         "kernels": counts.kernels,
         "intensity": counts.intensity,
         "time_balance": float(roof.time_balance[0]),
+        "time_balances": {
+            name: float(each.time_balance[0]) for name, each in found.rooflines.items()
+        },
+        "roofline_s": found.roofline_s,
         "time_efficient_is_energy_efficient": bool(roof.time_efficient_is_energy_efficient[0]),
         "layers": [
             {
                 "name": layer.count.name,
                 "kind": layer.count.kind,
+                "number_format": layer.number_format,
                 "flop": layer.count.flop,
                 "dram_bytes": layer.count.dram_bytes,
                 "bound": layer.bound,

@@ -21,6 +21,7 @@ from powerctl.console import Quantity, WholeNumbers
 from powerctl.progress import Progress
 
 if TYPE_CHECKING:
+    from powerctl.accelerator import Accelerator
     from powerctl.boards import Board
     from powerctl.measurement import MeasurementTable
     from powerctl.modes import PowerMode
@@ -32,6 +33,7 @@ Examples:
   powerctl roofline measure
   powerctl roofline measure --accelerator cpu --threads 1 --json
   powerctl roofline measure --accelerator cuda --dtype float16 --out half.json
+  powerctl roofline measure --each
 On a Jetson, in the power mode that it is in, with energy:
   powerctl roofline measure --board orin-agx --seconds 3 --out maxn.json
 """
@@ -52,12 +54,15 @@ def roofline() -> None:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16", "float64"]),
+    type=click.Choice(["float32", "float16", "bfloat16", "float64", "int8"]),
     default="float32",
     show_default=True,
     help="Type of the numbers.",
 )
 @click.option("--tf32", is_flag=True, help="Let tensor cores round float32 products.")
+@click.option(
+    "--each", is_flag=True, help="Instead: every number format that networks run in there."
+)
 @click.option(
     "--seconds",
     type=Quantity("seconds"),
@@ -79,6 +84,7 @@ def measure_rooflines(
     on: str | None,
     dtype: str,
     tf32: bool,
+    each: bool,
     seconds: float,
     threads: int | None,
     board_name: str | None,
@@ -94,33 +100,30 @@ def measure_rooflines(
     """
     from powerctl.accelerator import Accelerator
     from powerctl.boards import load_board
-    from powerctl.devices.meters import open_meter
-    from powerctl.pagoda.microbenchmarks import DTYPES, gpu_uuid, measure_ceilings, sizes_for
+    from powerctl.pagoda.microbenchmarks import formats_of
 
     board = load_board(board_name) if board_name else None
     check_folder_of(out)
     there = Accelerator.of(on) if on else Accelerator.here()
-    with open_meter(there.device.type, gpu_uuid(there)) as meter, Progress("kernels") as shown:
-        found = measure_ceilings(
-            there,
-            dtype=dtype,
-            tf32=tf32,
-            seconds=seconds,
-            threads=threads,
-            sizes=sizes_for(there, DTYPES[dtype], array_mib),
-            meter=meter,
-            progress=lambda name, done, total: shown.update(done, total=total, note=name),
-        )
-    if board:
-        found = replace(found, vendor=_peaks_of(board, found))
-    if out:
-        found.save(out)
+    formats = formats_of(there) if each else [(dtype, tf32)]
+    all_found = []
+    for name, rounded in formats:
+        found = _measured(there, name, rounded, array_mib, seconds=seconds, threads=threads)
+        if board:
+            found = replace(found, vendor=_peaks_of(board, found))
+        if out:
+            found.save(_path_of(out, found) if each else out)
+        all_found.append(found)
     if as_json:
-        console.print_json(_as_json(found))
+        console.print_json([_as_json(one) for one in all_found] if each else _as_json(found))
+        return
+    if each:
+        _print_each(all_found)
     else:
         _print(found)
-        if out:
-            click.echo(f"saved in {out}")
+    if out:
+        paths = [str(_path_of(out, one)) for one in all_found] if each else [out]
+        click.echo(f"saved in {', '.join(paths)}")
 
 
 _PLOT_EXAMPLES = """\b
@@ -225,16 +228,61 @@ def _points(
     return points
 
 
+def _measured(
+    there: Accelerator, dtype: str, tf32: bool, array_mib: int | None, **settings: Any
+) -> Ceilings:
+    """The ceilings of one number format, with the meter that there is and progress shown."""
+    from powerctl.devices.meters import open_meter
+    from powerctl.pagoda.microbenchmarks import DTYPES, gpu_uuid, measure_ceilings, sizes_for
+
+    with open_meter(there.device.type, gpu_uuid(there)) as meter, Progress("kernels") as shown:
+        return measure_ceilings(
+            there,
+            dtype=dtype,
+            tf32=tf32,
+            sizes=sizes_for(there, DTYPES[dtype], array_mib),
+            meter=meter,
+            progress=lambda name, done, total: shown.update(done, total=total, note=name),
+            **settings,
+        )
+
+
+def _path_of(out: str, found: Ceilings) -> Path:
+    """The file of one of several number formats."""
+    path = Path(out)
+    return path.with_stem(f"{path.stem}-{found.dtype}")
+
+
+def _print_each(all_found: list[Ceilings]) -> None:
+    """What each number format reaches, a line each, and of what it is how much."""
+    first = all_found[0]
+    click.echo(f"{first.hardware} ({first.device}); {first.meter}")
+    rows = [
+        (
+            found.dtype,
+            found.peak_flops / 1e9,
+            "" if found.vendor.flops is None else found.vendor.flops / 1e9,
+            found.peak_bandwidth / 1e9,
+            found.peak_flops / found.peak_bandwidth,
+        )
+        for found in all_found
+    ]
+    header = ("format", "G operations/s", "of the vendor's", "GB/s", "balance, operations/B")
+    console.print_table(header, rows)
+    for source in dict.fromkeys(found.vendor.source for found in all_found if found.vendor.source):
+        click.echo(f"vendor: {source}")
+
+
 def _peaks_of(board: Board, found: Ceilings) -> Any:
-    """The board's peaks; those of its GPU do not hold for a CPU, nor for other types."""
+    """The board's peaks; those of its GPU do not hold for a CPU."""
     from powerctl.pagoda.vendor import board_peaks
 
-    peaks = board_peaks(board)
+    peaks = board_peaks(board, found.dtype)
     if found.device == "cpu":
-        return replace(
-            peaks, flops=found.vendor.flops, source=f"{peaks.source}; CPU: {found.vendor.source}"
-        )
-    return peaks if found.dtype == "float32" else replace(peaks, flops=None)
+        own = found.vendor
+        sources = (peaks.source, f"CPU: {own.source}" if own.source else "")
+        return replace(peaks, flops=own.flops, source="; ".join(filter(None, sources)))
+    return peaks
 
 
 def _as_json(found: Ceilings) -> dict[str, Any]:

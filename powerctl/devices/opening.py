@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from powerctl.boards import load_board
 from powerctl.device import Device, MinimalDevice, NoTraits
 from powerctl.devices.roots import is_fake
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.plugins import Kind
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 DEVICES = Kind[MinimalDevice](
     "device",
@@ -25,6 +28,7 @@ def open_device(
     board: str = "orin-agx",
     unit: int = 0,
     random_state: int = 0,
+    noise: Generator | None = None,
     total: str = "module",
 ) -> Device:
     """Open a device by its specification.
@@ -40,6 +44,8 @@ def open_device(
         For a table, the board that it was measured on.
     unit, random_state : int
         For a twin, or a fake board: which piece of silicon it is, and the seed of its noise.
+    noise : Generator, optional
+        For a twin: its noise, in place of one from `random_state`, for who opens many.
     total : {"module", "jtop", "jtop-service"}
         For a Jetson: what its power is; see `powerctl.devices.jetson.Jetson`.
 
@@ -54,7 +60,8 @@ def open_device(
     if kind == "twin" and name:
         from powerctl.devices.twin import Twin
 
-        return Twin(load_board(name), unit=unit, random_state=random_state)
+        seeded = random_state if noise is None else noise
+        return Twin(load_board(name), unit=unit, random_state=seeded)
     if kind == "table" and name:
         from powerctl.devices.table import TableDevice
         from powerctl.measurement import MeasurementTable

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.random import Generator
 
 from powerctl.boards import Board
 from powerctl.cost_model import minibatch_cost
@@ -59,8 +60,8 @@ class Twin(VirtualDevice):
         The board whose cost model it follows.
     unit : int
         Which unit it is: the same number is always the same piece of silicon.
-    random_state : int
-        Seed of the noise from minibatch to minibatch.
+    random_state : int or Generator
+        The noise from minibatch to minibatch, or its seed.
     variation : Variation
         How it departs from the model; `NO_VARIATION` makes it the model itself.
     """
@@ -70,12 +71,14 @@ class Twin(VirtualDevice):
         board: Board,
         *,
         unit: int = 0,
-        random_state: int = 0,
+        random_state: int | Generator = 0,
         variation: Variation = TYPICAL,
     ) -> None:
         self._variation = variation
         self._unit = unit
-        self._noise = _normal_pairs(np.random.default_rng((random_state, unit)))
+        if not isinstance(random_state, Generator):
+            random_state = np.random.default_rng((random_state, unit))
+        self._noise = _normal_pairs(random_state)
         self._held: tuple[PowerMode, Workload, float, float] | None = None
         self._steady: dict[tuple[PowerMode, Workload], tuple[float, float]] = {}
         super().__init__(
@@ -111,7 +114,7 @@ class Twin(VirtualDevice):
         )
 
 
-def _normal_pairs(rng: np.random.Generator) -> Iterator[list[float]]:
+def _normal_pairs(rng: Generator) -> Iterator[list[float]]:
     """Endlessly; drawn some at a time, which takes as long as one."""
     while True:
         yield from rng.standard_normal((16, 2)).tolist()

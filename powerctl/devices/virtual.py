@@ -44,7 +44,7 @@ class VirtualDevice(Device):
 
     def apply(self, mode: PowerMode) -> None:
         """Set a mode of the space; costs the switch time when it differs from the present one."""
-        self.space.check(mode)
+        _check(self.space, mode)
         self._switch_to(mode)
 
     def mode(self) -> PowerMode:
@@ -102,6 +102,11 @@ class VirtualDevice(Device):
             self._power_w = power_w + (self._power_w - power_w) * remaining
         elif seconds > 0:
             self._power_w = power_w
+
+
+@lru_cache(maxsize=4096)  # as below
+def _check(space: ModeSpace, mode: PowerMode) -> None:
+    space.check(mode)
 
 
 @lru_cache(maxsize=4096)

@@ -181,7 +181,7 @@ def cheapest(
     """
     if not len(front):
         raise Infeasible("no mode stays within the power limit")
-    enter_s = [SWITCH_S if found not in (None, mode) else 0.0 for mode in front.modes]
+    enter_s = [0.0 if found is None or mode == found else SWITCH_S for mode in front.modes]
     mixes = list(_mixes_in_time(front, minibatches, deadline_s, enter_s, idle_power_w))
     if not mixes:
         least_s = (np.array(enter_s) + minibatches * front.time_s).min()

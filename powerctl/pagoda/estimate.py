@@ -29,18 +29,23 @@ Pagoda (arXiv 2509.20189) for the rooflines; Ilic et al. (2014), the cache-aware
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
+from powerctl.boards import Board
 from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counts import Counts, LayerCount
 from powerctl.reading import read_toml
 
+CONVOLUTIONS, OTHERS = "tf32", "fp32"
+"""The number formats of PyTorch's defaults: cuDNN's convolutions take TF32, products do not."""
+
 _ESTIMATES = resources.files("powerctl.pagoda") / "estimates.toml"
 _THIN_FLOP_PER_BYTE = 8.0  # depthwise convolutions are below, all others above
 _SIZES = (8, 16)  # of the minibatches whose layers are counted; between, layers are lines
+_TF32_OF_FP32 = 4.0  # peaks on an Orin, whose tables the efficiencies are of: 0.75 of each is 3.0
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 # A network of which only totals are known. Published counts are of inference with batch norm folded
@@ -97,13 +102,18 @@ class Efficiency:
     host_cycles_per_sample: Mapping[str, float]
     shape: Mapping[str, float]
 
+    def on(self, board: Board) -> Efficiency:
+        """The same where a board's tensor cores give TF32 more or less than an Orin's: or none."""
+        ratio = board.operations(CONVOLUTIONS) / board.operations(OTHERS) / _TF32_OF_FP32
+        return replace(self, convolution_efficiency=ratio * self.convolution_efficiency)
+
     def effective_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that the GPU computes a layer."""
         return max(self.arithmetic_flop(layer), self.caches_flop(layer))
 
     def arithmetic_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that a layer's arithmetic takes."""
-        is_convolution = layer.kind.startswith("Conv")
+        is_convolution = number_format(layer) == CONVOLUTIONS
         return layer.flop / (
             self.convolution_efficiency if is_convolution else self.product_efficiency
         )
@@ -124,6 +134,11 @@ class Efficiency:
         """Core cycles to launch a layer's kernels."""
         share = self.recurrent_launch_share if _is_recurrent(layer) else 1.0
         return share * layer.kernels * self.launch_cycles_per_kernel
+
+
+def number_format(layer: LayerCount) -> str:
+    """What a layer in single precision is computed in by PyTorch's defaults."""
+    return CONVOLUTIONS if layer.kind.startswith("Conv") else OTHERS
 
 
 def _is_recurrent(layer: LayerCount) -> bool:

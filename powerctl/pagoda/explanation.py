@@ -18,7 +18,7 @@ from powerctl.cost_model import (
 )
 from powerctl.modes import AXES, FloatArray, ModeArrays, PowerMode
 from powerctl.pagoda.counts import Counts, LayerCount
-from powerctl.pagoda.estimate import Efficiency
+from powerctl.pagoda.estimate import CONVOLUTIONS, OTHERS, Efficiency, number_format
 from powerctl.pagoda.rooflines import Rooflines, board_rooflines
 
 
@@ -30,6 +30,8 @@ class LayerShare:
     ----------
     count : LayerCount
         FLOP, bytes and kernels.
+    number_format : str
+        What its arithmetic runs in: ``"fp32"`` on CUDA cores, ``"tf32"`` on tensor cores.
     compute_s, memory_s, launch_s : float
         Time of its arithmetic or of its traffic through the GPU's caches, of its traffic to DRAM,
         and of launching its kernels; each by itself.
@@ -41,6 +43,7 @@ class LayerShare:
     """
 
     count: LayerCount
+    number_format: str
     compute_s: float
     memory_s: float
     launch_s: float
@@ -85,8 +88,8 @@ class Explanation:
         The longest first.
     steps : tuple of ClockStep
         The next values below and above on each axis.
-    rooflines : Rooflines
-        Of the mode, with arrays of one element.
+    rooflines : dict of str to Rooflines
+        Of the mode, with arrays of one element, by the number formats of the layers.
     flop, dram_bytes : int
         Of the minibatch.
     """
@@ -98,7 +101,7 @@ class Explanation:
     energy_j: dict[str, float]
     layers: tuple[LayerShare, ...]
     steps: tuple[ClockStep, ...]
-    rooflines: Rooflines
+    rooflines: dict[str, Rooflines]
     flop: int
     dram_bytes: int
 
@@ -106,6 +109,16 @@ class Explanation:
     def bound(self) -> str:
         """The stage that takes longest by itself."""
         return max(self.stages_s, key=lambda stage: self.stages_s[stage])
+
+    @property
+    def roofline_s(self) -> float:
+        """Least time of the minibatch: each layer's FLOP at its format's peak, or all the bytes."""
+        compute_s = sum(
+            layer.count.flop / float(self.rooflines[layer.number_format].peak_flops[0])
+            for layer in self.layers
+        )
+        bandwidth = float(self.rooflines[OTHERS].peak_bandwidth[0])
+        return max(compute_s, self.dram_bytes / bandwidth)
 
     def share_bound_by(self, stage: str) -> float:
         """Of the GPU's part of the time, what layers take that are bound by a stage."""
@@ -158,9 +171,14 @@ def explain_minibatch(
         power_w=power_w,
         stages_s=stages_s,
         energy_j=energy_j,
-        layers=_layers(board.hardware, signature, efficiency, counts, mode, energy_j, launching),
+        layers=_layers(
+            board.hardware, signature, efficiency.on(board), counts, mode, energy_j, launching
+        ),
         steps=tuple(_steps(board, signature, size, mode)),
-        rooflines=board_rooflines(board, ModeArrays.of([mode])),
+        rooflines={
+            each: board_rooflines(board, ModeArrays.of([mode]), each)
+            for each in (OTHERS, CONVOLUTIONS)
+        },
         flop=counts.flop,
         dram_bytes=counts.dram_bytes,
     )
@@ -202,6 +220,7 @@ def _layers(
     found = [
         LayerShare(
             count=layer,
+            number_format=number_format(layer),
             compute_s=float(compute_s[i]),
             memory_s=float(memory_s[i]),
             launch_s=float(launch_s[i]),

@@ -2,6 +2,7 @@
 
 Copies and triads stream through memory. The product of an (m, k) and a (k, n) matrix does 2 m n k
 FLOP on mk + kn + mn elements: with m and n large, its inner dimension k sets the intensity.
+Integers of 8 bits are multiplied into sums of 32; each operation counts as a FLOP.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, Kind
 from powerctl.pagoda.vendor import UNKNOWN, VendorPeaks, cpu_name, cpu_peaks, gpu_peaks
 
-DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
+DTYPES = {
+    name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64", "int8")
+}
 
 _SAMPLE_S = 0.01  # calls timed together, so that starting and awaiting them does not count
 _LEAST_SAMPLES = 3
 _MIB = 2**20
+_AMPERE = 8  # the compute capability from which on tensor cores take TF32 and bfloat16
+_WHOLE_FROM = 8  # products of integers have inner dimensions of multiples of it
 _INNER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -67,7 +72,10 @@ def sizes_for(there: Accelerator, dtype: torch.dtype, array_mib: int | None = No
     array_bytes = max(64 * _MIB, 4 * _cache_bytes(there)) if array_mib is None else array_mib * _MIB
     elements = array_bytes // dtype.itemsize
     side = int(elements**0.5) // 64 * 64
-    inner, square = ((*_INNER, 1024), 4096) if there.is_gpu else (_INNER, 2048)
+    inner: tuple[int, ...] = (*_INNER, 1024) if there.is_gpu else _INNER
+    square = 4096 if there.is_gpu else 2048
+    if dtype == torch.int8:
+        inner = tuple(k for k in inner if k >= _WHOLE_FROM)
     return Sizes(elements, side, inner, min(square, side))
 
 
@@ -93,6 +101,8 @@ def kernels(there: Accelerator, dtype: torch.dtype, sizes: Sizes) -> Iterator[Ke
     """The kernels from low intensity to high, each with its arrays as its turn comes."""
 
     def array(*shape: int) -> Tensor:
+        if dtype == torch.int8:
+            return torch.randint(-128, 128, shape, device=there.device, dtype=dtype)
         return torch.rand(shape, device=there.device).to(dtype)
 
     yield from _streams(*(array(sizes.stream) for _ in range(3)))
@@ -109,12 +119,26 @@ def _streams(a: Tensor, b: Tensor, c: Tensor) -> Iterator[Kernel]:
 
 def _product(left: Tensor, right: Tensor) -> Kernel:
     (m, k), n = left.shape, right.shape[1]
-    out = left.new_empty(m, n)
-    dram_bytes = (m * k + k * n + m * n) * left.element_size()
+    is_whole = left.dtype == torch.int8
+    multiply: Callable[..., object] = torch._int_mm if is_whole else torch.mm
+    out = left.new_empty(m, n, dtype=torch.int32 if is_whole else None)
     name = f"product {m}x{k}x{n}"
-    return Kernel(
-        name, "product", 2 * m * n * k, dram_bytes, lambda: torch.mm(left, right, out=out)
-    )
+    dram_bytes = left.nbytes + right.nbytes + out.nbytes
+    run = partial(multiply, left, right, out=out)
+    return Kernel(name, "product", 2 * m * n * k, dram_bytes, run)
+
+
+def formats_of(there: Accelerator) -> tuple[tuple[str, bool], ...]:
+    """The types of numbers that networks run in on a device, and whether products round to TF32.
+
+    On a GPU: what its CUDA cores and, from Volta on, its tensor cores multiply.
+    """
+    if not there.is_gpu:
+        return ("float32", False), ("bfloat16", False), ("int8", False)
+    single = ("float32", False)
+    if _gpu(there).major < _AMPERE:
+        return single, ("float16", False), ("int8", False)
+    return single, ("float32", True), ("bfloat16", False), ("float16", False), ("int8", False)
 
 
 def measure_ceilings(

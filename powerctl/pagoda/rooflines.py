@@ -94,15 +94,19 @@ class Rooflines:
         return np.asarray(self.half_efficiency_intensity <= self.time_balance)
 
 
-def board_rooflines(board: Board, modes: ModeArrays | None = None) -> Rooflines:
+def board_rooflines(
+    board: Board, modes: ModeArrays | None = None, number_format: str = "fp32"
+) -> Rooflines:
     """The rooflines of a board's modes (all by default) from its catalogue constants.
 
-    Peaks are the vendor's: 2 FLOP per CUDA core and cycle in single precision, the DRAM's width.
+    Peaks are the vendor's, dense: of CUDA cores in single precision, of tensor cores in other
+    formats (`Board.operations`), and the DRAM's width. Energy of a FLOP is that of a GPU busy at
+    its peak, so less in formats of a higher one.
     """
     cores, cpu_khz, gpu_hz, mem_hz = board.space.arrays if modes is None else modes
     hardware = board.hardware
     gpu_clock = gpu_hz.astype(np.float64)
-    peak_flops = gpu_clock * hardware.flop_per_gpu_cycle
+    peak_flops = gpu_clock * board.operations(number_format)
     busy_w = hardware.gpu_busy_w * gpu_scale(hardware, gpu_clock)
     return Rooflines(
         peak_flops=peak_flops,

@@ -1,4 +1,4 @@
-"""What vendors say that hardware reaches in single precision: boards, GPUs, CPUs."""
+"""What vendors say that hardware reaches: boards in each number format, GPUs and CPUs in FP32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class VendorPeaks:
     Attributes
     ----------
     flops, bandwidth : float or None
-        Per second, FLOP in single precision and bytes.
+        Per second, FLOP (operations, of integers) and bytes.
     source : str
         Where they are from.
     """
@@ -35,9 +35,20 @@ class VendorPeaks:
 UNKNOWN = VendorPeaks()
 
 
-def board_peaks(board: Board) -> VendorPeaks:
-    """Of a board's GPU and memory at their highest clocks."""
-    return VendorPeaks(board.peak_flops(), board.peak_bandwidth(), f"{board.name} at MAXN")
+# The types of numbers by the formats that boards' peaks are of.
+_FORMATS = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "int8": "int8"}
+
+
+def board_peaks(board: Board, dtype: str = "float32") -> VendorPeaks:
+    """Of a board's GPU and memory at their highest clocks, in a type of numbers.
+
+    GPUs that take TF32 take bfloat16 as fast as float16; no board says more of others.
+    """
+    number_format = _FORMATS.get(dtype)
+    if dtype == "bfloat16" and "tf32" in board.operations_per_gpu_cycle:
+        number_format = "fp16"
+    flops = number_format and board.peak_flops(number_format=number_format)
+    return VendorPeaks(flops or None, board.peak_bandwidth(), f"{board.name} at MAXN, dense")
 
 
 def gpu_peaks(properties: Any) -> VendorPeaks:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from powerctl.accelerator import n_gpus
+
 
 class Randomness:
     """Python's, NumPy's and torch's generators, seeded for one piece of work.
@@ -54,7 +56,7 @@ class Randomness:
 
 def _seed_torch(seed: int) -> None:
     """Seed torch as `torch.manual_seed` does, which on a host without GPU takes a millisecond."""
-    if torch.cuda.is_available():
+    if n_gpus():
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)

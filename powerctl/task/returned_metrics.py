@@ -82,6 +82,8 @@ def target_of(task: Task, metrics: Mapping[str, float]) -> tuple[str, str]:
 
 def number_of(value: Any) -> float | None:
     """A number of Python, NumPy or torch as a float; None for what is no single number."""
+    if type(value) is float:  # what most steps return
+        return value
     if value is None or isinstance(value, (str, bytes)):
         return None
     try:

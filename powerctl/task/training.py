@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import repeat
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from powerctl.errors import TaskFailed
 from powerctl.task.arguments import filled, parameters_of
 from powerctl.task.data import Loaders, minibatches_of
 from powerctl.task.loading import Task, raised_in
-from powerctl.task.loop_thread import PacedLoaders, Turns, end_iterator
+from powerctl.task.loop_thread import PacedLoaders, Turns, end_iterator, iterated
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.returned_metrics import metrics_of, number_of
 from powerctl.task.watching import LowPrecision, Proximal, SingleSamples, Watch, batch_norms
@@ -53,17 +53,18 @@ def make_model(task: Task, given: Mapping[str, Any]) -> nn.Module:
 
 def _with_device(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the run has, and the device that this process computes on, unless it is another."""
-    return {"device": Accelerator.here().device, **given}
+    return {**given} if "device" in given else {"device": Accelerator.here().device, **given}
 
 
 def _there(given: Mapping[str, Any]) -> Accelerator:
     return Accelerator(str(given["device"]))
 
 
-def _lower(model: nn.Module, precision: str, there: Accelerator) -> LowPrecision | None:
+def _lower(model: nn.Module, precision: str, given: Mapping[str, Any]) -> LowPrecision | None:
     """What has a model compute in a precision; None where it computes as its weights are."""
     if precision == FLOAT32:
         return None
+    there = _there(given)
     if not there.has_bfloat16:
         _LOG.warning("%s has no %s: this trains in float32", there.name, precision)
         return None
@@ -75,9 +76,11 @@ def _moving(task: Task, role: str, given: Mapping[str, Any]) -> Callable[[Any], 
 
     One that does moves them itself. On the CPU nothing is to be moved.
     """
-    there, names = _there(given), parameters_of(task.functions[role], task.called(role))
-    takes_device = any(parameter.name == "device" for parameter in names)
-    return None if takes_device or there.name == CPU else there.move
+    there = _there(given)
+    if there.name == CPU:
+        return None
+    names = parameters_of(task.functions[role], task.called(role))
+    return None if any(parameter.name == "device" for parameter in names) else there.move
 
 
 class _Driven:
@@ -93,6 +96,8 @@ class _Driven:
         self._held = ExitStack()
 
     def __enter__(self: Self) -> Self:
+        if not self._is_shared:
+            self._held = self._surrounded()  # until the end
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -101,7 +106,7 @@ class _Driven:
     @property
     def minibatches(self) -> int:
         """The number of minibatches that were begun."""
-        return self._work.pace.minibatches
+        return self._work.minibatches
 
     def steps(self) -> Iterator[Callable[[], None]]:
         """Yield a callable that runs the next minibatch, again and again.
@@ -113,12 +118,16 @@ class _Driven:
 
     def close(self) -> None:
         """End the user's function where it waits."""
-        with self._held:
-            self._run(self._work.close)
+        with self._surrounded() if self._is_shared else self._held:
+            self._work.close()
 
     def _step(self) -> None:
         try:
-            self._run(self._work.turn)
+            if self._is_shared:
+                with self._surrounded():
+                    self._work.turn()
+            else:
+                self._work.turn()
         except Interrupted:
             self._end()
             raise
@@ -126,17 +135,12 @@ class _Driven:
         if self._work.ended:
             self._end()
 
-    def _run(self, part: Callable[[], None]) -> None:
-        """Run a part of the work, with all that is to be around it."""
-        if self._is_shared:
-            with ExitStack() as stack:
-                for around in self._around:
-                    stack.enter_context(around)
-                part()
-        else:
-            while self._around:  # it stays until the end
-                self._held.enter_context(self._around.pop(0))
-            part()
+    def _surrounded(self) -> ExitStack:
+        """All that is to be around a part of the work, entered."""
+        with ExitStack() as stack:
+            for around in self._around:
+                stack.enter_context(around)
+            return stack.pop_all()
 
     def _after(self) -> None:
         """Do what is to be done after each minibatch; subclasses say what."""
@@ -178,6 +182,8 @@ class Training(_Driven):
     ----------
     losses : list of float
         Of each minibatch; NaN where none was seen.
+    squares : list of float
+        Of each minibatch, the mean of its samples' squared losses, see `sample_losses`.
     returned : dict of str to float
         The numbers that a loop returned which came to its end; empty for others.
     """
@@ -198,13 +204,14 @@ class Training(_Driven):
         inside: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.losses: list[float] = []
+        self.squares: list[float] = []
         self.returned: dict[str, float] = {}
         self._task = task
         self._model = model
         self._watch = Watch()
         self._pull = Proximal(model, proximal_mu) if proximal_mu else None
         given = {"epochs": 1, **_with_device(given), "seed": seed, "model": model}
-        self._low = _lower(model, precision, _there(given))
+        self._low = _lower(model, precision, given)
         work: _Loop | _Steps
         if task.has("train"):
             length = minibatches_of(loaders.train)
@@ -234,12 +241,12 @@ class Training(_Driven):
         return float(np.mean(seen)) if seen else math.nan
 
     def _after(self) -> None:
-        seen = self._work.loss
-        if seen is None:
-            seen = self._watch.taken()
-        else:
-            self._watch.forget()
+        seen, square = self._watch.taken()
+        told = self._work.loss
+        if told is not None:
+            seen, square = told, told * told if math.isnan(square) else square
         self.losses.append(seen)
+        self.squares.append(square)
         if not math.isfinite(seen):
             self._check_finite(seen)
         if self._pull is not None and self._pull.is_evaded():
@@ -357,6 +364,10 @@ class _Loop:
         self._given = {**given, **dict.fromkeys(("loader", *names), paced)}
 
     @property
+    def minibatches(self) -> int:
+        return self.pace.minibatches
+
+    @property
     def ended(self) -> bool:
         return self._turns.ended
 
@@ -414,9 +425,10 @@ class _Steps:
         self._called = task.called("train_step")
         self._loading, self._stepping = raised_in(task.called("load_data")), raised_in(self._called)
         self._begin = begin
-        moving = _moving(task, "train_step", given)
-        self.pace = PacedLoaders(lambda: None, moving)  # nobody to wait for
-        self._batches = self._endless(self.pace.paced(loader))
+        self.minibatches = 0
+        self._move = _moving(task, "train_step", given)
+        self._loader = iterated(loader, lambda begin, _: begin())  # with workers of its own
+        self._epoch: Iterator[Any] = iter(())
         # only a thread of its own can be given up; without a limit none is needed
         self._turns = None if math.isinf(limit_s) else Turns(self._all, self._called, limit_s)
 
@@ -433,8 +445,7 @@ class _Steps:
             if self._turns is not None:
                 self._turns.close()
         finally:
-            end_iterator(self._batches)
-            self.pace.close()
+            end_iterator(self._epoch)
 
     def _all(self) -> None:
         assert self._turns is not None
@@ -445,14 +456,15 @@ class _Steps:
                 self._turns.wait()
 
     def _one(self) -> None:
-        if not self.pace.minibatches:  # in the first turn: what it draws belongs to it
+        if not self.minibatches:  # in the first turn: what it draws belongs to it
             self._model.train()
             self._given["optimizer"] = self._optimizer()
             self._fill()
         with self._loading:
-            batch = next(self._batches, _END)
+            batch = self._next()
         if batch is _END:
             raise Interrupted("finished")
+        self.minibatches += 1
         for name in self._takes_batch:
             self._named[name] = batch
         with self._stepping:
@@ -483,11 +495,13 @@ class _Steps:
         parameters = [p for p in self._model.parameters() if p.requires_grad]
         return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM)
 
-    def _endless(self, loader: Any) -> Generator[Any, None, None]:
-        before = -1
-        while self.pace.minibatches > before:
-            before = self.pace.minibatches
-            yield from loader
-        if not self.pace.minibatches:
-            name = self._task.called("load_data")
-            raise TaskFailed(f"{name} returned a loader without minibatches to train with")
+    def _next(self) -> Any:
+        """The next minibatch, of another epoch if need be; `_END` where there is none in one."""
+        batch = next(self._epoch, _END)
+        if batch is _END:
+            self._epoch = iter(self._loader)
+            batch = next(self._epoch, _END)
+            if batch is _END and not self.minibatches:
+                name = self._task.called("load_data")
+                raise TaskFailed(f"{name} returned a loader without minibatches to train with")
+        return batch if batch is _END or self._move is None else self._move(batch)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.utils._pytree import tree_map
 
+from powerctl.task.sample_losses import mean_square
+
 
 class Watch:
     """Sees the losses of a user's backward passes while their code runs, in a `with`.
@@ -21,7 +23,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._losses: list[Tensor] = []
+        self._losses: list[tuple[Tensor, Tensor]] = []
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._backward: Any = None
         self._scale: Any = None
@@ -37,7 +39,7 @@ class Watch:
         def scaling(scaler: Any, outputs: Any) -> Any:
             scaled = scale(scaler, outputs)
             if isinstance(outputs, Tensor):
-                self._scaled[id(scaled)] = scaled, outputs.detach()  # held, so that ids stay unique
+                self._scaled[id(scaled)] = scaled, outputs  # held, so that ids stay unique
             return scaled
 
         torch.autograd.backward = seen
@@ -52,24 +54,24 @@ class Watch:
         """Take this thread for the one that trains; losses in others are not seen."""
         self._thread = threading.get_ident()
 
-    def taken(self) -> float:
-        """The mean of the losses seen since it was last taken; NaN for none."""
-        losses = [float(loss) for loss in self._losses]
-        self.forget()
-        return sum(losses) / len(losses) if losses else float("nan")
+    def taken(self) -> tuple[float, float]:
+        """The mean of the losses seen since it was last taken, and of the samples' squares.
 
-    def forget(self) -> None:
-        """Let go of the losses seen, where the user's code tells them itself."""
+        NaN for none; of squares see `powerctl.task.sample_losses`.
+        """
+        losses = [float(loss) for loss, _ in self._losses] or [float("nan")]
+        squares = [float(square) for _, square in self._losses] or [float("nan")]
         self._losses.clear()
         self._scaled.clear()
+        return sum(losses) / len(losses), sum(squares) / len(squares)
 
     def _see(self, tensors: Any) -> None:
         if threading.get_ident() != self._thread:
             return
         for tensor in (tensors,) if isinstance(tensors, Tensor) else tuple(tensors):
             if isinstance(tensor, Tensor) and tensor.numel() == 1:
-                _, loss = self._scaled.get(id(tensor), (tensor, tensor.detach()))
-                self._losses.append(loss)
+                _, loss = self._scaled.get(id(tensor), (tensor, tensor))
+                self._losses.append((loss.detach(), mean_square(loss)))
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:

@@ -139,16 +139,16 @@ class VirtualEngine:
             strategy.aggregation.base,
             proximal_mu=cast(float, config.get("proximal-mu", 0.0)),
             summed=strategy.takes_sums,
+            summarised=strategy.takes_summaries,
         )
+        assignments = sorted(assignments, key=attrgetter("client"))
+        clients = [assignment.client for assignment in assignments]
+        states, offers = self._pool.states_of(clients), self._pool.offers_of(clients)
         jobs = [
-            ClientJob(
-                a.client,
-                self._pool.state(a.client),
-                a,
-                self._pool.offer(a.client),
-                strategy.most_examples(a.client),
+            ClientJob(assigned.client, state, assigned, offer, most)
+            for assigned, state, offer, most in zip(
+                assignments, states, offers, map(strategy.most_examples, clients), strict=True
             )
-            for a in sorted(assignments, key=attrgetter("client"))
         ]
         done, sums = self._do(instructions, jobs, MessageType.TRAIN)
         return [_answer(one) for one in done if isinstance(one, Trained)], sums
@@ -159,7 +159,7 @@ class VirtualEngine:
         clients = strategy.evaluators(server_round)
         model = GlobalModel.of(arrays) if clients else GlobalModel({})
         instructions = Instructions(server_round, strategy.ledger.clock_s, model)
-        jobs = [ClientJob(client, self._pool.state(client)) for client in clients]
+        jobs = list(map(ClientJob, clients, self._pool.states_of(clients)))
         done, _ = self._do(instructions, jobs, MessageType.EVALUATE)
         strategy.evaluated((o.report, o.metrics) for o in done if isinstance(o, Evaluated))
 
@@ -193,7 +193,13 @@ def _answer(trained: Trained) -> TrainingAnswer:
     report, reply = trained.report, None
     if trained.arrays is not None:
         reply = NumpyReply(trained.arrays, training_metrics(report))
-    return TrainingAnswer(report, reply, is_summed=trained.is_summed, refused=trained.refused)
+    return TrainingAnswer(
+        report,
+        reply,
+        is_summed=trained.is_summed,
+        refused=trained.refused,
+        summary=trained.summary,
+    )
 
 
 def join_run(run_id: int) -> Any:

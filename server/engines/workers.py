@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import ERROR
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -30,9 +30,9 @@ from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
 from wattfed.client.fleet import Fleet
-from wattfed.client.worker.charging import Charge, named_workload
+from wattfed.client.worker.charging import Charge
 from wattfed.client.worker.client_state import ClientState
-from wattfed.client.worker.local_client import LocalClient
+from wattfed.client.worker.local_client import LocalClient, RoundDraws
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
 from wattfed.server.run.federation import task_of
 from wattfed.strategies.protocol import (
@@ -44,6 +44,7 @@ from wattfed.strategies.protocol import (
 from wattfed.strategies.round.sums import UpdateSum
 from wattfed.strategies.round.updates import GlobalModel, training_metrics, weighed
 from wattfed.strategies.run_config import RunConfig
+from wattfed.strategies.summaries import UpdateSummary
 
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
 _GRACE_S = 1.0
@@ -62,7 +63,8 @@ class SimulatedRun:
 class Instructions:
     """What all clients of a round are told: the global model and the aggregation's settings.
 
-    Where updates are `summed`, each block of clients gives one sum in place of their arrays.
+    Where updates are `summed`, each block of clients gives one sum in place of their arrays; of
+    each update there is a summary then, if updates are to be `summarised`.
     """
 
     server_round: int
@@ -70,6 +72,7 @@ class Instructions:
     model: GlobalModel
     proximal_mu: float = 0.0
     summed: bool = False
+    summarised: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Trained:
     arrays: Arrays | None = None
     is_summed: bool = False
     refused: str = ""
+    summary: UpdateSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -139,33 +143,33 @@ class Clients:
 
     def begin(self, run: SimulatedRun) -> None:
         """Train the clients of another run from now on."""
-        self._config, self._fleet = run.config, run.fleet
+        self._config, self._fleet, self._charge = run.config, run.fleet, run.charge
         self._task = task_of(run.config)
-        if not named_workload(run.config):
-            self._task.own_charge = run.charge  # counted once for all, of the same minibatch
         self._resident: ResidentArrays | None = None
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
-        """What comes of each block; calls `ended` after each client."""
-        return [self._block(instructions, jobs, ended) for jobs in blocks]
-
-    def _block(self, instructions: Instructions, jobs: Jobs, ended: Ended) -> BlockDone:
-        """What comes of each job from its client's state; who raises is logged."""
-        whole = BlockDone()
+        """What comes of each block; calls `ended` after each client. Who raises is logged."""
+        clients = [job.client for jobs in blocks for job in jobs]
+        drawn = iter(RoundDraws.of_fleet(self._config, instructions.server_round, clients))
+        results = []
         with Randomness(self._config.seed):  # each draws from a seed of its own
-            for job in jobs:
-                whole.done.append(self._do(instructions, job, whole.total))
-                ended()
-        return whole
+            for jobs in blocks:
+                block = BlockDone()
+                for job in jobs:
+                    block.done.append(self._do(instructions, job, next(drawn), block.total))
+                    ended()
+                results.append(block)
+        return results
 
     def close(self) -> None:
         """Nothing was started that had to be ended."""
 
-    def _do(self, instructions: Instructions, job: ClientJob, total: UpdateSum) -> Done | None:
-        profile = self._fleet[job.client]
-        client = LocalClient(self._config, profile, len(self._fleet), job.state)
+    def _do(
+        self, instructions: Instructions, job: ClientJob, drawn: RoundDraws, total: UpdateSum
+    ) -> Done | None:
+        client = self._client(job)
         try:
             if self._resident is None or self._task.samples is None:
                 self._resident = ResidentArrays(self._task.first_model())
@@ -179,13 +183,14 @@ class Clients:
                 instructions.proximal_mu,
                 clock_s=instructions.clock_s,
                 offer=job.offer,
+                drawn=drawn,
             )
             if report.lost or not report.minibatches:
                 return Trained(report, client.state)
             if not instructions.summed:
                 return Trained(report, client.state, self._resident.copy())
-            refused = _added(total, instructions.model, self._resident.look(), report, job)
-            return Trained(report, client.state, is_summed=not refused, refused=refused)
+            trained = Trained(report, client.state)
+            return _added(trained, total, instructions, self._resident.look(), job)
         except PowerctlError as error:
             log(ERROR, "client %s: %s", job.client, error)
             if isinstance(error, TaskFailed) and error.traceback:
@@ -193,6 +198,11 @@ class Clients:
         except Exception as error:
             log(ERROR, "client %s raised", job.client, exc_info=error)
         return None
+
+    def _client(self, job: ClientJob) -> LocalClient:
+        """The client of a job; all of a fleet learn one task, and are charged alike."""
+        profile, divided = self._fleet[job.client], (self._charge, self._task)
+        return LocalClient(self._config, profile, len(self._fleet), job.state, divided=divided)
 
     def _evaluate(
         self, client: LocalClient, model: nn.Module, instructions: Instructions
@@ -202,15 +212,21 @@ class Clients:
 
 
 def _added(
-    total: UpdateSum, model: GlobalModel, arrays: Arrays, report: RoundReport, job: ClientJob
-) -> str:
-    """Add an update to the sum of its block; why it is refused, if it is."""
+    trained: Trained,
+    total: UpdateSum,
+    instructions: Instructions,
+    arrays: Arrays,
+    job: ClientJob,
+) -> Trained:
+    """Add an update to the sum of its block, unless it is refused."""
+    model = instructions.model
     try:
         model.check(arrays)
     except InvalidInput as error:
-        return str(error)
-    total.add(model, arrays, training_metrics(weighed(report, job.most_examples)))
-    return ""
+        return replace(trained, refused=str(error))
+    total.add(model, arrays, training_metrics(weighed(trained.report, job.most_examples)))
+    summary = model.summary(arrays) if instructions.summarised else None
+    return replace(trained, is_summed=True, summary=summary)
 
 
 class Trains(Protocol):

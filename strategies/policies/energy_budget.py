@@ -31,8 +31,9 @@ class EnergyBudget(Memory):
 
     is solved by HiGHS over a short list of clients: those of most utility, those of most utility
     per joule and, so that k clients always fit where they could, the cheapest. Utility is Oort's; a
-    client never heard of has the highest loss known. As in FedZero, participants are left out
-    afterwards, and let in again in each round with the chance min(alpha / (count - mean count), 1).
+    client never heard of has the highest loss known. As in FedZero's code, participants of the last
+    round are left out afterwards unless their utility is above a quantile of the participants', and
+    let in again in each round with the chance min(alpha / (count - mean count), 1).
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ class EnergyBudget(Memory):
         Rounds of the run, for that part; 0 lets any round take all that is left.
     alpha : float
         How soon participants are let in again.
+    left_out : float
+        The quantile; 1 (as in its README) leaves all participants out.
     shortlist : int
         Candidates of the integer program, but at least three for each of the k.
     n_deadlines : int
@@ -58,6 +61,7 @@ class EnergyBudget(Memory):
     total_energy_j: float = np.inf
     rounds: int = 0
     alpha: float = 1.0
+    left_out: float = 1.0
     shortlist: int = 300
     n_deadlines: int = 48
     _known: Experience = field(default_factory=Experience, init=False, repr=False)
@@ -89,8 +93,10 @@ class EnergyBudget(Memory):
         """Remember utilities, who took part, and the energy it took."""
         self._known.record(reports, self._round)
         trained = [report for report in reports if report.minibatches]
-        clients = np.array([report.client for report in trained], dtype=np.int64)
-        self._left_out = np.union1d(self._left_out, clients)
+        clients = np.array([report.client for report in trained if report.used], dtype=np.int64)
+        utility = self._known.utility[clients]
+        low = utility <= np.quantile(utility, self.left_out) if len(clients) else clients > 0
+        self._left_out = np.union1d(self._left_out, clients[low])
         ends_s = max((report.time_s + report.transfer_s for report in trained), default=0.0)
         self._spent_j += sum(r.energy_j + r.idle_power_w * (ends_s - r.time_s) for r in trained)
 

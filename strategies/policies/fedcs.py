@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.sampling import smallest
 from wattfed.strategies.policy import assign, with_reserve
 from wattfed.strategies.protocol import RoundAssignment, RoundReport
+
+_POLLED = 0.1  # of the clients: C in the paper's section IV
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class FedCS:
     parallel_upload : bool
         Whether uploads share no bottleneck. Serial uploads take half of the offered transfer.
     poll : int
-        How many random clients are asked at all (the paper: 100 of 1000); 0 for all.
+        How many random clients are asked at all; 0 takes a tenth, as in the paper (100 of 1000),
+        and in a small fleet twice the clients wanted, so that there is a choice.
     overhead_s : float
         The server's own time for selection and aggregation in a round.
     """
@@ -52,7 +56,7 @@ class FedCS:
     ) -> list[RoundAssignment]:
         """Assignments of up to `k` clients that meet the deadline together."""
         candidates = rng.permutation(offers.candidates(self.power))  # ties are broken by chance
-        candidates = candidates[: self.poll or None]
+        candidates = candidates[: self.poll or max(2 * k, math.ceil(_POLLED * len(candidates)))]
         if not len(candidates):
             return []
         round_s = offers.fastest_round_s(self.power)[candidates]

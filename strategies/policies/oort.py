@@ -22,6 +22,7 @@ _CHOICES = {
     "explore_by": ("speed", "reward"),
     "pacer": ("rising", "both-ways"),
     "losers": ("ignored", "mean"),
+    "rounded_down": ("exploited", "explored"),
 }
 
 
@@ -32,16 +33,17 @@ class Oort(Memory):
     A client's utility is its samples times the root mean square of their losses, clipped, scaled
     to about [0, 1], plus the temporal uncertainty sqrt(0.1 ln R / L) of a client last used in round
     L; if its round takes longer than the preferred duration T, all is multiplied by (T / t) to the
-    power of `penalty`. A share of the round explores clients never used. The pacer raises T when
-    the utility that is harvested falls.
+    power of `penalty`. A share of the round explores clients never used, until there is none. The
+    pacer raises T when the utility that is harvested falls: the mean that the exploited of a round
+    report of it.
 
     The defaults are the paper's, and those of its artefact where the paper is silent;
-    `as_in_fedscale` are FedScale's. T is a percentile of the clients' durations, as in both codes
-    (the paper's pacer adds a constant number of seconds). Durations are those that the offers
-    predict: a measured duration would be that of the power policy, and with deadline slack
-    everybody looks as slow as the slowest. What other implementations do and this one does not:
-    fail when too few weights are positive, or return fewer than k clients when none is left to
-    explore.
+    `as_in_fedscale` are FedScale's. T is a percentile of the durations of all clients that have
+    ever made an offer, as in both codes (the paper's pacer adds a constant number of seconds).
+    Durations are those that the offers predict: a measured duration would be that of the power
+    policy, and with deadline slack everybody looks as slow as the slowest. What both codes do and
+    this does not: fail where nobody, or too few, have been used before, and take the score after
+    the last exploited one for the cut-off.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ class Oort(Memory):
         Exploration draws from so many times the clients it needs.
     explore_by : str
         ``"speed"`` (paper) or ``"reward"``: samples, penalised as above (FedScale).
+    rounded_down : str
+        The number ``"exploited"`` (artefact) or ``"explored"`` (FedScale; for a small k none is).
     losers : str
         Clients of an over-committed round whose update came too late are ``"ignored"`` (paper) or
         get the ``"mean"`` utility of the round (artefact).
@@ -77,7 +81,10 @@ class Oort(Memory):
         Largest share of the clients that are left out.
     """
 
-    remembers = ("_share", "_percentile", "_known", "_harvest", "_round")
+    remembers = (
+        *("_share", "_percentile", "_known", "_duration_s"),
+        *("_exploited", "_harvest", "_round"),
+    )
     power: str = "slack"
     exploration: float = 0.9
     exploration_decay: float = 0.95
@@ -92,12 +99,15 @@ class Oort(Memory):
     pool: float = 1.0
     window: float = 5.0
     explore_by: str = "speed"
+    rounded_down: str = "exploited"
     losers: str = "ignored"
     blacklist_rounds: int = -1
     blacklist_share: float = 0.3
     _share: float = field(init=False, repr=False)
     _percentile: float = field(init=False, repr=False)
     _known: Experience = field(default_factory=Experience, init=False, repr=False)
+    _duration_s: FloatArray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    _exploited: IntArray = field(default_factory=lambda: np.arange(0), init=False, repr=False)
     _harvest: list[float] = field(default_factory=list, init=False, repr=False)
     _round: int = field(default=0, init=False, repr=False)
 
@@ -113,24 +123,29 @@ class Oort(Memory):
         """Assignments of up to `k` clients, some exploited and some explored."""
         self._round = server_round
         self._known.know(offers.client)
-        rows = self._admitted(offers, self._candidates(offers))
-        self._share = max(self._share * self.exploration_decay, self.least_exploration)
+        self._exploited = np.arange(0)
+        rows = self._candidates(offers)
+        round_s = offers.fastest_round_s(self.power)
+        self._register(offers.client[rows], round_s[rows])
+        rows = self._admitted(offers, rows)
+        self._share = self._next_share()
         self._pace(server_round)
         if not len(rows):
             return []
-        slowness = self._slowness(offers.fastest_round_s(self.power)[rows])
+        slowness = self._slowness(round_s[rows])
         used = self._known.count[offers.client[rows]] > 0
         old, new = np.flatnonzero(used), np.flatnonzero(~used)
-        wanted = min(k - int(k * self._share), len(old))
+        explored = int(k * self._share)
+        if self.rounded_down == "exploited":
+            explored = k - int(k * (1 - self._share))
+        wanted = min(k - explored, len(old))
         score = self._scores(offers, rows[old], server_round) * slowness[old]
         picks = self._exploit(score, wanted, rng)
-        exploited = old[picks]
-        self._harvest.append(self._mean_utility(offers, rows[exploited]))
-        explored = new[self._explore(offers, rows[new], slowness[new], k - len(exploited), rng)]
-        chosen = np.concatenate([exploited, explored])
+        self._exploited = offers.client[rows[old[picks]]]
+        tried = new[self._explore(offers, rows[new], slowness[new], k - len(picks), rng)]
+        chosen = np.concatenate([old[picks], tried])
         if len(chosen) < k:  # nobody is left to explore
-            rest, score = np.delete(old, picks), np.delete(score, picks)
-            more = rest[weighted_sample(score, k - len(chosen), rng)]
+            more = rng.permutation(np.delete(old, picks))[: k - len(chosen)]
             chosen = np.concatenate([chosen, more])
         return assign(offers, rows[chosen], self.power, np.inf)
 
@@ -140,6 +155,8 @@ class Oort(Memory):
         self._known.record(kept, self._round)
         late = [report for report in reports if not report.used]
         winners = [report.client for report in kept if report.minibatches]
+        paid = self._exploited[np.isin(self._exploited, winners)]
+        self._harvest.append(float(self._known.utility[paid].mean()) if len(paid) else 0.0)
         if self.losers == "mean" and winners:
             mean = float(self._known.utility[winners].mean())
             self._known.record(late, self._round)
@@ -164,6 +181,19 @@ class Oort(Memory):
         listed = listed[count[listed] > self.blacklist_rounds]
         return np.delete(rows, listed)
 
+    def _register(self, clients: IntArray, round_s: FloatArray) -> None:
+        """Remember how long the clients' rounds are predicted to take."""
+        extra = len(self._known.count) - len(self._duration_s)
+        self._duration_s = np.pad(self._duration_s, (0, extra), constant_values=np.nan)
+        self._duration_s[clients] = round_s
+
+    def _next_share(self) -> float:
+        """The share of the round that explores: none once everyone has been used."""
+        registered = ~np.isnan(self._duration_s)
+        if registered.any() and (self._known.count[registered] > 0).all():
+            return 0.0
+        return max(self._share * self.exploration_decay, self.least_exploration)
+
     def _pace(self, server_round: int) -> None:
         """Move the preferred duration, once in a window."""
         step = self.pacer_step
@@ -182,9 +212,11 @@ class Oort(Memory):
 
     def _slowness(self, round_s: FloatArray) -> FloatArray:
         """The factor by which clients slower than the preferred duration lose."""
-        if self._percentile >= 100:
+        registered_s = self._duration_s[~np.isnan(self._duration_s)]
+        if self._percentile >= 100 or not len(registered_s):
             return np.ones(len(round_s))
-        preferred_s = float(np.percentile(round_s, self._percentile))
+        place = int(len(registered_s) * self._percentile / 100)  # less than its length
+        preferred_s = float(np.partition(registered_s, place)[place])
         return np.asarray(np.minimum(preferred_s / np.maximum(round_s, 1e-9), 1.0) ** self.penalty)
 
     def _scores(self, offers: Offers, rows: IntArray, server_round: int) -> FloatArray:
@@ -218,10 +250,6 @@ class Oort(Memory):
         best = smallest(-weight, round(self.window * wanted))
         return best[weighted_sample(weight[best], wanted, rng)]
 
-    def _mean_utility(self, offers: Offers, rows: IntArray) -> float:
-        utility = self._known.utility[offers.client[rows]]
-        return float(utility.mean()) if len(rows) else 0.0
-
 
 as_in_fedscale = partial(
     Oort,
@@ -233,6 +261,7 @@ as_in_fedscale = partial(
     cut_off=0.05,
     pool=10.0,
     explore_by="reward",
+    rounded_down="explored",
     losers="mean",
 )
 """Oort with the defaults of FedScale's code."""

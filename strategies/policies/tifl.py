@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,10 @@ class TiFL(Memory):
     interval : int
         Rounds between looks at how good the tiers are.
     credits : int
-        How often each tier but the fastest may be drawn; 0 for no bound.
+        How often each tier but the fastest may be drawn; 0 shares the run's rounds equally, as in
+        easyFL (the paper gives no number).
+    rounds : int
+        Rounds of the run; 0 sets no bound where `credits` is 0.
     best_keeps_chance : bool
         With n tiers, the i-th worst gets (n - i) / D with D = n (n - 1) / 2 and i from 1, so that
         the best gets nothing (the paper); True counts i from 0, with D = n (n + 1) / 2 (easyFL).
@@ -62,6 +66,7 @@ class TiFL(Memory):
     tiers: int = 5
     interval: int = 10
     credits: int = 0
+    rounds: int = 0
     best_keeps_chance: bool = False
     slowest_s: float = np.inf
     _known: Experience = field(default_factory=Experience, init=False, repr=False)
@@ -100,7 +105,7 @@ class TiFL(Memory):
     def _start(self, n: int) -> None:
         self._chance = np.full(n, 1 / n)
         self._value = np.full(n, np.nan)
-        self._credits = np.full(n, float(self.credits or np.inf))
+        self._credits = np.full(n, float(self.credits or math.ceil(self.rounds / n) or np.inf))
         self._credits[0] = np.inf
 
     def _look(self, tier: IntArray, clients: IntArray) -> None:

@@ -6,6 +6,7 @@ that an aggregate which is no model is not taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from logging import WARNING
@@ -36,6 +37,7 @@ from wattfed.strategies.round.sums import UpdateSum, joined
 from wattfed.strategies.round.updates import ClientUpdate, GlobalModel, Reply
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import AttributeMemory, Stateful, lacks_state
+from wattfed.strategies.summaries import UpdateSummary
 
 _OF_THE_MEAN = (FedAvg, FedAvgM, FedAdam, FedAdagrad, FedYogi, FedProx)  # all that they look at
 _NUMBER_BY_NUMBER = (FedMedian, FedTrimmedAvg)  # what they give lies among what they are given
@@ -220,6 +222,20 @@ class Aggregation:
             arrays[name] = _settled(base.numbers[name], values, self._hostile)
         return arrays, aggregated_metrics
 
+    def clipped(self, summaries: Mapping[int, UpdateSummary]) -> dict[int, UpdateSummary]:
+        """The summaries of a round's updates, by client, at the lengths that these are given."""
+        longest = self._longest([one.norm for one in summaries.values()])
+        return {
+            client: one.scaled(longest / one.norm) if one.norm > longest else one
+            for client, one in summaries.items()
+        }
+
+    def _longest(self, lengths: Sequence[float]) -> float:
+        """The length that no update of a round may exceed, by the lengths of all."""
+        if not (self.clip_norm and len(lengths)):
+            return math.inf
+        return self.clip_norm * float(np.median(lengths))
+
     def _clip(self, parameters: Sequence[Numbers]) -> None:
         """Shorten the updates that are too long, in place."""
         base = {name: self.base.widened(name) for name in self.base.parameter_names}
@@ -227,8 +243,8 @@ class Aggregation:
             {name: each[name].astype(np.float64) - began for name, began in base.items()}
             for each in parameters
         ]
-        lengths = np.array([np.sqrt(sum((c**2).sum() for c in each.values())) for each in changes])
-        longest = self.clip_norm * float(np.median(lengths))
+        lengths = [np.sqrt(sum((c**2).sum() for c in each.values())) for each in changes]
+        longest = self._longest(lengths)
         for each, change, length in zip(parameters, changes, lengths, strict=True):
             if length > longest:
                 for name, began in base.items():

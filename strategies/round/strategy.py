@@ -21,7 +21,7 @@ from powerctl.reading import in_line
 from wattfed.strategies.code_version import CODE, code_version
 from wattfed.strategies.evaluation import EvaluationPlan, numbers_of, weighted
 from wattfed.strategies.offers import WEIGHT_CAP, Offers
-from wattfed.strategies.policy import SelectionPolicy
+from wattfed.strategies.policy import ObservesUpdates, SelectionPolicy, observes_updates
 from wattfed.strategies.protocol import (
     ARRAYS,
     CLOCK,
@@ -38,6 +38,7 @@ from wattfed.strategies.protocol import (
 )
 from wattfed.strategies.round.aggregation import Aggregation
 from wattfed.strategies.round.in_flight import (
+    ClosedRound,
     InFlightUpdate,
     InFlightUpdates,
     in_flight_of,
@@ -51,6 +52,7 @@ from wattfed.strategies.round.sums import UpdateSum, blocks_of
 from wattfed.strategies.round.updates import ClientUpdate, Reply, training_metrics, weighed
 from wattfed.strategies.round_policy import RoundPolicy
 from wattfed.strategies.state import State, lacks_state, memory_of
+from wattfed.strategies.summaries import UpdateSummary
 
 Report = TypeVar("Report", RoundReport, EvaluationReport)
 
@@ -61,6 +63,7 @@ class TrainingAnswer:
 
     Without minibatches there need not be a reply, nor where the update is in the sum of its block
     (`is_summed`), or was `refused` where that was to be made; in a simulation there is no node.
+    Of one that is summed there is a `summary` where the policy asks for it.
     """
 
     report: RoundReport
@@ -68,6 +71,7 @@ class TrainingAnswer:
     node: int | None = None
     is_summed: bool = False
     refused: str = ""
+    summary: UpdateSummary | None = None
 
 
 class SelectingStrategy(Strategy):
@@ -78,7 +82,7 @@ class SelectingStrategy(Strategy):
 
     Parameters
     ----------
-    policy : SelectionPolicy
+    policy : SelectionPolicy or ObservesUpdates
         Who trains, by when, with how much work.
     aggregation : Aggregation
         Any of Flower's strategies in it; it builds the training messages (so that FedProx adds its
@@ -113,7 +117,7 @@ class SelectingStrategy(Strategy):
 
     def __init__(
         self,
-        policy: SelectionPolicy,
+        policy: SelectionPolicy | ObservesUpdates,
         aggregation: Aggregation,
         *,
         per_round: int,
@@ -151,6 +155,11 @@ class SelectingStrategy(Strategy):
     def takes_sums(self) -> bool:
         """Whether a round's updates may be summed in blocks before it closes."""
         return self.aggregation.takes_sums and self.round_policy.waits_for_all
+
+    @property
+    def takes_summaries(self) -> bool:
+        """Whether the policy asks for summaries of updates."""
+        return observes_updates(self.policy)
 
     @property
     def declined(self) -> dict[int, str]:
@@ -258,7 +267,7 @@ class SelectingStrategy(Strategy):
         closed = self._in_flight.close(server_round, len(self._assignments), waits_s)
         entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
         heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
-        self.policy.observe(heard)
+        self._tell(heard, answers, closed)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
         used = [flight for flight in closed.arrived if flight.counts]
         if used:
@@ -268,6 +277,20 @@ class SelectingStrategy(Strategy):
         if self.on_round is not None:
             self.on_round(entry)
         return result
+
+    def _tell(
+        self, heard: list[RoundReport], answers: Iterable[TrainingAnswer], closed: ClosedRound
+    ) -> None:
+        """Let the policy learn: from reports, and from the updates that count where it asks."""
+        if not self.takes_summaries:
+            cast(SelectionPolicy, self.policy).observe(heard)
+            return
+        made = {a.report.client: a.summary for a in answers if a.summary is not None}
+        for flight in closed.arrived:
+            if flight.update is not None:
+                made[flight.report.client] = flight.update.summary()
+        summaries = self.aggregation.clipped(made)
+        cast(ObservesUpdates, self.policy).observe(heard, summaries)
 
     def _update_of(self, answer: TrainingAnswer) -> ClientUpdate | None:
         """The update that a reply carries, if it is sound; None where it is summed already."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from powerctl.errors import InvalidInput
 from wattfed.strategies.protocol import WEIGHT, RoundReport
 from wattfed.strategies.round.numpy_reply import Numbers, NumpyArray, NumpyReply
+from wattfed.strategies.summaries import UpdateSummary, summary_of
 
 _MOST = 1e18  # of a trained number: server optimizers square in single precision
 Reply = Message | NumpyReply
@@ -71,6 +72,12 @@ class GlobalModel:
         """An array as it is computed with: half precision would lose small changes."""
         array = self.numbers[name]
         return array.astype(np.float32) if array.dtype == np.float16 else array
+
+    def summary(self, arrays: Numbers) -> UpdateSummary:
+        """The summary of a sound update of this model: of its parameters alone."""
+        names = self.parameter_names
+        changes = (arrays[name] - self.widened(name) for name in names)
+        return summary_of(changes, sum(self.numbers[name].size for name in names))
 
     def update(self, reply: Reply, metrics: Mapping[str, float]) -> ClientUpdate:
         """A client's update of this model; its metrics are what the server knows of it.
@@ -128,6 +135,10 @@ class ClientUpdate:
         """What came with them, the weight among it."""
         (metrics,) = self.reply.content.metric_records.values()
         return cast(dict[str, float], dict(metrics))
+
+    def summary(self) -> UpdateSummary:
+        """How far it changes the model that it started from, and where to."""
+        return self.base.summary(self.numbers)
 
     def change(self) -> Numbers:
         """Trained arrays less those that training began with; of Booleans, which changed.

@@ -116,7 +116,7 @@ def test_modes_can_be_designed_and_chosen_from_under_power_limits(run, csv):
 
 def test_a_mode_is_measured_with_all_its_batch_sizes():
     table = table_of(AGX, "mobilenetv3-infer", [1, 16, 64])
-    rows = predict._sample_rows(table, 9, 0, None)
+    rows = predict.sample_rows(table, 9, 0, None)
     assert len(rows) == 27
     assert len({table.modes.mode(row) for row in rows}) == 9
 

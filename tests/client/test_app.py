@@ -42,13 +42,13 @@ def run(app, rounds=1, **train_config):
 @pytest.fixture
 def offers_made(monkeypatch):
     """How often each client has computed its offer."""
-    made, offer = Counter(), Pool.offer
+    made, offers_of = Counter(), Pool.offers_of
 
-    def counted(self, row):
-        made[int(self._clients[row])] += 1
-        return offer(self, row)
+    def counted(self, rows):
+        made.update(self._clients[rows].tolist())
+        return offers_of(self, rows)
 
-    monkeypatch.setattr(Pool, "offer", counted)
+    monkeypatch.setattr(Pool, "offers_of", counted)
     return made
 
 

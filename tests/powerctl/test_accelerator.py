@@ -8,6 +8,7 @@ from collections import namedtuple
 import pytest
 import torch
 
+from powerctl import accelerator
 from powerctl.accelerator import CHOICE, Accelerator
 from powerctl.boards import load_board
 from powerctl.devices.host import HostDevice
@@ -49,8 +50,10 @@ def gpus(monkeypatch):
     def found(number):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+        accelerator.n_gpus.cache_clear()  # a process counts them once
 
-    return found
+    yield found
+    accelerator.n_gpus.cache_clear()
 
 
 @pytest.mark.parametrize(("text", "error"), [("tpu", InvalidInput), ("cuda", DeviceUnavailable)])

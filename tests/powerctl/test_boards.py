@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import csv
 import math
+from importlib import resources
 
 import pytest
 
-from powerctl.boards import board_names, load_board, releases
+from powerctl.boards import NUMBER_FORMATS, board_names, load_board, releases
 from powerctl.errors import InvalidInput, UnknownName
 from tests.conftest import SHARED
 
@@ -154,3 +155,42 @@ def test_an_unknown_board_or_an_older_release_is_named():
         load_board("orin-agx", "32.1")
     with pytest.raises(InvalidInput, match="JP5"):
         load_board("orin-agx", "JP5")
+
+
+@pytest.mark.parametrize(
+    ("name", "number_format", "tera"),
+    [
+        ("orin-agx", "int8", 170 / 2),  # data sheets say TOPS with sparsity, twice the dense ones
+        ("orin-agx-32gb", "int8", 108 / 2),
+        ("orin-nx", "int8", 60 / 2),
+        ("orin-nx-8gb", "int8", 50 / 2),
+        ("orin-nano", "int8", 40 / 2),
+        ("orin-nano-4gb", "int8", 20 / 2),
+        ("xavier-agx", "int8", 22),
+        ("xavier-agx", "fp16", 11),
+        ("nano", "fp16", 0.472),
+    ],
+)
+def test_peaks_of_number_formats_are_the_data_sheets(name, number_format, tera):
+    assert load_board(name).peak_flops(number_format=number_format) / 1e12 == pytest.approx(
+        tera, rel=0.03
+    )
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_tensor_cores_double_their_rate_as_numbers_halve(name):
+    board = load_board(name)
+    fp32, tf32, fp16, int8 = map(board.operations, NUMBER_FORMATS)
+    assert fp32 == 2 * board.cuda_cores
+    assert tf32 in (fp32, 4 * fp32) and fp16 >= 2 * fp32
+    assert tf32 == fp32 or (fp16, int8) == (2 * tf32, 4 * tf32)
+
+
+def test_an_unknown_number_format_is_refused(tmp_path):
+    with pytest.raises(UnknownName, match="known: fp16, fp32, int8, tf32"):
+        load_board("orin-agx").operations("fp61")
+    text = (resources.files("powerctl") / "boards/nano.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("fp16 = 512", "fp8 = 512"))
+    with pytest.raises(InvalidInput, match="fp8"):
+        load_board(str(path))

@@ -101,5 +101,5 @@ def test_without_cifar10_the_error_says_how_to_get_it(tmp_path):
 
 
 def test_an_unknown_task_is_named():
-    with pytest.raises(UnknownName, match="cifar10, digits, images-cnn, images-mlp, noop"):
+    with pytest.raises(UnknownName, match="cifar10, digits, fashion-mnist, fortunes, images-cnn"):
         load_task("mnist")

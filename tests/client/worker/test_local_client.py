@@ -56,6 +56,7 @@ def test_a_round_is_reported_beside_its_plan_and_remembered():
     assert report.energy_j == pytest.approx(report.planned_energy_j, rel=0.2)
     assert not report.broke_power_limit and not report.broke_budget
     assert one.state.spent_j == report.energy_j and one.state.loss == report.loss
+    assert report.loss < report.rms_loss < 2 * report.loss  # samples differ
     assert one.state.predictor[2] == len(report.modes)
 
 

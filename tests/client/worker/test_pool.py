@@ -88,13 +88,13 @@ def test_who_has_trained_offers_what_it_has_learned(config):
     pool = Pool.of_fleet(config, fleet)
     states = {}
     for client in (1, 3, 5, 9):
-        one = LocalClient(config, fleet[client], len(fleet), pool.state(client))
+        one = LocalClient(config, fleet[client], len(fleet), pool.states_of([client])[0])
         minibatches = one.offer().minibatches
         report = one.train(one.task.model(), RoundAssignment(client, minibatches), server_round=1)
         assert report.minibatches
         pool.keep(client, one.state)
         states[client] = one.state
-        assert pool.state(client) == one.state
+        assert pool.states_of([client])[0] == one.state
     assert any(state.predictor != (0.0, 0.0, 0.0) for state in states.values())
     assert_same(pool.offers(), made_by_clients(config, states))
 

@@ -67,3 +67,16 @@ def test_without_a_gpu_it_says_what_to_do():
 
 def test_help_shows_examples():
     assert "Examples:" in run("--help").stdout
+
+
+def test_each_number_format_is_measured_and_has_a_file(tmp_path):
+    out = tmp_path / "c.json"
+    done = run(*QUICK, "--each", "--board", "orin-agx", "--out", str(out))
+    assert done.exit_code == 0
+    for name in ("float32", "bfloat16", "int8"):
+        assert sum(line.startswith(name) for line in done.stdout.splitlines()) == 1
+        path = tmp_path / f"c-{name}.json"
+        assert load_ceilings(path).dtype == name and str(path) in done.stdout
+    said = json.loads(run(*QUICK, "--each", "--json").stdout)
+    assert [one["dtype"] for one in said] == ["float32", "bfloat16", "int8"]
+    assert all(one["peak_flops"] > 0 for one in said)

@@ -15,7 +15,14 @@ from powerctl.devices.meters import Meter
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.pagoda.counting import count_model
-from powerctl.pagoda.microbenchmarks import DTYPES, Sizes, kernels, measure_ceilings, sizes_for
+from powerctl.pagoda.microbenchmarks import (
+    DTYPES,
+    Sizes,
+    formats_of,
+    kernels,
+    measure_ceilings,
+    sizes_for,
+)
 from powerctl.pagoda.vendor import board_peaks, cpu_peaks, gpu_peaks
 
 TINY = Sizes(stream=4096, side=64, inner=(1, 8), square=64)
@@ -205,3 +212,23 @@ def test_a_cpus_peak_is_estimated_from_clock_and_vector_units(tmp_path, cpuinfo,
 
 def test_of_an_unknown_cpu_no_peak_is_claimed(tmp_path):
     assert cpu_peaks(4, tmp_path).flops is None
+
+
+def test_a_boards_peak_is_that_of_the_type_of_numbers():
+    orin, xavier = map(load_board, ("orin-agx", "xavier-agx"))
+    peaks = [board_peaks(orin, name).flops for name in ("float32", "tf32", "bfloat16", "int8")]
+    assert np.divide(peaks, peaks[0]).tolist() == [1, 4, 8, 16]
+    assert board_peaks(orin, "float64").flops is None
+    assert board_peaks(xavier, "bfloat16").flops is None
+
+
+def test_products_of_integers_count_their_wide_results():
+    found = list(kernels(Accelerator(), torch.int8, TINY))
+    *_, square = found
+    assert square.name == "product 64x64x64" and square.flop == 2 * 64**3
+    assert square.dram_bytes == 64 * 64 * (1 + 1 + 4)
+    assert min(sizes_for(Accelerator(), torch.int8).inner) == 8
+
+
+def test_a_cpu_is_measured_in_what_it_multiplies():
+    assert [dtype for dtype, _ in formats_of(Accelerator())] == ["float32", "bfloat16", "int8"]

@@ -78,3 +78,22 @@ def test_a_step_says_what_the_neighbour_costs(counted):
 def test_a_mode_of_another_board_is_refused(counted):
     with pytest.raises(ModeNotInSpace):
         explained(counted, PowerMode(3, 1, 1, 1))
+
+
+def test_a_convolution_is_bound_by_what_it_runs_on(counted):
+    """On tensor cores of an Orin, on CUDA cores of a Xavier, where PyTorch's TF32 is not."""
+    counts = counted.counts(16)
+    low_gpu = {
+        board: PowerMode(8, 1_190_400, board.space.gpu_hz[0], board.space.mem_hz[-1])
+        for board in (AGX, load_board("xavier-agx"))
+    }
+    shares = {}
+    for board, mode in low_gpu.items():
+        found = explain_minibatch(board, counted.signature, counted.efficiency, counts, mode)
+        formats = {each.count.kind: each.number_format for each in found.layers}
+        assert formats["Conv2d"] == "tf32" and formats["Linear"] == "fp32"
+        ratio = float(found.rooflines["tf32"].peak_flops[0] / found.rooflines["fp32"].peak_flops[0])
+        shares[board.name] = found.share_bound_by("compute"), ratio
+        assert 0 < found.roofline_s < found.time_s
+    assert shares["orin-agx"][1] == 4 and shares["xavier-agx"][1] == 1
+    assert shares["xavier-agx"][0] > shares["orin-agx"][0]

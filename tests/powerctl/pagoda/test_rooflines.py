@@ -90,3 +90,13 @@ def test_kernels_that_are_all_alike_are_refused():
         fit_energy(flop, traffic, time_s, energy_j)
     with pytest.raises(InvalidInput, match="at least 3"):
         fit_energy(flop[:2], traffic[:2], time_s[:2], energy_j[:2])
+
+
+def test_a_number_format_has_the_peak_of_its_own_units_and_the_same_memory():
+    maxn = ModeArrays.of([BOARD.space.maximum])
+    single, half = (board_rooflines(BOARD, maxn, name) for name in ("fp32", "fp16"))
+    assert half.peak_flops[0] == pytest.approx(8 * single.peak_flops[0])
+    assert half.peak_bandwidth[0] == single.peak_bandwidth[0]
+    assert half.time_balance[0] == pytest.approx(208, rel=2e-3)
+    busy_w = [float(each.flop_j[0] * each.peak_flops[0]) for each in (single, half)]
+    assert busy_w[0] == pytest.approx(busy_w[1])

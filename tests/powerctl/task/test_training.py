@@ -107,6 +107,8 @@ def test_losses_are_seen_as_the_user_computes_them(fixture_task, trained):
     assert len(training.losses) == training.minibatches == 8
     assert training.returned["loss"] == pytest.approx(np.mean(training.losses))
     assert training.loss == training.returned["loss"]
+    for loss, square in zip(training.losses, training.squares, strict=True):
+        assert loss**2 < square < 2 * loss**2  # samples differ
 
 
 def test_a_loop_that_did_not_end_has_the_mean_of_its_losses(fixture_task, trained):

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.in_process_grid import InProcessGrid
 from tests.fleets import WILD
+from tests.strategies.watching import WATCHING, Watching
 from wattfed.client.app import app as client_app
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
@@ -77,6 +78,25 @@ def test_they_agree_on_updates_that_are_too_long(config):
     assert virtual.rows == messages.rows
     free = simulate(replace(clipped, clip_norm=0.0, name="free"))
     assert virtual.rows[-1].metrics["loss"] != free.rows[-1].metrics["loss"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"per_round": 12},
+        {"clip_norm": 0.5},
+        {"aggregation": "fedmedian"},
+        {"over_commit": 1.5, "late": "refl"},
+    ],
+)
+def test_they_tell_a_policy_the_same_of_updates(config, options):
+    config = replace(config, strategy=WATCHING, rounds=2, **options)
+    simulate(config)
+    virtual = Watching.last.told
+    by_message(config)
+    assert virtual == Watching.last.told and len(virtual) == 2
+    norms = [norm for told in virtual for norm, _ in told.values()]
+    assert len(norms) >= 6 and min(norms) > 0
 
 
 @pytest.mark.parametrize("power", ["slack", "maxn"])

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.strategies.watching import WATCHING, Watching
 from wattfed.client.fleet import load_fleet
 from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.client.worker.client_state import ClientState
@@ -34,10 +35,12 @@ def config(tmp_path):
 
 
 def test_two_processes_train_the_same_model_bit_for_bit(config):
-    """Also where some updates are summed in one process, and others in the other."""
-    config = replace(config, per_round=18)
+    """Also where some updates are summed and summarised in one process, others in the other."""
+    config = replace(config, per_round=18, strategy=WATCHING)
     alone = simulate(replace(config, workers=1, name="alone"))
+    told_alone = Watching.last.told
     shared = simulate(replace(config, workers=2, name="shared"))
+    assert told_alone == Watching.last.told and len(told_alone[-1]) == 18
     assert alone.rows == shared.rows and alone.ledger.reports == shared.ledger.reports
     one, two = (torch.load(run.folder / "model.pt") for run in (alone, shared))
     assert all(torch.equal(one[name], two[name]) for name in one)

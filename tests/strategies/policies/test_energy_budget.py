@@ -77,6 +77,15 @@ def test_participants_are_left_out_until_others_have_caught_up():
         assert not {0, 1} & set(chosen)
 
 
+def test_of_the_participants_those_of_low_utility_are_left_out():
+    policy = EnergyBudget(left_out=0.5, alpha=0.0)
+    told = [report(i, loss=1.0 + i) for i in range(4)]
+    policy.observe([*told, report(4, loss=0.0, used=False)])
+    offers = Offers.of([offer(i) for i in range(20)])
+    policy.select(offers, 5, 1, rng())
+    assert policy._left_out.tolist() == [0, 1]
+
+
 def test_clients_of_high_utility_are_preferred_at_equal_cost():
     policy = EnergyBudget(alpha=1e9)
     policy.observe([report(i, loss=9.0 if i in (2, 5) else 1.0) for i in range(8)])

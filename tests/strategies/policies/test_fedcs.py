@@ -60,6 +60,13 @@ def test_only_the_polled_are_asked_and_overhead_counts():
     assert clients(FedCS(15.0, overhead_s=3.0).select(offers, 9, 1, rng())) == [0]
 
 
+def test_by_default_other_clients_are_polled_in_each_round():
+    offers = Offers.of([offer(i, fast_s=1 + i / 400) for i in range(200)])
+    chosen = [clients(FedCS().select(offers, 5, r, rng(r))) for r in range(1, 30)]
+    assert all(len(one) == 5 for one in chosen)
+    assert 60 < len({client for one in chosen for client in one}) < 145  # not the same five
+
+
 def test_a_derived_deadline_leaves_the_reserve_that_devices_keep():
     offers = Offers.of([offer(i) for i in range(5)])
     (deadline_s,) = {a.deadline_s for a in FedCS().select(offers, 3, 1, rng())}

@@ -42,16 +42,41 @@ def test_a_share_of_the_round_explores_and_the_share_decays_to_its_least():
         chosen = clients(policy.select(offers, 10, server_round, rng(server_round)))
         explored.append(int((before[chosen] == 0).sum()))
         policy.observe([report(client) for client in chosen])
-    assert explored[0] == 10 and explored[1] == int(10 * 0.9 * 0.95**2)
+    assert explored[0] == 10 and explored[1] == 10 - int(10 * (1 - 0.9 * 0.95**2))
     assert explored[-1] == 2
+
+
+@pytest.mark.parametrize(("policy", "explored"), [(Oort, 1), (as_in_fedscale, 0)])
+def test_the_artefact_explores_in_small_rounds_too_and_fedscale_does_not(policy, explored):
+    policy = known(policy(exploration=0.2, least_exploration=0.2), [1.0] * 8)
+    chosen = clients(policy.select(alike(400), 3, 2, rng()))
+    assert sum(client >= 8 for client in chosen) == explored
+
+
+def test_nothing_is_set_aside_for_exploration_once_everyone_was_used():
+    policy = known(Oort(exploration=0.9), [1, 1, 9, 1, 1, 8, 1, 7])
+    policy.select(alike(8), 3, 2, rng())
+    assert len(policy.select(alike(8), 3, 3, rng())) == 3 == len(policy._exploited)
 
 
 def test_slow_clients_lose_by_the_square_of_their_delay():
     policy = Oort(percentile=0)
+    policy._duration_s = np.array([np.nan, 10, 40, 20])
     np.testing.assert_allclose(
         policy._slowness(np.array([10.0, 10, 20, 40])), [1, 1, 1 / 4, 1 / 16]
     )
-    assert (Oort(percentile=100)._slowness(np.array([1.0, 50.0])) == 1).all()
+    policy._percentile = 100
+    assert (policy._slowness(np.array([1.0, 50.0])) == 1).all()
+
+
+def test_the_preferred_duration_is_one_of_all_who_ever_made_an_offer():
+    policy = Oort(**EVER, percentile=50)
+    slow = [offer(i, fast_s=40.0) for i in range(3, 6)]
+    policy.select(Offers.of([offer(i, fast_s=10.0) for i in range(3)] + slow), 1, 1, rng())
+    policy.select(Offers.of(slow[:1]), 1, 2, rng())
+    assert policy._slowness(policy._duration_s[:1]) == 1
+    policy._percentile = 30
+    assert policy._slowness(policy._duration_s[3:4]) < 0.1
 
 
 def test_an_outlier_of_utility_is_clipped():
@@ -97,6 +122,14 @@ def test_the_black_list_holds_the_most_used_and_at_most_a_share():
         known(policy, [5, 4, 3, 1, 1, 1, 1, 1])
     policy.observe([report(0), report(1)])
     assert set(range(8)) - set(policy._admitted(alike(8), np.arange(8)).tolist()) == {0, 1}
+
+
+def test_the_pacer_looks_at_the_utility_that_the_exploited_report_of_the_round():
+    policy = known(Oort(**EVER, percentile=100), [1, 1, 9, 1, 8])
+    chosen = clients(policy.select(alike(5), 2, 2, rng()))
+    assert chosen == [2, 4]
+    policy.observe([report(2, examples=10, loss=3.0), report(4, loss=2.0, used=False)])
+    assert policy._harvest == [0.0, 30.0]  # nobody was exploited in the first
 
 
 @pytest.mark.parametrize(

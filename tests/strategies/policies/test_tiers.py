@@ -97,6 +97,12 @@ def test_slow_tiers_are_drawn_as_often_as_their_credits_allow():
     assert np.bincount(drawn).tolist() == [23, 2, 2, 2]
 
 
+def test_slow_tiers_share_the_rounds_of_a_run():
+    policy, offers = TiFL(tiers=4, rounds=30), of_rising_slowness(12)
+    policy.select(offers, 3, 1, rng())
+    assert policy._credits.sum() == np.inf and policy._credits[1:].sum() in (23, 24)  # one drawn
+
+
 def test_a_tier_is_drawn_even_if_all_with_a_chance_have_no_credits():
     policy, offers = TiFL(tiers=2, credits=1), of_rising_slowness(4)
     policy.select(offers, 2, 1, rng())

@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from benchmarks.in_process_grid import InProcessGrid
 from tests.strategies.offers_of import offer, report
+from tests.strategies.watching import Watching
 from wattfed.strategies.policies.all_clients import AllClients
 from wattfed.strategies.protocol import (
     CONFIG,
@@ -135,6 +136,35 @@ def test_who_cannot_do_the_work_of_a_round_is_named_once(caplog):
     assert told.count("client 2 declines: too hot") == 1
     (poor,) = [text for text in told if text.startswith("client 1 ")]
     assert "has 100 J for a round, whose 10 minibatches take at least 140 J" in poor
+
+
+def told(faults, **options):
+    """What a policy that asks is told of the updates of a round."""
+    policy, config = Watching(), RunConfig(aggregation="fedavg", **options)
+    run_config = {f"fault-{client}": fault for client, fault in faults.items()}
+    strategy = SelectingStrategy(policy, make_aggregation(config), per_round=4)
+    strategy.start(InProcessGrid(app, 4, run_config), ArrayRecord(START), num_rounds=1)
+    return policy.told[0]
+
+
+@pytest.mark.parametrize("fault", ["nan", "huge", "shape", "no-report", "decline", "lost", "raise"])
+def test_what_a_client_sends_is_in_no_other_ones_summary(fault):
+    """Client c moves ten parameters by c; what went wrong has no summary, the others the same."""
+    sound = told({})
+    assert {client: norm for client, (norm, _) in sound.items()} == pytest.approx(
+        {client: client * np.sqrt(10) for client in range(4)}
+    )
+    del sound[2]
+    assert told({2: fault}) == sound
+
+
+def test_a_policy_is_told_the_length_to_which_updates_are_clipped():
+    free, clipped = told({}), told({}, clip_norm=1.0)
+    longest = 1.5 * np.sqrt(10)
+    for client, (norm, sketch) in free.items():
+        factor = min(1.0, longest / norm) if norm else 1.0
+        assert clipped[client][0] == pytest.approx(factor * norm)
+        np.testing.assert_allclose(clipped[client][1], factor * np.array(sketch))
 
 
 def test_a_round_in_which_all_fail_changes_nothing():
