@@ -20,6 +20,7 @@ from wattfed.strategies.target import RunGoal
 FREE = (
     *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
     *("resume", "checkpoint-every", "rounds", "target-accuracy", "target"),
+    *("budget-j", "budget-s"),
 )
 """Where a run is, how it is run and how long: what its rounds so far do not depend on."""
 _LONGEST_NAME = 100
@@ -99,6 +100,12 @@ class RunConfig:
         "Judge the run by a metric, and stop after the round that reaches a value of it: METRIC or "
         "METRIC=VALUE, such as mAP=0.5 or loss=0.3; empty is the task's own.",
     )
+    budget_j: float = _option(
+        0.0, "Stop after the round in which the fleet has spent so many joules; 0 sets no limit."
+    )
+    budget_s: float = _option(
+        0.0, "Stop after the round in which its clock has passed so many seconds; 0 sets no limit."
+    )
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     over_commit: float = _option(
         1.0, "Clients asked for each one wanted; the round closes with the first to finish."
@@ -172,6 +179,8 @@ class RunConfig:
             if not getattr(self, key) > 0:
                 raise InvalidInput(f"{flag(key)} must be positive, got {getattr(self, key):g}")
         zero_or_more = (
+            "budget_j",
+            "budget_s",
             "deadline_s",
             "proximal_mu",
             "hostile",

@@ -24,7 +24,13 @@ from wattfed.client.worker.model_arrays import (
     parameter_names,
 )
 from wattfed.server.run.engine import RoundEngine
-from wattfed.server.run.history import FederationResult, RoundRow, last_metrics, summary
+from wattfed.server.run.history import (
+    FederationResult,
+    RoundRow,
+    last_metrics,
+    spent_budgets,
+    summary,
+)
 from wattfed.server.run.participants import Participants
 from wattfed.server.run.results import ResultsFolder, placed
 from wattfed.server.run.resuming import go_on, state_of_run
@@ -39,8 +45,8 @@ from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target, judged_by
 
 
-class _TargetReached(Exception):
-    """Ends Flower's loop of rounds, which has no other way out."""
+class _Ended(Exception):
+    """Ends Flower's loop of rounds, which has no other way out: at the target, or a budget."""
 
 
 class NoClients(PowerctlError):
@@ -108,7 +114,7 @@ class _Federation:
 
     def run(self) -> FederationResult:
         """All rounds, and the model and the summary in the end."""
-        with self._folder.checkpoints, suppress(_TargetReached):
+        with self._folder.checkpoints, suppress(_Ended):
             arrays = self._begin()
             self._engine.run(self._strategy, arrays, self._after_round)
         ledger = self._strategy.ledger
@@ -182,8 +188,9 @@ class _Federation:
     def _show(self, row: RoundRow) -> None:
         if self._on_row is not None:
             self._on_row(row)
-        if self._config.goal is not None and row.reached(self._config.goal.levels):
-            raise _TargetReached
+        goal = self._config.goal
+        if (goal is not None and row.reached(goal.levels)) or spent_budgets(self._config, row):
+            raise _Ended
 
     def _check_use(self, ledger: Ledger) -> None:
         """Raise `NoClients` where the model is as it began."""

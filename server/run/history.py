@@ -344,6 +344,12 @@ def _judgement(rows: Sequence[RoundRow]) -> dict[str, object]:
     }
 
 
+def spent_budgets(config: RunConfig, row: RoundRow) -> list[str]:
+    """The budgets of a run, in words, that are spent after a round."""
+    budgets = ((config.budget_j, row.total_energy_j, "J"), (config.budget_s, row.clock_s, "s"))
+    return [spoken(budget, unit) for budget, spent, unit in budgets if 0 < budget <= spent]
+
+
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with NaN and infinity as null, which JSON can hold."""
     return {

@@ -24,6 +24,7 @@ from wattfed.server.run.history import (
     held_by_all,
     held_values,
     spending_to,
+    spent_budgets,
 )
 from wattfed.server.run.participants import Participants, named
 from wattfed.strategies.run_config import RunConfig
@@ -139,23 +140,25 @@ def _outcome(
     last_held = next((value for value in reversed(held_values(rows)) if value is not None), None)
     holds = "" if last_held is None else f", and {show(last_held)} as the mean of the last three"
     values = f"the final value is {show(final)}{holds}, the best was {show(best_value(rows))}"
+    budgets = spent_budgets(config, rows[-1])
+    spent = "".join(f" The budget of {budget} is spent." for budget in budgets)
     if not learned and rows[-1].round:
         chance = (
             f"; chance gives {participants.chance:.3f}"
             if participants.chance and name == "accuracy"
             else ""
         )
-        return f"Nothing was learned: {name} is {show(final)}{holds}{chance}."
+        return f"Nothing was learned: {name} is {show(final)}{holds}{chance}.{spent}"
     level = next(reversed(goal_levels(config, target)), None)
     if level is None:
-        return f"No target was asked for: {values}."
+        return f"No target was asked for: {values}.{spent}"
     first = next((row.round for row in rows if target.reached(row.value, level)), None)
     if last_held is not None and target.reached(last_held, level):
         return f"Reached {name} {level:g} in round {first}, and holds it: {values}."
     if first is not None:
         stopped = ", where it stopped," if first == rows[-1].round else ""
         return f"Reached {name} {level:g} in round {first}{stopped} but does not hold it: {values}."
-    return f"Did not reach {name} {level:g}: {values}."
+    return f"Did not reach {name} {level:g}: {values}.{spent}"
 
 
 def _course(rows: Sequence[RoundRow]) -> str:
@@ -228,7 +231,7 @@ def _advice(
     elif falls_short and "plateau" in course:
         tries.append("more clients a round (--per-round), more --local-epochs or another strategy")
     elif (falls_short or not levels) and "still" in course:
-        tries.append(f"more rounds (--rounds {2 * rows[-1].round} --resume goes on)")
+        tries.append(_longer(config, rows[-1]))
     entries = [row.entry for row in rows if row.entry is not None]
     took = sum(entry.reported for entry in entries) / max(len(entries), 1)
     able = participants.clients - participants.n_unable
@@ -237,6 +240,16 @@ def _advice(
     if participants.reasons().keys() & {"power limit", "latency"}:
         tries.append("higher power limits for those who cannot keep theirs")
     return f"Try {'; or '.join(tries)}." if tries else ""
+
+
+def _longer(config: RunConfig, last: RoundRow) -> str:
+    """How a run goes on that was still getting better when it ended."""
+    budgets = {"--budget-j": (config.budget_j, last.total_energy_j)}
+    budgets["--budget-s"] = (config.budget_s, last.clock_s)
+    for option, (budget, spent) in budgets.items():
+        if 0 < budget <= spent:
+            return f"a larger budget ({option} {2 * budget:g} --resume goes on)"
+    return f"more rounds (--rounds {2 * last.round} --resume goes on)"
 
 
 def common_level(results: Sequence[FederationResult]) -> float | None:

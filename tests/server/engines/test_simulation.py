@@ -13,6 +13,7 @@ from tests.tasks import evaluate, load_task
 from wattfed.server.cli import cli
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.run.federation import NoClients
+from wattfed.server.run.judging import judge_result
 from wattfed.server.run.results import read_run
 from wattfed.strategies.run_config import RunConfig
 
@@ -86,6 +87,17 @@ def test_a_run_ends_with_the_round_that_reaches_its_target(config, default_run):
     reached = simulate(RunConfig(out_dir=config.out_dir, target_accuracy=0.8)).rows
     assert reached == default_run.rows[: len(reached)]
     assert [row.value >= 0.8 for row in reached].index(True) == len(reached) - 1
+
+
+@pytest.mark.parametrize("kind", ["budget_j", "budget_s"])
+def test_a_run_ends_with_the_round_that_spends_its_budget(config, default_run, kind):
+    at = default_run.rows[9]
+    budget = at.total_energy_j if kind == "budget_j" else at.clock_s
+    ended = simulate(RunConfig(out_dir=config.out_dir, **{kind: budget}))
+    assert ended.rows == default_run.rows[:10]
+    assert "The budget of" in judge_result(ended).outcome
+    again = simulate(replace(ended.config, resume=True))  # nothing is left to be spent
+    assert again.rows == ended.rows
 
 
 @pytest.mark.parametrize("strategy", ["random", "all", "fedcs", "pace"])

@@ -95,6 +95,12 @@ def test_the_course_of_a_run_is_told_from_what_it_holds(values, words):
     assert words in course and bool(words) == bool(course)
 
 
+def test_a_run_that_was_getting_better_when_its_budget_was_spent_is_to_have_a_larger_one():
+    told = said(*(k / 10 for k in range(1, 10)), budget_j=1e-3, target_accuracy=0.95)
+    assert told.outcome.endswith("The budget of 1 mJ is spent.")
+    assert "a larger budget (--budget-j 0.002 --resume goes on)" in told.advice
+
+
 def test_runs_are_compared_at_what_all_hold_and_not_at_what_one_has_touched():
     high, low = rows_of(0.1, 0.9, 0.9, 0.9), rows_of(0.1, 0.3, 0.9, 0.3)
     assert best_held(low) == pytest.approx(0.5) and best_held(rows_of(0.1, 0.9)) is None
