@@ -52,7 +52,7 @@ def simulate_command(against: tuple[str, ...], as_json: bool, **options: Any) ->
     a Flower App of wattfed's, what is not given is as its pyproject.toml has it.
     """
     from wattfed.server.engines.simulation import checked_config
-    from wattfed.server.engines.workers import trains
+    from wattfed.server.engines.trainers import trains
     from wattfed.server.run.results import placed
 
     ours = placed(asked_run(options))

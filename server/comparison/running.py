@@ -23,7 +23,8 @@ from wattfed.server.comparison.measures import RunMeasures, measures_of
 from wattfed.server.comparison.report import build_report
 from wattfed.server.comparison.table import policies
 from wattfed.server.engines.simulation import checked_config, refuse_without_main_guard, run_checked
-from wattfed.server.engines.workers import Trains, trains
+from wattfed.server.engines.trainers import trains
+from wattfed.server.engines.workers import Trains
 from wattfed.server.run.federation import NoClients
 from wattfed.server.run.history import data_frame, final_value
 from wattfed.strategies.run_config import RunConfig

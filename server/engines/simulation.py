@@ -13,8 +13,9 @@ import torch
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import load_fleet
+from wattfed.server.engines.trainers import trains
 from wattfed.server.engines.virtual import VirtualEngine
-from wattfed.server.engines.workers import Trains, trains
+from wattfed.server.engines.workers import Trains
 from wattfed.server.run.engine import OnPart
 from wattfed.server.run.federation import check, run_rounds, task_of
 from wattfed.server.run.history import FederationResult, RoundRow

@@ -379,14 +379,3 @@ class AsItPays:
     def close(self) -> None:
         """End the processes that were started, if any."""
         self._trains.close()
-
-
-def trains(config: RunConfig) -> Trains:
-    """What trains the clients of a run, and of others, as its configuration says."""
-    if isinstance(config.workers, str):
-        from wattfed.server.engines.ray_workers import RayWorkers  # Ray: some seconds, and an extra
-
-        return RayWorkers(config)
-    if config.workers == 0:
-        return AsItPays()
-    return Clients() if config.workers == 1 else Workers(config.workers)
