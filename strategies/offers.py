@@ -108,22 +108,23 @@ class Offers:
     def __len__(self) -> int:
         return len(self.client)
 
-    def most_examples(self, medians: float) -> float:
-        """So many medians of the examples of those who have any; 0 bounds nothing."""
-        return _most(self.examples, medians)
+    def capped(self, medians: float) -> tuple[Offers, float]:
+        """The offers, in which nobody tells of more than so many medians of examples or labels.
 
-    def capped(self, medians: float) -> Offers:
-        """The offers, in which nobody tells of more than so many medians of examples or labels."""
+        Medians are of those who have any, and 0 of them bound nothing; the examples that one may
+        have are the second thing returned.
+        """
         labels = self.label_counts.sum(axis=1)
         examples_most, labels_most = _most(self.examples, medians), _most(labels, medians)
         if not ((self.examples > examples_most).any() or (labels > labels_most).any()):
-            return self
+            return self, examples_most
         shares = np.minimum(1.0, labels_most / np.maximum(labels, 1.0))
-        return replace(
+        capped = replace(
             self,
             examples=np.minimum(self.examples, examples_most).astype(np.int64),
             label_counts=self.label_counts * shares[:, None],
         )
+        return capped, examples_most
 
     def without(self, clients: Sequence[int]) -> Offers:
         """The offers of all others."""

@@ -64,6 +64,8 @@ class Pool:
 
     Attributes
     ----------
+    charge : Charge
+        As given.
     charged : list of str
         What a minibatch is charged as on each kind of device, in words.
     """
@@ -102,6 +104,7 @@ class Pool:
         self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
         self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
         self._options, self._kind = options, kind
+        self.charge = charge
         self.charged = [charge.expected_by(one.predictor) for one in options]
         self._beside = np.empty(n, dtype=object)
         for number, one in enumerate(options):

@@ -203,8 +203,7 @@ class SelectingStrategy(Strategy):
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
         """Who trains in a round that starts now; nobody who still does."""
         busy = self._in_flight.clients
-        self._most_examples = offers.most_examples(self.weight_cap)
-        offers = offers.capped(self.weight_cap)
+        offers, self._most_examples = offers.capped(self.weight_cap)
         self._able = offers.client[offers.able]
         k = self.round_policy.to_ask(self.per_round, len(busy))
         rng = np.random.default_rng((self.seed, server_round))
