@@ -9,20 +9,21 @@ the fleet's on its virtual clock, charged on the boards' twins; they are no Jets
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
 
 from powerctl import console
+from powerctl.stopping import stopping_cleanly
 from wattfed.server.commands.options import comparison_options
 from wattfed.server.comparison.comparison_progress import ComparisonProgress, print_tables
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import measures_of
-from wattfed.server.comparison.running import run_comparison
+from wattfed.server.comparison.running import run_comparison, runs_at_once
 
 
 @click.command(help=__doc__)
@@ -36,10 +37,12 @@ def main(
     with ExitStack() as stack:
         path = out or stack.enter_context(tempfile.TemporaryDirectory())
         folder = ComparisonFolder(Path(path))
-        with ComparisonProgress(path, jobs or len(os.sched_getaffinity(0))) as shown:
+        charged = comparison.base.workload
+        shown = ComparisonProgress(path, runs_at_once(comparison.base, jobs), is_kept=bool(out))
+        with stopping_cleanly(partial(shown.so_far, baseline, charged)), shown:
             whole = run_comparison(folder, comparison, jobs, shown.started, shown.show, shown.part)
         measures = measures_of(folder, whole)
-    print_tables(measures, baseline, whole.base.workload)
+    print_tables(measures, baseline, charged)
     if json_path:
         rows = [row.record() for row in measures]
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

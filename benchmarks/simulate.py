@@ -5,8 +5,9 @@
 Both run the same clients and the same strategy over the same fleet of four boards, each engine in
 processes of its own. Flower's Simulation Runtime (Ray) is as the app uses it: every client is asked
 for its offer in every round, by message. Seconds a round are wall time, the median of the rounds
-after the first; what the first takes beyond that counts as start-up. Memory is the highest sum of
-proportional set sizes over an engine's processes.
+after the first; what the first takes beyond that counts as start-up. The same in processor time of
+all of an engine's processes says more where others keep the machine busy. Memory is the highest
+sum of proportional set sizes over an engine's processes.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -53,15 +55,22 @@ def fleet_file(folder: Path, clients: int) -> Path:
     return path
 
 
-def run_virtual(config: RunConfig, began_s: float) -> list[float]:
-    """Seconds, since it began, of the initial model's row and of each round's end."""
+class Moment(NamedTuple):
+    """When a row was there: seconds since an engine began, and its processor time until then."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def run_virtual(config: RunConfig, began_s: float) -> list[Moment]:
+    """The moments of the initial model's row and of each round's end."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     child = context.Process(target=_virtual, args=(config, there))
     child.start()
     there.close()
     try:
-        return [at_s - began_s for at_s in here.recv()]
+        return [Moment(at_s - began_s, cpu_s) for at_s, cpu_s in here.recv()]
     except EOFError:
         raise InvalidInput("the simulation failed; see above") from None
     finally:
@@ -71,22 +80,28 @@ def run_virtual(config: RunConfig, began_s: float) -> list[float]:
 def _virtual(config: RunConfig, reply: Connection) -> None:
     from wattfed.server.engines.simulation import simulate
 
-    ends_s: list[float] = []
-    simulate(config, lambda row: ends_s.append(time.time()))
-    reply.send(ends_s)
+    ends: list[tuple[float, float]] = []
+
+    def note(row: object) -> None:
+        workers = (child.pid for child in multiprocessing.active_children() if child.pid)
+        ends.append((time.time(), time.process_time() + sum(map(_cpu_of_s, workers))))
+
+    simulate(config, note)
+    reply.send(ends)
 
 
-def run_flower(config: RunConfig, began_s: float) -> list[float]:
+def run_flower(config: RunConfig, began_s: float) -> list[Moment]:
     """The same by Flower; rounds end when their rows appear."""
     from wattfed.server.engines.flower_run import run_on_flower
 
-    ends_s: list[float] = []
+    ends: list[Moment] = []
 
     def watch() -> None:
         rows = Path(config.out_dir) / config.run_name / "rounds.csv"
-        while len(ends_s) <= config.rounds and not over.wait(_PERIOD_S / 10):
-            if rows.exists() and rows.read_text().count("\n") > len(ends_s) + 1:
-                ends_s.append(time.time() - began_s)
+        while len(ends) <= config.rounds and not over.wait(_PERIOD_S / 10):
+            if rows.exists() and rows.read_text().count("\n") > len(ends) + 1:
+                cpu_s = sum(map(_cpu_of_s, descendants()))
+                ends.append(Moment(time.time() - began_s, cpu_s))
 
     over = threading.Event()
     watcher = threading.Thread(target=watch)
@@ -97,10 +112,10 @@ def run_flower(config: RunConfig, began_s: float) -> list[float]:
     finally:
         over.set()
         watcher.join()
-    return ends_s
+    return ends
 
 
-_ENGINES: dict[str, Callable[[RunConfig, float], list[float]]] = {
+_ENGINES: dict[str, Callable[[RunConfig, float], list[Moment]]] = {
     "virtual": run_virtual,
     "flower": run_flower,
 }
@@ -113,7 +128,7 @@ def memory_watched() -> Iterator[list[float]]:
 
     def watch() -> None:
         while not over.wait(_PERIOD_S):
-            highest[0] = max(highest[0], _descendants_mb())
+            highest[0] = max(highest[0], sum(map(_proportional_mb, descendants())))
 
     over = threading.Event()
     watcher = threading.Thread(target=watch)
@@ -125,19 +140,28 @@ def memory_watched() -> Iterator[list[float]]:
         watcher.join()
 
 
-def _descendants_mb() -> float:
+def descendants() -> list[int]:
+    """Processes that this one has started, and those that they have."""
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue  # it has just ended
-    family, size = {multiprocessing.current_process().pid}, 0
+    family, size = {os.getpid()}, 0
     while len(family) > size:
         size = len(family)
         family |= {pid for pid, parent in parents.items() if parent in family}
-    family.discard(multiprocessing.current_process().pid)
-    return sum(_proportional_mb(pid) for pid in family if pid is not None)
+    return sorted(family - {os.getpid()})
+
+
+def _cpu_of_s(pid: int) -> float:
+    """Processor time of a process so far; 0 of one that has ended."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _proportional_mb(pid: int) -> float:
@@ -152,12 +176,11 @@ def measured(engine: str, config: RunConfig, clients: int) -> dict[str, Any]:
     """One engine's row."""
     began_s = time.time()
     with memory_watched() as highest_mb:
-        ends_s = _ENGINES[engine](config, began_s)
+        ends = _ENGINES[engine](config, began_s)
     peak_mb = highest_mb[0]
     if engine == "virtual":  # a short run ends between two looks
         peak_mb = max(peak_mb, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-    took_s = [after - before for before, after in pairwise(ends_s)]
-    round_s = median(took_s[1:] or took_s)
+    round_s, round_cpu_s = map(_round_s, zip(*ends, strict=True))
     with open(Path(config.out_dir) / config.run_name / "rounds.csv", encoding="utf-8") as file:
         trained = [int(row["reported"]) for row in csv.DictReader(file) if row["reported"]]
     return {
@@ -166,13 +189,20 @@ def measured(engine: str, config: RunConfig, clients: int) -> dict[str, Any]:
         "per_round": config.per_round,
         "rounds": config.rounds,
         "client_rounds_per_s": median(trained) / round_s,
+        "client_rounds_per_cpu_s": median(trained) / round_cpu_s,
         "seconds_per_round": round_s,
-        "startup_s": ends_s[1] - round_s,
+        "startup_s": ends[1].wall_s - round_s,
         "peak_mb": peak_mb,
         "task": config.task,
         "strategy": config.strategy,
         "local_epochs": config.local_epochs,
     }
+
+
+def _round_s(ends_s: Sequence[float]) -> float:
+    """What a round takes: the median of those after the first."""
+    took_s = [after - before for before, after in pairwise(ends_s)]
+    return median(took_s[1:] or took_s)
 
 
 def _engines(context: click.Context, option: click.Parameter, text: str) -> list[str]:
@@ -230,8 +260,12 @@ def main(
     columns = list(rows[0])
     console.print_table(columns, [[row[column] for column in columns] for row in rows])
     if len(rows) == 2:
-        ratio = rows[0]["client_rounds_per_s"] / rows[1]["client_rounds_per_s"]
-        click.echo(f"{rows[0]['engine']} is {ratio:.3g} times as fast as {rows[1]['engine']}")
+        one, other = rows
+        wall, cpu = (one[k] / other[k] for k in ("client_rounds_per_s", "client_rounds_per_cpu_s"))
+        click.echo(
+            f"{one['engine']} is {wall:.3g} times as fast as {other['engine']} "
+            f"({cpu:.3g} times by processor time)"
+        )
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

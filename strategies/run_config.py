@@ -34,15 +34,21 @@ _BOUNDS: dict[type, Any] = {
 }
 
 
-def _option(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"about": about})
+def _option(default: Any, about: str, **more: Any) -> Any:
+    return field(default=default, metadata={"about": about, "kind": type(default), **more})
+
+
+def _workers(given: object) -> int | str:
+    """A number of processes, or else what the run's configuration checks."""
+    return int(str(given)) if re.fullmatch(r"-?\d+", str(given)) else str(given)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """A federated run, complete: the same configuration gives the same result.
 
-    Each field's metadata says what it is about; command lines show the same words.
+    Each field's metadata says what it is about, in the words that command lines show, and what
+    makes a value of its kind of what was given.
     """
 
     task: str = _option(
@@ -145,8 +151,12 @@ class RunConfig:
         "Folder in there; by default from task, strategy, power, seed, and what else is not usual.",
     )
     min_nodes: int = _option(1, "Nodes to wait for before the first round.")
-    workers: int = _option(
-        0, "Processes that simulate; 0 starts more than one when it pays, with the same result."
+    workers: int | str = _option(
+        0,
+        "Processes that simulate; 0 starts more than one when it pays, with the same result. Or "
+        "ray[:HOST:PORT]: all cores or GPUs of a Ray cluster.",
+        kind=_workers,
+        metavar="N|ray",
     )
     resume: bool = _option(
         False, "Go on from the last checkpoint in the run's folder; begin where there is none."
@@ -178,8 +188,8 @@ class RunConfig:
             "weight_cap",
             "seed",
             "label_privacy",
-            "workers",
             "checkpoint_every",
+            *(["workers"] if isinstance(self.workers, int) else []),
         )
         for key in zero_or_more:
             if not getattr(self, key) >= 0:
@@ -198,7 +208,7 @@ class RunConfig:
                 )
             if not isinstance(value, str):  # a text of theirs may be anything
                 checked(key, value, _BOUNDS[type(value)])
-        self.goal  # noqa: B018 - raises for what it cannot be
+        self.goal, self.cluster  # noqa: B018 - raise for what they cannot be
         self.round_policy, self.evaluation  # noqa: B018 - raise for what they cannot be
         if self.min_reports > self.per_round:
             raise InvalidInput(
@@ -256,6 +266,17 @@ class RunConfig:
         return RunGoal.parse(self.target) if self.target else None
 
     @property
+    def cluster(self) -> str | None:
+        """Address of the Ray cluster that trains, empty for this machine's; None for processes."""
+        if isinstance(self.workers, int):
+            return None
+        if not (found := re.fullmatch(r"ray(?::([^:\s]+:\d+))?", self.workers)):
+            raise InvalidInput(
+                f"workers is a number of processes, ray or ray:HOST:PORT, got {self.workers!r:.60}"
+            )
+        return found[1] or ""
+
+    @property
     def evaluation(self) -> EvaluationPlan:
         """Where models are evaluated, and by whom."""
         return EvaluationPlan(self.evaluate, self.evaluate_every, self.evaluate_share)
@@ -294,7 +315,7 @@ def _values(what: str, known: Mapping[str, Field[Any]], given: Mapping[str, Any]
         raise UnknownName(what, min(unknown), known)
     values = {}
     for key, value in given.items():
-        wanted: type[Any] = type(known[key].default)
+        wanted = known[key].metadata["kind"]
         if wanted is tuple and isinstance(value, Mapping):  # settings, from Python
             value = sorted(value.items())
         try:

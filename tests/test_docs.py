@@ -38,6 +38,7 @@ NOT_RUN = {
     r"flwr |flower-": "several hosts; tests/server/test_flower.py and test_faults.py run them",
     r"wattfed-agent (?!serve --model|serve --device|predict digits --count|status|top)": "needs "
     "keys; tests/client/agent runs them",
+    r"wattfed simulate .*--workers ray": "needs a cluster; test_ray_workers.py has one",
     r"wattfed watch": "stays; tests/server/live runs it",
     r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
     r"powerctl (fake-board|profile --device jetson)": "the same",
@@ -172,6 +173,7 @@ PREPARED = {
     "README.md": _SIMULATE,
     "agent.md": _SIMULATE,
     "compare.md": _SIMULATE,
+    "fleets.md": _SIMULATE,
     "predict.md": f"{_PROFILE} --modes 10",
     "watch.md": _SIMULATE,
 }

@@ -39,7 +39,7 @@ _LOG = logging.getLogger("wattfed.client")
 _JUDGE_FROM = 3  # rows; fewer do not say what is to be expected
 _SURPRISE = 4.0  # standard deviations of the logarithm of time: of normal ones 1 in 16,000
 _MOST_WEIGHT = 400  # minibatches that a mean counts for: what is new must be able to move it
-_FIT = 1  # another one whenever predictors change what they make of a table
+_FIT = 2  # another one whenever predictors change what they make of a table
 _Axis = Annotated[int, Range(1, 1e12)]
 
 

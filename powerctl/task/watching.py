@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import ExitStack
 from typing import Any
@@ -59,8 +60,10 @@ class Watch:
 
         NaN for none; of squares see `powerctl.task.sample_losses`.
         """
-        losses = [float(loss) for loss, _ in self._losses] or [float("nan")]
-        squares = [float(square) for _, square in self._losses] or [float("nan")]
+        if not self._losses:
+            return math.nan, math.nan
+        losses = [float(loss) for loss, _ in self._losses]
+        squares = [float(square) for _, square in self._losses]
         self._losses.clear()
         self._scaled.clear()
         return sum(losses) / len(losses), sum(squares) / len(squares)

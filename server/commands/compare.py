@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,8 @@ def compare_command(
 ) -> None:
     """Compare policies x power policies x clients a round x seeds, and write a report.
 
-    A run is kept as soon as it has finished: after a kill, the same command goes on with the rest.
+    A run is kept as soon as it has finished: after a kill, the same command goes on with the rest,
+    and Ctrl-C prints the table so far.
     More policies, numbers of clients and seeds may be added to a folder. In the folder of a Flower
     App of wattfed's, what is not given, but for policies, is as its pyproject.toml has it.
     """
@@ -53,11 +54,12 @@ def compare_command(
         print_tables,
         tell_plan,
     )
-    from wattfed.server.comparison.running import compare
+    from wattfed.server.comparison.running import compare, runs_at_once
 
     charged = tell_plan(comparison)
-    progress = ComparisonProgress(out, jobs or len(os.sched_getaffinity(0)))
-    with stopping_cleanly(progress.saved), progress:
+    progress = ComparisonProgress(out, runs_at_once(comparison.base, jobs))
+    stopped = progress.saved if as_json else partial(progress.so_far, baseline, charged)
+    with stopping_cleanly(stopped), progress:
         result = compare(
             comparison,
             out=out,

@@ -36,7 +36,8 @@ def run_options(
                 continue
             command = click.option(
                 f"--{flag(item.name)}",
-                type=type(item.default),
+                type=item.metadata["kind"],
+                metavar=item.metadata.get("metavar"),
                 is_flag=isinstance(item.default, bool),
                 default=(defaults or {}).get(item.name, item.default),
                 show_default=item.default != "" and item.default is not False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from powerctl.stopping import stopping_cleanly, this_command
 from wattfed.server.commands.options import asked_run, run_options
 
 if TYPE_CHECKING:
+    from wattfed.server.engines.workers import Trains
     from wattfed.server.run.history import FederationResult
     from wattfed.server.run.participants import Participants
     from wattfed.server.run.run_progress import RunProgress
@@ -27,6 +29,7 @@ Examples:
   wattfed simulate --against random:maxn --against random:slack --target-accuracy 0.9
   wattfed simulate --against random:maxn --target loss=0.5
   wattfed simulate --fleet my-fleet.toml --task cifar10 --data-dir ~/data --json
+  wattfed simulate --fleet my-fleet.toml --per-round 100 --workers ray:10.0.0.1:6379
 """
 
 
@@ -49,12 +52,13 @@ def simulate_command(against: tuple[str, ...], as_json: bool, **options: Any) ->
     a Flower App of wattfed's, what is not given is as its pyproject.toml has it.
     """
     from wattfed.server.engines.simulation import checked_config
+    from wattfed.server.engines.trainers import trains
     from wattfed.server.run.results import placed
 
     ours = placed(asked_run(options))
     configs = [checked_config(c) for c in (ours, *(_baseline(ours, text) for text in against))]
-    with stopping_cleanly(lambda: saved(configs)):
-        results = [_with_progress(config, quiet=as_json) for config in configs]
+    with stopping_cleanly(lambda: saved(configs)), closing(trains(ours)) as trainer:
+        results = [_with_progress(config, trainer, quiet=as_json) for config in configs]
         _finish(results, as_json)
 
 
@@ -82,18 +86,18 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
     return replace(ours, strategy=strategy, power=power or ours.power, name=name)
 
 
-def _with_progress(config: RunConfig, quiet: bool) -> FederationResult:
-    from wattfed.client.worker.charging import charge_of_fleet
-    from wattfed.server.engines.simulation import run_checked
+def _with_progress(config: RunConfig, trainer: Trains, quiet: bool) -> FederationResult:
+    from wattfed.server.engines.simulation import charged_words, run_checked
     from wattfed.server.run.participants import headline
     from wattfed.server.run.run_progress import RunProgress
 
     if quiet:
-        return run_checked(config)
-    charge, _ = charge_of_fleet(config, config.min_nodes)
-    said = headline(config, config.min_nodes, str(charge), config.fleet)
+        return run_checked(config, trainer=trainer)
+    said = headline(config, config.min_nodes, charged_words(config), config.fleet)
     with RunProgress(config, said) as progress:
-        return run_checked(config, progress.show, progress.part, lambda plan: _warn(plan, progress))
+        return run_checked(
+            config, progress.show, progress.part, lambda plan: _warn(plan, progress), trainer
+        )
 
 
 def _warn(plan: Participants, progress: RunProgress) -> None:

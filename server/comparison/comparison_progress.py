@@ -9,16 +9,17 @@ from pathlib import Path
 import click
 
 from powerctl import console
+from powerctl.errors import UnknownName
 from powerctl.progress import Progress
 from powerctl.statistics import Estimate
 from powerctl.stopping import this_command
-from wattfed.client.worker.charging import charge_of_fleet
+from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
-from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.measures import RunMeasures, measures_of
 from wattfed.server.comparison.running import Finished, checked_runs
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 from wattfed.server.comparison.verdict import standings, verdict
-from wattfed.server.engines.simulation import plan_of
+from wattfed.server.engines.simulation import charged_words, plan_of
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.participants import task_line
 from wattfed.strategies.run_config import RunConfig
@@ -33,11 +34,14 @@ class ComparisonProgress(Progress):
         Folder of the comparison.
     at_once : int
         Runs at a time.
+    is_kept : bool
+        Whether the folder stays when the comparison has ended.
     """
 
-    def __init__(self, out: str | Path, at_once: int = 1) -> None:
+    def __init__(self, out: str | Path, at_once: int = 1, is_kept: bool = True) -> None:
         super().__init__("runs", at_once=at_once)
         self._out = Path(out).resolve()
+        self._is_kept = is_kept
         self._runs = self._ended = 0
         self._under_way: dict[str, float] = {}  # the share of each run's rounds that is over
 
@@ -56,18 +60,33 @@ class ComparisonProgress(Progress):
 
     def show(self, done: Finished) -> None:
         """Tell of a run that ended."""
+        self._under_way.pop(done.config.run_name, None)
+        self._ended += not done.failure
         self.say(
             f"{_named(done.config)}: "
             + (f"failed: {done.failure}" if done.failure else done.outcome)
         )
-        self._under_way.pop(done.config.run_name, None)
-        self._ended += not done.failure
         self.update(self._ended + sum(self._under_way.values()), note="")
 
     def saved(self) -> str:
         """What is on disc, and the command that goes on with the rest."""
         kept = f"{self._ended} of {self._runs} runs are" if self._runs else "no run is"
+        if not self._is_kept:
+            return f"{kept} finished; to keep them, and go on: {this_command('--out', 'FOLDER')}"
         return f"{kept} finished in {self._out}; to go on: {this_command()}"
+
+    def so_far(self, baseline: str, charged: str) -> str:
+        """Print the tables of the runs that are finished, for who stops the others; gives `saved`.
+
+        The first policy is the baseline where none of the one that was wanted is among them.
+        """
+        folder = ComparisonFolder(self._out)
+        if self._runs and (measures := measures_of(folder, folder.asked()[0])):
+            try:
+                print_tables(measures, baseline, charged)
+            except UnknownName:
+                print_tables(measures, "", charged)
+        return self.saved()
 
 
 def tell_plan(comparison: Comparison) -> str:
@@ -77,11 +96,11 @@ def tell_plan(comparison: Comparison) -> str:
     """
     runs = checked_runs(comparison)
     plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
-    charge, _ = charge_of_fleet(runs[0], runs[0].min_nodes)
-    click.echo(_headline(comparison, runs[0].min_nodes, str(charge)), err=True)
+    charged = charged_words(runs[0])
+    click.echo(_headline(comparison, runs[0].min_nodes, charged), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
-    return str(charge)
+    return charged
 
 
 def _headline(comparison: Comparison, clients: int, charged: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs what a comparison still lacks, in processes where there are cores, and reports on all."""
+"""Runs what a comparison still lacks, side by side where there are cores, and reports on all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +23,8 @@ from wattfed.server.comparison.measures import RunMeasures, measures_of
 from wattfed.server.comparison.report import build_report
 from wattfed.server.comparison.table import policies
 from wattfed.server.engines.simulation import checked_config, refuse_without_main_guard, run_checked
+from wattfed.server.engines.trainers import trains
+from wattfed.server.engines.workers import Trains
 from wattfed.server.run.federation import NoClients
 from wattfed.server.run.history import data_frame, final_value
 from wattfed.strategies.run_config import RunConfig
@@ -31,6 +35,19 @@ if TYPE_CHECKING:
 OnRound = Callable[[RunConfig, int], None]
 
 _POLL_S = 0.5
+
+
+def runs_at_once(config: RunConfig, jobs: int = 0) -> int:
+    """How many runs of a comparison go side by side: as many as asked, or as there is room for.
+
+    A run that says nothing of workers takes one core: a second one would bring it less than another
+    run brings. What trains on a cluster has all of it.
+    """
+    if config.cluster is not None and jobs > 1:
+        raise InvalidInput(f"jobs is {jobs}, but runs on a Ray cluster go one after the other")
+    if jobs or config.cluster is not None:
+        return jobs or 1
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(config.workers)))
 
 
 class Finished(NamedTuple):
@@ -64,7 +81,7 @@ def run_comparison(
         What to run; its runs that the folder holds are not repeated.
     jobs : int
         Runs at a time, each in a process of its own; 1 stays in this process, 0 takes as many as
-        there are cores.
+        there is room for (`runs_at_once`).
     on_begin : callable
         Told how many runs there are, and how many of them are finished already.
     on_run : callable
@@ -82,13 +99,14 @@ def run_comparison(
     InvalidInput
         Naming the runs that failed, when all others are done.
     """
+    jobs = runs_at_once(comparison.base, jobs)
     runs = checked_runs(comparison)
     with folder.begun(comparison, max(run.min_nodes for run in runs)) as whole:
         configs = [folder.placed(config) for config in runs]
         missing = [config for config in configs if not folder.finished(config)]
         on_begin(len(configs), len(configs) - len(missing))
         failed = []
-        for done in _ended(missing, jobs or len(os.sched_getaffinity(0)), on_round):
+        for done in _ended(missing, jobs, on_round):
             on_run(done)
             if done.failure:
                 failed.append(f"{done.config.run_name}: {done.failure}")
@@ -103,13 +121,18 @@ def run_comparison(
 def _ended(configs: list[RunConfig], jobs: int, on_round: OnRound) -> Iterator[Finished]:
     """The runs in the order in which they end."""
     jobs = min(jobs, len(configs))
-    if jobs <= 1:
-        yield from (_run(config, on_round) for config in configs)
+    if not configs:
+        return
+    if jobs == 1:
+        with closing(trains(configs[0])) as trainer:  # which is the same for all
+            yield from (_run(config, trainer, on_round) for config in configs)
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     others = set(multiprocessing.active_children())
     rounds = context.SimpleQueue()
-    with ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(rounds,)) as pool:
+    with ProcessPoolExecutor(
+        jobs, context, initializer=_begin, initargs=(rounds, configs[0])
+    ) as pool:
         try:
             with unheard():
                 waiting = {pool.submit(_run_in_worker, config) for config in configs}
@@ -125,9 +148,9 @@ def _ended(configs: list[RunConfig], jobs: int, on_round: OnRound) -> Iterator[F
             raise
 
 
-def _run(config: RunConfig, on_round: OnRound) -> Finished:
+def _run(config: RunConfig, trainer: Trains, on_round: OnRound) -> Finished:
     try:
-        result = run_checked(config, lambda row: on_round(config, row.round))
+        result = run_checked(config, lambda row: on_round(config, row.round), trainer=trainer)
     except NoClients as error:  # a result too
         return Finished(config, outcome=str(error))
     except PowerctlError as error:
@@ -141,16 +164,18 @@ def _run(config: RunConfig, on_round: OnRound) -> Finished:
 
 
 _rounds: SimpleQueue[tuple[RunConfig, int]]  # of a worker: where it tells of its rounds
+_trainer: Trains  # of a worker: what trains in all of its runs
 
 
 def _run_in_worker(config: RunConfig) -> Finished:
-    return _run(config, lambda *told: _rounds.put(told))
+    return _run(config, _trainer, lambda *told: _rounds.put(told))
 
 
-def _begin(rounds: SimpleQueue[tuple[RunConfig, int]]) -> None:
+def _begin(rounds: SimpleQueue[tuple[RunConfig, int]], config: RunConfig) -> None:
     """A worker, which must not wait for work for ever when the comparison has been killed."""
-    global _rounds
-    _rounds = rounds
+    global _rounds, _trainer
+    _rounds, _trainer = rounds, trains(config)
+    Finalize(None, _trainer.close, exitpriority=0)  # before this process waits for its own to end
     parent = multiprocessing.parent_process()
     assert parent is not None
 

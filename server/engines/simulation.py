@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,10 @@ import torch
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import load_fleet
+from wattfed.client.worker.charging import charge_of_fleet
+from wattfed.server.engines.trainers import trains
 from wattfed.server.engines.virtual import VirtualEngine
+from wattfed.server.engines.workers import Trains
 from wattfed.server.run.engine import OnPart
 from wattfed.server.run.federation import check, run_rounds, task_of
 from wattfed.server.run.history import FederationResult, RoundRow
@@ -65,10 +68,16 @@ def run_checked(
     on_row: Callable[[RoundRow], None] | None = None,
     on_part: OnPart = lambda *_: None,
     on_plan: Callable[[Participants], None] | None = None,
+    trainer: Trains | None = None,
 ) -> FederationResult:
-    """As `simulate`, of a configuration from `checked`: for who checks many before the first."""
-    with _unnoticed():
-        engine = VirtualEngine(config, load_fleet(config.fleet), on_part)
+    """As `simulate`, of a configuration from `checked`: for who checks many before the first.
+
+    A trainer is left open for the next run.
+    """
+    with _unnoticed(), ExitStack() as opened:
+        if trainer is None:
+            trainer = opened.enter_context(closing(trains(config)))
+        engine = VirtualEngine(config, load_fleet(config.fleet), on_part, trainer)
         return run_rounds(engine, config, on_row, on_plan)
 
 
@@ -76,6 +85,13 @@ def plan_of(config: RunConfig) -> Participants:
     """The clients that a simulation would begin with, and what speaks against its plan."""
     with _unnoticed():
         return VirtualEngine(config, load_fleet(config.fleet)).plan()
+
+
+def charged_words(config: RunConfig) -> str:
+    """What minibatches of a simulation are charged as, and what its rounds are, in words."""
+    fleet = load_fleet(config.fleet)
+    charge, _ = charge_of_fleet(config, len(fleet))
+    return charge.told(fleet.rounds)
 
 
 def refuse_without_main_guard() -> None:

@@ -17,12 +17,13 @@ from wattfed.client.fleet import Fleet
 from wattfed.client.worker.pool import Pool
 from wattfed.server.engines.workers import (
     ClientJob,
+    Clients,
     Done,
     Evaluated,
     Instructions,
+    SimulatedRun,
     Trained,
     Trains,
-    trains,
 )
 from wattfed.server.run.checkpoints import digest_of
 from wattfed.server.run.engine import AfterRound, OnPart
@@ -52,16 +53,25 @@ class VirtualEngine:
         All clients.
     on_part : callable, optional
         Told within a round what is done, and how many clients of how many have done it.
+    trainer : Trains, optional
+        Trains the clients, and is left open; by default this process does.
     """
 
     label_noise = "the run's seed"
 
-    def __init__(self, config: RunConfig, fleet: Fleet, on_part: OnPart = lambda *_: None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        fleet: Fleet,
+        on_part: OnPart = lambda *_: None,
+        trainer: Trains | None = None,
+    ) -> None:
         join_run(_RUN_ID)
         self._config = config
         self._fleet = fleet
         self._pool = Pool.of_fleet(config, fleet)
         self._on_part = on_part
+        self._trainer = trainer or Clients()
         self._participants: Participants | None = None
 
     def run(
@@ -72,16 +82,13 @@ class VirtualEngine:
     ) -> None:
         """All rounds that are not in the strategy's ledger yet."""
         first = len(strategy.ledger.entries) + 1
-        trainer = trains(self._config)
-        try:
-            for server_round in range(first, self._config.rounds + 1):
-                answers, sums = self._train(trainer, strategy, server_round, arrays)
-                aggregated, _ = strategy.close(server_round, answers, sums)
-                arrays = arrays if aggregated is None else aggregated
-                self._evaluate(trainer, strategy, server_round, arrays)
-                after_round(server_round, arrays)
-        finally:
-            trainer.close()
+        self._trainer.begin(SimulatedRun(self._config, self._fleet, self._pool.charge))
+        for server_round in range(first, self._config.rounds + 1):
+            answers, sums = self._train(strategy, server_round, arrays)
+            aggregated, _ = strategy.close(server_round, answers, sums)
+            arrays = arrays if aggregated is None else aggregated
+            self._evaluate(strategy, server_round, arrays)
+            after_round(server_round, arrays)
 
     def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
         """Clients are called by their boards."""
@@ -113,10 +120,13 @@ class VirtualEngine:
 
     @cached_property
     def _fleet_digest(self) -> str:
-        return digest_of(_columns(self._fleet))
+        columns = _columns(self._fleet)
+        if self._fleet.is_ideal:  # as all fleets were, and checkpoints of older versions have it
+            columns = {k: v for k, v in columns.items() if k not in ("costs", "is_ideal")}
+        return digest_of(columns)
 
     def _train(
-        self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
+        self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
     ) -> tuple[list[TrainingAnswer], list[UpdateSum]]:
         clock_s = strategy.ledger.clock_s
         assignments = strategy.select(server_round, self._pool.offers(clock_s))
@@ -143,21 +153,21 @@ class VirtualEngine:
                 assignments, states, offers, map(strategy.most_examples, clients), strict=True
             )
         ]
-        done, sums = self._do(trainer, instructions, jobs, MessageType.TRAIN)
+        done, sums = self._do(instructions, jobs, MessageType.TRAIN)
         return [_answer(one) for one in done if isinstance(one, Trained)], sums
 
     def _evaluate(
-        self, trainer: Trains, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
+        self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
     ) -> None:
         clients = strategy.evaluators(server_round)
         model = GlobalModel.of(arrays) if clients else GlobalModel({})
         instructions = Instructions(server_round, strategy.ledger.clock_s, model)
         jobs = list(map(ClientJob, clients, self._pool.states_of(clients)))
-        done, _ = self._do(trainer, instructions, jobs, MessageType.EVALUATE)
+        done, _ = self._do(instructions, jobs, MessageType.EVALUATE)
         strategy.evaluated((o.report, o.metrics) for o in done if isinstance(o, Evaluated))
 
     def _do(
-        self, trainer: Trains, instructions: Instructions, jobs: Sequence[ClientJob], what: str
+        self, instructions: Instructions, jobs: Sequence[ClientJob], what: str
     ) -> tuple[list[Done], list[UpdateSum]]:
         """What came of some jobs, and sums; whoever has come to an end keeps its new state."""
         number = itertools.count(1)
@@ -165,7 +175,7 @@ class VirtualEngine:
         def ended() -> None:
             self._on_part(what, next(number), len(jobs))
 
-        blocks = trainer.do(instructions, blocks_of(jobs), ended) if jobs else []
+        blocks = self._trainer.do(instructions, blocks_of(jobs), ended) if jobs else []
         done = [one for block in blocks for one in block.done if one is not None]
         for one in done:
             self._pool.keep(one.report.client, one.state)

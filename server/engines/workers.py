@@ -1,4 +1,4 @@
-"""Trains and evaluates the simulated clients of a round: in this process, or in several.
+"""Trains and evaluates the simulated clients of a round: in this process, several, or on Ray.
 
 What comes of a client is a function of the model, its assignment and its state alone, so that
 several processes give the same as one, sooner. For tasks with samples in memory one model is
@@ -15,11 +15,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from logging import ERROR
 from multiprocessing.connection import Connection, wait
-from typing import Protocol
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Protocol, cast
 
 from flwr.common.logger import log
 from torch import nn
@@ -27,8 +29,8 @@ from torch import nn
 from powerctl.errors import InvalidInput, PowerctlError, TaskFailed
 from powerctl.stopping import unheard
 from powerctl.task.randomness import Randomness
-from wattfed.client.fleet import Fleet, load_fleet
-from wattfed.client.worker.charging import Charge, charge_of, usual_batch_size
+from wattfed.client.fleet import Fleet
+from wattfed.client.worker.charging import Charge
 from wattfed.client.worker.client_state import ClientState
 from wattfed.client.worker.local_client import LocalClient, RoundDraws
 from wattfed.client.worker.model_arrays import Arrays, ResidentArrays
@@ -46,6 +48,15 @@ from wattfed.strategies.summaries import UpdateSummary
 
 _PAYS_S = 30.0  # of training that is left: starting a process takes some seconds
 _GRACE_S = 1.0
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """What those who train a run's clients are told of it, once."""
+
+    config: RunConfig
+    fleet: Fleet
+    charge: Charge
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,15 @@ Jobs = Sequence[ClientJob]
 Ended = Callable[[], object]
 
 
+def longest_first(blocks: Sequence[Jobs]) -> deque[int]:
+    """Places of the blocks in the order in which they are best handed out to whoever is free.
+
+    Those with most minibatches come first, so that what is left in the end is short.
+    """
+    work = [sum(job.assignment.minibatches for job in jobs if job.assignment) for jobs in blocks]
+    return deque(sorted(range(len(blocks)), key=work.__getitem__, reverse=True))
+
+
 @dataclass(frozen=True)
 class BlockDone:
     """What came of a block of jobs: one result each, None for who raised, and their updates' sum.
@@ -119,42 +139,29 @@ class BlockDone:
 
 
 class Clients:
-    """Trains and evaluates clients of a fleet, one after the other.
+    """Trains and evaluates the clients of a run in this process, one after the other."""
 
-    Parameters
-    ----------
-    config : RunConfig
-        The run.
-    fleet : Fleet
-        All clients.
-    """
-
-    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
-        self._config = config
-        self._fleet = fleet
-        self._task = task_of(config)
-        self._charge: Charge | None = None
+    def begin(self, run: SimulatedRun) -> None:
+        """Train the clients of another run from now on."""
+        self._config, self._fleet, self._charge = run.config, run.fleet, run.charge
+        self._task = task_of(run.config)
         self._resident: ResidentArrays | None = None
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
-        """What comes of each block; calls `ended` after each client."""
-        return list(self.each(instructions, blocks, ended))
-
-    def each(
-        self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
-    ) -> Iterator[BlockDone]:
-        """What comes of each job from its client's state, block by block; who raises is logged."""
+        """What comes of each block; calls `ended` after each client. Who raises is logged."""
         clients = [job.client for jobs in blocks for job in jobs]
         drawn = iter(RoundDraws.of_fleet(self._config, instructions.server_round, clients))
+        results = []
         with Randomness(self._config.seed):  # each draws from a seed of its own
             for jobs in blocks:
                 block = BlockDone()
                 for job in jobs:
                     block.done.append(self._do(instructions, job, next(drawn), block.total))
                     ended()
-                yield block
+                results.append(block)
+        return results
 
     def close(self) -> None:
         """Nothing was started that had to be ended."""
@@ -194,12 +201,8 @@ class Clients:
 
     def _client(self, job: ClientJob) -> LocalClient:
         """The client of a job; all of a fleet learn one task, and are charged alike."""
-        config, n_clients = self._config, len(self._fleet)
-        if self._charge is None:
-            size = usual_batch_size(config)
-            self._charge = charge_of(config, self._task, size, job.client, n_clients)
         profile, divided = self._fleet[job.client], (self._charge, self._task)
-        return LocalClient(config, profile, n_clients, job.state, divided=divided)
+        return LocalClient(self._config, profile, len(self._fleet), job.state, divided=divided)
 
     def _evaluate(
         self, client: LocalClient, model: nn.Module, instructions: Instructions
@@ -227,7 +230,11 @@ def _added(
 
 
 class Trains(Protocol):
-    """What trains and evaluates the clients of a round."""
+    """What trains and evaluates the clients of a round, for one run after the other."""
+
+    def begin(self, run: SimulatedRun) -> None:
+        """Take the run whose rounds come next."""
+        ...
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
@@ -248,49 +255,42 @@ class Workers:
 
     Parameters
     ----------
-    config : RunConfig
-        The run.
     n : int
-        Processes.
+        Processes; they start with the first run.
     """
 
-    def __init__(self, config: RunConfig, n: int) -> None:
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    def __init__(self, n: int) -> None:
+        self._n = n
         self._pipes: list[Connection] = []
-        self._processes = []
-        try:
-            with unheard():
-                for _ in range(n):
-                    here, there = context.Pipe()
-                    process = context.Process(target=_work, args=(config, there))
-                    process.start()
-                    there.close()
-                    self._pipes.append(here)
-                    self._processes.append(process)
-        except BaseException:
-            self.close()
-            raise
+        self._processes: list[SpawnProcess] = []
+
+    def begin(self, run: SimulatedRun) -> None:
+        """Take the run whose rounds come next, in processes that stay for those after it."""
+        if not self._pipes:
+            self._start()
+        with self._noticing_ends():
+            self._tell_all(run, self._n)
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
     ) -> list[BlockDone]:
         """What comes of each block, in their order; calls `ended` after each client."""
-        n = len(self._pipes)
-        results = [BlockDone()] * len(blocks)
-        awaited = {pipe: deque(range(i, len(blocks), n)) for i, pipe in enumerate(self._pipes)}
-        try:
-            for first, pipe in enumerate(self._pipes):
-                pipe.send((instructions, blocks[first::n]))
-            while busy := [pipe for pipe, places in awaited.items() if places]:
-                for pipe in busy:
-                    if pipe in wait(busy):
-                        came = pipe.recv()
-                        if came is None:
-                            ended()
-                        else:
-                            results[awaited[pipe].popleft()] = came
-        except (EOFError, OSError):
-            raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
+        results, waiting = [BlockDone()] * len(blocks), longest_first(blocks)
+        free = self._pipes[: len(blocks)]
+        at_work: dict[Connection, int] = {}
+        with self._noticing_ends():
+            self._tell_all(instructions, len(free))
+            while waiting or at_work:
+                for pipe in free[: len(waiting)]:
+                    at_work[pipe] = waiting.popleft()
+                    pipe.send(blocks[at_work[pipe]])
+                free = []
+                for pipe in cast(list[Connection], wait(at_work)):
+                    if (came := pipe.recv()) is None:
+                        ended()
+                        continue
+                    results[at_work.pop(pipe)] = came
+                    free.append(pipe)
         return results
 
     def close(self) -> None:
@@ -302,33 +302,66 @@ class Workers:
             process.join(max(ends_s - time.monotonic(), 0.0))
             process.kill()
             process.join()
+        self._pipes, self._processes = [], []
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        try:
+            with unheard():
+                for _ in range(self._n):
+                    here, there = context.Pipe()
+                    self._pipes.append(here)
+                    process = context.Process(target=_work, args=(there,))
+                    process.start()
+                    there.close()
+                    self._processes.append(process)
+        except BaseException:
+            self.close()
+            raise
+
+    def _tell_all(self, what: SimulatedRun | Instructions, n: int) -> None:
+        whole = bytes(ForkingPickler.dumps(what))
+        for pipe in self._pipes[:n]:
+            pipe.send_bytes(whole)
+
+    @contextmanager
+    def _noticing_ends(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):
+            self.close()  # the others have work that nobody awaits any more
+            raise WorkerDied("a worker process died; run with --workers 1 to see why") from None
 
 
-def _work(config: RunConfig, pipe: Connection) -> None:
+def _work(pipe: Connection) -> None:
     """A worker process, until the other end of its pipe is closed; None says that one has ended."""
-    clients = Clients(config, load_fleet(config.fleet))
+    clients = Clients()
+    instructions = Instructions(0, 0.0, GlobalModel({}))
     with suppress(EOFError, BrokenPipeError):
         while True:
-            instructions, blocks = pipe.recv()
-            for block in clients.each(instructions, blocks, ended=lambda: pipe.send(None)):
-                pipe.send(block)
+            came: SimulatedRun | Instructions | Jobs = pipe.recv()
+            if isinstance(came, SimulatedRun):
+                clients.begin(came)
+            elif isinstance(came, Instructions):
+                instructions = came
+            else:
+                (done,) = clients.do(instructions, [came], ended=lambda: pipe.send(None))
+                pipe.send(done)
 
 
 class AsItPays:
-    """Trains in this process, and in as many as there are cores once that will have paid.
+    """Trains in this process, and in as many as there are cores once that will have paid."""
 
-    Parameters
-    ----------
-    config : RunConfig
-        The run.
-    """
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self._trains: Trains = Clients(config, load_fleet(config.fleet))
+    def __init__(self) -> None:
+        self._trains: Trains = Clients()
         self._cores = len(os.sched_getaffinity(0))
         if multiprocessing.parent_process() is not None:
             self._cores = 1  # the others are for this process's siblings
+
+    def begin(self, run: SimulatedRun) -> None:
+        """Take the run whose rounds come next."""
+        self._run = run
+        self._trains.begin(run)
 
     def do(
         self, instructions: Instructions, blocks: Sequence[Jobs], ended: Ended
@@ -337,20 +370,12 @@ class AsItPays:
         began_s = time.monotonic()
         results = self._trains.do(instructions, blocks, ended)
         took_s = time.monotonic() - began_s
-        left = self._config.rounds - instructions.server_round
+        left = self._run.config.rounds - instructions.server_round
         if self._cores > 1 and took_s * left > _PAYS_S:
-            self._trains, self._cores = Workers(self._config, self._cores), 1
+            self._trains, self._cores = Workers(self._cores), 1
+            self._trains.begin(self._run)
         return results
 
     def close(self) -> None:
         """End the processes that were started, if any."""
         self._trains.close()
-
-
-def trains(config: RunConfig) -> Trains:
-    """What trains the clients of a run, in as many processes as its configuration says."""
-    if config.workers == 0:
-        return AsItPays(config)
-    if config.workers == 1:
-        return Clients(config, load_fleet(config.fleet))
-    return Workers(config, config.workers)

@@ -19,6 +19,8 @@ from wattfed.strategies.round.numpy_reply import Numbers, NumpyArray, NumpyReply
 from wattfed.strategies.summaries import UpdateSummary, summary_of
 
 _MOST = 1e18  # of a trained number: server optimizers square in single precision
+_SURELY = 1e34  # of a sum of squares: none of its numbers is beyond that, however it was rounded
+_QUICK = (np.float32, np.float64)  # types whose squares are summed in one go
 Reply = Message | NumpyReply
 
 
@@ -186,7 +188,11 @@ def _check_like(name: str, model: NDArray[Any], dtype: Any, shape: tuple[int, ..
 
 
 def _check_sound(name: str, model: NDArray[Any], values: NDArray[Any]) -> None:
-    if values.dtype.kind in "biu" or np.abs(values).max(initial=0) <= _MOST:  # false for NaN
+    if values.dtype.kind in "biu":
+        return
+    if values.dtype in _QUICK and np.vdot(values, values) <= _SURELY:  # false for NaN
+        return
+    if np.abs(values).max(initial=0) <= _MOST:  # false for NaN
         return
     if not np.isfinite(values).all():
         raise InvalidInput(f"{name!r} is not finite")

@@ -120,6 +120,7 @@ def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, 
     run.until(" after 2 rounds, ")  # of a run that is finished
     assert run.interrupt(signal.SIGINT) == 130, run.text
     assert f"of 6 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
+    assert "as many clients a round:" in run.text  # the table so far
     finished = {path.parent.name for path in tmp_path.glob("c/runs/*/summary.json")}
     (tmp_path / "go").touch()
     rest = Command(*named(run.text), cwd=tmp_path)

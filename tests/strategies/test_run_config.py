@@ -90,3 +90,24 @@ def test_keys_that_are_not_ours_are_settings_of_the_task():
 def test_kinds_are_named():
     with pytest.raises(InvalidInput, match="rounds must be int"):
         RunConfig.from_flower({"rounds": "many"})
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "cluster"),
+    [
+        (2, 2, None),
+        ("2", 2, None),
+        ("ray", "ray", ""),
+        ("ray:first:6379", "ray:first:6379", "first:6379"),
+    ],
+)
+def test_workers_are_processes_or_a_cluster(given, workers, cluster):
+    config = RunConfig().changed(workers=given)
+    assert config.workers == workers and config.cluster == cluster
+    assert RunConfig.from_flower(config.to_flower()) == config
+
+
+@pytest.mark.parametrize("given", ["rays", "ray:first", "ray:", "two", "1.5"])
+def test_other_workers_are_refused(given):
+    with pytest.raises(InvalidInput, match="workers is a number of processes, ray or ray:HOST"):
+        RunConfig(workers=given)

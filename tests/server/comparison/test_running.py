@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing.context import SpawnProcess
 
+import click
 import pytest
 
 from powerctl import progress
@@ -18,7 +21,13 @@ from tests.waiting import await_state
 from wattfed.server.comparison.comparison_progress import ComparisonProgress
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
-from wattfed.server.comparison.running import Finished, checked_runs, run_comparison
+from wattfed.server.comparison.running import (
+    Finished,
+    checked_runs,
+    run_comparison,
+    runs_at_once,
+)
+from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
 
@@ -42,6 +51,7 @@ def test_every_run_is_kept_and_measured(whole, comparison):
     assert all(0 < m.jain_fairness <= 1 and m.energy_j > 0 for m in measures)
     for m in measures:
         parts_j = m.train_energy_j + m.transfer_energy_j + m.wait_energy_j
+        parts_j += m.overhead_energy_j + m.supply_energy_j
         assert m.energy_j == pytest.approx(parts_j) and m.wasted_energy_j == 0
     # two of the four boards break their limit at MAXN, and none with pace
     assert all((m.power_violations > 0) == (m.power == "maxn") for m in measures)
@@ -50,6 +60,17 @@ def test_every_run_is_kept_and_measured(whole, comparison):
 def test_worker_processes_give_the_same_runs(whole, comparison, tmp_path):
     run(tmp_path, comparison, jobs=2)
     assert files(tmp_path) == files(whole.path)
+    assert not multiprocessing.active_children()
+
+
+def test_processes_of_a_run_stay_for_the_next_one(whole, comparison, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        SpawnProcess, "start", lambda self, start=SpawnProcess.start: started.append(start(self))
+    )
+    asked = replace(comparison, base=replace(comparison.base, workers=2))
+    run(tmp_path, asked, jobs=1)
+    assert files(tmp_path / "runs") == files(whole.path / "runs") and len(started) == 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -89,6 +110,33 @@ def test_where_the_runs_under_way_stand_is_shown(comparison, tmp_path, monkeypat
         shown.show(Finished(one, outcome="accuracy 0.9"))
         await_state(lambda: told("runs 2 of 4, about "))
     assert "random at maxn, 2 a round, seed 0: accuracy 0.9" in said
+
+
+def test_who_stops_a_comparison_is_shown_what_has_finished(whole, capsys):
+    """Also where the baseline is not among it, or the folder goes away."""
+    with click.Context(click.Command("wattfed"), info_name="wattfed"):
+        shown = ComparisonProgress(whole.path)
+        assert shown.so_far("", "a network").startswith("no run is finished")
+        assert "a network" not in capsys.readouterr().out
+        shown.started(6, 4)
+        assert f"4 of 6 runs are finished in {whole.path}" in shown.so_far("oort:maxn", "a network")
+        assert "beside random at maxn with as many" in capsys.readouterr().out
+        passing = ComparisonProgress(whole.path, is_kept=False)
+        assert passing.saved().endswith("--out FOLDER")
+
+
+@pytest.mark.parametrize(
+    ("workers", "jobs", "at_once"),
+    [(0, 0, 4), (1, 0, 4), (2, 0, 2), (8, 0, 1), (2, 3, 3), ("ray", 0, 1), ("ray", 1, 1)],
+)
+def test_runs_go_side_by_side_where_there_is_room(workers, jobs, at_once, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    assert runs_at_once(RunConfig(workers=workers), jobs) == at_once
+
+
+def test_runs_on_a_cluster_do_not_go_side_by_side():
+    with pytest.raises(InvalidInput, match="jobs is 2, but runs on a Ray cluster"):
+        runs_at_once(RunConfig(workers="ray:first:6379"), 2)
 
 
 def test_a_finished_comparison_runs_nothing_and_a_larger_one_only_what_is_new(

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.strategies.offers_of import offer
 from tests.strategies.watching import WATCHING, Watching
+from wattfed.client.fleet import load_fleet
+from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.client.worker.client_state import ClientState
 from wattfed.server.engines.simulation import simulate
-from wattfed.server.engines.workers import ClientJob, Instructions, WorkerDied, Workers
+from wattfed.server.engines.workers import (
+    ClientJob,
+    Instructions,
+    SimulatedRun,
+    WorkerDied,
+    Workers,
+    longest_first,
+)
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.updates import GlobalModel
 from wattfed.strategies.run_config import RunConfig
@@ -38,13 +47,22 @@ def test_two_processes_train_the_same_model_bit_for_bit(config):
     assert not multiprocessing.active_children()
 
 
-def test_a_process_that_dies_is_an_error(config):
-    workers = Workers(config, 1)
-    multiprocessing.active_children()[0].kill()
-    with pytest.raises(WorkerDied, match="--workers 1"):
-        workers.do(
-            Instructions(1, 0.0, GlobalModel({})),
-            [[ClientJob(0, ClientState(), RoundAssignment(0, 1), offer(0))]],
-            ended=list,
-        )
-    workers.close()
+def test_a_process_that_dies_is_an_error_and_others_start_with_the_next_run(config):
+    fleet = load_fleet(config.fleet)
+    run = SimulatedRun(config, fleet, charge_of_fleet(config, len(fleet))[0])
+    told, job = Instructions(1, 0.0, GlobalModel({})), ClientJob(0, ClientState())
+    with closing(Workers(1)) as workers:
+        workers.begin(run)
+        multiprocessing.active_children()[0].kill()
+        with pytest.raises(WorkerDied, match="--workers 1"):
+            workers.do(told, [[job]], ended=list)
+        workers.begin(run)
+        assert [len(block.done) for block in workers.do(told, [[job]], ended=list)] == [1]
+
+
+def test_blocks_are_handed_out_by_their_minibatches_longest_first():
+    def block(*minibatches):
+        return [ClientJob(n, ClientState(), RoundAssignment(n, n)) for n in minibatches]
+
+    assert list(longest_first([block(1, 2), block(9), block(4, 4), block(3)])) == [1, 2, 0, 3]
+    assert list(longest_first([[ClientJob(0, ClientState())]] * 3)) == [0, 1, 2]
