@@ -353,12 +353,14 @@ def main(folder: str, what: str, quick: bool, seed: int, json_path: str | None) 
     tables = [Measured.of(path) for path in paths]
     with tempfile.TemporaryDirectory() as boards:
         effort = QUICK if quick else Effort()
-        rows = list(rows_of(tables, wanted, effort, seed, Path(boards)))
+        rows: list[dict[str, Any]] = []
+        for row in rows_of(tables, wanted, effort, seed, Path(boards)):
+            rows.append(row)
+            if json_path:  # as they come: all of it takes an hour
+                Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     shown = [["" if row[name] is None else row[name] for name in _COLUMNS] for row in rows]
     console.print_table(list(_COLUMNS.values()), shown)
     click.echo("medians over the runs; unsolved configurations count as a loss of 100 %")
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
