@@ -48,6 +48,8 @@ def random_offers(n: int, choices: int = 12, seed: int = 0) -> Offers:
         battery_j=capacity_j * rng.uniform(0.2, 1.0, n),
         battery_capacity_j=capacity_j,
         available_s=rng.exponential(300.0, n),
+        overhead_s=np.zeros(n),
+        radio_j=np.zeros(n),
     )
 
 

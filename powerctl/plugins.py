@@ -151,7 +151,7 @@ def names_code(text: str) -> bool:
 
 def absolute(text: str) -> str:
     """The text with the path of its file made absolute, for processes in other folders."""
-    path = re.match(r"[^(]*?\.(?:py(?=:|$)|toml$)", text)
+    path = re.match(r"[^(]*?\.(?:py(?=:|$)|toml(?=\(|$))", text)
     return f"{Path(path[0]).resolve()}{text[path.end() :]}" if path else text
 
 

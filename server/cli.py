@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from powerctl import console
+from wattfed.server.commands.calibrate import calibrate_command
 from wattfed.server.commands.compare import compare_command, report
 from wattfed.server.commands.deploy import keys, units
 from wattfed.server.commands.flower import flower
@@ -24,6 +25,7 @@ Examples:
   wattfed report runs/comparison
   wattfed top
   wattfed flower --rounds 5
+  wattfed calibrate runs/deployed --fleet my-fleet.toml --out measured.toml
 """
 
 
@@ -41,6 +43,7 @@ for command in (
     compare_command,
     report,
     flower,
+    calibrate_command,
     keys,
     units,
     strategies,

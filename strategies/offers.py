@@ -45,6 +45,9 @@ class Offers:
         Examples per label; no columns where nobody tells, a row of zeros for who does not tell.
     battery_j, battery_capacity_j, available_s : FloatArray, shape (n,)
         As in `RoundOffer`.
+    overhead_s, radio_j : FloatArray, shape (n,)
+        Seconds of the round that are no transfer and no minibatch, warming up included, at idle
+        power; and what sending and receiving takes beside the module.
     """
 
     client: IntArray
@@ -65,6 +68,8 @@ class Offers:
     battery_j: FloatArray
     battery_capacity_j: FloatArray
     available_s: FloatArray
+    overhead_s: FloatArray
+    radio_j: FloatArray
 
     @classmethod
     def of(cls, offers: Sequence[RoundOffer]) -> Offers:
@@ -103,6 +108,8 @@ class Offers:
             battery_j=column("battery_j"),
             battery_capacity_j=column("battery_capacity_j"),
             available_s=column("available_s"),
+            overhead_s=column("overhead_s") + column("warm_up_s"),
+            radio_j=column("radio_j"),
         )
 
     def __len__(self) -> int:
@@ -136,7 +143,13 @@ class Offers:
     def fastest_round_s(self, power: str) -> FloatArray:
         """The shortest round per client that a power policy leaves, transfer included."""
         time_s = self._left_by(power)[0][:, 0]
-        return self.transfer_s + time_s + _enter_s(time_s, self.maxn_time_s)
+        enter_s = _enter_s(time_s, self.maxn_time_s)
+        return self.transfer_s + time_s + enter_s + self.overhead_s
+
+    @property
+    def fixed_j(self) -> FloatArray:
+        """Energy per client that a round takes beside training, transfer and waiting."""
+        return self.overhead_s * self.idle_power_w + self.radio_j
 
     def fastest_energy_j(self, power: str) -> FloatArray:
         """Training energy per client at the fastest choice that a power policy leaves."""
@@ -148,9 +161,10 @@ class Offers:
         return np.flatnonzero(there if power == "maxn" else self.able)
 
     def choices(self, power: str, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Time and energy of the full work at each choice that a power policy leaves some clients.
+        """Time and energy of the round at each choice that a power policy leaves some clients.
 
-        The change into a mode from MAXN, in which boards are found, is charged at idle power.
+        All but the seconds of the transfer: the full work, the change into a mode from MAXN, in
+        which boards are found, and overhead, both at idle power, and sending and receiving.
 
         Parameters
         ----------
@@ -167,13 +181,15 @@ class Offers:
             allowance or its battery is infinite in both.
         """
         time_s, energy_j = (column[rows] for column in self._left_by(power))
+        fixed_s, fixed_j = self.overhead_s[rows, None], self.fixed_j[rows, None]
         if power == "maxn":
-            return time_s, energy_j
+            return time_s + fixed_s, energy_j + fixed_j
         enter_s = _enter_s(time_s, self.maxn_time_s[rows, None])
         time_s, energy_j = time_s + enter_s, energy_j + enter_s * self.idle_power_w[rows, None]
         most_j = np.minimum(self.allowance_j[rows], self.battery_j[rows])
         affordable = energy_j <= most_j[:, None]
-        return np.where(affordable, time_s, np.inf), np.where(affordable, energy_j, np.inf)
+        round_s, round_j = time_s + fixed_s, energy_j + fixed_j
+        return np.where(affordable, round_s, np.inf), np.where(affordable, round_j, np.inf)
 
     def _left_by(self, power: str) -> tuple[FloatArray, FloatArray]:
         """Time and energy of the training at what a power policy leaves, shape (n, c)."""

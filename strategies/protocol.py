@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -42,6 +42,7 @@ ClientCount = Annotated[int, Range(1, MOST_CLIENTS)]
 Seconds = Annotated[float, Range(0, 1e9)]
 Joules = Annotated[float, Range(0, 1e12)]
 Watts = Annotated[float, Range(0, 1e6)]
+Efficiency = Annotated[float, Range(1e-3, 1)]
 Clock = Annotated[float, Range(0, 1e15)]  # of many rounds
 Pull = Annotated[float, Range(0, 1e9)]  # of FedProx
 MostSeconds = Annotated[float, Range(0, 1e9, unbounded=True)]
@@ -59,7 +60,7 @@ Text = Annotated[str, Range(0, 1000, printable=True)]
 Texts = Annotated[tuple[Annotated[str, Range(0, 100, printable=True)], ...], Range(0, 1000)]
 LabelCounts = Annotated[tuple[Annotated[float, Range(-1e9, 1e9)], ...], Range(0, 10_000)]
 
-VERSION = 3  # of all that is in this module: raised when a change is not understood
+VERSION = 4  # of all that is in this module: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -106,6 +107,12 @@ class RoundOffer:
         How long the device expects to stay; infinite if it foresees no end.
     charged : str
         The workload that a minibatch is charged as, and what its costs are from, in words.
+    overhead_s : float
+        Seconds of the round that are no training and no transfer, at idle power.
+    warm_up_s : float
+        What the first minibatch is expected to take beyond another, in a process that has run none.
+    radio_j : float
+        What sending and receiving takes beside the module.
     """
 
     client: ClientNumber
@@ -125,6 +132,9 @@ class RoundOffer:
     battery_capacity_j: MostJoules = math.inf
     available_s: MostSeconds = math.inf
     charged: Text = ""
+    overhead_s: Seconds = 0.0
+    warm_up_s: Seconds = 0.0
+    radio_j: Joules = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,9 @@ class RoundAssignment:
 class RoundReport:
     """What a round took on a device, beside what was planned.
 
-    `time_s` and `energy_j` are of the training alone; `transfer_s` and waiting come on top. The
+    `time_s` and `energy_j` are of the training alone; `transfer_s`, `overhead_s` and waiting come
+    on top, all three at idle power, and what is taken beside the module: `radio_j` by sending and
+    receiving, `carrier_w` all the time, and what the supply loses, by its efficiency. The
     work is counted as wanted by the server, planned within the limits, and done. `peak_power_w` is
     the highest mean over a second. `stopped` is empty, ``"deadline"``, ``"energy"`` or ``"out of
     memory"``: why training ended before the plan did. `decline` says why nothing was trained.
@@ -182,6 +194,7 @@ class RoundReport:
     one. `batch_size` is that of minibatches smaller than the run's, for want of memory; else 0.
     `warm_up_s` is what the first minibatch of the task in a process took beyond another, which is
     in `time_s`; 0 in other rounds. `charged` says by what it was planned, as the offer does.
+    `answered_s` is how long the server waited for the reply; a simulated client says it itself.
     """
 
     client: ClientNumber
@@ -216,6 +229,16 @@ class RoundReport:
     batch_size: Count = 0
     warm_up_s: Seconds = 0.0
     charged: Text = ""
+    overhead_s: Seconds = 0.0
+    radio_j: Joules = 0.0
+    carrier_w: Watts = 0.0
+    supply_efficiency: Efficiency = 1.0
+    answered_s: Seconds = 0.0
+
+    @property
+    def round_s(self) -> float:
+        """Seconds from the round's start to the end of the upload."""
+        return self.time_s + self.transfer_s + self.overhead_s
 
     @property
     def expected_time_s(self) -> float:
@@ -248,7 +271,8 @@ class EvaluationReport:
     """What the evaluation of a global model took on a device; its metrics travel beside it.
 
     `examples` weigh the metrics; `time_s` and `energy_j` are of the evaluation alone, `transfer_s`
-    is the download of the model. `decline` says why nothing was evaluated.
+    is the download of the model, `overhead_s` what else it took. `decline` says why nothing was
+    evaluated.
     """
 
     client: ClientNumber
@@ -257,6 +281,7 @@ class EvaluationReport:
     energy_j: Joules = 0.0
     transfer_s: Seconds = 0.0
     decline: Text = ""
+    overhead_s: Seconds = 0.0
 
 
 def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:
@@ -275,7 +300,8 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:
     """
     wanted, maxn = assignment.minibatches, offer.maxn
     if assignment.power == "maxn":
-        return RoundPlan((Segment(maxn.mode, wanted, maxn.time_s, maxn.energy_j),))
+        plan = RoundPlan((Segment(maxn.mode, wanted, maxn.time_s, maxn.energy_j),))
+        return _with_warm_up(plan, offer)
     if offer.decline:
         return RoundPlan((), offer.decline)
     front = offer.front
@@ -285,10 +311,19 @@ def plan_round(offer: RoundOffer, assignment: RoundAssignment) -> RoundPlan:
         mode, time_s, energy_j = offer.preset
         front = Front((mode,), np.array([time_s]), np.array([energy_j]))
     end_s = min(assignment.deadline_s, offer.available_s)
-    deadline_s = (end_s - offer.transfer_s) * (1 - TIME_RESERVE)
+    deadline_s = (end_s - offer.transfer_s - offer.overhead_s) * (1 - TIME_RESERVE)
     cap_j = min(assignment.energy_cap_j, offer.allowance_j)
     least = partial(cheapest, front, found=maxn.mode, idle_power_w=offer.idle_power_w)
-    return most_work(least, wanted, deadline_s, cap_j)
+    warm_up_j = offer.warm_up_s * offer.idle_power_w
+    plan = most_work(least, wanted, deadline_s - offer.warm_up_s, cap_j - warm_up_j)
+    return _with_warm_up(plan, offer)
+
+
+def _with_warm_up(plan: RoundPlan, offer: RoundOffer) -> RoundPlan:
+    if not offer.warm_up_s or plan.decline:
+        return plan
+    enter_j = plan.enter_j + offer.warm_up_s * offer.idle_power_w
+    return replace(plan, enter_s=plan.enter_s + offer.warm_up_s, enter_j=enter_j)
 
 
 def check_protocol(who: str, version: object) -> None:

@@ -173,6 +173,7 @@ PREPARED = {
     "README.md": _SIMULATE,
     "agent.md": _SIMULATE,
     "compare.md": _SIMULATE,
+    "fleets.md": _SIMULATE,
     "predict.md": f"{_PROFILE} --modes 10",
     "watch.md": _SIMULATE,
 }

@@ -53,7 +53,7 @@ KNOW_TORCH = {
     "powerctl/pagoda/step_counting.py",
     "powerctl/torchvision_cpu.py",
 }
-KNOW_THE_CLIENT = {"server/commands/strategies.py"}
+KNOW_THE_CLIENT = {"server/commands/strategies.py", "server/run/calibration.py"}
 
 
 def folder_of(name):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.modes import FloatArray
 from wattfed.client.fleet.columns import FleetColumns, number_column
 from wattfed.client.fleet.environment import QUIET, Environment
+from wattfed.client.fleet.round_costs import IDEAL, RoundCosts
 
 DEFAULT_LINK_MBIT_S = 100.0
 
@@ -57,9 +60,10 @@ def transfer_s(payload_bytes: float, link_mbit_s: _Speed) -> _Speed:
 class ClientProfile:
     """A client of a fleet, or one by its own configuration: its device, limits and link.
 
-    `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
-    of its environment. A client `is_deployed` where it is one by its own configuration, and not by
-    a fleet that the server knows.
+    `unit` numbers the piece of silicon that a twin simulates; `rounds` are those of its fleet, in
+    words; `row` is the client's in the columns
+    of its environment and of what rounds cost it. A client `is_deployed` where it is one by its own
+    configuration, and not by a fleet that the server knows.
     """
 
     client: int
@@ -68,7 +72,9 @@ class ClientProfile:
     link_mbit_s: float = DEFAULT_LINK_MBIT_S
     unit: int = 0
     environment: Environment = field(default=QUIET, repr=False)
+    costs: RoundCosts = field(default=IDEAL, repr=False)
     row: int = 0
+    rounds: str = ""
     is_deployed: bool = False
 
     def __post_init__(self) -> None:
@@ -126,11 +132,17 @@ class Fleet(Sequence[ClientProfile]):
         Limits and links.
     environment : Environment
         Batteries, inference, availability and failures.
+    costs : RoundCosts, optional
+        What rounds take beside minibatches and transfers; by default what they really take.
+    is_ideal : bool
+        Whether rounds are minibatches and transfers alone: the costs by default, and in words.
     """
 
     device: NDArray[np.str_]
     profiles: Profiles
     environment: Environment
+    costs: RoundCosts | None = None
+    is_ideal: bool = False
 
     def __len__(self) -> int:
         return len(self.device)
@@ -158,5 +170,25 @@ class Fleet(Sequence[ClientProfile]):
             link_mbit_s=float(columns.link_mbit_s[client]),
             unit=client,
             environment=self.environment,
+            costs=self.round_costs,
             row=client,
+            rounds=self.rounds,
         )
+
+    @property
+    def rounds(self) -> str:
+        """Whether its rounds are real or ideal, in words: every figure says it."""
+        return "ideal rounds" if self.is_ideal else "real rounds"
+
+    @cached_property
+    def round_costs(self) -> RoundCosts:
+        """What rounds take beside minibatches and transfers."""
+        if self.costs is not None:
+            return self.costs
+        starts = np.flatnonzero(self.device[1:] != self.device[:-1]) + 1
+        parts = []
+        for rows in np.split(np.arange(len(self)), starts):
+            board = load_board(str(self.device[rows[0]]).removeprefix("twin:"))
+            links = self.profiles.link_mbit_s[rows[0] : rows[-1] + 1]
+            parts.append(RoundCosts.of_board(board, links, is_ideal=self.is_ideal))
+        return RoundCosts.joined(parts)

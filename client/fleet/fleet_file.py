@@ -7,19 +7,19 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from powerctl.boards import load_board
-from powerctl.cost_model import idle_power_w
 from powerctl.errors import InvalidInput
-from powerctl.plugins import OR_A_FILE, Kind, toml_files
+from powerctl.plugins import OR_A_FILE, Kind, parsed, toml_files, values_of
 from powerctl.reading import misread, read_toml
 from wattfed.client.fleet.columns import check_keys, check_whole
 from wattfed.client.fleet.environment import TABLES, Environment
 from wattfed.client.fleet.fleet import Fleet, Profiles
 from wattfed.client.fleet.hours import HOUR_S
+from wattfed.client.fleet.round_costs import RoundCosts
 
 FLEETS = Kind[Fleet](
     "fleet",
@@ -30,6 +30,9 @@ FLEETS = Kind[Fleet](
 )
 MOST_CLIENTS = 1_000_000
 """Of a fleet: ten times as many as there are measurements of, and about half a gigabyte."""
+if TYPE_CHECKING:  # Python 3.10 has it elsewhere
+    from importlib.resources.abc import Traversable
+
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 
@@ -41,8 +44,9 @@ def load_fleet(name: str) -> Fleet:
     ----------
     name : str
         A fleet of the catalogue, the path of a ``.toml`` file, whose format docs/fleets.md tells,
-        or a fleet of others. A limit that is left out does not bind, a table that is left out
-        means nothing of the kind.
+        or a fleet of others. ``NAME(ideal=true)`` has rounds of minibatches and transfers alone. A
+        limit that is left out does not bind; of a table that is left out there is nothing, but for
+        what a round takes, which is then as usual.
 
     Raises
     ------
@@ -50,19 +54,22 @@ def load_fleet(name: str) -> Fleet:
         Naming the file and the group: an unknown board or key, a list of the wrong length, a
         limit that is not positive, or no clients.
     """
-    path = FLEETS.find_described(name)
+    path, asked = _described(name)
     if isinstance(path, Fleet):
         return path
     content = read_toml(path)
+    is_ideal = asked.get("ideal", content.get("ideal", False))
+    if not isinstance(is_ideal, bool):
+        raise InvalidInput(f"{path}: ideal is true or false, got {is_ideal!r}")
     groups, parts, left = content.get("group", []), [], MOST_CLIENTS
     if not isinstance(groups, list) or not groups:
         raise InvalidInput(f"{path}: the fleet has no clients; add a [[group]] with board, count")
     for group_number, group in enumerate(groups, start=1):
         with misread(f"{path}, group {group_number}"):
-            parts.append(_group(group, Path(str(path)).parent, left))
+            parts.append(_group(group, Path(str(path)).parent, left, is_ideal))
             left -= len(parts[-1].device)
     with misread(str(path)):
-        check_keys(content, {"group", "start_hour"})
+        check_keys(content, {"group", "start_hour", "ideal"})
         start_hour = content.get("start_hour", 0)
         check_whole("start_hour", start_hour, least=0)
     return Fleet(
@@ -71,11 +78,35 @@ def load_fleet(name: str) -> Fleet:
         environment=Environment.joined(
             [part.environment for part in parts], start_s=start_hour % 24 * HOUR_S
         ),
+        costs=RoundCosts.joined([part.round_costs for part in parts]),
+        is_ideal=is_ideal,
     )
 
 
-def _group(group: Mapping[str, Any], folder: Path, most: int) -> Fleet:
-    check_keys(group, {"board", "l4t", "count", *_PER_CLIENT, *TABLES})
+def fleet_groups(name: str) -> tuple[Path | Traversable, dict[str, Any]]:
+    """The file of a fleet, and its content, whose groups are in the order of their clients.
+
+    Raises
+    ------
+    InvalidInput
+        If the fleet is one of others that is made in code, or the file cannot be read.
+    """
+    path, _ = _described(name)
+    if isinstance(path, Fleet):
+        raise InvalidInput(f"{name} is made in code: a fleet file is wanted")
+    return path, read_toml(path)
+
+
+def _described(name: str) -> tuple[Path | Traversable | Fleet, dict[str, Any]]:
+    """What a name is of, and what its brackets ask of a file or a fleet of ours."""
+    called, given = parsed("fleet", name)
+    if called.endswith(".toml") or called in FLEETS.built_in:
+        return FLEETS.find_described(called), values_of(called, given, {"ideal": False})
+    return FLEETS.find_described(name), {}
+
+
+def _group(group: Mapping[str, Any], folder: Path, most: int, is_ideal: bool) -> Fleet:
+    check_keys(group, {"board", "l4t", "count", "round", *_PER_CLIENT, *TABLES})
     if "board" not in group:
         raise InvalidInput("no board; name one of: powerctl boards")
     name = str(group["board"])
@@ -85,13 +116,15 @@ def _group(group: Mapping[str, Any], folder: Path, most: int) -> Fleet:
     board = load_board(str(folder / name) if name.endswith(".toml") else name, l4t)
     count = group.get("count", 1)
     check_whole("count", count, 1, most)
+    profiles = Profiles.read({k: v for k, v in group.items() if k in _PER_CLIENT}, count)
+    costs = RoundCosts.of_board(board, profiles.link_mbit_s, group.get("round", {}), is_ideal)
     environment = Environment.read(group, count, folder)
     if "draw_w" not in group.get("battery", {"draw_w": 0.0}):
-        resting_w = float(idle_power_w(board.hardware, *board.space.minimum.values))
-        drawing = replace(environment.batteries, draw_w=np.full(count, resting_w))
+        drawing = replace(environment.batteries, draw_w=costs.idle_w + costs.carrier_w)
         environment = replace(environment, batteries=drawing)
     return Fleet(
         device=np.full(count, f"twin:{board.name}" + (f"@{board.l4t}" if l4t else "")),
-        profiles=Profiles.read({k: v for k, v in group.items() if k in _PER_CLIENT}, count),
+        profiles=profiles,
         environment=environment,
+        costs=costs,
     )

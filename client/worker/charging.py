@@ -9,7 +9,7 @@ that a run names stands for the whole minibatch, and for the model that travels.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,12 +51,16 @@ class Charge:
     model_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.workload.name} ({self.origin})"
+        return self.told()
 
-    def expected_by(self, predictor: CorrectedPredictor) -> str:
-        """The charge in words, where a predictor may know more than the workload's signature."""
+    def told(self, rounds: str = "") -> str:
+        """The charge in words, and what rounds those of a fleet are."""
+        return f"{self.workload.name} ({', '.join(filter(None, (self.origin, rounds)))})"
+
+    def expected_by(self, predictor: CorrectedPredictor, rounds: str = "") -> str:
+        """The same where a predictor may know more than the workload's signature."""
         known = isinstance(predictor, SignaturePredictor)
-        return str(self) if known else f"{self.workload.name} ({MEASURED})"
+        return (self if known else replace(self, origin=MEASURED)).told(rounds)
 
 
 def named_workload(config: RunConfig) -> str:

@@ -45,6 +45,12 @@ class ClientState:
         The round that an agent trains now, or was killed in; empty between rounds.
     oom_kills : int
         What `powerctl.task.process_memory.oom_kills` said when that began.
+    is_warm : bool
+        Whether its process has run a minibatch, where an agent is simulated that keeps it.
+    warm_up_s : float
+        What the last first minibatch in a process took beyond another; 0 before one was measured.
+    celsius, celsius_s : float
+        Simulated temperature after the last training, and when; NaN where nothing heats up.
     """
 
     spent_j: Amount = 0.0
@@ -57,6 +63,10 @@ class ClientState:
     halvings: Annotated[int, Range(0, 64)] = 0
     under_way: str = ""
     oom_kills: int = -1
+    is_warm: bool = False
+    warm_up_s: Annotated[float, Range(0, 1e9)] = 0.0
+    celsius: Annotated[float, Range(-300, 1e6, unknown=True)] = math.nan
+    celsius_s: Measured = math.nan
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ def execute_plan(
     guard: Guard | None = None,
     progress: Callable[[PowerMode, float, float], None] | None = None,
     is_cold: bool = False,
+    cold_s: float = 0.0,
 ) -> PlanExecution:
     """Train as planned, and stop before a minibatch that might overrun time or energy.
 
@@ -183,10 +184,12 @@ def execute_plan(
     is_cold : bool
         Whether the first minibatch is the first of its kind in this process, which allocates memory
         and chooses kernels: it is charged, and says nothing of those that follow.
+    cold_s : float
+        What that takes where it is simulated.
     """
     guard = guard or Guard(device.space)
     margin = MARGIN if plan.minibatches * _RESERVED >= MARGIN else _RESERVED
-    run = _Run(device, workload, steps, time_limit_s, margin, energy_cap_j, guard, is_cold)
+    run = _Run(device, workload, steps, time_limit_s, margin, energy_cap_j, guard, is_cold, cold_s)
     waiting = deque(plan.segments)
     try:
         while waiting and not run.stopped:
@@ -211,6 +214,7 @@ class _Run:
         energy_cap_j: float,
         guard: Guard,
         is_cold: bool,
+        cold_s: float,
     ) -> None:
         self.stopped = ""
         self._device = device
@@ -222,7 +226,7 @@ class _Run:
         self._guard = guard
         self._meter = RunMeter(device)
         self._results: list[SegmentResult] = []
-        self._is_cold = is_cold
+        self._is_cold, self._cold_s = is_cold, cold_s
         self._warm_up_s = 0.0
 
     def admitted(self, segment: Segment) -> Segment:
@@ -238,6 +242,8 @@ class _Run:
         """Train a segment; gives what is left of it, in another mode, where the guard steps."""
         meter, mode, lower = self._meter, segment.mode, None
         self._device.apply(mode)
+        if self._is_cold and self._cold_s:
+            self._device.idle(self._cold_s)
         meter.start_segment()
         self._guard.hold(mode, self._device.now())
         most_s, most_j = segment.time_s * (1 + self._time_margin), segment.energy_j * (1 + MARGIN)
@@ -261,7 +267,7 @@ class _Run:
             meter.tick(took_s)
             done += 1
             if self._is_cold:
-                self._is_cold, first_s = False, took_s
+                self._is_cold, first_s = False, took_s + self._cold_s
             else:
                 most_s, most_j = max(most_s, took_s), max(most_j, meter.energy_j - before_j)
                 busy_s += took_s

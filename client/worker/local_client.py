@@ -16,6 +16,7 @@ from torch import nn
 
 from powerctl.accelerator import Accelerator
 from powerctl.device import Device
+from powerctl.devices.heated import HeatedDevice
 from powerctl.devices.opening import open_device
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.guard import Guard, GuardLimits, Ladder, PowerGuard
@@ -56,6 +57,8 @@ from wattfed.strategies.run_config import RunConfig
 
 _LOG = logging.getLogger("wattfed.client")
 _NO_LABELS = np.zeros((1, 0))  # of no concern to who evaluates
+_UNIT_W, _SERVING_W = 1.25, 1.5
+"""Most power over what is expected at MAXN: of any unit, and of one that serves between."""
 Progress = Callable[[list[float], PowerMode, float, float], None]
 
 
@@ -209,8 +212,11 @@ class LocalClient:
             is_shared=self.device is not None,
         )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
+        beside_s = offer.transfer_s + offer.overhead_s
+        begins_s = clock_s + beside_s / 2
+        device = self._heated(device, offer, now, begins_s)
         dropout = self.profile.environment.failures.dropout(
-            self.profile.row, self.config.seed, server_round, leaves_s, offer.transfer_s
+            self.profile.row, self.config.seed, server_round, leaves_s, beside_s
         )
         end_s, energy_cap_j, guard = assignment.deadline_s, battery_j, None
         blind = assignment.power == "maxn"
@@ -225,11 +231,12 @@ class LocalClient:
                 self.workload,
                 plan,
                 training.steps(),
-                time_limit_s=min(end_s - offer.transfer_s, dropout.training_s),
+                time_limit_s=min(end_s - beside_s, dropout.training_s),
                 energy_cap_j=energy_cap_j,
                 guard=guard,
                 progress=None if progress is None else partial(progress, training.losses),
                 is_cold=self._is_cold(device, "train"),
+                cold_s=self._warming_s,
             )
         first = slice(offer.minibatches // self.config.local_epochs)
         first_pass, squares = training.losses[first], training.squares[first]
@@ -240,10 +247,12 @@ class LocalClient:
             give_back()
         if done.minibatches or not fitted:
             self._memory.learn(fitted)
-        self._warmed(done, "train")
+        self._warmed(device, done, "train")
         self._learn(device, done, first_pass)
-        self._discharge(done.energy_j, clock_s + offer.transfer_s / 2 + done.time_s)
-        cut = done.stopped == "deadline" and dropout.training_s < end_s - offer.transfer_s
+        self._discharge(done.energy_j + offer.radio_j, begins_s + done.time_s)
+        if isinstance(device, HeatedDevice):
+            self.state.celsius, self.state.celsius_s = device.celsius, begins_s + done.time_s
+        cut = done.stopped == "deadline" and dropout.training_s < end_s - beside_s
         empty = blind and done.stopped == "energy"
         lost = BATTERY if empty else dropout.lost(done.time_s, cut)
         if not (done.minibatches or lost):
@@ -262,7 +271,9 @@ class LocalClient:
         """
         offer, seed = self._offer(clock_s, _NO_LABELS), self._seed(server_round)
         transfer_s = offer.transfer_s / 2
-        report = EvaluationReport(offer.client, offer.examples, transfer_s=transfer_s)
+        report = EvaluationReport(
+            offer.client, offer.examples, transfer_s=transfer_s, overhead_s=offer.overhead_s
+        )
         if offer.decline:
             return replace(report, decline=offer.decline), {}
         device = self._open_device(seed)
@@ -277,18 +288,19 @@ class LocalClient:
                 self.workload,
                 cheapest(offer.front, most, math.inf),
                 evaluation.steps(),
-                time_limit_s=offer.available_s - transfer_s,
+                time_limit_s=offer.available_s - transfer_s - offer.overhead_s,
                 energy_cap_j=offer.allowance_j,
                 guard=self._guard(device, offer),
                 is_cold=self._is_cold(device, "test"),
+                cold_s=self._warming_s,
             )
         metrics = evaluation.metrics
         if done.stopped == OUT_OF_MEMORY:
             del evaluation  # and with it what the error holds
             give_back()
-        self._warmed(done, "test")
+        self._warmed(device, done, "test")
         self.state.spent_j += done.energy_j
-        self._discharge(done.energy_j, clock_s + transfer_s + done.time_s)
+        self._discharge(done.energy_j, clock_s + transfer_s + offer.overhead_s + done.time_s)
         report = replace(report, time_s=done.time_s, energy_j=done.energy_j)
         if not metrics:
             why = done.stopped or f"it did not end within {most} minibatches"
@@ -323,7 +335,9 @@ class LocalClient:
         pool.keep(0, self.state)
         pool.offers(clock_s)
         (offer,) = pool.offers_of([0])
-        return offer
+        if device.is_virtual or not self._is_cold(device, "train"):
+            return offer
+        return replace(offer, warm_up_s=self.state.warm_up_s)
 
     def _within_memory(self, plan: RoundPlan, model: nn.Module) -> RoundPlan:
         """The plan, if its minibatches find memory; else nothing, and why."""
@@ -336,13 +350,38 @@ class LocalClient:
         return RoundPlan((), lack) if lack else plan
 
     def _is_cold(self, device: Device, role: str) -> bool:
-        """Whether the next minibatch is the first one of a function in this process, for real."""
-        return not device.is_virtual and role not in self.task.warm
+        """Whether the next minibatch is the first one of a function in its process."""
+        return self._warming_s > 0 if device.is_virtual else role not in self.task.warm
 
-    def _warmed(self, done: PlanExecution, role: str) -> None:
+    @property
+    def _warming_s(self) -> float:
+        """What the next first minibatch takes beyond another where that is simulated."""
+        costs, row = self.profile.costs, self.profile.row
+        return 0.0 if self.state.is_warm and costs.stays_warm[row] else float(costs.cold_s[row])
+
+    def _heated(self, device: Device, offer: RoundOffer, now: Conditions, clock_s: float) -> Device:
+        """The device with its temperature at a time, where it can become too hot."""
+        costs, row, state = self.profile.costs, self.profile.row, self.state
+        if not costs.k_per_w[row] or not device.is_virtual:
+            return device
+        thermal = costs.thermal(row)
+        most_w = (
+            offer.maxn.energy_j / offer.maxn.time_s * (_SERVING_W if now.rate_hz[0] else _UNIT_W)
+        )
+        if thermal.steady_c(most_w) <= min(self.profile.limits.celsius, thermal.throttle_c):
+            return device
+        celsius = thermal.steady_c(offer.idle_power_w)
+        if not math.isnan(state.celsius):
+            rested_s = clock_s - state.celsius_s
+            celsius = thermal.after_c(state.celsius, offer.idle_power_w, rested_s)
+        return HeatedDevice(device, thermal, celsius)
+
+    def _warmed(self, device: Device, done: PlanExecution, role: str) -> None:
         if done.minibatches:
             self.task.warm.add(role)
-        if done.warm_up_s:
+            self.state.is_warm = True
+        if done.warm_up_s and not device.is_virtual:
+            self.state.warm_up_s = done.warm_up_s
             name = self.task.name
             _LOG.info("%s: first minibatch of %s warmed up for %.3g s", name, role, done.warm_up_s)
 
@@ -369,6 +408,8 @@ class LocalClient:
         done: PlanExecution,
         **more: Any,
     ) -> RoundReport:
+        costs, row = self.profile.costs, self.profile.row
+        round_s = done.time_s + offer.transfer_s + offer.overhead_s
         return RoundReport(
             client=offer.client,
             examples=min(offer.examples, done.minibatches * self.workload.batch_size),
@@ -394,6 +435,11 @@ class LocalClient:
             warm_up_s=done.warm_up_s,
             budget_left_j=self.profile.limits.energy_budget_j - self.state.spent_j,
             charged=offer.charged,
+            overhead_s=offer.overhead_s,
+            radio_j=offer.radio_j,
+            carrier_w=float(costs.carrier_w[row]),
+            supply_efficiency=float(costs.supply_efficiency[row]),
+            answered_s=0.0 if self.profile.is_deployed else round_s,
             **more,
         )
 

@@ -20,6 +20,7 @@ from wattfed.client.fleet import ClientProfile, Fleet
 from wattfed.client.fleet.battery import Levels
 from wattfed.client.fleet.environment import CALM, Conditions, Environment
 from wattfed.client.fleet.fleet import Profiles, transfer_s
+from wattfed.client.fleet.round_costs import RoundCosts
 from wattfed.client.tasks.federated import FederatedTask
 from wattfed.client.worker.charging import Charge, charge_of_fleet
 from wattfed.client.worker.client_state import ClientState
@@ -29,6 +30,8 @@ from wattfed.strategies.offers import Offers
 from wattfed.strategies.protocol import RoundOffer
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
+
+_KEPT = ("spent_j", "loss", "predictor", "battery_j", "battery_s")
 
 
 class Pool:
@@ -49,8 +52,10 @@ class Pool:
         Their limits and links, n rows.
     around : Environment
         What goes on around them,
+    costs : RoundCosts
+        what rounds take of them beside the training,
     rows : IntArray, shape (n,)
-        and where its columns have them.
+        and where the columns of both have them.
     options : sequence of ModeOptions
         Of each kind of device that there is,
     kind : IntArray, shape (n,)
@@ -61,6 +66,8 @@ class Pool:
         and of which task they are.
     labels : FloatArray, shape (n, labels), optional
         What they tell of their labels; by default as a simulation has it.
+    rounds : str
+        Whether rounds are real or ideal, in words, where a fleet says it.
 
     Attributes
     ----------
@@ -77,12 +84,14 @@ class Pool:
         n_clients: int,
         limits: Profiles,
         around: Environment,
+        costs: RoundCosts,
         rows: IntArray,
         options: Sequence[ModeOptions],
         kind: IntArray,
         charge: Charge,
         task: FederatedTask,
         labels: FloatArray | None = None,
+        rounds: str = "",
     ) -> None:
         n = len(clients)
         if labels is None:
@@ -92,20 +101,28 @@ class Pool:
         self._minibatches = config.local_epochs * of_epoch
         self._limits, self._around, self._rows = limits, around, rows
         self._transfer_s = transfer_s(charge.model_bytes, limits.link_mbit_s)
+        self._overhead_s, self._cold_s = costs.fixed_s[rows], costs.cold_s[rows]
+        self._stays_warm, self._radio_j = (
+            costs.stays_warm[rows],
+            costs.radio_j(rows, self._transfer_s),
+        )
+        lowest_w = np.array([one.idle_power_w for one in options])[kind]
+        self._idle_w = np.where(np.isnan(costs.idle_w[rows]), lowest_w, costs.idle_w[rows])
         self._seed = config.seed
         self._levels = Levels(around.batteries, rows, around.start_s)
         self._rate_hz = np.zeros(n)
         self._spent_j, self._loss = np.zeros(n), np.full(n, np.nan)
         self._learned = np.zeros((n, 3))
-        self._has_trained, self._changed = (np.zeros(n, dtype=bool) for _ in range(2))
+        self._has_trained, self._changed, self._is_warm = (np.zeros(n, dtype=bool) for _ in "123")
+        self._celsius = np.full((n, 2), np.nan)
         self._time_s, self._energy_j = (np.full((n, FRONT_POINTS), np.inf) for _ in range(2))
         self._points = np.zeros(n, dtype=np.int64)
         self._least_j = np.full(n, np.inf)
-        self._maxn_s, self._maxn_j, self._idle_w = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._maxn_s, self._maxn_j = np.zeros(n), np.zeros(n)
         self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
         self._options, self._kind = options, kind
         self.charge = charge
-        self.charged = [charge.expected_by(one.predictor) for one in options]
+        self.charged = [charge.expected_by(one.predictor, rounds) for one in options]
         self._beside = np.empty(n, dtype=object)
         for number, one in enumerate(options):
             self._enter_alike(one, np.flatnonzero(kind == number))
@@ -127,11 +144,13 @@ class Pool:
             n_clients=len(fleet),
             limits=fleet.profiles,
             around=fleet.environment,
+            costs=fleet.round_costs,
             rows=everyone,
             options=options,
             kind=kind,
             charge=charge,
             task=task,
+            rounds=fleet.rounds,
         )
 
     @classmethod
@@ -154,12 +173,14 @@ class Pool:
             n_clients=n_clients,
             limits=Profiles.of(profile),
             around=profile.environment,
+            costs=profile.costs,
             rows=np.array([profile.row]),
             options=[options],
             kind=np.zeros(1, dtype=np.int64),
             charge=charge,
             task=task,
             labels=labels,
+            rounds=profile.rounds,
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:
@@ -201,7 +222,14 @@ class Pool:
             battery_j=now.battery_j,
             battery_capacity_j=self._around.batteries.capacity_j[self._rows],
             available_s=now.told_s,
+            overhead_s=self._overhead_s + self._warm_up_s(slice(None)),
+            radio_j=self._radio_j,
         )
+
+    def _warm_up_s(self, rows: Sequence[int] | slice) -> FloatArray:
+        """What the next first minibatch takes beyond another: of all whose process is fresh."""
+        is_warm = self._stays_warm[rows] & self._is_warm[rows]
+        return np.where(is_warm, 0.0, self._cold_s[rows])
 
     def offers_of(self, rows: Sequence[int]) -> list[RoundOffer]:
         """The offers of some clients with their modes, for the round of the last `offers`."""
@@ -218,6 +246,10 @@ class Pool:
             capacity_j[self._rows[rows]],
             now.told_s[rows],
             self._kind[rows],
+            self._idle_w[rows],
+            self._overhead_s[rows],
+            self._warm_up_s(rows),
+            self._radio_j[rows],
         )
         return [
             RoundOffer(
@@ -229,7 +261,7 @@ class Pool:
                 front=found.front,
                 maxn=found.maxn,
                 preset=found.preset,
-                idle_power_w=found.idle_power_w,
+                idle_power_w=idle_w,
                 transfer_s=transfer_s,
                 allowance_j=allowance_j,
                 decline=self._decline(row, found),
@@ -238,6 +270,9 @@ class Pool:
                 battery_capacity_j=capacity_j,
                 available_s=told_s,
                 charged=self.charged[kind],
+                overhead_s=overhead_s,
+                warm_up_s=warm_up_s,
+                radio_j=radio_j,
             )
             for row, found, (
                 client,
@@ -251,6 +286,10 @@ class Pool:
                 capacity_j,
                 told_s,
                 kind,
+                idle_w,
+                overhead_s,
+                warm_up_s,
+                radio_j,
             ) in zip(rows, self._beside[rows], _by_row(columns), strict=True)
         ]
 
@@ -290,16 +329,24 @@ class Pool:
             self._loss[clients],
             self._learned[clients],
             *self._levels.states(np.array(clients, dtype=np.int64)),
+            self._is_warm[clients],
+            self._celsius[clients],
         )
-        return [
-            ClientState(spent_j, loss, tuple(learned), battery_j, battery_s)
-            for spent_j, loss, learned, battery_j, battery_s in _by_row(columns)
-        ]
+        states = []
+        for spent_j, loss, learned, battery_j, battery_s, is_warm, heat in _by_row(columns):
+            state = ClientState(spent_j, loss, tuple(learned), battery_j, battery_s)
+            state.is_warm = is_warm
+            if not math.isnan(heat[0]):
+                state.celsius, state.celsius_s = heat
+            states.append(state)
+        return states
 
     def keep(self, client: int, state: ClientState) -> None:
         """Keep what a client that has trained has spent and learned."""
         self._has_trained[client] = True
         self._spent_j[client], self._loss[client] = state.spent_j, state.loss
+        self._is_warm[client] = state.is_warm
+        self._celsius[client] = state.celsius, state.celsius_s
         if not math.isnan(state.battery_s):
             self._levels.keep(client, state.battery_j, state.battery_s)
         if tuple(self._learned[client].tolist()) != state.predictor:
@@ -316,13 +363,21 @@ class Pool:
             "predictor": self._learned[clients],
             "battery_j": battery_j,
             "battery_s": battery_s,
+            "is_warm": self._is_warm[clients],
+            "celsius": self._celsius[clients],
         }
 
     def restore(self, kept: State) -> None:
         """Take what clients kept, in place of what they had at first."""
-        clients, *columns = (column.tolist() for column in kept.values())
-        for client, spent_j, loss, learned, *battery in zip(clients, *columns, strict=True):
-            self.keep(client, ClientState(spent_j, loss, tuple(learned), *battery))
+        clients = kept["client"].tolist()
+        spent_j, loss, learned, *battery = (kept[name].tolist() for name in _KEPT)
+        for row, client in enumerate(clients):
+            of_client = spent_j[row], loss[row], tuple(learned[row]), *(b[row] for b in battery)
+            state = ClientState(*of_client)
+            if "is_warm" in kept:  # older checkpoints, of ideal rounds, do not have it
+                state.is_warm = bool(kept["is_warm"][row])
+                state.celsius, state.celsius_s = kept["celsius"][row].tolist()
+            self.keep(client, state)
 
     def _conditions(self, clock_s: float) -> Conditions:
         n = len(self._rows)
@@ -360,7 +415,6 @@ class Pool:
             for limit_w in limits_w[first].tolist()
         ]
         self._enter(rows, found, kind)
-        self._idle_w[rows] = options.idle_power_w
 
     def _enter(self, rows: IntArray, found: Sequence[TrainingOptions], kind: IntArray) -> None:
         """What some clients can choose from; `kind` says which of those found is whose."""

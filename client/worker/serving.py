@@ -69,8 +69,6 @@ class TrainingOptions:
         Modes in which every request is answered in time, within the power limit.
     maxn, preset : FixedMode
         MAXN, and the preset for the power limit, whether or not requests are answered in time.
-    idle_power_w : float
-        While waiting, in the lowest mode.
     service : RequestStream
         What it serves.
     batch_size : mapping of PowerMode to int
@@ -80,7 +78,6 @@ class TrainingOptions:
     front: Front
     maxn: FixedMode
     preset: FixedMode
-    idle_power_w: float
     service: RequestStream
     batch_size: Mapping[PowerMode, int]
 
@@ -115,7 +112,7 @@ def training_options(
     if not service.rate_hz:
         front = options.front(learned, power_limit_w)
         held = options.maxn_and_preset(learned, power_limit_w)
-        return TrainingOptions(front, *held, options.idle_power_w, service, batch_size={})
+        return TrainingOptions(front, *held, service, batch_size={})
     maxn, preset = (held.mode for held in options.maxn_and_preset(learned, power_limit_w))
     modes, expected = _expected(options, service.workload, maxn, preset)
     planned_hz = max(service.rate_hz, _LEAST_CYCLES / service.latency_s)
@@ -141,7 +138,6 @@ def training_options(
         front=front_within(kept, Prediction(time_s[keeps], mean_w, certain, certain), np.inf),
         maxn=FixedMode(maxn, float(time_s[0]), float(train_j[0])),
         preset=FixedMode(preset, float(time_s[-1]), float(train_j[-1])),
-        idle_power_w=options.idle_power_w,
         service=service,
         batch_size={maxn: sizes[best[0]], **batch_size, preset: sizes[best[-1]]},
     )

@@ -85,7 +85,7 @@ class RoundPlan:
     """Which modes the device trains in, for how many minibatches each, and what that should cost.
 
     `segments` is empty when the device declines; `decline` then says why. `enter_s` and `enter_j`
-    are what the change into the first mode takes.
+    are what the change into the first mode takes, and warming up.
     """
 
     segments: tuple[Segment, ...]

@@ -87,15 +87,13 @@ def _baseline(ours: RunConfig, text: str) -> RunConfig:
 
 
 def _with_progress(config: RunConfig, trainer: Trains, quiet: bool) -> FederationResult:
-    from wattfed.client.worker.charging import charge_of_fleet
-    from wattfed.server.engines.simulation import run_checked
+    from wattfed.server.engines.simulation import charged_words, run_checked
     from wattfed.server.run.participants import headline
     from wattfed.server.run.run_progress import RunProgress
 
     if quiet:
         return run_checked(config, trainer=trainer)
-    charge, _ = charge_of_fleet(config, config.min_nodes)
-    said = headline(config, config.min_nodes, str(charge), config.fleet)
+    said = headline(config, config.min_nodes, charged_words(config), config.fleet)
     with RunProgress(config, said) as progress:
         return run_checked(
             config, progress.show, progress.part, lambda plan: _warn(plan, progress), trainer

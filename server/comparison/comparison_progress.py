@@ -13,14 +13,13 @@ from powerctl.errors import UnknownName
 from powerctl.progress import Progress
 from powerctl.statistics import Estimate
 from powerctl.stopping import this_command
-from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
 from wattfed.server.comparison.measures import RunMeasures, measures_of
 from wattfed.server.comparison.running import Finished, checked_runs
 from wattfed.server.comparison.table import Line, Table, chosen_baseline, policies
 from wattfed.server.comparison.verdict import standings, verdict
-from wattfed.server.engines.simulation import plan_of
+from wattfed.server.engines.simulation import charged_words, plan_of
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.participants import task_line
 from wattfed.strategies.run_config import RunConfig
@@ -97,11 +96,11 @@ def tell_plan(comparison: Comparison) -> str:
     """
     runs = checked_runs(comparison)
     plans = {run.per_round: plan_of(run) for run in runs if Contender.of(run).power != "maxn"}
-    charge, _ = charge_of_fleet(runs[0], runs[0].min_nodes)
-    click.echo(_headline(comparison, runs[0].min_nodes, str(charge)), err=True)
+    charged = charged_words(runs[0])
+    click.echo(_headline(comparison, runs[0].min_nodes, charged), err=True)
     for warning in dict.fromkeys(text for plan in plans.values() for text in plan.warnings):
         click.echo(f"warning: {warning}", err=True)
-    return str(charge)
+    return charged
 
 
 def _headline(comparison: Comparison, clients: int, charged: str) -> str:

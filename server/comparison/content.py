@@ -64,7 +64,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Turn:
-    """A client's part in a round: transfer, training, then waiting for the others.
+    """A client's part in a round: transfer and overhead, training, then waiting for the others.
 
     `used` is False where the update was lost, or came too late.
     """
@@ -146,11 +146,10 @@ def _typical_round(result: FederationResult) -> RoundView | None:
 
 
 def _turn(report: RoundReport, round_time_s: float) -> Turn:
-    busy_s = report.transfer_s + report.time_s
-    waiting_s = 0.0 if report.lost else max(round_time_s - busy_s, 0.0)
+    waiting_s = 0.0 if report.lost else max(round_time_s - report.round_s, 0.0)
     return Turn(
         client=report.client,
-        transfer_s=report.transfer_s,
+        transfer_s=report.transfer_s + report.overhead_s,
         train_s=report.time_s,
         waiting_s=waiting_s,
         power_w=report.energy_j / report.time_s,
@@ -191,6 +190,7 @@ class Part:
     train_j: float
     transfer_j: float
     waiting_j: float
+    beside_j: float
     wasted_j: float
     fairness: Estimate
     stripes: list[float]
@@ -202,7 +202,7 @@ class Part:
     @property
     def energy_j(self) -> float:
         """All of a run's, mean over seeds."""
-        return self.train_j + self.transfer_j + self.waiting_j
+        return self.train_j + self.transfer_j + self.waiting_j + self.beside_j
 
 
 @dataclass(frozen=True)
@@ -393,6 +393,7 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
         train_j=mean("train_energy_j"),
         transfer_j=mean("transfer_energy_j"),
         waiting_j=mean("wait_energy_j"),
+        beside_j=mean("overhead_energy_j") + mean("supply_energy_j"),
         wasted_j=mean("wasted_energy_j"),
         fairness=estimate([view.measures[0].jain_fairness for view in views]),
         stripes=_stripes(times),

@@ -27,6 +27,7 @@ from wattfed.strategies.target import Target
 
 _SUMMED = (
     *("train_energy_j", "transfer_energy_j", "wait_energy_j", "wasted_energy_j"),
+    *("overhead_energy_j", "supply_energy_j"),
     *("power_violations", "latency_violations", "late"),
 )
 _NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, but do not have
@@ -59,11 +60,12 @@ class RunMeasures:
     """One run, up to one level of its target metric and in whole.
 
     Times and energies are the fleet's, on its virtual clock, idle waiting inside a round included;
-    those to the level are None where it was not reached. Energy is that of training, transfer and
-    waiting; `wasted_energy_j` is the part of it whose updates were not used. `jain_fairness` is
-    Jain's index over how often each client of the fleet trained. `budget_violations` counts clients
-    in a round that broke a limit of power or of energy, `power_violations` those of power alone,
-    `latency_violations` those whose inference was too slow.
+    those to the level are None where it was not reached. Energy is that of training, transfer,
+    waiting, overhead, carrier boards and supplies; `wasted_energy_j` is the part of it whose
+    updates were not used. `jain_fairness` is Jain's index over how often each client of the fleet
+    trained. `budget_violations` counts clients in a round that broke a limit of power or of energy,
+    `power_violations` those of power alone, `latency_violations` those whose inference was too
+    slow.
     """
 
     strategy: str
@@ -81,6 +83,8 @@ class RunMeasures:
     train_energy_j: float
     transfer_energy_j: float
     wait_energy_j: float
+    overhead_energy_j: float
+    supply_energy_j: float
     wasted_energy_j: float
     virtual_time_s: float
     clients_per_round: float

@@ -138,11 +138,17 @@ class SteadyGrid:
         What sends and receives.
     on_part : callable, optional
         Told of each wait: the kind of its messages, and how many of how many are answered.
+
+    Attributes
+    ----------
+    answered_s : dict of str to float
+        How long the replies took that came in the last wait, by the messages that they answer.
     """
 
     def __init__(self, grid: Grid, on_part: OnPart = lambda *_: None) -> None:
         self._grid = grid
         self._on_part = on_part
+        self.answered_s: dict[str, float] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
@@ -164,13 +170,16 @@ class SteadyGrid:
         missing = set(self._grid.push_messages(messages))
         replies: list[Message] = []
         began_s = time.monotonic()
+        self.answered_s.clear()
         while True:
             came = list(self._grid.pull_messages(missing))
             replies += came
-            missing -= {reply.metadata.reply_to_message_id for reply in came}
+            waited_s = time.monotonic() - began_s
+            answered = {reply.metadata.reply_to_message_id for reply in came}
+            self.answered_s |= dict.fromkeys(answered, waited_s)
+            missing -= answered
             if came:
                 self._on_part(kind, len(replies), len(messages))
-            waited_s = time.monotonic() - began_s
             if not missing or (timeout is not None and waited_s >= timeout):
                 return replies
             time.sleep(min(0.1 + waited_s / 10, _LONGEST_PAUSE_S))

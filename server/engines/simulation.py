@@ -13,6 +13,7 @@ import torch
 
 from powerctl.errors import InvalidInput
 from wattfed.client.fleet import load_fleet
+from wattfed.client.worker.charging import charge_of_fleet
 from wattfed.server.engines.trainers import trains
 from wattfed.server.engines.virtual import VirtualEngine
 from wattfed.server.engines.workers import Trains
@@ -84,6 +85,13 @@ def plan_of(config: RunConfig) -> Participants:
     """The clients that a simulation would begin with, and what speaks against its plan."""
     with _unnoticed():
         return VirtualEngine(config, load_fleet(config.fleet)).plan()
+
+
+def charged_words(config: RunConfig) -> str:
+    """What minibatches of a simulation are charged as, and what its rounds are, in words."""
+    fleet = load_fleet(config.fleet)
+    charge, _ = charge_of_fleet(config, len(fleet))
+    return charge.told(fleet.rounds)
 
 
 def refuse_without_main_guard() -> None:

@@ -120,7 +120,10 @@ class VirtualEngine:
 
     @cached_property
     def _fleet_digest(self) -> str:
-        return digest_of(_columns(self._fleet))
+        columns = _columns(self._fleet)
+        if self._fleet.is_ideal:  # as all fleets were, and checkpoints of older versions have it
+            columns = {k: v for k, v in columns.items() if k not in ("costs", "is_ideal")}
+        return digest_of(columns)
 
     def _train(
         self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord

@@ -99,6 +99,8 @@ def _sums(now: Snapshot) -> Iterator[str]:
         f"{spoken(total['energy_j'], 'J')}, of which "
         f"waiting {spoken(total['wait_energy_j'], 'J')}, "
         f"transfer {spoken(total['transfer_energy_j'], 'J')}, "
+        f"overhead {spoken(total['overhead_energy_j'], 'J')}, "
+        f"carriers and supplies {spoken(total['supply_energy_j'], 'J')}, "
         f"wasted {spoken(total['wasted_energy_j'], 'J')}"
     )
     yield ", ".join(f"{what} {total[key]}" for key, what in TROUBLES)

@@ -45,6 +45,7 @@ _SUMMED = (
     *("train_energy_j", "transfer_energy_j", "wait_energy_j", "wasted_energy_j"),
     *("power_violations", "budget_violations", "latency_violations", "inference_energy_j"),
     *("guarded", "late", "declined", "failed", "rejected", "stale", "dropped"),
+    *("overhead_energy_j", "supply_energy_j"),
 )
 _PARTIAL = ("partial", "partial")  # which summaries do not have
 
@@ -181,7 +182,7 @@ class Spending:
     """What a run took until its target metric reached a level (or until its end).
 
     Its energy is the product of minibatches, joules per trained minibatch, and one plus the share
-    of waiting: so the ratio of two runs' energies splits into three factors exactly.
+    of all else: so the ratio of two runs' energies splits into three factors exactly.
     """
 
     reached: bool
@@ -193,7 +194,7 @@ class Spending:
 
     @property
     def minibatch_j(self) -> float:
-        """Joules per trained minibatch, waiting left out."""
+        """Joules of training per trained minibatch."""
         return self.train_energy_j / max(self.minibatches, 1)
 
     @property

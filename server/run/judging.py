@@ -307,8 +307,8 @@ def comparison(ours: FederationResult, other: FederationResult, level: float | N
         parts.append((joules, "fewer joules per minibatch: boards and modes"))
     else:
         parts.append((boards, "boards that take less for a minibatch"))
-        parts.append((joules / boards, "modes in which they take less"))
-    parts.append((waiting, "less waiting at idle power"))
+        parts.append((joules / boards, "modes in which they take less, and cold starts"))
+    parts.append((waiting, "less beside training: waiting, transfers, overhead"))
     product = " x ".join(f"{factor:.2f} ({what})" for factor, what in parts)
     lines.append(f"  {ratio:.2f} = {product}")
     modes = ours.participants.modes

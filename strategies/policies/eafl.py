@@ -44,5 +44,6 @@ class EAFL(Oort):
     def _left_j(self, offers: Offers, rows: IntArray) -> FloatArray:
         """What the battery holds after a round at the fastest pace, transfer included."""
         train_j = offers.fastest_energy_j(self.power)[rows]
-        cost_j = train_j + offers.idle_power_w[rows] * offers.transfer_s[rows]
+        transfer_j = offers.idle_power_w[rows] * offers.transfer_s[rows]
+        cost_j = train_j + transfer_j + offers.fixed_j[rows]
         return offers.battery_j[rows] - cost_j

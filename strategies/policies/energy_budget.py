@@ -97,8 +97,10 @@ class EnergyBudget(Memory):
         utility = self._known.utility[clients]
         low = utility <= np.quantile(utility, self.left_out) if len(clients) else clients > 0
         self._left_out = np.union1d(self._left_out, clients[low])
-        ends_s = max((report.time_s + report.transfer_s for report in trained), default=0.0)
-        self._spent_j += sum(r.energy_j + r.idle_power_w * (ends_s - r.time_s) for r in trained)
+        ends_s = max((report.round_s for report in trained), default=0.0)
+        self._spent_j += sum(
+            r.energy_j + r.idle_power_w * (ends_s - r.time_s) + r.radio_j for r in trained
+        )
 
     def _let_in(self, offers: Offers, rows: IntArray, k: int, rng: Generator) -> IntArray:
         """Rows without recent participants, but for those drawn; all rows if too few are left."""
@@ -116,8 +118,9 @@ class EnergyBudget(Memory):
         return np.maximum(np.where(np.isnan(known), guess, known), 1e-9)
 
     def _price_j(self, offers: Offers, rows: IntArray) -> FloatArray:
-        """Training energy by which clients are compared before any deadline is known."""
-        return np.maximum(offers.fastest_energy_j(self.power)[rows], 1e-9)
+        """Energy by which clients are compared before any deadline is known."""
+        cost_j = offers.fastest_energy_j(self.power) + offers.fixed_j
+        return np.maximum(cost_j[rows], 1e-9)
 
     def _budget_j(self, k: int, price_j: FloatArray) -> float:
         round_j = self.round_energy_j or k * float(np.median(price_j))

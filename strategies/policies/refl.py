@@ -73,7 +73,7 @@ class REFL(Memory):
         """Learn how long rounds take, and who is still on the way."""
         fresh = [report for report in reports if report.minibatches and not report.staleness]
         if fresh:
-            took_s = max(report.time_s + report.transfer_s for report in fresh)
+            took_s = max(report.round_s for report in fresh)
             before_s = took_s if math.isnan(self._mu_s) else self._mu_s
             self._mu_s = (1 - self.alpha) * took_s + self.alpha * before_s
         elif not math.isnan(self._mu_s):

@@ -21,9 +21,10 @@ def least_cost_by(
     deadline_s : float
         When the round ends.
     round_s, energy_j : FloatArray, shape (n, c)
-        Seconds of the round, transfer included, and joules of the training, at each choice.
+        Seconds of the round, transfer included, and joules of all but transfer and waiting, at
+        each choice.
     idle_power_w, transfer_s : FloatArray, shape (n,)
-        Power while not training, and the part of the round that is transfer.
+        Power while waiting and in transfer, and the part of the round that is transfer.
 
     Returns
     -------

@@ -48,14 +48,14 @@ class ClosedRound:
         Whose updates count, by client; the reports say how late they are.
     dropped : list of RoundReport
         Of those whose updates came too late to count.
-    waits : list of (float, float)
-        Idle power (W) of each client that has finished, and how long it waited for the end (s).
+    waits : list of (RoundReport, float)
+        Of each client that has finished, and how long it waited for the end (s).
     """
 
     duration_s: float
     arrived: list[InFlightUpdate]
     dropped: list[RoundReport]
-    waits: list[tuple[float, float]]
+    waits: list[tuple[RoundReport, float]]
 
 
 class InFlightUpdates:
@@ -89,8 +89,7 @@ class InFlightUpdates:
         is_summed: bool = False,
     ) -> None:
         """A client has started in this round; it takes as long as its report says."""
-        took_s = report.time_s + report.transfer_s
-        flight = InFlightUpdate(report, update, server_round, took_s, is_summed)
+        flight = InFlightUpdate(report, update, server_round, report.round_s, is_summed)
         self.under_way.append(flight)
 
     def close(self, server_round: int, asked: int, silence_s: float) -> ClosedRound:
@@ -126,7 +125,7 @@ class InFlightUpdates:
             duration_s,
             sorted(arrived, key=lambda flight: flight.report.client),
             dropped,
-            [(flight.report.idle_power_w, duration_s - flight.left_s) for flight in here],
+            [(flight.report, duration_s - flight.left_s) for flight in here],
         )
 
     def _duration_s(self, server_round: int, asked: int, silence_s: float) -> float:
@@ -157,7 +156,7 @@ def silence_s(assignments: Sequence[RoundAssignment], reports: Sequence[RoundRep
     deadline_s = max((a.deadline_s for a in assignments), default=math.inf)
     if math.isfinite(deadline_s):
         return deadline_s
-    return max((report.time_s + report.transfer_s for report in lost), default=0.0)
+    return max((report.round_s for report in lost), default=0.0)
 
 
 def replies_to_aggregate(

@@ -29,10 +29,12 @@ class RoundEntry:
     Times are seconds and energies joules of the devices' clocks and modules, not of the host.
     `round_time_s` lasts until the last upload that the round waits for (or the deadline, if a
     client stayed away); `train_energy_j` is the training of those who started in it,
-    `transfer_energy_j` their transfer at idle power, `wait_energy_j` the waiting, at idle power, of
-    those who finished in it until its end; those who were not selected are not counted.
-    `wasted_energy_j` is the part of it all, in this round or before, whose updates were lost,
-    rejected, or dropped as too late; `inference_energy_j` is what requests took that the
+    `transfer_energy_j` their transfer, at idle power and that of the network interface,
+    `overhead_energy_j` what else comes beside their training, at idle power, and `wait_energy_j`
+    the waiting, at idle power, of those who finished in it until its end; `supply_energy_j` is what
+    carrier boards and supplies of all these took meanwhile. Those who were not selected are not
+    counted. `wasted_energy_j` is the part of it all, in this round or before, whose updates were
+    lost, rejected, or dropped as too late; `inference_energy_j` is what requests took that the
     participants served while they trained, which is in none of the others. `stale` counts updates
     from earlier rounds that were used, `dropped` those that came too late; `guarded` the clients
     whose power guard stepped down, `latency_violations` those whose inference meanwhile took longer
@@ -63,11 +65,14 @@ class RoundEntry:
     stale: Count = 0
     dropped: Count = 0
     inference_energy_j: Clock = 0.0
+    overhead_energy_j: Clock = 0.0
+    supply_energy_j: Clock = 0.0
 
     @property
     def energy_j(self) -> float:
-        """Energy of training, transfer and waiting in the round."""
-        return self.train_energy_j + self.transfer_energy_j + self.wait_energy_j
+        """Energy of training, transfer, waiting and all that comes beside them in the round."""
+        working_j = self.train_energy_j + self.transfer_energy_j + self.wait_energy_j
+        return working_j + self.overhead_energy_j + self.supply_energy_j
 
     @property
     def budget_misses(self) -> int:
@@ -167,10 +172,10 @@ class Ledger:
             deadline_s=deadline_s,
             round_time_s=closed.duration_s,
             train_energy_j=sum((report.energy_j for report in trained), 0.0),
-            wait_energy_j=sum((power_w * s for power_w, s in closed.waits), 0.0),
+            wait_energy_j=sum((r.idle_power_w * s for r, s in closed.waits), 0.0),
             power_violations=_count(report.broke_power_limit for report in trained),
             budget_violations=_count(report.broke_budget for report in trained),
-            late=_count(r.time_s + r.transfer_s > deadline_s for r in trained if not r.lost),
+            late=_count(r.round_s > deadline_s for r in trained if not r.lost),
             train_loss=_mean([report.loss for report in trained]),
             time_error_pct=_mean([_error_pct(r.expected_time_s, r.time_s) for r in trained]),
             energy_error_pct=_mean([_error_pct(r.expected_energy_j, r.energy_j) for r in trained]),
@@ -181,6 +186,9 @@ class Ledger:
             stale=_count(report.staleness > 0 for report in here),
             dropped=len(closed.dropped),
             inference_energy_j=sum((report.inference_energy_j for report in trained), 0.0),
+            overhead_energy_j=sum((r.idle_power_w * r.overhead_s for r in trained), 0.0),
+            supply_energy_j=sum(map(_supply_j, trained), 0.0)
+            + sum((_beside_j(r, r.idle_power_w * s, s) for r, s in closed.waits), 0.0),
         )
         self.entries.append(entry)
         return entry
@@ -188,7 +196,7 @@ class Ledger:
     def evaluated(self, reports: Sequence[EvaluationReport]) -> None:
         """Enter an evaluation on clients: it takes as long as the last of them."""
         if reports:
-            self.evaluation_s += max(r.transfer_s + r.time_s for r in reports)
+            self.evaluation_s += max(r.transfer_s + r.time_s + r.overhead_s for r in reports)
             self.evaluation_j += sum(r.energy_j for r in reports)
 
     def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
@@ -200,11 +208,25 @@ class Ledger:
 
 
 def _spent_j(reports: Sequence[RoundReport]) -> float:
-    return sum((report.energy_j + _transfer_j(report) for report in reports), 0.0)
+    return sum((_working_j(report) + _supply_j(report) for report in reports), 0.0)
+
+
+def _working_j(report: RoundReport) -> float:
+    """Joules of a client's part in a round, without what carrier board and supply took."""
+    return report.energy_j + _transfer_j(report) + report.idle_power_w * report.overhead_s
 
 
 def _transfer_j(report: RoundReport) -> float:
-    return report.idle_power_w * report.transfer_s
+    return report.idle_power_w * report.transfer_s + report.radio_j
+
+
+def _supply_j(report: RoundReport) -> float:
+    return _beside_j(report, _working_j(report), report.round_s)
+
+
+def _beside_j(report: RoundReport, working_j: float, seconds: float) -> float:
+    """Joules of carrier board and supply, while the module and its interface took some."""
+    return (working_j + report.carrier_w * seconds) / report.supply_efficiency - working_j
 
 
 def _error_pct(expected: float, measured: float) -> float:

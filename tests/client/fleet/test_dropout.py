@@ -22,7 +22,7 @@ CONFIG = RunConfig(task="noop", local_epochs=1)
 def client(tmp_path):
     def make(around, state=None, number=0, **config):
         path = tmp_path / f"fleet-{len(list(tmp_path.iterdir()))}.toml"
-        path.write_text(f'[[group]]\nboard = "orin-nx"\ncount = 2000\n{around}')
+        path.write_text(f'ideal = true\n[[group]]\nboard = "orin-nx"\ncount = 2000\n{around}')
         fleet = load_fleet(str(path))
         return LocalClient(
             replace(CONFIG, **config), fleet[number], len(fleet), state or ClientState()

@@ -197,7 +197,7 @@ def test_what_cannot_be_counted_is_charged_as_a_small_network_and_the_round_goes
     known = client_of(replace(config, workload="mobilenetv3-train"))
     client = client_of(config)
     offer = client.offer()
-    assert offer.charged.endswith("(as mobilenetv3-train: it cannot be counted)")
+    assert offer.charged.endswith("(as mobilenetv3-train: it cannot be counted, real rounds)")
     (line,) = [r.getMessage() for r in caplog.records if "cannot be counted" in r.getMessage()]
     assert "the same samples again" in line and "\n" not in line
     report = client.train(client.task.first_model(), RoundAssignment(1, offer.minibatches), 1)
@@ -210,11 +210,11 @@ def test_what_cannot_be_counted_is_charged_as_a_small_network_and_the_round_goes
 def test_a_run_says_what_it_was_charged_as_and_from_what(run):
     result = simulate(run(name="own"))
     charge, _ = charge_of_fleet(result.config, 3)
-    assert result.charged == str(charge)
-    assert {report.charged for _, report in result.ledger.reports} == {str(charge)}
+    assert result.charged == charge.told("real rounds")
+    assert {report.charged for _, report in result.ledger.reports} == {result.charged}
     summary = (result.folder / "summary.json").read_text()
     assert f'"charged_workload": "{charge.workload.name}"' in summary
-    assert '"charged_from": "counted"' in summary
+    assert '"charged_from": "counted, real rounds"' in summary
 
 
 def test_what_a_device_has_measured_goes_before_what_was_counted(run, tmp_path):
@@ -222,7 +222,7 @@ def test_what_a_device_has_measured_goes_before_what_was_counted(run, tmp_path):
     costs = CostModels(tmp_path / "state", "twin")
     client = client_of(config, costs=costs)
     counted = client.offer()
-    assert counted.charged.endswith("(counted)")
+    assert counted.charged.endswith("(counted, real rounds)")
     assert list((tmp_path / "state" / "counted").glob("my_task@*-b16.toml"))
     maxn, front = counted.maxn, counted.front
     choices = zip(front.modes, front.time_s, front.energy_j, strict=True)
@@ -231,7 +231,7 @@ def test_what_a_device_has_measured_goes_before_what_was_counted(run, tmp_path):
     put.parent.mkdir()
     MeasurementTable.of(list(facts.values())).write(put)
     found = client.offer()
-    assert found.charged == f"{client.workload.name} (measured)"
+    assert found.charged == f"{client.workload.name} (measured, real rounds)"
     assert found.maxn.time_s == pytest.approx(3 * maxn.time_s, rel=0.1)
 
 
@@ -245,6 +245,6 @@ def test_a_table_that_does_not_fit_is_told_in_a_line_and_the_offer_is_made(
     put = tmp_path / "state" / "tables" / f"{client.workload.name}.csv"
     put.parent.mkdir()
     write_output(put, "x,y\n1,2\n") if what == "no table" else table.write(put)
-    assert client.offer().charged.endswith("(counted)") and client.offer().front
+    assert client.offer().charged.endswith("(counted, real rounds)") and client.offer().front
     (line,) = [record.getMessage() for record in caplog.records]
     assert str(put) in line and "\n" not in line

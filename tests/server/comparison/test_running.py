@@ -51,6 +51,7 @@ def test_every_run_is_kept_and_measured(whole, comparison):
     assert all(0 < m.jain_fairness <= 1 and m.energy_j > 0 for m in measures)
     for m in measures:
         parts_j = m.train_energy_j + m.transfer_energy_j + m.wait_energy_j
+        parts_j += m.overhead_energy_j + m.supply_energy_j
         assert m.energy_j == pytest.approx(parts_j) and m.wasted_energy_j == 0
     # two of the four boards break their limit at MAXN, and none with pace
     assert all((m.power_violations > 0) == (m.power == "maxn") for m in measures)

@@ -28,6 +28,8 @@ def run(strategy, power, per_round, seed, energy_j, time_s=100.0, target=0.9):
         train_energy_j=0.0,
         transfer_energy_j=0.0,
         wait_energy_j=0.0,
+        overhead_energy_j=0.0,
+        supply_energy_j=0.0,
         wasted_energy_j=0.0,
         virtual_time_s=time_s,
         clients_per_round=float(per_round),

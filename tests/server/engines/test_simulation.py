@@ -118,7 +118,8 @@ def test_other_aggregations_carry_the_same_selection(config, aggregation):
 def test_rounds_go_on_when_budgets_run_out(tmp_path):
     fleet = tmp_path / "poor.toml"
     fleet.write_text(
-        '[[group]]\nboard = "orin-nano"\ncount = 3\nenergy_budget_j = [225, 5000, 2]\n'
+        'ideal = true\n[[group]]\nboard = "orin-nano"\ncount = 3\n'
+        "energy_budget_j = [225, 5000, 2]\n"
     )
     result = simulate(
         RunConfig(fleet=str(fleet), out_dir=str(tmp_path), strategy="all", rounds=4, local_epochs=1)

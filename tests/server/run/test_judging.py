@@ -117,8 +117,8 @@ def test_the_plan_is_checked_before_the_first_round_and_the_end_says_who_never_t
     assert done.returncode == 0, done.stderr
     head = " ".join(done.stderr.split("\nround ")[0].split())
     assert head.startswith(
-        "3 clients of three.toml learn digits, and are charged mobilenetv3-train (calibrated) for "
-        "each minibatch; pace, up to 10 a round, 6 rounds, no target"
+        "3 clients of three.toml learn digits, and are charged mobilenetv3-train "
+        "(calibrated, real rounds) for each minibatch; pace, up to 10 a round, 6 rounds, no target"
     )
     limit = "client 0 (power limit: no mode surely stays within 4 W, the least takes 13.4 W)"
     assert f"warning: 1 of 3 clients cannot take part: {limit}" in head
@@ -208,8 +208,9 @@ def test_a_comparison_says_what_it_runs_first_and_in_the_end_which_took_less_and
     done = call(main, *asked, "--seeds", 2, "--out", "c")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(
-        "2 clients of two.toml learn digits, and are charged mobilenetv3-train (calibrated) for "
-        "each minibatch; 2 policies, up to 1 a round, 5 rounds, 2 seeds, until accuracy=0.99"
+        "2 clients of two.toml learn digits, and are charged mobilenetv3-train "
+        "(calibrated, real rounds) for each minibatch; 2 policies, up to 1 a round, 5 rounds, "
+        "2 seeds, until accuracy=0.99"
     )
     # no run has reached it: the table is of the best that all hold
     assert "no run reached accuracy 0.99; until 0." in done.stdout
