@@ -22,7 +22,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -216,13 +215,15 @@ def _engines(context: click.Context, option: click.Parameter, text: str) -> list
 @click.option("--clients", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--per-round", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--task", type=click.Choice(["noop", "digits"]), default="noop", show_default=True)
+@click.option("--task", default="noop", show_default=True)
 @click.option("--engine", "engines", default="virtual,flower", callback=_engines, show_default=True)
 @click.option(
     "--strategy", type=click.Choice(POLICIES.names()), default="random", show_default=True
 )
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Local ones.")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: as it pays.")
+@click.option(
+    "--workers", default="0", metavar="N|ray", help="As wattfed simulate has it; 0: as it pays."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(), help="Also write the rows as JSON.")
 def main(
@@ -233,7 +234,7 @@ def main(
     engines: list[str],
     strategy: str,
     epochs: int,
-    workers: int,
+    workers: str,
     seed: int,
     json_path: str | None,
 ) -> None:
@@ -248,7 +249,6 @@ def main(
                 rounds=rounds,
                 per_round=per_round,
                 local_epochs=epochs,
-                workers=workers,
                 seed=seed,
                 min_nodes=clients,
                 out_dir=text,
@@ -256,7 +256,7 @@ def main(
                 timeout_s=3600.0,
                 checkpoint_every=0,
             )
-            rows.append(measured(engine, replace(config), clients))
+            rows.append(measured(engine, config.changed(workers=workers), clients))
     columns = list(rows[0])
     console.print_table(columns, [[row[column] for column in columns] for row in rows])
     if len(rows) == 2:
