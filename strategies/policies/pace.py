@@ -11,6 +11,8 @@
 | q_i        | what its examples have to teach: n_i loss_i / sqrt(1 + c_i)    | `Pace._teaching` |
 | c_i        | how often it has taken part                                    | `count`          |
 | D_i        | its last update                                                | `UpdateSummary`  |
+| sigma      | loss of a client heard for the first time, over the median of  | `Learned`        |
+|            | the known: what an unknown one is expected to have             | `.surprise`      |
 | rho        | mean cosine of two clients' updates: what they have in common  | `Learned.rho`    |
 | s_i, g     | sketch of D_i over the round's root mean square norm, and the  | `Learned.common` |
 |            | moving mean of sketches                                        |                  |
@@ -31,6 +33,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray, IntArray
 from wattfed.strategies.offers import Offers
@@ -71,7 +74,9 @@ class Pace(Memory):
     make up for (a debt, as in herding). No label is asked for.
 
     Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last loss. A client never
-    heard of has the median of the known losses. A client that, when asked, delivers only in a share
+    heard of has the median of the known losses, times what those heard for the first time so far
+    have had above it: where the model follows a few clients, others are a surprise, and more of
+    them are tried. A client that, when asked, delivers only in a share
     of the rounds has that share of its utility. Hard limits come before: only clients whose front
     has a point within T, and within their energy allowance and battery, and that do not expect to
     leave before T, are considered.
@@ -141,6 +146,11 @@ class Pace(Memory):
         summaries: Mapping[int, UpdateSummary] = MappingProxyType({}),
     ) -> None:
         """Remember losses, who took part and delivered, and what the updates have in common."""
+        usual = self._known.median_loss
+        known = np.flatnonzero(np.isfinite(self._known.loss))
+        losses = [r.loss for r in reports if r.minibatches and r.client not in known]
+        if len(known) and usual > 0:
+            self._learned.meet([loss / usual for loss in losses if 0 < loss < math.inf])
         self._known.record(reports, self._round)
         self._delivery.record(reports)
         examples = {report.client: report.examples for report in reports}
@@ -181,9 +191,8 @@ class Pace(Memory):
         """What each client's examples have to teach; the mean is about 1 at first."""
         client = offers.client[rows]
         loss = self._known.loss[client]
-        known = loss[np.isfinite(loss)]
-        usual = float(np.median(known)) if len(known) else 1.0
-        loss = np.where(np.isfinite(loss), loss, usual)
+        usual = self._known.median_loss
+        loss = np.where(np.isfinite(loss), loss, usual * max(1.0, self._learned.surprise))
         size = relative(offers.examples[rows])
         worth = size * loss / np.sqrt(1.0 + self._known.count[client])
         worth = np.maximum(worth * self._delivery.share[client], 1e-9 * max(usual, 1e-9))
@@ -193,7 +202,7 @@ class Pace(Memory):
 
 def relative(examples: IntArray) -> FloatArray:
     """Examples over their mean."""
-    return examples * (len(examples) / max(float(examples.sum()), 1e-12))
+    return np.asarray(examples * (len(examples) / max(float(examples.sum()), 1e-12)))
 
 
 class Pull(NamedTuple):
@@ -239,14 +248,19 @@ class Learned(Memory):
         Weight of the clients heard again, and of the cosines of their r with the last one.
     rounds : int
         With updates.
+    met, log_losses : float
+        Weight of the clients heard for the first time, and of the logarithms of their losses over
+        the median of those known.
     """
 
     remembers = (
         *("clients", "residuals", "common", "debt"),
-        *("pairs", "cosines", "heard", "kept_sum", "rounds"),
+        *("pairs", "cosines", "heard", "kept_sum", "rounds", "log_losses", "met"),
     )
     clients: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    residuals: FloatArray = field(default_factory=lambda: np.zeros((0, PLACES), dtype=np.float32))
+    residuals: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros((0, PLACES), dtype=np.float32)
+    )
     common: FloatArray = field(default_factory=lambda: np.zeros(PLACES))
     debt: FloatArray = field(default_factory=lambda: np.zeros(PLACES))
     pairs: float = 0.0
@@ -254,6 +268,8 @@ class Learned(Memory):
     heard: float = 10.0  # as if ten clients had been heard again, at a half
     kept_sum: float = 5.0
     rounds: int = 0
+    log_losses: float = 0.0
+    met: float = 2.0  # as if two had been met, with the median
 
     @property
     def rho(self) -> float:
@@ -274,7 +290,7 @@ class Learned(Memory):
         known = np.isin(clients, self.clients)
         at = order[np.searchsorted(self.clients, clients[known], sorter=order)]
         residual[known] = self.kept * self.residuals[at]
-        mean = size @ residual / max(float(size[known].sum()), 1e-12)
+        mean = np.asarray(size @ residual / max(float(size[known].sum()), 1e-12))
         unsure = (1 - self.rho) * (1 - self.kept**2 * known)
         return Pull(size, residual, unsure, mean, mean - 0.5 * self.debt, self.rho)
 
@@ -306,6 +322,17 @@ class Learned(Memory):
         self.clients = np.concatenate([self.clients[rest], clients])[-_REMEMBERED:]
         self.residuals = np.concatenate([self.residuals[rest], new])[-_REMEMBERED:]
 
+    @property
+    def surprise(self) -> float:
+        """Loss of a client that is heard for the first time, over the median of those known."""
+        return math.exp(self.log_losses / self.met)
+
+    def meet(self, losses: Sequence[float]) -> None:
+        """Learn from who is heard for the first time: losses over the median of the known."""
+        for loss in losses:
+            self.log_losses = _OLD * self.log_losses + math.log(loss)
+            self.met = _OLD * self.met + 1
+
     def _compare(self, share: FloatArray, norms: FloatArray, sketches: FloatArray) -> None:
         """Enter the mean cosine of the pairs of a round, weighted by what each moves the model."""
         self.cosines, self.pairs = _OLD * self.cosines, _OLD * self.pairs
@@ -319,7 +346,7 @@ class Learned(Memory):
         self.cosines += pairs * min(1.0, max(-1.0, common / possible))
         self.pairs += pairs
 
-    def _find_again(self, clients: IntArray, new: FloatArray) -> None:
+    def _find_again(self, clients: IntArray, new: NDArray[np.float32]) -> None:
         """Enter how much the known clients' pulls are like their last ones."""
         place = {client: at for at, client in enumerate(self.clients.tolist())}
         for client, now in zip(clients.tolist(), new, strict=True):

@@ -91,6 +91,20 @@ def test_what_one_round_lacked_the_next_makes_up_for():
     )
 
 
+def test_where_new_clients_have_been_a_surprise_unknown_ones_are_tried():
+    dearer = [offer(i, fast_j=60.0) for i in range(10, 20)]
+    offers, unknown = Offers.of([offer(i) for i in range(10)] + dearer), {}
+    for surprise in (1.0, 5.0):
+        policy = Pace(at_least=99, price=0)
+        policy.select(offers, 2, 1, rng())
+        policy.observe([report(i, loss=1.0) for i in range(4)])
+        policy.observe([report(i, loss=surprise) for i in range(4, 10)])
+        policy.observe([report(i, loss=0.5) for i in range(10)])
+        chosen = clients(policy.select(offers, 6, 2, rng()))
+        unknown[surprise] = sum(client >= 10 for client in chosen)
+    assert policy._learned.surprise > 2 and unknown[1.0] < unknown[5.0]
+
+
 @pytest.mark.parametrize(
     ("norm", "value"), [(np.nan, 1.0), (np.inf, 1.0), (0.0, 0.0), (1.0, np.nan), (1e30, 1e30)]
 )
@@ -192,7 +206,7 @@ def test_pace_finds_the_same_in_a_short_list_as_in_the_whole_pool():
 
 def test_pace_chooses_the_number_of_clients_by_what_a_second_costs():
     offers = Offers.of([offer(i) for i in range(20)])
-    numbers = [len(Pace(price=price).select(offers, 20, 1, rng())) for price in (0, 5, 500)]
+    numbers = [len(Pace(price=price).select(offers, 20, 1, rng())) for price in (0, 0.3, 50)]
     assert numbers[0] == 2 < numbers[1] < numbers[2] == 20
 
 
