@@ -290,7 +290,7 @@ class Learned(Memory):
         known = np.isin(clients, self.clients)
         at = order[np.searchsorted(self.clients, clients[known], sorter=order)]
         residual[known] = self.kept * self.residuals[at]
-        mean = np.asarray(size @ residual / max(float(size[known].sum()), 1e-12))
+        mean: FloatArray = (size @ residual) / max(float(size[known].sum()), 1e-12)
         unsure = (1 - self.rho) * (1 - self.kept**2 * known)
         return Pull(size, residual, unsure, mean, mean - 0.5 * self.debt, self.rho)
 
