@@ -67,12 +67,6 @@ class Experience(Memory):
             if math.isfinite(report.loss):
                 self.loss[client] = report.loss
 
-    @property
-    def median_loss(self) -> float:
-        """The median of the losses that are known; 1 before any is."""
-        known = self.loss[np.isfinite(self.loss)]
-        return float(np.median(known)) if len(known) else 1.0
-
     def loss_or_highest(self, clients: IntArray) -> FloatArray:
         """Last losses; the highest that is known of anyone (1 before any) for who has none."""
         highest = float(np.fmax.reduce(self.loss, initial=-np.inf))  # fmax passes over NaN

@@ -11,8 +11,8 @@
 | q_i        | what its examples have to teach: n_i loss_i / sqrt(1 + c_i)    | `Pace._teaching` |
 | c_i        | how often it has taken part                                    | `count`          |
 | D_i        | its last update                                                | `UpdateSummary`  |
-| sigma      | loss of a client heard for the first time, over the median of  | `Learned`        |
-|            | the known: what an unknown one is expected to have             | `.surprise`      |
+| loss_i     | the last that it reported; before, a moving mean of what       | `Learned`        |
+|            | clients had when they were heard for the first time            | `.first_loss`    |
 | rho        | mean cosine of two clients' updates: what they have in common  | `Learned.rho`    |
 | s_i, g     | sketch of D_i over the round's root mean square norm, and the  | `Learned.common` |
 |            | moving mean of sketches                                        |                  |
@@ -74,10 +74,9 @@ class Pace(Memory):
     make up for (a debt, as in herding). No label is asked for.
 
     Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last loss. A client never
-    heard of has the median of the known losses, times what those heard for the first time so far
-    have had above it: where the model follows a few clients, others are a surprise, and more of
-    them are tried. A client that, when asked, delivers only in a share
-    of the rounds has that share of its utility. Hard limits come before: only clients whose front
+    heard of has what others had when they were heard for the first time: where the model follows a
+    few clients, whose losses fall, others are tried. A client that, when asked, delivers only in a
+    share of the rounds has that share of its utility. Hard limits come before: only clients whose front
     has a point within T, and within their energy allowance and battery, and that do not expect to
     leave before T, are considered.
 
@@ -146,11 +145,8 @@ class Pace(Memory):
         summaries: Mapping[int, UpdateSummary] = MappingProxyType({}),
     ) -> None:
         """Remember losses, who took part and delivered, and what the updates have in common."""
-        usual = self._known.median_loss
-        known = np.flatnonzero(np.isfinite(self._known.loss))
-        losses = [r.loss for r in reports if r.minibatches and r.client not in known]
-        if len(known) and usual > 0:
-            self._learned.meet([loss / usual for loss in losses if 0 < loss < math.inf])
+        known = set(np.flatnonzero(np.isfinite(self._known.loss)).tolist())
+        self._learned.meet([r.loss for r in reports if r.minibatches and r.client not in known])
         self._known.record(reports, self._round)
         self._delivery.record(reports)
         examples = {report.client: report.examples for report in reports}
@@ -191,8 +187,8 @@ class Pace(Memory):
         """What each client's examples have to teach; the mean is about 1 at first."""
         client = offers.client[rows]
         loss = self._known.loss[client]
-        usual = self._known.median_loss
-        loss = np.where(np.isfinite(loss), loss, usual * max(1.0, self._learned.surprise))
+        usual = self._learned.first_loss
+        loss = np.where(np.isfinite(loss), loss, usual)
         size = relative(offers.examples[rows])
         worth = size * loss / np.sqrt(1.0 + self._known.count[client])
         worth = np.maximum(worth * self._delivery.share[client], 1e-9 * max(usual, 1e-9))
@@ -248,14 +244,13 @@ class Learned(Memory):
         Weight of the clients heard again, and of the cosines of their r with the last one.
     rounds : int
         With updates.
-    met, log_losses : float
-        Weight of the clients heard for the first time, and of the logarithms of their losses over
-        the median of those known.
+    met, first_losses : float
+        Weight of the clients heard for the first time, and of their losses.
     """
 
     remembers = (
         *("clients", "residuals", "common", "debt"),
-        *("pairs", "cosines", "heard", "kept_sum", "rounds", "log_losses", "met"),
+        *("pairs", "cosines", "heard", "kept_sum", "rounds", "first_losses", "met"),
     )
     clients: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     residuals: NDArray[np.float32] = field(
@@ -268,8 +263,8 @@ class Learned(Memory):
     heard: float = 10.0  # as if ten clients had been heard again, at a half
     kept_sum: float = 5.0
     rounds: int = 0
-    log_losses: float = 0.0
-    met: float = 2.0  # as if two had been met, with the median
+    first_losses: float = 0.0
+    met: float = 0.0
 
     @property
     def rho(self) -> float:
@@ -291,7 +286,7 @@ class Learned(Memory):
         at = order[np.searchsorted(self.clients, clients[known], sorter=order)]
         residual[known] = self.kept * self.residuals[at]
         mean: FloatArray = (size @ residual) / max(float(size[known].sum()), 1e-12)
-        unsure = (1 - self.rho) * (1 - self.kept**2 * known)
+        unsure = (1 - self.rho) * (1 - self.kept**2 * known.astype(np.float64))
         return Pull(size, residual, unsure, mean, mean - 0.5 * self.debt, self.rho)
 
     def owe(self, pull: Pull, picks: IntArray) -> None:
@@ -323,14 +318,14 @@ class Learned(Memory):
         self.residuals = np.concatenate([self.residuals[rest], new])[-_REMEMBERED:]
 
     @property
-    def surprise(self) -> float:
-        """Loss of a client that is heard for the first time, over the median of those known."""
-        return math.exp(self.log_losses / self.met)
+    def first_loss(self) -> float:
+        """The loss of a client that is heard for the first time; 1 before any is."""
+        return self.first_losses / self.met if self.met else 1.0
 
     def meet(self, losses: Sequence[float]) -> None:
-        """Learn from who is heard for the first time: losses over the median of the known."""
-        for loss in losses:
-            self.log_losses = _OLD * self.log_losses + math.log(loss)
+        """Learn from the losses of those who are heard for the first time."""
+        for loss in filter(math.isfinite, losses):
+            self.first_losses = _OLD * self.first_losses + loss
             self.met = _OLD * self.met + 1
 
     def _compare(self, share: FloatArray, norms: FloatArray, sketches: FloatArray) -> None:

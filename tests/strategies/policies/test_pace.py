@@ -91,18 +91,17 @@ def test_what_one_round_lacked_the_next_makes_up_for():
     )
 
 
-def test_where_new_clients_have_been_a_surprise_unknown_ones_are_tried():
+def test_an_unknown_client_is_expected_to_err_as_others_did_when_first_heard():
     dearer = [offer(i, fast_j=60.0) for i in range(10, 20)]
     offers, unknown = Offers.of([offer(i) for i in range(10)] + dearer), {}
-    for surprise in (1.0, 5.0):
+    for first in (0.6, 5.0):
         policy = Pace(at_least=99, price=0)
         policy.select(offers, 2, 1, rng())
-        policy.observe([report(i, loss=1.0) for i in range(4)])
-        policy.observe([report(i, loss=surprise) for i in range(4, 10)])
+        policy.observe([report(i, loss=first) for i in range(10)])
         policy.observe([report(i, loss=0.5) for i in range(10)])
         chosen = clients(policy.select(offers, 6, 2, rng()))
-        unknown[surprise] = sum(client >= 10 for client in chosen)
-    assert policy._learned.surprise > 2 and unknown[1.0] < unknown[5.0]
+        unknown[first] = sum(client >= 10 for client in chosen)
+    assert policy._learned.first_loss == pytest.approx(5.0) and unknown[0.6] < unknown[5.0]
 
 
 @pytest.mark.parametrize(
