@@ -76,9 +76,9 @@ class Pace(Memory):
     Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last loss. A client never
     heard of has what others had when they were heard for the first time: where the model follows a
     few clients, whose losses fall, others are tried. A client that, when asked, delivers only in a
-    share of the rounds has that share of its utility. Hard limits come before: only clients whose front
-    has a point within T, and within their energy allowance and battery, and that do not expect to
-    leave before T, are considered.
+    share of the rounds has that share of its utility. Hard limits come before: only clients whose
+    front has a point within T, and within their energy allowance and battery, and that do not
+    expect to leave before T, are considered.
 
     The search is greedy, at all deadlines at once: a set grows by the client that makes it worth
     most, while it gains by it. In a large pool it runs over a short list: of each tenth by speed,
