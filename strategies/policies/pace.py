@@ -133,7 +133,7 @@ class Pace(Memory):
             )
             costs[offers.available_s[rows] < with_reserve(float(deadline_s))] = np.inf
         pull = self._learned.pull(offers.client[rows], offers.examples[rows])
-        search = Search(teaching, pull, cost_j, self._price_w(offers, k) * deadlines_s)
+        search = SetSearch(teaching, pull, cost_j, self._price_w(offers, k) * deadlines_s)
         at, picks = search.best(max(1, min(self.at_least, k)), k)
         self._learned.owe(pull, picks)
         deadline_s = with_reserve(float(deadlines_s[at]))
@@ -197,7 +197,7 @@ class Pace(Memory):
 
 
 def relative(examples: IntArray) -> FloatArray:
-    """Examples over their mean."""
+    """The examples of each client over the mean of all."""
     return np.asarray(examples * (len(examples) / max(float(examples.sum()), 1e-12)))
 
 
@@ -354,7 +354,7 @@ class Learned(Memory):
             self.heard = _OLD_KEPT * self.heard + 1
 
 
-class Search:
+class SetSearch:
     """A greedy search for the set worth most, at all deadlines at once.
 
     Parameters
