@@ -211,7 +211,9 @@ def _counted(
 
 
 class _Unwatched(Training):
-    """A training whose losses nobody looks at: they may have no value."""
+    """A training whose losses nobody looks at: they may have no value, and looking is work too."""
+
+    _looks = False
 
     def _after(self) -> None:
         pass

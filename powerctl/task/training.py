@@ -188,6 +188,8 @@ class Training(_Driven):
         The numbers that a loop returned which came to its end; empty for others.
     """
 
+    _looks = True  # at the losses
+
     def __init__(
         self,
         task: Task,
@@ -208,7 +210,7 @@ class Training(_Driven):
         self.returned: dict[str, float] = {}
         self._task = task
         self._model = model
-        self._watch = Watch()
+        self._watch = Watch(looks=self._looks)
         self._pull = Proximal(model, proximal_mu) if proximal_mu else None
         given = {"epochs": 1, **_with_device(given), "seed": seed, "model": model}
         self._low = _lower(model, precision, given)

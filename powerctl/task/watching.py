@@ -20,9 +20,15 @@ class Watch:
 
     A loss that a `GradScaler` has scaled is seen as it was before. One that the user divides, to
     accumulate gradients, is seen divided.
+
+    Parameters
+    ----------
+    looks : bool
+        Whether anybody wants to know them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, looks: bool = True) -> None:
+        self._looks = looks
         self._thread = threading.get_ident()
         self._losses: list[tuple[Tensor, Tensor]] = []
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
@@ -69,7 +75,7 @@ class Watch:
         return sum(losses) / len(losses), sum(squares) / len(squares)
 
     def _see(self, tensors: Any) -> None:
-        if threading.get_ident() != self._thread:
+        if not self._looks or threading.get_ident() != self._thread:
             return
         for tensor in (tensors,) if isinstance(tensors, Tensor) else tuple(tensors):
             if isinstance(tensor, Tensor) and tensor.numel() == 1:

@@ -87,7 +87,7 @@ def test_the_profiler_runs_unchanged(root):
 def test_a_clients_round_runs_unchanged(root, monkeypatch):
     opened = []
 
-    def open_device(spec, *, unit=0, random_state=0):
+    def open_device(spec, *, unit=0, random_state=0, noise=None):
         opened.append(spec)
         return FakeJetson(root, unit=unit, random_state=random_state)
 
