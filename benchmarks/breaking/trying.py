@@ -93,6 +93,9 @@ def _in_child(door: Door, case: Any, inside: Path) -> Found:
             is_over = True  # though what it has started has the pipe too
         elif (now_s := _computed_s(child)) > used_s:
             used_s, moved_s = now_s, time.monotonic()
+    # what it said right before it ended
+    while select.select([reading], [], [], 0)[0] and (part := os.read(reading, 1 << 20)):
+        data += part
     os.close(reading)
     _end_all(child, inside)
     _, status = os.waitpid(child, 0)
@@ -143,6 +146,7 @@ def _answer(door: Door, case: Any, inside: Path, writing: int) -> None:
         os.setsid()
         os.chdir(inside)
         os.environ["HOME"] = str(inside.parent)
+        os.environ["POWERCTL_HOME"] = str(inside / "kept")  # where it may write
         os.environ["XDG_RUNTIME_DIR"] = str(inside)
         null = os.open(os.devnull, os.O_RDONLY)
         out = os.open(inside.parent / "said", os.O_WRONLY | os.O_CREAT)

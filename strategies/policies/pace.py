@@ -36,7 +36,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray, IntArray
-from wattfed.strategies.offers import Offers
+from wattfed.strategies.offers import WEIGHT_CAP, Offers
 from wattfed.strategies.policies.experience import Delivery, Experience
 from wattfed.strategies.policies.round_cost import candidate_deadlines, least_cost_by
 from wattfed.strategies.policies.sampling import smallest
@@ -51,6 +51,7 @@ _FLEETS = 10  # times the clients wanted: the fleet that a second's price is of
 _REMEMBERED = 20_000  # clients whose pull is kept, those heard last: 20 MB
 # weights of the past, of moving means over rounds, and over clients heard again
 _OLD, _OLD_PULL, _OLD_KEPT = 0.9, 0.8, 0.97
+_FEW = 2000  # clients in a search, whose products take 32 MB
 _LEAST_RHO = 0.02  # of 50 clients and more every set is noise
 
 
@@ -299,12 +300,19 @@ class Learned(Memory):
     def hear(
         self, clients: IntArray, examples: FloatArray, norms: FloatArray, sketches: FloatArray
     ) -> None:
-        """Learn from a round's updates: examples and norms of shape (m,), sketches (m, places)."""
+        """Learn from a round's updates: examples and norms of shape (m,), sketches (m, places).
+
+        Nobody's counts as longer than some medians of the round's, so that one that lies about its
+        work leaves the others as they are.
+        """
         sound = np.isfinite(norms) & (norms > 0) & np.isfinite(sketches).all(axis=1)
         clients, examples = clients[sound], examples[sound]
         norms, sketches = norms[sound], sketches[sound]
         if not len(clients):
             return
+        middle = float(np.partition(norms, (len(norms) - 1) // 2)[(len(norms) - 1) // 2])
+        shorter = np.minimum(1.0, WEIGHT_CAP * middle / norms)
+        norms, sketches = shorter * norms, shorter[:, None] * sketches
         share = examples / examples.sum()
         self._compare(share, norms, sketches)
         scaled = sketches / math.sqrt(float(share @ norms**2))
@@ -375,6 +383,8 @@ class SetSearch:
         self._teaching, self._pull = teaching, pull
         self._cost_j, self._fixed_j = cost_j, fixed_j
         self._beside = pull.size[:, None] * (pull.residual - pull.aim)
+        few = len(teaching) <= _FEW  # then all products at once are the least work
+        self._products = self._beside @ self._beside.T if few else None
         self._length = np.einsum("ij,ij->i", self._beside, self._beside)
         self._unsure = pull.size**2 * pull.unsure
 
@@ -386,8 +396,7 @@ class SetSearch:
         worth, count = np.zeros(n_deadlines), np.zeros(n_deadlines, dtype=np.int64)
         size, teaching, unsure = np.zeros((3, n_deadlines, 1))
         cost_j = self._fixed_j[:, None].copy()
-        drawn, length = np.zeros((n_deadlines, PLACES)), np.zeros((n_deadlines, 1))
-        along = np.zeros((n_deadlines, n))
+        length, along = np.zeros((n_deadlines, 1)), np.zeros((n_deadlines, n))
         chosen: list[list[int]] = [[] for _ in every]
         going = free.any(axis=1)
         while going.any():
@@ -409,9 +418,14 @@ class SetSearch:
             teaching[now, 0] += self._teaching[its]
             unsure[now, 0] += self._unsure[its]
             cost_j[now, 0] += self._cost_j[now, its]
-            drawn[now] += self._beside[its]
-            length[now, 0] = np.einsum("ij,ij->i", drawn[now], drawn[now])
-            along[now] += self._beside[its] @ self._beside.T
+            length[now, 0] += 2 * along[now, its] + self._length[its]
+            along[now] += self._along(its)
         fewest = np.minimum(count, at_least)
         at = int(np.lexsort((worth, fewest))[-1])
         return at, np.array(chosen[at], dtype=np.int64)
+
+    def _along(self, clients: IntArray) -> FloatArray:
+        """How far everyone pulls where some do, shape (m, n)."""
+        if self._products is not None:
+            return np.asarray(self._products[clients])
+        return np.asarray(self._beside[clients] @ self._beside.T)

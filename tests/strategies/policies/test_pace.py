@@ -117,6 +117,17 @@ def test_a_summary_without_sense_spoils_nothing(norm, value):
     assert 0.02 <= policy._learned.rho <= 1 and np.isfinite(policy._learned.common).all()
 
 
+def test_one_endless_update_leaves_what_others_taught():
+    learned = Learned()
+    sketches = np.array([direction(i, 0.8) for i in range(7)])
+    for _ in range(20):
+        lengths = np.array([1.0] * 6 + [1e9])
+        learned.hear(np.arange(7), np.ones(7), lengths, lengths[:, None] * sketches)
+    pull = learned.pull(np.arange(7), np.ones(7, dtype=int))
+    assert learned.rho == pytest.approx(0.64, abs=0.05)
+    assert np.linalg.norm(pull.residual[0]) > 0.05 * np.linalg.norm(pull.residual[6])
+
+
 def test_of_many_clients_those_heard_last_are_remembered(monkeypatch):
     monkeypatch.setattr(pace, "_REMEMBERED", 50)
     learned = Learned()
