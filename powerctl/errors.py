@@ -33,6 +33,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_QUOTED = 200  # characters of a name of others in a message
+
 
 class PowerctlError(ValueError):
     """Base of all errors that a person can mend; commands print it in one line and exit with 2."""
@@ -43,9 +45,10 @@ class UnknownName(PowerctlError):
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1)
+        close = difflib.get_close_matches(name[:_QUOTED], names, n=1)
         guess = f"did you mean {close[0]!r}? " if close else ""
-        super().__init__(f"unknown {what} {name!r}: {guess}known: {', '.join(names)}{hint}")
+        shown = repr(name) if len(name) <= _QUOTED else f"{name[:_QUOTED]!r}..."
+        super().__init__(f"unknown {what} {shown}: {guess}known: {', '.join(names)}{hint}")
 
 
 class InvalidInput(PowerctlError):

@@ -149,6 +149,9 @@ def test_a_release_is_named_with_the_board_and_told():
 
 
 def test_an_unknown_board_or_an_older_release_is_named():
+    with pytest.raises(UnknownName) as refused:
+        load_board("ori" + "n" * 5000)
+    assert len(str(refused.value)) < 700 and "nnn'...: " in str(refused.value)
     with pytest.raises(UnknownName, match="did you mean 'orin-agx'"):
         load_board("orin-agz")
     with pytest.raises(InvalidInput, match=r"L4T 32\.1.*oldest is 34\.1"):
