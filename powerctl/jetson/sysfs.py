@@ -6,6 +6,7 @@ code serves a Jetson (root ``/``) and a fake board in a folder.
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
+_MOST_BYTES = 4 << 20  # of a file; the largest that is read, of the clocks, has some 100 kB
 _NEED_A_REBOOT = ("tpc_pg_mask", "fbp_pg_mask")
 
 
@@ -31,14 +33,20 @@ class Sysfs:
         self._base = f"{self.root}/".replace("//", "/")
 
     def read(self, path: str) -> str:
-        """The content of a file, without white space around it and the device tree's NULs."""
-        content = b""
-        file = os.open(self._base + path, os.O_RDONLY)  # a third of what open() takes
+        """The content of a file, without white space around it and the device tree's NULs.
+
+        An `OSError` for one that cannot be read, or is without end; a pipe is empty.
+        """
+        content = bytearray()
+        # a third of what open() takes
+        file = os.open(self._base + path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            while part := os.read(file, 65536):
+            while len(content) <= _MOST_BYTES and (part := os.read(file, 65536)):
                 content += part
         finally:
             os.close(file)
+        if len(content) > _MOST_BYTES:
+            raise OSError(errno.EFBIG, f"over {_MOST_BYTES >> 20} MiB", f"/{path}")
         return content.decode("utf-8", errors="replace").replace("\0", "\n").strip()
 
     def read_int(self, path: str) -> int:

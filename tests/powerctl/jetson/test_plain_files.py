@@ -94,3 +94,13 @@ def test_a_fork_does_not_restore_what_its_parent_controls(root):
     os.waitpid(child, 0)
     assert device.mode() == held
     as_if_killed(device)
+
+
+@pytest.mark.parametrize("thing", ["endless", "large"])
+def test_a_file_without_end_is_no_file_of_a_board(tmp_path, thing):
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "large").write_bytes(b"1" * (5 << 20))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="over 4 MiB"):
+        Sysfs(tmp_path).read(thing)
+    assert Sysfs(tmp_path).read_if(thing) is None and Sysfs(tmp_path).read("pipe") == ""
