@@ -337,7 +337,7 @@ def _work(pipe: Connection) -> None:
     """A worker process, until the other end of its pipe is closed; None says that one has ended."""
     clients = Clients()
     instructions = Instructions(0, 0.0, GlobalModel({}))
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, ConnectionError):  # closed before, or in the midst of, a message
         while True:
             came: SimulatedRun | Instructions | Jobs = pipe.recv()
             if isinstance(came, SimulatedRun):

@@ -16,7 +16,7 @@ from wattfed.strategies.run_config import RunConfig
 @pytest.fixture
 def config(tmp_path):
     """A run of a task in a package, with a workload and data of its own."""
-    package = tmp_path / "mine" / "own"
+    package = tmp_path / "mine" / "archived"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "unused.py").touch()
@@ -24,7 +24,7 @@ def config(tmp_path):
         "from torch import nn\n\n\ndef make_model():\n    return nn.Linear(1, 1)\n"
     )
     (tmp_path / "mine" / "task.py").write_text(
-        "from own.parts import make_model\n\n\n"
+        "from archived.parts import make_model\n\n\n"
         "def load_data(partition_id):\n    return []\n\n\n"
         "def train_step(model, batch, optimizer):\n    pass\n\n\n"
         "def test(net, testloader):\n    return {}\n"
@@ -45,7 +45,7 @@ def names(path):
 def test_the_archive_has_our_code_and_the_files_that_a_run_names(config, tmp_path):
     write_archive(tmp_path / "code.zip", config)
     found = names(tmp_path / "code.zip")
-    assert {"task.py", "own/__init__.py", "own/parts.py", "heavy.toml"} < found
+    assert {"task.py", "archived/__init__.py", "archived/parts.py", "heavy.toml"} < found
     assert {"wattfed/__init__.py", "wattfed/client/app.py", "powerctl/boards/orin-nx.toml"} < found
     assert not any("unused" in name or name.endswith((".pyc", ".html.j2")) for name in found)
     there = on_nodes(config)
