@@ -112,6 +112,12 @@ class Board:
         """Operations a second of the GPU at a clock, by default the highest, in a number format."""
         return self.operations(number_format) * (gpu_hz or self.space.gpu_hz[-1])
 
+    @property
+    def peaks(self) -> dict[str, float]:
+        """Operations a second at the highest clock, of FP32 and of formats with their own units."""
+        formats = ("fp32", *self.operations_per_gpu_cycle)
+        return {name: self.peak_flops(number_format=name) for name in formats}
+
     def peak_bandwidth(self, mem_hz: float | None = None) -> float:
         """Bytes/s of the DRAM at a memory clock, by default the highest."""
         return self.hardware.bytes_per_mem_cycle * (mem_hz or self.space.mem_hz[-1])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 LEAST = 1e-9  # a ratio needs something: below any time or energy that there is
@@ -102,6 +104,12 @@ def ratio_by_seed(ours: Mapping[int, float], baseline: Mapping[int, float]) -> E
     paired = [seed for seed in common if ours[seed] > 0 and baseline[seed] > 0]
     logs = estimate([math.log(baseline[seed] / ours[seed]) for seed in paired])
     return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
+
+
+def lower_median(values: NDArray[Any]) -> float:
+    """The median of some numbers, the lower of two: half of those who tell them may lie."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

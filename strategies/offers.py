@@ -12,6 +12,7 @@ import numpy as np
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.plans import SWITCH_S
 from powerctl.modes import BoolArray, FloatArray, IntArray
+from powerctl.statistics import lower_median
 from wattfed.strategies.protocol import RoundOffer
 
 # No client of a Dirichlet split of 0.3 had more than 4.2 medians (digits, 10 to 100 clients, ten
@@ -206,8 +207,7 @@ def _most(values: IntArray | FloatArray, medians: float) -> float:
     known = values[values > 0]
     if not (medians and len(known)):
         return math.inf
-    middle = (len(known) - 1) // 2  # the lower of two: half of the clients may lie
-    return max(1, math.floor(medians * float(np.partition(known, middle)[middle])))
+    return max(1, math.floor(medians * lower_median(known)))
 
 
 def _enter_s(time_s: FloatArray, maxn_time_s: FloatArray) -> FloatArray:

@@ -60,10 +60,10 @@ def transfer_s(payload_bytes: float, link_mbit_s: _Speed) -> _Speed:
 class ClientProfile:
     """A client of a fleet, or one by its own configuration: its device, limits and link.
 
-    `unit` numbers the piece of silicon that a twin simulates; `rounds` are those of its fleet, in
-    words; `row` is the client's in the columns
-    of its environment and of what rounds cost it. A client `is_deployed` where it is one by its own
-    configuration, and not by a fleet that the server knows.
+    `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
+    of its environment and of what rounds cost it; `rounds` says whether those are real or ideal. A
+    client `is_deployed` where it is one by its own configuration, and not by a fleet that the
+    server knows.
     """
 
     client: int

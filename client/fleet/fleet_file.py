@@ -21,6 +21,9 @@ from wattfed.client.fleet.fleet import Fleet, Profiles
 from wattfed.client.fleet.hours import HOUR_S
 from wattfed.client.fleet.round_costs import RoundCosts
 
+if TYPE_CHECKING:  # Python 3.10 has it elsewhere
+    from importlib.resources.abc import Traversable
+
 FLEETS = Kind[Fleet](
     "fleet",
     "wattfed.fleets",
@@ -30,9 +33,6 @@ FLEETS = Kind[Fleet](
 )
 MOST_CLIENTS = 1_000_000
 """Of a fleet: ten times as many as there are measurements of, and about half a gigabyte."""
-if TYPE_CHECKING:  # Python 3.10 has it elsewhere
-    from importlib.resources.abc import Traversable
-
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 

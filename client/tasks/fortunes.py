@@ -16,6 +16,7 @@ from wattfed.client.tasks.sampled import Samples
 
 _DEBIAN = "/usr/share/games/fortunes"
 _ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()"
+_NUMBERS = {character: number for number, character in enumerate(_ALPHABET)}
 _WINDOW = 24  # characters before the one to be foretold
 _STRIDE = 7  # between two such; prime to the usual lengths of lines
 _TEST_EVERY = 5  # every fifth text is kept for the central test
@@ -101,8 +102,7 @@ def _texts_of(path: Path) -> list[str]:
 
 def _windows(text: str) -> IntArray:
     """Characters as numbers, shape (n, window + 1); the last of each is to be foretold."""
-    table = {character: number for number, character in enumerate(_ALPHABET)}
-    numbers = np.array([table.get(character, len(table)) for character in text], dtype=np.int64)
+    numbers = np.array([_NUMBERS.get(one, len(_NUMBERS)) for one in text], dtype=np.int64)
     if len(numbers) <= _WINDOW:
         return np.zeros((0, _WINDOW + 1), dtype=np.int64)
     return np.lib.stride_tricks.sliding_window_view(numbers, _WINDOW + 1)[::_STRIDE]

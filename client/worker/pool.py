@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -233,64 +233,34 @@ class Pool:
 
     def offers_of(self, rows: Sequence[int]) -> list[RoundOffer]:
         """The offers of some clients with their modes, for the round of the last `offers`."""
-        now, capacity_j = self._now, self._around.batteries.capacity_j
-        columns = (
-            self._clients[rows],
-            self._examples[rows],
-            self._minibatches[rows],
-            self._loss[rows],
-            self._transfer_s[rows],
-            self._allowance_j[rows],
-            self._labels[rows],
-            now.battery_j[rows],
-            capacity_j[self._rows[rows]],
-            now.told_s[rows],
-            self._kind[rows],
-            self._idle_w[rows],
-            self._overhead_s[rows],
-            self._warm_up_s(rows),
-            self._radio_j[rows],
-        )
+        now, found = self._now, self._beside[rows]
+        numbers = {
+            "client": self._clients[rows],
+            "examples": self._examples[rows],
+            "minibatches": self._minibatches[rows],
+            "loss": self._loss[rows],
+            "idle_power_w": self._idle_w[rows],
+            "transfer_s": self._transfer_s[rows],
+            "allowance_j": self._allowance_j[rows],
+            "battery_j": now.battery_j[rows],
+            "battery_capacity_j": self._around.batteries.capacity_j[self._rows[rows]],
+            "available_s": now.told_s[rows],
+            "overhead_s": self._overhead_s[rows],
+            "warm_up_s": self._warm_up_s(rows),
+            "radio_j": self._radio_j[rows],
+        }
+        columns: dict[str, Iterable[Any]] = {
+            **{name: column.tolist() for name, column in numbers.items()},
+            "front": [one.front for one in found],
+            "maxn": [one.maxn for one in found],
+            "preset": [one.preset for one in found],
+            "decline": map(self._decline, rows, found),
+            "label_counts": map(tuple, self._labels[rows].tolist()),
+            "charged": [self.charged[kind] for kind in self._kind[rows].tolist()],
+        }
         return [
-            RoundOffer(
-                client=client,
-                n_clients=self._n_clients,
-                examples=examples,
-                minibatches=minibatches,
-                loss=loss,
-                front=found.front,
-                maxn=found.maxn,
-                preset=found.preset,
-                idle_power_w=idle_w,
-                transfer_s=transfer_s,
-                allowance_j=allowance_j,
-                decline=self._decline(row, found),
-                label_counts=tuple(labels),
-                battery_j=battery_j,
-                battery_capacity_j=capacity_j,
-                available_s=told_s,
-                charged=self.charged[kind],
-                overhead_s=overhead_s,
-                warm_up_s=warm_up_s,
-                radio_j=radio_j,
-            )
-            for row, found, (
-                client,
-                examples,
-                minibatches,
-                loss,
-                transfer_s,
-                allowance_j,
-                labels,
-                battery_j,
-                capacity_j,
-                told_s,
-                kind,
-                idle_w,
-                overhead_s,
-                warm_up_s,
-                radio_j,
-            ) in zip(rows, self._beside[rows], _by_row(columns), strict=True)
+            RoundOffer(n_clients=self._n_clients, **dict(zip(columns, values, strict=True)))
+            for values in zip(*columns.values(), strict=True)
         ]
 
     def unable(self, most: int) -> dict[int, str]:

@@ -54,10 +54,7 @@ def boards(name: str | None, as_json: bool) -> None:
 def _print_board(releases: list[Board]) -> None:
     """What the releases of a board share, and the presets of each."""
     board = releases[0]
-    peaks = ", ".join(
-        f"{name.upper()} {board.peak_flops(number_format=name) / 1e12:.3g}"
-        for name in ("fp32", *board.operations_per_gpu_cycle)
-    )
+    peaks = ", ".join(f"{name.upper()} {peak / 1e12:.3g}" for name, peak in board.peaks.items())
     rails = ", ".join(f"{rail.label}{'' if rail.in_total else '*'}" for rail in board.rails)
     click.echo(f"modules {', '.join(board.modules)}; {board.cuda_cores} CUDA cores")
     click.echo(f"GPU at its highest clock, dense, T operations/s: {peaks}")
@@ -83,10 +80,7 @@ def _board_json(board: Board) -> dict[str, Any]:
         "gpu_hz": board.space.gpu_hz,
         "mem_hz": board.space.mem_hz,
         "peak_flops": board.peak_flops(),
-        "peaks": {
-            name: board.peak_flops(number_format=name)
-            for name in ("fp32", *board.operations_per_gpu_cycle)
-        },
+        "peaks": board.peaks,
         "peak_bandwidth": board.peak_bandwidth(),
         "rails": [rail.label for rail in board.rails],
     }

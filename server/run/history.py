@@ -345,10 +345,10 @@ def _judgement(rows: Sequence[RoundRow]) -> dict[str, object]:
     }
 
 
-def spent_budgets(config: RunConfig, row: RoundRow) -> list[str]:
-    """The budgets of a run, in words, that are spent after a round."""
-    budgets = ((config.budget_j, row.total_energy_j, "J"), (config.budget_s, row.clock_s, "s"))
-    return [spoken(budget, unit) for budget, spent, unit in budgets if 0 < budget <= spent]
+def spent_budgets(config: RunConfig, row: RoundRow) -> dict[str, float]:
+    """The budgets of a run that are spent after a round, by their unit: J or s."""
+    budgets = {"J": (config.budget_j, row.total_energy_j), "s": (config.budget_s, row.clock_s)}
+    return {unit: budget for unit, (budget, spent) in budgets.items() if 0 < budget <= spent}
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,8 +140,8 @@ def _outcome(
     last_held = next((value for value in reversed(held_values(rows)) if value is not None), None)
     holds = "" if last_held is None else f", and {show(last_held)} as the mean of the last three"
     values = f"the final value is {show(final)}{holds}, the best was {show(best_value(rows))}"
-    budgets = spent_budgets(config, rows[-1])
-    spent = "".join(f" The budget of {budget} is spent." for budget in budgets)
+    budgets = spent_budgets(config, rows[-1]).items()
+    spent = "".join(f" The budget of {spoken(budget, unit)} is spent." for unit, budget in budgets)
     if not learned and rows[-1].round:
         chance = (
             f"; chance gives {participants.chance:.3f}"
@@ -244,11 +244,8 @@ def _advice(
 
 def _longer(config: RunConfig, last: RoundRow) -> str:
     """How a run goes on that was still getting better when it ended."""
-    budgets = {"--budget-j": (config.budget_j, last.total_energy_j)}
-    budgets["--budget-s"] = (config.budget_s, last.clock_s)
-    for option, (budget, spent) in budgets.items():
-        if 0 < budget <= spent:
-            return f"a larger budget ({option} {2 * budget:g} --resume goes on)"
+    for unit, budget in spent_budgets(config, last).items():
+        return f"a larger budget (--budget-{unit.lower()} {2 * budget:g} --resume goes on)"
     return f"more rounds (--rounds {2 * last.round} --resume goes on)"
 
 

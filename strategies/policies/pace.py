@@ -36,6 +36,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray, IntArray
+from powerctl.statistics import lower_median
 from wattfed.strategies.offers import WEIGHT_CAP, Offers
 from wattfed.strategies.policies.experience import Delivery, Experience
 from wattfed.strategies.policies.round_cost import candidate_deadlines, least_cost_by
@@ -146,8 +147,9 @@ class Pace(Memory):
         summaries: Mapping[int, UpdateSummary] = MappingProxyType({}),
     ) -> None:
         """Remember losses, who took part and delivered, and what the updates have in common."""
-        known = set(np.flatnonzero(np.isfinite(self._known.loss)).tolist())
-        self._learned.meet([r.loss for r in reports if r.minibatches and r.client not in known])
+        trained = [report for report in reports if report.minibatches]
+        self._known.know(np.array([report.client for report in trained], dtype=np.int64))
+        self._learned.meet([r.loss for r in trained if np.isnan(self._known.loss[r.client])])
         self._known.record(reports, self._round)
         self._delivery.record(reports)
         examples = {report.client: report.examples for report in reports}
@@ -310,8 +312,7 @@ class Learned(Memory):
         norms, sketches = norms[sound], sketches[sound]
         if not len(clients):
             return
-        middle = float(np.partition(norms, (len(norms) - 1) // 2)[(len(norms) - 1) // 2])
-        shorter = np.minimum(1.0, WEIGHT_CAP * middle / norms)
+        shorter = np.minimum(1.0, WEIGHT_CAP * lower_median(norms) / norms)
         norms, sketches = shorter * norms, shorter[:, None] * sketches
         share = examples / examples.sum()
         self._compare(share, norms, sketches)
