@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from wattfed.strategies.protocol import RoundOffer
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 
+_OFFERED = tuple(column.name for column in fields(RoundOffer))
 _KEPT = ("spent_j", "loss", "predictor", "battery_j", "battery_s")
 
 
@@ -257,11 +260,9 @@ class Pool:
             "decline": map(self._decline, rows, found),
             "label_counts": map(tuple, self._labels[rows].tolist()),
             "charged": [self.charged[kind] for kind in self._kind[rows].tolist()],
+            "n_clients": repeat(self._n_clients),
         }
-        return [
-            RoundOffer(n_clients=self._n_clients, **dict(zip(columns, values, strict=True)))
-            for values in zip(*columns.values(), strict=True)
-        ]
+        return list(map(RoundOffer, *(columns[name] for name in _OFFERED)))
 
     def unable(self, most: int) -> dict[int, str]:
         """Why clients cannot take part in the round of the last `offers`: of so many, at most."""
