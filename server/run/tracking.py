@@ -37,10 +37,10 @@ class NoTracker:
     """The tracker of a run that asks for none."""
 
     def write(self, row: RoundRow) -> None:
-        """Nothing is written."""
+        """Write nothing, as nobody asked."""
 
     def close(self, is_finished: bool) -> None:
-        """Nothing is open."""
+        """Do nothing, as nothing is open."""
 
 
 class TensorBoard:
@@ -73,7 +73,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self, is_finished: bool) -> None:
-        """Close the file of events."""
+        """Close the file of its events."""
         if self._writer is not None:
             self._writer.close()
 
@@ -101,7 +101,7 @@ class MLflow:
         self._run_id = ""
 
     def write(self, row: RoundRow) -> None:
-        """Take a round."""
+        """Take a round, as the metrics of one step."""
         metric, now_ms = self._library.entities.Metric, int(1000 * time.time())
         self._run_id = self._run_id or self._begun()
         scalars = scalars_of(row).items()
