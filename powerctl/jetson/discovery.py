@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes
-from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.gpu import Gpu, find_gpu, railgate
-from powerctl.jetson.identity import Identity, identify
+from powerctl.jetson.identity import CANNOT_BE_SEEN, HOW_TO_TELL, Identity, identify
 from powerctl.jetson.memory_clock import MemoryClock, find_memory
 from powerctl.jetson.sysfs import Sysfs
 
@@ -67,21 +67,15 @@ class Discovery:
         if self.missing:
             first = self.missing[0]
             raise DeviceUnavailable(f"{first.what}: {first.remedy}; see all: powerctl doctor")
-        name = self.identity.name or "this board"
+        name = self.identity.called
         return ModeAxes(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=name)
 
 
-def discover(sysfs: Sysfs) -> Discovery:
-    """Look at a board; writes nothing."""
-    identity = identify(sysfs)
+def discover(sysfs: Sysfs, identity: Identity | None = None) -> Discovery:
+    """Look at a board, which one it is told or said by its device tree; writes nothing."""
+    identity = identity or identify(sysfs)
     cpu = Cpu(sysfs)
-    missing: list[Missing] = []
-    known: tuple[int, ...] = ()
-    try:
-        known = identity.mem_hz()
-    except InvalidInput as error:
-        what, _, remedy = str(error).partition(": ")
-        missing.append(Missing(what, remedy))
+    missing = [] if identity.is_seen else [Missing(CANNOT_BE_SEEN, HOW_TO_TELL)]
     try:
         cores, cpu_khz = tuple(range(1, len(cpu.present()) + 1)), cpu.frequencies()
     except (OSError, DeviceUnavailable) as error:
@@ -89,7 +83,7 @@ def discover(sysfs: Sysfs) -> Discovery:
         missing.append(Missing(f"no CPU clocks ({error})", "a Jetson's kernel has cpufreq"))
     gpu, gate, memory = find_gpu(sysfs), railgate(sysfs), find_memory(sysfs)
     gpu_hz = gpu.frequencies(sysfs) if gpu else ()
-    mem_hz = memory.rates(sysfs, known) if memory and known else ()
+    mem_hz = memory.rates(sysfs, identity.mem_hz()) if memory else ()
     missing += _missing_clocks(gpu_hz, mem_hz, gpu, gate)
     return Discovery(
         identity=identity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from powerctl.jetson.sysfs import Sysfs
 _DRIVERS = "sys/bus/i2c/drivers"
 _SHUNT_SUM = "7"  # channel of the monitor's sum of shunt voltages: not a rail
 _INPUTS = ("POM_5V_IN", "VDD_IN")
+_NAMES_AN_INPUT = re.compile(r"(^|_)V?IN$")
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
     ----------
     rails : sequence of RailSensor
         What was found.
-    rule : {"module", "jtop"}
+    rule : {"module", "jtop", "labels"}
         ``"module"``: the rail of the module's input, or the rails that feed all others, as the
-        board catalogue has them. ``"jtop"``: as jtop adds them up; on an AGX Orin that counts the
+        board catalogue has them. ``"labels"``, for a board that it lacks: likewise, and of rails
+        that none of its boards has the one that is named as an input (``..._IN``, ``VIN``), else
+        all of them, which nobody has verified. ``"jtop"``: as jtop adds them up; on an AGX Orin that counts the
         DRAM's rail a second time, as published figures do.
 
     Raises
@@ -86,13 +90,16 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
     if rule == "jtop":
         inputs = [label for label in labels if label in _INPUTS]
         return tuple(inputs[:1] or labels)
-    if rule != "module":
+    if rule not in ("module", "labels"):
         raise InvalidInput(f"the total is 'module', 'jtop' or 'jtop-service', not {rule!r}")
     for boards in (BOARDS.built_in, BOARDS.others()):  # ours first: others change nothing of them
         rules = {_total_of(name) for name in boards}
         for chosen in sorted(rules, key=lambda total: (len(total), total)):
             if set(chosen) <= set(labels):
                 return chosen
+    if labels and rule == "labels":
+        inputs = [label for label in labels if _NAMES_AN_INPUT.search(label)]
+        return tuple(inputs[:1] or labels)
     found = f"the rails {', '.join(labels)}" if labels else "no INA3221 power monitor"
     raise DeviceUnavailable(f"there is {found}: not those of a Jetson of the catalogue")
 
