@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -36,9 +37,15 @@ def board_names() -> list[str]:
 
 
 def own_boards() -> dict[str, Path]:
-    """The files of one's own boards by their names: ``~/.powerctl/boards/NAME.toml``."""
-    found = {path.stem: path for path in sorted((home_folder() / "boards").glob("*.toml"))}
-    return {name: path for name, path in found.items() if name not in BOARDS.built_in}
+    """The files of one's own boards by their names: ``~/.powerctl/boards/NAME.toml``.
+
+    Of our names none is one's own: they mean the same everywhere.
+    """
+    found: list[Path] = []
+    with suppress(OSError, RuntimeError):  # a home of others, or a user that has none
+        found = sorted(path for path in (home_folder() / "boards").iterdir() if path.is_file())
+    own = {path.stem: path for path in found if path.suffix == ".toml"}
+    return {name: path for name, path in own.items() if name not in BOARDS.built_in}
 
 
 def every_board() -> Iterator[str]:

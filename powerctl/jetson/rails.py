@@ -78,8 +78,8 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
         ``"module"``: the rail of the module's input, or the rails that feed all others, as the
         board catalogue has them. ``"labels"``, for a board that it lacks: likewise, and of rails
         that none of its boards has the one that is named as an input (``..._IN``, ``VIN``), else
-        all of them, which nobody has verified. ``"jtop"``: as jtop adds them up; on an AGX Orin that counts the
-        DRAM's rail a second time, as published figures do.
+        all of them, which nobody has verified. ``"jtop"``: as jtop adds them up; on an AGX Orin
+        that counts the DRAM's rail a second time, as published figures do.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which board it is: by its device tree, by the daemon, by what a person says, or by what it has."""
+"""Which board it is: by its device tree, by the daemon, or by what a person says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A board that the catalogue lacks works: by its kernel's axes, its presets, and its rails' labels."""
+"""A board that the catalogue lacks works: by its kernel's axes, its presets, its rails' labels."""
 
 from __future__ import annotations
 
