@@ -73,11 +73,11 @@ def canonical_name(name: str) -> str:
 def read_board(name: str) -> dict[str, Any]:
     """The file of a board, by its catalogue name, its path, or what others call it."""
     own = None if name in BOARDS.built_in else own_boards().get(name)
-    return _read(own or BOARDS.find_described(name))
+    return _read(str(own or BOARDS.find_described(name)))
 
 
 @cache
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     data = read_toml(path)
     if missing := sorted(key for key in _NEEDED if not data.get(key)):
         raise InvalidInput(f"{path}: not a board: it has no {', '.join(missing)}")

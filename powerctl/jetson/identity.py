@@ -153,8 +153,8 @@ def identify(sysfs: Sysfs, board: str | None = None) -> Identity:
 def identity_told(values: object, board: str | None = None) -> Identity:
     """What the daemon tells of its board, with the entry of the catalogue that there is here."""
     told = build(Identity, values, "the daemon's identity")
-    name = _catalogue_name(told.parts) or (told.name if told.name in every_board() else None)
-    told = replace(told, name=name, told_by="the daemon")
+    named = told.name if told.name in set(every_board()) else None  # by a person, to the daemon
+    told = replace(told, name=_catalogue_name(told.parts) or named, told_by="the daemon")
     return told if board is None else _named(told, board)
 
 
