@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -68,6 +68,18 @@ def canonical_name(name: str) -> str:
             return known
     read_board(name)
     return name
+
+
+@cache
+def known_modules() -> tuple[Mapping[str, Any], ...]:
+    """The modules of ``known_modules.toml``: known, but without lists of clocks to simulate."""
+    known = read_toml(resources.files("powerctl") / "known_modules.toml")
+    return tuple(known["module"])
+
+
+def known_module(parts: Collection[str]) -> Mapping[str, Any] | None:
+    """What is known of a module without an entry of the catalogue, by part numbers."""
+    return next((m for m in known_modules() if set(parts) & set(m["parts"])), None)
 
 
 def read_board(name: str) -> dict[str, Any]:

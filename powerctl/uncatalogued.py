@@ -8,12 +8,12 @@ the nearest count of cores and highest clocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from powerctl.axes import AXES
-from powerctl.board_files import every_board, read_board
+from powerctl.board_files import every_board, known_module, read_board
 from powerctl.boards import Board, board_of
 
 UNVERIFIED = "not in the catalogue: rail total unverified"
@@ -21,6 +21,14 @@ _LENT = (
     *("cuda_cores", "cpu_architecture", "cluster_sizes"),
     *("hardware", "operations_per_gpu_cycle"),
 )
+
+
+def caveat(parts: Collection[str]) -> str:
+    """What is to be said of a board that the catalogue lacks, by its part numbers."""
+    known = known_module(parts)
+    if known is None or "total_power_rails" not in known:
+        return UNVERIFIED
+    return f"no clocks of {known['title']} are in the catalogue: they are its kernel's"
 
 
 def found_board(said: Mapping[str, Any]) -> Board:
@@ -39,15 +47,19 @@ def board_data(said: Mapping[str, Any], lender: str) -> dict[str, Any]:
     lender : str
         The board whose constants the cost model starts with.
     """
-    lent = read_board(lender)
+    lent = {key: read_board(lender)[key] for key in _LENT if key in read_board(lender)}
+    known = known_module(said["parts"]) or {}
+    if cores := known.get("cuda_cores"):
+        lent["cuda_cores"] = cores
+        lent["hardware"] = {**lent["hardware"], "flop_per_gpu_cycle": 2 * cores}
     maxn = {"id": 0, "name": "MAXN", "default": True}
     return {
-        "title": said["model"] or said["name"],
+        "title": known.get("title") or said["model"] or said["name"],
         "aliases": [],
         "modules": said["parts"] or [said["name"]],
         "compatible": said["compatible"],
         "total_power_rails": said["total_power_rails"],
-        **{key: lent[key] for key in _LENT if key in lent},
+        **lent,
         "rail": said["rail"],
         "release": [{"l4t": said["l4t"], **said["axes"], "preset": said["preset"] or [maxn]}],
     }

@@ -26,7 +26,7 @@ from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer, read_throttling
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
-from powerctl.uncatalogued import UNVERIFIED, found_board
+from powerctl.uncatalogued import caveat, found_board
 from powerctl.workload import Workload
 
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
@@ -84,7 +84,7 @@ class Jetson(Device):
         self.power_period_s = self.power.period_s
         self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
         if not board.is_catalogued:
-            self.energy_source += f", {UNVERIFIED}"
+            self.energy_source += f", {caveat(board.modules)}"
         self._verified_s = 0.0
         self._closing = weakref.finalize(self, _leave, self._controller, self._start_metering())
 

@@ -16,7 +16,7 @@ from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_config
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
-from powerctl.uncatalogued import UNVERIFIED
+from powerctl.uncatalogued import caveat
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,9 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
 def _notes(identity: Identity) -> tuple[str, ...]:
     notes = []
     if identity.is_seen and identity.name is None:
-        notes.append(f"{UNVERIFIED}; powerctl doctor --report FILE says all that adds it")
+        notes.append(
+            f"{caveat(identity.parts)}; powerctl doctor --report FILE says all that adds it"
+        )
     if identity.l4t is None:
         notes.append(
             f"its L4T release is {UNKNOWN_RELEASE}: /etc/nv_tegra_release is not there, and no "

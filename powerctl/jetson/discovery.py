@@ -12,6 +12,9 @@ from powerctl.jetson.identity import CANNOT_BE_SEEN, HOW_TO_TELL, Identity, iden
 from powerctl.jetson.memory_clock import MemoryClock, find_memory
 from powerctl.jetson.sysfs import Sysfs
 
+_GPU_DRIVERS = ("nvidia", "nvgpu")
+_SEND_A_REPORT = "this kernel shows it elsewhere: send what powerctl doctor --report FILE writes"
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -84,7 +87,7 @@ def discover(sysfs: Sysfs, identity: Identity | None = None) -> Discovery:
     gpu, gate, memory = find_gpu(sysfs), railgate(sysfs), find_memory(sysfs)
     gpu_hz = gpu.frequencies(sysfs) if gpu else ()
     mem_hz = memory.rates(sysfs, identity.mem_hz()) if memory else ()
-    missing += _missing_clocks(gpu_hz, mem_hz, gpu, gate)
+    missing += _missing_clocks(sysfs, gpu_hz, mem_hz, gpu, gate)
     return Discovery(
         identity=identity,
         cores=cores,
@@ -99,18 +102,30 @@ def discover(sysfs: Sysfs, identity: Identity | None = None) -> Discovery:
 
 
 def _missing_clocks(
-    gpu_hz: tuple[int, ...], mem_hz: tuple[int, ...], gpu: Gpu | None, gate: str | None
+    sysfs: Sysfs,
+    gpu_hz: tuple[int, ...],
+    mem_hz: tuple[int, ...],
+    gpu: Gpu | None,
+    gate: str | None,
 ) -> list[Missing]:
     missing = []
     if gpu is None and gate is not None:
         missing.append(Missing("the GPU's power is off", f"wake it: echo 0 | sudo tee /{gate}"))
     elif not gpu_hz:
-        missing.append(Missing("no GPU clock in /sys/class/devfreq", "load NVIDIA's GPU driver"))
+        has_driver = any(sysfs.exists(f"sys/module/{name}") for name in _GPU_DRIVERS)
+        remedy = _SEND_A_REPORT if has_driver else "load NVIDIA's GPU driver"
+        missing.append(Missing("no GPU clock in /sys/class/devfreq", remedy))
     if not mem_hz:
         missing.append(
-            Missing(
-                "the memory clock in /sys/kernel/debug cannot be reached",
-                "run as root, and: mount -t debugfs none /sys/kernel/debug",
-            )
+            Missing("the memory clock in /sys/kernel/debug cannot be reached", _to_debugfs(sysfs))
         )
     return missing
+
+
+def _to_debugfs(sysfs: Sysfs) -> str:
+    """What lets the memory clock be reached, by what there is of debugfs."""
+    if " /sys/kernel/debug debugfs " not in (sysfs.read_if("proc/mounts") or ""):
+        return "run as root, and: mount -t debugfs none /sys/kernel/debug"
+    if not sysfs.exists("sys/kernel/debug/clk"):
+        return "run as root, or through the daemon: debugfs is mounted, and root's"
+    return _SEND_A_REPORT

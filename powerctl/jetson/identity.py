@@ -14,6 +14,7 @@ from powerctl.board_files import (
     UNKNOWN_RELEASE,
     canonical_name,
     every_board,
+    known_module,
     read_board,
     release_of,
 )
@@ -71,7 +72,7 @@ class Identity:
 
     @property
     def called(self) -> str:
-        """Its entry of the catalogue; of a board without one its module's part number.
+        """Its entry of the catalogue; of a board without one its module's name or part number.
 
         Of one without part numbers it is what the device tree calls it.
 
@@ -84,6 +85,8 @@ class Identity:
             return self.name
         if not self.is_seen:
             raise InvalidInput(f"{CANNOT_BE_SEEN}: {HOW_TO_TELL}")
+        if (known := known_module(self.parts)) is not None:
+            return str(known["name"])
         modules = [entry.rpartition("+")[2] for entry in self.compatible if "+" in entry]
         found = [part for part in (*modules, *self.parts) if _PART.fullmatch(part)]
         return found[0] if found else self.compatible[0].rpartition(",")[2]

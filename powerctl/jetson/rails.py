@@ -13,6 +13,7 @@ from powerctl.jetson.sysfs import Sysfs
 
 _DRIVERS = "sys/bus/i2c/drivers"
 _SHUNT_SUM = "7"  # channel of the monitor's sum of shunt voltages: not a rail
+_INPUT_OF_INA238 = "VIN"  # as tegrastats calls it; most kernels give it no label
 _INPUTS = ("POM_5V_IN", "VDD_IN")
 _NAMES_AN_INPUT = re.compile(r"(^|_)V?IN$")
 
@@ -44,7 +45,10 @@ class RailSensor:
 
 
 def find_rails(sysfs: Sysfs) -> tuple[RailSensor, ...]:
-    """Every channel that is connected, by the drivers of JetPack 5 and 6 (hwmon) and 4 (iio)."""
+    """Every channel that is connected, by the drivers of JetPack 5 to 7 (hwmon) and 4 (iio).
+
+    A Thor has an INA238 beside its INA3221, which measures the power of the module's input.
+    """
     rails = []
     for path in sysfs.find(f"{_DRIVERS}/ina3221/*/hwmon/hwmon*/in*_label"):
         folder, _, name = path.rpartition("/")
@@ -54,6 +58,9 @@ def find_rails(sysfs: Sysfs) -> tuple[RailSensor, ...]:
             files = (f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input")
             if all(sysfs.exists(file) for file in files):
                 rails.append(RailSensor(label, files, 1e-6))
+    for path in sysfs.find(f"{_DRIVERS}/ina238/*/hwmon/hwmon*/power1_input"):
+        label = sysfs.read_if(f"{path.rpartition('/')[0]}/in1_label") or _INPUT_OF_INA238
+        rails.append(RailSensor(label, (path,), 1e-6))
     for path in sysfs.find(f"{_DRIVERS}/ina3221x/*/iio:device*/rail_name_*"):
         folder, _, name = path.rpartition("/")
         label = sysfs.read_if(path) or ""

@@ -12,7 +12,7 @@ from powerctl.jetson.nvpmodel import InstalledPreset, read_configuration
 from powerctl.jetson.rails import RailSensor, find_rails, total_labels
 from powerctl.jetson.sysfs import Sysfs
 
-_PLACE = re.compile(r"/([0-9]+-[0-9a-f]{4})/.*/(?:in|in_power)([0-9]+)_input$")
+_PLACE = re.compile(r"/([0-9]+-[0-9a-f]{4})/.*/(?:in|in_power|power)([0-9]+)_input$")
 
 
 def describe(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> dict[str, Any]:
