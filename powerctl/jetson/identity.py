@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
@@ -147,7 +147,7 @@ def identify(sysfs: Sysfs, board: str | None = None) -> Identity:
         parts=parts,
         compatible=compatible,
         l4t=_release(sysfs.read_if("etc/nv_tegra_release") or ""),
-        name=_catalogue_name(parts),
+        name=catalogue_name(parts),
     )
     board = board or os.environ.get(BOARD_VARIABLE)
     return _named(seen, board) if board else seen
@@ -157,7 +157,7 @@ def identity_told(values: object, board: str | None = None) -> Identity:
     """What the daemon tells of its board, with the entry of the catalogue that there is here."""
     told = build(Identity, values, "the daemon's identity")
     named = told.name if told.name in set(every_board()) else None  # by a person, to the daemon
-    told = replace(told, name=_catalogue_name(told.parts) or named, told_by="the daemon")
+    told = replace(told, name=catalogue_name(told.parts) or named, told_by="the daemon")
     return told if board is None else _named(told, board)
 
 
@@ -185,7 +185,8 @@ def _jetpack(l4t: str) -> str | None:
     return listed.get(padded) or majors.get(l4t.partition(".")[0])
 
 
-def _catalogue_name(parts: tuple[str, ...]) -> str | None:
+def catalogue_name(parts: Collection[str]) -> str | None:
+    """The entry of the catalogue that has one of some part numbers; None if none has."""
     for name in every_board():
         if set(parts) & set(read_board(name)["modules"]):
             return name
