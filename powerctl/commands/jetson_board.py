@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option
+from powerctl.commands.options import check_folder_of, json_option
 from powerctl.console import Quantity
 from powerctl.errors import DeviceUnavailable, ModeNotInForce
 
@@ -44,17 +44,30 @@ _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
 @click.command()
 @root_option
 @named_option
+@click.option(
+    "--report",
+    "report_file",
+    metavar="FILE",
+    help="Write what adds this board to the catalogue (powerctl board new), and end.",
+)
 @json_option
-def doctor(root: Path, named: str | None, as_json: bool) -> None:
+def doctor(root: Path, named: str | None, report_file: str | None, as_json: bool) -> None:
     """Look at a Jetson: its board, clocks, presets, power rails, throttling and torch.
 
     Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
     that needs no torch.
     """
     from powerctl.devices.roots import open_sysfs
+    from powerctl.doctor.board_report import board_report
     from powerctl.doctor.report import examine
     from powerctl.doctor.torch_here import look_at_torch
+    from powerctl.durable import write_output
 
+    if report_file is not None:
+        check_folder_of(report_file)
+        write_output(report_file, board_report(open_sysfs(root), named))
+        click.echo(f"{report_file}: written; nothing of you is in it")
+        return
     report = examine(open_sysfs(root), named)
     torch = look_at_torch(report.jetpack)
     if as_json:

@@ -215,7 +215,7 @@ def board_found(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> Board:
     catalogue's presets for the axes that are like its own.
     """
     if identity.name is None:
-        board = found_board(describe(sysfs, identity, axes))
+        board = found_board(describe(sysfs, identity, axes.axes))
     else:
         release = identity.known_release(identity.name) or _release_of(identity.name, axes)
         space = ModeSpace(*axes.axes, name=identity.name)

@@ -120,7 +120,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     """
     access = look(sysfs)
     identity = identity_by(access.seen or {}, sysfs, board)
-    found = _through_daemon(discover(sysfs, identity), access)
+    found = through_daemon(discover(sysfs, identity), access)
     missing = list(found.missing)
     axes = _axes(sysfs, found, is_served=access.seen is not None)
     if any(axis.values and not axis.settable for axis in axes):
@@ -180,7 +180,7 @@ def _notes(identity: Identity) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _through_daemon(found: Discovery, access: Access) -> Discovery:
+def through_daemon(found: Discovery, access: Access) -> Discovery:
     """What was found, with the axes of a daemon: that sees what only root may."""
     if access.seen is None:
         return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from powerctl.axes import AXES, ModeAxes
+from powerctl.axes import AXES
 from powerctl.errors import InvalidInput
 from powerctl.jetson.identity import Identity
 from powerctl.jetson.nvpmodel import InstalledPreset, read_configuration
@@ -15,7 +16,7 @@ from powerctl.jetson.sysfs import Sysfs
 _PLACE = re.compile(r"/([0-9]+-[0-9a-f]{4})/.*/(?:in|in_power|power)([0-9]+)_input$")
 
 
-def describe(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> dict[str, Any]:
+def describe(sysfs: Sysfs, identity: Identity, axes: Sequence[Sequence[int]]) -> dict[str, Any]:
     """All that is needed to add a board to the catalogue, and that itself can tell.
 
     Parameters
@@ -24,8 +25,8 @@ def describe(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> dict[str, Any]
         The kernel's files.
     identity : Identity
         Which board it is.
-    axes : ModeAxes
-        What can be set, as the kernel lists it.
+    axes : sequence of sequence of int
+        What can be set, in the order of `AXES`, as the kernel lists it; empty if it is not seen.
     """
     rails = find_rails(sysfs)
     return {
@@ -35,7 +36,7 @@ def describe(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> dict[str, Any]
         "compatible": list(identity.compatible),
         "l4t": identity.release,
         "total_power_rails": list(total_labels(rails, "labels")) if rails else [],
-        "axes": {name: list(axis) for name, axis in zip(AXES, axes.axes, strict=True)},
+        "axes": {name: list(axis) for name, axis in zip(AXES, axes, strict=True)},
         "preset": _presets(sysfs),
         "rail": [_rail(rail) for rail in rails],
     }
