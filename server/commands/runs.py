@@ -83,7 +83,7 @@ def list_command(folder: Path, as_json: bool) -> None:
     from wattfed.server.comparison.stored import stored_in
     from wattfed.server.run.history import finite
 
-    found = [
+    found: list[dict[str, Any]] = [
         {"name": one.name, "began_unix_s": one.began_s, "bytes": one.size_bytes, **one.told()}
         for one in stored_in(folder)
     ]
