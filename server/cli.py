@@ -12,7 +12,7 @@ from wattfed.server.commands.deploy import keys, units
 from wattfed.server.commands.flower import flower
 from wattfed.server.commands.live import top_command, watch
 from wattfed.server.commands.new import new_command
-from wattfed.server.commands.runs import runs
+from wattfed.server.commands.runs import runs_group
 from wattfed.server.commands.simulate import simulate_command
 from wattfed.server.commands.strategies import strategies
 
@@ -45,7 +45,7 @@ for command in (
     watch,
     compare_command,
     report,
-    runs,
+    runs_group,
     flower,
     calibrate_command,
     keys,

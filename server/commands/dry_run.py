@@ -46,7 +46,7 @@ def print_clients(config: RunConfig) -> None:
     click.echo("expected of a round's training by the first of the clients; nothing was trained")
 
 
-def print_plan(config: RunConfig) -> None:
+def print_run_plan(config: RunConfig) -> None:
     """Print a run that is not made: what it is, its clients, and what speaks against it."""
     from wattfed.server.engines.simulation import charged_words, plan_of
     from wattfed.server.run.participants import headline

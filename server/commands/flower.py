@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from wattfed.server.commands.dry_run import dry_run_option, print_plan
+from wattfed.server.commands.dry_run import dry_run_option, print_run_plan
 from wattfed.server.commands.options import asked_run, config_of_app, run_options
 
 _EXAMPLES = """\b
@@ -45,7 +45,7 @@ def flower(dry_run: bool, **options: Any) -> None:
         paths["log"] = f"{tracker}:{Path(place).resolve()}"
     config = checked_config(placed(asked.changed(**paths)))
     if dry_run:
-        return print_plan(config)
+        return print_run_plan(config)
     app_dir, run_config = Path(__file__).resolve().parents[2], config.to_flower()
     if (own := config_of_app()) is not None:
         _check_keys(asked.to_flower(), own)

@@ -37,7 +37,7 @@ _HEADER = (
 )
 
 
-@click.group(epilog=_EXAMPLES)
+@click.group("runs", epilog=_EXAMPLES)
 @click.option(
     "--in",
     "folder",
@@ -47,7 +47,7 @@ _HEADER = (
     help="Folder of results.",
 )
 @click.pass_context
-def runs(context: click.Context, folder: Path) -> None:
+def runs_group(context: click.Context, folder: Path) -> None:
     """List, compare, export or delete the runs and comparisons that a folder holds.
 
     NAME is a folder in there, as `list` prints it.
@@ -75,7 +75,7 @@ _names = click.argument(
 )
 
 
-@runs.command("list")
+@runs_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 @click.pass_obj
 def list_command(folder: Path, as_json: bool) -> None:
@@ -95,21 +95,21 @@ def list_command(folder: Path, as_json: bool) -> None:
     click.echo(f"{len(found)} in {folder.resolve()}, {total / 1e6:,.1f} MB")
 
 
-@runs.command("compare")
+@runs_group.command("compare")
 @_names
 @click.pass_obj
 def compare_runs(folder: Path, names: tuple[str, ...]) -> None:
     """Print runs side by side, the first beside each other one, as `simulate --against` does."""
-    from wattfed.server.comparison.stored import comparable, differences, named_in
+    from wattfed.server.comparison.stored import comparable, config_differences, named_in
     from wattfed.server.run.run_progress import print_results
 
     results = comparable(named_in(folder, names))
-    for line in differences(results):
+    for line in config_differences(results):
         click.echo(line)
     print_results(results)
 
 
-@runs.command("export")
+@runs_group.command("export")
 @_names
 @click.option(
     "--out",
@@ -147,7 +147,7 @@ def export(folder: Path, names: tuple[str, ...], out: Path, table: str) -> None:
     click.echo(f"{len(frame):,} rows: {out.resolve()}")
 
 
-@runs.command("delete")
+@runs_group.command("delete")
 @_names
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj

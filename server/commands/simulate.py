@@ -13,7 +13,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import accelerator_option
 from powerctl.stopping import stopping_cleanly, this_command
-from wattfed.server.commands.dry_run import dry_run_option, print_plan
+from wattfed.server.commands.dry_run import dry_run_option, print_run_plan
 from wattfed.server.commands.options import asked_run, run_options
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def simulate_command(
     ours = placed(asked_run(options))
     configs = [checked_config(c) for c in (ours, *(_baseline(ours, text) for text in against))]
     if dry_run:
-        return print_plan(configs[0])
+        return print_run_plan(configs[0])
     with stopping_cleanly(lambda: saved(configs)), closing(trains(ours)) as trainer:
         results = [_with_progress(config, trainer, quiet=as_json) for config in configs]
         _finish(results, as_json)

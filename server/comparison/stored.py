@@ -67,7 +67,7 @@ class Stored:
             return {"state": "damaged", "what": str(error)}
 
     def delete(self) -> None:
-        """Remove all of it.
+        """Remove all of its files.
 
         Raises
         ------
@@ -178,7 +178,7 @@ def comparable(chosen: Iterable[Stored]) -> list[FederationResult]:
     return results
 
 
-def differences(results: Sequence[FederationResult]) -> list[str]:
+def config_differences(results: Sequence[FederationResult]) -> list[str]:
     """In what the configurations of runs differ from the first one's, a line for each run."""
     first, *others = results
     was = first.config.to_flower()
