@@ -41,7 +41,7 @@ class RecordedController:
         self._clocks = Clocks(sysfs, found, Journal(sysfs))
 
     def apply(self, mode: PowerMode) -> NoReturn:
-        """Refuse it."""
+        """Refuse to set any mode on a recording."""
         raise read_only()
 
     def mode(self) -> PowerMode:
@@ -49,10 +49,10 @@ class RecordedController:
         return self._clocks.mode(self.axes)
 
     def verify(self) -> None:
-        """Nothing was applied, so nothing can be amiss."""
+        """Do nothing: nothing was applied, so nothing can be amiss."""
 
     def restore(self) -> None:
-        """Nothing was changed."""
+        """Leave all as it is: nothing was changed."""
 
     close = restore
 
@@ -74,12 +74,12 @@ class RecordedJetson(Jetson):
         super().__init__(file, named=named)
 
     def execute(self, workload: Workload, step: Callable[[], None] | None = None) -> NoReturn:
-        """Refuse it."""
+        """Refuse to run anything: there is no board."""
         raise read_only()
 
     def _control(self, socket: Path | None, named: str | None) -> Controller:
         return RecordedController(self.sysfs, named)
 
     def bring_back(self) -> bool:
-        """Nothing was changed."""
+        """Whether something was restored: nothing ever is."""
         return False

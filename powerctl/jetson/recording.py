@@ -65,14 +65,14 @@ class RecordedSysfs(Sysfs):
         return super().read(path)
 
     def may_write(self, path: str) -> bool:
-        """Never."""
+        """Whether a file may be written: none ever."""
         return False
 
     def _write(self, path: str, text: str) -> None:
         raise OSError(errno.EROFS, _READ_ONLY, f"/{path}")
 
     def nvpmodel(self, preset: int) -> CompletedProcess[str]:
-        """Refuse it: there is nothing to switch."""
+        """Refuse to switch presets: there is nothing to switch."""
         raise DeviceUnavailable(_READ_ONLY)
 
 
