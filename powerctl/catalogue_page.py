@@ -33,7 +33,7 @@ labels, unverified.
 
 
 def catalogue_page() -> str:
-    """The page, as Markdown."""
+    """The page of all boards, as Markdown."""
     parts = [_HEAD, *(_board(name) for name in sorted(BOARDS.built_in)), _KNOWN, _modules()]
     return "\n".join(parts)
 
