@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option
+from powerctl.commands.options import check_folder_of, json_option
 from powerctl.console import Quantity
 from powerctl.errors import DeviceUnavailable, ModeNotInForce
 
@@ -31,23 +31,44 @@ root_option = click.option(
     help="Of the kernel's files; a fake board's folder.",
 )
 
+named_option = click.option(
+    "--board",
+    "named",
+    metavar="NAME",
+    help="Which board it is, if neither its device tree nor the daemon says it.",
+)
+
 _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
 
 
 @click.command()
 @root_option
+@named_option
+@click.option(
+    "--report",
+    "report_file",
+    metavar="FILE",
+    help="Write what adds this board to the catalogue (powerctl board new), and end.",
+)
 @json_option
-def doctor(root: Path, as_json: bool) -> None:
+def doctor(root: Path, named: str | None, report_file: str | None, as_json: bool) -> None:
     """Look at a Jetson: its board, clocks, presets, power rails, throttling and torch.
 
     Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
     that needs no torch.
     """
     from powerctl.devices.roots import open_sysfs
+    from powerctl.doctor.board_report import board_report
     from powerctl.doctor.report import examine
     from powerctl.doctor.torch_here import look_at_torch
+    from powerctl.durable import write_output
 
-    report = examine(open_sysfs(root))
+    if report_file is not None:
+        check_folder_of(report_file)
+        write_output(report_file, board_report(open_sysfs(root), named))
+        click.echo(f"{report_file}: written; nothing of you is in it")
+        return
+    report = examine(open_sysfs(root), named)
     torch = look_at_torch(report.jetpack)
     if as_json:
         more = {"total_w": report.total_w, "ok": report.ok, "torch": asdict(torch)}
@@ -60,9 +81,14 @@ def doctor(root: Path, as_json: bool) -> None:
 
 
 def _show(report: Report) -> None:
-    release = f"L4T {report.l4t} (JetPack {report.jetpack})" if report.l4t else "no L4T release"
-    click.echo(f"{report.model or 'unknown machine'}: {report.board or 'not in the catalogue'}")
-    click.echo(f"{release}, parts {', '.join(report.parts) or 'unknown'}\n")
+    jetpack = f"JetPack {report.jetpack}" if report.jetpack else "of no JetPack that is known here"
+    release = f"L4T {report.l4t} ({jetpack})" if report.l4t else "L4T release unknown"
+    by = "" if report.told_by == "the device tree" else f", says {report.told_by}"
+    click.echo(f"{report.model or 'unknown machine'}: {report.board or 'not in the catalogue'}{by}")
+    click.echo(f"{release}, parts {', '.join(report.parts) or 'unknown'}")
+    for note in report.notes:
+        click.echo(note)
+    click.echo()
     if report.axes:
         console.print_table(
             ("axis", "values", "from", "to", "in force", "may be set"),

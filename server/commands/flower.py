@@ -38,6 +38,9 @@ def flower(**options: Any) -> None:
     paths = {k: str(Path(path).resolve()) for k in folders if (path := getattr(asked, k))}
     names = ("task", "workload", "fleet", "strategy", "aggregation")
     paths |= {key: absolute(getattr(asked, key)) for key in names}
+    tracker, _, place = asked.log.partition(":")
+    if tracker == "tensorboard" and place:
+        paths["log"] = f"{tracker}:{Path(place).resolve()}"
     config = checked_config(placed(asked.changed(**paths)))
     app_dir, run_config = Path(__file__).resolve().parents[2], config.to_flower()
     if (own := config_of_app()) is not None:

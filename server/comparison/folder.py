@@ -139,7 +139,7 @@ def _union(old: tuple[T, ...], new: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
-    """What all runs of a folder have in common; with any number of workers they are the same."""
+    """What all runs of a folder have in common; neither workers nor a tracker change any of it."""
     base = comparison.base.to_flower()
-    base = {k: v for k, v in base.items() if k not in REPLACED and k != "workers"}
+    base = {k: v for k, v in base.items() if k not in (*REPLACED, "workers", "log")}
     return {**base, "targets": comparison.targets, "all-rounds": comparison.all_rounds}

@@ -21,7 +21,8 @@ REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "target", "name", "out-dir"),
     *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
 )
-_WHERE = ("name", "out-dir", "min-nodes", "workers", "resume")  # of no concern to a repetition
+# of no concern to a repetition
+_WHERE = ("name", "out-dir", "min-nodes", "workers", "resume", "log")
 STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
 COMMON = RunConfig(fleet="hundred-jetsons", rounds=120)
 """The usual configuration of what is compared."""
