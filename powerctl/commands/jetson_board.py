@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 root_option = click.option(
     "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     default="/",
     show_default=True,
-    help="Of the kernel's files; a fake board's folder.",
+    help="Of the kernel's files; a fake board's folder; a recording, to look at.",
 )
 
 named_option = click.option(
@@ -45,13 +45,25 @@ _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
 @root_option
 @named_option
 @click.option(
+    "--record",
+    "recording",
+    metavar="FILE",
+    help="Write the files that were looked at, for --device recorded:FILE, and end.",
+)
+@click.option(
     "--report",
     "report_file",
     metavar="FILE",
     help="Write what adds this board to the catalogue (powerctl board new), and end.",
 )
 @json_option
-def doctor(root: Path, named: str | None, report_file: str | None, as_json: bool) -> None:
+def doctor(
+    root: Path,
+    named: str | None,
+    recording: str | None,
+    report_file: str | None,
+    as_json: bool,
+) -> None:
     """Look at a Jetson: its board, clocks, presets, power rails, throttling and torch.
 
     Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
@@ -59,14 +71,19 @@ def doctor(root: Path, named: str | None, report_file: str | None, as_json: bool
     """
     from powerctl.devices.roots import open_sysfs
     from powerctl.doctor.board_report import board_report
+    from powerctl.doctor.recording import record
     from powerctl.doctor.report import examine
     from powerctl.doctor.torch_here import look_at_torch
     from powerctl.durable import write_output
 
+    check_folder_of(recording, report_file)
+    if recording is not None:
+        count = record(root, recording, named)
+        click.echo(f"{recording}: {count} files recorded; nothing of you is in them")
     if report_file is not None:
-        check_folder_of(report_file)
         write_output(report_file, board_report(open_sysfs(root), named))
         click.echo(f"{report_file}: written; nothing of you is in it")
+    if recording is not None or report_file is not None:
         return
     report = examine(open_sysfs(root), named)
     torch = look_at_torch(report.jetpack)

@@ -76,7 +76,7 @@ class Jetson(Device):
         named: str | None = None,
     ) -> None:
         self.sysfs = self._files(root)
-        self._controller = open_controller(self.sysfs, socket, named)
+        self._controller = self._control(socket, named)
         board = board_found(self.sysfs, self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
         self.power = _power_source(self.sysfs, total, board)
@@ -185,6 +185,10 @@ class Jetson(Device):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _control(self, socket: Path | None, named: str | None) -> Controller:
+        """What sets the board's modes."""
+        return open_controller(self.sysfs, socket, named)
 
     def _start_metering(self) -> Callable[[], None]:
         """Start the clock, and integrate the power that is read from now on; gives what ends it."""

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 DEVICES = Kind[MinimalDevice](
     "device",
     "powerctl.devices",
-    dict.fromkeys(("jetson", "jetson:DIR", "twin:BOARD", "table:FILE.csv", "host:BOARD")),
+    dict.fromkeys(
+        (
+            *("jetson", "jetson:DIR", "recorded:FILE"),
+            *("twin:BOARD", "table:FILE.csv", "host:BOARD"),
+        )
+    ),
     MinimalDevice,
 )
 
@@ -37,6 +42,7 @@ def open_device(
     ----------
     spec : str
         ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
+        ``"recorded:FILE"`` for one that was recorded, to look at,
         ``"twin:BOARD[@L4T]"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
         ``"host:BOARD"`` for this machine in the name of a board; or a device of others, whose
         parameters of the names below are what is given here.
@@ -76,7 +82,11 @@ def open_device(
         return HostDevice(load_board(name), open_meter("cpu"))
     if kind == "jetson":
         return _open_jetson(Path(name or "/"), total, board, unit, random_state)
-    if kind in ("twin", "table", "host"):
+    if kind == "recorded" and name:
+        from powerctl.devices.recorded import RecordedJetson
+
+        return RecordedJetson(Path(name), named=board)
+    if kind in ("twin", "table", "host", "recorded"):
         raise UnknownName("device", spec, DEVICES.names())
     made = DEVICES.make(spec, board=board or "orin-agx", unit=unit, random_state=random_state)
     return _completed(made)

@@ -54,14 +54,23 @@ class ComparisonFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
+        with self.held():
+            whole = self._joined(comparison) if self.file.exists() else comparison
+            self._write(whole, n_clients)
+            yield whole
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder; raises `InvalidInput` where one is in it."""
+        try:
             folder = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            whole = self._joined(comparison) if self.file.exists() else comparison
-            self._write(whole, n_clients)
-            yield whole
+            yield
         except BlockingIOError:
             raise InvalidInput(
                 f"{self.path}: another process runs this comparison; wait for it, or give another "
