@@ -234,8 +234,8 @@ def _rails(
         except OSError as error:
             missing.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
     try:
-        rule = "module" if identity.name else "labels"
-        return watts, tuple(label for label in RailPower(sysfs, rule).labels if label in watts)
+        total = RailPower(sysfs, identity.total_rule)
+        return watts, tuple(label for label in total.labels if label in watts)
     except DeviceUnavailable as error:
         remedy = "load the driver ina3221 (JetPack 4: ina3221x)"
         missing.append(Missing(f"no power of the module: {error}", remedy))
