@@ -109,7 +109,9 @@ def _show_presets(report: Report) -> None:
         return
     click.echo()
     _print_presets(report.presets)
-    masks = ", ".join(f"{name} {mask}" for name, mask in report.masks.items())
+    masks = ", ".join(
+        f"{name} {'unreadable' if mask is None else mask}" for name, mask in report.masks.items()
+    )
     click.echo(f"power gating of the GPU: {masks or 'none'} (never changed: it needs a reboot)")
 
 
@@ -160,15 +162,14 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
     configuration = read_configuration(sysfs)
     if configuration is None:
         raise DeviceUnavailable(f"/{CONFIGURATION} is not there: nvpmodel is not installed here")
-    found = discover(sysfs)
     if preset is not None:
         wanted, control = configuration.preset(preset), Control(sysfs)
         control.take()
         try:
-            switch(sysfs, wanted, found.gpu.masks(sysfs) if found.gpu else {})
+            switch(sysfs, configuration, wanted)
         finally:
             control.give_back()
-    reports = describe_presets(configuration, found, sysfs)
+    reports = describe_presets(configuration, discover(sysfs), sysfs)
     if as_json:
         console.print_json([asdict(report) for report in reports])
     else:

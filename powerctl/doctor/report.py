@@ -49,8 +49,9 @@ class Report:
         What can be set.
     presets : tuple of PresetReport
         Of the installed configuration.
-    masks : dict of str to int
-        Power gating in force: parts of the GPU that are off until a reboot in another preset.
+    masks : dict of str to int or None
+        Power gating in force, as nvpmodel's files name it: parts of the GPU that are off until a
+        reboot in another preset. None for a mask that cannot be read.
     rails : dict of str to float
         Watts by rail.
     total_rails : tuple of str
@@ -76,7 +77,7 @@ class Report:
     jetpack: str | None
     axes: tuple[Axis, ...]
     presets: tuple[PresetReport, ...]
-    masks: dict[str, int]
+    masks: dict[str, int | None]
     rails: dict[str, float]
     total_rails: tuple[str, ...]
     throttling: Throttling
@@ -112,6 +113,7 @@ def examine(sysfs: Sysfs) -> Report:
     controller = holder(sysfs)
     journal = Journal(sysfs)
     left = 0 if controller else len(journal.found)
+    presets, masks = _presets(sysfs, found, missing)
     if journal.damage or journal.lost:
         lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
         missing.append(
@@ -131,8 +133,8 @@ def examine(sysfs: Sysfs) -> Report:
         l4t=found.identity.l4t,
         jetpack=found.identity.jetpack,
         axes=axes,
-        presets=_presets(sysfs, found, missing),
-        masks=found.gpu.masks(sysfs) if found.gpu else {},
+        presets=presets,
+        masks=masks,
         rails=rails,
         total_rails=total_rails,
         throttling=throttling,
@@ -198,12 +200,15 @@ def _rails(sysfs: Sysfs, missing: list[Missing]) -> tuple[dict[str, float], tupl
         return watts, ()
 
 
-def _presets(sysfs: Sysfs, found: Discovery, missing: list[Missing]) -> tuple[PresetReport, ...]:
+def _presets(
+    sysfs: Sysfs, found: Discovery, missing: list[Missing]
+) -> tuple[tuple[PresetReport, ...], dict[str, int | None]]:
+    """What is installed of nvpmodel: its presets, and the masks of power gating in force."""
     try:
         configuration = read_configuration(sysfs)
     except InvalidInput as error:
         missing.append(Missing(f"nvpmodel's configuration is not readable: {error}", "mend it"))
-        return ()
+        return (), {}
     if configuration is None:
-        return ()
-    return describe_presets(configuration, found, sysfs)
+        return (), {}
+    return describe_presets(configuration, found, sysfs), configuration.masks_in_force(sysfs)

@@ -60,14 +60,6 @@ class Gpu:
         """The clock in Hz, None while the GPU's power is off."""
         return sysfs.int_if(f"{self.devfreq}/cur_freq") or None
 
-    def masks(self, sysfs: Sysfs) -> dict[str, int]:
-        """The power-gating masks in force: which parts of the GPU are off until a reboot."""
-        shown = {name: sysfs.int_if(f"{self.device}/{name}") for name in GATING_MASKS}
-        return {name: mask for name, mask in shown.items() if mask is not None}
-
-
-GATING_MASKS = ("tpc_pg_mask", "fbp_pg_mask")
-
 
 def find_gpu(sysfs: Sysfs) -> Gpu | None:
     """The GPU among the devices with a clock of their own; None if it is not there, or gated."""

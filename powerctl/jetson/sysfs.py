@@ -16,7 +16,9 @@ from pathlib import Path
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _MOST_BYTES = 4 << 20  # of a file; the largest that is read, of the clocks, has some 100 kB
-_NEED_A_REBOOT = ("tpc_pg_mask", "fbp_pg_mask")
+_NVPMODEL_S = 60
+MASK_ENDING = "_pg_mask"
+"""Ends the names of power-gating masks, a change of which needs a reboot."""
 
 
 class Sysfs:
@@ -83,6 +85,10 @@ class Sysfs:
         """The path with its symbolic links followed, so that one file has one name."""
         return os.path.relpath(os.path.realpath(self._base + path), self.root)
 
+    def is_link(self, path: str) -> bool:
+        """Whether it is a symbolic link, to whatever."""
+        return os.path.islink(self._base + path)
+
     def may_write(self, path: str) -> bool:
         """Whether this process may write a file."""
         return os.access(self._base + path, os.W_OK)
@@ -97,7 +103,7 @@ class Sysfs:
         InvalidInput
             For power-gating masks: a change of those needs a reboot, and is never made here.
         """
-        if path.rpartition("/")[2] in _NEED_A_REBOOT:
+        if path.endswith(MASK_ENDING):
             raise InvalidInput(f"/{path} is not written: a change of power gating needs a reboot")
         self._write(path, str(value))
 
@@ -115,10 +121,19 @@ class Sysfs:
         command = ["nvpmodel", "-m", str(preset)]
         try:
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_NVPMODEL_S,
             )
         except FileNotFoundError:
             raise DeviceUnavailable("there is no nvpmodel here") from None
+        except subprocess.TimeoutExpired:
+            raise DeviceUnavailable(f"nvpmodel has not ended within {_NVPMODEL_S} s") from None
+        except OSError as error:
+            raise DeviceUnavailable(f"nvpmodel cannot be run: {error}") from None
 
 
 @dataclass(frozen=True)
