@@ -11,7 +11,7 @@ from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
 from powerctl.jetson.rails import RailPower, find_rails
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.sysfs import ClockLimits, Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
 
 
@@ -164,13 +164,12 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
     axes = []
     if found.cpu_khz:
         limits = [policy.limits for policy in cpu.policies()]
-        shown = sorted({_span(limit.read(sysfs), 1000) for limit in limits})
+        shown = sorted({_span(sysfs, limit, 1000) for limit in limits})
         files = [path for limit in limits for path in limit.files]
-        online = ",".join(map(str, cpu.online()))
-        axes.append(Axis("cores", found.cores, f"online {online}", may_write(cpu.switches())))
+        axes.append(Axis("cores", found.cores, _online(cpu), may_write(cpu.switches())))
         axes.append(Axis("cpu_khz", found.cpu_khz, "; ".join(shown), may_write(files)))
     if gpu:
-        span = _span(gpu.limits.read(sysfs), 1_000_000)
+        span = _span(sysfs, gpu.limits, 1_000_000)
         axes.append(Axis("gpu_hz", found.gpu_hz, span, may_write(gpu.files(sysfs))))
     if memory or is_served:
         now = "not to be seen by this user"
@@ -181,8 +180,19 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
     return tuple(axes)
 
 
-def _span(limits: tuple[int, int], per_mhz: int) -> str:
-    return f"{limits[0] / per_mhz:g} to {limits[1] / per_mhz:g} MHz"
+def _online(cpu: Cpu) -> str:
+    try:
+        return f"online {','.join(map(str, cpu.online()))}"
+    except OSError as error:
+        return f"cannot be read: {error}"
+
+
+def _span(sysfs: Sysfs, limits: ClockLimits, per_mhz: int) -> str:
+    try:
+        low, high = limits.read(sysfs)
+    except OSError as error:
+        return f"cannot be read: {error}"
+    return f"{low / per_mhz:g} to {high / per_mhz:g} MHz"
 
 
 def _rails(sysfs: Sysfs, missing: list[Missing]) -> tuple[dict[str, float], tuple[str, ...]]:

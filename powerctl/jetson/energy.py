@@ -10,6 +10,7 @@ from contextlib import suppress
 from powerctl.errors import DeviceUnavailable
 
 _SILENCE_S = 5.0
+_FIRST_TRIES_S = (0.01, 0.1)  # its three channels are fresh every 7 ms
 
 
 class EnergyIntegral:
@@ -21,6 +22,11 @@ class EnergyIntegral:
         Reads the sensor; an `OSError` for one that does not answer is bridged by the next reading.
     clock : callable
         Seconds; the device's clock.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If the sensor does not answer at all.
     """
 
     def __init__(self, power_w: Callable[[], float], clock: Callable[[], float]) -> None:
@@ -28,8 +34,18 @@ class EnergyIntegral:
         self._clock = clock
         self._lock = threading.Lock()
         self._energy_j = 0.0
-        first_w = power_w()
-        self._last = (clock(), first_w)
+        self._last = (clock(), self._first())
+
+    def _first(self) -> float:
+        """The first reading; a sensor that is busy gets a few tries."""
+        for wait_s in _FIRST_TRIES_S:
+            with suppress(OSError):
+                return self._power_w()
+            time.sleep(wait_s)
+        try:
+            return self._power_w()
+        except OSError as error:
+            raise DeviceUnavailable(f"the power sensor does not answer: {error}") from None
 
     def sample(self) -> float:
         """Take a reading now; gives its watts."""

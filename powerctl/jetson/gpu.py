@@ -41,8 +41,7 @@ class Gpu:
 
     def frequencies(self, sysfs: Sysfs) -> tuple[int, ...]:
         """The clocks in Hz that the kernel lists, ascending."""
-        text = sysfs.read_if(f"{self.devfreq}/available_frequencies") or ""
-        return tuple(sorted({int(word) for word in text.split()}))
+        return sysfs.clocks_if(f"{self.devfreq}/available_frequencies")
 
     def set(self, sysfs: Sysfs, hz: int) -> None:
         """Pin the clock: awake for the writes, as nvpmodel does it, and as it was after."""

@@ -57,8 +57,7 @@ class MemoryClock:
     def rates(self, sysfs: Sysfs, known: tuple[int, ...]) -> tuple[int, ...]:
         """The rates in Hz, ascending: the kernel's list, else those known within its range."""
         low, high = sysfs.int_if(self.lowest) or 0, sysfs.int_if(self.highest) or max(known)
-        words = (sysfs.read_if(self.listed) or "").replace("(kHz)", "").split()
-        listed = tuple(sorted({1000 * int(word) for word in words if word.isdigit()}))
+        listed = tuple(1000 * khz for khz in sysfs.clocks_if(self.listed))
         return tuple(rate for rate in listed or known if low <= rate <= 1.001 * high)
 
     def set(self, sysfs: Sysfs, hz: int) -> None:
