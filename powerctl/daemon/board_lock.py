@@ -263,9 +263,13 @@ class BoardLock:
             power_w = self._power.total_w() if self._power else None
         return {
             "root": str(self._sysfs.root),
+            "identity": controller.identity.told(),
             "axes": controller.axes.axes,
             "mode": controller.mode().values,
             "power_w": power_w,
+            "power_from": f"{RailPower.name}: {' + '.join(self._power.labels)}"
+            if self._power
+            else "",
             "celsius": throttling.celsius,
             "throttles": throttling.now(),
             "hold_s": self._hold_s,

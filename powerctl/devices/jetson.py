@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import weakref
@@ -11,20 +12,27 @@ from pathlib import Path
 
 from powerctl.accelerator import synchronise
 from powerctl.axes import ModeAxes
-from powerctl.boards import Board, load_board
+from powerctl.board_files import UNKNOWN_RELEASE, read_board
+from powerctl.boards import Board, keep_found, load_board
 from powerctl.daemon.remote import open_controller
 from powerctl.device import Device, check_wait
-from powerctl.errors import InvalidInput
+from powerctl.devices.estimated import EstimatedEnergy
+from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.energy import EnergyIntegral, PowerSampler
 from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal
-from powerctl.jetson.rails import PowerSource, RailPower
+from powerctl.jetson.plausible import PowerCheck, most_power_w
+from powerctl.jetson.rails import NoPower, PowerSource, RailPower, find_rails
+from powerctl.jetson.self_description import describe
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer, read_throttling
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
+from powerctl.uncatalogued import caveat, found_board
 from powerctl.workload import Workload
+
+log = logging.getLogger("powerctl.jetson")
 
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
 
@@ -46,16 +54,18 @@ class Jetson(Device):
         jtop service, which reads them once a second.
     socket : Path, optional
         Of the daemon; by default ``$POWERCTL_SOCKET``, or the one of this root if it is there.
+    named : str, optional
+        Which board it is, for where neither a device tree nor a daemon says it.
 
     Attributes
     ----------
     energy_source : str
-        Which rails are counted.
+        Which rails are counted; or that energies are the cost model's, as the board has no monitor.
 
     Raises
     ------
     DeviceUnavailable
-        If clocks or rails are missing; says what mends it.
+        If clocks are missing, or a total that is asked for by name; says what mends it.
     """
 
     has_thermometer = True
@@ -68,15 +78,22 @@ class Jetson(Device):
         *,
         total: str = "module",
         socket: Path | None = None,
+        named: str | None = None,
     ) -> None:
         self.sysfs = self._files(root)
-        self._controller = open_controller(self.sysfs, socket)
-        board = board_found(self._controller.identity, self._controller.axes)
+        self._controller = self._control(socket, named)
+        board = board_found(self.sysfs, self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
-        self.power = _power_source(self.sysfs, total)
+        self.power = _power_source(self.sysfs, total, board)
+        self.measures_power = not isinstance(self.power, NoPower)
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s
         self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
+        if isinstance(self.power, NoPower):
+            self.energy_source = f"estimate: cost model of {board.name}, as {self.power.why}"
+            log.warning("energies are no measurements: %s", self.energy_source)
+        elif not board.is_catalogued:
+            self.energy_source += f", {caveat(board.modules)}"
         self._verified_s = 0.0
         self._closing = weakref.finalize(self, _leave, self._controller, self._start_metering())
 
@@ -96,6 +113,7 @@ class Jetson(Device):
             self._controller.apply(mode)
         finally:
             self._settle()
+        self._integral.enter(mode)
         self._verified_s = -_VERIFY_EVERY_S
 
     def mode(self) -> PowerMode:
@@ -110,7 +128,8 @@ class Jetson(Device):
         ModeNotInForce
             If the applied mode is not in force under this load; looked at every two seconds.
         """
-        seconds = self._run(workload, step)
+        with self._integral.running(workload):
+            seconds = self._run(workload, step)
         if self.now() - self._verified_s >= _VERIFY_EVERY_S:
             self.verify()
         return seconds
@@ -178,11 +197,24 @@ class Jetson(Device):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _control(self, socket: Path | None, named: str | None) -> Controller:
+        """What sets the board's modes."""
+        return open_controller(self.sysfs, socket, named)
+
     def _start_metering(self) -> Callable[[], None]:
         """Start the clock, and integrate the power that is read from now on; gives what ends it."""
         self._start_s = time.monotonic()
-        self._integral = EnergyIntegral(self.power.total_w, time.monotonic)
+        self._integral = self._integral_over(time.monotonic)
+        if isinstance(self._integral, EstimatedEnergy):
+            return lambda: None
         return PowerSampler(self._integral).close
+
+    def _integral_over(self, clock: Callable[[], float]) -> EnergyIntegral | EstimatedEnergy:
+        """What gives energy on a clock: the monitor's readings, or the cost model without one."""
+        if not self.measures_power:
+            return EstimatedEnergy(self.board, self.mode(), clock)
+        check = PowerCheck(self.energy_source, most_power_w(self.board))
+        return EnergyIntegral(self.power.total_w, clock, check)
 
     def _run(self, workload: Workload, step: Callable[[], None] | None) -> float:
         """Run the step to its end on the GPU; returns the seconds."""
@@ -200,19 +232,43 @@ class Jetson(Device):
         """After a change of clocks there is nothing to do: real power follows by itself."""
 
 
-def board_found(identity: Identity, axes: ModeAxes) -> Board:
-    """The board of the catalogue that a Jetson is, with the axes that were found on it."""
-    known = load_board(identity.known_name(), identity.known_release())
-    space = ModeSpace(*axes.axes, name=known.name)
-    return replace(known, space=space, l4t=identity.l4t or known.l4t)
+def board_found(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> Board:
+    """The board that a Jetson is, with the axes that were found on it.
+
+    One that the catalogue lacks is what it says of itself. One of an unknown release has the
+    catalogue's presets for the axes that are like its own.
+    """
+    if identity.name is None:
+        board = found_board(describe(sysfs, identity, axes.axes))
+    else:
+        release = identity.known_release(identity.name) or _release_of(identity.name, axes)
+        space = ModeSpace(*axes.axes, name=identity.name)
+        board = replace(load_board(identity.name, release), space=space, l4t=identity.release)
+    if not board.is_catalogued or board.l4t == UNKNOWN_RELEASE:
+        keep_found(board)
+    return board
 
 
-def _power_source(sysfs: Sysfs, total: str) -> PowerSource:
+def _release_of(name: str, axes: ModeAxes) -> str | None:
+    """The release whose clocks a board has; None if it is none of the catalogue's."""
+    for entry in read_board(name)["release"]:
+        if (tuple(entry["cpu_khz"]), tuple(entry["gpu_hz"])) == (axes.cpu_khz, axes.gpu_hz):
+            release: str = entry["l4t"]
+            return release
+    return None
+
+
+def _power_source(sysfs: Sysfs, total: str, board: Board) -> PowerSource:
+    if total == "module":
+        try:
+            return RailPower(sysfs, "module" if board.is_catalogued else "labels")
+        except DeviceUnavailable as error:  # modes can be set, and work be done, without it
+            return NoPower(str(error))
     if total != "jtop-service":
         return RailPower(sysfs, total)
     from powerctl.jetson.rails import JtopPower
 
-    return JtopPower()
+    return JtopPower(own=[rail.label for rail in find_rails(sysfs)])
 
 
 def _leave(controller: Controller, stop_metering: Callable[[], None]) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from powerctl.board_files import UNKNOWN_RELEASE, releases
+from powerctl.boards import load_board
+from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
+from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
+from powerctl.jetson.plausible import PowerCheck, most_power_w
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import ClockLimits, Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
+from powerctl.uncatalogued import caveat
+
+_REPORT_IT = "do not trust energies here, and send in what powerctl doctor --report FILE writes"
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,10 @@ class Report:
     ----------
     model, board, l4t, jetpack
         Which board it is; None for what is unknown.
+    told_by : str
+        Who says which board it is: the device tree, the daemon, or ``--board``.
+    notes : tuple of str
+        What holds for this board, and hinders nothing.
     axes : tuple of Axis
         What can be set.
     presets : tuple of PresetReport
@@ -67,10 +79,14 @@ class Report:
     left_changed : int
         Files that a killed controller left changed, to be restored.
     missing : tuple of Missing
-        What is not there, and what mends it.
+        What prevents modes from being set, and what mends it.
+    unmeasured : tuple of Missing
+        What is amiss with power: without it modes can be set, and energies are estimates.
     """
 
     model: str
+    told_by: str
+    notes: tuple[str, ...]
     parts: tuple[str, ...]
     board: str | None
     l4t: str | None
@@ -87,10 +103,11 @@ class Report:
     group: str
     left_changed: int
     missing: tuple[Missing, ...]
+    unmeasured: tuple[Missing, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether this user can apply modes and measure them."""
+        """Whether this user can apply modes; without a power monitor too."""
         return not self.missing and all(axis.settable for axis in self.axes)
 
     @property
@@ -98,17 +115,32 @@ class Report:
         """Watts of the module, None if its rails are not all there."""
         return sum(self.rails[label] for label in self.total_rails) if self.total_rails else None
 
+    @property
+    def total_from(self) -> str | None:
+        """Where that total is from: the monitor, and the rails that are added up."""
+        return f"{RailPower.name}: {' + '.join(self.total_rails)}" if self.total_rails else None
 
-def examine(sysfs: Sysfs) -> Report:
-    """Look at a board; nothing is written, and what cannot be read is reported as missing."""
+
+def examine(sysfs: Sysfs, board: str | None = None) -> Report:
+    """Look at a board; nothing is written, and what cannot be read is reported as missing.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+    board : str, optional
+        Which board it is, for where neither a device tree nor a daemon says it.
+    """
     access = look(sysfs)
-    found = _through_daemon(discover(sysfs), access)
+    identity = identity_by(access.seen or {}, sysfs, board)
+    found = through_daemon(discover(sysfs, identity), access)
     missing = list(found.missing)
     axes = _axes(sysfs, found, is_served=access.seen is not None)
     if any(axis.values and not axis.settable for axis in axes):
         names = ", ".join(axis.name for axis in axes if axis.values and not axis.settable)
         missing.append(Missing(f"this user may not set {names}", access.remedy))
-    rails, total_rails = _rails(sysfs, missing)
+    unmeasured: list[Missing] = []
+    rails, total_rails = _rails(sysfs, identity, unmeasured)
     throttling = read_throttling(sysfs)
     controller = holder(sysfs)
     journal = Journal(sysfs)
@@ -127,11 +159,13 @@ def examine(sysfs: Sysfs) -> Report:
             Missing(f"a killed controller left up to {left} files changed", "sudo powerctl restore")
         )
     return Report(
-        model=found.identity.model,
-        parts=found.identity.parts,
-        board=found.identity.name,
-        l4t=found.identity.l4t,
-        jetpack=found.identity.jetpack,
+        model=identity.model,
+        told_by=identity.told_by,
+        notes=_notes(identity),
+        parts=identity.parts,
+        board=identity.name,
+        l4t=identity.l4t,
+        jetpack=identity.jetpack,
         axes=axes,
         presets=presets,
         masks=masks,
@@ -144,10 +178,25 @@ def examine(sysfs: Sysfs) -> Report:
         group=access.group,
         left_changed=left,
         missing=tuple(missing),
+        unmeasured=tuple(unmeasured),
     )
 
 
-def _through_daemon(found: Discovery, access: Access) -> Discovery:
+def _notes(identity: Identity) -> tuple[str, ...]:
+    notes = []
+    if identity.is_seen and identity.name is None:
+        notes.append(
+            f"{caveat(identity.parts)}; powerctl doctor --report FILE says all that adds it"
+        )
+    if identity.l4t is None:
+        notes.append(
+            f"its L4T release is {UNKNOWN_RELEASE}: /etc/nv_tegra_release is not there, and no "
+            "daemon tells"
+        )
+    return tuple(notes)
+
+
+def through_daemon(found: Discovery, access: Access) -> Discovery:
     """What was found, with the axes of a daemon: that sees what only root may."""
     if access.seen is None:
         return found
@@ -195,19 +244,33 @@ def _span(sysfs: Sysfs, limits: ClockLimits, per_mhz: int) -> str:
     return f"{low / per_mhz:g} to {high / per_mhz:g} MHz"
 
 
-def _rails(sysfs: Sysfs, missing: list[Missing]) -> tuple[dict[str, float], tuple[str, ...]]:
-    watts = {}
+def _rails(
+    sysfs: Sysfs, identity: Identity, amiss: list[Missing]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Watts of each rail that answers, and those of the total if all of it do."""
+    watts: dict[str, float] = {}
     for rail in find_rails(sysfs):
         try:
-            watts[rail.label] = rail.power_w(sysfs)
+            watts.setdefault(rail.label, rail.power_w(sysfs))
         except OSError as error:
-            missing.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
+            amiss.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
     try:
-        return watts, tuple(label for label in RailPower(sysfs).labels if label in watts)
+        total = RailPower(sysfs, "module" if identity.name else "labels").labels
     except DeviceUnavailable as error:
-        remedy = "load the driver ina3221 (JetPack 4: ina3221x)"
-        missing.append(Missing(f"no power of the module: {error}", remedy))
+        remedy = (
+            "load the driver ina3221 (JetPack 4: ina3221x); a carrier board without a monitor has "
+            "estimated energies"
+        )
+        amiss.append(Missing(f"no power of the module: {error}", remedy))
         return watts, ()
+    if not set(total) <= set(watts):
+        return watts, ()
+    if identity.name:
+        board = load_board(identity.name, releases(identity.name)[-1])
+        said = PowerCheck("", most_power_w(board)).amiss(sum(watts[label] for label in total))
+        if said:
+            amiss.append(Missing(f"the module's power is not plausible: {said}", _REPORT_IT))
+    return watts, total
 
 
 def _presets(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes, PowerMode
 from powerctl.errors import InvalidInput, ModeNotInForce, UnknownName
+from powerctl.jetson.configuration_owner import not_of_this_board
 from powerctl.jetson.discovery import Discovery
 from powerctl.jetson.sysfs import MASK_ENDING, Sysfs
 from powerctl.reading import in_line
@@ -145,7 +146,7 @@ def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
     Raises
     ------
     InvalidInput
-        If the file cannot be read, or is not in nvpmodel's format.
+        If the file cannot be read, is not in nvpmodel's format, or is of another board.
     """
     try:
         text = sysfs.read(CONFIGURATION)
@@ -156,7 +157,12 @@ def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
         raise InvalidInput(f"/{CONFIGURATION} is a link to /{target}, which is not there") from None
     except OSError as error:
         raise InvalidInput(f"/{CONFIGURATION} cannot be read: {error.strerror}") from None
-    return parse_configuration(text, f"/{CONFIGURATION}")
+    configuration = parse_configuration(text, f"/{CONFIGURATION}")
+    if why := not_of_this_board(sysfs, CONFIGURATION, configuration.paths):
+        raise InvalidInput(
+            f"{why}; link that of this board, of /etc/nvpmodel, and restart nvpmodel"
+        )
+    return configuration
 
 
 def parse_configuration(text: str, source: str = CONFIGURATION) -> NvpmodelConfiguration:
