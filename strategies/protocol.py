@@ -60,7 +60,7 @@ Text = Annotated[str, Range(0, 1000, printable=True)]
 Texts = Annotated[tuple[Annotated[str, Range(0, 100, printable=True)], ...], Range(0, 1000)]
 LabelCounts = Annotated[tuple[Annotated[float, Range(-1e9, 1e9)], ...], Range(0, 10_000)]
 
-VERSION = 4  # of all that is in this module: raised when a change is not understood
+VERSION = 5  # of all that is in this module: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -113,6 +113,9 @@ class RoundOffer:
         What the first minibatch is expected to take beyond another, in a process that has run none.
     radio_j : float
         What sending and receiving takes beside the module.
+    carrier_w, supply_efficiency : float
+        What the carrier board takes beside the module, and the share of its input that the supply
+        gives to both.
     """
 
     client: ClientNumber
@@ -135,6 +138,8 @@ class RoundOffer:
     overhead_s: Seconds = 0.0
     warm_up_s: Seconds = 0.0
     radio_j: Joules = 0.0
+    carrier_w: Watts = 0.0
+    supply_efficiency: Efficiency = 1.0
 
 
 @dataclass(frozen=True)

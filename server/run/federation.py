@@ -27,6 +27,7 @@ from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import (
     FederationResult,
     RoundRow,
+    holds,
     last_metrics,
     spent_budgets,
     summary,
@@ -189,7 +190,7 @@ class _Federation:
         if self._on_row is not None:
             self._on_row(row)
         goal = self._config.goal
-        if (goal is not None and row.reached(goal.levels)) or spent_budgets(self._config, row):
+        if (goal and holds(self._rows, goal.levels)) or spent_budgets(self._config, self._rows):
             raise _Ended
 
     def _check_use(self, ledger: Ledger) -> None:

@@ -119,7 +119,7 @@ def summary_rows(
 def _summary_row(result: FederationResult, level: float | None) -> tuple[object, ...]:
     until: tuple[object, ...] = ("-",) * 3
     if level is not None:
-        spent = spending_to(result.rows, result.minibatches, level, held=True)
+        spent = spending_to(result.rows, result.minibatches, level)
         until = (spent.rounds, spent.time_s, spent.energy_j / 1e3)
     counted = ("power_violations", "budget_violations", "guarded")
     total = totals(result.ledger.entries, ("wait_energy_j", *counted))

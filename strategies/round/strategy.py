@@ -148,6 +148,7 @@ class SelectingStrategy(Strategy):
         self._able: IntArray = np.zeros(0, dtype=np.int64)
         self._most_examples = math.inf
         self._examples: dict[int, int] = {}
+        self._others_w = 0.0
         self.node_of_client: dict[int, int] = {}
         self._rounds_before = 0
         self._answered_s: Mapping[str, float] = {}
@@ -211,6 +212,8 @@ class SelectingStrategy(Strategy):
         free = offers.without(busy)
         self._assignments = self.policy.select(free, k, server_round, rng) if k else []
         rows = np.searchsorted(offers.client, [a.client for a in self._assignments])
+        there = (free.available_s > 0) & ~np.isin(free.client, offers.client[rows])
+        self._others_w = float(free.idle_supply_w[there].sum())
         self._examples = dict(zip(offers.client[rows], offers.examples[rows].tolist(), strict=True))
         if self.on_assigned is not None:
             self.on_assigned(server_round, self._assignments, offers)
@@ -265,7 +268,9 @@ class SelectingStrategy(Strategy):
             self._in_flight.start(server_round, report, update, answer.is_summed)
         waits_s = silence_s(self._assignments, reports)
         closed = self._in_flight.close(server_round, len(self._assignments), waits_s)
-        entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
+        entry = self.ledger.record(
+            server_round, self._assignments, reports, rejected, closed, self._others_w
+        )
         heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
         self._tell(heard, answers, closed)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
