@@ -249,6 +249,9 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     texts = ("cell", "strategy", "power", "task", "skew", "fleet", "accounting", "metric")
     header, *lines = reading.read_csv(path)
     return [
-        {key: value if key in texts else json.loads(value) for key, value in zip(header, line)}
+        {
+            key: value if key in texts else json.loads(value)
+            for key, value in zip(header, line, strict=True)
+        }
         for line in lines
     ]
