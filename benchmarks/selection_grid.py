@@ -184,7 +184,12 @@ class Grid:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         jobs = min(self._jobs, len(parts))
         with ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool:
-            return [row for rows in pool.map(Part.run, parts) for row in rows]
+            try:
+                return [row for rows in pool.map(Part.run, parts) for row in rows]
+            except BaseException:  # nobody waits for the cells that go on
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+                raise
 
 
 def _numbers(policy: Policy, best: Contender) -> list[Contender]:

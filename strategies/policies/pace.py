@@ -50,7 +50,7 @@ from wattfed.strategies.state import Memory
 from wattfed.strategies.summaries import PLACES, UpdateSummary
 
 _TIERS = 10  # of speed, in the short list
-_FLEETS = 10  # times the clients wanted: the fleet that a second's price is of
+_FLEETS = 5  # times the clients wanted: the fleet that a second's price is of
 _REMEMBERED = 20_000  # clients whose pull is kept, those heard last: 20 MB
 # weights of the past, of moving means over rounds, and over clients heard again
 _OLD, _OLD_PULL, _OLD_KEPT = 0.9, 0.8, 0.97
@@ -98,7 +98,7 @@ class Pace(Memory):
     accounting : str
         Which joules count.
     price : float
-        Of a second, as a share of the idle power of ten times the clients wanted, where
+        Of a second, as a share of the idle power of five times the clients wanted, where
         participants alone are charged; higher takes faster clients, and more of them.
     at_least : int
         Fewest clients to select; the model follows one alone too far. k leaves no choice of number.
