@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Annotated, Any
 
+from powerctl.board_files import UNKNOWN_RELEASE, canonical_name, read_board, release_of, version
 from powerctl.board_files import board_names as board_names
-from powerctl.board_files import canonical_name, read_board, release_of, version
 from powerctl.board_files import releases as releases
 from powerctl.cost_model import Hardware
 from powerctl.errors import InvalidInput, UnknownName
@@ -62,6 +62,7 @@ class Board:
         Catalogue name, such as ``orin-agx``.
     l4t : str
         The L4T release from which on these axes hold; frequency tables change between releases.
+        ``unknown`` for a board found without one.
     space : ModeSpace
         All power modes.
     presets : tuple of Preset
@@ -72,6 +73,8 @@ class Board:
         Constants of the board's cost model: speeds, bandwidths and power.
     operations_per_gpu_cycle : mapping of str to float
         Of the number formats that have units of their own: dense operations of the whole GPU.
+    is_catalogued : bool
+        Whether it is described by a file; else by what was found on it.
     """
 
     name: str
@@ -85,11 +88,15 @@ class Board:
     rails: tuple[Rail, ...]
     hardware: Hardware
     operations_per_gpu_cycle: Mapping[str, float]
+    is_catalogued: bool = True
 
     @property
     def label(self) -> str:
         """Name and release, and what a newer one changes, which by default is not taken."""
-        newest, label = releases(self.name)[-1], f"{self.name}, L4T {self.l4t}"
+        label = f"{self.name}, L4T {self.l4t}"
+        if self.l4t == UNKNOWN_RELEASE or not self.is_catalogued:
+            return label
+        newest = releases(self.name)[-1]
         if version(newest) <= version(self.l4t):
             return label
         top, own = (board.space.gpu_hz[-1] for board in (load_board(self.name, newest), self))
@@ -155,7 +162,20 @@ def _short(name: str) -> str:
     return name.upper().removeprefix("MODE_")
 
 
-@cache
+_FOUND: dict[tuple[str, str | None], Board] = {}
+
+
+def keep_found(board: Board) -> None:
+    """Let `load_board` find a board as it was found on a machine, for the life of this process.
+
+    For what no file describes: a board that the catalogue lacks, or one of an unknown release,
+    whose axes are the kernel's.
+    """
+    _FOUND[board.name, board.l4t] = board
+    if not board.is_catalogued:
+        _FOUND[board.name, None] = board
+
+
 def load_board(name: str, l4t: str | None = None) -> Board:
     """A board of the catalogue, of a ``.toml`` file in the same form, or of others.
 
@@ -176,15 +196,23 @@ def load_board(name: str, l4t: str | None = None) -> Board:
     InvalidInput
         If the release is older than the oldest known, or the file describes no board.
     """
-    if at := re.fullmatch(r"(.+)@([\d.]+)", name):
+    found = _FOUND.get((name, l4t))
+    return _load(name, l4t) if found is None else found
+
+
+@cache
+def _load(name: str, l4t: str | None) -> Board:
+    if at := re.fullmatch(rf"(.+)@([\d.]+|{UNKNOWN_RELEASE})", name):
         name, l4t = at[1], l4t or at[2]
     canonical = canonical_name(name)
     data = read_board(canonical)
     with misread(f"board {name}"):
-        return _board(canonical, data, release_of(canonical, l4t))
+        board = board_of(canonical, data, release_of(canonical, l4t))
+    return replace(board, l4t=UNKNOWN_RELEASE) if l4t == UNKNOWN_RELEASE else board
 
 
-def _board(name: str, data: dict[str, Any], release: dict[str, Any]) -> Board:
+def board_of(name: str, data: Mapping[str, Any], release: Mapping[str, Any]) -> Board:
+    """A board of a file's content, under one of its releases."""
     space = ModeSpace(*(checked(axis, release[axis], _Ladder) for axis in AXES), name=name)
     total = data["total_power_rails"]
     return Board(
@@ -211,7 +239,7 @@ def _operations(data: Any) -> Mapping[str, float]:
     return found
 
 
-def _preset(space: ModeSpace, entry: dict[str, Any]) -> Preset:
+def _preset(space: ModeSpace, entry: Mapping[str, Any]) -> Preset:
     limits = [entry.get(axis) for axis in AXES]
     return Preset(
         id=checked("preset id", entry["id"], Count),
@@ -222,7 +250,7 @@ def _preset(space: ModeSpace, entry: dict[str, Any]) -> Preset:
     )
 
 
-def _rail(entry: dict[str, Any], total: list[str]) -> Rail:
+def _rail(entry: Mapping[str, Any], total: list[str]) -> Rail:
     return Rail(
         label=entry["label"],
         address=entry["address"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from powerctl import console
-from powerctl.commands.board_catalogue import boards, modes, presets
+from powerctl.commands.board_catalogue import board, boards, modes, presets
 from powerctl.commands.characterize import characterize
 from powerctl.commands.choose import choose
 from powerctl.commands.explain import explain
@@ -54,7 +54,7 @@ def cli() -> None:
 
 
 for command in (
-    *(boards, modes, presets),
+    *(boards, board, modes, presets),
     *(profile_command, fit, reference),
     *(predict_command, pareto, choose, plot),
     *(explain, tune, roofline),

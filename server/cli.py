@@ -7,10 +7,12 @@ import click
 from powerctl import console
 from wattfed.server.commands.calibrate import calibrate_command
 from wattfed.server.commands.compare import compare_command, report
+from wattfed.server.commands.completion import completion
 from wattfed.server.commands.deploy import keys, units
 from wattfed.server.commands.flower import flower
 from wattfed.server.commands.live import top_command, watch
 from wattfed.server.commands.new import new_command
+from wattfed.server.commands.runs import runs_group
 from wattfed.server.commands.simulate import simulate_command
 from wattfed.server.commands.strategies import strategies
 
@@ -24,6 +26,7 @@ Examples:
   wattfed compare --strategies random,oort,pace --power maxn,slack --per-round 5,10 --seeds 3
   wattfed report runs/comparison
   wattfed top
+  wattfed runs list
   wattfed flower --rounds 5
   wattfed calibrate runs/deployed --fleet my-fleet.toml --out measured.toml
 """
@@ -42,11 +45,13 @@ for command in (
     watch,
     compare_command,
     report,
+    runs_group,
     flower,
     calibrate_command,
     keys,
     units,
     strategies,
+    completion,
 ):
     cli.add_command(command)
 

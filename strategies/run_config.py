@@ -21,7 +21,7 @@ from wattfed.strategies.target import RunGoal
 FREE = (
     *("data-dir", "out-dir", "name", "min-nodes", "workers", "timeout-s"),
     *("resume", "checkpoint-every", "rounds", "target-accuracy", "target"),
-    *("budget-j", "budget-s"),
+    *("budget-j", "budget-s", "log"),
 )
 """Where a run is, how it is run and how long: what its rounds so far do not depend on."""
 _LONGEST_NAME = 100
@@ -156,6 +156,10 @@ class RunConfig:
     seed: int = _option(0, "Of every random draw of the run.")
     data_dir: str = _option("", "Folder of a data set that is not embedded.")
     out_dir: str = _option("runs", "Where results go.")
+    log: str = _option(
+        "",
+        "Write each round to a tracker too: tensorboard[:DIR], mlflow[:URI] or pkg.mod:Name.",
+    )
     name: str = _option(
         "",
         "Folder in there; by default from task, strategy, power, seed, and what else is not usual.",

@@ -39,6 +39,7 @@ NOT_RUN = {
     r"wattfed-agent (?!serve --model|serve --device|predict digits --count|status|top)": "needs "
     "keys; tests/client/agent runs them",
     r"wattfed simulate .*--workers ray": "needs a cluster; test_ray_workers.py has one",
+    r"wattfed simulate .*--log|tensorboard": "needs a tracker; test_tracking.py writes to them",
     r"wattfed watch": "stays; tests/server/live runs it",
     r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
     r"powerctl (fake-board|profile --device jetson)": "the same",

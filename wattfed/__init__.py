@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wattfed.client.gate import Gate as Gate
     from wattfed.server.comparison.running import compare as compare
     from wattfed.server.engines.simulation import simulate as simulate
+    from wattfed.server.run.results import read_run as read_run
     from wattfed.strategies.policy import SelectionPolicy as SelectionPolicy
     from wattfed.strategies.protocol import RoundAssignment as RoundAssignment
     from wattfed.strategies.protocol import RoundOffer as RoundOffer
@@ -40,6 +41,7 @@ else:  # the same, when it is used
             "wattfed.client.gate": "Gate",
             "wattfed.server.comparison.running": "compare",
             "wattfed.server.engines.simulation": "simulate",
+            "wattfed.server.run.results": "read_run",
             "wattfed.strategies.policy": "SelectionPolicy",
             "wattfed.strategies.protocol": "RoundAssignment RoundOffer RoundReport",
             "wattfed.strategies.run_config": "RunConfig",

@@ -56,7 +56,7 @@ class TwinBench:
         workload: str,
         infer_workload: str | None = None,
         *,
-        board: str = "orin-agx",
+        board: str | None = None,
         seed: int = 0,
     ) -> None:
         device = open_device(spec, board=board, random_state=seed)

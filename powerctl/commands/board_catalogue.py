@@ -1,4 +1,4 @@
-"""`powerctl boards`, `modes`, `presets`: what the board catalogue holds."""
+"""`powerctl boards`, `modes`, `presets`: what the board catalogue holds; `board new` adds to it."""
 
 from __future__ import annotations
 
@@ -146,3 +146,40 @@ def presets(board: Board, as_json: bool) -> None:
     click.echo(board.label)
     if len({p.tpc_pg_mask for p in found}) > 1:
         click.echo("Changing between presets of different TPC masks needs a reboot.")
+
+
+_NEW_EXAMPLES = """\b
+Examples:
+    powerctl doctor --report board.txt
+    powerctl board new board.txt
+    powerctl modes --board p9701-0007
+"""
+
+
+@click.group()
+def board() -> None:
+    """Boards of your own: files in ~/.powerctl/boards, which are known as the catalogue's are."""
+
+
+@board.command(epilog=_NEW_EXAMPLES)
+@click.argument("report")
+@click.option("--name", help="What it is called.  [default: the module's name or part number]")
+@click.option(
+    "--like", help="Board whose constants the cost model starts with.  [default: nearest]"
+)
+@click.option("--cuda-cores", type=click.IntRange(1), help="Of its GPU.  [default: of --like]")
+@click.option("--l4t", help="L4T release, if the report does not say it.")
+@click.option("--out", metavar="FILE", show_default="~/.powerctl/boards/NAME.toml")
+def new(report: str, **asked: Any) -> None:
+    """Make a board's file from a REPORT of `powerctl doctor --report`.
+
+    Axes, presets and rails are those of the report. The constants of the cost model are another
+    board's until tables of this one are fitted, and its rail total is as the report says.
+    """
+    from powerctl.doctor.new_board import write_board
+
+    path, made = write_board(report, **asked)
+    top = made.space.maximum
+    click.echo(f"{path}: {made.title}, {len(made.space):,} modes up to {top}; check its rails:")
+    for rail in made.rails:
+        click.echo(f"  {rail.label}{' (in the total)' if rail.in_total else ''}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from powerctl import console
-from powerctl.commands.options import json_option
+from powerctl.commands.options import check_folder_of, json_option
 from powerctl.console import Quantity
 from powerctl.errors import DeviceUnavailable, ModeNotInForce
 
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 
 root_option = click.option(
     "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     default="/",
     show_default=True,
-    help="Of the kernel's files; a fake board's folder.",
+    help="Of the kernel's files; a fake board's folder; a recording, to look at.",
+)
+
+named_option = click.option(
+    "--board",
+    "named",
+    metavar="NAME",
+    help="Which board it is, if neither its device tree nor the daemon says it.",
 )
 
 _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
@@ -36,18 +43,49 @@ _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
 
 @click.command()
 @root_option
+@named_option
+@click.option(
+    "--record",
+    "recording",
+    metavar="FILE",
+    help="Write the files that were looked at, for --device recorded:FILE, and end.",
+)
+@click.option(
+    "--report",
+    "report_file",
+    metavar="FILE",
+    help="Write what adds this board to the catalogue (powerctl board new), and end.",
+)
 @json_option
-def doctor(root: Path, as_json: bool) -> None:
+def doctor(
+    root: Path,
+    named: str | None,
+    recording: str | None,
+    report_file: str | None,
+    as_json: bool,
+) -> None:
     """Look at a Jetson: its board, clocks, presets, power rails, throttling and torch.
 
     Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
     that needs no torch.
     """
     from powerctl.devices.roots import open_sysfs
+    from powerctl.doctor.board_report import board_report
+    from powerctl.doctor.recording import record
     from powerctl.doctor.report import examine
     from powerctl.doctor.torch_here import look_at_torch
+    from powerctl.durable import write_output
 
-    report = examine(open_sysfs(root))
+    check_folder_of(recording, report_file)
+    if recording is not None:
+        count = record(root, recording, named)
+        click.echo(f"{recording}: {count} files recorded; nothing of you is in them")
+    if report_file is not None:
+        write_output(report_file, board_report(open_sysfs(root), named))
+        click.echo(f"{report_file}: written; nothing of you is in it")
+    if recording is not None or report_file is not None:
+        return
+    report = examine(open_sysfs(root), named)
     torch = look_at_torch(report.jetpack)
     if as_json:
         more = {"total_w": report.total_w, "ok": report.ok, "torch": asdict(torch)}
@@ -60,9 +98,14 @@ def doctor(root: Path, as_json: bool) -> None:
 
 
 def _show(report: Report) -> None:
-    release = f"L4T {report.l4t} (JetPack {report.jetpack})" if report.l4t else "no L4T release"
-    click.echo(f"{report.model or 'unknown machine'}: {report.board or 'not in the catalogue'}")
-    click.echo(f"{release}, parts {', '.join(report.parts) or 'unknown'}\n")
+    jetpack = f"JetPack {report.jetpack}" if report.jetpack else "of no JetPack that is known here"
+    release = f"L4T {report.l4t} ({jetpack})" if report.l4t else "L4T release unknown"
+    by = "" if report.told_by == "the device tree" else f", says {report.told_by}"
+    click.echo(f"{report.model or 'unknown machine'}: {report.board or 'not in the catalogue'}{by}")
+    click.echo(f"{release}, parts {', '.join(report.parts) or 'unknown'}")
+    for note in report.notes:
+        click.echo(note)
+    click.echo()
     if report.axes:
         console.print_table(
             ("axis", "values", "from", "to", "in force", "may be set"),

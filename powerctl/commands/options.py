@@ -65,7 +65,11 @@ def open_device_of(board: Board, spec: str) -> Device:
     """Open the device of a command line that must be of a board."""
     from powerctl.devices.opening import open_device
 
-    device = open_device(spec, board=board.name)
+    is_jetson = spec.partition(":")[0] in (
+        "jetson",
+        "recorded",
+    )  # which says itself which board it is
+    device = open_device(spec, board=None if is_jetson else board.name)
     if device.board.name != board.name:
         raise InvalidInput(f"--device {spec} is no {board.name}: give --board {device.board.name}")
     return device

@@ -156,7 +156,11 @@ with_sampling = option_group(
 
 @click.command("profile", epilog=_EXAMPLES)
 @click.option("--device", "spec", required=True, help="jetson[:DIR], twin:BOARD or table:FILE.csv.")
-@click.option("--board", default="orin-agx", show_default=True, help="Board of a table device.")
+@click.option(
+    "--board",
+    show_default="of a table: orin-agx",
+    help="Board of a table device; of a Jetson, if neither its device tree nor the daemon says it.",
+)
 @click.option("--workload", show_default="resnet18-train, or --task's own", help="Workload.")
 @click.option("--batch", type=WholeNumbers(), help="Batch sizes measured in each mode: 1,4,16.")
 @with_sampling
@@ -195,7 +199,7 @@ with_sampling = option_group(
 @json_option
 def profile_command(
     spec: str,
-    board: str,
+    board: str | None,
     workload: str | None,
     batch: tuple[int, ...] | None,
     sampling: Sampling,

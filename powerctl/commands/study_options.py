@@ -40,7 +40,7 @@ class BenchOptions:
     cache: str
     workload: str | None
     infer_workload: str | None
-    board: str
+    board: str | None
 
     def open(self, folder: Path, seed: int) -> Bench:
         """The bench; a study in `folder` keeps its data there."""
@@ -105,7 +105,7 @@ with_bench = option_group(
     ),
     click.option("--workload", show_default="resnet18-train", help="What a simulated board runs."),
     click.option("--infer-workload", help="What it infers."),
-    click.option("--board", default="orin-agx", show_default=True, help="Board of a table."),
+    click.option("--board", show_default="orin-agx", help="Board of a table."),
 )
 """Gives a command the options of what runs on what; it receives `BenchOptions`."""
 

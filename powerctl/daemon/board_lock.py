@@ -263,6 +263,7 @@ class BoardLock:
             power_w = self._power.total_w() if self._power else None
         return {
             "root": str(self._sysfs.root),
+            "identity": controller.identity.told(),
             "axes": controller.axes.axes,
             "mode": controller.mode().values,
             "power_w": power_w,

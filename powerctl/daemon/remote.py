@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ from powerctl.daemon.listening import daemon_socket
 from powerctl.daemon.messages import Request, parse_reply
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, PowerctlError
 from powerctl.jetson.controller import Controller, OwnController
-from powerctl.jetson.identity import identify
+from powerctl.jetson.identity import Identity, identify, identity_told
 from powerctl.jetson.sysfs import Sysfs
 
 SOCKET_VARIABLE = "POWERCTL_SOCKET"
 _ANSWER_S = 60.0  # applying takes a second at most, restoring what is busy two
 
 
-def open_controller(sysfs: Sysfs, path: Path | None = None) -> Controller:
+def open_controller(sysfs: Sysfs, path: Path | None = None, board: str | None = None) -> Controller:
     """What sets a board's modes: the daemon if it is there, else this process.
 
     Parameters
@@ -31,6 +32,8 @@ def open_controller(sysfs: Sysfs, path: Path | None = None) -> Controller:
     path : Path, optional
         The daemon's socket; by default that of ``$POWERCTL_SOCKET``, and then a daemon must be
         there, or the one below the root.
+    board : str, optional
+        Which board it is, for where neither a device tree nor a daemon says it.
 
     Raises
     ------
@@ -39,7 +42,9 @@ def open_controller(sysfs: Sysfs, path: Path | None = None) -> Controller:
         clocks are missing.
     """
     daemon = find_daemon(sysfs, path)
-    return OwnController(sysfs) if daemon is None else RemoteController(sysfs, daemon)
+    if daemon is None:
+        return OwnController(sysfs, board)
+    return RemoteController(sysfs, daemon, board)
 
 
 def find_daemon(sysfs: Sysfs, path: Path | None = None) -> Daemon | None:
@@ -64,6 +69,12 @@ def find_daemon(sysfs: Sysfs, path: Path | None = None) -> Daemon | None:
     if served != str(sysfs.root):
         raise DeviceUnavailable(f"the daemon serves {served}, not {sysfs.root}")
     return daemon
+
+
+def identity_by(seen: Mapping[str, Any], sysfs: Sysfs, board: str | None = None) -> Identity:
+    """Which board a daemon says it has; an older one does not, and then it is looked at."""
+    told = seen.get("identity")
+    return identify(sysfs, board) if told is None else identity_told(told, board)
 
 
 class Daemon:
@@ -157,13 +168,13 @@ class RemoteController:
         As of `powerctl.jetson.controller.OwnController`.
     """
 
-    def __init__(self, sysfs: Sysfs, daemon: Daemon) -> None:
+    def __init__(self, sysfs: Sysfs, daemon: Daemon, board: str | None = None) -> None:
         self._daemon = daemon
         self._pid = os.getpid()
         seen = daemon.ask(Request("read"))
         self._period_s = float(seen["hold_s"]) / 4
-        self.identity = identify(sysfs)
-        self.axes = ModeAxes(*map(tuple, seen["axes"]), name=self.identity.name or "this board")
+        self.identity = identity_by(seen, sysfs, board)
+        self.axes = ModeAxes(*map(tuple, seen["axes"]), name=self.identity.called)
         self._beat: _Heartbeat | None = None
 
     def apply(self, mode: PowerMode) -> None:

@@ -22,7 +22,7 @@ class FakeJetson(Jetson):
         The folder.
     unit, random_state : int
         Which piece of silicon it is, and the seed of its noise.
-    total, socket
+    total, socket, named
         As of `Jetson`.
     """
 
@@ -38,9 +38,10 @@ class FakeJetson(Jetson):
         random_state: int = 0,
         total: str = "module",
         socket: Path | None = None,
+        named: str | None = None,
     ) -> None:
         self._unit, self._random_state = unit, random_state
-        super().__init__(root, total=total, socket=socket)
+        super().__init__(root, total=total, socket=socket, named=named)
 
     def idle(self, seconds: float) -> None:
         """Let virtual time pass, in the mode in force."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from powerctl.accelerator import synchronise
 from powerctl.axes import ModeAxes
-from powerctl.boards import Board, load_board
+from powerctl.board_files import UNKNOWN_RELEASE, read_board
+from powerctl.boards import Board, keep_found, load_board
 from powerctl.daemon.remote import open_controller
 from powerctl.device import Device, check_wait
 from powerctl.errors import InvalidInput
@@ -20,10 +21,12 @@ from powerctl.jetson.energy import EnergyIntegral, PowerSampler
 from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.rails import PowerSource, RailPower
+from powerctl.jetson.self_description import describe
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer, read_throttling
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
+from powerctl.uncatalogued import caveat, found_board
 from powerctl.workload import Workload
 
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
@@ -46,6 +49,8 @@ class Jetson(Device):
         jtop service, which reads them once a second.
     socket : Path, optional
         Of the daemon; by default ``$POWERCTL_SOCKET``, or the one of this root if it is there.
+    named : str, optional
+        Which board it is, for where neither a device tree nor a daemon says it.
 
     Attributes
     ----------
@@ -68,15 +73,18 @@ class Jetson(Device):
         *,
         total: str = "module",
         socket: Path | None = None,
+        named: str | None = None,
     ) -> None:
         self.sysfs = self._files(root)
-        self._controller = open_controller(self.sysfs, socket)
-        board = board_found(self._controller.identity, self._controller.axes)
+        self._controller = self._control(socket, named)
+        board = board_found(self.sysfs, self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
-        self.power = _power_source(self.sysfs, total)
+        self.power = _power_source(self.sysfs, total, board)
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s
         self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
+        if not board.is_catalogued:
+            self.energy_source += f", {caveat(board.modules)}"
         self._verified_s = 0.0
         self._closing = weakref.finalize(self, _leave, self._controller, self._start_metering())
 
@@ -178,6 +186,10 @@ class Jetson(Device):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _control(self, socket: Path | None, named: str | None) -> Controller:
+        """What sets the board's modes."""
+        return open_controller(self.sysfs, socket, named)
+
     def _start_metering(self) -> Callable[[], None]:
         """Start the clock, and integrate the power that is read from now on; gives what ends it."""
         self._start_s = time.monotonic()
@@ -200,16 +212,36 @@ class Jetson(Device):
         """After a change of clocks there is nothing to do: real power follows by itself."""
 
 
-def board_found(identity: Identity, axes: ModeAxes) -> Board:
-    """The board of the catalogue that a Jetson is, with the axes that were found on it."""
-    known = load_board(identity.known_name(), identity.known_release())
-    space = ModeSpace(*axes.axes, name=known.name)
-    return replace(known, space=space, l4t=identity.l4t or known.l4t)
+def board_found(sysfs: Sysfs, identity: Identity, axes: ModeAxes) -> Board:
+    """The board that a Jetson is, with the axes that were found on it.
+
+    One that the catalogue lacks is what it says of itself. One of an unknown release has the
+    catalogue's presets for the axes that are like its own.
+    """
+    if identity.name is None:
+        board = found_board(describe(sysfs, identity, axes.axes))
+    else:
+        release = identity.known_release(identity.name) or _release_of(identity.name, axes)
+        space = ModeSpace(*axes.axes, name=identity.name)
+        board = replace(load_board(identity.name, release), space=space, l4t=identity.release)
+    if not board.is_catalogued or board.l4t == UNKNOWN_RELEASE:
+        keep_found(board)
+    return board
 
 
-def _power_source(sysfs: Sysfs, total: str) -> PowerSource:
+def _release_of(name: str, axes: ModeAxes) -> str | None:
+    """The release whose clocks a board has; None if it is none of the catalogue's."""
+    for entry in read_board(name)["release"]:
+        if (tuple(entry["cpu_khz"]), tuple(entry["gpu_hz"])) == (axes.cpu_khz, axes.gpu_hz):
+            release: str = entry["l4t"]
+            return release
+    return None
+
+
+def _power_source(sysfs: Sysfs, total: str, board: Board) -> PowerSource:
     if total != "jtop-service":
-        return RailPower(sysfs, total)
+        by_labels = total == "module" and not board.is_catalogued
+        return RailPower(sysfs, "labels" if by_labels else total)
     from powerctl.jetson.rails import JtopPower
 
     return JtopPower()

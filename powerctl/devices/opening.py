@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 DEVICES = Kind[MinimalDevice](
     "device",
     "powerctl.devices",
-    dict.fromkeys(("jetson", "jetson:DIR", "twin:BOARD", "table:FILE.csv", "host:BOARD")),
+    dict.fromkeys(
+        (
+            *("jetson", "jetson:DIR", "recorded:FILE"),
+            *("twin:BOARD", "table:FILE.csv", "host:BOARD"),
+        )
+    ),
     MinimalDevice,
 )
 
@@ -25,7 +30,7 @@ DEVICES = Kind[MinimalDevice](
 def open_device(
     spec: str,
     *,
-    board: str = "orin-agx",
+    board: str | None = None,
     unit: int = 0,
     random_state: int = 0,
     noise: Generator | None = None,
@@ -37,11 +42,13 @@ def open_device(
     ----------
     spec : str
         ``"jetson"`` for the board that this runs on (``"jetson:DIR"`` for a fake one in a folder),
+        ``"recorded:FILE"`` for one that was recorded, to look at,
         ``"twin:BOARD[@L4T]"`` for a simulated board, ``"table:FILE.csv"`` to replay measurements,
         ``"host:BOARD"`` for this machine in the name of a board; or a device of others, whose
         parameters of the names below are what is given here.
-    board : str
-        For a table, the board that it was measured on.
+    board : str, optional
+        For a table, the board that it was measured on, by default orin-agx. For a Jetson which it
+        is, where neither its device tree nor the daemon says it.
     unit, random_state : int
         For a twin, or a fake board: which piece of silicon it is, and the seed of its noise.
     noise : Generator, optional
@@ -66,7 +73,7 @@ def open_device(
         from powerctl.devices.table import TableDevice
         from powerctl.measurement import MeasurementTable
 
-        measured_on = load_board(board)
+        measured_on = load_board(board or "orin-agx")
         return TableDevice(measured_on, MeasurementTable.read(name, measured_on.space))
     if kind == "host" and name:
         from powerctl.devices.host import HostDevice
@@ -74,20 +81,25 @@ def open_device(
 
         return HostDevice(load_board(name), open_meter("cpu"))
     if kind == "jetson":
-        return _open_jetson(Path(name or "/"), total, unit, random_state)
-    if kind in ("twin", "table", "host"):
+        return _open_jetson(Path(name or "/"), total, board, unit, random_state)
+    if kind == "recorded" and name:
+        from powerctl.devices.recorded import RecordedJetson
+
+        return RecordedJetson(Path(name), named=board)
+    if kind in ("twin", "table", "host", "recorded"):
         raise UnknownName("device", spec, DEVICES.names())
-    return _completed(DEVICES.make(spec, board=board, unit=unit, random_state=random_state))
+    made = DEVICES.make(spec, board=board or "orin-agx", unit=unit, random_state=random_state)
+    return _completed(made)
 
 
-def _open_jetson(root: Path, total: str, unit: int, random_state: int) -> Device:
+def _open_jetson(root: Path, total: str, named: str | None, unit: int, random_state: int) -> Device:
     if is_fake(root):
         from powerctl.devices.fake_jetson import FakeJetson
 
-        return FakeJetson(root, unit=unit, random_state=random_state, total=total)
+        return FakeJetson(root, unit=unit, random_state=random_state, total=total, named=named)
     from powerctl.devices.jetson import Jetson
 
-    return Jetson(root, total=total)
+    return Jetson(root, total=total, named=named)
 
 
 def _completed(made: MinimalDevice) -> Device:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from powerctl.board_files import UNKNOWN_RELEASE
+from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
+from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
+from powerctl.uncatalogued import caveat
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Report:
     ----------
     model, board, l4t, jetpack
         Which board it is; None for what is unknown.
+    told_by : str
+        Who says which board it is: the device tree, the daemon, or ``--board``.
+    notes : tuple of str
+        What holds for this board, and hinders nothing.
     axes : tuple of Axis
         What can be set.
     presets : tuple of PresetReport
@@ -70,6 +78,8 @@ class Report:
     """
 
     model: str
+    told_by: str
+    notes: tuple[str, ...]
     parts: tuple[str, ...]
     board: str | None
     l4t: str | None
@@ -98,16 +108,25 @@ class Report:
         return sum(self.rails[label] for label in self.total_rails) if self.total_rails else None
 
 
-def examine(sysfs: Sysfs) -> Report:
-    """Look at a board; nothing is written, and what cannot be read is reported as missing."""
+def examine(sysfs: Sysfs, board: str | None = None) -> Report:
+    """Look at a board; nothing is written, and what cannot be read is reported as missing.
+
+    Parameters
+    ----------
+    sysfs : Sysfs
+        The kernel's files.
+    board : str, optional
+        Which board it is, for where neither a device tree nor a daemon says it.
+    """
     access = look(sysfs)
-    found = _through_daemon(discover(sysfs), access)
+    identity = identity_by(access.seen or {}, sysfs, board)
+    found = through_daemon(discover(sysfs, identity), access)
     missing = list(found.missing)
     axes = _axes(sysfs, found, is_served=access.seen is not None)
     if any(axis.values and not axis.settable for axis in axes):
         names = ", ".join(axis.name for axis in axes if axis.values and not axis.settable)
         missing.append(Missing(f"this user may not set {names}", access.remedy))
-    rails, total_rails = _rails(sysfs, missing)
+    rails, total_rails = _rails(sysfs, identity, missing)
     throttling = read_throttling(sysfs)
     controller = holder(sysfs)
     journal = Journal(sysfs)
@@ -125,11 +144,13 @@ def examine(sysfs: Sysfs) -> Report:
             Missing(f"a killed controller left up to {left} files changed", "sudo powerctl restore")
         )
     return Report(
-        model=found.identity.model,
-        parts=found.identity.parts,
-        board=found.identity.name,
-        l4t=found.identity.l4t,
-        jetpack=found.identity.jetpack,
+        model=identity.model,
+        told_by=identity.told_by,
+        notes=_notes(identity),
+        parts=identity.parts,
+        board=identity.name,
+        l4t=identity.l4t,
+        jetpack=identity.jetpack,
         axes=axes,
         presets=_presets(sysfs, found, missing),
         masks=found.gpu.masks(sysfs) if found.gpu else {},
@@ -145,7 +166,21 @@ def examine(sysfs: Sysfs) -> Report:
     )
 
 
-def _through_daemon(found: Discovery, access: Access) -> Discovery:
+def _notes(identity: Identity) -> tuple[str, ...]:
+    notes = []
+    if identity.is_seen and identity.name is None:
+        notes.append(
+            f"{caveat(identity.parts)}; powerctl doctor --report FILE says all that adds it"
+        )
+    if identity.l4t is None:
+        notes.append(
+            f"its L4T release is {UNKNOWN_RELEASE}: /etc/nv_tegra_release is not there, and no "
+            "daemon tells"
+        )
+    return tuple(notes)
+
+
+def through_daemon(found: Discovery, access: Access) -> Discovery:
     """What was found, with the axes of a daemon: that sees what only root may."""
     if access.seen is None:
         return found
@@ -183,7 +218,9 @@ def _span(limits: tuple[int, int], per_mhz: int) -> str:
     return f"{limits[0] / per_mhz:g} to {limits[1] / per_mhz:g} MHz"
 
 
-def _rails(sysfs: Sysfs, missing: list[Missing]) -> tuple[dict[str, float], tuple[str, ...]]:
+def _rails(
+    sysfs: Sysfs, identity: Identity, missing: list[Missing]
+) -> tuple[dict[str, float], tuple[str, ...]]:
     watts = {}
     for rail in find_rails(sysfs):
         try:
@@ -191,7 +228,8 @@ def _rails(sysfs: Sysfs, missing: list[Missing]) -> tuple[dict[str, float], tupl
         except OSError as error:
             missing.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
     try:
-        return watts, tuple(label for label in RailPower(sysfs).labels if label in watts)
+        rule = "module" if identity.name else "labels"
+        return watts, tuple(label for label in RailPower(sysfs, rule).labels if label in watts)
     except DeviceUnavailable as error:
         remedy = "load the driver ina3221 (JetPack 4: ina3221x)"
         missing.append(Missing(f"no power of the module: {error}", remedy))

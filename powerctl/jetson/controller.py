@@ -16,7 +16,7 @@ from powerctl.errors import ModeNotInForce
 from powerctl.jetson.clocks import Clocks, Verification
 from powerctl.jetson.discovery import Discovery, discover
 from powerctl.jetson.gpu import find_gpu, railgate
-from powerctl.jetson.identity import Identity
+from powerctl.jetson.identity import Identity, identify
 from powerctl.jetson.journal import Journal, Lock
 from powerctl.jetson.restoring import restore_found
 from powerctl.jetson.sysfs import Sysfs
@@ -138,6 +138,8 @@ class OwnController:
     ----------
     sysfs : Sysfs
         The kernel's files.
+    board : str, optional
+        Which board it is, for where no device tree is to be seen.
     must_restore : bool
         Whether it may not be made where something cannot be restored: what a killed controller has
         left, or a GPU's power that was switched on to look at it. Else `bring_back` raises it.
@@ -157,11 +159,12 @@ class OwnController:
         If something cannot be restored.
     """
 
-    def __init__(self, sysfs: Sysfs, must_restore: bool = True) -> None:
+    def __init__(self, sysfs: Sysfs, board: str | None = None, must_restore: bool = True) -> None:
         self._sysfs = sysfs
+        self.identity = identify(sysfs, board)
         self._control = Control(sysfs)
         found = self._discover_awake(() if must_restore else (ModeNotInForce,))
-        self.identity, self.axes = found.identity, found.axes()
+        self.axes = found.axes()
         self._clocks = Clocks(sysfs, found, self._control.journal)
         self._verification: Verification | None = None
 
@@ -226,14 +229,14 @@ class OwnController:
         later : tuple of type
             What of restoring is not raised here.
         """
-        found = discover(self._sysfs)
+        found = discover(self._sysfs, self.identity)
         if not found.gpu_is_gated:
             return found
         try:
             with suppress(*later):
                 self._control.take()
             self._wake_gpu()
-            return discover(self._sysfs)
+            return discover(self._sysfs, self.identity)
         finally:
             with suppress(*later):
                 self._control.give_back()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes
-from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.gpu import Gpu, find_gpu, railgate
-from powerctl.jetson.identity import Identity, identify
+from powerctl.jetson.identity import CANNOT_BE_SEEN, HOW_TO_TELL, Identity, identify
 from powerctl.jetson.memory_clock import MemoryClock, find_memory
 from powerctl.jetson.sysfs import Sysfs
+
+_GPU_DRIVERS = ("nvidia", "nvgpu")
+_SEND_A_REPORT = "this kernel shows it elsewhere: send what powerctl doctor --report FILE writes"
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,15 @@ class Discovery:
         if self.missing:
             first = self.missing[0]
             raise DeviceUnavailable(f"{first.what}: {first.remedy}; see all: powerctl doctor")
-        name = self.identity.name or "this board"
+        name = self.identity.called
         return ModeAxes(self.cores, self.cpu_khz, self.gpu_hz, self.mem_hz, name=name)
 
 
-def discover(sysfs: Sysfs) -> Discovery:
-    """Look at a board; writes nothing."""
-    identity = identify(sysfs)
+def discover(sysfs: Sysfs, identity: Identity | None = None) -> Discovery:
+    """Look at a board, which one it is told or said by its device tree; writes nothing."""
+    identity = identity or identify(sysfs)
     cpu = Cpu(sysfs)
-    missing: list[Missing] = []
-    known: tuple[int, ...] = ()
-    try:
-        known = identity.mem_hz()
-    except InvalidInput as error:
-        what, _, remedy = str(error).partition(": ")
-        missing.append(Missing(what, remedy))
+    missing = [] if identity.is_seen else [Missing(CANNOT_BE_SEEN, HOW_TO_TELL)]
     try:
         cores, cpu_khz = tuple(range(1, len(cpu.present()) + 1)), cpu.frequencies()
     except (OSError, DeviceUnavailable) as error:
@@ -89,8 +86,8 @@ def discover(sysfs: Sysfs) -> Discovery:
         missing.append(Missing(f"no CPU clocks ({error})", "a Jetson's kernel has cpufreq"))
     gpu, gate, memory = find_gpu(sysfs), railgate(sysfs), find_memory(sysfs)
     gpu_hz = gpu.frequencies(sysfs) if gpu else ()
-    mem_hz = memory.rates(sysfs, known) if memory and known else ()
-    missing += _missing_clocks(gpu_hz, mem_hz, gpu, gate)
+    mem_hz = memory.rates(sysfs, identity.mem_hz()) if memory else ()
+    missing += _missing_clocks(sysfs, gpu_hz, mem_hz, gpu, gate)
     return Discovery(
         identity=identity,
         cores=cores,
@@ -105,18 +102,30 @@ def discover(sysfs: Sysfs) -> Discovery:
 
 
 def _missing_clocks(
-    gpu_hz: tuple[int, ...], mem_hz: tuple[int, ...], gpu: Gpu | None, gate: str | None
+    sysfs: Sysfs,
+    gpu_hz: tuple[int, ...],
+    mem_hz: tuple[int, ...],
+    gpu: Gpu | None,
+    gate: str | None,
 ) -> list[Missing]:
     missing = []
     if gpu is None and gate is not None:
         missing.append(Missing("the GPU's power is off", f"wake it: echo 0 | sudo tee /{gate}"))
     elif not gpu_hz:
-        missing.append(Missing("no GPU clock in /sys/class/devfreq", "load NVIDIA's GPU driver"))
+        has_driver = any(sysfs.exists(f"sys/module/{name}") for name in _GPU_DRIVERS)
+        remedy = _SEND_A_REPORT if has_driver else "load NVIDIA's GPU driver"
+        missing.append(Missing("no GPU clock in /sys/class/devfreq", remedy))
     if not mem_hz:
         missing.append(
-            Missing(
-                "the memory clock in /sys/kernel/debug cannot be reached",
-                "run as root, and: mount -t debugfs none /sys/kernel/debug",
-            )
+            Missing("the memory clock in /sys/kernel/debug cannot be reached", _to_debugfs(sysfs))
         )
     return missing
+
+
+def _to_debugfs(sysfs: Sysfs) -> str:
+    """What lets the memory clock be reached, by what there is of debugfs."""
+    if " /sys/kernel/debug debugfs " not in (sysfs.read_if("proc/mounts") or ""):
+        return "run as root, and: mount -t debugfs none /sys/kernel/debug"
+    if not sysfs.exists("sys/kernel/debug/clk"):
+        return "run as root, or through the daemon: debugfs is mounted, and root's"
+    return _SEND_A_REPORT

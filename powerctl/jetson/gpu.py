@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from powerctl.jetson.sysfs import ClockLimits, Sysfs
 
 _NAMES = ("gv11b", "gp10b", "ga10b", "gpu")
+_DOMAIN = "gpu-gpc-"  # of the graphics engines: a Thor's GPU is a PCI device, and has one for video
 _ALIASES = ("sys/devices/platform/gpu.0", "sys/devices/gpu.0")
 
 
@@ -75,7 +76,8 @@ def find_gpu(sysfs: Sysfs) -> Gpu | None:
         name = sysfs.read_if(f"{path}/device/of_node/name") or ""
         compatible = sysfs.read_if(f"{path}/device/of_node/compatible") or ""
         kinds = {line.rpartition(",")[2] for line in compatible.split()}
-        if name in _NAMES or kinds & set(_NAMES):
+        is_graphics = path.rpartition("/")[2].startswith(_DOMAIN)
+        if name in _NAMES or kinds & set(_NAMES) or is_graphics:
             return Gpu(sysfs.resolve(path), sysfs.resolve(f"{path}/device"))
     return None
 

@@ -55,8 +55,15 @@ class MemoryClock:
         return sysfs.int_if(self.hold) == 1
 
     def rates(self, sysfs: Sysfs, known: tuple[int, ...]) -> tuple[int, ...]:
-        """The rates in Hz, ascending: the kernel's list, else those known within its range."""
-        low, high = sysfs.int_if(self.lowest) or 0, sysfs.int_if(self.highest) or max(known)
+        """The rates in Hz, ascending: the kernel's list, else those known within its range.
+
+        Of a board of which none is known they are the ends of that range.
+        """
+        low, high = (
+            sysfs.int_if(self.lowest) or 0,
+            sysfs.int_if(self.highest) or max(known, default=0),
+        )
+        known = known or tuple(sorted({rate for rate in (low, high) if rate}))
         words = (sysfs.read_if(self.listed) or "").replace("(kHz)", "").split()
         listed = tuple(sorted({1000 * int(word) for word in words if word.isdigit()}))
         return tuple(rate for rate in listed or known if low <= rate <= 1.001 * high)

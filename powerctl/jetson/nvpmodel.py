@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes, PowerMode
 from powerctl.errors import InvalidInput, ModeNotInForce, UnknownName
+from powerctl.jetson.configuration_owner import not_of_this_board
 from powerctl.jetson.discovery import Discovery
 from powerctl.jetson.gpu import GATING_MASKS
 from powerctl.jetson.sysfs import Sysfs
@@ -131,10 +132,17 @@ def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
     Raises
     ------
     InvalidInput
-        If the file is not in nvpmodel's format.
+        If the file is not in nvpmodel's format, or is of another board.
     """
     text = sysfs.read_if(CONFIGURATION)
-    return None if text is None else parse_configuration(text, f"/{CONFIGURATION}")
+    if text is None:
+        return None
+    configuration = parse_configuration(text, f"/{CONFIGURATION}")
+    if why := not_of_this_board(sysfs, CONFIGURATION, configuration.paths):
+        raise InvalidInput(
+            f"{why}; link that of this board, of /etc/nvpmodel, and restart nvpmodel"
+        )
+    return configuration
 
 
 def parse_configuration(text: str, source: str = CONFIGURATION) -> NvpmodelConfiguration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +13,9 @@ from powerctl.jetson.sysfs import Sysfs
 
 _DRIVERS = "sys/bus/i2c/drivers"
 _SHUNT_SUM = "7"  # channel of the monitor's sum of shunt voltages: not a rail
+_INPUT_OF_INA238 = "VIN"  # as tegrastats calls it; most kernels give it no label
 _INPUTS = ("POM_5V_IN", "VDD_IN")
+_NAMES_AN_INPUT = re.compile(r"(^|_)V?IN$")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class RailSensor:
 
 
 def find_rails(sysfs: Sysfs) -> tuple[RailSensor, ...]:
-    """Every channel that is connected, by the drivers of JetPack 5 and 6 (hwmon) and 4 (iio)."""
+    """Every channel that is connected, by the drivers of JetPack 5 to 7 (hwmon) and 4 (iio).
+
+    A Thor has an INA238 beside its INA3221, which measures the power of the module's input.
+    """
     rails = []
     for path in sysfs.find(f"{_DRIVERS}/ina3221/*/hwmon/hwmon*/in*_label"):
         folder, _, name = path.rpartition("/")
@@ -52,6 +58,9 @@ def find_rails(sysfs: Sysfs) -> tuple[RailSensor, ...]:
             files = (f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input")
             if all(sysfs.exists(file) for file in files):
                 rails.append(RailSensor(label, files, 1e-6))
+    for path in sysfs.find(f"{_DRIVERS}/ina238/*/hwmon/hwmon*/power1_input"):
+        label = sysfs.read_if(f"{path.rpartition('/')[0]}/in1_label") or _INPUT_OF_INA238
+        rails.append(RailSensor(label, (path,), 1e-6))
     for path in sysfs.find(f"{_DRIVERS}/ina3221x/*/iio:device*/rail_name_*"):
         folder, _, name = path.rpartition("/")
         label = sysfs.read_if(path) or ""
@@ -72,10 +81,12 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
     ----------
     rails : sequence of RailSensor
         What was found.
-    rule : {"module", "jtop"}
+    rule : {"module", "jtop", "labels"}
         ``"module"``: the rail of the module's input, or the rails that feed all others, as the
-        board catalogue has them. ``"jtop"``: as jtop adds them up; on an AGX Orin that counts the
-        DRAM's rail a second time, as published figures do.
+        board catalogue has them. ``"labels"``, for a board that it lacks: likewise, and of rails
+        that none of its boards has the one that is named as an input (``..._IN``, ``VIN``), else
+        all of them, which nobody has verified. ``"jtop"``: as jtop adds them up; on an AGX Orin
+        that counts the DRAM's rail a second time, as published figures do.
 
     Raises
     ------
@@ -86,13 +97,16 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
     if rule == "jtop":
         inputs = [label for label in labels if label in _INPUTS]
         return tuple(inputs[:1] or labels)
-    if rule != "module":
+    if rule not in ("module", "labels"):
         raise InvalidInput(f"the total is 'module', 'jtop' or 'jtop-service', not {rule!r}")
     for boards in (BOARDS.built_in, BOARDS.others()):  # ours first: others change nothing of them
         rules = {_total_of(name) for name in boards}
         for chosen in sorted(rules, key=lambda total: (len(total), total)):
             if set(chosen) <= set(labels):
                 return chosen
+    if labels and rule == "labels":
+        inputs = [label for label in labels if _NAMES_AN_INPUT.search(label)]
+        return tuple(inputs[:1] or labels)
     found = f"the rails {', '.join(labels)}" if labels else "no INA3221 power monitor"
     raise DeviceUnavailable(f"there is {found}: not those of a Jetson of the catalogue")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _MOST_BYTES = 4 << 20  # of a file; the largest that is read, of the clocks, has some 100 kB
-_NEED_A_REBOOT = ("tpc_pg_mask", "fbp_pg_mask")
+_NEED_A_REBOOT = ("tpc_pg_mask", "fbp_pg_mask", "gpu_pg_mask")
 
 
 class Sysfs:

@@ -12,6 +12,7 @@ from powerctl import console
 from powerctl.commands.options import accelerator_option
 from powerctl.progress import Progress
 from powerctl.stopping import stopping_cleanly
+from wattfed.server.commands.dry_run import dry_run_option, print_clients
 from wattfed.server.commands.options import comparison_options
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ Examples:
 @click.option(
     "--out", default="runs/comparison", show_default=True, help="Folder of the runs and the report."
 )
+@dry_run_option
 @click.option("--json", "as_json", is_flag=True, help="Print every run's measures as JSON.")
 def compare_command(
-    comparison: Comparison, baseline: str, jobs: int, out: str, as_json: bool
+    comparison: Comparison, baseline: str, jobs: int, out: str, dry_run: bool, as_json: bool
 ) -> None:
     """Compare policies x power policies x clients a round x seeds, and write a report.
 
@@ -54,9 +56,14 @@ def compare_command(
         print_tables,
         tell_plan,
     )
-    from wattfed.server.comparison.running import compare, runs_at_once
+    from wattfed.server.comparison.running import checked_runs, compare, runs_at_once
 
     charged = tell_plan(comparison)
+    if dry_run:
+        runs = checked_runs(comparison)
+        print_clients(runs[0])
+        click.echo(f"{len(runs)} runs would go to: {Path(out).resolve()}")
+        return
     progress = ComparisonProgress(out, runs_at_once(comparison.base, jobs))
     stopped = progress.saved if as_json else partial(progress.so_far, baseline, charged)
     with stopping_cleanly(stopped), progress:

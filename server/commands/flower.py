@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from wattfed.server.commands.dry_run import dry_run_option, print_run_plan
 from wattfed.server.commands.options import asked_run, config_of_app, run_options
 
 _EXAMPLES = """\b
@@ -17,7 +18,8 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @run_options()
-def flower(**options: Any) -> None:
+@dry_run_option
+def flower(dry_run: bool, **options: Any) -> None:
     """Run the same federation on Flower's Simulation Runtime (Ray).
 
     The engine to use on many hosts; on one host `simulate` is faster. The same seed gives the same
@@ -38,7 +40,12 @@ def flower(**options: Any) -> None:
     paths = {k: str(Path(path).resolve()) for k in folders if (path := getattr(asked, k))}
     names = ("task", "workload", "fleet", "strategy", "aggregation")
     paths |= {key: absolute(getattr(asked, key)) for key in names}
+    tracker, _, place = asked.log.partition(":")
+    if tracker == "tensorboard" and place:
+        paths["log"] = f"{tracker}:{Path(place).resolve()}"
     config = checked_config(placed(asked.changed(**paths)))
+    if dry_run:
+        return print_run_plan(config)
     app_dir, run_config = Path(__file__).resolve().parents[2], config.to_flower()
     if (own := config_of_app()) is not None:
         _check_keys(asked.to_flower(), own)

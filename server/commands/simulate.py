@@ -13,6 +13,7 @@ import click
 from powerctl import console
 from powerctl.commands.options import accelerator_option
 from powerctl.stopping import stopping_cleanly, this_command
+from wattfed.server.commands.dry_run import dry_run_option, print_run_plan
 from wattfed.server.commands.options import asked_run, run_options
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ Examples:
   wattfed simulate --strategy fedcs --power fastest --rounds 30 --seed 1
   wattfed simulate --against random:maxn --against random:slack --target-accuracy 0.9
   wattfed simulate --against random:maxn --target loss=0.5
+  wattfed simulate --fleet my-fleet.toml --dry-run
   wattfed simulate --fleet my-fleet.toml --task cifar10 --data-dir ~/data --json
   wattfed simulate --fleet my-fleet.toml --per-round 100 --workers ray:10.0.0.1:6379
 """
@@ -42,8 +44,11 @@ Examples:
     metavar="STRATEGY[:POWER]",
     help="Also run this baseline and compare, e.g. random:maxn; may be given several times.",
 )
+@dry_run_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
-def simulate_command(against: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def simulate_command(
+    against: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any
+) -> None:
     """Simulate a federation in this process, on the fleet's virtual clock.
 
     Runs are compared until the target, or until the best that all hold (mean of three rounds).
@@ -57,6 +62,8 @@ def simulate_command(against: tuple[str, ...], as_json: bool, **options: Any) ->
 
     ours = placed(asked_run(options))
     configs = [checked_config(c) for c in (ours, *(_baseline(ours, text) for text in against))]
+    if dry_run:
+        return print_run_plan(configs[0])
     with stopping_cleanly(lambda: saved(configs)), closing(trains(ours)) as trainer:
         results = [_with_progress(config, trainer, quiet=as_json) for config in configs]
         _finish(results, as_json)
@@ -108,8 +115,7 @@ def _warn(plan: Participants, progress: RunProgress) -> None:
 def _finish(results: list[FederationResult], as_json: bool) -> None:
     from wattfed.server.run.contender import Contender
     from wattfed.server.run.history import finite, summary
-    from wattfed.server.run.judging import common_level, comparison, judge_result
-    from wattfed.server.run.run_progress import plot_target, summary_header, summary_rows
+    from wattfed.server.run.run_progress import plot_target, print_results
 
     folder, target = results[0].folder, results[0].target
     plot = folder / ("accuracy.png" if target.name == "accuracy" else "target.png")
@@ -122,19 +128,5 @@ def _finish(results: list[FederationResult], as_json: bool) -> None:
         told = zip(summaries, results, strict=True)
         console.print_json([{**one, "folder": str(result.folder)} for one, result in told])
         return
-    level = common_level(results)
-    console.print_table(summary_header(target), summary_rows(results, level))
-    until = "no level that all have learned and hold over three rounds"
-    if level is not None:
-        until = f"until {target.name} {target.printed(level)} is held (mean of three rounds)"
-    click.echo(
-        f"* {until}; the fleet's time and energy on its virtual clock, minibatches charged as "
-        f"{results[0].charged}"
-    )
-    for result in results:
-        called = f"{Contender.of(result.config).policy}: " if results[1:] else ""
-        click.echo(called + " ".join(judge_result(result).sentences()))
-    for other in results[1:]:
-        for line in comparison(results[0], other, level):
-            click.echo(line)
+    print_results(results)
     click.echo(f"results: {folder.resolve()}")

@@ -54,14 +54,23 @@ class ComparisonFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
+        with self.held():
+            whole = self._joined(comparison) if self.file.exists() else comparison
+            self._write(whole, n_clients)
+            yield whole
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder; raises `InvalidInput` where one is in it."""
+        try:
             folder = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise InvalidInput(f"cannot write results to {self.path}: {error.strerror}") from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            whole = self._joined(comparison) if self.file.exists() else comparison
-            self._write(whole, n_clients)
-            yield whole
+            yield
         except BlockingIOError:
             raise InvalidInput(
                 f"{self.path}: another process runs this comparison; wait for it, or give another "
@@ -139,7 +148,7 @@ def _union(old: tuple[T, ...], new: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
-    """What all runs of a folder have in common; with any number of workers they are the same."""
+    """What all runs of a folder have in common; neither workers nor a tracker change any of it."""
     base = comparison.base.to_flower()
-    base = {k: v for k, v in base.items() if k not in REPLACED and k != "workers"}
+    base = {k: v for k, v in base.items() if k not in (*REPLACED, "workers", "log")}
     return {**base, "targets": comparison.targets, "all-rounds": comparison.all_rounds}

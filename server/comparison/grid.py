@@ -21,7 +21,8 @@ REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "target", "name", "out-dir"),
     *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
 )
-_WHERE = ("name", "out-dir", "min-nodes", "workers", "resume")  # of no concern to a repetition
+WHERE = ("name", "out-dir", "min-nodes", "workers", "resume", "log")
+"""Keys of a run that are of no concern to a repetition."""
 STRATEGIES = "random,fedcs,oort,tifl,power-of-choice,eafl,pace"
 COMMON = RunConfig(fleet="hundred-jetsons", rounds=120)
 """The usual configuration of what is compared."""
@@ -189,7 +190,7 @@ def run_command(config: RunConfig, against: Sequence[RunConfig], *, is_simulated
     options = {
         key: value
         for key, value in given.items()
-        if key in ("strategy", "seed") or (value != usual[key] and key not in _WHERE)
+        if key in ("strategy", "seed") or (value != usual[key] and key not in WHERE)
     }
     if not is_simulated:
         pairs = {**options, **dict(config.settings)}.items()

@@ -7,8 +7,10 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from powerctl.errors import InvalidInput
@@ -21,6 +23,7 @@ from wattfed.server.run.engine import OnPart
 from wattfed.server.run.federation import check, run_rounds, task_of
 from wattfed.server.run.history import FederationResult, RoundRow
 from wattfed.server.run.participants import Participants
+from wattfed.strategies.protocol import RoundOffer
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -85,6 +88,24 @@ def plan_of(config: RunConfig) -> Participants:
     """The clients that a simulation would begin with, and what speaks against its plan."""
     with _unnoticed():
         return VirtualEngine(config, load_fleet(config.fleet)).plan()
+
+
+def kinds_of_clients(config: RunConfig) -> list[tuple[range, str, float, RoundOffer]]:
+    """The clients of a simulation before its first round, those alike in a row together.
+
+    Of each kind: its clients, their board, the power limit in watts, and the first one's offer.
+    """
+    fleet = load_fleet(config.fleet)
+    limits_w = fleet.profiles.power_w
+    differs = (fleet.device[1:] != fleet.device[:-1]) | (limits_w[1:] != limits_w[:-1])
+    bounds = [0, *(np.flatnonzero(differs) + 1).tolist(), len(fleet)]
+    with _unnoticed():
+        engine = VirtualEngine(config, fleet)
+        participants, offers = engine.plan(), engine.first_offers(bounds[:-1])
+    return [
+        (range(a, b), participants.name_of(a), float(limits_w[a]), offer)
+        for (a, b), offer in zip(pairwise(bounds), offers, strict=True)
+    ]
 
 
 def charged_words(config: RunConfig) -> str:

@@ -29,6 +29,7 @@ from wattfed.server.run.checkpoints import digest_of
 from wattfed.server.run.engine import AfterRound, OnPart
 from wattfed.server.run.participants import MOST_TOLD, Participants
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import RoundOffer
 from wattfed.strategies.round.numpy_reply import NumpyReply
 from wattfed.strategies.round.strategy import SelectingStrategy, TrainingAnswer
 from wattfed.strategies.round.sums import UpdateSum, blocks_of
@@ -97,6 +98,10 @@ class VirtualEngine:
     def plan(self) -> Participants:
         """The clients as the first round will find them, and what speaks against the plan."""
         return self._participants_of(self._pool.offers()).warned(self._config)
+
+    def first_offers(self, clients: Sequence[int]) -> list[RoundOffer]:
+        """What some clients, after `plan`, offer for the first round, with their modes."""
+        return self._pool.offers_of(clients)
 
     def _participants_of(self, offers: Offers) -> Participants:
         """What they are does not change from round to round, but for who is unable."""

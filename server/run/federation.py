@@ -35,6 +35,7 @@ from wattfed.server.run.history import (
 from wattfed.server.run.participants import Participants
 from wattfed.server.run.results import ResultsFolder, placed
 from wattfed.server.run.resuming import go_on, state_of_run
+from wattfed.server.run.tracking import tracker_of
 from wattfed.strategies.evaluation import BOTH, SERVER
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies.catalogue import make_policy
@@ -68,6 +69,7 @@ def check(config: RunConfig) -> None:
         task.central  # noqa: B018 - loads it, or raises for what is missing
     if config.start_from:
         _first_model(config)
+    tracker_of(config, Path(config.out_dir, config.run_name))
 
 
 def run_rounds(
@@ -96,6 +98,7 @@ class _Federation:
         self._task = task_of(config)
         self._model = _first_model(config)
         self._folder = ResultsFolder(Path(config.out_dir) / config.run_name)
+        self._tracker = tracker_of(config, self._folder.path)
         has_data = self._task.has_central_data
         self._on_server = config.evaluation.on_server(has_data)
         self._strategy = SelectingStrategy(
@@ -115,9 +118,14 @@ class _Federation:
 
     def run(self) -> FederationResult:
         """All rounds, and the model and the summary in the end."""
-        with self._folder.checkpoints, suppress(_Ended):
-            arrays = self._begin()
-            self._engine.run(self._strategy, arrays, self._after_round)
+        is_finished = False
+        try:
+            with self._folder.checkpoints, suppress(_Ended):
+                arrays = self._begin()
+                self._engine.run(self._strategy, arrays, self._after_round)
+            is_finished = True
+        finally:
+            self._tracker.close(is_finished)
         ledger = self._strategy.ledger
         participants = self._participants or Participants.of_run(self._folder.path)
         told = summary(self._config, self._rows, ledger, participants.charged)
@@ -187,6 +195,7 @@ class _Federation:
         return rows[-1]
 
     def _show(self, row: RoundRow) -> None:
+        self._tracker.write(row)
         if self._on_row is not None:
             self._on_row(row)
         goal = self._config.goal

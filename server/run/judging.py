@@ -270,10 +270,18 @@ def times_less(ratio: float, what: str) -> str:
     return f"{ratio:.2f} times less {what}" if ratio >= 1 else f"{1 / ratio:.2f} times more {what}"
 
 
-def comparison(ours: FederationResult, other: FederationResult, level: float | None) -> list[str]:
-    """In words: energy and time of both until a level that both hold, and why they differ."""
+def comparison(
+    ours: FederationResult,
+    other: FederationResult,
+    level: float | None,
+    names: Sequence[str] = (),
+) -> list[str]:
+    """In words: energy and time of both until a level that both hold, and why they differ.
+
+    They are called by their policies, where no names are given.
+    """
     runs, target = (ours, other), ours.target
-    names = [Contender.of(run.config).policy for run in runs]
+    names = names or [Contender.of(run.config).policy for run in runs]
     finals = ", ".join(
         f"{name} {target.printed(final_value(run.rows))}"
         for name, run in zip(names, runs, strict=True)

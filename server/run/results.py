@@ -250,7 +250,7 @@ def read_run(folder: Path) -> FederationResult:
     InvalidInput
         Naming the file and line that is damaged.
     """
-    rows = _read_rows(folder / "rounds.csv", read_target(folder))
+    rows = read_rows(folder)
     if not rows:
         raise InvalidInput(f"{folder / 'rounds.csv'}: the run has no rounds")
     entries = [row.entry for row in rows if row.entry is not None]
@@ -260,7 +260,9 @@ def read_run(folder: Path) -> FederationResult:
     return FederationResult(read_config(folder), tuple(rows), ledger, folder)
 
 
-def _read_rows(path: Path, target: Target) -> list[RoundRow]:
+def read_rows(folder: Path) -> list[RoundRow]:
+    """The rounds of a run, without the reports; raises `InvalidInput` if a line is damaged."""
+    path, target = folder / "rounds.csv", read_target(folder)
     head, *lines = read_lines(path) or [""]
     numbered = enumerate(lines, start=2)
     return [row_of(f"{path}, line {n}", head, line, target) for n, line in numbered]

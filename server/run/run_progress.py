@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import click
 from flwr.app import MessageType
 
+from powerctl import console
 from powerctl.durable import write_output
 from powerctl.figures import png_of
 from powerctl.progress import Progress
@@ -20,8 +22,8 @@ from wattfed.server.run.history import (
     totals,
     troubles_of,
 )
+from wattfed.server.run.judging import common_level, comparison, judge_result
 from wattfed.strategies.run_config import RunConfig
-from wattfed.strategies.target import Target
 
 _PARTS = {
     MessageType.QUERY: "offers",
@@ -101,22 +103,42 @@ class RunProgress:
         self._progress.update(before + trained, note=note)
 
 
-def summary_header(target: Target) -> tuple[str, ...]:
-    """The heads of the columns in which `summary_rows` tells of runs."""
-    return (
-        *("run", target.name, "rounds*", "time* (s)", "energy* (kJ)"),
-        *("total (s)", "total (kJ)", "waiting (kJ)", "over power", "over energy", "stepped down"),
+def print_results(results: Sequence[FederationResult]) -> None:
+    """Print finished runs side by side, a judgement of each, and the first beside each other."""
+    level, target, names = common_level(results), results[0].target, _names(results)
+    console.print_table(
+        (
+            *("run", target.name, "rounds*", "time* (s)", "energy* (kJ)", "total (s)"),
+            *("total (kJ)", "waiting (kJ)", "over power", "over energy", "stepped down"),
+        ),
+        [_row(name, result, level) for name, result in zip(names, results, strict=True)],
     )
+    until = "no level that all have learned and hold over three rounds"
+    if level is not None:
+        until = f"until {target.name} {target.printed(level)} is held (mean of three rounds)"
+    charged = " or ".join(dict.fromkeys(result.charged for result in results))
+    click.echo(
+        f"* {until}; the fleet's time and energy on its virtual clock, minibatches charged as "
+        f"{charged}"
+    )
+    for name, result in zip(names, results, strict=True):
+        called = f"{name}: " if results[1:] else ""
+        click.echo(called + " ".join(judge_result(result).sentences()))
+    for name, other in zip(names[1:], results[1:], strict=True):
+        for line in comparison(results[0], other, level, (names[0], name)):
+            click.echo(line)
 
 
-def summary_rows(
-    results: Sequence[FederationResult], level: float | None
-) -> list[tuple[object, ...]]:
-    """The runs side by side, in the columns of `summary_header`; * is until a level is held."""
-    return [_summary_row(result, level) for result in results]
+def _names(results: Sequence[FederationResult]) -> list[str]:
+    """What tells runs apart: their policies, or where some have the same their folders."""
+    policies = [Contender.of(result.config).policy for result in results]
+    if len(set(policies)) == len(policies):
+        return policies
+    return [result.folder.name for result in results]
 
 
-def _summary_row(result: FederationResult, level: float | None) -> tuple[object, ...]:
+def _row(name: str, result: FederationResult, level: float | None) -> tuple[object, ...]:
+    """A run in the table: * is until the level is held."""
     until: tuple[object, ...] = ("-",) * 3
     if level is not None:
         spent = spending_to(result.rows, result.minibatches, level)
@@ -124,13 +146,13 @@ def _summary_row(result: FederationResult, level: float | None) -> tuple[object,
     counted = ("power_violations", "budget_violations", "guarded")
     total = totals(result.ledger.entries, ("wait_energy_j", *counted))
     return (
-        Contender.of(result.config).policy,
+        name,
         result.target.in_table(final_value(result.rows)),
         *until,
         result.ledger.clock_s,
         result.ledger.energy_j / 1e3,
         total["wait_energy_j"] / 1e3,
-        *(total[name] for name in counted),
+        *(total[key] for key in counted),
     )
 
 

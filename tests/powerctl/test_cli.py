@@ -33,7 +33,7 @@ def test_boards_modes_and_presets(as_json):
     grid = as_json("modes", "--board", "orin-agx", "--cores", "4,8,12", "--per-axis", "12")
     assert grid["n_modes"] == len(grid["modes"]) == 3 * 12 * 12 * 4
     names = [p["name"] for p in as_json("presets", "--board", "orin-nano", "--l4t", "36.4")]
-    assert names == ["15W", "25W", "MAXN_SUPER"]
+    assert names == ["15W", "25W", "MAXN_SUPER", "7W"]
 
 
 def test_fronts_and_choices_agree(as_json, tmp_path):

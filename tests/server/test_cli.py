@@ -9,6 +9,8 @@ import pytest
 
 from tests import warm
 from wattfed.server.cli import main
+from wattfed.server.engines.simulation import simulate
+from wattfed.strategies.run_config import RunConfig
 
 pytestmark = pytest.mark.processes
 
@@ -38,6 +40,56 @@ def test_where_nothing_was_learned_there_is_nothing_to_compare(call, monkeypatch
     done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--against", "random:maxn")
     assert done.returncode == 0
     assert "Nothing is claimed of pace beside random at maxn" in done.stdout
+
+
+FEW = """
+[[group]]
+board = "orin-agx"
+count = 2
+power_w = 30
+[[group]]
+board = "orin-nano"
+count = 3
+power_w = [10, 10, 1]
+"""
+
+
+def test_a_dry_run_tells_boards_modes_charges_and_warnings_and_trains_nothing(
+    call, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few.toml").write_text(FEW)
+    asked = ["--fleet", "few.toml", "--dry-run"]
+    done = call(main, "simulate", *asked, "--against", "random:maxn", "--name", "x")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "5 clients of few.toml learn digits, and are charged mobilenetv3-train" in lines[0]
+    kinds = [line.split() for line in lines[2:5]]
+    assert [kind[:3] for kind in kinds] == [
+        ["0-1", "orin-agx", "30"],
+        ["2-3", "orin-nano", "10"],
+        ["4", "orin-nano", "1"],
+    ]
+    assert all(mode.count("/") == 3 for mode in (kinds[0][-1], kinds[1][-1]))
+    assert "power limit: no mode surely stays within 1 W" in lines[4]
+    assert "warning: per-round is 6, but only 4 can take part" in lines
+    assert lines[-1] == f"results would go to: {tmp_path / 'runs' / 'x'}"
+    compared = call(main, "compare", *asked, "--seeds", 2, "--strategies", "random,pace")
+    assert compared.stdout.splitlines()[-1].startswith("6 runs would go to: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_takes_the_runs_first_round_as_it_will_be(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few.toml").write_text(FEW)
+    asked = ["--fleet", "few.toml", "--strategy", "all", "--power", "maxn"]
+    told = call(main, "simulate", *asked, "--dry-run").stdout.splitlines()
+    minibatches, maxn_s = map(float, told[2].split()[3:5])
+    result = simulate(RunConfig(fleet="few.toml", strategy="all", power="maxn", rounds=1))
+    report = next(r for _, r in result.ledger.reports if r.client == 0)
+    assert report.minibatches == minibatches
+    warm_s = report.time_s - report.warm_up_s
+    assert warm_s == pytest.approx(maxn_s, rel=0.2)  # of a unit that is not the usual one
 
 
 def test_scripts_get_json_only(tmp_path):

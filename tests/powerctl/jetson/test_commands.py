@@ -45,14 +45,20 @@ def test_the_doctor_finds_every_board_well_and_changes_nothing(board, run):
 
 def test_the_doctor_speaks_to_people(fake, run):
     said = run(doctor, "--root", fake("xavier-agx", "4").root)
-    assert "L4T 32.7.1 (JetPack 4), parts p2972-0000, p2888-0001" in said
+    assert "L4T 32.7.1 (JetPack 4.6.1), parts p2972-0000, p2888-0001" in said
     assert "gpu 520 -> 522.75 MHz; reboot:" in said
     assert "modes can be applied here" in said
 
 
 def test_the_doctor_names_what_is_missing_and_the_remedy(folder, run):
     said = run(doctor, "--root", folder, exit_code=1)
-    for remedy in ("board catalogue", "cpufreq", "GPU driver", "mount -t debugfs", "ina3221"):
+    for remedy in (
+        "which board this is cannot be seen",
+        "cpufreq",
+        "GPU driver",
+        "mount -t debugfs",
+        "ina3221",
+    ):
         assert remedy in said
 
 
