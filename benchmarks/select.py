@@ -15,6 +15,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -56,7 +57,7 @@ def main(
     if first_seed is not None:
         seeds = range(first_seed, first_seed + len(comparison.seeds))
         comparison = replace(comparison, seeds=tuple(seeds))
-    rows = []
+    rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         path = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         for name, cell in cells_of(comparison, ideal).items():

@@ -88,9 +88,11 @@ class Part:
         return rows
 
     def _asked(self, one: Contender, numbers: Sequence[int]) -> Comparison:
-        names = {"strategies": [one.strategy], "power": [one.power], "per_round": numbers}
         options = {key.replace("-", "_"): value for key, value in self.options.items()}
-        return replace(Comparison.of(workers=1, **names, **options), seeds=self.seeds)
+        asked = Comparison.of(
+            strategies=[one.strategy], power=[one.power], per_round=numbers, workers=1, **options
+        )
+        return replace(asked, seeds=self.seeds)
 
     def _run(self, name: str, comparison: Comparison) -> ComparisonFolder:
         folder = ComparisonFolder(self.folder / name)

@@ -51,6 +51,7 @@ MostWatts = Annotated[float, Range(0, 1e6, unbounded=True)]
 LeftJoules = Annotated[float, Range(-1e12, 1e12, unbounded=True)]  # who is blind to it overdraws
 Cost = Annotated[float, Range(1e-9, 1e9)]  # seconds or joules of a minibatch, which is not free
 Costs = Annotated[tuple[Cost, ...], Range(0, FRONT_POINTS)]
+Rate = Annotated[float, Range(1e-6, 1)]  # of a learning rate
 Axis = Annotated[int, Range(0, 1e12)]  # of a mode
 Axes = Annotated[tuple[Axis, ...], Range(0, 4 * FRONT_POINTS)]
 Loss = Annotated[float, Range(-1e39, 1e39, unknown=True)]  # below 0 as the task has it
@@ -160,6 +161,8 @@ class RoundAssignment:
         ``"slack"``: the least energy that meets the deadline; ``"fastest"``: as fast as the power
         limit allows; ``"preset"``: the preset for the power limit, what a user without powerctl
         sets; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power awareness).
+    rate : float
+        Factor on the learning rate of the task's optimizer.
     """
 
     client: ClientNumber
@@ -167,6 +170,7 @@ class RoundAssignment:
     deadline_s: MostSeconds = math.inf
     energy_cap_j: MostJoules = math.inf
     power: Text = "slack"
+    rate: Rate = 1.0
 
     def __post_init__(self) -> None:
         if self.power not in POWER_POLICIES:

@@ -115,6 +115,11 @@ class RunConfig:
     budget_s: float = _option(
         0.0, "Stop after the round in which its clock has passed so many seconds; 0 sets no limit."
     )
+    unsupervised: bool = _option(
+        False,
+        "Leave a run alone that diverges or stands still: do not go back to its best model, lower "
+        "the step, or end it.",
+    )
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     over_commit: float = _option(
         1.0, "Clients asked for each one wanted; the round closes with the first to finish."

@@ -209,6 +209,7 @@ class LocalClient:
             minibatches=plan.minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            rate=assignment.rate,
             is_shared=self.device is not None,
         )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])

@@ -40,13 +40,14 @@ TROUBLES = (
     ("late", "late"),
     ("dropped", "dropped"),
     ("guarded", "stepped down"),
+    ("went_back", "went back"),
 )
 """Fields of a round's entry, summed in a run's summary, that count what went wrong."""
 _SUMMED = (
     *("train_energy_j", "transfer_energy_j", "wait_energy_j", "wasted_energy_j"),
     *("power_violations", "budget_violations", "latency_violations", "inference_energy_j"),
     *("guarded", "late", "declined", "failed", "rejected", "stale", "dropped"),
-    *("overhead_energy_j", "supply_energy_j", "others_energy_j"),
+    *("overhead_energy_j", "supply_energy_j", "others_energy_j", "went_back"),
 )
 _PARTIAL = ("partial", "partial")  # which summaries do not have
 

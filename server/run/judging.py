@@ -142,6 +142,10 @@ def _outcome(
     values = f"the final value is {show(final)}{holds}, the best was {show(best_value(rows))}"
     budgets = spent_budgets(config, rows).items()
     spent = "".join(f" The budget of {spoken(budget, unit)} is spent." for unit, budget in budgets)
+    if back := [row.round for row in rows if row.entry is not None and row.entry.went_back]:
+        spent += (
+            f" It diverged, and went back to its best model in round {', '.join(map(str, back))}."
+        )
     if not learned and rows[-1].round:
         chance = (
             f"; chance gives {participants.chance:.3f}"

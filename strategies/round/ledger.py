@@ -40,7 +40,8 @@ class RoundEntry:
     from earlier rounds that were used, `dropped` those that came too late; `guarded` the clients
     whose power guard stepped down, `latency_violations` those whose inference meanwhile took longer
     than its budget. `others_energy_j` is what boards that offered, but do not take part, took idle
-    at their supplies while it lasted; it is in none of the others.
+    at their supplies while it lasted; it is in none of the others. `went_back` is 1 where it began
+    with an earlier model, because the run had diverged.
     """
 
     round: Count
@@ -70,6 +71,7 @@ class RoundEntry:
     overhead_energy_j: Clock = 0.0
     supply_energy_j: Clock = 0.0
     others_energy_j: Clock = 0.0
+    went_back: Count = 0
 
     def accounted_j(self, accounting: str) -> float:
         """The energy of the round in one of the accountings of `wattfed.strategies.accounting`."""
@@ -211,6 +213,11 @@ class Ledger:
         if reports:
             self.evaluation_s += max(r.transfer_s + r.time_s + r.overhead_s for r in reports)
             self.evaluation_j += sum(r.energy_j for r in reports)
+
+    def went_back(self) -> RoundEntry:
+        """Enter that the last round began with an earlier model."""
+        self.entries[-1] = replace(self.entries[-1], went_back=1)
+        return self.entries[-1]
 
     def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
         """Enter that some updates of the last round were of no use after all."""

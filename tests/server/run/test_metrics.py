@@ -38,7 +38,7 @@ from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
 NAN = math.nan
-NEW = ("overhead_energy_j", "supply_energy_j", "others_energy_j")  # since rounds are real ones
+NEW = ("overhead_energy_j", "supply_energy_j", "others_energy_j", "went_back")  # since then
 ODD = 'mAP@0.5, "all" <b>&$x$ [/red]'
 """A name that is special to CSV, HTML, matplotlib, rich and Prometheus."""
 
