@@ -43,6 +43,7 @@ NOT_RUN = {
     r"wattfed simulate .*--log|tensorboard": "needs a tracker; test_tracking.py writes to them",
     r"wattfed watch": "stays; tests/server/live runs it",
     r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
+    r"powerctl board new": "a board's report; tests/powerctl/doctor makes one",
     r"powerctl (fake-board|profile --device jetson)": "the same",
     r"powerctl roofline measure": "half a minute of the whole machine",
     r"powerctl tune mobilenetv3": "tens of seconds; its tests run it",

@@ -92,6 +92,11 @@ class Identity:
         return found[0] if found else self.compatible[0].rpartition(",")[2]
 
     @property
+    def total_rule(self) -> str:
+        """By which rule its rails add up; see `powerctl.jetson.rails.total_labels`."""
+        return "module" if self.name else "labels"
+
+    @property
     def release(self) -> str:
         """The release that tables and predictors of this board are kept under."""
         return self.l4t or UNKNOWN_RELEASE
@@ -155,7 +160,7 @@ def identify(sysfs: Sysfs, board: str | None = None) -> Identity:
 
 def identity_told(values: object, board: str | None = None) -> Identity:
     """What the daemon tells of its board, with the entry of the catalogue that there is here."""
-    told = build(Identity, values, "the daemon's identity")
+    told = build(Identity, values, "the daemon's identity", ignored=None)
     named = told.name if told.name in set(every_board()) else None  # by a person, to the daemon
     told = replace(told, name=catalogue_name(told.parts) or named, told_by="the daemon")
     return told if board is None else _named(told, board)
