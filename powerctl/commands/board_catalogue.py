@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--markdown", is_flag=True, help="Print the page docs/boards.md, with all sources.")
 @json_option
-def boards(name: str | None, as_json: bool) -> None:
+def boards(name: str | None, markdown: bool, as_json: bool) -> None:
     """List the boards of the catalogue, or show the one of a NAME with all its releases."""
+    from powerctl.board_files import own_boards
     from powerctl.boards import board_names, load_board, releases
+    from powerctl.catalogue_page import catalogue_page
 
-    names = board_names() if name is None else [load_board(name).name]
+    if markdown:
+        click.echo(catalogue_page(), nl=False)
+        return
+    every = [*board_names(), *own_boards()]
+    names = every if name is None else [load_board(name).name]
     found = [load_board(each, l4t) for each in names for l4t in releases(each)]
     if as_json:
         console.print_json([_board_json(board) for board in found])

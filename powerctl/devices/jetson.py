@@ -79,7 +79,8 @@ class Jetson(Device):
         self._controller = self._control(socket, named)
         board = board_found(self.sysfs, self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
-        self.power = _power_source(self.sysfs, total, board)
+        rule = self._controller.identity.total_rule if total == "module" else total
+        self.power = _power_source(self.sysfs, rule)
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s
         self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
@@ -238,10 +239,9 @@ def _release_of(name: str, axes: ModeAxes) -> str | None:
     return None
 
 
-def _power_source(sysfs: Sysfs, total: str, board: Board) -> PowerSource:
-    if total != "jtop-service":
-        by_labels = total == "module" and not board.is_catalogued
-        return RailPower(sysfs, "labels" if by_labels else total)
+def _power_source(sysfs: Sysfs, rule: str) -> PowerSource:
+    if rule != "jtop-service":
+        return RailPower(sysfs, rule)
     from powerctl.jetson.rails import JtopPower
 
     return JtopPower()

@@ -8,6 +8,7 @@ from powerctl.board_files import UNKNOWN_RELEASE
 from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.jetson.container import is_container
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.identity import Identity
@@ -146,7 +147,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     return Report(
         model=identity.model,
         told_by=identity.told_by,
-        notes=_notes(identity),
+        notes=_notes(sysfs, identity),
         parts=identity.parts,
         board=identity.name,
         l4t=identity.l4t,
@@ -166,8 +167,13 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     )
 
 
-def _notes(identity: Identity) -> tuple[str, ...]:
+_GPU_NODES = ("dev/nvgpu", "dev/nvhost-gpu", "dev/nvidia0")  # of JetPack 6, 4 and 5, and 7
+
+
+def _notes(sysfs: Sysfs, identity: Identity) -> tuple[str, ...]:
     notes = []
+    if is_container(sysfs) and not any(sysfs.exists(node) for node in _GPU_NODES):
+        notes.append("no GPU in this container: start it with --runtime nvidia")
     if identity.is_seen and identity.name is None:
         notes.append(
             f"{caveat(identity.parts)}; powerctl doctor --report FILE says all that adds it"
@@ -228,8 +234,8 @@ def _rails(
         except OSError as error:
             missing.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
     try:
-        rule = "module" if identity.name else "labels"
-        return watts, tuple(label for label in RailPower(sysfs, rule).labels if label in watts)
+        total = RailPower(sysfs, identity.total_rule)
+        return watts, tuple(label for label in total.labels if label in watts)
     except DeviceUnavailable as error:
         remedy = "load the driver ina3221 (JetPack 4: ina3221x)"
         missing.append(Missing(f"no power of the module: {error}", remedy))

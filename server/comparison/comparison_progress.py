@@ -147,7 +147,7 @@ def print_tables(measures: Sequence[RunMeasures], baseline_text: str, charged: s
         f"clock, waiting within a round included, minibatches\ncharged as {charged} on the "
         "boards' twins"
     )
-    click.echo(verdict(measures, table))
+    click.echo(verdict(measures, table).sentence)
 
 
 def _row(line: Line) -> tuple[object, ...]:

@@ -26,7 +26,7 @@ from wattfed.server.run.history import (
     spending_to,
     spent_budgets,
 )
-from wattfed.server.run.participants import Participants, named
+from wattfed.server.run.participants import Participants
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.target import Target
 
@@ -206,8 +206,8 @@ def _participation(
     silent = [client for client in never if client in asked - told]
     unasked = [client for client in never if client not in asked | told]
     why = [participants.told(reasons)] if reasons else []
-    why += [f"{named(silent)} (asked, but gave nothing)"] if silent else []
-    why += [f"{named(unasked)} (never selected)"] if unasked else []
+    why += [f"{participants.named(silent)} (asked, but gave nothing)"] if silent else []
+    why += [f"{participants.named(unasked)} (never selected)"] if unasked else []
     return f"{text}, {100 * len(never) / n:.0f} % never: {'; '.join(why)}."
 
 
