@@ -43,11 +43,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-docs: $(VENV)/.installed-dev ## the API reference, in build/docs
-	@$(BIN)/python -m pdoc --docformat numpy --output-directory build/docs powerctl \
-	  $(patsubst powerctl/%.py,powerctl.%,$(filter-out powerctl/__%,$(wildcard powerctl/*.py))) \
-	  $(patsubst powerctl/%/__init__.py,powerctl.%,$(wildcard powerctl/*/__init__.py)) \
-	  wattfed wattfed.client wattfed.server wattfed.strategies '!wattfed.client.agent.proto'
+docs: $(VENV)/.installed-dev ## the documentation site, in build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+	@echo build/docs/index.html
 
 # The generated code is committed, so that installing needs no compiler. It must not be newer than
 # the protobuf and grpcio that the oldest supported Flower allows (1.30: protobuf 5.28, grpcio 1.70),
@@ -76,7 +74,7 @@ $(VENV)/.installed: pyproject.toml release/powerctl/pyproject.toml constraints.t
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e release/powerctl -e '.[sim,dev]'
+	  -e release/powerctl -e '.[sim,dev,docs]'
 	@touch $@
 
 .venv-oldest/.installed: pyproject.toml release/powerctl/pyproject.toml constraints-oldest.txt

@@ -20,7 +20,7 @@ BOARDS = Kind[Path](
     "powerctl.boards",
     toml_files(resources.files("powerctl") / "boards"),
     Path,
-    hint=f"; see: powerctl boards{OR_A_FILE}",
+    hint=f"; see: powerctl boards; or add it: powerctl board new{OR_A_FILE}",
 )
 UNKNOWN_RELEASE = "unknown"
 """In place of an L4T release where nothing says which a board has."""

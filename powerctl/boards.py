@@ -18,7 +18,8 @@ from powerctl.fields import Count, Positive, Range, Size, build, checked
 from powerctl.modes import AXES, ModeSpace, PowerMode
 from powerctl.reading import misread
 
-_Ladder = Annotated[tuple[Annotated[int, Range(1, 1e12)], ...], Range(1, 100)]
+_Ladder = Annotated[tuple[Annotated[int, Range(1, 1e12)], ...], Range(1, 1000)]
+_MOST_MODES = 10**8
 
 
 NUMBER_FORMATS = ("fp32", "tf32", "fp16", "int8")
@@ -214,6 +215,10 @@ def _load(name: str, l4t: str | None) -> Board:
 def board_of(name: str, data: Mapping[str, Any], release: Mapping[str, Any]) -> Board:
     """A board of a file's content, under one of its releases."""
     space = ModeSpace(*(checked(axis, release[axis], _Ladder) for axis in AXES), name=name)
+    if len(space) > _MOST_MODES:
+        raise InvalidInput(
+            f"{len(space):.2g} modes are more than the {_MOST_MODES:.0e} there may be"
+        )
     total = data["total_power_rails"]
     return Board(
         name=name,

@@ -15,7 +15,7 @@ done
 wheel=$(ls -t dist/wattfed-*.whl | head -1)
 powerctl=$(ls -t dist/powerctl-*.whl | head -1)
 
-for extra in "" sim vision jetson pandas parquet tensorboard mlflow dev; do
+for extra in "" sim vision jetson pandas parquet tensorboard mlflow docs dev; do
     "$python" -m venv "$scratch/env"
     "$scratch/env/bin/pip" install --quiet --disable-pip-version-check \
         -c "${CONSTRAINTS:-constraints.txt}" "$powerctl" "$wheel${extra:+[$extra]}"

@@ -8,7 +8,7 @@ from powerctl import console
 from wattfed.server.commands.calibrate import calibrate_command
 from wattfed.server.commands.compare import compare_command, report
 from wattfed.server.commands.completion import completion
-from wattfed.server.commands.deploy import keys, units
+from wattfed.server.commands.deploy import init, keys, units
 from wattfed.server.commands.flower import flower
 from wattfed.server.commands.live import top_command, watch
 from wattfed.server.commands.new import new_command
@@ -48,6 +48,7 @@ for command in (
     runs_group,
     flower,
     calibrate_command,
+    init,
     keys,
     units,
     strategies,

@@ -36,12 +36,14 @@ NOT_RUN = {
     r"python -m benchmarks": "minutes, and measured tables that are not part of the project",
     r"python -m ": "makes the file that is checked elsewhere",
     r"flwr |flower-": "several hosts; tests/server/test_flower.py and test_faults.py run them",
+    r"wattfed-agent .*--socket": "two agents that go on; tests/server/test_agents.py has one",
     r"wattfed-agent (?!serve --model|serve --device|predict digits --count|status|top)": "needs "
     "keys; tests/client/agent runs them",
     r"wattfed simulate .*--workers ray": "needs a cluster; test_ray_workers.py has one",
     r"wattfed simulate .*--log|tensorboard": "needs a tracker; test_tracking.py writes to them",
     r"wattfed watch": "stays; tests/server/live runs it",
     r"powerctl (doctor|nvpmodel|restore|daemon)": "a Jetson; tests/powerctl/jetson runs them",
+    r"powerctl board new": "a board's report; tests/powerctl/doctor makes one",
     r"powerctl (fake-board|profile --device jetson)": "the same",
     r"powerctl roofline measure": "half a minute of the whole machine",
     r"powerctl tune mobilenetv3": "tens of seconds; its tests run it",
@@ -302,6 +304,24 @@ def test_what_is_not_run_is_still_shown_somewhere():
 def test_every_link_leads_to_a_file(page):
     missing = [target for target in links(page) if not (page.parent / target).exists()]
     assert not missing
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_section_leads_to_one(page):
+    text = page.read_text(encoding="utf-8")
+    for path, section in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", text):
+        assert section in anchors(page.parent / path if path else page)
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    shown = set((ROOT / "docs" / "index.md").read_text(encoding="utf-8").split())
+    assert {page.stem for page in PAGES if page.parent.name == "docs"} - shown == {"index"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

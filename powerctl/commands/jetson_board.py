@@ -376,10 +376,10 @@ Examples:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--jetpack",
-    type=click.Choice(["4", "5.0", "5", "5.1", "6"]),
+    type=click.Choice(["4", "5.0", "5", "5.1", "6", "7"]),
     default="5.1",
     show_default=True,
-    help="5 is 5.1; Nano has 4, Xavier 4 and 5.1, Orin 5.0 (AGX only), 5.1 and 6.",
+    help="5 is 5.1; Nano has 4, Xavier 4 and 5.1, Orin 5.0 (AGX only), 5.1, 6 and 7.",
 )
 def fake_board(board: str, folder: Path, jetpack: str) -> None:
     """Make a fake BOARD in FOLDER: files that take, round and refuse writes as the kernel does.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from powerctl.boards import Board, load_board
+from powerctl.board_files import UNKNOWN_RELEASE
+from powerctl.boards import Board, load_board, releases
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import IntArray
@@ -65,7 +67,7 @@ def read_measured(
         check_same(path, "board", header.board, board and load_board(board).name)
         check_same(path, "kind", header.kind, kind)
         board, l4t, kind = header.board, l4t or header.l4t, header.kind
-    measured_on = load_board(board or "orin-agx", l4t)
+    measured_on = _board_of(table, board or "orin-agx", l4t)
     table.check_space(measured_on.space)
     if table.batch_size is not None:
         sizes = np.unique(table.batch_size).tolist()
@@ -78,6 +80,16 @@ def read_measured(
     device = "" if header is None else f" ({header.device})"  # a twin's figures are no Jetson's
     table = replace(table, source=Path(path).name + device)
     return Measured(table, measured_on, kind or "train", batch)
+
+
+def _board_of(table: MeasurementTable, board: str, l4t: str | None) -> Board:
+    """The board of a table; where nothing told its release, with the axes that have its modes."""
+    known = load_board(board, l4t)
+    if l4t == UNKNOWN_RELEASE and known.is_catalogued:
+        for release in map(partial(load_board, board), releases(board)):
+            if (release.space.indices(table.modes) >= 0).all():
+                return release
+    return known
 
 
 def _listed(sizes: IntArray) -> str:

@@ -96,7 +96,7 @@ class BoardLock:
         self._seen_s = -_FRESH_S
         self._power: RailPower | None = None
         with suppress(DeviceUnavailable):  # modes can be set where power cannot be read
-            self._power = RailPower(sysfs)
+            self._power = RailPower(sysfs, self._controller.identity.total_rule)
         self._bring_back()
         try:
             Journal(sysfs).check()

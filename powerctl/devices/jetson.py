@@ -84,7 +84,8 @@ class Jetson(Device):
         self._controller = self._control(socket, named)
         board = board_found(self.sysfs, self._controller.identity, self._controller.axes)
         super().__init__(board, board.space)
-        self.power = _power_source(self.sysfs, total, board)
+        rule = self._controller.identity.total_rule if total == "module" else total
+        self.power = _power_source(self.sysfs, rule)
         self.measures_power = not isinstance(self.power, NoPower)
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s
@@ -258,14 +259,14 @@ def _release_of(name: str, axes: ModeAxes) -> str | None:
     return None
 
 
-def _power_source(sysfs: Sysfs, total: str, board: Board) -> PowerSource:
-    if total == "module":
+def _power_source(sysfs: Sysfs, rule: str) -> PowerSource:
+    if rule in ("module", "labels"):
         try:
-            return RailPower(sysfs, "module" if board.is_catalogued else "labels")
+            return RailPower(sysfs, rule)
         except DeviceUnavailable as error:  # modes can be set, and work be done, without it
             return NoPower(str(error))
-    if total != "jtop-service":
-        return RailPower(sysfs, total)
+    if rule != "jtop-service":
+        return RailPower(sysfs, rule)
     from powerctl.jetson.rails import JtopPower
 
     return JtopPower(own=[rail.label for rail in find_rails(sysfs)])

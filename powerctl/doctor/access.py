@@ -13,6 +13,7 @@ from powerctl.daemon.messages import Request
 from powerctl.daemon.peers import GROUP
 from powerctl.daemon.remote import find_daemon
 from powerctl.errors import PowerctlError
+from powerctl.jetson.container import CONTAINER_OPTIONS, is_container
 from powerctl.jetson.sysfs import Sysfs
 
 
@@ -43,6 +44,8 @@ def look(sysfs: Sysfs) -> Access:
     group, joining = _membership()
     start = "start the daemon: powerctl daemon --help says how"
     remedy = f"sudo, or {start}" + (f"; then {joining}" if joining else "")
+    if is_container(sysfs):
+        remedy = joining = CONTAINER_OPTIONS
     try:
         daemon = find_daemon(sysfs)
         if daemon is None:

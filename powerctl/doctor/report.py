@@ -9,6 +9,7 @@ from powerctl.boards import load_board
 from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
+from powerctl.jetson.container import is_container
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.identity import Identity
@@ -161,7 +162,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     return Report(
         model=identity.model,
         told_by=identity.told_by,
-        notes=_notes(identity),
+        notes=_notes(sysfs, identity),
         parts=identity.parts,
         board=identity.name,
         l4t=identity.l4t,
@@ -182,8 +183,13 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     )
 
 
-def _notes(identity: Identity) -> tuple[str, ...]:
+_GPU_NODES = ("dev/nvgpu", "dev/nvhost-gpu", "dev/nvidia0")  # of JetPack 6, 4 and 5, and 7
+
+
+def _notes(sysfs: Sysfs, identity: Identity) -> tuple[str, ...]:
     notes = []
+    if is_container(sysfs) and not any(sysfs.exists(node) for node in _GPU_NODES):
+        notes.append("no GPU in this container: start it with --runtime nvidia")
     if identity.is_seen and identity.name is None:
         notes.append(
             f"{caveat(identity.parts)}; powerctl doctor --report FILE says all that adds it"
@@ -255,7 +261,7 @@ def _rails(
         except OSError as error:
             amiss.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
     try:
-        total = RailPower(sysfs, "module" if identity.name else "labels").labels
+        total = RailPower(sysfs, identity.total_rule).labels
     except DeviceUnavailable as error:
         remedy = (
             "load the driver ina3221 (JetPack 4: ina3221x); a carrier board without a monitor has "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes
 from powerctl.errors import DeviceUnavailable
+from powerctl.jetson.container import CONTAINER_OPTIONS, is_container
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.gpu import Gpu, find_gpu, railgate
 from powerctl.jetson.identity import CANNOT_BE_SEEN, HOW_TO_TELL, Identity, identify
@@ -149,6 +150,8 @@ def _unreadable(
 
 def _to_debugfs(sysfs: Sysfs) -> str:
     """What lets the memory clock be reached, by what there is of debugfs."""
+    if is_container(sysfs):
+        return CONTAINER_OPTIONS
     if " /sys/kernel/debug debugfs " not in (sysfs.read_if("proc/mounts") or ""):
         return "run as root, and: mount -t debugfs none /sys/kernel/debug"
     if not sysfs.exists("sys/kernel/debug/clk"):

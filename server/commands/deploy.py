@@ -1,4 +1,4 @@
-"""What sets up a federation across hosts: the commands `wattfed keys` and `wattfed units`."""
+"""What sets up a federation across hosts: `wattfed init`, `wattfed keys` and `wattfed units`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 
 import click
 
-UNITS = ("superlink", "supernode", "agent", "watch")
+from wattfed.server.deploy.files import UNITS, Deployment, unit_text
 
+_INIT_EXAMPLES = """\b
+Examples:
+  wattfed init fleet --server fl.example.org,192.168.1.10 --node jetson-0 --node jetson-1
+  wattfed init twins --server localhost --node a=twin:orin-agx --node b=twin:orin-nano --no-agent
+"""
 _KEYS_EXAMPLES = """\b
 Examples:
   wattfed keys keys --certificate server=fl.example.org,192.168.1.10 --node jetson-0 --node jetson-1
@@ -22,6 +27,48 @@ Examples:
   wattfed units agent
   wattfed units watch
 """
+
+
+@click.command("init", epilog=_INIT_EXAMPLES)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--server",
+    required=True,
+    metavar="HOST[,HOST]...",
+    help="Names and addresses by which the nodes reach the server.",
+)
+@click.option(
+    "--node",
+    "texts",
+    multiple=True,
+    metavar="NAME[=DEVICE]",
+    help="A node, and its device where that is not the Jetson itself; repeat.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65534),
+    default=8000,
+    show_default=True,
+    help="Where the server listens; with Flower 1.30 at the next one too.",
+)
+@click.option(
+    "--agent/--no-agent",
+    "has_agents",
+    default=True,
+    show_default=True,
+    help="Whether nodes have an agent, which serves inference and stays loaded between rounds.",
+)
+def init(folder: Path, server: str, texts: tuple[str, ...], port: int, has_agents: bool) -> None:
+    """Write the files of a deployment into a new FOLDER: units and configuration, by host.
+
+    The README.md in there has the steps in their order. Keys are not made: `wattfed keys` does.
+    """
+    nodes = {}
+    for text in texts:
+        name, equals, device = text.partition("=")
+        nodes[name] = device if equals else "jetson"
+    for path in Deployment(tuple(server.split(",")), nodes, port, has_agents).write(folder):
+        click.echo(path)
 
 
 @click.command(epilog=_KEYS_EXAMPLES)
@@ -65,6 +112,4 @@ def units(unit: str) -> None:
 
     Its first lines say where it belongs and which file in /etc/wattfed configures it.
     """
-    template = Path(__file__).parents[1] / "deploy" / "units" / f"{unit}.service"
-    text = template.read_text(encoding="utf-8")
-    click.echo(text.replace("@BIN@", str(Path(sys.executable).parent)), nl=False)
+    click.echo(unit_text(unit, str(Path(sys.executable).parent)), nl=False)

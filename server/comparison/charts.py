@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from powerctl.modes import FloatArray
 from wattfed.strategies.target import Target
 
 _GRID = 160  # points of a mean line
+_LONGEST_SLUG = 60
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in a view of `width` x `height`, its plot inside `left`, `top`, `right`, `bottom`."""
+    """A chart in a view of `width` x `height`, its plot inside `left`, `top`, `right`, `bottom`.
+
+    `source` is what its series were drawn from.
+    """
 
     title: str
     x_label: str
@@ -52,12 +57,23 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     marks: tuple[Tick, ...]
     series: tuple[Drawn, ...]
+    source: tuple[Series, ...] = ()
     width: int = 400
     height: int = 270
     left: int = 40
     top: int = 10
     right: int = 390
     bottom: int = 232
+
+    @property
+    def slug(self) -> str:
+        """What a file of it is called."""
+        return slug(self.title)
+
+
+def slug(text: str) -> str:
+    """A text as part of the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[-_LONGEST_SLUG:].strip("-")
 
 
 def range_of(
@@ -118,6 +134,7 @@ def line_chart(
         tuple(Tick(height(t), _short(t)) for t in ticks(y_low, y_high)),
         tuple(Tick(height(mark), f"{mark:g}") for mark in marks),
         tuple(drawn),
+        tuple(series),
     )
 
 

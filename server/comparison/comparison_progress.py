@@ -56,7 +56,8 @@ class ComparisonProgress(Progress):
         """Tell how many rounds of a run are over."""
         self._under_way[config.run_name] = rounds / config.rounds
         done = self._ended + sum(self._under_way.values())
-        self.update(done, note=f"{_named(config)}, round {rounds} of {config.rounds}")
+        of = "" if config.budget_j else f" of {config.rounds}"
+        self.update(done, note=f"{_named(config)}, round {rounds}{of}")
 
     def show(self, done: Finished) -> None:
         """Tell of a run that ended."""
@@ -146,7 +147,7 @@ def print_tables(measures: Sequence[RunMeasures], baseline_text: str, charged: s
         f"clock, waiting within a round included, minibatches\ncharged as {charged} on the "
         "boards' twins"
     )
-    click.echo(verdict(measures, table))
+    click.echo(verdict(measures, table).sentence)
 
 
 def _row(line: Line) -> tuple[object, ...]:

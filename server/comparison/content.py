@@ -17,11 +17,12 @@ from wattfed.server.comparison.charts import (
     line_chart,
     mean_of_curves,
     range_of,
+    slug,
     ticks,
 )
 from wattfed.server.comparison.measures import RunMeasures, measure_run
 from wattfed.server.comparison.table import Line, Table
-from wattfed.server.comparison.verdict import ranked, standings, verdict
+from wattfed.server.comparison.verdict import Verdict, ranked, standings, verdict
 from wattfed.server.run.contender import Contender, PolicyPair
 from wattfed.server.run.history import FederationResult, RoundRow, totals
 from wattfed.server.run.judging import RunJudgement, judge_result
@@ -66,10 +67,12 @@ class Curve:
 class Turn:
     """A client's part in a round: transfer and overhead, training, then waiting for the others.
 
-    `used` is False where the update was lost, or came too late.
+    `board` is its board's name, or its node's; `used` is False where the update was lost, or came
+    too late.
     """
 
     client: int
+    board: str
     transfer_s: float
     train_s: float
     waiting_s: float
@@ -137,18 +140,22 @@ def _typical_round(result: FederationResult) -> RoundView | None:
         return None
     entry = entries[len(entries) // 2]
     trained = [r for r in result.ledger.reports_of(entry.round) if r.minibatches]
+    called = result.participants
     return RoundView(
         entry.round,
         entry.round_time_s,
         entry.deadline_s,
-        tuple(_turn(report, entry.round_time_s) for report in trained),
+        tuple(
+            _turn(report, entry.round_time_s, called.name_of(report.client)) for report in trained
+        ),
     )
 
 
-def _turn(report: RoundReport, round_time_s: float) -> Turn:
+def _turn(report: RoundReport, round_time_s: float, board: str) -> Turn:
     waiting_s = 0.0 if report.lost else max(round_time_s - report.round_s, 0.0)
     return Turn(
         client=report.client,
+        board=board,
         transfer_s=report.transfer_s + report.overhead_s,
         train_s=report.time_s,
         waiting_s=waiting_s,
@@ -187,6 +194,7 @@ class Part:
     """The runs of one contender, as the page below the tables shows them."""
 
     contender: Contender
+    energy_j: Estimate
     train_j: float
     transfer_j: float
     waiting_j: float
@@ -200,9 +208,24 @@ class Part:
     judgement: RunJudgement
 
     @property
-    def energy_j(self) -> float:
-        """All of a run's, mean over seeds."""
-        return self.train_j + self.transfer_j + self.waiting_j + self.beside_j
+    def round_slug(self) -> str:
+        """What a file of its round is called."""
+        return f"round-{slug(self.contender.policy)}"
+
+    def name_among(self, has_numbers: bool) -> str:
+        """Its policy, with the number of clients a round where that differs."""
+        policy = self.contender.policy
+        return f"{policy}, {self.contender.per_round}" if has_numbers else policy
+
+    @property
+    def energies(self) -> list[tuple[str, float]]:
+        """All of a run's energy by its kind, in joules, mean over seeds."""
+        return [
+            ("training", self.train_j),
+            ("transfer", self.transfer_j),
+            ("waiting", self.waiting_j),
+            ("beside", self.beside_j),
+        ]
 
 
 @dataclass(frozen=True)
@@ -211,7 +234,7 @@ class Content:
 
     config: RunConfig
     target: Target
-    verdict: str
+    verdict: Verdict | None
     first: str
     settings: dict[str, object]
     commands: list[str]
@@ -231,7 +254,7 @@ class Content:
     @property
     def most_energy_j(self) -> float:
         """Of a part, for the scale of the bars."""
-        return max((part.energy_j for part in self.parts), default=1.0) or 1.0
+        return max((part.energy_j.mean for part in self.parts), default=1.0) or 1.0
 
     @property
     def longest_round_s(self) -> float:
@@ -250,6 +273,11 @@ class Content:
         """Seconds of the rounds' common scale, in percent of it."""
         end = self.longest_round_s
         return [Tick(round(100 * t / end, 2), f"{t:.10g}") for t in ticks(0.0, end, 6)]
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether names need the number of clients a round behind them."""
+        return self.standings[-1].best is not None
 
     @property
     def charged(self) -> str:
@@ -292,7 +320,7 @@ def arrange(
     return Content(
         views=list(views),
         baseline=baseline,
-        verdict=verdict(measures, tables[-1]) if len(views) > 1 else "",
+        verdict=verdict(measures, tables[-1]) if len(views) > 1 else None,
         first=names[0] if names else str(baseline),
         standings=[
             _standings(one.words, table, several) for one, table in zip(found, tables, strict=True)
@@ -390,6 +418,7 @@ def _part(contender: Contender, views: Sequence[RunView]) -> Part:
     first = min(views, key=lambda view: view.seed)
     return Part(
         contender=contender,
+        energy_j=estimate([view.measures[0].energy_j for view in views]),
         train_j=mean("train_energy_j"),
         transfer_j=mean("transfer_energy_j"),
         waiting_j=mean("wait_energy_j"),

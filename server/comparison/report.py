@@ -1,6 +1,7 @@
 """Builds the report of a folder: of a comparison, or of one run and its baselines.
 
-`content` arranges what it says, `charts` draws; the words and the looks are in `templates`.
+`content` arranges what it says, `charts` draws, `chart_files` writes what is drawn as files of its
+own; the words and the looks are in `templates`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from markupsafe import Markup
 from powerctl.durable import write_output
 from powerctl.errors import InvalidInput
 from powerctl.statistics import Estimate
+from wattfed.server.comparison.chart_files import write_charts
 from wattfed.server.comparison.content import Content, RunView, arrange, run_view
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import REPLACED, Comparison, run_command
@@ -35,7 +37,9 @@ _NONE = "\N{EN DASH}"
 
 
 def build_report(folder: Path, baseline: str = "") -> Path:
-    """Write ``report.html``, ``runs.csv`` and ``runs.jsonl`` into a folder; the page's path.
+    """Write ``report.html``, its charts and tables of the runs into a folder; the page's path.
+
+    The tables are ``runs.csv`` and ``runs.jsonl``, the charts ``charts/NAME.svg`` and ``.csv``.
 
     Parameters
     ----------
@@ -136,6 +140,7 @@ def _write(
     _write_tables(folder, measures)
     path = folder / "report.html"
     write_output(path, render(content))
+    write_charts(folder / "charts", content, environment())
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from powerctl.statistics import Estimate, ratio_by_seed
@@ -12,6 +13,53 @@ from wattfed.server.comparison.table import Line, Table
 from wattfed.server.run.contender import Contender
 from wattfed.server.run.judging import times_less
 from wattfed.strategies.target import Target
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison comes to.
+
+    Attributes
+    ----------
+    sentence : str
+        All of it: until which level, what both came to, how much less, and how sure that is.
+    ours, other : str
+        Who is compared; empty where nothing is claimed.
+    less_energy, less_time : Estimate or None
+        How many times as much the other one took; None where nothing is claimed.
+    """
+
+    sentence: str
+    ours: str = ""
+    other: str = ""
+    less_energy: Estimate | None = None
+    less_time: Estimate | None = None
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    @property
+    def headline(self) -> str:
+        """The answer in a few words, which promise no more than the interval does."""
+        energy = self.less_energy
+        if energy is None:
+            return self.sentence.partition(":")[0]
+        if energy.low <= 1 <= energy.high:
+            return f"No sure difference in energy between {self.ours} and {self.other}"
+        seed = " in one seed" if energy.n == 1 else ""
+        return f"{self.ours} used {times_less(energy.mean, 'energy')} than {self.other}{seed}"
+
+    @property
+    def figures(self) -> list[tuple[str, Estimate]]:
+        """Energy and time as factors above 1: so many times less, or more, than the other took."""
+        found = []
+        for what, less in (("energy", self.less_energy), ("time", self.less_time)):
+            if less is not None and less.mean >= 1:
+                found.append((f"less {what}", less))
+            elif less is not None:
+                more = Estimate(1 / less.mean, 1 / less.high, 1 / less.low, less.n)
+                found.append((f"more {what}", more))
+        return found
 
 
 class Standing(NamedTuple):
@@ -44,7 +92,7 @@ def standings(measures: Sequence[RunMeasures]) -> list[Standing]:
     if found:
         return found
     runs = by_level[asked[-1]]
-    held = [run.course.best for run in runs if run.has_learned and run.course]
+    held = [run.course.best for run in runs if run.has_learned]
     known = [value for value in held if value is not None]
     none = f"no run reached {target.name} {asked[0]:g}"
     if not known:
@@ -69,7 +117,7 @@ def ranked(table: Table) -> list[Line]:
     return sorted(lines, key=lambda line: (-line.reached / line.seeds, line.energy_j.mean))
 
 
-def verdict(measures: Sequence[RunMeasures], table: Table) -> str:
+def verdict(measures: Sequence[RunMeasures], table: Table) -> Verdict:
     """Who took the least energy, how many times less than the baseline, and how sure that is.
 
     Where the baseline did, it is compared with the next. Only a level of the target counts that
@@ -84,20 +132,20 @@ def verdict(measures: Sequence[RunMeasures], table: Table) -> str:
     """
     target, lines = measures[0].target, ranked(table)
     if not lines:
-        return f"Nothing is claimed: no run has learned and holds any {target.name}."
+        return Verdict(f"Nothing is claimed: no run has learned and holds any {target.name}.")
     first, baseline = lines[0], table.baseline
     best = table.at_best_numbers()
     own = [line for line in best if line.contender.pair == baseline]
     if first.contender.pair == baseline:
         own = lines[1:2]
     if not own:
-        return f"{first.contender.policy} alone reached {target.name} {table.level:g}."
+        return Verdict(f"{first.contender.policy} alone reached {target.name} {table.level:g}.")
     return _beside(measures, first.contender, own[0].contender, table.level)
 
 
 def _beside(
     measures: Sequence[RunMeasures], ours: Contender, other: Contender, level: float
-) -> str:
+) -> Verdict:
     target = measures[0].target
     runs = [
         {
@@ -112,10 +160,10 @@ def _beside(
         f"{name} {_mean_final(list(own.values()))}" for name, own in zip(names, runs, strict=True)
     )
     both = [run for own in runs for run in own.values()]
-    held = [run.course.best if run.course and run.has_learned else None for run in both]
+    held = [run.course.best if run.has_learned else None for run in both]
     known = [value for value in held if value is not None]
     if len(known) < len(both):
-        return (
+        return Verdict(
             f"Nothing is claimed of {names[0]} beside {names[1]}: there is no {target.name} that "
             f"both have learned and hold in all seeds over three rounds (final: {finals})."
         )
@@ -130,12 +178,15 @@ def _beside(
         for field in ("energy_to_target_j", "time_to_target_s")
     )
     if not energy.n:
-        return f"Nothing is claimed of {names[0]} beside {names[1]}: they have no seed in common."
-    return (
+        return Verdict(
+            f"Nothing is claimed of {names[0]} beside {names[1]}: they have no seed in common."
+        )
+    sentence = (
         f"Until {target.name} {target.printed(level)}, which both hold in all seeds (mean of three "
         f"rounds; final: {finals}), {names[0]} used {times_less(energy.mean, 'energy')} and "
         f"{times_less(time.mean, 'time')} than {names[1]}: {_how_sure(energy)}."
     )
+    return Verdict(sentence, names[0], names[1], energy, time)
 
 
 def _mean_final(runs: Sequence[RunMeasures]) -> str:

@@ -14,6 +14,7 @@ from wattfed.server.run.history import TROUBLES, last_metrics
 
 MOST_CLIENTS = 100  # of a fleet whose clients have series of their own
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+_CLIENT = ("client", "name")  # its number, and its board or node
 _ENERGIES = ("train", "transfer", "wait", "wasted")
 
 
@@ -136,17 +137,18 @@ class _Families:
             return
         few = f"In fleets of at most {MOST_CLIENTS} clients:"
         left = GaugeMetricFamily(
-            "wattfed_client_budget_left_joules", f"{few} of its energy budget.", labels=["client"]
+            "wattfed_client_budget_left_joules", f"{few} of its energy budget.", labels=_CLIENT
         )
         for account in limited:
-            left.add_metric([str(account.client)], account.budget_left_j)
+            left.add_metric([str(account.client), account.name], account.budget_left_j)
         energy = CounterMetricFamily(
-            "wattfed_client_training_energy_joules", f"{few} in all rounds.", labels=["client"]
+            "wattfed_client_training_energy_joules", f"{few} in all rounds.", labels=_CLIENT
         )
         rounds = CounterMetricFamily(
-            "wattfed_client_rounds", f"{few} rounds it trained in.", labels=["client"]
+            "wattfed_client_rounds", f"{few} rounds it trained in.", labels=_CLIENT
         )
         for account in now.clients:
-            energy.add_metric([str(account.client)], account.energy_j)
-            rounds.add_metric([str(account.client)], account.trained)
+            who = [str(account.client), account.name]
+            energy.add_metric(who, account.energy_j)
+            rounds.add_metric(who, account.trained)
         yield from (left, energy, rounds)

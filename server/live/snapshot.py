@@ -275,14 +275,11 @@ def run_state(now: Snapshot) -> str:
     return f"running, {rounds}, written {_duration(silent_s)} ago"
 
 
-def under_way(round_: UnderWay) -> str:
-    """The round that goes on, in a line."""
-    clients = [str(client) for client in round_.clients[:_NAMED]]
-    if len(round_.clients) > _NAMED:
-        clients.append(f"and {len(round_.clients) - _NAMED:,} more")
+def under_way(round_: UnderWay, participants: Participants) -> str:
+    """The round that goes on, in a line, with who trains in it."""
     by = f"; deadline {round_.deadline_s:.3g} s" if math.isfinite(round_.deadline_s) else ""
     began = time.strftime("%H:%M:%S", time.localtime(round_.began_s))
-    who = f"clients {' '.join(clients)}" if clients else "nobody"
+    who = participants.named(round_.clients, _NAMED) if round_.clients else "nobody"
     return f"round {round_.round} began at {began}: {who}{by}"
 
 

@@ -70,7 +70,7 @@ def _lines(now: Snapshot, rounds: int, clients: int, width: int) -> Iterator[str
     yield from _sums(now)
     yield from _said(now, width)
     if now.under_way:
-        yield under_way(now.under_way)
+        yield under_way(now.under_way, now.participants)
     if not now.rows:
         return
     yield ""

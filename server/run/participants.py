@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,18 @@ class Participants:
     def told(self, reasons: Mapping[str, Sequence[int]]) -> str:
         """Clients by the kind of reason that keeps them out, each with the first one's words."""
         return "; ".join(
-            f"{named(clients)} ({self.unable[clients[0]]})" for clients in reasons.values()
+            f"{self.named(clients)} ({self.unable[clients[0]]})" for clients in reasons.values()
         )
+
+    def named(self, clients: Sequence[int], most: int = _NAMED) -> str:
+        """Some clients by their numbers and boards or nodes, such as "clients 0 1 orin-agx"."""
+        by_name = [
+            " ".join([*map(str, same), *([name] if name else [])])
+            for name, same in groupby(clients[:most], self.name_of)
+        ]
+        more = f" and {len(clients) - most:,} more" if len(clients) > most else ""
+        noun = "client" if len(clients) == 1 else "clients"
+        return f"{noun} {', '.join(by_name)}{more}"
 
     @property
     def unable_words(self) -> str:
@@ -233,10 +243,3 @@ def task_line(config: RunConfig, clients: int, charged: str, fleet: str) -> str:
     return (
         f"{clients:,} clients{of} learn {config.task}, and are charged {charged} for each minibatch"
     )
-
-
-def named(clients: Sequence[int]) -> str:
-    """Some clients by their numbers, the first of many."""
-    more = f" and {len(clients) - _NAMED:,} more" if len(clients) > _NAMED else ""
-    noun = "client" if len(clients) == 1 else "clients"
-    return f"{noun} {' '.join(map(str, clients[:_NAMED]))}{more}"

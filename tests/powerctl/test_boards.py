@@ -189,6 +189,16 @@ def test_tensor_cores_double_their_rate_as_numbers_halve(name):
     assert tf32 == fp32 or (fp16, int8) == (2 * tf32, 4 * tf32)
 
 
+def test_a_board_of_more_modes_than_can_be_looked_at_is_refused(tmp_path):
+    text = (resources.files("powerctl") / "boards/nano.toml").read_text()
+    for axis in ("cores", "gpu_hz", "mem_hz"):
+        before, _, after = text.partition(f"\n{axis} = [")
+        text = f"{before}\n{axis} = {list(range(1, 600))}\n{after.partition(']')[2]}"
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(InvalidInput, match=r"mine\.toml.*modes are more than"):
+        load_board(str(tmp_path / "mine.toml"))
+
+
 def test_an_unknown_number_format_is_refused(tmp_path):
     with pytest.raises(UnknownName, match="known: fp16, fp32, int8, tf32"):
         load_board("orin-agx").operations("fp61")

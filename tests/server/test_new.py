@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from PIL import Image
 
 from wattfed.server.cli import main
 from wattfed.server.commands.new import TEMPLATES
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +54,16 @@ def test_an_app_is_short_simulates_as_its_pyproject_says_and_passes_its_test(
     config = json.loads(Path(summary["folder"], "config.json").read_text())
     assert (config["task"], config["per-round"], summary["rounds"]) == ("task", 2, 2)
     runpy.run_path("test_task.py")["test_two_rounds_learn"](tmp_path)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_flower_takes_the_run_config_that_the_docs_show(app, template):
+    """It takes only keys that the app has."""
+    text = (app(template) / "pyproject.toml").read_text()
+    for page in ("start.md", "launch.md"):
+        shown = re.findall(r'--run-config "(.*?)"', (ROOT / "docs" / page).read_text())
+        keys = {key for config in shown for key in re.findall(r"([a-z-]+)=", config)}
+        assert keys and all(f"\n{key} = " in text for key in keys - {"local-epochs"})
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -1,4 +1,5 @@
-// Sorts the tables by a click on a column's head, and lets the legend pick lines out of the charts.
+// Sorts the tables by a click on a column's head, lets the legend pick lines out of the charts, and
+// opens what is folded before it is printed.
 document.querySelectorAll("table.sortable").forEach((table) => {
   const body = table.tBodies[0];
   table.querySelectorAll("thead th button").forEach((button) => {
@@ -34,4 +35,7 @@ document.querySelectorAll(".legend button").forEach((button) => {
       series.classList.toggle("on", names.has(series.dataset.name));
     });
   });
+});
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
 });

@@ -9,9 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from powerctl.commands.jetson_board import doctor
+from powerctl.daemon.board_lock import BoardLock, Client
+from powerctl.daemon.peers import Peer
 from powerctl.devices.jetson import Jetson
 from powerctl.errors import InvalidInput
 from powerctl.jetson.discovery import discover
+from powerctl.jetson.identity import identity_told
 from powerctl.jetson.rails import RailPower
 from powerctl.jetson.sysfs import Sysfs
 from tests.powerctl.jetson import thor
@@ -48,6 +51,22 @@ def test_its_power_is_that_of_its_input_though_a_rail_reads_below_zero(root):
     power = RailPower(Sysfs(root), "labels")
     assert power.labels == ("VIN",) and power.total_w() == pytest.approx(23.4)
     assert diagnosis(root)["rails"]["VDD_GPU"] < 0
+
+
+def test_its_daemon_tells_its_power_and_which_board_it_is(root):
+    seen = BoardLock(Sysfs(root)).read(Client(Peer(1, 0, frozenset())))
+    assert seen["power_w"] == pytest.approx(23.4)
+    told = identity_told({**seen["identity"], "of a later version": 1})
+    assert told.called == "agx-thor-t5000" and told.total_rule == "labels"
+
+
+def test_a_long_list_of_clocks_is_taken(root):
+    """Of 9 MHz a step up to 2601, as its clock generator has them."""
+    ladder = " ".join(str(9000 * n) for n in range(6, 290))
+    for policy in root.glob("sys/devices/system/cpu/cpufreq/policy*"):
+        (policy / "scaling_available_frequencies").write_text(ladder)
+    with Jetson(root) as device:
+        assert len(device.space.cpu_khz) == 284 and device.space.cpu_khz[-1] == 2_601_000
 
 
 def test_the_doctor_knows_its_jetpack_and_misses_nothing(root):

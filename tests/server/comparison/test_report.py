@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from powerctl.errors import InvalidInput, UnknownName
+from powerctl.statistics import Estimate
 from tests.server.comparison.running import run
 from tests.strategies.offers_of import recorded, report
 from wattfed.server.comparison.charts import line_chart, mean_of_curves, ticks
@@ -20,7 +23,11 @@ from wattfed.server.comparison.content import run_view
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.measures import measures_of
 from wattfed.server.comparison.report import build_report
+from wattfed.server.comparison.table import Table
+from wattfed.server.comparison.verdict import Verdict, verdict
+from wattfed.server.run.contender import PolicyPair
 from wattfed.server.run.history import FederationResult, RoundRow
+from wattfed.server.run.results import read_run
 from wattfed.strategies.protocol import RoundAssignment
 from wattfed.strategies.round.ledger import Ledger
 
@@ -80,10 +87,66 @@ def test_every_run_is_on_the_page_and_in_the_tables_beside_it(built, whole, comp
         assert float(row["energy_j"]) == line["energy_j"] == run_measures.energy_j
 
 
-def test_the_page_asks_the_network_for_nothing(built):
+def test_the_page_asks_the_network_for_nothing_and_leads_to_the_files_of_its_charts(built):
     text = built.read_text()
-    assert not Page(text).addresses
+    addresses = Page(text).addresses
+    assert addresses and all((built.parent / address).is_file() for address in addresses)
+    assert {f"charts/{path.name}" for path in (built.parent / "charts").iterdir()} == {*addresses}
     assert not re.search(r"https?:|url\(|@import|<link|fetch\(|XMLHttp", text)
+
+
+def test_the_first_thing_on_the_page_is_what_the_comparison_comes_to(built, whole, comparison):
+    measures = measures_of(whole, comparison)
+    told = verdict(measures, Table(measures, 0.3, PolicyPair("random", "maxn")))
+    body = built.read_text().partition("<main>")[2].lstrip()
+    assert body.startswith(f"<h1>{told.headline}</h1>")
+    for words, figure in told.figures:
+        assert words in body and f"{figure.n} seeds" in body
+
+
+@pytest.mark.parametrize(
+    ("less", "headline", "figure"),
+    [
+        (Estimate(2.0, 1.5, 2.7, 3), "a used 2.00 times less energy than b", 2.0),
+        (Estimate(0.5, 0.4, 0.7, 3), "a used 2.00 times more energy than b", 2.0),
+        (Estimate(1.2, 0.8, 1.6, 3), "No sure difference in energy between a and b", 1.2),
+        (Estimate(2.0, math.nan, math.nan, 1), "a used 2.00 times less energy than b in one", 2.0),
+    ],
+)
+def test_the_headline_promises_no_more_than_the_interval(less, headline, figure):
+    told = Verdict("Until then.", "a", "b", less, less)
+    assert told.headline.startswith(headline)
+    ((_, shown), _) = told.figures
+    assert shown.mean == figure and (less.n == 1 or shown.low < shown.mean < shown.high)
+    assert Verdict("Nothing is claimed: no run has learned.").headline == "Nothing is claimed"
+
+
+def test_every_chart_is_a_drawing_and_a_table_of_its_own(built, whole, comparison):
+    charts = built.parent / "charts"
+    for path in charts.glob("*.svg"):
+        drawn = ElementTree.parse(path)  # a well-formed one
+        assert drawn.getroot().get("viewBox") and "var(" not in path.read_text()
+        assert path.with_suffix(".csv").is_file()
+
+    def table(name):
+        with open(charts / name) as file:
+            return list(csv.DictReader(file))
+
+    runs = list(whole.results(comparison))
+    pace = [run for run in runs if run.config.strategy == "pace"]
+    mean = sum(run.ledger.energy_j for run in pace) / len(pace)
+    (row,) = [row for row in table("energy.csv") if row["policy"] == "pace"]
+    assert float(row["energy_j"]) == pytest.approx(mean)
+    kinds = ("training_j", "transfer_j", "waiting_j", "beside_j")
+    assert sum(float(row[kind]) for kind in kinds) == pytest.approx(mean)
+    times = [float(row["times"]) for row in table("clients.csv") if row["policy"] == "pace"]
+    assert sum(times) == pytest.approx(sum(sum(r.participations.values()) for r in pace) / 2)
+    lines = [row for row in table("over-energy.csv") if row["line"] == "pace"]
+    assert float(lines[-1]["mean"]) == pytest.approx(
+        sum(run.rows[-1].value for run in pace) / len(pace)
+    )
+    turns = table("round-pace.csv")
+    assert turns and all(turn["board"] in ("orin-agx", "orin-nano") for turn in turns)
 
 
 def test_the_page_says_what_was_charged_and_how_to_repeat_it(built, comparison):
@@ -95,17 +158,22 @@ def test_the_page_says_what_was_charged_and_how_to_repeat_it(built, comparison):
 
 
 def test_a_rebuilt_report_is_the_same(built):
-    before = {path.name: path.read_bytes() for path in built.parent.glob("r*.*")}
-    assert {"report.html", "runs.csv", "runs.jsonl"} <= set(before)
-    for name in before:
-        (built.parent / name).unlink()
+
+    def files():
+        paths = [*built.parent.glob("r*.*"), *built.parent.glob("charts/*")]
+        return {path: path.read_bytes() for path in paths}
+
+    before = files()
+    assert {"report.html", "runs.csv", "runs.jsonl"} <= {path.name for path in before}
+    for path in before:
+        path.unlink()
     build_report(built.parent)
-    assert {path.name: path.read_bytes() for path in built.parent.glob("r*.*")} == before
+    assert files() == before
 
 
 def test_ratios_are_to_the_baseline_that_is_asked_for(built):
     def ratios(page):
-        return {row[0]: row[4] for row in Page(page.read_text()).tables[0][1:]}
+        return {row[0]: row[1] for row in Page(page.read_text()).tables[0][1:]}
 
     assert ratios(built)["random at maxn"] == "baseline"
     assert ratios(build_report(built.parent, "pace"))["pace"] == "baseline"
@@ -132,6 +200,8 @@ def test_a_single_run_and_its_baselines_have_a_report_too(whole, tmp_path):
     shutil.copytree(whole.path / "runs" / "pace-joint-2-seed0", run_folder)
     text = build_report(run_folder).read_text()
     assert "A federated run: pace" in text and Page(text)
+    last = read_run(run_folder).rows[-1]
+    assert f"<h1>Accuracy {last.value:.3f} for " in text
     other = run_folder / "against-random-maxn"
     shutil.copytree(whole.path / "runs" / "random-maxn-2-seed0", other)
     assert len(Page(build_report(run_folder).read_text()).tables[-1]) == 1 + 2

@@ -33,8 +33,8 @@ def test_metrics_are_the_numbers_of_the_run(running, folder):
     now = LiveRun(folder).look()
     told, last = families(now), now.rows[-1]
 
-    def value(name, **labels):
-        return next(s.value for s in told[f"wattfed_{name}"] if s.labels == labels)
+    def value(what, **labels):
+        return next(s.value for s in told[f"wattfed_{what}"] if s.labels == labels)
 
     assert value("rounds") == 2 and value("run_finished") == 0
     assert value("accuracy_ratio") == last.value
@@ -45,7 +45,7 @@ def test_metrics_are_the_numbers_of_the_run(running, folder):
     limited = [account for account in now.clients if account.client < 2]
     assert limited and value("budget_left_joules") == sum(a.budget_left_j for a in limited)
     for account in limited:
-        left = value("client_budget_left_joules", client=str(account.client))
+        left = value("client_budget_left_joules", client=str(account.client), name="orin-agx")
         assert left == account.budget_left_j
     running.finish()
     assert families(LiveRun(folder).look())["wattfed_run_finished"][0].value == 1
@@ -71,3 +71,10 @@ def test_clients_of_large_fleets_have_no_series_of_their_own(running, folder, n_
     assert ("wattfed_client_budget_left_joules" in told) == is_few
     assert told["wattfed_budget_left_joules"][0].value == len(accounts)
     assert sum(map(len, told.values())) < 4 * MOST_CLIENTS
+
+
+def test_no_label_is_one_that_prometheus_gives_its_targets(running, folder):
+    running.go_on()
+    told = families(LiveRun(folder).look())
+    labels = {label for samples in told.values() for s in samples for label in s.labels}
+    assert {"run", "client", "name"} <= labels and not {"job", "instance"} & labels

@@ -41,7 +41,8 @@ def test_the_round_that_goes_on_is_shown_until_it_is_over(running, folder):
     ResultsFolder(folder).begin_round(2, assigned[:1])
     now = LiveRun(folder).look()
     began = time.strftime("%H:%M:%S", time.localtime(now.under_way.began_s))
-    assert under_way(now.under_way) == f"round 2 began at {began}: clients 3; deadline 9 s"
+    told = under_way(now.under_way, now.participants)
+    assert told == f"round 2 began at {began}: client 3 orin-nano; deadline 9 s"
     running.go_on()
     assert json.loads((folder / "round.json").read_text())["round"] == 2
     assert LiveRun(folder).look().under_way is None

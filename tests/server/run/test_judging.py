@@ -120,7 +120,9 @@ def test_the_plan_is_checked_before_the_first_round_and_the_end_says_who_never_t
         "3 clients of three.toml learn digits, and are charged mobilenetv3-train "
         "(calibrated, real rounds) for each minibatch; pace, up to 10 a round, 6 rounds, no target"
     )
-    limit = "client 0 (power limit: no mode surely stays within 4 W, the least takes 13.4 W)"
+    limit = (
+        "client 0 orin-agx (power limit: no mode surely stays within 4 W, the least takes 13.4 W)"
+    )
     assert f"warning: 1 of 3 clients cannot take part: {limit}" in head
     assert "warning: per-round is 10, but only 2 can take part" in head
     assert "Asked for 10 clients a round, took " in done.stdout
@@ -129,7 +131,7 @@ def test_the_plan_is_checked_before_the_first_round_and_the_end_says_who_never_t
     # and so do the live view and the page on the run
     shown = call(main, "top", "runs/x").stdout
     assert f"never: {limit}" in shown and "digits with pace;" in shown
-    rows = [line for line in shown.splitlines() if " orin-agx " in line]
+    rows = [line for line in shown.splitlines() if re.match(r" *\d+ +orin-agx ", line)]
     assert [line.split()[0] for line in rows] == ["0", "1", "2"]
     assert "0 of 0" in rows[0] and "power limit: no mode" in rows[0]
     assert re.search(r"energy budget: \S+ J left, a minibatch takes", rows[1])  # it has spent it
@@ -150,7 +152,9 @@ def test_a_fleet_that_cannot_keep_its_limits_is_told_so_before_and_after(call, t
     assert done.returncode == 2
     why = "power limit: no mode surely stays within 4 W, the least takes 13.4 W"
     before, after = done.stderr.split("\nround   1 ")
-    assert f"2 of 2 clients cannot take part: clients 0 1 ({why})" in " ".join(before.split())
+    assert f"2 of 2 clients cannot take part: clients 0 1 orin-agx ({why})" in " ".join(
+        before.split()
+    )
     assert f"no client took part in any round: {why}" in after
     # what is said to be enough is enough, and not too much
     for power_w, able in ((13.4, 2), (13.2, 0)):
