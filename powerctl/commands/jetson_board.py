@@ -175,7 +175,7 @@ def _show_power(report: Report) -> None:
         for label, watts in report.rails.items()
     ]
     if report.total_w is not None:
-        rows.append(["module", report.total_w, report.total_from])
+        rows.append(["module", report.total_w, report.total_from or ""])
     console.print_table(("rail", "power (W)", ""), rows)
 
 

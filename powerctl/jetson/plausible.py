@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
+
 from powerctl.boards import Board
 from powerctl.cost_model import cpu_scale, gpu_scale, idle_power_w
 
@@ -77,8 +79,10 @@ def most_power_w(board: Board) -> float:
     hardware, top = board.hardware, board.space.maximum
     busy_w = (
         float(idle_power_w(hardware, *top.values))
-        + hardware.gpu_busy_w * float(gpu_scale(hardware, top.gpu_hz))
-        + hardware.core_busy_w * top.cores * float(cpu_scale(hardware, top.cpu_khz))
+        + hardware.gpu_busy_w * float(gpu_scale(hardware, np.array(top.gpu_hz, dtype=np.float64)))
+        + hardware.core_busy_w
+        * top.cores
+        * float(cpu_scale(hardware, np.array(top.cpu_khz, dtype=np.float64)))
         + hardware.byte_j * board.peak_bandwidth()
     )
     named_w = [preset.power_w for preset in board.presets if math.isfinite(preset.power_w)]
