@@ -185,6 +185,8 @@ class Grid:
         """What the runs of some cells took, so many cells at a time."""
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         jobs = min(self._jobs, len(parts))
+        if jobs == 1:
+            return [row for part in parts for row in part.run()]
         with ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool:
             try:
                 return [row for rows in pool.map(Part.run, parts) for row in rows]
