@@ -134,8 +134,9 @@ def main(png: str | None, **options: Any) -> None:
     seen = pace_run.WatchedPace.seen
     seen.clear()
     with tempfile.TemporaryDirectory() as folder:
-        named = {"strategy": "benchmarks.pace_run:WatchedPace", "name": "run", "out_dir": folder}
-        result = simulate(RunConfig(workers=1, unsupervised=True, **named, **options))
+        alone = RunConfig(name="run", out_dir=folder, workers=1, unsupervised=True)
+        watched = alone.changed(strategy="benchmarks.pace_run:WatchedPace", **options)
+        result = simulate(watched)
         if png:
             write_output(png, picture(result, seen))
     header = ("round", "clients", "deadline (s)", "noise B", "saved of what modes can save (%)")
