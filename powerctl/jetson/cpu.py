@@ -20,7 +20,7 @@ class FrequencyPolicy:
 
     @property
     def name(self) -> str:
-        """Such as ``policy4``."""
+        """The name of its folder, such as ``policy4``."""
         return self.path.rpartition("/")[2]
 
     @property
