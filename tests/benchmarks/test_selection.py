@@ -121,7 +121,7 @@ def test_all_have_the_same_joules_and_go_on_past_their_target(fleet):
         assert one["target"] == 0.4 and [rung["metric"] for rung in one["rungs"]] == [0.2]
         assert 0 <= one["worst_decile"] <= one["final_metric"] <= 1
     first = rows[0]
-    assert first["energy_always_on_to_target_j"] * 1.5 == pytest.approx(first["budget_j"])
+    assert len(list(Path("o").glob("*/reference/runs/*"))) == 5
     assert first["rungs"][0]["energy_to_target_j"] <= first["energy_to_target_j"]
     ideal = [*asked, "--ideal", "--rounds", 2, "--json", "i.json"]
     called(select.main, *ideal)
