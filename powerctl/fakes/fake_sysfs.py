@@ -240,5 +240,5 @@ def _set_preset(kernel: FakeKernel, preset: InstalledPreset) -> None:
         is_on = any(state.online[core] for core in policy)
         state.cpu_limits[str(policy[0])] = list(limits if is_on else full)
     state.gpu_limits = [0, gpu_hz or state.gpu_hz[-1]]
-    state.emc_cap = mem_hz or (state.mem_hz[-1] if state.jetpack == "6" else 0)
+    state.emc_cap = mem_hz or (state.mem_hz[-1] if kernel.layout.is_recent else 0)
     state.emc_hold, state.preset = 0, preset.id

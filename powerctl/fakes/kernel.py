@@ -146,7 +146,7 @@ class FakeKernel:
     def _cap_memory(self, path: str, text: str) -> None:
         state = self.state
         state.emc_cap = _number(path, text)
-        if state.jetpack == "6":  # shows what the clock rounds it to
+        if self.layout.is_recent:  # shows what the clock rounds it to
             state.emc_cap = _nearest(state.mem_hz, min(state.emc_cap, state.mem_hz[-1]))
 
     def _switch(self, core: int, path: str, text: str) -> None:
@@ -309,7 +309,7 @@ class FakeKernel:
             f"{folder}/power/control": state.gpu_control,
             f"{folder}/railgate_enable": str(state.railgate),
             f"{folder}/load": "0",
-            **{f"{folder}/{name}": str(mask) for name, mask in state.masks.items()},
+            **{self.layout.mask_file(folder, m): str(mask) for m, mask in state.masks.items()},
         }
 
     def _memory_files(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where a fake board's files are: as in JetPack 4, 5 and 6 on Nano, Xavier and Orin."""
+"""Where a fake board's files are: as in JetPack 4 to 7 on Nano, Xavier and Orin."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _GPU_NODES = {
     ("tegra194", "5"): ("sys/devices/17000000.gv11b", "gv11b"),
     ("tegra234", "5"): ("sys/devices/17000000.ga10b", "ga10b"),
     ("tegra234", "6"): ("sys/devices/platform/bus@0/17000000.gpu", "gpu"),
+    ("tegra234", "7"): ("sys/devices/platform/bus@0/17000000.gpu", "gpu"),
 }
 CPU = "sys/devices/system/cpu"
 BPMP = "sys/kernel/debug/bpmp/debug"
@@ -31,11 +32,16 @@ class Layout:
     chip : str
         ``tegra210``, ``tegra194`` or ``tegra234``.
     jetpack : str
-        Major version: ``4``, ``5`` or ``6``.
+        Major version: ``4`` to ``7``.
     """
 
     chip: str
     jetpack: str
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it is of a kernel from 5.15 on, with drivers out of its tree: JetPack 6 and 7."""
+        return self.jetpack in ("6", "7")
 
     @property
     def gpu(self) -> str:
@@ -55,12 +61,12 @@ class Layout:
     @property
     def gpu_alias(self) -> str:
         """The name by which nvpmodel finds the GPU."""
-        return "sys/devices/platform/gpu.0" if self.jetpack == "6" else "sys/devices/gpu.0"
+        return "sys/devices/platform/gpu.0" if self.is_recent else "sys/devices/gpu.0"
 
     @property
     def emc_cap(self) -> str:
         """The file of the rate that nvpmodel lets the memory have at most."""
-        if self.jetpack == "6":
+        if self.is_recent:
             return "sys/kernel/nvpmodel_clk_cap/emc"
         return "sys/kernel/nvpmodel_emc_cap/emc_iso_cap"
 
@@ -86,6 +92,10 @@ class Layout:
         """The file from which the rate in force is read."""
         return f"{BPMP}/clk/emc/rate" if self.has_bpmp else f"{CLK}/emc/clk_rate"
 
+    def mask_file(self, folder: str, name: str) -> str:
+        """The file of a power-gating mask: of the GPU's folder, or what is applied at a boot."""
+        return f"opt/nvidia/l4t-gpusetup/{name}" if name == "gpu_pg_mask" else f"{folder}/{name}"
+
     def monitor(self, address: str) -> str:
         """The folder of a power monitor's channels."""
         node = f"sys/bus/i2c/devices/{address}"
@@ -97,7 +107,7 @@ class Layout:
         """Symbolic links that never change: path to what it points at."""
         links = {self.gpu_alias: self.gpu, f"{self.devfreq}/device": self.gpu}
         links["sys/class/hwmon/hwmon2"] = SOCTHERM
-        if self.jetpack == "6":
+        if self.is_recent:
             links["sys/devices/platform/17000000.gpu"] = self.gpu
         driver = "ina3221x" if self.jetpack == "4" else "ina3221"
         for address in addresses:

@@ -16,10 +16,10 @@ from powerctl.jetson.nvpmodel import CONFIGURATION
 from powerctl.ownership import own_folder
 from powerctl.reading import read_toml
 
-JETPACKS = {"4": "32.7.1", "5.0": "34.1.1", "5.1": "35.3.1", "6": "36.4.0"}
+JETPACKS = {"4": "32.7.1", "5.0": "34.1.1", "5.1": "35.3.1", "6": "36.4.0", "7": "39.2.0"}
 """The L4T release that each faked JetPack has."""
 
-_OF_CHIP = {"tegra210": ("4",), "tegra194": ("4", "5.1"), "tegra234": ("5.0", "5.1", "6")}
+_OF_CHIP = {"tegra210": ("4",), "tegra194": ("4", "5.1"), "tegra234": ("5.0", "5.1", "6", "7")}
 _CARRIERS = {"p3701": "p3737-0000", "p3767": "p3768-0000", "p3668": "p3509-0000"}
 _NANO_CARRIER = "p3449-0000-b00"
 _LOWEST_KHZ = {"orin": 729_600, "xavier-agx": 1_200_000, "xavier-nx": 1_190_400, "nano": 0}
@@ -44,7 +44,7 @@ def make_fake_board(name: str, jetpack: str, folder: Path) -> FakeSysfs:
     name : str
         Board of the catalogue, such as ``orin-agx``.
     jetpack : str
-        ``4``, ``5.0``, ``5.1`` (or ``5``) or ``6``; clocks, presets and paths follow it.
+        ``4``, ``5.0``, ``5.1`` (or ``5``), ``6`` or ``7``; clocks, presets and paths follow it.
     folder : Path
         Where; must be empty or not there yet.
 
@@ -74,13 +74,15 @@ def make_fake_board(name: str, jetpack: str, folder: Path) -> FakeSysfs:
 
 def _state(board: Board, chip: str, jetpack: str, raw: dict[str, Any]) -> FakeState:
     cores = list(range(len(board.space.cores)))
-    sizes = [1] * len(cores) if jetpack == "6" else raw["cluster_sizes"]
+    sizes = [1] * len(cores) if jetpack in ("6", "7") else raw["cluster_sizes"]
     policies = [[cores.pop(0) for _ in range(size)] for size in sizes]
     ladder = list(board.space.cpu_khz)
     default = next(preset for preset in board.presets if preset.is_default)
     masks = {} if chip == "tegra210" else {"tpc_pg_mask": default.tpc_pg_mask}
     if raw["modules"][0].startswith("p3767"):
         masks["fbp_pg_mask"] = 2
+    if jetpack == "7":
+        masks["gpu_pg_mask"] = 0  # which values NVIDIA's presets have was not found
     return FakeState(
         board=board.name,
         l4t=JETPACKS[jetpack],
@@ -125,7 +127,7 @@ def _configuration(board: Board, state: FakeState, presets: list[dict[str, Any]]
     for mask in state.masks:
         kind = mask.partition("_")[0].upper()
         lines += ["", f"< PARAM TYPE=FILE NAME={kind}_POWER_GATING >"]
-        lines += [f"{mask.upper()} /{layout.gpu_alias}/{mask}"]
+        lines += [f"{mask.upper()} /{layout.mask_file(layout.gpu_alias, mask)}"]
     for i, policy in enumerate(state.policies):
         folder = f"/{CPU}/cpu{policy[0]}/cpufreq"
         lines += ["", f"< PARAM TYPE=CLOCK NAME=CPU_{i} >"]
@@ -187,7 +189,7 @@ def _write_static(root: Path, state: FakeState, raw: dict[str, Any], configurati
 def _zones(state: FakeState) -> dict[str, str]:
     """The names of the thermal zones and their trip points."""
     files = {}
-    suffix = "-thermal" if state.jetpack == "6" else "-therm"
+    suffix = "-thermal" if state.jetpack in ("6", "7") else "-therm"
     for i, (name, slow, stop) in enumerate(state.zones):
         folder = f"sys/class/thermal/thermal_zone{i}"
         files[f"{folder}/type"] = name if "-" in name else f"{name}{suffix}"

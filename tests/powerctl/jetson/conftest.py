@@ -19,6 +19,7 @@ BOARDS = [
     ("orin-nx", "6"),
     ("orin-nano", "5.1"),
     ("orin-nano", "6"),
+    ("orin-nano", "7"),
     ("xavier-agx", "4"),
     ("xavier-agx", "5.1"),
     ("xavier-nx", "4"),
