@@ -209,6 +209,7 @@ class LocalClient:
             minibatches=plan.minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            rate=assignment.rate,
             is_shared=self.device is not None,
         )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
@@ -408,7 +409,6 @@ class LocalClient:
         done: PlanExecution,
         **more: Any,
     ) -> RoundReport:
-        costs, row = self.profile.costs, self.profile.row
         round_s = done.time_s + offer.transfer_s + offer.overhead_s
         return RoundReport(
             client=offer.client,
@@ -437,8 +437,8 @@ class LocalClient:
             charged=offer.charged,
             overhead_s=offer.overhead_s,
             radio_j=offer.radio_j,
-            carrier_w=float(costs.carrier_w[row]),
-            supply_efficiency=float(costs.supply_efficiency[row]),
+            carrier_w=offer.carrier_w,
+            supply_efficiency=offer.supply_efficiency,
             answered_s=0.0 if self.profile.is_deployed else round_s,
             **more,
         )

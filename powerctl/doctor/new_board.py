@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from powerctl.board_files import UNKNOWN_RELEASE, canonical_name, version
@@ -9,9 +10,11 @@ from powerctl.boards import Board, load_board
 from powerctl.doctor.board_report import read_board_report
 from powerctl.durable import home_folder, write_output
 from powerctl.errors import InvalidInput
+from powerctl.reading import quoted
 from powerctl.toml_writing import toml_text
 from powerctl.uncatalogued import board_data, most_like
 
+_NAME = re.compile(r"\w[\w-]{0,79}", re.ASCII)
 _HEAD = """\
 # {title}, by powerctl board new. Axes, presets and rails: of its own report. Not verified: which
 # rails make up its power (total_power_rails), and all that is lent by {lender}: {lent}.
@@ -52,6 +55,10 @@ def write_board(
     if release == UNKNOWN_RELEASE:
         raise InvalidInput(f"{report}: the report does not say the L4T release: give --l4t")
     version(release)
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{quoted(name)} is no name for a board: give --name, of up to 80 letters, digits, -, _"
+        )
     if not said["rail"]:
         raise InvalidInput(f"{report}: the report has no power rails, which a board's file needs")
     lender = canonical_name(like) if like else most_like(said)

@@ -28,6 +28,7 @@ BOARD_VARIABLE = "POWERCTL_BOARD"
 _TREE = "proc/device-tree"
 # The device tree of AGX Xavier's developer kit names the kit only, which holds this module.
 _KITS = {"p2972-0000": "p2888-0001"}
+_LONGEST = 80  # of a name
 _PART = re.compile(r"p\d{4}-\d{4}")
 
 _Told = Annotated[str, Range(0, 1000, printable=True)]
@@ -89,7 +90,8 @@ class Identity:
             return str(known["name"])
         modules = [entry.rpartition("+")[2] for entry in self.compatible if "+" in entry]
         found = [part for part in (*modules, *self.parts) if _PART.fullmatch(part)]
-        return found[0] if found else self.compatible[0].rpartition(",")[2]
+        said = found[0] if found else self.compatible[0].rpartition(",")[2]
+        return re.sub(r"[^\w-]+", "-", said, flags=re.ASCII)[:_LONGEST].strip("-") or "unnamed"
 
     @property
     def total_rule(self) -> str:

@@ -19,6 +19,11 @@ from powerctl.characterization.study_log import StudyLog
 from powerctl.characterization.virtual_bench import TwinBench
 from powerctl.cli import main as powerctl
 from powerctl.cost_model import minibatch_cost
+from powerctl.devices.roots import open_sysfs
+from powerctl.doctor.board_report import board_report, read_board_report
+from powerctl.doctor.recording import record
+from powerctl.fakes.making import make_fake_board
+from powerctl.jetson.recording import RecordedSysfs
 from powerctl.measurement import MeasurementTable
 from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
@@ -27,6 +32,7 @@ from powerctl.powertrain.saved import _digest
 from powerctl.profiler import Procedure, ProfiledMode
 from powerctl.profiler.profile_log import LogHeader, ProfileLog
 from powerctl.reading import read_bytes
+from powerctl.uncatalogued import found_board
 from powerctl.workload import load_workload, write_workload
 from tests.documented import ROOT
 from tests.server.run.old_results import write_comparison
@@ -101,6 +107,22 @@ def _log(path: Path) -> None:
             log.append(
                 ProfiledMode(row.mode, 16, row.time_s, 0.1, 40, row.power_w, 0.2, 3, 2, 9.0, True)
             )
+
+
+def _board(path: Path) -> Path:
+    """The files of a board that the catalogue lacks."""
+    root = make_fake_board("orin-nano", "6", path.parent / "board").root
+    tree = root / "proc/device-tree/compatible"
+    tree.write_text("acme,box+p9767-0009\0nvidia,tegra234\0")
+    return root
+
+
+def _report(path: Path) -> None:
+    path.write_text(board_report(open_sysfs(_board(path))), encoding="utf-8")
+
+
+def _recording(path: Path) -> None:
+    record(_board(path), str(path))
 
 
 def _ceilings(path: Path) -> None:
@@ -217,6 +239,8 @@ KINDS = (
         lambda path: load_board(str(path)),
         (powerctl, ("modes", "--board", FILE)),
     ),
+    Kind("report.toml", _report, lambda path: found_board(read_board_report(str(path)))),
+    Kind("recording.tar", _recording, RecordedSysfs),
     Kind(
         "reference.toml",
         lambda path: write_reference(load_reference("orin-agx-resnet18-train"), path),

@@ -122,6 +122,16 @@ def test_a_report_that_was_tampered_with_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_a_report_cannot_say_where_its_file_is_put(stranger, tmp_path, home):
+    report = reported(stranger, tmp_path)
+    report.write_text(report.read_text().replace('name = "p9767-0009"', 'name = "../evil"', 1))
+    with pytest.raises(InvalidInput, match="no name for a board: give --name"):
+        run(board, "new", report)
+    assert not list(tmp_path.rglob("*evil*"))
+    run(board, "new", report, "--name", "mine")
+    assert load_board("mine").title and (home / "boards/mine.toml").exists()
+
+
 def test_what_is_written_as_toml_is_read_back(tmp_path):
     values = {
         **{"text": 'a "b" \\ \n\x7f é', "yes": True, "number": 1.5, "none": [], "far": 10**12},

@@ -71,9 +71,14 @@ def test_the_doctor_says_that_the_total_is_not_verified(stranger):
 
 def test_without_a_part_number_it_is_called_as_the_device_tree_calls_it(stranger):
     tree = stranger.root / "proc/device-tree/compatible"
-    tree.write_text("acme,edge-box-9\0nvidia,tegra234\0")
-    with FakeJetson(stranger.root) as device:
-        assert device.board.name == "edge-box-9"
+    for said, name in (
+        ("edge-box-9", "edge-box-9"),
+        ("../a=b.toml@36", "a-b-toml-36"),
+        ("/", "unnamed"),
+    ):
+        tree.write_text(f"acme,{said}\0nvidia,tegra234\0")
+        with FakeJetson(stranger.root) as device:
+            assert device.board.name == name
 
 
 @pytest.mark.parametrize(
