@@ -34,7 +34,6 @@ from wattfed.strategies.target import Target
 
 _ENDLESS = 1_000_000  # rounds of who has a budget
 _REFERENCE_ROUNDS = 300  # of random, where it does not come to the target
-_REFERENCE_SEEDS = 5  # so that a budget stays when seeds are added
 _ALLOWANCE = 1.5  # times what random takes
 _RUNGS = (0.6, 0.8, 0.9)  # of the way from the initial model to the target
 _WORST = 0.1  # of the clients
@@ -67,10 +66,13 @@ def _ideal(fleet: str) -> str:
     return f"{fleet.removesuffix(')')}{',' if fleet.endswith(')') else '('}ideal=true)"
 
 
-def reference_of(cell: Comparison) -> Comparison:
-    """The runs by which a budget is found: random at MAXN until the target, of the first seeds."""
+def reference_of(cell: Comparison, n_seeds: int = 5) -> Comparison:
+    """The runs by which a budget is found: random at MAXN until the target, of the first seeds.
+
+    However many a cell has, they are as many, so that the budget stays when some are added.
+    """
     base = replace(cell.base, rounds=_REFERENCE_ROUNDS, budget_j=0.0)
-    seeds = cell.seeds[:_REFERENCE_SEEDS]
+    seeds = tuple(range(cell.seeds[0], cell.seeds[0] + n_seeds))
     return replace(
         cell, base=base, strategies=("random",), powers=("maxn",), seeds=seeds, all_rounds=False
     )

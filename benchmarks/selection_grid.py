@@ -78,7 +78,8 @@ class Part:
 
     def run(self) -> list[dict[str, Any]]:
         """Run whatever the folder lacks; returns what each run took."""
-        reference = reference_of(self._asked(Contender("random", "maxn", 0), self.numbers))
+        asked = self._asked(Contender("random", "maxn", 0), self.numbers)
+        reference = reference_of(asked) if self.goes_on else reference_of(asked, len(self.seeds))
         budget_j = budget_by(self._run("reference", reference), reference)
         rows: list[dict[str, Any]] = []
         for one in self.contenders:
@@ -185,6 +186,8 @@ class Grid:
         """What the runs of some cells took, so many cells at a time."""
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         jobs = min(self._jobs, len(parts))
+        if jobs == 1:
+            return [row for part in parts for row in part.run()]
         with ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool:
             try:
                 return [row for rows in pool.map(Part.run, parts) for row in rows]
