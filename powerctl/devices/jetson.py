@@ -11,7 +11,7 @@ from pathlib import Path
 
 from powerctl.accelerator import synchronise
 from powerctl.axes import ModeAxes
-from powerctl.board_files import UNKNOWN_RELEASE, read_board
+from powerctl.board_files import UNKNOWN_RELEASE, caveat, read_board
 from powerctl.boards import Board, keep_found, load_board
 from powerctl.daemon.remote import open_controller
 from powerctl.device import Device, check_wait
@@ -26,7 +26,7 @@ from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer, read_throttling
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
-from powerctl.uncatalogued import caveat, found_board
+from powerctl.uncatalogued import found_board
 from powerctl.workload import Workload
 
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from powerctl.board_files import UNKNOWN_RELEASE
+from powerctl.board_files import UNKNOWN_RELEASE, caveat
 from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -17,7 +17,6 @@ from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_config
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
-from powerctl.uncatalogued import caveat
 
 
 @dataclass(frozen=True)
