@@ -392,7 +392,8 @@ class LocalClient:
         The latter is the loss of the first pass over the data, before the model has adapted.
         """
         predictor = self._predictor(device)
-        settled = [one for one in done.segments if not math.isnan(one.settled_power_w)]
+        seen = done.segments if device.measures_power else ()
+        settled = [one for one in seen if not math.isnan(one.settled_power_w)]
         for segment in settled:
             predictor.partial_fit(segment.mode, segment.minibatch_s, segment.settled_power_w)
         self._costs.record(device.board, self.workload, settled)
