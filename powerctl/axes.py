@@ -105,17 +105,16 @@ class ModeAxes:
         return PowerMode(*(min(axis, key=lambda v: (abs(v - value), v)) for value, axis in pairs))
 
     def capped(self, limits: Sequence[int | None]) -> PowerMode:
-        """The highest mode within a limit per axis; None leaves an axis uncapped.
+        """The mode in which a busy board runs under a limit per axis; None leaves one uncapped.
 
-        This is how nvpmodel's presets are meant: a limit between two table values means the
-        lower one, and a limit below the table its lowest value. Limits of the GPU may be rounded
-        numbers (520 for 522.75 MHz on Xavier), so there one per cent above counts as within.
+        A limit that is no step of an axis means the nearest one, as the kernel takes it when
+        nvpmodel writes it: 918 MHz is 921.6 on a Nano, 2000 MHz 2035.2 on a TX2 (public logs of
+        ``nvpmodel -q --verbose``, which prints the value asked for beside the one in force).
         """
-        chosen = []
-        for limit, axis, rounded in zip(limits, self.axes, (1, 1, 1.01, 1), strict=True):
-            within = [v for v in axis if limit is None or v <= rounded * limit]
-            chosen.append(within[-1] if within else axis[0])
-        return PowerMode(*chosen)
+        wanted = (
+            axis[-1] if cap is None else cap for cap, axis in zip(limits, self.axes, strict=True)
+        )
+        return self.nearest(PowerMode(*wanted))
 
     def parse(self, text: str) -> PowerMode:
         """The mode written as ``12c/2201/1300/3199`` (cores, MHz of CPU, GPU and memory).

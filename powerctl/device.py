@@ -71,6 +71,9 @@ class NoTraits:
         Whether the clock is virtual: the board that it stands for is not there.
     energy_source : str
         What its energy rests on.
+    measures_power : bool
+        Whether its power can be learned from its energy; not where that is an estimate, as the
+        board has no monitor.
     has_thermometer : bool
         Whether it can be found too hot.
     keeps_found : bool
@@ -79,6 +82,7 @@ class NoTraits:
 
     is_virtual: bool = False
     energy_source: str = "the device's own sensor"
+    measures_power: bool = True
     has_thermometer: bool = False
     keeps_found: bool = False
 
@@ -175,6 +179,7 @@ class DeviceWrapper(Device):
         self.power_period_s = device.power_period_s
         self.is_virtual = device.is_virtual
         self.energy_source = device.energy_source
+        self.measures_power = device.measures_power
         self.has_thermometer = device.has_thermometer
         self.keeps_found = device.keeps_found
 

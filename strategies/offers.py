@@ -49,6 +49,8 @@ class Offers:
     overhead_s, radio_j : FloatArray, shape (n,)
         Seconds of the round that are no transfer and no minibatch, warming up included, at idle
         power; and what sending and receiving takes beside the module.
+    carrier_w, supply_efficiency : FloatArray, shape (n,)
+        As in `RoundOffer`.
     """
 
     client: IntArray
@@ -71,6 +73,8 @@ class Offers:
     available_s: FloatArray
     overhead_s: FloatArray
     radio_j: FloatArray
+    carrier_w: FloatArray
+    supply_efficiency: FloatArray
 
     @classmethod
     def of(cls, offers: Sequence[RoundOffer]) -> Offers:
@@ -111,6 +115,8 @@ class Offers:
             available_s=column("available_s"),
             overhead_s=column("overhead_s") + column("warm_up_s"),
             radio_j=column("radio_j"),
+            carrier_w=column("carrier_w"),
+            supply_efficiency=column("supply_efficiency"),
         )
 
     def __len__(self) -> int:
@@ -146,6 +152,11 @@ class Offers:
         time_s = self._left_by(power)[0][:, 0]
         enter_s = _enter_s(time_s, self.maxn_time_s)
         return self.transfer_s + time_s + enter_s + self.overhead_s
+
+    @property
+    def idle_supply_w(self) -> FloatArray:
+        """Power per client at the input of its supply while it is idle."""
+        return (self.idle_power_w + self.carrier_w) / self.supply_efficiency
 
     @property
     def fixed_j(self) -> FloatArray:

@@ -51,6 +51,7 @@ MostWatts = Annotated[float, Range(0, 1e6, unbounded=True)]
 LeftJoules = Annotated[float, Range(-1e12, 1e12, unbounded=True)]  # who is blind to it overdraws
 Cost = Annotated[float, Range(1e-9, 1e9)]  # seconds or joules of a minibatch, which is not free
 Costs = Annotated[tuple[Cost, ...], Range(0, FRONT_POINTS)]
+Rate = Annotated[float, Range(1e-6, 1)]  # of a learning rate
 Axis = Annotated[int, Range(0, 1e12)]  # of a mode
 Axes = Annotated[tuple[Axis, ...], Range(0, 4 * FRONT_POINTS)]
 Loss = Annotated[float, Range(-1e39, 1e39, unknown=True)]  # below 0 as the task has it
@@ -60,7 +61,7 @@ Text = Annotated[str, Range(0, 1000, printable=True)]
 Texts = Annotated[tuple[Annotated[str, Range(0, 100, printable=True)], ...], Range(0, 1000)]
 LabelCounts = Annotated[tuple[Annotated[float, Range(-1e9, 1e9)], ...], Range(0, 10_000)]
 
-VERSION = 4  # of all that is in this module: raised when a change is not understood
+VERSION = 5  # of all that is in this module: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -113,6 +114,9 @@ class RoundOffer:
         What the first minibatch is expected to take beyond another, in a process that has run none.
     radio_j : float
         What sending and receiving takes beside the module.
+    carrier_w, supply_efficiency : float
+        What the carrier board takes beside the module, and the share of its input that the supply
+        gives to both.
     """
 
     client: ClientNumber
@@ -135,6 +139,8 @@ class RoundOffer:
     overhead_s: Seconds = 0.0
     warm_up_s: Seconds = 0.0
     radio_j: Joules = 0.0
+    carrier_w: Watts = 0.0
+    supply_efficiency: Efficiency = 1.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,8 @@ class RoundAssignment:
         ``"slack"``: the least energy that meets the deadline; ``"fastest"``: as fast as the power
         limit allows; ``"preset"``: the preset for the power limit, what a user without powerctl
         sets; ``"maxn"``: MAXN, blind to limits and budget (the baseline without power awareness).
+    rate : float
+        Factor on the learning rate of the task's optimizer.
     """
 
     client: ClientNumber
@@ -162,6 +170,7 @@ class RoundAssignment:
     deadline_s: MostSeconds = math.inf
     energy_cap_j: MostJoules = math.inf
     power: Text = "slack"
+    rate: Rate = 1.0
 
     def __post_init__(self) -> None:
         if self.power not in POWER_POLICIES:

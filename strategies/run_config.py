@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from powerctl.accelerator import FLOAT32, PRECISIONS
 from powerctl.errors import InvalidInput, UnknownName
 from powerctl.fields import Range, check_name, checked
+from wattfed.strategies.accounting import ACCOUNTINGS, CHARGED
 from wattfed.strategies.evaluation import EvaluationPlan
 from wattfed.strategies.offers import WEIGHT_CAP
 from wattfed.strategies.protocol import POWER_POLICIES
@@ -93,18 +94,31 @@ class RunConfig:
     )
     rounds: int = _option(15, "Federated rounds.")
     target_accuracy: float = _option(
-        0.0, "Stop after the round that reaches it; 0 runs all rounds."
+        0.0,
+        "Stop once it is held: the mean of the last three evaluations reaches it; 0 runs all "
+        "rounds.",
     )
     target: str = _option(
         "",
-        "Judge the run by a metric, and stop after the round that reaches a value of it: METRIC or "
-        "METRIC=VALUE, such as mAP=0.5 or loss=0.3; empty is the task's own.",
+        "Judge the run by a metric, and stop once a value of it is held: METRIC or METRIC=VALUE, "
+        "such as mAP=0.5 or loss=0.3; empty is the task's own.",
+    )
+    accounting: str = _option(
+        CHARGED,
+        "Energy that counts, in the budget and in pace's choice: training (with transfers), "
+        "charged (the round's participants, waiting and supplies included), or always-on (the "
+        "whole fleet, also who is not in the round).",
     )
     budget_j: float = _option(
         0.0, "Stop after the round in which the fleet has spent so many joules; 0 sets no limit."
     )
     budget_s: float = _option(
         0.0, "Stop after the round in which its clock has passed so many seconds; 0 sets no limit."
+    )
+    unsupervised: bool = _option(
+        False,
+        "Leave a run alone that diverges or stands still: do not go back to its best model, lower "
+        "the step, or end it.",
     )
     per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
     over_commit: float = _option(
@@ -143,6 +157,7 @@ class RunConfig:
     label_privacy: float = _option(
         0.0, "Epsilon of the Laplace noise on the label counts that clients tell; 0 adds none."
     )
+    no_labels: bool = _option(False, "Clients tell no label counts, by which haccs selects.")
     seed: int = _option(0, "Of every random draw of the run.")
     data_dir: str = _option("", "Folder of a data set that is not embedded.")
     out_dir: str = _option("runs", "Where results go.")
@@ -220,6 +235,8 @@ class RunConfig:
             )
         if self.power not in POWER_POLICIES:
             raise UnknownName("power policy", self.power, POWER_POLICIES)
+        if self.accounting not in ACCOUNTINGS:
+            raise UnknownName("accounting", self.accounting, ACCOUNTINGS)
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", self.precision, PRECISIONS)
 

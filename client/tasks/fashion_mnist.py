@@ -17,7 +17,7 @@ from wattfed.client.tasks.sampled import Samples
 _DEBIAN = "/usr/share/datasets/fashion-mnist"
 _SIDE = 28
 _HEADS = {"images": 16, "labels": 8}  # bytes before the pixels and the labels, of IDX
-_MOST = 60_000  # in a file
+_MOST, _MOST_TESTS = 60_000, 10_000  # in its files
 
 
 class FashionMnist:
@@ -29,15 +29,20 @@ class FashionMnist:
         The folder with its four files; by default where Debian's dataset-fashion-mnist has it.
     samples : int
         Training images to take, the first ones, of the 60,000.
+    tests : int
+        Test images, the first ones, of the 10,000.
     """
 
     name = "fashion-mnist"
 
-    def __init__(self, data_dir: str | Path = "", samples: int = 20_000) -> None:
-        if not 1 <= samples <= _MOST:
-            raise InvalidInput(f"{self.name}: samples is 1 to {_MOST}, got {samples}")
+    def __init__(
+        self, data_dir: str | Path = "", samples: int = 20_000, tests: int = 10_000
+    ) -> None:
+        for what, number, most in (("samples", samples, _MOST), ("tests", tests, _MOST_TESTS)):
+            if not 1 <= number <= most:
+                raise InvalidInput(f"{self.name}: {what} is 1 to {most}, got {number}")
         self._folder = Path(data_dir or _DEBIAN)
-        self._samples = samples
+        self._samples, self._tests = samples, tests
 
     def model(self) -> nn.Module:
         """A small convolutional network (about 29,000 parameters)."""
@@ -58,8 +63,8 @@ class FashionMnist:
         return self._read("train", self._samples)
 
     def test_samples(self) -> Samples:
-        """The 10,000 test images, pixels from 0 to 1."""
-        return self._read("t10k", 10_000)
+        """The test images, pixels from 0 to 1."""
+        return self._read("t10k", self._tests)
 
     def _read(self, part: str, n: int) -> Samples:
         pixels = self._array(part, "images", n * _SIDE**2).reshape(n, 1, _SIDE, _SIDE)

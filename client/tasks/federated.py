@@ -169,6 +169,7 @@ class FederatedTask:
         minibatches: int,
         seed: int,
         proximal_mu: float = 0.0,
+        rate: float = 1.0,
         is_shared: bool = True,
     ) -> Training:
         """The training of a round; see `powerctl.task.training.Training`."""
@@ -182,6 +183,7 @@ class FederatedTask:
             minibatches=minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            rate=rate,
             precision=self._config.precision,
             limit_s=self._limit_s,
             is_shared=is_shared,

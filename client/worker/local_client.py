@@ -209,6 +209,7 @@ class LocalClient:
             minibatches=plan.minibatches,
             seed=seed,
             proximal_mu=proximal_mu,
+            rate=assignment.rate,
             is_shared=self.device is not None,
         )
         leaves_s, battery_j = float(now.leaves_s[0]), float(now.battery_j[0])
@@ -391,7 +392,8 @@ class LocalClient:
         The latter is the loss of the first pass over the data, before the model has adapted.
         """
         predictor = self._predictor(device)
-        settled = [one for one in done.segments if not math.isnan(one.settled_power_w)]
+        seen = done.segments if device.measures_power else ()
+        settled = [one for one in seen if not math.isnan(one.settled_power_w)]
         for segment in settled:
             predictor.partial_fit(segment.mode, segment.minibatch_s, segment.settled_power_w)
         self._costs.record(device.board, self.workload, settled)
@@ -408,7 +410,6 @@ class LocalClient:
         done: PlanExecution,
         **more: Any,
     ) -> RoundReport:
-        costs, row = self.profile.costs, self.profile.row
         round_s = done.time_s + offer.transfer_s + offer.overhead_s
         return RoundReport(
             client=offer.client,
@@ -437,8 +438,8 @@ class LocalClient:
             charged=offer.charged,
             overhead_s=offer.overhead_s,
             radio_j=offer.radio_j,
-            carrier_w=float(costs.carrier_w[row]),
-            supply_efficiency=float(costs.supply_efficiency[row]),
+            carrier_w=offer.carrier_w,
+            supply_efficiency=offer.supply_efficiency,
             answered_s=0.0 if self.profile.is_deployed else round_s,
             **more,
         )

@@ -97,7 +97,9 @@ class Pool:
         rounds: str = "",
     ) -> None:
         n = len(clients)
-        if labels is None:
+        if config.no_labels:
+            labels = np.zeros((n, 0))
+        elif labels is None:
             labels = task.label_counts(clients, n_clients, config.label_privacy)
         self._clients, self._labels, self._n_clients = clients, labels, n_clients
         self._examples, of_epoch = task.sizes(clients, n_clients)
@@ -105,10 +107,9 @@ class Pool:
         self._limits, self._around, self._rows = limits, around, rows
         self._transfer_s = transfer_s(charge.model_bytes, limits.link_mbit_s)
         self._overhead_s, self._cold_s = costs.fixed_s[rows], costs.cold_s[rows]
-        self._stays_warm, self._radio_j = (
-            costs.stays_warm[rows],
-            costs.radio_j(rows, self._transfer_s),
-        )
+        self._stays_warm = costs.stays_warm[rows]
+        self._radio_j = costs.radio_j(rows, self._transfer_s)
+        self._carrier_w, self._efficiency = costs.carrier_w[rows], costs.supply_efficiency[rows]
         lowest_w = np.array([one.idle_power_w for one in options])[kind]
         self._idle_w = np.where(np.isnan(costs.idle_w[rows]), lowest_w, costs.idle_w[rows])
         self._seed = config.seed
@@ -227,6 +228,8 @@ class Pool:
             available_s=now.told_s,
             overhead_s=self._overhead_s + self._warm_up_s(slice(None)),
             radio_j=self._radio_j,
+            carrier_w=self._carrier_w,
+            supply_efficiency=self._efficiency,
         )
 
     def _warm_up_s(self, rows: Sequence[int] | slice) -> FloatArray:
@@ -251,6 +254,8 @@ class Pool:
             "overhead_s": self._overhead_s[rows],
             "warm_up_s": self._warm_up_s(rows),
             "radio_j": self._radio_j[rows],
+            "carrier_w": self._carrier_w[rows],
+            "supply_efficiency": self._efficiency[rows],
         }
         columns: dict[str, Iterable[Any]] = {
             **{name: column.tolist() for name, column in numbers.items()},

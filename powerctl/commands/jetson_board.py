@@ -88,7 +88,12 @@ def doctor(
     report = examine(open_sysfs(root), named)
     torch = look_at_torch(report.jetpack)
     if as_json:
-        more = {"total_w": report.total_w, "ok": report.ok, "torch": asdict(torch)}
+        more = {
+            "total_w": report.total_w,
+            "total_from": report.total_from,
+            "ok": report.ok,
+            "torch": asdict(torch),
+        }
         console.print_json({**asdict(report), **more})
     else:
         _show(report)
@@ -119,6 +124,9 @@ def _show(report: Report) -> None:
         click.echo(f"process {report.controlled_by} controls this board")
     click.echo("\nmodes can be applied here" if report.ok else "\nmodes cannot be applied here:")
     _show_missing(report.missing)
+    if report.unmeasured:
+        click.echo("power:")
+    _show_missing(report.unmeasured)
 
 
 def _show_missing(missing: tuple[Missing, ...]) -> None:
@@ -152,7 +160,9 @@ def _show_presets(report: Report) -> None:
         return
     click.echo()
     _print_presets(report.presets)
-    masks = ", ".join(f"{name} {mask}" for name, mask in report.masks.items())
+    masks = ", ".join(
+        f"{name} {'unreadable' if mask is None else mask}" for name, mask in report.masks.items()
+    )
     click.echo(f"power gating of the GPU: {masks or 'none'} (never changed: it needs a reboot)")
 
 
@@ -165,7 +175,7 @@ def _show_power(report: Report) -> None:
         for label, watts in report.rails.items()
     ]
     if report.total_w is not None:
-        rows.append(["module", report.total_w, ""])
+        rows.append(["module", report.total_w, report.total_from or ""])
     console.print_table(("rail", "power (W)", ""), rows)
 
 
@@ -203,15 +213,14 @@ def nvpmodel(preset: str | None, root: Path, as_json: bool) -> None:
     configuration = read_configuration(sysfs)
     if configuration is None:
         raise DeviceUnavailable(f"/{CONFIGURATION} is not there: nvpmodel is not installed here")
-    found = discover(sysfs)
     if preset is not None:
         wanted, control = configuration.preset(preset), Control(sysfs)
         control.take()
         try:
-            switch(sysfs, wanted, found.gpu.masks(sysfs) if found.gpu else {})
+            switch(sysfs, configuration, wanted)
         finally:
             control.give_back()
-    reports = describe_presets(configuration, found, sysfs)
+    reports = describe_presets(configuration, discover(sysfs), sysfs)
     if as_json:
         console.print_json([asdict(report) for report in reports])
     else:

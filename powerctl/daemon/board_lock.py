@@ -267,6 +267,9 @@ class BoardLock:
             "axes": controller.axes.axes,
             "mode": controller.mode().values,
             "power_w": power_w,
+            "power_from": f"{RailPower.name}: {' + '.join(self._power.labels)}"
+            if self._power
+            else "",
             "celsius": throttling.celsius,
             "throttles": throttling.now(),
             "hold_s": self._hold_s,

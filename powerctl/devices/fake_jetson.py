@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from powerctl.devices.estimated import EstimatedEnergy
 from powerctl.devices.jetson import Jetson
 from powerctl.devices.twin import Twin
 from powerctl.fakes.fake_sysfs import FakeSysfs
@@ -53,11 +54,12 @@ class FakeJetson(Jetson):
 
     def energy_j(self) -> float:
         """Joules since the device was opened, as the rails showed them."""
-        return self._twin.integral.energy_j()
+        return self._integral.energy_j()
 
     def _start_metering(self) -> Callable[[], None]:
         twin = Twin(self.board, unit=self._unit, random_state=self._random_state)
-        self._twin = _TwinOnRails(self.sysfs, twin, self.power.total_w)
+        self._twin = _TwinOnRails(self.sysfs, twin, self._integral_over)
+        self._integral = self._twin.integral
         return lambda: None
 
     def _run(self, workload: Workload, step: Callable[[], None] | None) -> float:
@@ -70,7 +72,8 @@ class FakeJetson(Jetson):
 class _TwinOnRails:
     """A twin in the mode of a fake kernel, throttling included, whose power its rails show.
 
-    It is read back from there, by the same integral as on a Jetson.
+    It is read back from there, by the same integral as on a Jetson; a fake board without rails has
+    its energy from the cost model, as a Jetson without a monitor.
 
     Parameters
     ----------
@@ -78,15 +81,20 @@ class _TwinOnRails:
         The fake board.
     twin : Twin
         Of its board.
-    power_w : callable
-        Reads the module's power from the rails.
+    integral_over : callable
+        Makes the integral of the module's power on a clock.
     """
 
-    def __init__(self, sysfs: FakeSysfs, twin: Twin, power_w: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sysfs: FakeSysfs,
+        twin: Twin,
+        integral_over: Callable[[Callable[[], float]], EnergyIntegral | EstimatedEnergy],
+    ) -> None:
         self._sysfs = sysfs
         self._twin = twin
         self.now_s = self._charged_j = 0.0
-        self.integral = EnergyIntegral(power_w, lambda: self.now_s)
+        self.integral = integral_over(lambda: self.now_s)
         self.settle()
 
     def execute(self, workload: Workload, step: Callable[[], None] | None) -> float:

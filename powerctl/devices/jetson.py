@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import weakref
@@ -15,12 +16,14 @@ from powerctl.board_files import UNKNOWN_RELEASE, caveat, read_board
 from powerctl.boards import Board, keep_found, load_board
 from powerctl.daemon.remote import open_controller
 from powerctl.device import Device, check_wait
-from powerctl.errors import InvalidInput
+from powerctl.devices.estimated import EstimatedEnergy
+from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.energy import EnergyIntegral, PowerSampler
 from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal
-from powerctl.jetson.rails import PowerSource, RailPower
+from powerctl.jetson.plausible import PowerCheck, most_power_w
+from powerctl.jetson.rails import NoPower, PowerSource, RailPower, find_rails
 from powerctl.jetson.self_description import describe
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer, read_throttling
@@ -28,6 +31,8 @@ from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
 from powerctl.uncatalogued import found_board
 from powerctl.workload import Workload
+
+log = logging.getLogger("powerctl.jetson")
 
 _VERIFY_EVERY_S = 2.0  # of clocks and counters: 20 to 30 ms on a board
 
@@ -55,12 +60,12 @@ class Jetson(Device):
     Attributes
     ----------
     energy_source : str
-        Which rails are counted.
+        Which rails are counted; or that energies are the cost model's, as the board has no monitor.
 
     Raises
     ------
     DeviceUnavailable
-        If clocks or rails are missing; says what mends it.
+        If clocks are missing, or a total that is asked for by name; says what mends it.
     """
 
     has_thermometer = True
@@ -81,10 +86,14 @@ class Jetson(Device):
         super().__init__(board, board.space)
         rule = self._controller.identity.total_rule if total == "module" else total
         self.power = _power_source(self.sysfs, rule)
+        self.measures_power = not isinstance(self.power, NoPower)
         self.thermometer = Thermometer(self.sysfs)
         self.power_period_s = self.power.period_s
         self.energy_source = f"module ({self.power.name}: {' + '.join(self.power.labels)})"
-        if not board.is_catalogued:
+        if isinstance(self.power, NoPower):
+            self.energy_source = f"estimate: cost model of {board.name}, as {self.power.why}"
+            log.warning("energies are no measurements: %s", self.energy_source)
+        elif not board.is_catalogued:
             self.energy_source += f", {caveat(board.modules)}"
         self._verified_s = 0.0
         self._closing = weakref.finalize(self, _leave, self._controller, self._start_metering())
@@ -105,6 +114,7 @@ class Jetson(Device):
             self._controller.apply(mode)
         finally:
             self._settle()
+        self._integral.enter(mode)
         self._verified_s = -_VERIFY_EVERY_S
 
     def mode(self) -> PowerMode:
@@ -119,7 +129,8 @@ class Jetson(Device):
         ModeNotInForce
             If the applied mode is not in force under this load; looked at every two seconds.
         """
-        seconds = self._run(workload, step)
+        with self._integral.running(workload):
+            seconds = self._run(workload, step)
         if self.now() - self._verified_s >= _VERIFY_EVERY_S:
             self.verify()
         return seconds
@@ -194,8 +205,17 @@ class Jetson(Device):
     def _start_metering(self) -> Callable[[], None]:
         """Start the clock, and integrate the power that is read from now on; gives what ends it."""
         self._start_s = time.monotonic()
-        self._integral = EnergyIntegral(self.power.total_w, time.monotonic)
+        self._integral = self._integral_over(time.monotonic)
+        if isinstance(self._integral, EstimatedEnergy):
+            return lambda: None
         return PowerSampler(self._integral).close
+
+    def _integral_over(self, clock: Callable[[], float]) -> EnergyIntegral | EstimatedEnergy:
+        """What gives energy on a clock: the monitor's readings, or the cost model without one."""
+        if not self.measures_power:
+            return EstimatedEnergy(self.board, self.mode(), clock)
+        check = PowerCheck(self.energy_source, most_power_w(self.board))
+        return EnergyIntegral(self.power.total_w, clock, check)
 
     def _run(self, workload: Workload, step: Callable[[], None] | None) -> float:
         """Run the step to its end on the GPU; returns the seconds."""
@@ -240,11 +260,16 @@ def _release_of(name: str, axes: ModeAxes) -> str | None:
 
 
 def _power_source(sysfs: Sysfs, rule: str) -> PowerSource:
+    if rule in ("module", "labels"):
+        try:
+            return RailPower(sysfs, rule)
+        except DeviceUnavailable as error:  # modes can be set, and work be done, without it
+            return NoPower(str(error))
     if rule != "jtop-service":
         return RailPower(sysfs, rule)
     from powerctl.jetson.rails import JtopPower
 
-    return JtopPower()
+    return JtopPower(own=[rail.label for rail in find_rails(sysfs)])
 
 
 def _leave(controller: Controller, stop_metering: Callable[[], None]) -> None:

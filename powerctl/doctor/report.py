@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from powerctl.board_files import UNKNOWN_RELEASE, caveat
+from powerctl.board_files import UNKNOWN_RELEASE, caveat, releases
+from powerctl.boards import load_board
 from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
 from powerctl.errors import DeviceUnavailable, InvalidInput
@@ -14,9 +15,12 @@ from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.identity import Identity
 from powerctl.jetson.journal import Journal, holder
 from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
+from powerctl.jetson.plausible import PowerCheck, most_power_w
 from powerctl.jetson.rails import RailPower, find_rails
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.sysfs import ClockLimits, Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
+
+_REPORT_IT = "do not trust energies here, and send in what powerctl doctor --report FILE writes"
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class Report:
         What can be set.
     presets : tuple of PresetReport
         Of the installed configuration.
-    masks : dict of str to int
-        Power gating in force: parts of the GPU that are off until a reboot in another preset.
+    masks : dict of str to int or None
+        Power gating in force, as nvpmodel's files name it: parts of the GPU that are off until a
+        reboot in another preset. None for a mask that cannot be read.
     rails : dict of str to float
         Watts by rail.
     total_rails : tuple of str
@@ -74,7 +79,9 @@ class Report:
     left_changed : int
         Files that a killed controller left changed, to be restored.
     missing : tuple of Missing
-        What is not there, and what mends it.
+        What prevents modes from being set, and what mends it.
+    unmeasured : tuple of Missing
+        What is amiss with power: without it modes can be set, and energies are estimates.
     """
 
     model: str
@@ -86,7 +93,7 @@ class Report:
     jetpack: str | None
     axes: tuple[Axis, ...]
     presets: tuple[PresetReport, ...]
-    masks: dict[str, int]
+    masks: dict[str, int | None]
     rails: dict[str, float]
     total_rails: tuple[str, ...]
     throttling: Throttling
@@ -96,16 +103,22 @@ class Report:
     group: str
     left_changed: int
     missing: tuple[Missing, ...]
+    unmeasured: tuple[Missing, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether this user can apply modes and measure them."""
+        """Whether this user can apply modes; without a power monitor too."""
         return not self.missing and all(axis.settable for axis in self.axes)
 
     @property
     def total_w(self) -> float | None:
         """Watts of the module, None if its rails are not all there."""
         return sum(self.rails[label] for label in self.total_rails) if self.total_rails else None
+
+    @property
+    def total_from(self) -> str | None:
+        """Where that total is from: the monitor, and the rails that are added up."""
+        return f"{RailPower.name}: {' + '.join(self.total_rails)}" if self.total_rails else None
 
 
 def examine(sysfs: Sysfs, board: str | None = None) -> Report:
@@ -126,11 +139,13 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     if any(axis.values and not axis.settable for axis in axes):
         names = ", ".join(axis.name for axis in axes if axis.values and not axis.settable)
         missing.append(Missing(f"this user may not set {names}", access.remedy))
-    rails, total_rails = _rails(sysfs, identity, missing)
+    unmeasured: list[Missing] = []
+    rails, total_rails = _rails(sysfs, identity, unmeasured)
     throttling = read_throttling(sysfs)
     controller = holder(sysfs)
     journal = Journal(sysfs)
     left = 0 if controller else len(journal.found)
+    presets, masks = _presets(sysfs, found, missing)
     if journal.damage or journal.lost:
         lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
         missing.append(
@@ -152,8 +167,8 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
         l4t=identity.l4t,
         jetpack=identity.jetpack,
         axes=axes,
-        presets=_presets(sysfs, found, missing),
-        masks=found.gpu.masks(sysfs) if found.gpu else {},
+        presets=presets,
+        masks=masks,
         rails=rails,
         total_rails=total_rails,
         throttling=throttling,
@@ -163,6 +178,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
         group=access.group,
         left_changed=left,
         missing=tuple(missing),
+        unmeasured=tuple(unmeasured),
     )
 
 
@@ -202,13 +218,12 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
     axes = []
     if found.cpu_khz:
         limits = [policy.limits for policy in cpu.policies()]
-        shown = sorted({_span(limit.read(sysfs), 1000) for limit in limits})
+        shown = sorted({_span(sysfs, limit, 1000) for limit in limits})
         files = [path for limit in limits for path in limit.files]
-        online = ",".join(map(str, cpu.online()))
-        axes.append(Axis("cores", found.cores, f"online {online}", may_write(cpu.switches())))
+        axes.append(Axis("cores", found.cores, _online(cpu), may_write(cpu.switches())))
         axes.append(Axis("cpu_khz", found.cpu_khz, "; ".join(shown), may_write(files)))
     if gpu:
-        span = _span(gpu.limits.read(sysfs), 1_000_000)
+        span = _span(sysfs, gpu.limits, 1_000_000)
         axes.append(Axis("gpu_hz", found.gpu_hz, span, may_write(gpu.files(sysfs))))
     if memory or is_served:
         now = "not to be seen by this user"
@@ -219,34 +234,59 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
     return tuple(axes)
 
 
-def _span(limits: tuple[int, int], per_mhz: int) -> str:
-    return f"{limits[0] / per_mhz:g} to {limits[1] / per_mhz:g} MHz"
+def _online(cpu: Cpu) -> str:
+    try:
+        return f"online {','.join(map(str, cpu.online()))}"
+    except OSError as error:
+        return f"cannot be read: {error}"
+
+
+def _span(sysfs: Sysfs, limits: ClockLimits, per_mhz: int) -> str:
+    try:
+        low, high = limits.read(sysfs)
+    except OSError as error:
+        return f"cannot be read: {error}"
+    return f"{low / per_mhz:g} to {high / per_mhz:g} MHz"
 
 
 def _rails(
-    sysfs: Sysfs, identity: Identity, missing: list[Missing]
+    sysfs: Sysfs, identity: Identity, amiss: list[Missing]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    watts = {}
+    """Watts of each rail that answers, and those of the total if all of it do."""
+    watts: dict[str, float] = {}
     for rail in find_rails(sysfs):
         try:
-            watts[rail.label] = rail.power_w(sysfs)
+            watts.setdefault(rail.label, rail.power_w(sysfs))
         except OSError as error:
-            missing.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
+            amiss.append(Missing(f"rail {rail.label} does not answer ({error})", "try again"))
     try:
-        total = RailPower(sysfs, identity.total_rule)
-        return watts, tuple(label for label in total.labels if label in watts)
+        total = RailPower(sysfs, identity.total_rule).labels
     except DeviceUnavailable as error:
-        remedy = "load the driver ina3221 (JetPack 4: ina3221x)"
-        missing.append(Missing(f"no power of the module: {error}", remedy))
+        remedy = (
+            "load the driver ina3221 (JetPack 4: ina3221x); a carrier board without a monitor has "
+            "estimated energies"
+        )
+        amiss.append(Missing(f"no power of the module: {error}", remedy))
         return watts, ()
+    if not set(total) <= set(watts):
+        return watts, ()
+    if identity.name:
+        board = load_board(identity.name, releases(identity.name)[-1])
+        said = PowerCheck("", most_power_w(board)).amiss(sum(watts[label] for label in total))
+        if said:
+            amiss.append(Missing(f"the module's power is not plausible: {said}", _REPORT_IT))
+    return watts, total
 
 
-def _presets(sysfs: Sysfs, found: Discovery, missing: list[Missing]) -> tuple[PresetReport, ...]:
+def _presets(
+    sysfs: Sysfs, found: Discovery, missing: list[Missing]
+) -> tuple[tuple[PresetReport, ...], dict[str, int | None]]:
+    """What is installed of nvpmodel: its presets, and the masks of power gating in force."""
     try:
         configuration = read_configuration(sysfs)
     except InvalidInput as error:
         missing.append(Missing(f"nvpmodel's configuration is not readable: {error}", "mend it"))
-        return ()
+        return (), {}
     if configuration is None:
-        return ()
-    return describe_presets(configuration, found, sysfs)
+        return (), {}
+    return describe_presets(configuration, found, sysfs), configuration.masks_in_force(sysfs)

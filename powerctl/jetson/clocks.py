@@ -12,7 +12,7 @@ from powerctl.jetson.discovery import Discovery
 from powerctl.jetson.journal import Journal
 from powerctl.jetson.nvpmodel import running_preset
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.jetson.throttling import read_throttling
+from powerctl.jetson.throttling import Throttling, read_throttling
 
 _CPU_TOLERANCE = 0.05  # of cycle counters over a short while
 _CLOCK_TOLERANCE = 0.01
@@ -56,8 +56,8 @@ class Clocks:
             If the state found cannot be noted; then nothing is written.
         """
         self._note(self._files())
-        online = set(self.cpu.online())
         with _axis("cores"):
+            online = set(self.cpu.online())
             for number in self.cpu.present()[: mode.cores]:
                 if number not in online:
                     self.cpu.switch(number, on=True)
@@ -88,7 +88,10 @@ class Clocks:
         """The mode on some axes that the limits in force stand for: their highest clocks."""
         gpu_hz = self.sysfs.int_if(self.gpu.limits.high)  # asleep, it says nothing
         mem_hz = self.memory.ceiling(self.sysfs)
-        limits = (len(self.cpu.online()), self.cpu.ceiling(), gpu_hz, mem_hz)
+        try:
+            limits = (len(self.cpu.online()), self.cpu.ceiling(), gpu_hz, mem_hz)
+        except OSError as error:
+            raise DeviceUnavailable(f"the mode in force cannot be read: {error}") from None
         return axes.capped(limits)
 
     def _held(self, mode: PowerMode) -> Iterator[tuple[str, str]]:
@@ -99,8 +102,7 @@ class Clocks:
         for policy in self.cpu.policies():
             limits = policy.limits.read(self.sysfs)
             if limits != (mode.cpu_khz, mode.cpu_khz):
-                name = policy.path.rpartition("/")[2]
-                yield "cpu", f"{name} is limited to {_span(limits, 1e3)}"
+                yield "cpu", f"{policy.name} is limited to {_span(limits, 1e3)}"
         limits = self.gpu.limits.read(self.sysfs)
         if limits != (mode.gpu_hz, mode.gpu_hz):
             yield "gpu", f"it is limited to {_span(limits, 1e6)}"
@@ -122,11 +124,20 @@ class Clocks:
         return [path for policy in self.cpu.policies() for path in policy.limits.files]
 
     def _note(self, paths: list[str]) -> None:
+        """Note what files hold, read twice: half a number would be restored as another one."""
         new = [path for path in paths if path not in self._journal.found]
         try:
-            self._journal.note({path: self.sysfs.read(path) for path in new})
+            lost = self.cpu.without_clock()
+            held = {path: self.sysfs.read(path) for path in new}
+            floating = () if self.memory.is_held(self.sysfs) else (self.memory.rate,)
+            torn = [p for p in new if p not in floating and self.sysfs.read(p) != held[p]]
         except OSError as error:
             raise DeviceUnavailable(f"cannot read the state to restore: {error}") from None
+        if lost:  # a core that goes off and on again would come back with other limits
+            raise DeviceUnavailable(f"no clock is found of cores {_listed(lost)}: powerctl doctor")
+        if torn:
+            raise DeviceUnavailable(f"/{torn[0]} changes while it is read, so nothing is changed")
+        self._journal.note(held)
 
 
 @contextmanager
@@ -149,6 +160,12 @@ def _listed(cores: tuple[int, ...]) -> str:
 def _span(limits: tuple[int, int], per_mhz: float) -> str:
     low, high = (f"{value / per_mhz:g}" for value in limits)
     return f"{low} MHz" if low == high else f"{low} to {high} MHz"
+
+
+def _before(now: Throttling) -> str:
+    """What may keep clocks down though nothing has begun since the mode was applied, in words."""
+    said = ", ".join(filter(None, (now.counted(), now.now())))
+    return f"before the mode was applied: {said}" if said else "no throttling is counted"
 
 
 class Verification:
@@ -181,12 +198,13 @@ class Verification:
             self._clocks.check(self._mode)
         except ModeNotInForce as error:
             raise ModeNotInForce(f"{error}; {self._mover()}") from None
-        why = read_throttling(self._clocks.sysfs).since(self._throttling)
+        now = read_throttling(self._clocks.sysfs)
+        why = now.since(self._throttling)
         for axis, asked, runs, tolerance in self._measured():
             if abs(runs - asked) > tolerance * asked:
                 raise ModeNotInForce(
                     f"{axis} of mode {self._mode} is not in force: asked {asked / 1e6:g} MHz, "
-                    f"runs at {runs / 1e6:g} MHz; {why or 'no throttling is counted'}"
+                    f"runs at {runs / 1e6:g} MHz; {why or _before(now)}"
                 )
         if why:
             raise ModeNotInForce(

@@ -246,8 +246,8 @@ class OwnController:
         gate = railgate(self._sysfs)
         if gate is None or find_gpu(self._sysfs) is not None:
             return
-        self._control.journal.note({gate: self._sysfs.read(gate)})
         try:
+            self._control.journal.note({gate: self._sysfs.read(gate)})
             self._sysfs.write(gate, 0)
         except OSError as error:
             raise ModeNotInForce(f"gpu cannot be woken: {error}") from None

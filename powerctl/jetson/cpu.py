@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from powerctl.errors import DeviceUnavailable
@@ -16,6 +17,11 @@ class FrequencyPolicy:
 
     path: str
     cpus: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, such as ``policy4``."""
+        return self.path.rpartition("/")[2]
 
     @property
     def limits(self) -> ClockLimits:
@@ -56,10 +62,17 @@ class Cpu:
         """The policies that have a core online: others have no clock to set, or no folder."""
         found = []
         for path in self._sysfs.find(f"{_CPU}/cpufreq/policy*"):
-            cpus = parse_cpu_list(self._sysfs.read_if(f"{path}/affected_cpus") or "")
+            cpus: tuple[int, ...] = ()
+            with suppress(OSError):
+                cpus = parse_cpu_list(self._sysfs.read(f"{path}/affected_cpus"))
             if cpus:
                 found.append(FrequencyPolicy(path, cpus))
         return sorted(found, key=lambda policy: policy.cpus)
+
+    def without_clock(self) -> tuple[int, ...]:
+        """The cores that are on and in none of the policies that can be read."""
+        clocked = {number for policy in self.policies() for number in policy.cpus}
+        return tuple(number for number in self.online() if number not in clocked)
 
     def frequencies(self) -> tuple[int, ...]:
         """The clocks in kHz that every policy offers, ascending.
@@ -69,7 +82,10 @@ class Cpu:
         DeviceUnavailable
             If the kernel lists none.
         """
-        ladders = [self._ladder(policy) for policy in self.policies()]
+        listed = "scaling_available_frequencies"
+        ladders = [
+            set(self._sysfs.clocks_if(f"{policy.path}/{listed}")) for policy in self.policies()
+        ]
         common = set.intersection(*ladders) if ladders else set()
         if not common:
             raise DeviceUnavailable(
@@ -77,22 +93,18 @@ class Cpu:
             )
         return tuple(sorted(common))
 
-    def _ladder(self, policy: FrequencyPolicy) -> set[int]:
-        text = self._sysfs.read_if(f"{policy.path}/scaling_available_frequencies") or ""
-        return {int(word) for word in text.split()}
-
     def ceiling(self) -> int:
         """The highest clock in kHz that a core may take now."""
         return max(policy.limits.read(self._sysfs)[1] for policy in self.policies())
 
-    def measured(self) -> dict[str, int]:
-        """Clock in kHz that each policy's cycle counters show; only root may look.
+    def clock(self, policy: FrequencyPolicy) -> int | None:
+        """The clock in kHz that its cycle counters show, None if they do not; only root may look.
 
         ``scaling_cur_freq`` is no substitute: it repeats what was asked for.
         """
-        shown = {}
-        for policy in self.policies():
-            khz = self._sysfs.int_if(f"{policy.path}/cpuinfo_cur_freq")
-            if khz:
-                shown[policy.path.rpartition("/")[2]] = khz
-        return shown
+        return self._sysfs.int_if(f"{policy.path}/cpuinfo_cur_freq") or None
+
+    def measured(self) -> dict[str, int]:
+        """Clock in kHz of each policy by its name, of those whose counters can be read."""
+        clocks = ((policy.name, self.clock(policy)) for policy in self.policies())
+        return {name: khz for name, khz in clocks if khz is not None}

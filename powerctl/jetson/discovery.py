@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes
@@ -89,6 +90,7 @@ def discover(sysfs: Sysfs, identity: Identity | None = None) -> Discovery:
     gpu_hz = gpu.frequencies(sysfs) if gpu else ()
     mem_hz = memory.rates(sysfs, identity.mem_hz()) if memory else ()
     missing += _missing_clocks(sysfs, gpu_hz, mem_hz, gpu, gate)
+    missing += _unreadable(sysfs, cpu, gpu, memory)
     return Discovery(
         identity=identity,
         cores=cores,
@@ -121,6 +123,29 @@ def _missing_clocks(
             Missing("the memory clock in /sys/kernel/debug cannot be reached", _to_debugfs(sysfs))
         )
     return missing
+
+
+def _unreadable(
+    sysfs: Sysfs, cpu: Cpu, gpu: Gpu | None, memory: MemoryClock | None
+) -> Iterator[Missing]:
+    """What is there and does not say how it is set, so that it could not be brought back.
+
+    Of some kernels only a look shows it: locked down, or in a container, they list files and
+    refuse to read them.
+    """
+    limits = {
+        "the CPU's clocks": [file for policy in cpu.policies() for file in policy.limits.files],
+        "the GPU's clock": gpu.limits.files if gpu else (),
+        "the memory clock": (memory.rate, *memory.files(sysfs)) if memory else (),
+    }
+    remedy = "run as root, outside of containers; the kernel may be locked down"
+    for what, files in limits.items():
+        for path in files:
+            try:
+                sysfs.read_int(path)
+            except OSError as error:
+                yield Missing(f"{what} cannot be read: {error}", remedy)
+                break
 
 
 def _to_debugfs(sysfs: Sysfs) -> str:

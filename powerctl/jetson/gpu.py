@@ -42,8 +42,7 @@ class Gpu:
 
     def frequencies(self, sysfs: Sysfs) -> tuple[int, ...]:
         """The clocks in Hz that the kernel lists, ascending."""
-        text = sysfs.read_if(f"{self.devfreq}/available_frequencies") or ""
-        return tuple(sorted({int(word) for word in text.split()}))
+        return sysfs.clocks_if(f"{self.devfreq}/available_frequencies")
 
     def set(self, sysfs: Sysfs, hz: int) -> None:
         """Pin the clock: awake for the writes, as nvpmodel does it, and as it was after."""
@@ -60,14 +59,6 @@ class Gpu:
     def measured(self, sysfs: Sysfs) -> int | None:
         """The clock in Hz, None while the GPU's power is off."""
         return sysfs.int_if(f"{self.devfreq}/cur_freq") or None
-
-    def masks(self, sysfs: Sysfs) -> dict[str, int]:
-        """The power-gating masks in force: which parts of the GPU are off until a reboot."""
-        shown = {name: sysfs.int_if(f"{self.device}/{name}") for name in GATING_MASKS}
-        return {name: mask for name, mask in shown.items() if mask is not None}
-
-
-GATING_MASKS = ("tpc_pg_mask", "fbp_pg_mask")
 
 
 def find_gpu(sysfs: Sysfs) -> Gpu | None:

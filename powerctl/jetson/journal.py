@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -16,11 +17,14 @@ from powerctl.durable import sync_folder
 from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInForce
 from powerctl.jetson.sysfs import Sysfs
 from powerctl.ownership import is_alive, lock_own, locked_by, open_own, own_folder
+from powerctl.reading import in_line
 
 _JOURNAL = "var/lib/powerctl/found.jsonl"
 _LOCK = "var/lib/powerctl/lock"
 _TAKEN = "another powerctl (process {0}) controls this board; wait for it, or stop it: kill {0}"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MOST_DIGITS = 12  # of a setting: a clock in Hz
 _MOST_BYTES = 1 << 20  # a board's journal has a few thousand
 
 log = logging.getLogger("powerctl.jetson")
@@ -53,7 +57,8 @@ class Journal:
 
     def __init__(self, sysfs: Sysfs) -> None:
         self.path = sysfs.root / _JOURNAL
-        self._boot = sysfs.read_if(_BOOT_ID) or ""
+        boot = sysfs.read_if(_BOOT_ID) or ""
+        self._boot = boot if _UUID.fullmatch(boot) else ""
         self.reload()
 
     @property
@@ -94,8 +99,22 @@ class Journal:
             )
 
     def note(self, held: Mapping[str, str]) -> None:
-        """Note what files hold, except those noted before; on disc when it returns."""
-        found = {**self._found, **{p: v for p, v in held.items() if p not in self._found}}
+        """Note what files hold, except those noted before; on disc when it returns.
+
+        Raises
+        ------
+        DeviceUnavailable
+            If one holds what could not be written back, or it cannot be noted.
+        """
+        new = {path: value for path, value in held.items() if path not in self._found}
+        for path, value in new.items():
+            is_number = value.isdecimal() and len(value) <= _MOST_DIGITS
+            if not (is_number or value in ("on", "auto")):
+                raise DeviceUnavailable(
+                    f"/{path} holds {in_line(value, 40)!r}, which could not be restored, so "
+                    "nothing is changed; a setting is a number, on or auto"
+                )
+        found = {**self._found, **new}
         if len(found) > len(self._found):
             self._write(found)
             self._found = found
@@ -175,8 +194,8 @@ class Journal:
         except ValueError as error:
             self.damage = f"{self.path}, line 1: {error}"
             return
-        if head["boot"] != self._boot:
-            return
+        if head["boot"] and self._boot and head["boot"] != self._boot:
+            return  # of boots that are not told apart, what was found is rather brought back
         self.lost, self.writer = str(head.get("lost", "")), str(head.get("pid", ""))
         if head.get("crc32", sum_of_entries) != sum_of_entries:  # older ones have none
             self.damage = f"{self.path}: its checksum is another"

@@ -63,9 +63,8 @@ class MemoryClock:
             sysfs.int_if(self.lowest) or 0,
             sysfs.int_if(self.highest) or max(known, default=0),
         )
-        known = known or tuple(sorted({rate for rate in (low, high) if rate}))
-        words = (sysfs.read_if(self.listed) or "").replace("(kHz)", "").split()
-        listed = tuple(sorted({1000 * int(word) for word in words if word.isdigit()}))
+        known = known or tuple(sorted({rate for rate in (low, high) if rate > 0}))
+        listed = tuple(1000 * khz for khz in sysfs.clocks_if(self.listed))
         return tuple(rate for rate in listed or known if low <= rate <= 1.001 * high)
 
     def set(self, sysfs: Sysfs, hz: int) -> None:

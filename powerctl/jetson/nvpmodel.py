@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from powerctl.axes import ModeAxes, PowerMode
 from powerctl.errors import InvalidInput, ModeNotInForce, UnknownName
 from powerctl.jetson.configuration_owner import not_of_this_board
 from powerctl.jetson.discovery import Discovery
-from powerctl.jetson.gpu import GATING_MASKS
-from powerctl.jetson.sysfs import Sysfs
+from powerctl.jetson.sysfs import MASK_ENDING, Sysfs
+from powerctl.reading import in_line
 
 CONFIGURATION = "etc/nvpmodel.conf"
 _STATUS = "var/lib/nvpmodel/status"
 _NAME_LIMIT = 31
-_HEADER = re.compile(r"< ([A-Z_]+)((?: [A-Z_]+=[^\s=]+)*) >")
+_NEXT_KERNEL = "_KNEXT"  # ends the arguments whose files are those of JetPack 6 and later
+_HEADER = re.compile(r"<\s+([A-Z_]+)((?:\s+[A-Z_]+=[^\s=]+)*)\s+>")
 _SECTIONS = {
     "PARAM": {"TYPE", "NAME"},
     "POWER_MODEL": {"ID", "NAME"},
@@ -79,21 +80,21 @@ class InstalledPreset:
     def masks(self) -> dict[str, int]:
         """The power-gating masks that it sets."""
         return {
-            argument.lower(): int(value, 0)
+            argument.lower(): _number(value)
             for (_, argument), value in self.values.items()
-            if argument.lower() in GATING_MASKS
+            if _is_mask(argument)
         }
 
-    def needs_reboot(self, running: Mapping[str, int]) -> str | None:
-        """Why a switch to it needs a reboot, None if it does not.
+    def needs_reboot(self, running: Mapping[str, int | None]) -> str | None:
+        """Why a switch to it needs a reboot, or may; None if it does not.
 
         Parameters
         ----------
-        running : mapping of str to int
-            The masks in force.
+        running : mapping of str to int or None
+            The masks in force; see `NvpmodelConfiguration.masks_in_force`.
         """
         said = [
-            f"{name} {running[name]} -> {mask}"
+            f"{name} {'cannot be read' if running[name] is None else running[name]} -> {mask}"
             for name, mask in self.masks().items()
             if name in running and running[name] != mask
         ]
@@ -125,6 +126,19 @@ class NvpmodelConfiguration:
                 return preset
         raise UnknownName("preset of nvpmodel", name, [preset.name for preset in self.presets])
 
+    def masks_in_force(self, sysfs: Sysfs) -> dict[str, int | None]:
+        """The power-gating masks: which parts of the GPU are off until a reboot.
+
+        They are read where the file says they are written, which a GPU without power leaves in
+        place. A file that is there and cannot be read gives None; one that is not is left out.
+        """
+        shown = {}
+        for (_, argument), path in self.paths.items():
+            name, file = argument.removesuffix(_NEXT_KERNEL), path.lstrip("/")
+            if _is_mask(name) and sysfs.exists(file):
+                shown[name.lower()] = sysfs.int_if(file)
+        return shown
+
 
 def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
     """The installed configuration, None where nvpmodel is not installed.
@@ -132,11 +146,17 @@ def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
     Raises
     ------
     InvalidInput
-        If the file is not in nvpmodel's format, or is of another board.
+        If the file cannot be read, is not in nvpmodel's format, or is of another board.
     """
-    text = sysfs.read_if(CONFIGURATION)
-    if text is None:
-        return None
+    try:
+        text = sysfs.read(CONFIGURATION)
+    except FileNotFoundError:
+        if not sysfs.is_link(CONFIGURATION):
+            return None
+        target = sysfs.resolve(CONFIGURATION)
+        raise InvalidInput(f"/{CONFIGURATION} is a link to /{target}, which is not there") from None
+    except OSError as error:
+        raise InvalidInput(f"/{CONFIGURATION} cannot be read: {error.strerror}") from None
     configuration = parse_configuration(text, f"/{CONFIGURATION}")
     if why := not_of_this_board(sysfs, CONFIGURATION, configuration.paths):
         raise InvalidInput(
@@ -146,10 +166,11 @@ def read_configuration(sysfs: Sysfs) -> NvpmodelConfiguration | None:
 
 
 def parse_configuration(text: str, source: str = CONFIGURATION) -> NvpmodelConfiguration:
-    """Parse a configuration as strictly as nvpmodel does.
+    """Parse a configuration as nvpmodel does, comments at the end of lines and in any order.
 
-    Headers begin in the first column with one space inside the brackets; names have at most 31
-    characters; ids are unique; a value must be of a parameter declared above.
+    Headers begin in the first column with a space inside the brackets; names have at most 31
+    characters; ids are unique; a value must be of a parameter declared above, and clocks and
+    masks are numbers: decimal, as the kernel takes them (``0240`` is 240), or hexadecimal.
 
     Raises
     ------
@@ -158,8 +179,9 @@ def parse_configuration(text: str, source: str = CONFIGURATION) -> NvpmodelConfi
     """
     parser = _Parser(source)
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.startswith("#"):
-            parser.take(number, line)
+        if content := line.partition("#")[0].rstrip():
+            parser.take(number, content)
+    parser.check_default()
     return NvpmodelConfiguration(
         parser.paths,
         tuple(InstalledPreset(id, *parser.presets[id]) for id in parser.presets),
@@ -175,13 +197,14 @@ class _Parser:
         self.presets: dict[int, tuple[str, dict[tuple[str, str], str]]] = {}
         self.default: int | None = None
         self._source = source
-        self._number = 0
+        self._number = self._default_at = 0
         self._section = ""
         self._param = ""
+        self._clocks: set[str] = set()
         self._values: dict[tuple[str, str], str] = {}
 
     def take(self, number: int, line: str) -> None:
-        """Take a line that is neither empty nor a comment."""
+        """Take a line that is not empty, without its comment."""
         self._number = number
         if "<" in line or ">" in line:
             self._take_header(line)
@@ -195,11 +218,9 @@ class _Parser:
             raise self._error(f"{line.strip()!r} does not belong here")
 
     def _take_header(self, line: str) -> None:
-        match = _HEADER.fullmatch(line.rstrip())
+        match = _HEADER.fullmatch(line)
         if match is None or match[1] not in _SECTIONS:
-            raise self._error(
-                f"{line.rstrip()!r} is not a header such as '< PM_CONFIG DEFAULT=0 >'"
-            )
+            raise self._error(f"{line!r} is not a header such as '< PM_CONFIG DEFAULT=0 >'")
         keys = dict(part.split("=") for part in match[2].split())
         if set(keys) != _SECTIONS[match[1]]:
             raise self._error(f"{match[1]} needs {' and '.join(sorted(_SECTIONS[match[1]]))}")
@@ -208,12 +229,18 @@ class _Parser:
             self._param = keys["NAME"]
             if keys["TYPE"] not in ("FILE", "CLOCK"):
                 raise self._error(f"a PARAM is of TYPE FILE or CLOCK, not {keys['TYPE']}")
+            if keys["TYPE"] == "CLOCK":
+                self._clocks.add(self._param)
         elif match[1] == "POWER_MODEL":
             self._begin_preset(self._integer(keys["ID"]), keys["NAME"])
         elif match[1] == "PM_CONFIG":
-            self.default = self._integer(keys["DEFAULT"])
-            if self.default not in self.presets:
-                raise self._error(f"the default is POWER_MODEL {self.default}, which is not above")
+            self.default, self._default_at = self._integer(keys["DEFAULT"]), self._number
+
+    def check_default(self) -> None:
+        """Refuse a default that is none of the presets, which may be written below it."""
+        if self.default is not None and self.default not in self.presets:
+            self._number = self._default_at
+            raise self._error(f"the default is POWER_MODEL {self.default}, which is not there")
 
     def _begin_preset(self, id: int, name: str) -> None:
         if id in self.presets:
@@ -226,21 +253,32 @@ class _Parser:
     def _take_value(self, param: str, argument: str, value: str) -> None:
         if (param, argument) not in self.paths:
             raise self._error(f"{param} {argument} is not declared by a PARAM above")
+        if param in self._clocks or _is_mask(argument):
+            self._integer(value)
         self._values[param, argument] = value
 
     def _integer(self, text: str) -> int:
         try:
-            return int(text)
+            return _number(text)
         except ValueError:
-            raise self._error(f"{text!r} is not a number") from None
+            raise self._error(f"{in_line(text)!r} is not a number") from None
 
     def _error(self, defect: str) -> InvalidInput:
         return InvalidInput(f"{self._source}, line {self._number}: {defect}")
 
 
+def _number(text: str) -> int:
+    """A number as the kernel reads it: a leading zero makes none octal."""
+    return int(text, 16 if text.lower().startswith("0x") else 10)
+
+
+def _is_mask(argument: str) -> bool:
+    return argument.lower().endswith(MASK_ENDING)
+
+
 def _limit(text: str) -> int | None:
     """A limit of the file; -1 and 0 are none."""
-    value = int(text, 0)
+    value = _number(text)
     return value if 0 < value < 2**62 else None
 
 
@@ -250,24 +288,24 @@ def running_preset(sysfs: Sysfs) -> int | None:
     return int(match[1]) if match else None
 
 
-def switch(sysfs: Sysfs, preset: InstalledPreset, running_masks: Mapping[str, int]) -> None:
+def switch(sysfs: Sysfs, configuration: NvpmodelConfiguration, preset: InstalledPreset) -> None:
     """Switch to a preset by NVIDIA's own program, if that needs no reboot; it stays switched.
 
     Parameters
     ----------
     sysfs : Sysfs
         The kernel's files.
+    configuration : NvpmodelConfiguration
+        What is installed.
     preset : InstalledPreset
-        To switch to.
-    running_masks : mapping of str to int
-        The power-gating masks in force.
+        Of it, to switch to.
 
     Raises
     ------
     ModeNotInForce
         If it needs a reboot (nothing is done), or nvpmodel does not make the switch.
     """
-    why = preset.needs_reboot(running_masks)
+    why = preset.needs_reboot(configuration.masks_in_force(sysfs))
     if why is not None:
         raise ModeNotInForce(
             f"preset {preset.name} needs a reboot: {why}; to have it: sudo nvpmodel -m {preset.id}"
@@ -275,11 +313,19 @@ def switch(sysfs: Sysfs, preset: InstalledPreset, running_masks: Mapping[str, in
     done = sysfs.nvpmodel(preset.id)
     now = running_preset(sysfs)
     if done.returncode != 0 or now != preset.id:
-        said = (done.stderr or done.stdout).strip().splitlines()
+        cause = _cause([*done.stderr.splitlines(), *done.stdout.splitlines()])
         raise ModeNotInForce(
-            f"nvpmodel -m {preset.id} ended with {done.returncode}, the mode is {now}"
-            + (f": {said[-1]}" if said else "")
+            f"nvpmodel -m {preset.id} ended with {done.returncode}, the mode is {now}: {cause}"
         )
+
+
+def _cause(said: Sequence[str]) -> str:
+    """Why nvpmodel failed: its first error is the cause, and its last line what came of that."""
+    lines = [in_line(line) for line in said if line.strip()]
+    if not lines:
+        return f"it says nothing, and /{_STATUS} is not written (a read-only file system?)"
+    first = next((line for line in lines if "ERROR" in line), lines[-1])
+    return first if first == lines[-1] else f"{first}; then: {lines[-1]}"
 
 
 @dataclass(frozen=True)
@@ -315,7 +361,7 @@ def describe_presets(
     axes = None
     if found.cpu_khz and found.gpu_hz and found.mem_hz:
         axes = ModeAxes(found.cores, found.cpu_khz, found.gpu_hz, found.mem_hz)
-    masks = found.gpu.masks(sysfs) if found.gpu else {}
+    masks = configuration.masks_in_force(sysfs)
     running = running_preset(sysfs)
     return tuple(
         PresetReport(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from powerctl.jetson.sysfs import Sysfs
 _DRIVERS = "sys/bus/i2c/drivers"
 _SHUNT_SUM = "7"  # channel of the monitor's sum of shunt voltages: not a rail
 _INPUT_OF_INA238 = "VIN"  # as tegrastats calls it; most kernels give it no label
-_INPUTS = ("POM_5V_IN", "VDD_IN")
+_INPUTS = ("VIN", "POM_5V_IN", "VDD_IN")
 _NAMES_AN_INPUT = re.compile(r"(^|_)V?IN$")
 
 
@@ -159,49 +160,120 @@ class RailPower:
         self._sysfs = sysfs
         self.rails = find_rails(sysfs)
         self.labels = total_labels(self.rails, rule)
-        self._in_total = [rail for rail in self.rails if rail.label in self.labels]
+        # A carrier board may have a second monitor with the labels of the module's, which is first.
+        first = {rail.label: rail for rail in reversed(self.rails)}
+        self._in_total = [first[label] for label in self.labels]
 
     def total_w(self) -> float:
         """Watts of the rails that make up the module's power."""
         return sum(rail.power_w(self._sysfs) for rail in self._in_total)
 
 
+class NoPower:
+    """Stands in for the monitor that a board lacks: its modes can be set all the same.
+
+    Parameters
+    ----------
+    why : str
+        What is missing.
+    """
+
+    name = "no power monitor"
+    period_s = 1.0
+    labels = ()
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def total_w(self) -> float:
+        """Raise an `OSError` that says why there is no power."""
+        raise OSError(self.why)
+
+
 class JtopPower:
     """A client of the jtop service; jetson-stats is an optional extra.
 
-    The service looks once a second, in whole milliwatts, and its total adds up every rail where
-    the module has no input rail: see `powerctl.jetson.rails.total_labels`.
+    The service looks once a second, in whole milliwatts. Its rails are added up here by its rule
+    (see `total_labels`), as its own total has whatever answers: versions before 7.2.2 count a USB-C
+    supply among them.
 
     Parameters
     ----------
     client : optional
         An open client, by default a new one.
+    own : collection of str
+        Rails of the module's own monitors, which alone are counted; by default all that jtop has.
+    clock : callable
+        Seconds.
 
     Raises
     ------
     DeviceUnavailable
-        If jetson-stats is not installed, or its service does not answer.
+        If jetson-stats is not installed, its service does not answer, or it reads no power.
     """
 
     name = "jtop service"
     period_s = 2.0  # two readings
 
-    def __init__(self, client: Any = None) -> None:
+    def __init__(
+        self,
+        client: Any = None,
+        own: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client or _open_client()
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the rails that jtop's total is made up of."""
-        power = self._client.power
-        return (power["tot"]["name"],) if "name" in power["tot"] else tuple(power["rail"])
+        self._own = own
+        self._clock = clock
+        self._uptime, self._told_s = self._client.uptime, clock()
+        rails = self._rails()
+        if not rails:
+            raise DeviceUnavailable(
+                "the jtop service reads no power monitor of this board's module"
+            )
+        inputs = [label for label in rails if label in _INPUTS]
+        self.labels = tuple(inputs[:1] or rails)
 
     def total_w(self) -> float:
-        """Watts in total, by jtop's rule."""
-        return float(self._client.power["tot"]["power"]) / 1000
+        """Watts in total, by jtop's rule.
+
+        Raises
+        ------
+        OSError
+            If the service has gone, has told nothing new for two periods, or lacks a rail of the
+            total: jtop's client keeps the last sample for ever.
+        """
+        self._check_fresh()
+        rails = self._rails()
+        if lost := [label for label in self.labels if label not in rails]:
+            raise OSError(f"the jtop service does not read {lost[0]} now")
+        return sum(rails[label] for label in self.labels)
 
     def close(self) -> None:
         """Close the connection to the service."""
         self._client.close()
+
+    def _check_fresh(self) -> None:
+        try:
+            is_well = self._client.ok(spin=True)
+        except Exception as error:  # whatever has ended its thread
+            raise OSError(f"the jtop service has gone: {error}") from None
+        if not is_well:
+            raise OSError("the jtop service has gone")
+        now_s, uptime = self._clock(), self._client.uptime  # as the service stamps each sample
+        if uptime != self._uptime:
+            self._uptime, self._told_s = uptime, now_s
+        elif now_s - self._told_s > 2 * self._client.interval:
+            silent_s = now_s - self._told_s
+            raise OSError(f"the jtop service has told nothing new for {silent_s:.1f} s")
+
+    def _rails(self) -> dict[str, float]:
+        """Watts of each of the module's rails, the input too, which jtop has as its total."""
+        power = self._client.power  # empty without monitors
+        rails, total = dict(power.get("rail", {})), power.get("tot", {})
+        if "name" in total:
+            rails[total["name"]] = total
+        own = self._own or rails
+        return {label: rail["power"] / 1000 for label, rail in rails.items() if label in own}
 
 
 def _open_client() -> Any:

@@ -108,7 +108,7 @@ def set_as_booted(sysfs: Sysfs) -> str:
         asleep |= {gate: "1"} if gate else {}
         chosen = configuration.preset(str(preset))
         _put_all(sysfs, floating)
-        switch(sysfs, chosen, gpu.masks(sysfs) if gpu else {})
+        switch(sysfs, configuration, chosen)
         _put_all(sysfs, asleep)
         journal.close(knows_all=True)
         return chosen.name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,11 @@ from pathlib import Path
 from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _MOST_BYTES = 4 << 20  # of a file; the largest that is read, of the clocks, has some 100 kB
-_NEED_A_REBOOT = ("tpc_pg_mask", "fbp_pg_mask", "gpu_pg_mask")
+_NVPMODEL_S = 60
+_HIGHEST = 2**63  # the kernel's numbers have 64 bits
+_CLOCK_DIGITS = 12  # of kHz or Hz
+MASK_ENDING = "_pg_mask"
+"""Ends the names of power-gating masks, a change of which needs a reboot."""
 
 
 class Sysfs:
@@ -35,16 +40,19 @@ class Sysfs:
     def read(self, path: str) -> str:
         """The content of a file, without white space around it and the device tree's NULs.
 
-        An `OSError` for one that cannot be read, or is without end; a pipe is empty.
+        An `OSError` that names it for one that cannot be read, or is without end; a pipe is empty.
         """
         content = bytearray()
-        # a third of what open() takes
-        file = os.open(self._base + path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            while len(content) <= _MOST_BYTES and (part := os.read(file, 65536)):
-                content += part
-        finally:
-            os.close(file)
+            # a third of what open() takes
+            file = os.open(self._base + path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                while len(content) <= _MOST_BYTES and (part := os.read(file, 65536)):
+                    content += part
+            finally:
+                os.close(file)
+        except OSError as error:  # of reading, it does not name the file
+            raise type(error)(error.errno, error.strerror, f"/{path}") from None
         if len(content) > _MOST_BYTES:
             raise OSError(errno.EFBIG, f"over {_MOST_BYTES >> 20} MiB", f"/{path}")
         return content.decode("utf-8", errors="replace").replace("\0", "\n").strip()
@@ -53,9 +61,12 @@ class Sysfs:
         """The number in a file; an `OSError` where there is none, as for one that is not there."""
         text = self.read(path)
         try:
-            return int(text.split()[0], 0)
+            number = int(text.split()[0], 0)
         except (ValueError, IndexError):
-            raise OSError(f"/{path} holds {text[:40]!r}, not a number") from None
+            number = _HIGHEST
+        if abs(number) >= _HIGHEST:
+            raise OSError(f"/{path} holds {text[:40]!r}, not a number")
+        return number
 
     def read_if(self, path: str) -> str | None:
         """The content of a file, None if it cannot be read."""
@@ -71,6 +82,15 @@ class Sysfs:
         except OSError:
             return None
 
+    def clocks_if(self, path: str) -> tuple[int, ...]:
+        """The clocks that a file lists, ascending; empty if it lists none or cannot be read.
+
+        What is no number there is left out (units), as is what no clock of a Jetson can be.
+        """
+        words = (self.read_if(path) or "").split()
+        numbers = {int(word) for word in words if word.isdecimal() and len(word) <= _CLOCK_DIGITS}
+        return tuple(sorted(numbers - {0}))
+
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder, as far as may be seen."""
         return os.path.exists(self._base + path)
@@ -82,6 +102,10 @@ class Sysfs:
     def resolve(self, path: str) -> str:
         """The path with its symbolic links followed, so that one file has one name."""
         return os.path.relpath(os.path.realpath(self._base + path), self.root)
+
+    def is_link(self, path: str) -> bool:
+        """Whether it is a symbolic link, to whatever."""
+        return os.path.islink(self._base + path)
 
     def may_write(self, path: str) -> bool:
         """Whether this process may write a file."""
@@ -97,7 +121,7 @@ class Sysfs:
         InvalidInput
             For power-gating masks: a change of those needs a reboot, and is never made here.
         """
-        if path.rpartition("/")[2] in _NEED_A_REBOOT:
+        if path.endswith(MASK_ENDING):
             raise InvalidInput(f"/{path} is not written: a change of power gating needs a reboot")
         self._write(path, str(value))
 
@@ -115,10 +139,19 @@ class Sysfs:
         command = ["nvpmodel", "-m", str(preset)]
         try:
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_NVPMODEL_S,
             )
         except FileNotFoundError:
             raise DeviceUnavailable("there is no nvpmodel here") from None
+        except subprocess.TimeoutExpired:
+            raise DeviceUnavailable(f"nvpmodel has not ended within {_NVPMODEL_S} s") from None
+        except OSError as error:
+            raise DeviceUnavailable(f"nvpmodel cannot be run: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -154,10 +187,17 @@ class ClockLimits:
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """CPU numbers of the kernel's notation: ``0-3,6`` is 0, 1, 2, 3 and 6."""
+    """CPU numbers of the kernel's notation: ``0-3,6`` is 0, 1, 2, 3 and 6.
+
+    Raises
+    ------
+    OSError
+        If it is no such list, as for a file that does not hold what it should.
+    """
     numbers: list[int] = []
-    for part in text.replace(" ", ",").split(","):
-        if part:
-            first, _, last = part.partition("-")
-            numbers.extend(range(int(first), int(last or first) + 1))
+    for part in text.replace(",", " ").split():
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
+        if match is None:
+            raise OSError(f"{text[:40]!r} is no list of CPUs such as 0-3,6")
+        numbers.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(numbers)

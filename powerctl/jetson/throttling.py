@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.sysfs import Sysfs
 
 MARGIN_C = 3.0
@@ -88,6 +89,7 @@ def _trip_c(sysfs: Sysfs, folder: str) -> float:
     return min(points, default=math.inf)
 
 
+_BELOW = 0.95  # of the lowest clock allowed: cycle counters over a short while err by less
 _COUNTER = re.compile(r"/oc\d+_(event_cnt|irq_cnt)$")
 _COOLS_BY_SLOWING = re.compile(r"(?i)^(?!.*fan)")
 
@@ -106,12 +108,16 @@ class Throttling:
         Temperatures, by thermal zone.
     alarms : tuple of str
         Channels of the power monitor whose current is above a limit.
+    slowed : tuple of str
+        Clocks of the CPU that run below the lowest that is allowed, which only the board's own
+        protection makes them do. It may have begun before: at a boot, by an over-current.
     """
 
     events: dict[str, int]
     cooling: dict[str, int]
     celsius: dict[str, float]
     alarms: tuple[str, ...]
+    slowed: tuple[str, ...] = ()
 
     def since(self, before: Throttling) -> str:
         """What has begun since a snapshot, in words; empty if nothing."""
@@ -130,7 +136,15 @@ class Throttling:
     def now(self) -> str:
         """What throttles at this moment, in words; empty if nothing."""
         said = [f"{name} slows down (state {n})" for name, n in self.cooling.items() if n > 0]
-        return ", ".join([*said, *(f"{alarm} alarm" for alarm in self.alarms)])
+        return ", ".join([*said, *(f"{alarm} alarm" for alarm in self.alarms), *self.slowed])
+
+    def counted(self) -> str:
+        """Which over-current events there were since the board started; empty if none."""
+        return ", ".join(
+            f"over-current since boot ({name} {count})"
+            for name, count in self.events.items()
+            if count
+        )
 
     def _heat(self) -> str:
         if not self.celsius:
@@ -157,7 +171,22 @@ def read_throttling(sysfs: Sysfs) -> Throttling:
         for name, folder in _measuring_zones(sysfs)
         if (milli := sysfs.int_if(f"{folder}/temp")) is not None
     }
-    return Throttling(events, cooling, celsius, _alarms(sysfs))
+    return Throttling(events, cooling, celsius, _alarms(sysfs), tuple(_slowed(sysfs)))
+
+
+def _slowed(sysfs: Sysfs) -> Iterator[str]:
+    """The CPU clocks that are measured below the lowest allowed; only root may look.
+
+    One that is pinned is held against its mode under load, by `clocks.Verification`: idle, its
+    counters may say less.
+    """
+    cpu = Cpu(sysfs)
+    for policy in cpu.policies():
+        khz, lowest = cpu.clock(policy), sysfs.int_if(policy.limits.low)
+        is_pinned = lowest == sysfs.int_if(policy.limits.high)
+        if khz and lowest and khz < _BELOW * lowest and not is_pinned:
+            mhz, least = khz / 1e3, lowest / 1e3
+            yield f"{policy.name} runs at {mhz:g} MHz, below its lowest of {least:g} MHz"
 
 
 def _alarms(sysfs: Sysfs) -> tuple[str, ...]:

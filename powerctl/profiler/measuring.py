@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powerctl.device import Device
-from powerctl.errors import InvalidInput, ModeNotInSpace
+from powerctl.errors import DeviceUnavailable, InvalidInput, ModeNotInSpace
 from powerctl.fields import Amount, Positive, Size
 from powerctl.measurement import Measurement
 from powerctl.modes import PowerMode
@@ -90,9 +90,16 @@ def measure_mode(
 
     Raises
     ------
+    DeviceUnavailable
+        If its power is only estimated.
     ModeNotInSpace, ModeNotInForce
         If the device cannot be set to the mode, or a table does not hold it.
     """
+    if not device.measures_power:
+        raise DeviceUnavailable(
+            f"power cannot be measured here, only time ({device.energy_source}); measure on a "
+            "board with a monitor, and use its table or predictor here"
+        )
     started = device.now()
     try:
         device.apply(mode)

@@ -21,7 +21,14 @@ from powerctl.task.loading import Task, raised_in
 from powerctl.task.loop_thread import PacedLoaders, Turns, end_iterator, iterated
 from powerctl.task.randomness import Randomness, seed_loader
 from powerctl.task.returned_metrics import metrics_of, number_of
-from powerctl.task.watching import LowPrecision, Proximal, SingleSamples, Watch, batch_norms
+from powerctl.task.watching import (
+    LowPrecision,
+    Proximal,
+    SingleSamples,
+    SlowerSteps,
+    Watch,
+    batch_norms,
+)
 
 Self = TypeVar("Self", bound="_Driven")
 _END = object()
@@ -168,6 +175,8 @@ class Training(_Driven):
         Of everything random, see `Randomness`: of run, client and round.
     proximal_mu : float
         FedProx's; 0 for none.
+    rate : float
+        Factor on the learning rate of whatever optimizer takes the steps.
     precision : {"float32", "bfloat16"}
         Of the model's forward pass, see `LowPrecision`; a device without bfloat16 has float32.
     limit_s : float
@@ -200,6 +209,7 @@ class Training(_Driven):
         minibatches: int,
         seed: int,
         proximal_mu: float = 0.0,
+        rate: float = 1.0,
         precision: str = FLOAT32,
         limit_s: float = math.inf,
         is_shared: bool = True,
@@ -227,6 +237,8 @@ class Training(_Driven):
         around: list[Any] = [Randomness(seed, restores=is_shared), self._watch]
         if self._pull is not None:
             around.append(self._pull)
+        if rate != 1:
+            around.append(SlowerSteps(rate))
         if self._low is not None:
             around.append(self._low)
         if norms := batch_norms(model):

@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils._pytree import tree_map
 
 from powerctl.task.sample_losses import mean_square
@@ -227,3 +231,40 @@ class Proximal:
                 pull = (parameter - origin.to(parameter.device)) * self._mu
                 parameter.grad.add_(pull if scale is None else pull * scale)
                 self._steps += 1
+
+
+class SlowerSteps:
+    """A factor on the learning rate in every step of an optimizer, in a `with`.
+
+    Between steps the rate is the user's own, so that schedulers and logs see that.
+
+    Parameters
+    ----------
+    rate : float
+        The factor.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._own: list[Any] = []
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> SlowerSteps:
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._own = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * self._rate
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for group, own in zip(optimizer.param_groups, self._own, strict=True):
+            group["lr"] = own

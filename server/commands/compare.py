@@ -34,7 +34,7 @@ Examples:
 
 
 @click.command("compare", epilog=_COMPARE_EXAMPLES)
-@comparison_options
+@comparison_options()
 @accelerator_option
 @click.option(
     "--out", default="runs/comparison", show_default=True, help="Folder of the runs and the report."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +138,15 @@ _COMPARISON: dict[str, dict[str, Any]] = {
 """What a comparison combines, by the arguments of `Comparison.of`, which has the defaults."""
 
 
-def comparison_options(command: Command) -> Command:
-    """Give a command what a comparison combines, and the run configuration for the rest.
+def comparison_options(leave_out: Collection[str] = ()) -> Callable[[Command], Command]:
+    """What a comparison combines, and the run configuration for the rest, but for some options.
 
-    It receives a `Comparison` as `comparison`, and `baseline` and `jobs`.
+    The command receives a `Comparison` as `comparison`, and `baseline` and `jobs`.
     """
+    return partial(_with_comparison, leave_out)
+
+
+def _with_comparison(leave_out: Collection[str], command: Command) -> Command:
     from wattfed.server.comparison.grid import COMMON, REPLACED, Comparison
 
     @click.option(
@@ -158,10 +162,10 @@ def comparison_options(command: Command) -> Command:
         show_default="as many as there are cores",
         help="Runs at a time, each in a process of its own.",
     )
-    @run_options(leave_out=REPLACED, defaults=vars(COMMON))
+    @run_options(leave_out=(*REPLACED, *leave_out), defaults=vars(COMMON))
     @wraps(command)
     def run(**given: Any) -> None:
-        asked = {name: given.pop(name) for name in Comparison.options()}
+        asked = {name: given.pop(name) for name in Comparison.options() if name in given}
         command(comparison=_asked_comparison(asked), **given)
 
     for name, more in reversed(_COMPARISON.items()):

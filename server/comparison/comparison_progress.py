@@ -56,7 +56,8 @@ class ComparisonProgress(Progress):
         """Tell how many rounds of a run are over."""
         self._under_way[config.run_name] = rounds / config.rounds
         done = self._ended + sum(self._under_way.values())
-        self.update(done, note=f"{_named(config)}, round {rounds} of {config.rounds}")
+        of = "" if config.budget_j else f" of {config.rounds}"
+        self.update(done, note=f"{_named(config)}, round {rounds}{of}")
 
     def show(self, done: Finished) -> None:
         """Tell of a run that ended."""

@@ -19,7 +19,7 @@ from wattfed.strategies.target import RunGoal
 # what a comparison replaces in the configuration that its runs have in common
 REPLACED = (
     *("strategy", "power", "per-round", "seed", "target-accuracy", "target", "name", "out-dir"),
-    *("resume", "checkpoint-every"),  # a comparison goes on with whole runs
+    *("resume", "checkpoint-every", "unsupervised"),  # a comparison goes on with whole runs
 )
 WHERE = ("name", "out-dir", "min-nodes", "workers", "resume", "log")
 """Keys of a run that are of no concern to a repetition."""
@@ -135,6 +135,7 @@ class Comparison:
             power=power,
             per_round=per_round,
             seed=seed,
+            unsupervised=True,  # policies are compared, each as it is
             target_accuracy=0.0 if self.all_rounds or self.metric else max(self.targets),
             target=str(RunGoal(self.metric, () if self.all_rounds else self.targets))
             if self.metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,10 +19,11 @@ from wattfed.server.run.history import (
     final_value,
     finite,
     held_values,
-    spending_to,
+    spent_j,
     totals,
 )
 from wattfed.server.run.judging import has_learned
+from wattfed.strategies.accounting import ACCOUNTINGS, ALWAYS_ON, CHARGED, TRAINING
 from wattfed.strategies.target import Target
 
 _SUMMED = (
@@ -35,12 +36,15 @@ _NOT_TOLD = ("target", "course", "has_learned")  # what tables are made with, bu
 
 @dataclass(frozen=True)
 class Course:
-    """What a run held after each round (the mean of three), and had spent until then."""
+    """What a run held after each round (the mean of three), and had spent until then.
+
+    `energy_j` has the joules in each accounting by its name.
+    """
 
     held: tuple[float | None, ...]
     rounds: tuple[int, ...]
     time_s: tuple[float, ...]
-    energy_j: tuple[float, ...]
+    energy_j: Mapping[str, Sequence[float]]
     best: float | None
 
     @classmethod
@@ -50,9 +54,22 @@ class Course:
             held=tuple(held_values(rows)),
             rounds=tuple(row.round for row in rows),
             time_s=tuple(row.clock_s for row in rows),
-            energy_j=tuple(row.total_energy_j for row in rows),
+            energy_j={accounting: spent_j(rows, accounting) for accounting in ACCOUNTINGS},
             best=best_held(rows),
         )
+
+    def until(self, target: Target, level: float) -> dict[str, Any]:
+        """When a level was first held, and what it took until then, as `RunMeasures` call it."""
+        held = enumerate(self.held)
+        at = next((i for i, value in held if target.reached(value, level)), None)
+        spent = {
+            "rounds_to_target": self.rounds,
+            "time_to_target_s": self.time_s,
+            "energy_to_target_j": self.energy_j[CHARGED],
+            "energy_training_to_target_j": self.energy_j[TRAINING],
+            "energy_always_on_to_target_j": self.energy_j[ALWAYS_ON],
+        }
+        return {name: None if at is None else values[at] for name, values in spent.items()}
 
 
 @dataclass(frozen=True)
@@ -60,12 +77,13 @@ class RunMeasures:
     """One run, up to one level of its target metric and in whole.
 
     Times and energies are the fleet's, on its virtual clock, idle waiting inside a round included;
-    those to the level are None where it was not reached. Energy is that of training, transfer,
-    waiting, overhead, carrier boards and supplies; `wasted_energy_j` is the part of it whose
-    updates were not used. `jain_fairness` is Jain's index over how often each client of the fleet
-    trained. `budget_violations` counts clients in a round that broke a limit of power or of energy,
-    `power_violations` those of power alone, `latency_violations` those whose inference was too
-    slow.
+    those to the level are until it was first held, the mean of three rounds, and None where it was
+    not. Energy is that of training, transfer, waiting, overhead, carrier boards and supplies;
+    beside it stand the other accountings of `wattfed.strategies.accounting`. `wasted_energy_j` is
+    the part of it whose updates were not used. `jain_fairness` is Jain's index over how often each
+    client of the fleet trained. `budget_violations` counts clients in a round that broke a limit of
+    power or of energy, `power_violations` those of power alone, `latency_violations` those whose
+    inference was too slow.
     """
 
     strategy: str
@@ -76,10 +94,14 @@ class RunMeasures:
     rounds_to_target: int | None
     time_to_target_s: float | None
     energy_to_target_j: float | None
+    energy_training_to_target_j: float | None
+    energy_always_on_to_target_j: float | None
     final: float | None
     best: float | None
     rounds: int
     energy_j: float
+    energy_training_j: float
+    energy_always_on_j: float
     train_energy_j: float
     transfer_energy_j: float
     wait_energy_j: float
@@ -94,21 +116,12 @@ class RunMeasures:
     latency_violations: int
     late: int
     target: Target = field(default_factory=Target)
-    course: Course | None = field(default=None, repr=False, compare=False)
+    course: Course = field(kw_only=True, repr=False, compare=False)
     has_learned: bool = field(default=True, repr=False, compare=False)
 
     def until_held(self, level: float) -> RunMeasures:
-        """The same run up to another level, and until it held it over three rounds."""
-        course = self.course
-        values = enumerate(course.held if course else ())
-        at = next((i for i, value in values if self.target.reached(value, level)), None)
-        return replace(
-            self,
-            level=level,
-            rounds_to_target=course.rounds[at] if course and at is not None else None,
-            time_to_target_s=course.time_s[at] if course and at is not None else None,
-            energy_to_target_j=course.energy_j[at] if course and at is not None else None,
-        )
+        """The same run up to another level."""
+        return replace(self, level=level, **self.course.until(self.target, level))
 
     def record(self) -> dict[str, Any]:
         """A row of ``runs.csv``, or of JSON: level, final and best value by the metric's name."""
@@ -121,27 +134,27 @@ class RunMeasures:
 def measure_run(result: FederationResult, n_clients: int, level: float) -> RunMeasures:
     """What a finished run took, with a fleet of so many clients."""
     contender = Contender.of(result.config)
-    spent = spending_to(result.rows, result.minibatches, level)
+    course = Course.of(result.rows)
     entries = result.ledger.entries
     times = result.participations
     return RunMeasures(
         **contender._asdict(),
         **totals(entries, _SUMMED),
+        **course.until(result.target, level),
         seed=result.config.seed,
         level=level,
-        rounds_to_target=spent.rounds if spent.reached else None,
-        time_to_target_s=spent.time_s if spent.reached else None,
-        energy_to_target_j=spent.energy_j if spent.reached else None,
         final=final_value(result.rows),
         best=best_value(result.rows),
         rounds=len(entries),
         energy_j=result.ledger.energy_j,
+        energy_training_j=course.energy_j[TRAINING][-1],
+        energy_always_on_j=course.energy_j[ALWAYS_ON][-1],
         virtual_time_s=result.ledger.clock_s,
         clients_per_round=sum(times.values()) / max(len(entries), 1),
         jain_fairness=jain_index([times[client] for client in range(n_clients)]),
         budget_violations=sum(entry.budget_misses for entry in entries),
         target=result.target,
-        course=Course.of(result.rows),
+        course=course,
         has_learned=has_learned(result.rows, result.participants),
     )
 

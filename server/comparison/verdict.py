@@ -92,7 +92,7 @@ def standings(measures: Sequence[RunMeasures]) -> list[Standing]:
     if found:
         return found
     runs = by_level[asked[-1]]
-    held = [run.course.best for run in runs if run.has_learned and run.course]
+    held = [run.course.best for run in runs if run.has_learned]
     known = [value for value in held if value is not None]
     none = f"no run reached {target.name} {asked[0]:g}"
     if not known:
@@ -160,7 +160,7 @@ def _beside(
         f"{name} {_mean_final(list(own.values()))}" for name, own in zip(names, runs, strict=True)
     )
     both = [run for own in runs for run in own.values()]
-    held = [run.course.best if run.course and run.has_learned else None for run in both]
+    held = [run.course.best if run.has_learned else None for run in both]
     known = [value for value in held if value is not None]
     if len(known) < len(both):
         return Verdict(

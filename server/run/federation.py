@@ -27,6 +27,7 @@ from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import (
     FederationResult,
     RoundRow,
+    holds,
     last_metrics,
     spent_budgets,
     summary,
@@ -34,6 +35,7 @@ from wattfed.server.run.history import (
 from wattfed.server.run.participants import Participants
 from wattfed.server.run.results import ResultsFolder, placed
 from wattfed.server.run.resuming import go_on, state_of_run
+from wattfed.server.run.supervisor import Supervisor
 from wattfed.server.run.tracking import tracker_of
 from wattfed.strategies.evaluation import BOTH, SERVER
 from wattfed.strategies.offers import Offers
@@ -114,6 +116,8 @@ class _Federation:
         self._rows: list[RoundRow] = []
         self._target: Target | None = None  # until the first evaluation
         self._participants: Participants | None = None  # until the first round
+        self._supervisor = Supervisor()
+        self._ended = ""  # why the supervisor ends it
 
     def run(self) -> FederationResult:
         """All rounds, and the model and the summary in the end."""
@@ -130,6 +134,10 @@ class _Federation:
         told = summary(self._config, self._rows, ledger, participants.charged)
         if self._config.label_privacy:
             told["label_noise"] = self._engine.label_noise
+        if self._ended:
+            told["ended"] = self._ended
+            assert self._supervisor.best is not None
+            load_arrays(self._model, self._supervisor.best)
         self._folder.finish(self._model.state_dict(), told)
         self._check_use(ledger)
         return FederationResult(self._config, tuple(self._rows), ledger, self._folder.path)
@@ -137,7 +145,8 @@ class _Federation:
     def _begin(self) -> ArrayRecord:
         """The model to go on with: the initial one, or that of the last checkpoint."""
         config, folder, strategy = self._config, self._folder, self._strategy
-        begun = go_on(folder, config, strategy, self._engine) if config.resume else None
+        kept = self._supervisor
+        begun = go_on(folder, config, strategy, self._engine, kept) if config.resume else None
         if begun is not None:
             arrays, earlier = begun
             load_arrays(self._model, arrays)
@@ -172,8 +181,10 @@ class _Federation:
         entry = ledger.entries[-1] if server_round else None
         row = self._add(RoundRow(server_round, metrics, ledger.clock_s, ledger.energy_j, entry))
         folder.add_round(row, ledger.reports_of(server_round), ledger.refusals_of(server_round))
+        if not config.unsupervised:
+            self._ended = self._supervisor.look(self._rows, arrays, self._strategy)
         if config.checkpoint_every and server_round % config.checkpoint_every == 0:
-            state = state_of_run(row, arrays, self._strategy, self._engine)
+            state = state_of_run(row, arrays, self._strategy, self._engine, self._supervisor)
             folder.checkpoints.save(server_round, state)
         self._show(row)
         return MetricRecord({**metrics})
@@ -198,7 +209,11 @@ class _Federation:
         if self._on_row is not None:
             self._on_row(row)
         goal = self._config.goal
-        if (goal is not None and row.reached(goal.levels)) or spent_budgets(self._config, row):
+        if (goal and holds(self._rows, goal.levels)) or spent_budgets(self._config, self._rows):
+            self._ended = ""
+            raise _Ended
+        if self._ended:
+            log(WARNING, "the run ends after round %s: %s", row.round, self._ended)
             raise _Ended
 
     def _check_use(self, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,14 @@ TROUBLES = (
     ("late", "late"),
     ("dropped", "dropped"),
     ("guarded", "stepped down"),
+    ("went_back", "went back"),
 )
 """Fields of a round's entry, summed in a run's summary, that count what went wrong."""
 _SUMMED = (
     *("train_energy_j", "transfer_energy_j", "wait_energy_j", "wasted_energy_j"),
     *("power_violations", "budget_violations", "latency_violations", "inference_energy_j"),
     *("guarded", "late", "declined", "failed", "rejected", "stale", "dropped"),
-    *("overhead_energy_j", "supply_energy_j"),
+    *("overhead_energy_j", "supply_energy_j", "others_energy_j", "went_back"),
 )
 _PARTIAL = ("partial", "partial")  # which summaries do not have
 
@@ -77,10 +79,6 @@ class RoundRow:
     def value(self) -> float | None:
         """The target metric; None where it was not evaluated."""
         return self.metrics.get(self.target.name)
-
-    def reached(self, levels: Sequence[float]) -> bool:
-        """Whether the target metric is as good as all of some levels; not if there are none."""
-        return bool(levels) and all(self.target.reached(self.value, level) for level in levels)
 
     def flat(self) -> dict[str, Any]:
         """The round in the columns of the results' CSV, the target before the other metrics."""
@@ -179,7 +177,7 @@ class FederationResult:
 
 @dataclass(frozen=True)
 class Spending:
-    """What a run took until its target metric reached a level (or until its end).
+    """What a run took until it held a level of its target metric (or until its end).
 
     Its energy is the product of minibatches, joules per trained minibatch, and one plus the share
     of all else: so the ratio of two runs' energies splits into three factors exactly.
@@ -233,6 +231,14 @@ def held_values(rows: Sequence[RoundRow]) -> list[float | None]:
     return held
 
 
+def holds(rows: Sequence[RoundRow], levels: Sequence[float]) -> bool:
+    """Whether a run holds all of some levels after its last round; not if there are none."""
+    evaluated = (row for row in reversed(rows) if row.value is not None)
+    held = held_values([*islice(evaluated, HELD)][::-1]) if rows[-1].value is not None else []
+    target = rows[-1].target
+    return bool(held and levels) and all(target.reached(held[-1], level) for level in levels)
+
+
 def best_held(rows: Sequence[RoundRow]) -> float | None:
     """The best that a run held at any time; None with fewer than three evaluations."""
     best = rows[-1].target.best(held_values(rows))
@@ -257,10 +263,8 @@ def goal_levels(config: RunConfig, target: Target) -> list[float]:
     return target.easiest_first(config.goal.levels) if config.goal else []
 
 
-def spending_to(
-    rows: Sequence[RoundRow], minibatches: Sequence[int], level: float, *, held: bool = False
-) -> Spending:
-    """What was spent until the target metric first reached a level.
+def spending_to(rows: Sequence[RoundRow], minibatches: Sequence[int], level: float) -> Spending:
+    """What was spent until a run first held a level of its target metric.
 
     Parameters
     ----------
@@ -269,12 +273,9 @@ def spending_to(
     minibatches : sequence of int
         Minibatches trained in each of the rounds 1, 2, ...
     level : float
-        Of the target metric; if it was never reached, the whole run is counted.
-    held : bool
-        Whether what the run holds shall reach it, and not one round alone.
+        Of the target metric; if it was never held, the whole run is counted.
     """
-    values = held_values(rows) if held else [row.value for row in rows]
-    pairs = zip(rows, values, strict=True)
+    pairs = zip(rows, held_values(rows), strict=True)
     last = next((row for row, value in pairs if row.target.reached(value, level)), None)
     end = last or rows[-1]
     entries = [row.entry for row in rows if row.entry is not None and row.round <= end.round]
@@ -345,10 +346,20 @@ def _judgement(rows: Sequence[RoundRow]) -> dict[str, object]:
     }
 
 
-def spent_budgets(config: RunConfig, row: RoundRow) -> dict[str, float]:
-    """The budgets of a run that are spent after a round, by their unit: J or s."""
-    budgets = {"J": (config.budget_j, row.total_energy_j), "s": (config.budget_s, row.clock_s)}
-    return {unit: budget for unit, (budget, spent) in budgets.items() if 0 < budget <= spent}
+def spent_j(rows: Sequence[RoundRow], accounting: str) -> list[float]:
+    """The joules that a run has spent after each of its rounds, in an accounting of energy."""
+    beside_j = accumulate(
+        row.entry.accounted_j(accounting) - row.entry.energy_j if row.entry else 0.0 for row in rows
+    )
+    return [row.total_energy_j + more_j for row, more_j in zip(rows, beside_j, strict=True)]
+
+
+def spent_budgets(config: RunConfig, rows: Sequence[RoundRow]) -> dict[str, float]:
+    """The budgets of a run that are spent after its last round, by their unit: J or s."""
+    spent = {"s": (config.budget_s, rows[-1].clock_s)}
+    if config.budget_j:
+        spent["J"] = (config.budget_j, spent_j(rows, config.accounting)[-1])
+    return {unit: budget for unit, (budget, so_far) in spent.items() if 0 < budget <= so_far}
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

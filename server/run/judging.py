@@ -140,8 +140,12 @@ def _outcome(
     last_held = next((value for value in reversed(held_values(rows)) if value is not None), None)
     holds = "" if last_held is None else f", and {show(last_held)} as the mean of the last three"
     values = f"the final value is {show(final)}{holds}, the best was {show(best_value(rows))}"
-    budgets = spent_budgets(config, rows[-1]).items()
+    budgets = spent_budgets(config, rows).items()
     spent = "".join(f" The budget of {spoken(budget, unit)} is spent." for unit, budget in budgets)
+    if back := [row.round for row in rows if row.entry is not None and row.entry.went_back]:
+        spent += (
+            f" It diverged, and went back to its best model in round {', '.join(map(str, back))}."
+        )
     if not learned and rows[-1].round:
         chance = (
             f"; chance gives {participants.chance:.3f}"
@@ -156,8 +160,7 @@ def _outcome(
     if last_held is not None and target.reached(last_held, level):
         return f"Reached {name} {level:g} in round {first}, and holds it: {values}."
     if first is not None:
-        stopped = ", where it stopped," if first == rows[-1].round else ""
-        return f"Reached {name} {level:g} in round {first}{stopped} but does not hold it: {values}."
+        return f"Reached {name} {level:g} in round {first} but does not hold it: {values}."
     return f"Did not reach {name} {level:g}: {values}.{spent}"
 
 
@@ -219,19 +222,16 @@ def _advice(
     levels = goal_levels(config, target)
     held = best_held(rows)
     falls_short = bool(levels) and (held is None or not target.reached(held, levels[-1]))
-    touched = falls_short and rows[-1].reached(levels)  # in the round where it stopped
     if not learned:
         tries.append(
             "more --local-epochs, more clients a round (--per-round) or another --learning-rate"
         )
-    elif touched:
-        tries.append("more rounds without a target, to see whether it holds")
     elif falls_short and "worse" in course:
         tries.append("a smaller --learning-rate or fewer --local-epochs")
     elif falls_short and "plateau" in course:
         tries.append("more clients a round (--per-round), more --local-epochs or another strategy")
     elif (falls_short or not levels) and "still" in course:
-        tries.append(_longer(config, rows[-1]))
+        tries.append(_longer(config, rows))
     entries = [row.entry for row in rows if row.entry is not None]
     took = sum(entry.reported for entry in entries) / max(len(entries), 1)
     able = participants.clients - participants.n_unable
@@ -242,11 +242,11 @@ def _advice(
     return f"Try {'; or '.join(tries)}." if tries else ""
 
 
-def _longer(config: RunConfig, last: RoundRow) -> str:
+def _longer(config: RunConfig, rows: Sequence[RoundRow]) -> str:
     """How a run goes on that was still getting better when it ended."""
-    for unit, budget in spent_budgets(config, last).items():
+    for unit, budget in spent_budgets(config, rows).items():
         return f"a larger budget (--budget-{unit.lower()} {2 * budget:g} --resume goes on)"
-    return f"more rounds (--rounds {2 * last.round} --resume goes on)"
+    return f"more rounds (--rounds {2 * rows[-1].round} --resume goes on)"
 
 
 def common_level(results: Sequence[FederationResult]) -> float | None:
@@ -295,7 +295,7 @@ def comparison(
             f"Nothing is claimed of {names[0]} beside {names[1]}: there is no {target.name} that "
             f"both have learned and hold over three rounds (final: {finals})."
         ]
-    mine, theirs = (spending_to(r.rows, r.minibatches, level, held=True) for r in runs)
+    mine, theirs = (spending_to(r.rows, r.minibatches, level) for r in runs)
     ratio = theirs.energy_j / mine.energy_j
     lines = [
         f"Until {target.name} {target.printed(level)}, which both hold (mean of three rounds; "

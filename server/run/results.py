@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from logging import WARNING
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-import torch
 from flwr.common.logger import log
-from torch import Tensor
 
 from powerctl.durable import replace_file, replacing
 from powerctl.errors import InvalidInput
@@ -31,6 +29,9 @@ from wattfed.strategies.round.ledger import Ledger, RefusedReply, RoundEntry
 from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 from wattfed.strategies.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Metric = Annotated[float, Range(-math.inf, math.inf, unknown=True)]
 
@@ -170,6 +171,8 @@ class ResultsFolder:
 
     def finish(self, state: Mapping[str, Tensor], summary: Mapping[str, Any]) -> None:
         """The final model and the summary."""
+        import torch  # a second, which those do not pay who only read
+
         with self._writing():
             self.under_way.unlink(missing_ok=True)
             with replacing(self.path / "model.pt") as file:

@@ -18,6 +18,7 @@ from wattfed.client.worker.charging import named_workload
 from wattfed.server.run.engine import RoundEngine
 from wattfed.server.run.history import RoundRow
 from wattfed.server.run.results import ResultsFolder, read_config, read_run, rounds_saved
+from wattfed.server.run.supervisor import Supervisor
 from wattfed.strategies.code_version import files_hash
 from wattfed.strategies.round.ledger import Ledger
 from wattfed.strategies.round.strategy import SelectingStrategy
@@ -27,7 +28,11 @@ from wattfed.strategies.target import Target, judged_by
 
 
 def state_of_run(
-    row: RoundRow, arrays: ArrayRecord, strategy: SelectingStrategy, engine: RoundEngine
+    row: RoundRow,
+    arrays: ArrayRecord,
+    strategy: SelectingStrategy,
+    engine: RoundEngine,
+    supervisor: Supervisor,
 ) -> State:
     """All that the rounds after this one depend on."""
     return {
@@ -37,11 +42,16 @@ def state_of_run(
         "model": arrays,
         "strategy": strategy.state(),
         "engine": engine.state(),
+        "supervisor": supervisor.state(),
     }
 
 
 def go_on(
-    folder: ResultsFolder, config: RunConfig, strategy: SelectingStrategy, engine: RoundEngine
+    folder: ResultsFolder,
+    config: RunConfig,
+    strategy: SelectingStrategy,
+    engine: RoundEngine,
+    supervisor: Supervisor,
 ) -> tuple[ArrayRecord, Sequence[RoundRow]] | None:
     """Bring a fresh strategy and engine to where the folder's run was at its last checkpoint.
 
@@ -82,6 +92,8 @@ def go_on(
         folder.go_on(config, state)
         recorded = read_run(folder.path)
         strategy.restore(state["strategy"], recorded.ledger)
+        if "supervisor" in state:  # since there is one
+            supervisor.restore(state["supervisor"])
     except (InvalidInput, KeyError, TypeError) as error:
         raise InvalidInput(f"{folder.path}: cannot go on: {error}") from None
     log(INFO, "goes on after round %s", state["round"])

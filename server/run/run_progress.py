@@ -141,7 +141,7 @@ def _row(name: str, result: FederationResult, level: float | None) -> tuple[obje
     """A run in the table: * is until the level is held."""
     until: tuple[object, ...] = ("-",) * 3
     if level is not None:
-        spent = spending_to(result.rows, result.minibatches, level, held=True)
+        spent = spending_to(result.rows, result.minibatches, level)
         until = (spent.rounds, spent.time_s, spent.energy_j / 1e3)
     counted = ("power_violations", "budget_violations", "guarded")
     total = totals(result.ledger.entries, ("wait_energy_j", *counted))

@@ -41,14 +41,15 @@ POLICIES = Kind[SelectionPolicy](
         "pace": Pace,
     },
     SelectionPolicy,
-    fixed=("power",),  # of the run, which results are told apart by
+    fixed=("power", "accounting"),  # of the run, which results are told apart by
 )
 
 
 def make_policy(config: RunConfig) -> SelectionPolicy:
     """A fresh policy from ``NAME`` or ``NAME(PARAMETER=VALUE, ...)``, e.g. ``oort(clip=0.9)``.
 
-    Where it has them, its parameters `power`, `deadline_s` and `rounds` are those of the run.
+    Where it has them, its parameters `power`, `deadline_s`, `rounds` and `accounting` are those of
+    the run.
 
     Raises
     ------
@@ -62,6 +63,7 @@ def make_policy(config: RunConfig) -> SelectionPolicy:
         power=config.power,
         deadline_s=config.deadline_s,
         rounds=config.rounds,
+        accounting=config.accounting,
     )
 
 

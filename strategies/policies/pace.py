@@ -4,7 +4,8 @@
 |------------|----------------------------------------------------------------|------------------|
 | S, k       | the clients selected, and the most of them                     | `per-round`      |
 | T          | deadline of the round                                          | `deadline_s`     |
-| e_i(T)     | joules of client i's round: training, and waiting until T      | `least_cost_by`  |
+| e_i(T)     | joules of client i's round: training, and waiting until T, at  | `least_cost_by`  |
+|            | the input of its supply                                        |                  |
 | P          | price of a second, in watts                                    | `Pace._price_w`  |
 | n_i, p_i   | examples of client i, over the mean of the candidates; and     | `size`           |
 |            | over the sum of the set                                        |                  |
@@ -37,6 +38,7 @@ from numpy.typing import NDArray
 
 from powerctl.modes import FloatArray, IntArray
 from powerctl.statistics import lower_median
+from wattfed.strategies.accounting import ALWAYS_ON, CHARGED, TRAINING
 from wattfed.strategies.offers import WEIGHT_CAP, Offers
 from wattfed.strategies.policies.experience import Delivery, Experience
 from wattfed.strategies.policies.round_cost import candidate_deadlines, least_cost_by
@@ -48,7 +50,7 @@ from wattfed.strategies.state import Memory
 from wattfed.strategies.summaries import PLACES, UpdateSummary
 
 _TIERS = 10  # of speed, in the short list
-_FLEETS = 10  # times the clients wanted: the fleet that a second's price is of
+_FLEETS = 5  # times the clients wanted: the fleet that a second's price is of
 _REMEMBERED = 20_000  # clients whose pull is kept, those heard last: 20 MB
 # weights of the past, of moving means over rounds, and over clients heard again
 _OLD, _OLD_PULL, _OLD_KEPT = 0.9, 0.8, 0.97
@@ -86,11 +88,18 @@ class Pace(Memory):
     most, while it gains by it. In a large pool it runs over a short list: of each tenth by speed,
     the clients of most utility per joule.
 
+    What a round costs follows from what is to be paid (`wattfed.strategies.accounting`). Charged is
+    the above. Of a fleet that is always on, P is its whole idle power, and e_i is what comes on top
+    of that. Where training alone counts, seconds are free, but not endless: e_i has no waiting, and
+    the cost is sqrt(T sum_S e_i).
+
     Parameters
     ----------
+    accounting : str
+        Which joules count.
     price : float
-        Of a second, as a share of the idle power of ten times the clients wanted; higher takes
-        faster clients, and more of them.
+        Of a second, as a share of the idle power of five times the clients wanted, where
+        participants alone are charged; higher takes faster clients, and more of them.
     at_least : int
         Fewest clients to select; the model follows one alone too far. k leaves no choice of number.
     racing : bool
@@ -103,6 +112,7 @@ class Pace(Memory):
 
     observes_updates: ClassVar[Literal[True]] = True
     remembers = ("_known", "_delivery", "_learned", "_round")
+    accounting: str = CHARGED
     price: float = 1.0
     at_least: int = 2
     racing: bool = False
@@ -128,14 +138,13 @@ class Pace(Memory):
             return self._ask(assign(offers, offers.candidates("slack")[:k], self._pacing, np.inf))
         round_s = time_s + offers.transfer_s[rows, None]
         deadlines_s = candidate_deadlines(round_s, self.n_deadlines)
-        cost_j = np.empty((len(deadlines_s), len(rows)))
-        for costs, deadline_s in zip(cost_j, deadlines_s, strict=True):
-            costs[:] = least_cost_by(
-                deadline_s, round_s, energy_j, offers.idle_power_w[rows], offers.transfer_s[rows]
-            )
+        cost = np.empty((len(deadlines_s), len(rows)))
+        for costs, deadline_s in zip(cost, deadlines_s, strict=True):
+            costs[:] = self._cost_by(float(deadline_s), offers, rows, round_s, energy_j)
             costs[offers.available_s[rows] < with_reserve(float(deadline_s))] = np.inf
         pull = self._learned.pull(offers.client[rows], offers.examples[rows])
-        search = SetSearch(teaching, pull, cost_j, self._price_w(offers, k) * deadlines_s)
+        power = 2 if self.accounting == TRAINING else 1
+        search = SetSearch(teaching, pull, cost, self._price_w(offers, k) * deadlines_s, power)
         at, picks = search.best(max(1, min(self.at_least, k)), k)
         self._learned.owe(pull, picks)
         deadline_s = with_reserve(float(deadlines_s[at]))
@@ -169,9 +178,35 @@ class Pace(Memory):
         self._delivery.ask([assignment.client for assignment in assignments])
         return assignments
 
+    def _cost_by(
+        self,
+        deadline_s: float,
+        offers: Offers,
+        rows: IntArray,
+        round_s: FloatArray,
+        energy_j: FloatArray,
+    ) -> FloatArray:
+        """What each client costs in a round until a deadline, as the energy is accounted."""
+        idle_w, transfer_s = offers.idle_power_w[rows], offers.transfer_s[rows]
+        if self.accounting == TRAINING:
+            beside_j = idle_w * (transfer_s - offers.overhead_s[rows])
+            least_j = least_cost_by(deadline_s, round_s, energy_j, np.zeros(len(rows)), transfer_s)
+            return deadline_s * (least_j + beside_j)
+        module_j = least_cost_by(deadline_s, round_s, energy_j, idle_w, transfer_s)
+        supply_j = module_j + offers.carrier_w[rows] * deadline_s
+        supply_j /= offers.supply_efficiency[rows]
+        if self.accounting == ALWAYS_ON:
+            return np.maximum(supply_j - offers.idle_supply_w[rows] * deadline_s, 0.0)
+        return supply_j
+
     def _price_w(self, offers: Offers, k: int) -> float:
         """What a second costs, whoever is selected."""
-        return self.price * _FLEETS * k * float(offers.idle_power_w.mean())
+        if self.accounting == TRAINING:
+            return 0.0
+        idle_w = offers.idle_supply_w
+        if self.accounting == ALWAYS_ON:
+            return float(idle_w[offers.available_s > 0].sum())
+        return self.price * _FLEETS * k * float(idle_w.mean())
 
     def _shortlist(self, offers: Offers, k: int, rng: Generator) -> tuple[IntArray, FloatArray]:
         """Rows worth searching over, in order, and what they have to teach."""
@@ -376,11 +411,19 @@ class SetSearch:
         Of each client by each deadline; infinite for who cannot meet it.
     fixed_j : FloatArray, shape (deadlines,)
         What a round costs until each deadline, whoever is in it.
+    power : int
+        Of what is learned, beside the cost.
     """
 
     def __init__(
-        self, teaching: FloatArray, pull: Pull, cost_j: FloatArray, fixed_j: FloatArray
+        self,
+        teaching: FloatArray,
+        pull: Pull,
+        cost_j: FloatArray,
+        fixed_j: FloatArray,
+        power: int = 1,
     ) -> None:
+        self._power = power
         self._teaching, self._pull = teaching, pull
         self._cost_j, self._fixed_j = cost_j, fixed_j
         self._beside = pull.size[:, None] * (pull.residual - pull.aim)
@@ -405,8 +448,8 @@ class SetSearch:
             noise = length + 2 * along + self._length + unsure + self._unsure
             noise = np.maximum(noise, 0.0) / square
             larger = (teaching + self._teaching) / (1 + count[:, None])
-            larger = larger / ((1 + noise / self._pull.rho) * (cost_j + self._cost_j))
-            larger = np.where(free, larger, -1.0)
+            larger = (larger / (1 + noise / self._pull.rho)) ** self._power
+            larger = np.where(free, larger / (cost_j + self._cost_j), -1.0)
             pick = larger.argmax(axis=1)
             value = larger[every, pick]
             going &= (value >= 0) & ((count < at_least) | (value > worth)) & (count < at_most)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from powerctl.fields import Count
+from wattfed.strategies.accounting import ALWAYS_ON, TRAINING
 from wattfed.strategies.protocol import (
     ClientNumber,
     Clock,
@@ -38,7 +39,9 @@ class RoundEntry:
     participants served while they trained, which is in none of the others. `stale` counts updates
     from earlier rounds that were used, `dropped` those that came too late; `guarded` the clients
     whose power guard stepped down, `latency_violations` those whose inference meanwhile took longer
-    than its budget.
+    than its budget. `others_energy_j` is what boards that offered, but do not take part, took idle
+    at their supplies while it lasted; it is in none of the others. `went_back` is 1 where it began
+    with an earlier model, because the run had diverged.
     """
 
     round: Count
@@ -67,6 +70,14 @@ class RoundEntry:
     inference_energy_j: Clock = 0.0
     overhead_energy_j: Clock = 0.0
     supply_energy_j: Clock = 0.0
+    others_energy_j: Clock = 0.0
+    went_back: Count = 0
+
+    def accounted_j(self, accounting: str) -> float:
+        """The energy of the round in one of the accountings of `wattfed.strategies.accounting`."""
+        if accounting == TRAINING:
+            return self.train_energy_j + self.transfer_energy_j
+        return self.energy_j + (self.others_energy_j if accounting == ALWAYS_ON else 0.0)
 
     @property
     def energy_j(self) -> float:
@@ -138,6 +149,7 @@ class Ledger:
         reports: Sequence[RoundReport],
         rejected: Sequence[RoundReport],
         closed: ClosedRound,
+        others_w: float = 0.0,
     ) -> RoundEntry:
         """Enter a round from its assignments, reports and end.
 
@@ -153,6 +165,8 @@ class Ledger:
             Those of them whose updates are of no use.
         closed : ClosedRound
             How it ended.
+        others_w : float
+            What the boards of the fleet that are not in it take idle, at their supplies.
         """
         deadline_s = max((a.deadline_s for a in assignments), default=float("inf"))
         trained = [report for report in reports if report.minibatches]
@@ -189,6 +203,7 @@ class Ledger:
             overhead_energy_j=sum((r.idle_power_w * r.overhead_s for r in trained), 0.0),
             supply_energy_j=sum(map(_supply_j, trained), 0.0)
             + sum((_beside_j(r, r.idle_power_w * s, s) for r, s in closed.waits), 0.0),
+            others_energy_j=others_w * closed.duration_s,
         )
         self.entries.append(entry)
         return entry
@@ -198,6 +213,11 @@ class Ledger:
         if reports:
             self.evaluation_s += max(r.transfer_s + r.time_s + r.overhead_s for r in reports)
             self.evaluation_j += sum(r.energy_j for r in reports)
+
+    def went_back(self) -> RoundEntry:
+        """Enter that the last round began with an earlier model."""
+        self.entries[-1] = replace(self.entries[-1], went_back=1)
+        return self.entries[-1]
 
     def waste(self, reports: Sequence[RoundReport]) -> RoundEntry:
         """Enter that some updates of the last round were of no use after all."""

@@ -113,6 +113,10 @@ class SelectingStrategy(Strategy):
         What clients found of the last round's model; empty where none evaluated it.
     node_of_client : dict of int to int
         On Flower's runtimes, the nodes whose offers came for the last round.
+    rate : float
+        Factor on the learning rate of whoever trains.
+    fruitless : int
+        Rounds in a row in which clients trained, and no model came of it.
     """
 
     def __init__(
@@ -148,6 +152,10 @@ class SelectingStrategy(Strategy):
         self._able: IntArray = np.zeros(0, dtype=np.int64)
         self._most_examples = math.inf
         self._examples: dict[int, int] = {}
+        self._others_w = 0.0
+        self.rate = 1.0
+        self.fruitless = 0
+        self._instead: ArrayRecord | None = None
         self.node_of_client: dict[int, int] = {}
         self._rounds_before = 0
         self._answered_s: Mapping[str, float] = {}
@@ -184,6 +192,11 @@ class SelectingStrategy(Strategy):
             "aggregation": self.aggregation.memory.state(),
             "flights": state_of_in_flight(self._in_flight.under_way),
             "evaluation": [self.ledger.evaluation_s, self.ledger.evaluation_j],
+            "back": {
+                "rate": self.rate,
+                "fruitless": self.fruitless,
+                "model": self._instead,
+            },
         }
 
     def restore(self, state: State, ledger: Ledger) -> None:
@@ -199,7 +212,14 @@ class SelectingStrategy(Strategy):
         self._in_flight.under_way = in_flight_of(state["flights"], self.aggregation.parameters)
         self.ledger = ledger
         ledger.evaluation_s, ledger.evaluation_j = state.get("evaluation", (0, 0))
+        if back := state.get("back"):
+            self.rate, self.fruitless = float(back["rate"]), int(back["fruitless"])
+            self._instead = back["model"]
         self._rounds_before = len(ledger.entries)
+
+    def go_back(self, arrays: ArrayRecord) -> None:
+        """Begin the next round with another model, and learn a quarter as fast from then on."""
+        self._instead, self.rate, self.fruitless = arrays, self.rate / 4, 0
 
     def select(self, server_round: int, offers: Offers) -> list[RoundAssignment]:
         """Who trains in a round that starts now; nobody who still does."""
@@ -209,8 +229,11 @@ class SelectingStrategy(Strategy):
         k = self.round_policy.to_ask(self.per_round, len(busy))
         rng = np.random.default_rng((self.seed, server_round))
         free = offers.without(busy)
-        self._assignments = self.policy.select(free, k, server_round, rng) if k else []
+        chosen = self.policy.select(free, k, server_round, rng) if k else []
+        self._assignments = [replace(one, rate=self.rate) for one in chosen]
         rows = np.searchsorted(offers.client, [a.client for a in self._assignments])
+        there = (free.available_s > 0) & ~np.isin(free.client, offers.client[rows])
+        self._others_w = float(free.idle_supply_w[there].sum())
         self._examples = dict(zip(offers.client[rows], offers.examples[rows].tolist(), strict=True))
         if self.on_assigned is not None:
             self.on_assigned(server_round, self._assignments, offers)
@@ -222,6 +245,7 @@ class SelectingStrategy(Strategy):
         """The aggregation's training messages to some nodes; all share one content."""
         # The aggregation is told the model also where nobody is asked: late updates may come.
         selected = cast(Grid, _OnlyNodes(nodes or [0]))
+        arrays = arrays if self._instead is None else self._instead
         messages = self.aggregation.configure_train(server_round, arrays, config, selected)
         return messages if nodes else []
 
@@ -265,7 +289,9 @@ class SelectingStrategy(Strategy):
             self._in_flight.start(server_round, report, update, answer.is_summed)
         waits_s = silence_s(self._assignments, reports)
         closed = self._in_flight.close(server_round, len(self._assignments), waits_s)
-        entry = self.ledger.record(server_round, self._assignments, reports, rejected, closed)
+        entry = self.ledger.record(
+            server_round, self._assignments, reports, rejected, closed, self._others_w
+        )
         heard = [r for r in self.ledger.reports_of(server_round) if not r.lost]
         self._tell(heard, answers, closed)
         result: tuple[ArrayRecord | None, MetricRecord | None] = (None, None)
@@ -274,6 +300,14 @@ class SelectingStrategy(Strategy):
             result = self._aggregated(server_round, used, sums)
             if result[0] is None:  # without a quorum, or not finite
                 entry = self.ledger.waste([flight.report for flight in used])
+        if result[0] is not None:
+            self.fruitless = 0
+        elif used or rejected or entry.failed:
+            self.fruitless += 1
+        if self._instead is not None:  # also where nobody has moved it
+            entry = self.ledger.went_back()
+            result = (result[0] or self._instead, result[1])
+            self._instead = None
         if self.on_round is not None:
             self.on_round(entry)
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -174,3 +175,12 @@ def test_a_folder_that_is_not_there_is_named(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = call(main, "runs", "--in", "nowhere", "list")
     assert done.returncode == 2 and "nowhere: not readable" in done.stderr
+
+
+def test_who_only_looks_at_runs_does_not_wait_for_torch():
+    code = (
+        "import sys, wattfed.server.comparison.stored, wattfed.server.live.terminal\n"
+        "import wattfed.server.comparison.report\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

@@ -168,7 +168,9 @@ def test_a_damaged_journal_of_an_earlier_boot_says_nothing(
 ):
     path = Journal(board).path
     DAMAGES[damage](path, path.read_bytes())
-    (board.root / "proc/sys/kernel/random/boot_id").write_text("another\n")
+    (board.root / "proc/sys/kernel/random/boot_id").write_text(
+        "00000000-0000-4000-8000-000000000002\n"
+    )
     serve(board.root)
     assert powerctl("restore", "--root", board.root).exit_code == 0
 

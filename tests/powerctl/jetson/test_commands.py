@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import board_reads
 from powerctl.boards import load_board
 from powerctl.commands.jetson_board import doctor, fake_board, nvpmodel, restore_command
 from powerctl.devices.fake_jetson import FakeJetson
@@ -72,6 +73,32 @@ def test_the_doctor_sees_throttling_a_controller_and_what_a_killed_one_left(fake
     as_if_killed(device)
     said = run(doctor, "--root", board.root, exit_code=1)
     assert "a killed controller left" in said and "sudo powerctl restore" in said
+
+
+def test_a_clock_below_its_own_minimum_is_throttling(fake, run):
+    board = fake("orin-nano", "6")
+    assert "throttles now: no" in run(doctor, "--root", board.root)
+    board.throttle(over_current=True, cpu_khz=576_000)
+    said = run(doctor, "--root", board.root)
+    assert "over-current since boot: oc3_event_cnt 1" in said
+    assert "throttles now: policy0 runs at 576 MHz, below its lowest of 729.6 MHz" in said
+
+
+@pytest.mark.parametrize("jetpack", ["5.1", "6"])
+@pytest.mark.parametrize("file", ["emc_rate", "emc_hold", "emc_cap"])
+def test_memory_files_that_are_there_and_cannot_be_read_keep_modes_from_being_set(
+    fake, run, jetpack, file
+):
+    """As in a container, or where the kernel is locked down."""
+    board = fake("orin-agx", jetpack)
+    path = getattr(board.kernel.layout, file)
+    with board_reads.damaged(path, board_reads.DAMAGES["not permitted"]):
+        said = run(doctor, "--root", board.root, exit_code=1)
+        assert (
+            f"the memory clock cannot be read: [Errno 1] Operation not permitted: '/{path}'" in said
+        )
+        with pytest.raises(DeviceUnavailable, match="memory clock cannot be read.*run as root"):
+            FakeJetson(board.root)
 
 
 def test_what_this_user_may_not_set_is_said(fake, run, monkeypatch):

@@ -43,7 +43,9 @@ def test_a_line_that_was_cut_off_is_left_out(fake):
 def test_a_journal_from_before_a_restart_is_dropped(fake):
     board = fake()
     Journal(board).note({"a": "1"})
-    (board.root / "proc/sys/kernel/random/boot_id").write_text("another\n")
+    (board.root / "proc/sys/kernel/random/boot_id").write_text(
+        "00000000-0000-4000-8000-000000000002\n"
+    )
     assert not Journal(board).found
     Journal(board).note({"b": "2"})
     assert Journal(board).found == {"b": "2"}

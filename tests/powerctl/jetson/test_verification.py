@@ -66,6 +66,18 @@ def test_throttling_that_was_there_before_is_not_blamed_on_the_mode(device):
     run_for(device, 3)
 
 
+def test_over_current_since_boot_is_named_where_clocks_are_low_from_the_start(device):
+    """Public reports of OC3 at boot: the CPU stays at 576 MHz, below its lowest of 729.6."""
+    device.sysfs.throttle(over_current=True, cpu_khz=576_000)
+    device.apply(device.space.maximum)
+    with pytest.raises(
+        ModeNotInForce,
+        match=r"runs at 576 MHz; before the mode was applied: over-current since boot "
+        r"\(oc3_irq_cnt 1\)$",
+    ):
+        device.verify()
+
+
 def test_nvpmodel_moving_the_clocks_is_detected_and_named(device):
     device.sysfs.nvpmodel(2)
     with pytest.raises(ModeNotInForce, match=r"cores.*0,1,2,3.*nvpmodel was switched from mode 7"):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from powerctl.errors import UnknownName
-from wattfed.server.comparison.measures import RunMeasures
+from wattfed.server.comparison.measures import Course, RunMeasures
 from wattfed.server.comparison.table import Table, chosen_baseline
 from wattfed.server.run.contender import PolicyPair
 
@@ -21,10 +21,14 @@ def run(strategy, power, per_round, seed, energy_j, time_s=100.0, target=0.9):
         rounds_to_target=20 if reached else None,
         time_to_target_s=time_s if reached else None,
         energy_to_target_j=energy_j,
+        energy_training_to_target_j=energy_j,
+        energy_always_on_to_target_j=energy_j,
         final=0.9,
         best=0.9,
         rounds=20,
         energy_j=energy_j or 0.0,
+        energy_training_j=energy_j or 0.0,
+        energy_always_on_j=energy_j or 0.0,
         train_energy_j=0.0,
         transfer_energy_j=0.0,
         wait_energy_j=0.0,
@@ -38,6 +42,7 @@ def run(strategy, power, per_round, seed, energy_j, time_s=100.0, target=0.9):
         power_violations=1,
         latency_violations=0,
         late=0,
+        course=Course((), (), (), {}, None),
     )
 
 

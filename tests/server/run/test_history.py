@@ -16,10 +16,11 @@ def history():
     return rows
 
 
-def test_spending_ends_where_the_target_was_first_reached():
-    spent = spending_to(history(), [20, 20, 20], 0.9)
-    assert spent.reached and spent.rounds == 2
+def test_spending_ends_where_the_target_was_first_held():
+    spent = spending_to(history(), [20, 20, 20], 0.5)
+    assert spent.reached and spent.rounds == 2  # the mean of 0.1, 0.5 and 0.92
     assert spent.time_s == 41.0 and spent.minibatches == 40
+    assert not spending_to(history(), [20, 20, 20], 0.9).reached
 
 
 def test_an_energy_is_the_product_of_its_three_factors():

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from powerctl.task.watching import SlowerSteps
+from wattfed.client.tasks.federated import FederatedTask
+from wattfed.server.engines.simulation import simulate
+from wattfed.server.run.federation import NoClients
+from wattfed.server.run.judging import judge_result
+from wattfed.strategies.run_config import RunConfig
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        task="noop", out_dir=str(tmp_path), name="run", rounds=60, per_round=2, strategy="random",
+        local_epochs=1, workers=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def evaluates(monkeypatch):
+    """Makes the evaluations of a run give what a function of their number gives."""
+
+    def give(metrics):
+        numbers = iter(range(1000))
+        monkeypatch.setattr(FederatedTask, "evaluate", lambda self, model: metrics(next(numbers)))
+
+    return give
+
+
+def test_a_run_that_diverges_goes_back_learns_more_slowly_and_comes_to_something(tmp_path):
+    wild = RunConfig(
+        learning_rate=0.2, rounds=20, strategy="random", workers=1, out_dir=str(tmp_path)
+    )
+    alone = simulate(replace(wild, unsupervised=True, name="alone", checkpoint_every=0))
+    result = simulate(wild)
+    assert alone.rows[-1].value < 0.2 and result.rows[-1].value > 0.7
+    back = [row.round for row in result.rows if row.entry and row.entry.went_back]
+    assert len(back) == 1 and not any(row.entry.went_back for row in alone.rows[1:])
+    assert f"went back to its best model in round {back[0]}" in judge_result(result).outcome
+    assert json.loads((result.folder / "summary.json").read_text())["went_back"] == 1
+
+    def kill(row):
+        if row.round == back[0] - 1:  # it has been decided, but not done
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(replace(wild, name="again"), kill)
+    again = simulate(replace(wild, name="again", resume=True))
+    assert [row.metrics for row in again.rows] == [row.metrics for row in result.rows]
+
+
+def test_a_run_in_which_nobody_can_train_ends_long_before_its_rounds_are_over(tmp_path):
+    config = RunConfig(
+        learning_rate=1e9, rounds=60, strategy="random", workers=1, out_dir=str(tmp_path)
+    )
+    with pytest.raises(NoClients, match="refused"):
+        simulate(config)
+    summary = json.loads((tmp_path / config.run_name / "summary.json").read_text())
+    assert summary["rounds"] == 12 and "diverged again" in summary["ended"]
+
+
+def test_a_run_that_stands_still_ends_with_its_best_model_unless_it_is_left_alone(
+    config, evaluates
+):
+    def rises_and_falls(n):
+        return {"loss": 2.0 / (n + 1) if n < 10 else 0.3, "accuracy": min(n, 20 - n, 8) / 10}
+
+    evaluates(rises_and_falls)
+    result = simulate(config)
+    best = max(range(3, 13), key=lambda n: sum(min(m, 20 - m, 8) for m in (n - 2, n - 1, n)))
+    assert result.rows[-1].round == best + 20
+    assert "it stands still: accuracy 0.800" in (result.folder / "summary.json").read_text()
+    evaluates(rises_and_falls)
+    assert simulate(replace(config, unsupervised=True, name="alone")).rows[-1].round == 60
+
+
+@pytest.mark.parametrize(
+    ("losses", "back"),
+    [
+        (lambda n: 2.0 + 0.5 * (n % 3), 0),  # unlike clients, at first
+        (lambda n: 2.0 if n == 0 else 3.1, 1),
+        (lambda n: 2.0 if n == 0 else float("nan"), 1),
+        (lambda n: max(0.5, 2.0 - 0.3 * n) if n < 12 or n > 14 else 9.0, 0),  # for three rounds
+        (lambda n: max(0.5, 2.0 - 0.3 * n) if n < 12 else 2.1, 1),
+    ],
+)
+def test_what_is_divergence_and_what_happens_to_healthy_runs(config, evaluates, losses, back):
+    evaluates(lambda n: {"loss": losses(n), "accuracy": 0.1 + n / 1000})
+    result = simulate(replace(config, rounds=20))
+    assert min(1, sum(row.entry.went_back for row in result.rows[1:])) == back
+
+
+def test_a_factor_holds_for_the_steps_of_any_optimizer_and_leaves_the_rate_that_one_sees():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    for make in (torch.optim.SGD, torch.optim.Adam):
+        optimizer = make([parameter], lr=0.4)
+        parameter.data.fill_(1.0)
+        parameter.grad = torch.ones(1)
+        with SlowerSteps(0.25):
+            optimizer.step()
+        assert parameter.item() == pytest.approx(0.9)
+        assert optimizer.param_groups[0]["lr"] == 0.4
+    optimizer.step()
+    assert parameter.item() < 0.6
