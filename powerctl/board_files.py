@@ -25,6 +25,8 @@ BOARDS = Kind[Path](
 UNKNOWN_RELEASE = "unknown"
 """In place of an L4T release where nothing says which a board has."""
 
+UNVERIFIED = "not in the catalogue: rail total unverified"
+
 _NEEDED = {
     *("title", "modules", "cuda_cores", "cpu_architecture"),
     *("release", "rail", "total_power_rails", "hardware"),
@@ -80,6 +82,14 @@ def known_modules() -> tuple[Mapping[str, Any], ...]:
 def known_module(parts: Collection[str]) -> Mapping[str, Any] | None:
     """What is known of a module without an entry of the catalogue, by part numbers."""
     return next((m for m in known_modules() if set(parts) & set(m["parts"])), None)
+
+
+def caveat(parts: Collection[str]) -> str:
+    """What is to be said of a board that the catalogue lacks, by its part numbers."""
+    known = known_module(parts)
+    if known is None or "total_power_rails" not in known:
+        return UNVERIFIED
+    return f"no clocks of {known['title']} are in the catalogue: they are its kernel's"
 
 
 def read_board(name: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class MinimalDevice(Protocol):
 
     board: Board
     power_period_s: float
-    """Seconds between two readings of the power sensor: over less, `energy_j` says nothing."""
+    """Seconds between two readings of the power sensor; over less, `energy_j` says nothing."""
 
     @property
     def space(self) -> ModeSpace:
@@ -152,7 +152,7 @@ class Device(NoTraits, MinimalDevice):
 
     @property
     def modes(self) -> Sequence[PowerMode]:
-        """The modes in which it can run: all of its space, unless it knows only some of them."""
+        """The modes in which it can run; all of its space, unless it knows only some of them."""
         return list(self.space)
 
     @property

@@ -8,7 +8,7 @@ the nearest count of cores and highest clocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +16,10 @@ from powerctl.axes import AXES
 from powerctl.board_files import every_board, known_module, read_board
 from powerctl.boards import Board, board_of
 
-UNVERIFIED = "not in the catalogue: rail total unverified"
 _LENT = (
     *("cuda_cores", "cpu_architecture", "cluster_sizes"),
     *("hardware", "operations_per_gpu_cycle"),
 )
-
-
-def caveat(parts: Collection[str]) -> str:
-    """What is to be said of a board that the catalogue lacks, by its part numbers."""
-    known = known_module(parts)
-    if known is None or "total_power_rails" not in known:
-        return UNVERIFIED
-    return f"no clocks of {known['title']} are in the catalogue: they are its kernel's"
 
 
 def found_board(said: Mapping[str, Any]) -> Board:

@@ -304,7 +304,7 @@ class RunConfig:
 
     @property
     def split(self) -> str:
-        """How the data are split over clients: the skew, or that of `dirichlet_alpha`."""
+        """How the data are split over clients; the skew, or that of `dirichlet_alpha`."""
         return self.skew or f"dirichlet:{self.dirichlet_alpha!r}"
 
     @property

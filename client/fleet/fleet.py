@@ -177,7 +177,7 @@ class Fleet(Sequence[ClientProfile]):
 
     @property
     def rounds(self) -> str:
-        """Whether its rounds are real or ideal, in words: every figure says it."""
+        """Whether its rounds are real or ideal, in words; every figure says it."""
         return "ideal rounds" if self.is_ideal else "real rounds"
 
     @cached_property

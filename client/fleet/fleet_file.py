@@ -36,9 +36,10 @@ MOST_CLIENTS = 1_000_000
 _PER_CLIENT = {f.name for f in fields(Profiles)}
 
 
-@lru_cache(maxsize=8)
 def load_fleet(name: str) -> Fleet:
     """The clients of a fleet file, numbered from 0 in the order of its groups.
+
+    A file is read anew each time; what it makes is kept as long as it says the same.
 
     Parameters
     ----------
@@ -55,9 +56,28 @@ def load_fleet(name: str) -> Fleet:
         limit that is not positive, or no clients.
     """
     path, asked = _described(name)
-    if isinstance(path, Fleet):
-        return path
-    content = read_toml(path)
+    return path if isinstance(path, Fleet) else _made(_Content(path, read_toml(path), asked))
+
+
+class _Content:
+    """What a fleet file says, equal to another of the same path that says the same."""
+
+    def __init__(
+        self, path: Path | Traversable, content: dict[str, Any], asked: dict[str, Any]
+    ) -> None:
+        self.path, self.content, self.asked = Path(str(path)).absolute(), content, asked
+        self._key = (str(self.path), repr(content), repr(asked))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@lru_cache(maxsize=8)
+def _made(file: _Content) -> Fleet:
+    path, content, asked = file.path, file.content, file.asked
     is_ideal = asked.get("ideal", content.get("ideal", False))
     if not isinstance(is_ideal, bool):
         raise InvalidInput(f"{path}: ideal is true or false, got {is_ideal!r}")
@@ -66,7 +86,7 @@ def load_fleet(name: str) -> Fleet:
         raise InvalidInput(f"{path}: the fleet has no clients; add a [[group]] with board, count")
     for group_number, group in enumerate(groups, start=1):
         with misread(f"{path}, group {group_number}"):
-            parts.append(_group(group, Path(str(path)).parent, left, is_ideal))
+            parts.append(_group(group, path.parent, left, is_ideal))
             left -= len(parts[-1].device)
     with misread(str(path)):
         check_keys(content, {"group", "start_hour", "ideal"})

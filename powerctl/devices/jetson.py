@@ -12,7 +12,7 @@ from pathlib import Path
 
 from powerctl.accelerator import synchronise
 from powerctl.axes import ModeAxes
-from powerctl.board_files import UNKNOWN_RELEASE, read_board
+from powerctl.board_files import UNKNOWN_RELEASE, caveat, read_board
 from powerctl.boards import Board, keep_found, load_board
 from powerctl.daemon.remote import open_controller
 from powerctl.device import Device, check_wait
@@ -29,7 +29,7 @@ from powerctl.jetson.sysfs import Sysfs
 from powerctl.jetson.throttling import Thermometer, read_throttling
 from powerctl.modes import ModeSpace, PowerMode
 from powerctl.ownership import InUse
-from powerctl.uncatalogued import caveat, found_board
+from powerctl.uncatalogued import found_board
 from powerctl.workload import Workload
 
 log = logging.getLogger("powerctl.jetson")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from powerctl.fakes.layout import FAKE_MARKER
-from powerctl.jetson.recording import RecordedSysfs
 from powerctl.jetson.sysfs import Sysfs
 
 
@@ -17,6 +16,8 @@ def is_fake(root: Path) -> bool:
 def open_sysfs(root: Path = Path("/")) -> Sysfs:
     """The kernel's files of a Jetson; of a fake board if the root is one; or of a recording."""
     if root.is_file():
+        from powerctl.jetson.recording import RecordedSysfs  # which few need
+
         return RecordedSysfs(root)
     if is_fake(root):
         from powerctl.fakes.fake_sysfs import FakeSysfs  # its kernel loads NumPy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from powerctl.board_files import UNKNOWN_RELEASE, releases
+from powerctl.board_files import UNKNOWN_RELEASE, caveat, releases
 from powerctl.boards import load_board
 from powerctl.daemon.remote import identity_by
 from powerctl.doctor.access import Access, look
@@ -19,7 +19,6 @@ from powerctl.jetson.plausible import PowerCheck, most_power_w
 from powerctl.jetson.rails import RailPower, find_rails
 from powerctl.jetson.sysfs import ClockLimits, Sysfs
 from powerctl.jetson.throttling import Throttling, read_throttling
-from powerctl.uncatalogued import caveat
 
 _REPORT_IT = "do not trust energies here, and send in what powerctl doctor --report FILE writes"
 

@@ -45,9 +45,11 @@ class InstalledPreset:
 
     @property
     def cores(self) -> int | None:
-        """Cores online, None if it leaves them."""
-        states = [v for (name, _), v in self.values.items() if name == "CPU_ONLINE"]
-        return states.count("1") or None
+        """Cores online, None if it leaves them; a first one that it does not name is always on."""
+        states = {core: v for (name, core), v in self.values.items() if name == "CPU_ONLINE"}
+        if not states:
+            return None
+        return list(states.values()).count("1") + ("CORE_0" not in states) or None
 
     def limits(self) -> tuple[int | None, int | None, int | None, int | None]:
         """The highest cores, kHz of CPU, Hz of GPU and of memory; None for no limit."""

@@ -13,7 +13,6 @@ from benchmarks.breaking import files, models, studio
 from benchmarks.breaking.mutation import Drop, Put, Repeat, changed, smaller, some_edits
 from benchmarks.breaking.trying import Door, Found, check_end, tried
 from powerctl.jetson.journal import Journal
-from wattfed.client.fleet import load_fleet
 from wattfed.strategies.protocol import RoundReport
 from wattfed.strategies.round import strategy as selecting
 
@@ -105,7 +104,6 @@ def test_messages_are_tried_at_every_door_and_break_nothing(stack):
 
 
 def test_a_file_and_a_command_are_tried_in_a_folder_of_their_own(stack, monkeypatch):
-    load_fleet.cache_clear()  # another test may have read a fleet.toml where it stood
     monkeypatch.setattr(studio, "MAKES", ())
     monkeypatch.setattr(
         studio, "READS", ("wattfed simulate --task noop --fleet fleet.toml --rounds 1 --workers 1",)

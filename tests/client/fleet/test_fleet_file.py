@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,8 +126,19 @@ def test_a_distribution_is_drawn_once_by_its_seed(tmp_path):
     links = load_fleet(fleet(tmp_path, text)).profiles.link_mbit_s
     assert np.median(links) == pytest.approx(50, rel=0.05)
     assert np.log(links).std() == pytest.approx(0.5, rel=0.05)
-    load_fleet.cache_clear()
-    assert np.array_equal(links, load_fleet(fleet(tmp_path, text)).profiles.link_mbit_s)
+    (tmp_path / "again").mkdir()  # what another file says is not kept
+    again = load_fleet(fleet(tmp_path / "again", text))
+    assert np.array_equal(links, again.profiles.link_mbit_s)
+
+
+def test_a_file_that_has_changed_is_another_fleet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, count in ((".", 2), (".", 3), ("b", 4)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        Path("fleet.toml").write_text(f'[[group]]\nboard = "nano"\ncount = {count}\n')
+        assert len(load_fleet("fleet.toml")) == count
+    assert load_fleet("fleet.toml") is load_fleet("fleet.toml")
 
 
 def test_only_what_a_file_says_goes_on_around_its_clients():
@@ -142,6 +154,5 @@ def test_only_what_a_file_says_goes_on_around_its_clients():
 def test_a_battery_is_drawn_on_by_the_idle_board_unless_the_file_says_otherwise(tmp_path):
     text = '[[group]]\nboard = "nano"\n[group.battery]\ncapacity_j = 9000\n'
     assert 0.5 < load_fleet(fleet(tmp_path, text)).environment.batteries.draw_w[0] < 3
-    load_fleet.cache_clear()
     own = load_fleet(fleet(tmp_path, text + "draw_w = 7"))
     assert own.environment.batteries.draw_w[0] == 7

@@ -13,9 +13,10 @@ from powerctl.devices.jetson import Jetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.fakes.layout import FAKE_MARKER
 from powerctl.jetson.container import CONTAINER_OPTIONS
+from tests.powerctl.doctor.torches import quick_torch  # noqa: F401, fixture
 from tests.powerctl.jetson.test_identity import in_a_container
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("quick_torch")]
 
 
 def diagnosis(root):

@@ -19,8 +19,11 @@ from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
 from powerctl.fakes.layout import FAKE_MARKER
 from powerctl.jetson.recording import NOTE
 from powerctl.jetson.throttling import read_throttling
+from tests.powerctl.doctor.torches import quick_torch  # noqa: F401, fixture
 from tests.powerctl.jetson import thor
 from tests.powerctl.jetson.conftest import board, fake, folder  # noqa: F401, fixtures
+
+pytestmark = pytest.mark.usefixtures("quick_torch")
 
 PERSONAL = "anna-secret"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 _TORCH = """
 __version__ = {version!r}
@@ -39,3 +42,13 @@ def write_torch(folder: Path, version="2.5.0a0+nv", cuda="12.6", gpu="Orin", num
 def write_torchvision(folder: Path, version="0.20.0a0+nv") -> None:
     """The torchvision that belongs to it, or another."""
     write_module(folder, "torchvision", f"__version__ = {version!r}\n")
+
+
+@pytest.fixture
+def quick_torch(tmp_path, monkeypatch):
+    """A torch that is imported at once: for tests of what else the doctor says."""
+    write_torch(tmp_path / "torch")
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path / "torch"), before)))
+    )

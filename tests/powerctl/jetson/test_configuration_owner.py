@@ -12,6 +12,9 @@ from powerctl.commands.jetson_board import doctor, nvpmodel
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import InvalidInput
 from powerctl.jetson.nvpmodel import read_configuration
+from tests.powerctl.doctor.torches import quick_torch  # noqa: F401, fixture
+
+pytestmark = pytest.mark.usefixtures("quick_torch")
 
 CONFIGURATION = "etc/nvpmodel.conf"
 

@@ -21,6 +21,9 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.jetson.discovery import discover
 from powerctl.jetson.identity import identify
 from powerctl.jetson.sysfs import Sysfs
+from tests.powerctl.doctor.torches import quick_torch  # noqa: F401, fixture
+
+pytestmark = pytest.mark.usefixtures("quick_torch")
 
 
 def board_of(sysfs):

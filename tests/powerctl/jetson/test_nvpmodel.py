@@ -118,6 +118,14 @@ def test_what_is_found_in_the_field_is_read_as_the_kernel_reads_it(line, found):
     assert meaning(SMALL.replace(line, found)) == meaning(SMALL)
 
 
+def test_a_first_core_that_is_not_named_is_on():
+    """As in nvpmodel_t186.conf of a TX2: it switches the others only."""
+    text = "".join(line for line in SMALL.splitlines(keepends=True) if "CORE_0" not in line)
+    found = parse_configuration(text)
+    assert [preset.cores for preset in found.presets] == [2, 1]
+    assert [preset.cores for preset in parse_configuration(SMALL).presets] == [2, 1]
+
+
 def test_models_may_be_appended_below_the_default():
     models, _, end = SMALL.partition("< POWER_MODEL ID=3")
     configs = end[end.index("< PM_CONFIG") :]

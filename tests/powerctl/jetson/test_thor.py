@@ -17,7 +17,10 @@ from powerctl.jetson.discovery import discover
 from powerctl.jetson.identity import identity_told
 from powerctl.jetson.rails import RailPower
 from powerctl.jetson.sysfs import Sysfs
+from tests.powerctl.doctor.torches import quick_torch  # noqa: F401, fixture
 from tests.powerctl.jetson import thor
+
+pytestmark = pytest.mark.usefixtures("quick_torch")
 
 
 @pytest.fixture

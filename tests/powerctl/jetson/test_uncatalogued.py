@@ -7,14 +7,17 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from powerctl.board_files import UNVERIFIED
 from powerctl.boards import load_board
 from powerctl.commands.jetson_board import doctor
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable, UnknownName
 from powerctl.jetson.rails import RailPower, RailSensor, total_labels
 from powerctl.powertrain.gaussian import GaussianPredictor
-from powerctl.uncatalogued import UNVERIFIED
+from tests.powerctl.doctor.torches import quick_torch  # noqa: F401, fixture
 from tests.powerctl.jetson.conftest import settings
+
+pytestmark = pytest.mark.usefixtures("quick_torch")
 
 STRANGER = "p9701-0007"
 CARRIER = "nvidia,p9737-0000"

@@ -73,7 +73,7 @@ def test_over_current_since_boot_is_named_where_clocks_are_low_from_the_start(de
     with pytest.raises(
         ModeNotInForce,
         match=r"runs at 576 MHz; before the mode was applied: over-current since boot "
-        r"\(oc3_irq_cnt 1\), policy0 runs at 576 MHz, below its lowest of 2265.6 MHz",
+        r"\(oc3_irq_cnt 1\)$",
     ):
         device.verify()
 

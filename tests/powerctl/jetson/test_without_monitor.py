@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from benchmarks.board_reads import DAMAGES, damaged
+from powerctl.cli import cli
 from powerctl.commands.jetson_board import doctor
 from powerctl.cost_model import minibatch_cost
 from powerctl.devices.fake_jetson import FakeJetson
@@ -15,6 +17,12 @@ from powerctl.doctor.torch_here import TorchHere
 from powerctl.errors import DeviceUnavailable
 from powerctl.profiler import Procedure, measure_mode
 from powerctl.workload import load_workload
+from wattfed.client.fleet import ClientProfile
+from wattfed.client.fleet.fleet import TrainingLimits
+from wattfed.client.worker.client_state import ClientState
+from wattfed.client.worker.local_client import LocalClient
+from wattfed.strategies.protocol import RoundAssignment
+from wattfed.strategies.run_config import RunConfig
 
 NO_TORCH = TorchHere(None, None, None, None, None, ())
 JOB = load_workload("resnet18-train")
@@ -70,6 +78,33 @@ def test_what_is_estimated_is_not_measured(unmetered):
         with pytest.raises(DeviceUnavailable, match="only time .*no INA3221 power monitor.*table"):
             measure_mode(device, JOB, device.space.maximum, Procedure())
         assert device.sysfs.writes == 0
+
+
+def test_a_profile_is_refused_in_one_line_and_nothing_is_changed(unmetered, tmp_path):
+    before = unmetered.settings()
+    words = "profile --workload resnet18-train --modes 2 --device"
+    arguments = [f"jetson:{unmetered.root}", "--out", str(tmp_path / "run.jsonl")]
+    done = CliRunner().invoke(cli, [*words.split(), *arguments])
+    assert isinstance(done.exception, DeviceUnavailable)
+    assert "power cannot be measured here" in str(done.exception)
+    assert unmetered.settings() == before
+
+
+@pytest.mark.parametrize("has_monitor", [False, True])
+def test_a_client_trains_all_the_same_and_learns_from_measured_energies_alone(
+    unmetered, fake, has_monitor
+):
+    root = fake("orin-nx", "6").root if has_monitor else unmetered.root
+    profile = ClientProfile(2, f"jetson:{root}", TrainingLimits(power_w=25), unit=7)
+    one = LocalClient(RunConfig(), profile, 20, ClientState())
+    torch.manual_seed(0)
+    wanted = one.offer().minibatches
+    report = one.train(one.task.model(), RoundAssignment(2, wanted, power="slack"), 1)
+    assert report.minibatches == report.planned_minibatches == wanted
+    assert report.energy_j == pytest.approx(report.planned_energy_j, rel=0.2)
+    assert one.state.spent_j == report.energy_j > 0
+    with FakeJetson(root) as device:
+        assert (one._predictor(device).n_measured_ > 0) == has_monitor
 
 
 def test_the_doctor_lets_modes_be_set_and_says_that_power_is_not_measured(unmetered, monkeypatch):

@@ -201,11 +201,9 @@ def test_another_configuration_is_refused_and_nothing_is_lost(config, whole, tmp
     break_off(config, after=3)
     with pytest.raises(InvalidInput, match="strategy was oort, not pace, seed was 0, not 1; give"):
         go_on(replace(config, strategy="pace", seed=1))
-    load_fleet.cache_clear()
     fleet.write_text(fleet.read_text().replace("30", "40"))
     with pytest.raises(InvalidInput, match="cannot go on: the fleet has changed"):
         go_on(config)
-    load_fleet.cache_clear()
     fleet.write_text(fleet.read_text().replace("40", "30"))
     assert results(go_on(replace(config, timeout_s=5.0)).folder) == whole(fleet=str(fleet))
 
