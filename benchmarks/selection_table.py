@@ -202,9 +202,11 @@ def verdict(compared: Compared) -> str:
         compared.factor(OURS, best, fields) for fields in ([both[0]], [both[1]], both)
     )
     sure = "" if energy.low > 1 or energy.high < 1 else ", so that it may be chance"
+    by_cell = [compared.factor(OURS, best, both[:1], [cell]).mean for cell in compared.cells]
     return (
         f"Beside the best other, {best} with {_settings(compared.runs(best)[0])}, {OURS} takes "
-        f"{energy} times less energy{sure}, {time} times less time; the product is {product}."
+        f"{energy} times less energy{sure}, by cell {min(by_cell):.2f} to {max(by_cell):.2f}, and "
+        f"{time} times less time; the product is {product}."
     )
 
 
