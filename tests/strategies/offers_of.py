@@ -86,6 +86,7 @@ def recorded(
     assignments: Sequence[RoundAssignment],
     reports: Sequence[RoundReport],
     rejected: Sequence[RoundReport] = (),
+    others_w: float = 0.0,
 ) -> RoundEntry:
     """The entry of a round that waits for all that were asked."""
     in_flight = InFlightUpdates(RoundPolicy())
@@ -94,7 +95,7 @@ def recorded(
             in_flight.start(server_round, one, None)
     asked = max(len(assignments), len(reports))
     closed = in_flight.close(server_round, asked, silence_s(assignments, reports))
-    return ledger.record(server_round, assignments, reports, rejected, closed)
+    return ledger.record(server_round, assignments, reports, rejected, closed, others_w)
 
 
 def mixed_offers() -> Offers:

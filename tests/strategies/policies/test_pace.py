@@ -230,3 +230,30 @@ def test_who_races_waits_and_who_paces_does_not():
 def test_pace_selects_from_ten_thousand_clients():
     offers = Offers.of([offer(i, fast_s=1 + (i % 97) / 10) for i in range(10_000)])
     assert len(Pace(at_least=100).select(offers, 100, 1, rng())) == 100
+
+
+@pytest.mark.parametrize(
+    ("accounting", "heavy"), [("charged", "none"), ("training", "some"), ("always-on", "some")]
+)
+def test_what_a_board_takes_anyway_counts_only_where_it_is_paid_for_taking_part(accounting, heavy):
+    """Half of the clients stand on carrier boards that take 200 W, and are alike else."""
+    offers = Offers.of([offer(i, carrier_w=200.0 * (i % 2)) for i in range(40)])
+    policy = Pace(accounting=accounting, at_least=8)
+    chosen = [
+        client
+        for server_round in range(6)
+        for client in clients(policy.select(offers, 8, server_round, rng(server_round)))
+    ]
+    share = np.mean([client % 2 for client in chosen])
+    assert share == 0 if heavy == "none" else 0.2 < share < 0.8
+
+
+def test_where_training_alone_is_paid_fewer_take_part_and_take_their_time():
+    offers = Offers.of([offer(i, idle_power_w=8.0) for i in range(40)])
+    chosen = {
+        accounting: Pace(accounting=accounting).select(offers, 20, 1, rng())
+        for accounting in ("training", "charged", "always-on")
+    }
+    training, *others = (len(chosen[name]) for name in ("training", "charged", "always-on"))
+    assert training < min(others)
+    assert chosen["training"][0].deadline_s >= chosen["charged"][0].deadline_s

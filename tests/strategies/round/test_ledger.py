@@ -73,3 +73,12 @@ def test_prediction_errors_compare_the_work_really_done():
 def test_a_round_of_nobody_takes_nothing():
     entry = recorded(Ledger(), 1, [], [])
     assert entry.round_time_s == entry.energy_j == 0 and entry.clients == ()
+
+
+def test_who_is_not_in_a_round_takes_idle_power_that_only_one_accounting_counts():
+    reports = [report(0, carrier_w=4.0, supply_efficiency=0.8), report(1, time_s=20.0)]
+    entry = recorded(Ledger(), 1, [], reports, others_w=30.0)
+    assert entry.others_energy_j == 30.0 * entry.round_time_s
+    assert entry.accounted_j("training") == entry.train_energy_j + entry.transfer_energy_j
+    assert entry.accounted_j("charged") == entry.energy_j > entry.accounted_j("training")
+    assert entry.accounted_j("always-on") == entry.energy_j + entry.others_energy_j
