@@ -13,6 +13,7 @@ STAMPS = {
     "client/agent/idle_learning.py": "when a mode was measured in idle time",
     "client/worker/cost_models.py": "when a round measured a mode",
     "server/run/results.py": "when a run began",
+    "server/run/tracking.py": "when a round ended, for a tracker",
     "server/live/snapshot.py": "how long ago a file was written",
     "server/deploy/keys.py": "from when, and until when, a certificate holds",
 }

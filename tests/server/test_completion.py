@@ -44,7 +44,7 @@ def asked(shell: str, code: str, cwd=None) -> str:
         (["wattfed", "comp"], "compare completion"),
         (["wattfed", "simulate", "--dry"], "--dry-run"),
         (["wattfed-agent", "pred"], "predict"),
-        (["powerctl", "boa"], "boards"),
+        (["powerctl", "boa"], "board boards"),
         (["wattfed", "runs", "delete", "di"], "digits-1 digits-2"),
     ],
 )
