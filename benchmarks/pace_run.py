@@ -101,14 +101,14 @@ def picture(result: FederationResult, seen: Sequence[Seen]) -> bytes:
     held = [np.nan if value is None else value for value in held_values(result.rows)][1:]
     shares = [_percent(one.saved_j, one.possible_j) for one in seen]
     panels = (
-        (f"{result.target.name}, held", held, BLUE),
-        ("clients, and the noise B (dashed, right)", [one.clients for one in seen], BLUE),
-        ("deadline (s)", [one.deadline_s for one in seen], BLUE),
-        ("saved of what modes can save (%)", shares, BLUE),
+        (f"{result.target.name}, held", held),
+        ("clients, and the noise B (dashed, right)", [one.clients for one in seen]),
+        ("deadline (s)", [one.deadline_s for one in seen]),
+        ("saved of what modes can save (%)", shares),
     )
     rounds = np.arange(1, len(seen) + 1)
-    for axis, (name, values, colour) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
-        axis.plot(rounds, values, color=colour)
+    for axis, (name, values) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
+        axis.plot(rounds, values, color=BLUE)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("round")
         axis.set_ylim(bottom=0)

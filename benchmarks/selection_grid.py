@@ -14,8 +14,6 @@ clock, charged on the boards' twins; they are no Jetson's.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,14 +24,15 @@ import click
 import numpy as np
 
 from benchmarks.cells import budget_by, limited, reference_of, rows_of
-from benchmarks.selection_table import print_tables, read_csv, write_csv
+from benchmarks.selection_table import ENERGIES, TIME, print_tables, read_csv, spent, write_csv
 from powerctl import console
 from powerctl.errors import UnknownName
 from powerctl.plugins import split_names
 from powerctl.reading import read_toml
 from wattfed.server.comparison.folder import ComparisonFolder
 from wattfed.server.comparison.grid import Comparison
-from wattfed.server.comparison.running import Finished, run_comparison
+from wattfed.server.comparison.measures import measures_of
+from wattfed.server.comparison.running import Finished, end_with_parent, run_comparison
 from wattfed.server.run.contender import Contender
 from wattfed.strategies.run_config import RunConfig
 
@@ -84,7 +83,10 @@ class Part:
         rows: list[dict[str, Any]] = []
         for one in self.contenders:
             asked = limited(self._asked(one, (one.per_round,)), budget_j, goes_on=self.goes_on)
-            found = rows_of(self._run("cell", asked), asked)
+            folder = self._run("cell", asked)
+            found = (
+                rows_of(folder, asked) if self.goes_on else map(vars, measures_of(folder, asked))
+            )
             rows += ({"cell": self.folder.name, **row} for row in found)
         return rows
 
@@ -172,10 +174,9 @@ class Grid:
         def rank(contender: Contender) -> tuple[int, float]:
             named = Contender.of(RunConfig(**contender._asdict()))
             own = [row for row in rows if named == _contender(row)]
-            spent_j = [row["energy_to_target_j"] or row["energy_j"] for row in own]
-            time_s = [row["time_to_target_s"] or row["virtual_time_s"] for row in own]
-            missed = sum(row["censored"] for row in own)
-            return -missed, -float(np.log([spent_j, time_s]).mean())
+            both = [[spent(row, field) for row in own] for field in (ENERGIES["charged"], TIME)]
+            missed = sum(row["rounds_to_target"] is None for row in own)
+            return -missed, -float(np.log(both).mean())
 
         return {
             name: max(those, key=rank) if len(those) > 1 else those[0]
@@ -188,7 +189,7 @@ class Grid:
         jobs = min(self._jobs, len(parts))
         if jobs == 1:
             return [row for part in parts for row in part.run()]
-        with ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(jobs, context, initializer=end_with_parent) as pool:
             try:
                 return [row for rows in pool.map(Part.run, parts) for row in rows]
             except BaseException:  # nobody waits for the cells that go on
@@ -211,18 +212,6 @@ def _variants(policy: Policy, best: Contender) -> list[Contender]:
 
 def _contender(row: Mapping[str, Any]) -> Contender:
     return Contender(row["strategy"], row["power"], row["per_round"])
-
-
-def _end_with_parent() -> None:
-    """Make a worker end at once when the comparison has been killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @click.command(help=__doc__)

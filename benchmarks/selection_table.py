@@ -33,12 +33,12 @@ Row = Mapping[str, Any]
 BASELINE = "random"
 OURS = "pace"
 _DRAWS = 2000
-_ENERGIES = {
+ENERGIES = {
     "training": ("energy_training_to_target_j", "energy_training_j"),
     "charged": ("energy_to_target_j", "energy_j"),
     "always on": ("energy_always_on_to_target_j", "energy_always_on_j"),
 }
-_TIME = ("time_to_target_s", "virtual_time_s")
+TIME = ("time_to_target_s", "virtual_time_s")
 
 
 class Factor(NamedTuple):
@@ -91,16 +91,13 @@ class Compared:
             if pairs:
                 logs.append(
                     np.array(
-                        [
-                            sum(math.log(_spent(a, f) / _spent(b, f)) for f in fields)
-                            for a, b in pairs
-                        ]
+                        [sum(math.log(spent(a, f) / spent(b, f)) for f in fields) for a, b in pairs]
                     )
                 )
         return _bootstrapped(logs)
 
 
-def _spent(row: Row, field: tuple[str, str]) -> float:
+def spent(row: Row, field: tuple[str, str]) -> float:
     """Until the target; of a run that missed it, all."""
     until, whole = (row[name] for name in field)
     return float(whole if until is None else until)
@@ -123,8 +120,8 @@ def print_tables(rows: Sequence[Row]) -> None:
     for cell in compared.cells:
         _print_cell(compared, cell)
     click.echo(f"\nall cells, times less than {BASELINE} (95 % by bootstrap over seeds):")
-    header = ("policy", "settings", "held", *_ENERGIES, "time", "energy x time")
-    fields = [[field] for field in (*_ENERGIES.values(), _TIME)] + [[_ENERGIES["charged"], _TIME]]
+    header = ("policy", "settings", "held", *ENERGIES, "time", "energy x time")
+    fields = [[field] for field in (*ENERGIES.values(), TIME)] + [[ENERGIES["charged"], TIME]]
     lines = []
     for policy in compared.policies:
         runs = compared.runs(policy)
@@ -150,13 +147,14 @@ def _print_cell(compared: Compared, cell: str) -> None:
         runs = compared.runs(policy, [cell])
         if not runs:
             continue
-        spent = [_mean([_spent(row, field) for row in runs]) for field in _ENERGIES.values()]
-        training, charged, always_on = (value / 1e3 for value in spent)
+        training, charged, always_on = (
+            _mean([spent(row, field) for row in runs]) / 1e3 for field in ENERGIES.values()
+        )
         lines.append(
             (
                 *(policy, _settings(runs[0])),
                 f"{sum(not row['censored'] for row in runs)}/{len(runs)}",
-                *(charged, training, always_on, _mean([_spent(row, _TIME) for row in runs])),
+                *(charged, training, always_on, _mean([spent(row, TIME) for row in runs])),
                 _rungs(compared, policy, cell),
                 *(_plain(runs, name) for name in ("final_metric", "worst_decile")),
                 *(_plain(runs, name) for name in ("clients_per_round", "jain_fairness")),
@@ -168,17 +166,13 @@ def _print_cell(compared: Compared, cell: str) -> None:
 def _rungs(compared: Compared, policy: str, cell: str) -> float:
     """Times less energy than the baseline until the rungs, geometric mean; misses at their end."""
     ours = {row["seed"]: row for row in compared.runs(policy, [cell])}
-    logs = []
+    logs, field = [], ENERGIES["charged"]
     for row in compared.runs(BASELINE, [cell]):
         if (own := ours.get(row["seed"])) is None:
             continue
         for mine, theirs in zip(own["rungs"], row["rungs"], strict=True):
-            pair = (
-                each["energy_to_target_j"] or run["energy_j"]
-                for each, run in ((theirs, row), (mine, own))
-            )
-            a, b = pair
-            logs.append(math.log(a / b))
+            less = spent({**row, **theirs}, field) / spent({**own, **mine}, field)
+            logs.append(math.log(less))
     return math.exp(float(np.mean(logs))) if logs else math.nan
 
 
@@ -190,7 +184,7 @@ def verdict(compared: Compared) -> str:
     everywhere = [
         name for name in others if {r["cell"] for r in compared.runs(name)} == set(compared.cells)
     ]
-    both = [_ENERGIES["charged"], _TIME]
+    both = [ENERGIES["charged"], TIME]
     best = max(
         everywhere,
         key=lambda name: (

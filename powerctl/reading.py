@@ -189,14 +189,18 @@ def _check_nesting(value: Any, where: str) -> None:
 
 def read_toml(path: str | PathLike[str] | Traversable) -> dict[str, Any]:
     """The content of a TOML file; raises `InvalidInput` naming the file and the defect."""
-    text = read_text(path)
+    return parse_toml(read_text(path), str(path))
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The content of a text in TOML; raises `InvalidInput` naming where it is from."""
     try:
         if any(line.partition("=")[0].count(".") > _DOTS for line in text.splitlines()):
             raise ValueError(f"a key of more than {_DOTS} parts")
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path}: not readable as TOML: {in_line(error)}") from None
-    _check_nesting(content, str(path))
+        raise InvalidInput(f"{where}: not readable as TOML: {in_line(error)}") from None
+    _check_nesting(content, where)
     return content
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
 from powerctl.plugins import OR_A_FILE, Kind, parsed, toml_files, values_of
-from powerctl.reading import misread, read_toml
+from powerctl.reading import misread, parse_toml, read_text, read_toml
 from wattfed.client.fleet.columns import check_keys, check_whole
 from wattfed.client.fleet.environment import TABLES, Environment
 from wattfed.client.fleet.fleet import Fleet, Profiles
@@ -56,29 +56,17 @@ def load_fleet(name: str) -> Fleet:
         limit that is not positive, or no clients.
     """
     path, asked = _described(name)
-    return path if isinstance(path, Fleet) else _made(_Content(path, read_toml(path), asked))
-
-
-class _Content:
-    """What a fleet file says, equal to another of the same path that says the same."""
-
-    def __init__(
-        self, path: Path | Traversable, content: dict[str, Any], asked: dict[str, Any]
-    ) -> None:
-        self.path, self.content, self.asked = Path(str(path)).absolute(), content, asked
-        self._key = (str(self.path), repr(content), repr(asked))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Content) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+    if isinstance(path, Fleet):
+        return path
+    folder = Path(str(path)).parent.absolute()
+    return _made(str(path), folder, read_text(path), asked.get("ideal"))
 
 
 @lru_cache(maxsize=8)
-def _made(file: _Content) -> Fleet:
-    path, content, asked = file.path, file.content, file.asked
-    is_ideal = asked.get("ideal", content.get("ideal", False))
+def _made(path: str, folder: Path, text: str, asked_ideal: bool | None) -> Fleet:
+    """The fleet of a file's text, which names other files from its folder on."""
+    content = parse_toml(text, path)
+    is_ideal = content.get("ideal", False) if asked_ideal is None else asked_ideal
     if not isinstance(is_ideal, bool):
         raise InvalidInput(f"{path}: ideal is true or false, got {is_ideal!r}")
     groups, parts, left = content.get("group", []), [], MOST_CLIENTS
@@ -86,9 +74,9 @@ def _made(file: _Content) -> Fleet:
         raise InvalidInput(f"{path}: the fleet has no clients; add a [[group]] with board, count")
     for group_number, group in enumerate(groups, start=1):
         with misread(f"{path}, group {group_number}"):
-            parts.append(_group(group, path.parent, left, is_ideal))
+            parts.append(_group(group, folder, left, is_ideal))
             left -= len(parts[-1].device)
-    with misread(str(path)):
+    with misread(path):
         check_keys(content, {"group", "start_hour", "ideal"})
         start_hour = content.get("start_hour", 0)
         check_whole("start_hour", start_hour, least=0)

@@ -172,10 +172,15 @@ def _run_in_worker(config: RunConfig) -> Finished:
 
 
 def _begin(rounds: SimpleQueue[tuple[RunConfig, int]], config: RunConfig) -> None:
-    """A worker, which must not wait for work for ever when the comparison has been killed."""
+    """A worker: what trains in all of its runs, and where it tells of their rounds."""
     global _rounds, _trainer
     _rounds, _trainer = rounds, trains(config)
     Finalize(None, _trainer.close, exitpriority=0)  # before this process waits for its own to end
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Make this worker process end at once when the one that began it has been killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -141,9 +141,9 @@ def _outcome(
     holds = "" if last_held is None else f", and {show(last_held)} as the mean of the last three"
     values = f"the final value is {show(final)}{holds}, the best was {show(best_value(rows))}"
     budgets = spent_budgets(config, rows).items()
-    spent = "".join(f" The budget of {spoken(budget, unit)} is spent." for unit, budget in budgets)
+    ends = "".join(f" The budget of {spoken(budget, unit)} is spent." for unit, budget in budgets)
     if back := [row.round for row in rows if row.entry is not None and row.entry.went_back]:
-        spent += (
+        ends += (
             f" It diverged, and went back to its best model in round {', '.join(map(str, back))}."
         )
     if not learned and rows[-1].round:
@@ -152,16 +152,16 @@ def _outcome(
             if participants.chance and name == "accuracy"
             else ""
         )
-        return f"Nothing was learned: {name} is {show(final)}{holds}{chance}.{spent}"
+        return f"Nothing was learned: {name} is {show(final)}{holds}{chance}.{ends}"
     level = next(reversed(goal_levels(config, target)), None)
     if level is None:
-        return f"No target was asked for: {values}.{spent}"
+        return f"No target was asked for: {values}.{ends}"
     first = next((row.round for row in rows if target.reached(row.value, level)), None)
     if last_held is not None and target.reached(last_held, level):
         return f"Reached {name} {level:g} in round {first}, and holds it: {values}."
     if first is not None:
         return f"Reached {name} {level:g} in round {first} but does not hold it: {values}."
-    return f"Did not reach {name} {level:g}: {values}.{spent}"
+    return f"Did not reach {name} {level:g}: {values}.{ends}"
 
 
 def _course(rows: Sequence[RoundRow]) -> str:

@@ -3,11 +3,12 @@
 A run diverges if three rounds in a row make no model (all updates are refused, or their aggregate
 is not finite); if five evaluations in a row give a loss that is not finite, or is above 1.5 times
 that of the initial model, which knows nothing; or, once something was learned, above it; or if
-forty do without anything learned. (In 134 healthy runs of unlike clients the loss was above 1.5
-times for three evaluations in a row at most, above once for two after something was learned, and
-before that for up to 37.) The run then goes on from the best model that it held, and clients learn
-a quarter as fast; if it diverges for the fourth time, it ends. It stands still if it has learned
-something, but what it holds has not become better for twenty evaluations, nor for a third of all.
+forty do without anything learned. Where the first loss is not above 0, only the others count. (In
+134 healthy runs of unlike clients the loss was above 1.5 times for three evaluations in a row at
+most, above once for two after something was learned, and before that for up to 37.) The run then
+goes on from the best model that it held, and clients learn a quarter as fast; if it diverges for
+the fourth time, it ends. It stands still if it has learned something, but what it holds has not
+become better for twenty evaluations, nor for a third of all.
 """
 
 from __future__ import annotations
@@ -91,14 +92,15 @@ class Supervisor(Memory):
         recent = _losses(rows, self.since)
         if len(recent) < _BAD:
             return ""
-        first = _losses(rows)[0]
-        has_learned = min(recent) < _LEARNED * first
-        bad = recent[-_BAD:]
-        if all(not loss <= _FAR_ABOVE * first for loss in bad) or (
-            all(loss > first for loss in (bad if has_learned else recent[-_BLIND:]))
-            and (has_learned or len(recent) >= _BLIND)
-        ):
-            return f"the loss is {bad[-1]:.3g}, and was {first:.3g} of the initial model"
+        first, last = _losses(rows)[0], recent[-_BAD:]
+        if not any(map(math.isfinite, last)):
+            return "the loss is not finite"
+        if not 0 < first < math.inf:  # then no share of it says anything
+            return ""
+        n = _BAD if min(recent) < _LEARNED * first else _BLIND
+        is_lost = len(recent) >= n and all(loss > first for loss in recent[-n:])
+        if is_lost or all(not loss <= _FAR_ABOVE * first for loss in last):
+            return f"the loss is {last[-1]:.3g}, and was {first:.3g} of the initial model"
         return ""
 
     def _go_back(self, server_round: int, why: str, strategy: SelectingStrategy) -> str:

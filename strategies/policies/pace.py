@@ -138,10 +138,7 @@ class Pace(Memory):
             return self._ask(assign(offers, offers.candidates("slack")[:k], self._pacing, np.inf))
         round_s = time_s + offers.transfer_s[rows, None]
         deadlines_s = candidate_deadlines(round_s, self.n_deadlines)
-        cost = np.empty((len(deadlines_s), len(rows)))
-        for costs, deadline_s in zip(cost, deadlines_s, strict=True):
-            costs[:] = self._cost_by(float(deadline_s), offers, rows, round_s, energy_j)
-            costs[offers.available_s[rows] < with_reserve(float(deadline_s))] = np.inf
+        cost = self._costs(offers, rows, round_s, energy_j, deadlines_s)
         pull = self._learned.pull(offers.client[rows], offers.examples[rows])
         power = 2 if self.accounting == TRAINING else 1
         search = SetSearch(teaching, pull, cost, self._price_w(offers, k) * deadlines_s, power)
@@ -178,26 +175,32 @@ class Pace(Memory):
         self._delivery.ask([assignment.client for assignment in assignments])
         return assignments
 
-    def _cost_by(
+    def _costs(
         self,
-        deadline_s: float,
         offers: Offers,
         rows: IntArray,
         round_s: FloatArray,
         energy_j: FloatArray,
+        deadlines_s: FloatArray,
     ) -> FloatArray:
-        """What each client costs in a round until a deadline, as the energy is accounted."""
+        """What clients cost in a round until each deadline, as accounted; shape (deadlines, n)."""
+        is_training = self.accounting == TRAINING
         idle_w, transfer_s = offers.idle_power_w[rows], offers.transfer_s[rows]
-        if self.accounting == TRAINING:
-            beside_j = idle_w * (transfer_s - offers.overhead_s[rows])
-            least_j = least_cost_by(deadline_s, round_s, energy_j, np.zeros(len(rows)), transfer_s)
-            return deadline_s * (least_j + beside_j)
-        module_j = least_cost_by(deadline_s, round_s, energy_j, idle_w, transfer_s)
-        supply_j = module_j + offers.carrier_w[rows] * deadline_s
-        supply_j /= offers.supply_efficiency[rows]
-        if self.accounting == ALWAYS_ON:
-            return np.maximum(supply_j - offers.idle_supply_w[rows] * deadline_s, 0.0)
-        return supply_j
+        carrier_w, efficiency = offers.carrier_w[rows], offers.supply_efficiency[rows]
+        waiting_w = np.zeros(len(rows)) if is_training else idle_w
+        beside_j = idle_w * (transfer_s - offers.overhead_s[rows])
+        costs = np.empty((len(deadlines_s), len(rows)))
+        for cost, deadline_s in zip(costs, map(float, deadlines_s), strict=True):
+            module_j = least_cost_by(deadline_s, round_s, energy_j, waiting_w, transfer_s)
+            if is_training:
+                cost[:] = deadline_s * (module_j + beside_j)
+            else:
+                cost[:] = (module_j + carrier_w * deadline_s) / efficiency
+            if self.accounting == ALWAYS_ON:
+                cost -= (idle_w + carrier_w) / efficiency * deadline_s
+                np.maximum(cost, 0.0, out=cost)
+            cost[offers.available_s[rows] < with_reserve(deadline_s)] = np.inf
+        return costs
 
     def _price_w(self, offers: Offers, k: int) -> float:
         """What a second costs, whoever is selected."""

@@ -232,8 +232,11 @@ class SelectingStrategy(Strategy):
         chosen = self.policy.select(free, k, server_round, rng) if k else []
         self._assignments = [replace(one, rate=self.rate) for one in chosen]
         rows = np.searchsorted(offers.client, [a.client for a in self._assignments])
-        there = (free.available_s > 0) & ~np.isin(free.client, offers.client[rows])
-        self._others_w = float(free.idle_supply_w[there].sum())
+        there = offers.available_s > 0
+        there[rows] = False
+        if busy:
+            there &= ~np.isin(offers.client, list(busy))
+        self._others_w = float(offers.idle_supply_w[there].sum())
         self._examples = dict(zip(offers.client[rows], offers.examples[rows].tolist(), strict=True))
         if self.on_assigned is not None:
             self.on_assigned(server_round, self._assignments, offers)

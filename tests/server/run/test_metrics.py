@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from powerctl.errors import InvalidInput, UnknownName
 from tests.server.comparison.running import run
 from tests.server.run.old_results import ROUNDS, SUMMARY, write_comparison
-from wattfed.client.tasks.federated import FederatedTask
 from wattfed.server.cli import main
 from wattfed.server.comparison.content import Curve, target_charts
 from wattfed.server.comparison.folder import ComparisonFolder
@@ -41,25 +40,6 @@ NAN = math.nan
 NEW = ("overhead_energy_j", "supply_energy_j", "others_energy_j", "went_back")  # since then
 ODD = 'mAP@0.5, "all" <b>&$x$ [/red]'
 """A name that is special to CSV, HTML, matplotlib, rich and Prometheus."""
-
-
-@pytest.fixture
-def config(tmp_path):
-    return RunConfig(
-        task="noop", out_dir=str(tmp_path), name="run", rounds=3, per_round=2, strategy="random",
-        local_epochs=1, workers=1,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def evaluates(monkeypatch):
-    """Makes the evaluations of a run give some metrics, one after the other; none when over."""
-
-    def give(*metrics):
-        left = iter(metrics)
-        monkeypatch.setattr(FederatedTask, "evaluate", lambda self, model: dict(next(left, {})))
-
-    return give
 
 
 def rounds_of(folder):

@@ -7,30 +7,10 @@ import pytest
 import torch
 
 from powerctl.task.watching import SlowerSteps
-from wattfed.client.tasks.federated import FederatedTask
 from wattfed.server.engines.simulation import simulate
 from wattfed.server.run.federation import NoClients
 from wattfed.server.run.judging import judge_result
 from wattfed.strategies.run_config import RunConfig
-
-
-@pytest.fixture
-def config(tmp_path):
-    return RunConfig(
-        task="noop", out_dir=str(tmp_path), name="run", rounds=60, per_round=2, strategy="random",
-        local_epochs=1, workers=1,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def evaluates(monkeypatch):
-    """Makes the evaluations of a run give what a function of their number gives."""
-
-    def give(metrics):
-        numbers = iter(range(1000))
-        monkeypatch.setattr(FederatedTask, "evaluate", lambda self, model: metrics(next(numbers)))
-
-    return give
 
 
 def test_a_run_that_diverges_goes_back_learns_more_slowly_and_comes_to_something(tmp_path):
@@ -71,12 +51,13 @@ def test_a_run_that_stands_still_ends_with_its_best_model_unless_it_is_left_alon
     def rises_and_falls(n):
         return {"loss": 2.0 / (n + 1) if n < 10 else 0.3, "accuracy": min(n, 20 - n, 8) / 10}
 
-    evaluates(rises_and_falls)
+    evaluates(*map(rises_and_falls, range(100)))
+    config = replace(config, rounds=60)
     result = simulate(config)
     best = max(range(3, 13), key=lambda n: sum(min(m, 20 - m, 8) for m in (n - 2, n - 1, n)))
     assert result.rows[-1].round == best + 20
     assert "it stands still: accuracy 0.800" in (result.folder / "summary.json").read_text()
-    evaluates(rises_and_falls)
+    evaluates(*map(rises_and_falls, range(100)))
     assert simulate(replace(config, unsupervised=True, name="alone")).rows[-1].round == 60
 
 
@@ -88,10 +69,12 @@ def test_a_run_that_stands_still_ends_with_its_best_model_unless_it_is_left_alon
         (lambda n: 2.0 if n == 0 else float("nan"), 1),
         (lambda n: max(0.5, 2.0 - 0.3 * n) if n < 12 or n > 14 else 9.0, 0),  # for three rounds
         (lambda n: max(0.5, 2.0 - 0.3 * n) if n < 12 else 2.1, 1),
+        (lambda n: -1.0 - 0.01 * n, 0),  # log-likelihoods and the like
+        (lambda n: float("inf") if n == 0 else 9.0, 0),
     ],
 )
 def test_what_is_divergence_and_what_happens_to_healthy_runs(config, evaluates, losses, back):
-    evaluates(lambda n: {"loss": losses(n), "accuracy": 0.1 + n / 1000})
+    evaluates(*({"loss": losses(n), "accuracy": 0.1 + n / 1000} for n in range(100)))
     result = simulate(replace(config, rounds=20))
     assert min(1, sum(row.entry.went_back for row in result.rows[1:])) == back
 
