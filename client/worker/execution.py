@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from powerctl.cost_model import idle_power_w
 from powerctl.device import Device
 from powerctl.fulcrum.guard import Guard
 from powerctl.fulcrum.plans import TIME_RESERVE, RoundPlan, Segment
@@ -242,11 +243,15 @@ class _Run:
         """Train a segment; gives what is left of it, in another mode, where the guard steps."""
         meter, mode, lower = self._meter, segment.mode, None
         self._device.apply(mode)
+        most_s, most_j = segment.time_s * (1 + self._time_margin), segment.energy_j * (1 + MARGIN)
         if self._is_cold and self._cold_s:
+            cold_j = self._cold_s * idle_power_w(self._device.board.hardware, *mode.values)
+            self.stopped = self._why_not(self._cold_s + most_s, float(cold_j) + most_j)
+            if self.stopped:  # it would take its energy, and no minibatch could follow
+                return None
             self._device.idle(self._cold_s)
         meter.start_segment()
         self._guard.hold(mode, self._device.now())
-        most_s, most_j = segment.time_s * (1 + self._time_margin), segment.energy_j * (1 + MARGIN)
         busy_s, first_s, done = 0.0, 0.0, 0
         while done < segment.minibatches and lower is None:
             self.stopped = self._why_not(most_s, most_j)

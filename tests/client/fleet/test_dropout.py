@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wattfed.client.fleet import load_fleet
@@ -59,6 +59,7 @@ def test_at_maxn_a_battery_runs_out_and_the_work_is_lost_but_charged(client):
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 30), st.lists(st.floats(0, 900), max_size=4))
+@example(0.0, 0.0, 0.0, [0.0, 3.0])  # enough for a few minibatches, not for the first one's wait
 @settings(max_examples=25, deadline=None)
 def test_whatever_is_planned_a_battery_keeps_its_reserve(
     tmp_path_factory, start, reserve, draw_w, gaps
