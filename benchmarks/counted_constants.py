@@ -1,20 +1,38 @@
 """Constants between counts and effective work, fitted to the tables of some networks.
 
-Symbols are those of `powerctl.pagoda.estimate`. Each constant starts from a round guess that no
-measured table has a part in, and is fitted in its logarithm by least squares: misfits of log time
-and log power count as `calibration.NOISE`, and a guess as known to a factor of `e ** _WIDTH`.
+Two or three networks do not determine a dozen constants. So constants are pooled in part:
+
+    log constant, of a table = log guess + s + k + t
+
+======  ======================================================  =================================
+symbol  meaning                                                 deviation beforehand
+======  ======================================================  =================================
+guess   a round number that no measured table has a part in     (`_GUESSES`, `GENERIC`)
+s       what all workloads share                                `_SHARED`
+k       what workloads of a kind, training or inference, share  `_KIND`
+t       what is a table's own: its network's kernels, its data  `_OWN`; on sizes and shapes
+======  ======================================================  =================================
+
+All are fitted together, by least squares in logarithms of times and powers, whose misfits count as
+`calibration.NOISE`. Of a network that was never measured t is 0. Other symbols are those of
+`powerctl.pagoda.estimate`. Constants of the GPU are bounded by what can be: no more than its peaks.
+
+References
+----------
+Gelman and Hill (2007), Data Analysis Using Regression and Multilevel Models, on partial pooling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from powerctl.calibration import BOUNDS, GENERIC, NOISE
-from powerctl.cost_model import Hardware, minibatch_cost
+from powerctl.cost_model import Hardware, Signature, minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray
 from powerctl.pagoda.counted import CountedModel
@@ -22,9 +40,10 @@ from powerctl.pagoda.estimate import Efficiency, estimate_signature
 
 Case: TypeAlias = tuple[CountedModel, str, Hardware, MeasurementTable]  # and what a sample is
 
-_WIDTH = 0.7
 _ROWS = 250  # of a table: a dozen constants are determined by fewer
 _SIZE = 16  # samples of a minibatch where a table does not say
+_STEP = 1e-5  # of a logarithm, for differences
+_EVALUATIONS = 40  # at most; half of them are enough but for networks unlike all others
 # Tensor cores give convolutions TF32, matrix products run as FP32: PyTorch's defaults, and set.
 _SET = {
     "convolution_efficiency": 3.0,
@@ -32,63 +51,131 @@ _SET = {
     "recurrent_launch_share": 0.01,
     "recurrent_bytes_share": 0.1,
 }
-_GUESSES = {
+_GPU = {
     "flop_per_onchip_byte": 40.0,
     "thin_share": 0.4,
     "dram_efficiency": 0.6,
     "launch_cycles_per_kernel": 1e5,
-    "host_cycles": 3e7,
-    "image": 1e7,
-    "tokens": 1e6,
 }
+_HOST = {"host_cycles": 3e7, "image": 1e7, "tokens": 1e6}
+_GUESSES = {**_GPU, **_HOST}
 _SHAPE = (
     *("host_stall_clocks", "serial_cores", "background_hz", "loader_cores", "traffic_exponent"),
     *("gpu_norm", "overlap_norm", "gpu_activity", "host_activity", "traffic_activity"),
 )
+_NAMES = (*_GUESSES, *_SHAPE)
+# A size of a table's own has a fixed part and a part per sample.
+_SIZES = (
+    ("host_cycles", "host_cycles_per_sample"),
+    ("flop", "flop_per_sample"),
+    ("traffic_bytes", "traffic_bytes_per_sample"),
+    ("launch_cycles",),
+)
+# How far the GPU's constants, the host's and shapes are from the guess, and kinds from each other:
+# samples are prepared in other ways for training, and kernels of a backward pass are others.
+_SHARED = np.array([0.25] * len(_GPU) + [0.7] * len(_HOST) + [0.4] * len(_SHAPE))
+_KIND = np.array([0.5] * len(_GPU) + [0.7] * len(_HOST) + [0.5] * len(_SHAPE))
+# As far as estimates are taken to be off by `powertrain.prior`: files differ, and kernels.
+_OWN = np.array([0.4, 0.3, 0.3, 0.4] + [0.3] * len(_SHAPE))
+_SHARES = dict.fromkeys(("thin_share", "dram_efficiency"), (1e-3, 1.0))
+_ANY = (1e-6, 1e12)
 
 
-def fitted_efficiency(cases: Sequence[Case]) -> Efficiency:
-    """The constants of a kind that explain the tables of some networks of it best."""
-    kind = cases[0][0].kind
-    names = (*_GUESSES, *_SHAPE)
-    guess = np.log([_GUESSES.get(n) or getattr(GENERIC, n) for n in names])
-    rows = [_sample(table) for _, _, _, table in cases]
+def fitted_efficiency(kind: str, cases: Sequence[Case]) -> Efficiency:
+    """The constants of a kind that explain the tables of some networks best, of any kind each."""
+    kinds = sorted({kind, *(model.kind for model, *_ in cases)})
+    fit = _Fit(kinds, cases)
+    start = np.zeros(len(fit.widths))
+    found = least_squares(
+        fit.misfit, start, jac=fit.slopes, loss="soft_l1", f_scale=2.0, max_nfev=_EVALUATIONS
+    )
+    return fit.efficiency(found.x, kind)
 
-    def misfit(logs: FloatArray) -> FloatArray:
-        efficiency = _efficiency(kind, dict(zip(names, np.exp(logs).tolist(), strict=True)))
-        parts = [(logs - guess) / _WIDTH]
-        for (model, sample, hardware, _), table in zip(cases, rows, strict=True):
-            signature = estimate_signature(model.counts, kind, sample, efficiency)
-            sizes = _SIZE if table.batch_size is None else table.batch_size
-            cost = minibatch_cost(hardware, signature, *table.modes, sizes)
-            # Each network counts alike, however many rows there are of it.
-            weight = np.sqrt(_ROWS / len(table)) / NOISE
-            parts += [
-                weight * np.log(cost.time_s / table.time_s),
-                weight * np.log(cost.power_w / table.power_w),
-            ]
+
+class _Fit:
+    """The misfit of all tables; one vector holds s, then k of each kind, then t of each table."""
+
+    def __init__(self, kinds: Sequence[str], cases: Sequence[Case]) -> None:
+        self.kinds, self.cases = kinds, cases
+        self.rows = [_sample(table) for *_, table in cases]
+        self.guess = np.log([_GUESSES.get(n) or getattr(GENERIC, n) for n in _NAMES])
+        bounds = {**BOUNDS, **_SHARES}
+        self.low, self.high = np.log([bounds.get(name, _ANY) for name in _NAMES]).T
+        parts = [_SHARED, np.tile(_KIND, len(kinds)), np.tile(_OWN, len(cases))]
+        self.widths = np.concatenate(parts)
+
+    def of_kind(self, kind: str) -> slice:
+        """Where k of a kind stands."""
+        start = (1 + self.kinds.index(kind)) * len(_NAMES)
+        return slice(start, start + len(_NAMES))
+
+    def own(self, case: int) -> slice:
+        """Where t of a table stands."""
+        start = (1 + len(self.kinds)) * len(_NAMES) + case * len(_OWN)
+        return slice(start, start + len(_OWN))
+
+    def efficiency(self, x: FloatArray, kind: str) -> Efficiency:
+        """The constants of a kind."""
+        logs = self.guess + x[: len(_NAMES)] + x[self.of_kind(kind)]
+        values = np.exp(np.clip(logs, self.low, self.high)).tolist()
+        return _efficiency(kind, dict(zip(_NAMES, values, strict=True)))
+
+    def of_table(self, x: FloatArray, case: int) -> FloatArray:
+        """Misfits of log times and log powers of a table."""
+        model, sample, hardware, _ = self.cases[case]
+        table = self.rows[case]
+        efficiency = self.efficiency(x, model.kind)
+        signature = estimate_signature(model.counts, model.kind, sample, efficiency)
+        sizes = _SIZE if table.batch_size is None else table.batch_size
+        cost = minibatch_cost(hardware, _changed(signature, x[self.own(case)]), *table.modes, sizes)
+        # Each network counts alike, however many rows there are of it.
+        weight = np.sqrt(_ROWS / len(table)) / NOISE
+        both = [np.log(cost.time_s / table.time_s), np.log(cost.power_w / table.power_w)]
+        return np.asarray(weight * np.concatenate(both))
+
+    def misfit(self, x: FloatArray) -> FloatArray:
+        """Deviations from what was expected, and misfits of all tables."""
+        tables = [self.of_table(x, case) for case in range(len(self.cases))]
+        return np.concatenate([x / self.widths, *tables])
+
+    def slopes(self, x: FloatArray) -> FloatArray:
+        """Derivatives of `misfit`: s and k of a table's kind move it alike."""
+        parts = [np.diag(1 / self.widths)]
+        for case, (model, *_) in enumerate(self.cases):
+            own, at = self.own(case), self.of_table(x, case)
+            of_table = np.zeros((len(at), len(x)))
+            for i in (*range(len(_NAMES)), *range(own.start, own.stop)):
+                moved = x.copy()
+                moved[i] += _STEP
+                of_table[:, i] = (self.of_table(moved, case) - at) / _STEP
+            of_table[:, self.of_kind(model.kind)] = of_table[:, : len(_NAMES)]
+            parts.append(of_table)
         return np.concatenate(parts)
 
-    wide = (1e-6, 1e12)
-    low, high = np.log([BOUNDS.get(name, wide) for name in names]).T
-    found = least_squares(misfit, guess, bounds=(low, high), loss="soft_l1", f_scale=2.0)
-    return _efficiency(kind, dict(zip(names, np.exp(found.x).tolist(), strict=True)))
+
+def _changed(signature: Signature, logs: FloatArray) -> Signature:
+    """A signature with what is a table's own, within the bounds of the cost model."""
+    factors = np.exp(logs).tolist()
+    values = asdict(signature)
+    for names, factor in zip((*_SIZES, *((name,) for name in _SHAPE)), factors, strict=True):
+        for name in names:
+            low, high = BOUNDS.get(name, (0.0, np.inf))
+            values[name] = min(max(factor * values[name], low), high)
+    return replace(signature, **values)
 
 
 def _efficiency(kind: str, values: dict[str, float]) -> Efficiency:
     """Of the constants that are free; a kind has what its minibatches have."""
     infers = kind == "infer"
-    of_sample = {name: values[name] for name in ("image", "tokens")}
     shape = {name: values[name] for name in _SHAPE}
     shape |= {"launch_stall_clocks": 0.002, "launch_norm": 3.0 if infers else 1.0}
-    direct = ("flop_per_onchip_byte", "thin_share", "dram_efficiency", "launch_cycles_per_kernel")
     return Efficiency(
         **_SET,
-        **{name: values[name] for name in direct},
+        **{name: values[name] for name in _GPU},
         fixed_samples=1.0 if infers else 0.0,
         host_cycles=values["host_cycles"] if infers else 0.0,
-        host_cycles_per_sample=of_sample,
-        shape=shape,
+        host_cycles_per_sample={name: values[name] for name in ("image", "tokens")},
+        shape=shape | {"host_wait_share": float(infers)},
     )
 
 

@@ -7,7 +7,8 @@ the tables of other networks, and the board's power constants are fitted to thos
 of its board; a board of which no other is there gets a measured board's, scaled. What the model
 fixes for all (the widths of priors, kernels' lengths, the solver's own) is not chosen by a table.
 Coverage is the share inside 90 % intervals; solving is done with these priors, and without any.
---quick takes fewer runs, numbers of modes and configurations.
+--quick takes fewer runs, numbers of modes and configurations. --resume goes on with a run that was
+stopped, of the same options: what its --json file has is not done again.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import resources
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -105,47 +106,45 @@ class Fold:
 
     Attributes
     ----------
-    board : Board
-        With constants that no left-out table has a part in; a file of this run.
+    boards : mapping of str to Board
+        By name, with constants that no left-out table has a part in; files of this run.
     known : tuple of Measured
         Tables of other networks.
-    references : tuple of Reference
-        Built of those, each on such a board.
     """
 
-    board: Board
+    boards: Mapping[str, Board]
     known: tuple[Measured, ...]
-    references: tuple[Reference, ...]
 
     @classmethod
-    def without(
-        cls, left_out: Sequence[Measured], tables: Sequence[Measured], folder: Path
-    ) -> Fold:
-        """Leave out all tables of some networks, which are measured on one board."""
-        networks = {each.workload for each in left_out}
+    def without(cls, networks: Set[str], tables: Sequence[Measured], folder: Path) -> Fold:
+        """Leave out all tables of some networks."""
         known = tuple(each for each in tables if each.workload not in networks)
         if not known:
             raise InvalidInput("there is no table of another network; put more into --tables")
-        names = dict.fromkeys(each.board.name for each in (*known, *left_out))
         refitted = {
             name: fit_hardware(*_of_board(name, known), _SIZE)
-            for name in names
-            if any(each.board.name == name for each in known)
+            for name in dict.fromkeys(each.board.name for each in known)
         }
         boards = {}
-        for name in names:
+        for name in dict.fromkeys(each.board.name for each in (*known, *tables)):
             hardware = refitted.get(name) or _scaled(
                 load_board(name), next(iter(refitted.values()))
             )
-            path = folder / "-".join((name, *sorted(networks))) / f"{name}.toml"
+            path = folder / "-".join(sorted(networks)) / f"{name}.toml"
             boards[name] = _with_constants(load_board(name), hardware, path)
-        references = tuple(
-            build_reference(
-                each.table, boards[each.board.name], name=each.path.stem, kind=each.kind
-            )
-            for each in known
+        return cls(boards, known)
+
+    def board(self, measured: Measured) -> Board:
+        """That of a table."""
+        return self.boards[measured.board.name]
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """Built of the known tables."""
+        return tuple(
+            build_reference(each.table, self.board(each), name=each.path.stem, kind=each.kind)
+            for each in self.known
         )
-        return cls(boards[left_out[0].board.name], known, references)
 
 
 def _of_board(
@@ -196,16 +195,17 @@ QUICK = Effort(train_modes=(10, 50), infer_modes=(10,), runs=2, configurations=3
 
 def predicted(target: Measured, fold: Fold, effort: Effort, seed: int) -> Iterator[dict[str, Any]]:
     """A row for each number of designed modes."""
+    board = fold.board(target)
 
     def make(random_state: int) -> GaussianPredictor:
-        return GaussianPredictor(fold.board.name, kind=target.kind, references=fold.references)
+        return GaussianPredictor(board.name, kind=target.kind, references=fold.references)
 
     counts = effort.train_modes if target.kind == "train" else effort.infer_modes
     nothing = np.array([])
     for n in counts:
         samples = [sample_rows(target.table, n, seed + i, make) for i in range(effort.runs)]
         with Progress("runs", effort.runs) as shown:
-            found = evaluate(make, target.table, fold.board, samples, seed, nothing, 0.0, shown)
+            found = evaluate(make, target.table, board, samples, seed, nothing, 0.0, shown)
         yield {
             "what": target.kind,
             "modes": n,
@@ -222,7 +222,7 @@ def solved(
     """A row with the priors, and one without any."""
     kind, cap = ("train", 10) if infer is None else ("concurrent", 15)
     paths = {"train": str(train.path), "infer": infer and str(infer.path)}
-    board = fold.board
+    board = fold.board(train)
     replay, clean = (
         load_replay(kind, paths, board, "published", read)
         for read in (MeasurementTable.read, read_screened)
@@ -243,69 +243,106 @@ def solved(
 
 
 def counted(target: Measured, fold: Fold) -> Iterator[dict[str, Any]]:
-    """Errors from counts alone, with constants fitted to the other networks of its kind."""
-    alike = [m for m in fold.known if m.kind == target.kind and m.workload in model_names()]
-    if target.workload not in model_names() or not alike:
+    """Errors from counts alone, with constants fitted to the other networks."""
+    known = [m for m in fold.known if m.workload in model_names()]
+    if target.workload not in model_names() or not known:
         return
-    models = {m.workload: CountedModel.of(m.workload, None, m.kind) for m in (target, *alike)}
-    sample = {name: "tokens" if name == "lstm" else "image" for name in models}
-    efficiency = fitted_efficiency(
-        [(models[m.workload], sample[m.workload], m.board.hardware, m.table) for m in alike]
-    )
-    model = models[target.workload]
+    models = {
+        (m.workload, m.kind): CountedModel.of(m.workload, None, m.kind) for m in (target, *known)
+    }
+    sample = {name: "tokens" if name == "lstm" else "image" for name, _ in models}
+    cases = [
+        (models[m.workload, m.kind], sample[m.workload], fold.board(m).hardware, m.table)
+        for m in known
+    ]
+    efficiency = fitted_efficiency(target.kind, cases)
+    model = models[target.workload, target.kind]
     signature = estimate_signature(model.counts, target.kind, sample[target.workload], efficiency)
-    time, power = errors_pct(fold.board.hardware, signature, target.table, _SIZE)
+    time, power = errors_pct(fold.board(target).hardware, signature, target.table, _SIZE)
     yield {"what": "counts", "modes": 0, "prior": True, "time_mape": time, "power_mape": power}
 
 
-def rows_of(
-    tables: Sequence[Measured], what: Sequence[str], effort: Effort, seed: int, folder: Path
-) -> Iterator[dict[str, Any]]:
-    """Every row, as it comes."""
-    for target in tables:
-        click.echo(f"{target.path.stem}, left out:", err=True)
-        fold = Fold.without([target], tables, folder)
-        found: list[dict[str, Any]] = []
-        if target.kind in what:
-            found += predicted(target, fold, effort, seed)
-        if "solve-train" in what and target.kind == "train" and _has_grid(target):
-            found += solved(target, None, fold, effort, seed)
-        if "counts" in what:
-            found += counted(target, fold)
+@dataclass(frozen=True)
+class Case:
+    """Some rows: what is done with a table, or with a table of training beside one of inference."""
+
+    what: str
+    target: Measured
+    beside: Measured | None = None
+
+    @property
+    def networks(self) -> frozenset[str]:
+        """Those that are left out."""
+        return frozenset(each.workload for each in (self.target, self.beside) if each)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its rows say of it."""
+        return {
+            "what": self.what,
+            "board": self.target.board.name,
+            "workload": self.target.workload,
+            "beside": self.beside and self.beside.workload,
+        }
+
+    def rows(self, fold: Fold, effort: Effort, seed: int) -> list[dict[str, Any]]:
+        """Its rows, with all fields that rows have; what they do not know is None."""
+        if self.what.startswith("solve"):
+            found = solved(self.target, self.beside, fold, effort, seed)
+        elif self.what == "counts":
+            found = counted(self.target, fold)
+        else:
+            found = predicted(self.target, fold, effort, seed)
+        empty = dict.fromkeys(_FIGURES)
         hours = prior_hours(each.table for each in fold.known)
-        for row in found:
-            yield _row(target, None, row, hours)
+        return [
+            {**empty, **self.about, **row, "prior_hours": hours if row["prior"] else 0.0}
+            for row in found
+        ]
+
+
+def cases_of(tables: Sequence[Measured], what: Sequence[str]) -> Iterator[Case]:
+    """All that there is to do; cases that leave out the same networks stand together."""
+    for target in sorted(tables, key=lambda table: table.workload):
+        if target.kind in what:
+            yield Case(target.kind, target)
+        if "solve-train" in what and target.kind == "train" and _has_grid(target):
+            yield Case("solve-train", target)
+        if "counts" in what:
+            yield Case("counts", target)
     if "solve-concurrent" not in what:
         return
     for train, infer in product(tables, tables):
-        pair = (train, infer)
-        is_pair = (train.kind, infer.kind) == ("train", "infer") and all(map(_has_grid, pair))
-        if is_pair and train.board == infer.board and train.workload != infer.workload:
-            click.echo(f"{train.path.stem} beside {infer.path.stem}, left out:", err=True)
-            fold = Fold.without(pair, tables, folder)
-            hours = prior_hours(each.table for each in fold.known)
-            for row in solved(train, infer, fold, effort, seed):
-                yield _row(train, infer, row, hours)
+        is_pair = (train.kind, infer.kind) == ("train", "infer") and train.board == infer.board
+        if is_pair and train.workload != infer.workload and all(map(_has_grid, (train, infer))):
+            yield Case("solve-concurrent", train, infer)
+
+
+def rows_of(
+    cases: Iterable[Case],
+    tables: Sequence[Measured],
+    done: Sequence[dict[str, Any]],
+    effort: Effort,
+    seed: int,
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each case, as they come; those that are done are not done again."""
+    with tempfile.TemporaryDirectory() as folder:
+        for networks, alike in groupby(cases, lambda case: case.networks):
+            fold = None
+            for case in alike:
+                about = case.about
+                if known := [row for row in done if row.items() >= about.items()]:
+                    yield known
+                    continue
+                click.echo(f"{', '.join(map(str, about.values()))}, left out:", err=True)
+                fold = fold or Fold.without(networks, tables, Path(folder))
+                yield case.rows(fold, effort, seed)
 
 
 def _has_grid(measured: Measured) -> bool:
     """Whether Fulcrum's grid is of the table's board."""
     axes = zip(PUBLISHED_MODES.values(), measured.board.space.axes, strict=True)
     return all(set(wanted) <= set(axis) for wanted, axis in axes)
-
-
-def _row(
-    target: Measured, beside: Measured | None, found: dict[str, Any], hours: float
-) -> dict[str, Any]:
-    """A row with all fields that rows have; what it does not know is None."""
-    empty = dict.fromkeys(_FIGURES)
-    about = {
-        "board": target.board.name,
-        "workload": target.workload,
-        "beside": beside and beside.workload,
-        "prior_hours": hours if found["prior"] else 0.0,
-    }
-    return empty | about | found
 
 
 _FIGURES = (
@@ -339,9 +376,19 @@ _COLUMNS = {
 )
 @click.option("--what", default=",".join(_WHAT), show_default=True, help="Which rows.")
 @click.option("--quick", is_flag=True, help="Fewer runs, numbers of modes, and configurations.")
+@click.option("--configurations", type=click.IntRange(min=1), help="Drawn of those of a solver.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(), help="Also write the rows as JSON.")
-def main(folder: str, what: str, quick: bool, seed: int, json_path: str | None) -> None:
+@click.option("--resume", is_flag=True, help="Keep the rows that the --json file has.")
+def main(
+    folder: str,
+    what: str,
+    quick: bool,
+    configurations: int | None,
+    seed: int,
+    json_path: str | None,
+    resume: bool,
+) -> None:
     """Run the benchmark."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     wanted = [name.strip() for name in what.split(",")]
@@ -351,13 +398,16 @@ def main(folder: str, what: str, quick: bool, seed: int, json_path: str | None) 
     if len(paths) < 2:
         raise InvalidInput(f"--tables {folder}: two tables BOARD_train_WORKLOAD.csv at least")
     tables = [Measured.of(path) for path in paths]
-    with tempfile.TemporaryDirectory() as boards:
-        effort = QUICK if quick else Effort()
-        rows: list[dict[str, Any]] = []
-        for row in rows_of(tables, wanted, effort, seed, Path(boards)):
-            rows.append(row)
-            if json_path:  # as they come: all of it takes an hour
-                Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    effort = QUICK if quick else Effort()
+    if configurations is not None:
+        effort = replace(effort, configurations=configurations)
+    is_begun = resume and json_path is not None and Path(json_path).exists()
+    done = json.loads(Path(json_path or "").read_text()) if is_begun else []
+    rows: list[dict[str, Any]] = []
+    for found in rows_of(cases_of(tables, wanted), tables, done, effort, seed):
+        rows += found
+        if json_path:  # as they come: all of it takes hours
+            Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     shown = [["" if row[name] is None else row[name] for name in _COLUMNS] for row in rows]
     console.print_table(list(_COLUMNS.values()), shown)
     click.echo("medians over the runs; unsolved configurations count as a loss of 100 %")

@@ -125,7 +125,7 @@ def fit_signature(
     if not several:
         start = replace(start, **dict.fromkeys(FIXED, 0.0))
     elif prior is None:
-        start = replace(start, launch_norm=2.0)
+        start = replace(start, launch_norm=2.0, host_wait_share=1.0)
     free = (*_SIZES, *(n for n in _BATCHED if several and getattr(start, n)), *SHAPES)
     width = 0.6 if prior else 1.0  # of the logarithm: a factor of 1.8, or of 2.7
     shapes = np.array([width if name in (*SHAPES, "launch_norm") else 2 * width for name in free])

@@ -19,6 +19,9 @@ Symbols, with the fields of `Hardware` and `Signature` by their names:
     power        P = static + memory (m / max)^mem_exponent + GPU and CPU, each by its clock times
                  squared voltage and its utilisation, + joules a byte times bytes a second
 
+Cores are busy while they prepare and launch, but not in the share of the fixed host cycles that
+they wait (host_wait_share).
+
 Cycles, FLOP and bytes are a fixed part and a part per sample, times b. The smooth minimum of two
 numbers of cores is the norm of -p.
 """
@@ -135,6 +138,9 @@ class Signature:
     gpu_norm, launch_norm, overlap_norm : float
         Norms that combine compute with memory, their sum with launches, and host with all of the
         GPU: 1 adds, large takes the maximum.
+    host_wait_share : float
+        Share of the fixed host cycles in which processes wait for each other: they take time, and
+        no core is busy. Tables of several batch sizes tell it.
     unscaled_share : float
         Share of the compute time on an AGX Orin that more or fewer CUDA cores leave as it is:
         kernels too small to fill them. One board's tables cannot tell it.
@@ -162,6 +168,7 @@ class Signature:
     host_activity: Amount
     traffic_activity: Amount
     launch_norm: Norm = 1.0
+    host_wait_share: Share = 0.0
     unscaled_share: Share = 0.0
     background_hz: Amount = 0.0
 
@@ -187,13 +194,14 @@ class Stages(NamedTuple):
     """What a minibatch's time is made of, per mode: arrays of one shape.
 
     Cores in `spare_cores` (left by other things) and `used_cores` (of those, by the loaders);
-    seconds in all others. `host_core_s` is the work of one core, `device_s` the GPU's compute,
-    memory and launches together.
+    seconds in all others. `host_core_s` is the work of one core, `host_busy_s` what of it is not
+    waiting, `device_s` the GPU's compute, memory and launches together.
     """
 
     spare_cores: FloatArray
     used_cores: FloatArray
     host_core_s: FloatArray
+    host_busy_s: FloatArray
     host_s: FloatArray
     compute_s: FloatArray
     memory_s: FloatArray
@@ -217,6 +225,7 @@ def minibatch_stages(
     c, f, g, m, b = _as_floats(cores, cpu_khz, gpu_hz, mem_hz, batch_size)
     cycles_per_s = 1e3 * f * hardware.cpu_speed
     host_cycles = signature.host_cycles + signature.host_cycles_per_sample * b
+    busy_cycles = host_cycles - signature.host_wait_share * signature.host_cycles
     flop = signature.flop + signature.flop_per_sample * b
     traffic = signature.traffic_bytes + signature.traffic_bytes_per_sample * b
 
@@ -224,7 +233,8 @@ def minibatch_stages(
     wanted = signature.serial_cores + background
     spare = c - smooth_minimum(wanted, TAKEN_SHARE * c, TAKEN_NORM)
     used = smooth_minimum(spare, np.asarray(signature.loader_cores), CORE_NORM)
-    host_core_s = host_cycles * (1 / cycles_per_s + signature.host_stall_clocks / m)
+    cycle_s = 1 / cycles_per_s + signature.host_stall_clocks / m
+    host_core_s = host_cycles * cycle_s
     host_s = host_core_s / used
     slowing = (hardware.max_mem_hz / m) ** signature.traffic_exponent
     memory_s = traffic / (hardware.max_mem_hz * hardware.bytes_per_mem_cycle) * slowing
@@ -237,6 +247,7 @@ def minibatch_stages(
         spare_cores=spare,
         used_cores=used,
         host_core_s=host_core_s,
+        host_busy_s=busy_cycles * cycle_s,
         host_s=host_s,
         compute_s=compute_s,
         memory_s=memory_s,
@@ -280,7 +291,7 @@ def minibatch_cost(
         gpu_s=stages.gpu_s,
         launch_s=stages.launch_s,
         gpu_utilisation=stages.gpu_s / stages.time_s,
-        busy_cores=(stages.host_core_s + stages.launch_s) / stages.time_s,
+        busy_cores=(stages.host_busy_s + stages.launch_s) / stages.time_s,
         memory_bytes_per_s=stages.traffic_bytes / stages.time_s,
     )
 
@@ -295,7 +306,7 @@ def active_power_w(
     """Watts that a workload adds to an idle module: of the GPU, of busy cores, of DRAM traffic."""
     f, g = _as_floats(cpu_khz, gpu_hz)
     gpu_utilisation = stages.gpu_s / stages.time_s
-    busy_cores = (stages.host_core_s + stages.launch_s) / stages.time_s
+    busy_cores = (stages.host_busy_s + stages.launch_s) / stages.time_s
     return (
         hardware.gpu_busy_w * signature.gpu_activity * gpu_utilisation * gpu_scale(hardware, g),
         hardware.core_busy_w * signature.host_activity * busy_cores * cpu_scale(hardware, f),

@@ -127,7 +127,7 @@ def modelled(
         stall_s=time_s - device_s,
         compute_s=device_s,
         power_w=float(idle_power_w(hardware, *mode.values) + active_w),
-        cpu_cores=float(at.host_core_s + at.launch_s) / time_s,
+        cpu_cores=float(at.host_busy_s + at.launch_s) / time_s,
         gpu_share=float(at.gpu_s) / time_s,
         read_bytes=read_bytes,
     )

@@ -168,6 +168,8 @@ def prior_for(board: Board, kind: str, batched: bool, references: Sequence[Refer
     elif not batched:
         reference_size = same_kind[0].batch_size if same_kind else 16
         signature = _without_fixed_parts(signature, reference_size)
+    # What a minibatch of any size waits for takes time, and draws no power.
+    signature = replace(signature, host_wait_share=float(batched))
     names = tuple(n for n in (*SIZES, *TIME_SHAPES, *ACTIVITIES) if batched or n not in FIXED)
     values = [getattr(signature, n) for n in names] + [getattr(hardware, n) for n in WATTS]
     mean = np.log(values)

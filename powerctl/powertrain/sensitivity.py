@@ -116,12 +116,13 @@ class _Response:
         self.host_share = (s.host_s / s.time_s) ** signature.overlap_norm
         self.gpu_share = (s.gpu_s / s.device_s) ** signature.launch_norm
         self.compute_share = (s.compute_s / s.gpu_s) ** signature.gpu_norm
-        self.prepare_share = s.host_core_s / (s.host_core_s + s.launch_s)
+        self.prepare_share = s.host_busy_s / (s.host_busy_s + s.launch_s)
         self.active_parts = tuple(part / self.power_w for part in self.active_w)
 
     def of(
         self,
         host_core: Change = 0.0,
+        host_busy: Change | None = None,
         used: Change = 0.0,
         compute: Change = 0.0,
         memory: Change = 0.0,
@@ -131,11 +132,15 @@ class _Response:
         time: Change = 0.0,
         traffic: Change = 0.0,
     ) -> Pair:
-        """What small relative changes of the stages (themselves, their inputs unchanged) do."""
+        """What small relative changes of the stages (themselves, their inputs unchanged) do.
+
+        Cores are busy for as much longer as their work takes, unless `host_busy` says otherwise.
+        """
+        host_busy = host_core if host_busy is None else host_busy
         gpu = gpu + self.compute_share * compute + (1 - self.compute_share) * memory
         device = device + self.gpu_share * gpu + (1 - self.gpu_share) * launch
         time = time + self.host_share * (host_core - used) + (1 - self.host_share) * device
-        busy = self.prepare_share * host_core + (1 - self.prepare_share) * launch
+        busy = self.prepare_share * host_busy + (1 - self.prepare_share) * launch
         of_gpu, of_cores, of_traffic = self.active_parts
         power = of_gpu * (gpu - time) + of_cores * (busy - time) + of_traffic * (traffic - time)
         return np.asarray(time), np.asarray(power)
@@ -145,10 +150,12 @@ class _Response:
 
     # What the host prepares.
     def host_cycles(self) -> Pair:
-        return self.of(host_core=self._fixed("host_cycles"))
+        fixed = self._fixed("host_cycles")
+        return self.of(fixed, 1 - self._per_sample_of_busy(fixed))
 
     def host_cycles_per_sample(self) -> Pair:
-        return self.of(host_core=1 - self._fixed("host_cycles"))
+        fixed = self._fixed("host_cycles")
+        return self.of(1 - fixed, self._per_sample_of_busy(fixed))
 
     def host_stall_clocks(self) -> Pair:
         return self.of(host_core=self._stall(self.signature.host_stall_clocks))
@@ -254,6 +261,10 @@ class _Response:
         fixed = getattr(self.signature, name)
         per_sample = getattr(self.signature, f"{name}_per_sample")
         return np.asarray(fixed / (fixed + per_sample * self.b))
+
+    def _per_sample_of_busy(self, fixed: FloatArray) -> FloatArray:
+        """Share of preparing samples in what the host is busy with; the fixed part may wait."""
+        return (1 - fixed) / (1 - self.signature.host_wait_share * fixed)
 
     def _stall(self, clocks: float) -> FloatArray:
         return np.asarray(clocks / self.m / (1 / self.cycles_per_s + clocks / self.m))

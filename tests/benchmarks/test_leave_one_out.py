@@ -80,6 +80,23 @@ def test_solving_is_done_with_the_priors_and_without_any(run, tmp_path):
         assert (row["prior_hours"] > 0) == row["prior"]
 
 
+def test_a_run_that_was_stopped_goes_on_where_it_was(run, tmp_path, monkeypatch):
+    for workload in ("resnet18", "lstm"):
+        write(tmp_path, AGX, workload, AGX.space.thinned(3))
+    whole = run("--what", "counts")
+    (tmp_path / "out.json").write_text(json.dumps(whole[:1]))
+    left_out = []
+    without = leave_one_out.Fold.without
+
+    def counted(networks, *arguments):
+        left_out.append(set(networks))
+        return without(networks, *arguments)
+
+    monkeypatch.setattr(leave_one_out.Fold, "without", counted)
+    assert run("--what", "counts", "--resume") == whole
+    assert left_out == [{"resnet18"}]
+
+
 def test_no_constant_of_a_fold_knows_the_table_that_is_left_out(tmp_path):
     """Another table of the same name gives the same fold: its rows have no part in it."""
     for workload in ("resnet18", "lstm"):
@@ -88,10 +105,11 @@ def test_no_constant_of_a_fold_knows_the_table_that_is_left_out(tmp_path):
     hot = leave_one_out.Measured(left_out.path, left_out.board, "train", left_out.workload)
     hot.__dict__["table"] = replace(left_out.table, power_w=3 * left_out.table.power_w)
     folds = [
-        leave_one_out.Fold.without([each], [each, other], tmp_path / name)
+        leave_one_out.Fold.without({"lstm"}, [each, other], tmp_path / name)
         for name, each in (("one", left_out), ("two", hot))
     ]
-    assert folds[0].board.hardware == folds[1].board.hardware != AGX.hardware
+    one, two = (fold.board(left_out).hardware for fold in folds)
+    assert one == two != AGX.hardware
     assert folds[0].references[0].signature == folds[1].references[0].signature
     assert [each.workload for each in folds[0].known] == ["resnet18"]
 

@@ -58,6 +58,8 @@ def cost_models(draw) -> tuple[Hardware, Signature, ModeArrays, np.ndarray]:
     for name in set(BOUNDS) & set(SHAPES):
         value = np.clip(getattr(model[1], name), *BOUNDS[name])
         model = model[0], replace(model[1], **{name: float(value)})
+    waiting = draw(st.sampled_from((0.0, 0.6, 1.0)))
+    model = model[0], replace(model[1], host_wait_share=waiting)
     modes = board.space.arrays.take(rng.integers(0, len(board.space), 6))
     return *model, modes, 2.0 ** rng.integers(0, 8, 6)
 
