@@ -103,3 +103,18 @@ def test_work_in_the_background_costs_most_where_cores_are_few_and_slow():
     many, few, few_and_slow = slowdowns(1.0)
     assert 1 <= many < 1.01 < few < 1.2 < 1.5 < few_and_slow
     assert slowdowns(0.0) == [1.0, 1.0, 1.0]
+
+
+def test_a_host_that_waits_takes_as_long_and_keeps_no_core_busy():
+    board, signature = load_board("orin-agx"), load_workload("mobilenetv3-infer").signature
+    sizes = np.array([1, 64])
+
+    def cost(share):
+        waits = replace(signature, host_wait_share=share)
+        return minibatch_cost(board.hardware, waits, *board.space.maximum.values, sizes)
+
+    works, waits = cost(0.0), cost(1.0)
+    assert np.array_equal(works.time_s, waits.time_s)
+    saved_w = works.power_w - waits.power_w
+    assert saved_w[0] > saved_w[1] > 0  # most of a small minibatch is its fixed part
+    assert np.all(waits.busy_cores > 0)
