@@ -47,6 +47,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def _tell_plan(config: RunConfig, participants: Participants) -> None:
     log(INFO, headline(config, participants.clients, participants.charged_words(config)))
+    log(INFO, participants.everyone)
     for warning in participants.warnings:
         log(WARNING, warning)
 

@@ -118,7 +118,7 @@ def test_the_headline_promises_no_more_than_the_interval(less, headline, figure)
     assert told.headline.startswith(headline)
     ((_, shown), _) = told.figures
     assert shown.mean == figure and (less.n == 1 or shown.low < shown.mean < shown.high)
-    assert Verdict("Nothing is claimed: no run has learned.").headline == "Nothing is claimed"
+    assert Verdict("Nothing to compare: no run has learned.").headline == "Nothing to compare"
 
 
 def test_every_chart_is_a_drawing_and_a_table_of_its_own(built, whole, comparison):
