@@ -172,6 +172,8 @@ class SteadyGrid:
         replies: list[Message] = []
         began_s = time.monotonic()
         self.answered_s.clear()
+        if messages:
+            self._on_part(kind, 0, len(messages))
         while True:
             came = list(self._grid.pull_messages(missing))
             replies += came

@@ -457,8 +457,8 @@ class SelectingStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the policy and the aggregation in force."""
-        log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
-        log(INFO, "\t└──> Aggregation: %s", self.aggregation)
+        log(INFO, "selection: %s, %s clients a round", self.policy, self.per_round)
+        log(INFO, "aggregation: %s", self.aggregation)
 
     def _reports(
         self, kind: type[Report], message_type: str, server_round: int, replies: Iterable[Message]

@@ -84,7 +84,7 @@ def test_cells_say_what_they_are_on_a_phone(browser, served, running):
 
 def test_a_table_stays_where_it_was_scrolled_to(browser, served, running):
     running.go_on()
-    browser.open(served.url, width=390)
+    browser.open(served.url, width=390, height=300)
     table = "document.querySelector('[aria-label=Clients]')"
     browser.evaluate(f"{table}.scrollTop = 90")
     running.go_on()

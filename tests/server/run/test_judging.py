@@ -182,7 +182,7 @@ def test_a_claim_names_the_level_that_both_hold_the_final_values_and_how_sure_it
     assert done.returncode == 0, done.stderr
     runs = [read_run(there / "runs" / name) for name in ("x", "x/against-random-maxn")]
     level = held_by_all([run.rows for run in runs])
-    (claim,) = [line for line in done.stdout.splitlines() if line.startswith("Until ")]
+    (claim,) = [line for line in done.stdout.splitlines() if line.startswith("To hold ")]
     assert f"To hold accuracy {level:.3f} (mean of three rounds; final: " in claim
     for run in runs:
         assert f"{run.rows[-1].value:.3f}" in claim
