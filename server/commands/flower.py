@@ -23,7 +23,7 @@ def flower(dry_run: bool, **options: Any) -> None:
     """Run the same federation on Flower's Simulation Runtime (Ray).
 
     The same seed gives the same selections and the same model as `simulate`, which is faster on
-    one host. Needs the extra `sim`. It runs the Flower app of this folder; in a checkout, its own.
+    one host. Needs the extra `sim`. It runs the Flower app of this folder, else wattfed's own.
     """
     from pathlib import Path
 
