@@ -24,7 +24,7 @@ _HEADER = (
 dry_run_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--dry-run",
     is_flag=True,
-    help="Say who would take part, in which modes, charged as what, and stop.",
+    help="Show clients, modes and costs of the first round, and train nothing.",
 )
 
 

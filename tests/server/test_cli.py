@@ -39,7 +39,7 @@ def test_where_nothing_was_learned_there_is_nothing_to_compare(call, monkeypatch
     monkeypatch.chdir(tmp_path)
     done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--against", "random:maxn")
     assert done.returncode == 0
-    assert "Nothing is claimed of pace beside random at maxn" in done.stdout
+    assert "pace and random at maxn cannot be compared" in done.stdout
 
 
 FEW = """
