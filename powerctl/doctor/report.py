@@ -145,7 +145,8 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     controller = holder(sysfs)
     journal = Journal(sysfs)
     left = 0 if controller else len(journal.found)
-    presets, masks = _presets(sysfs, found, missing)
+    notes = _notes(sysfs, identity)
+    presets, masks = _presets(sysfs, found, notes)
     if journal.damage or journal.lost:
         lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
         missing.append(
@@ -161,7 +162,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     return Report(
         model=identity.model,
         told_by=identity.told_by,
-        notes=_notes(sysfs, identity),
+        notes=tuple(notes),
         parts=identity.parts,
         board=identity.name,
         l4t=identity.l4t,
@@ -185,7 +186,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
 _GPU_NODES = ("dev/nvgpu", "dev/nvhost-gpu", "dev/nvidia0")  # of JetPack 6, 4 and 5, and 7
 
 
-def _notes(sysfs: Sysfs, identity: Identity) -> tuple[str, ...]:
+def _notes(sysfs: Sysfs, identity: Identity) -> list[str]:
     notes = []
     if is_container(sysfs) and not any(sysfs.exists(node) for node in _GPU_NODES):
         notes.append("no GPU in this container: start it with --runtime nvidia")
@@ -198,7 +199,7 @@ def _notes(sysfs: Sysfs, identity: Identity) -> tuple[str, ...]:
             f"its L4T release is {UNKNOWN_RELEASE}: /etc/nv_tegra_release is not there, and no "
             "daemon tells"
         )
-    return tuple(notes)
+    return notes
 
 
 def through_daemon(found: Discovery, access: Access) -> Discovery:
@@ -279,13 +280,16 @@ def _rails(
 
 
 def _presets(
-    sysfs: Sysfs, found: Discovery, missing: list[Missing]
+    sysfs: Sysfs, found: Discovery, notes: list[str]
 ) -> tuple[tuple[PresetReport, ...], dict[str, int | None]]:
-    """What is installed of nvpmodel: its presets, and the masks of power gating in force."""
+    """What is installed of nvpmodel: its presets, and the masks of power gating in force.
+
+    Modes are set without them; what is wrong with its configuration is noted.
+    """
     try:
         configuration = read_configuration(sysfs)
     except InvalidInput as error:
-        missing.append(Missing(f"nvpmodel's configuration is not readable: {error}", "mend it"))
+        notes.append(f"nvpmodel's presets are not shown: {error}")
         return (), {}
     if configuration is None:
         return (), {}

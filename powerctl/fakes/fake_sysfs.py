@@ -116,7 +116,8 @@ class FakeSysfs(Sysfs):
         assert configuration is not None
         chosen = configuration.preset(str(preset))
         if chosen.needs_reboot(self.kernel.state.masks):
-            return subprocess.CompletedProcess(command, 1, "", "NVPM ERROR: Reboot required\n")
+            said = f"NVPM WARN: Reboot required for changing to this power mode: {preset}\n"
+            return subprocess.CompletedProcess(command, 1, "", f"{said}NVPM ERROR: bad input!\n")
         with self._changing() as kernel:
             _set_preset(kernel, chosen)
         return subprocess.CompletedProcess(command, 0, "", "")
