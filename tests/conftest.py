@@ -25,6 +25,7 @@ from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload
+from tests import warm
 from tests.fake_accelerator import FakeAccelerator
 
 for number, action in (
@@ -37,6 +38,8 @@ for number, action in (
 settings.register_profile("wattfed", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("quick", settings.get_profile("wattfed"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "wattfed"))
+
+warm.take_over_spawning()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
