@@ -275,7 +275,8 @@ class Subject:
         """What a minibatch of it needs, and what must be said of that on stderr."""
         if self.task is not None and self.model is None:
             return self.task.workload(self.counted.kind, batch_size)
-        return self.counted.workload(batch_size)
+        with Progress("counting"):
+            return self.counted.workload(batch_size)
 
 
 def _subject(
