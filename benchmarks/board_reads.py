@@ -234,21 +234,30 @@ def one_of_each(files: list[str], count: int, rng: Random) -> list[str]:
     return [path for group in alike.values() for path in rng.sample(group, min(count, len(group)))]
 
 
+def _made(folder: Path, result: Result) -> Trial:
+    """Another board of the kind that is tried, in order."""
+    name, _, jetpack = result.board.partition(":")
+    root = folder / f"board-{len(result.not_restored)}"
+    make_fake_board(name, jetpack, root)
+    return Trial(root)
+
+
 def examine(board: str, count: int, seed: int) -> Result:
     """All of one board, with so many of the files that are alike."""
-    rng = Random(f"{seed} {board}")
-    name, _, jetpack = board.partition(":")
+    rng, result = Random(f"{seed} {board}"), Result(board)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
-        make_fake_board(name, jetpack, folder / "board")
-        trial, result = Trial(folder / "board"), Result(board)
+        trial = _made(folder, result)
         for verb in trial.verbs():
             files = trial.files(verb)
             result.reads += len(files)
             chosen = one_of_each(files, count, rng)
             in_turn = zip(chosen, cycle(rng.sample(list(DAMAGES), len(DAMAGES))))
             for path, kind in in_turn if verb == "profile" else product(chosen, DAMAGES):
+                lost = len(result.not_restored)
                 try_file(trial, path, kind, verb, result)
+                if len(result.not_restored) > lost:  # the next trial is to have a board in order
+                    trial = _made(folder, result)
         return result
     finally:
         shutil.rmtree(folder)

@@ -221,7 +221,7 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
         limits = [policy.limits for policy in cpu.policies()]
         shown = sorted({_span(sysfs, limit, 1000) for limit in limits})
         files = [path for limit in limits for path in limit.files]
-        axes.append(Axis("cores", found.cores, _online(cpu), may_write(cpu.switches())))
+        axes.append(Axis("cores", found.cores, _online(cpu), may_write(_switches(cpu))))
         axes.append(Axis("cpu_khz", found.cpu_khz, "; ".join(shown), may_write(files)))
     if gpu:
         span = _span(sysfs, gpu.limits, 1_000_000)
@@ -233,6 +233,14 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
         files = memory.files(sysfs) if memory else []
         axes.append(Axis("mem_hz", found.mem_hz, now, may_write(files)))
     return tuple(axes)
+
+
+def _switches(cpu: Cpu) -> list[str]:
+    """The files that turn cores on and off; none if the list of cores cannot be read."""
+    try:
+        return cpu.switches()
+    except OSError:
+        return []
 
 
 def _online(cpu: Cpu) -> str:

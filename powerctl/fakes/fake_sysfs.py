@@ -203,7 +203,7 @@ class FakeSysfs(Sysfs):
 
     def _overwrite(self, path: str, text: str) -> None:
         """Write a file of the board, of which no part is a link to where it is not a board's."""
-        folder, _, _ = path.rpartition("/")
+        folder = path.rpartition("/")[0] or "/"  # a fake board may be the root of a chroot
         if folder not in self._own:
             own_folder(Path(folder))
             if os.path.realpath(folder) != folder:

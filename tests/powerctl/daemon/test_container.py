@@ -65,3 +65,17 @@ def test_a_container_without_it_is_told_the_options_that_are_missing(board, mark
     assert not said["ok"] and not [note for note in said["notes"] if "GPU" in note]
     with pytest.raises(DeviceUnavailable, match="--board"):
         Jetson(board.root)
+
+
+def test_a_container_without_the_daemons_group_is_told_the_option(board, serve, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    serve(board.root)
+    monkeypatch.setattr("powerctl.daemon.remote.Daemon", refuse)
+    with pytest.raises(DeviceUnavailable, match="usermod"):
+        FakeJetson(board.root)
+    (board.root / ".dockerenv").touch()
+    with pytest.raises(DeviceUnavailable, match=r"may not use the daemon: .*--group-add") as error:
+        FakeJetson(board.root)
+    assert "usermod" not in str(error.value)
