@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from powerctl.progress import Progress
 from powerctl.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def serve(config: Path | None, **flags: Any) -> None:
         flags["metrics"] = f"127.0.0.1:{flags['metrics']}"
     settings = read_settings(config, **flags)
     logging.basicConfig(level=logging.INFO, format="wattfed-agent: %(message)s")
-    from wattfed.client.agent.server import serve as run  # torch takes seconds
+    with Progress("starting"):
+        from wattfed.client.agent.server import serve as run  # torch takes seconds
 
     asyncio.run(run(settings, lambda where: click.echo(f"serving at {where}", err=True)))
 

@@ -1,4 +1,4 @@
-"""Who the clients of a run are, why some cannot take part, and what speaks against its plan."""
+"""Who the clients of a run are, why some cannot take part, and warnings about its plan."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Participants:
         return replace(self, unable=unable, n_unable=n_unable, charged=charged)
 
     def warned(self, config: RunConfig) -> Participants:
-        """The same with what speaks against a plan, a sentence each; nothing where all is well."""
+        """The same with warnings about a plan, a sentence each; none where all is well."""
         found = []
         is_blind = Contender.of(config).power == "maxn"  # takes whoever is there
         able = self.clients - self.n_unable
@@ -129,15 +129,15 @@ class Participants:
             found.append(f"per-round is {config.per_round}, but only {able} can take part")
         if 0 < self.minibatches <= config.local_epochs:
             found.append(
-                "a client has at most one minibatch of data (the median: examples "
-                f"{self.examples}) and takes {self.minibatches} steps a round, which may teach it "
-                "nothing: take fewer clients, or more --local-epochs or --per-round"
+                f"half of the clients have {self.examples} examples or fewer: one minibatch, and "
+                f"{self.minibatches} steps a round, which may be too little to learn; use fewer "
+                "clients, more --local-epochs or a larger --per-round"
             )
         goal = config.goal
         if self.chance and goal and goal.metric == "accuracy":
             found += [
-                f"target accuracy {level:g} is below chance: always the most frequent label gives "
-                f"{self.chance:.3f}"
+                f"target accuracy {level:g} is not above chance: guessing the most frequent label "
+                f"gives {self.chance:.3f}"
                 for level in goal.levels
                 if level <= self.chance
             ]

@@ -151,7 +151,7 @@ def test_every_chart_is_a_drawing_and_a_table_of_its_own(built, whole, compariso
 
 def test_the_page_says_what_was_charged_and_how_to_repeat_it(built, comparison):
     text = built.read_text()
-    assert "charged for mobilenetv3-train" in text
+    assert "charged as mobilenetv3-train" in text
     assert "not measurements of a Jetson" in text
     assert comparison.commands(str(built.parent))[0] in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.S).lower().split()
