@@ -116,7 +116,8 @@ class FakeSysfs(Sysfs):
         assert configuration is not None
         chosen = configuration.preset(str(preset))
         if chosen.needs_reboot(self.kernel.state.masks):
-            return subprocess.CompletedProcess(command, 1, "", "NVPM ERROR: Reboot required\n")
+            said = f"NVPM WARN: Reboot required for changing to this power mode: {preset}\n"
+            return subprocess.CompletedProcess(command, 1, "", f"{said}NVPM ERROR: bad input!\n")
         with self._changing() as kernel:
             _set_preset(kernel, chosen)
         return subprocess.CompletedProcess(command, 0, "", "")
@@ -169,7 +170,9 @@ class FakeSysfs(Sysfs):
                 content = file.read()
             with misread(f"{self._marker}: no fake board"):
                 state = FakeState(**parse_json(content, str(self._marker)))
-            self._kernel, self._stamp = FakeKernel(state), stamp
+                self._kernel = FakeKernel(state)
+                self._kernel.files()  # what cannot be shown is no state of a board
+            self._stamp = stamp
             self._shown, self._linked = {}, {}
             constant = {name: getattr(state, name) for name in _CONSTANT}
             self._constant = json.dumps(constant)
@@ -200,7 +203,7 @@ class FakeSysfs(Sysfs):
 
     def _overwrite(self, path: str, text: str) -> None:
         """Write a file of the board, of which no part is a link to where it is not a board's."""
-        folder, _, _ = path.rpartition("/")
+        folder = path.rpartition("/")[0] or "/"  # a fake board may be the root of a chroot
         if folder not in self._own:
             own_folder(Path(folder))
             if os.path.realpath(folder) != folder:
