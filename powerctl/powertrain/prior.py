@@ -168,8 +168,8 @@ def prior_for(board: Board, kind: str, batched: bool, references: Sequence[Refer
     elif not batched:
         reference_size = same_kind[0].batch_size if same_kind else 16
         signature = _without_fixed_parts(signature, reference_size)
-    # What a minibatch of any size waits for takes time, and draws no power.
-    signature = replace(signature, host_wait_share=float(batched))
+    if batched:  # what a minibatch of any size waits for takes time, and draws no power
+        signature = replace(signature, host_wait_share=1.0)
     names = tuple(n for n in (*SIZES, *TIME_SHAPES, *ACTIVITIES) if batched or n not in FIXED)
     values = [getattr(signature, n) for n in names] + [getattr(hardware, n) for n in WATTS]
     mean = np.log(values)
@@ -216,10 +216,17 @@ def _with_fixed_parts(signature: Signature) -> Signature:
 
 
 def _without_fixed_parts(signature: Signature, batch_size: int) -> Signature:
-    """All of a minibatch of a size as parts per sample."""
+    """All of a minibatch of a size as parts per sample.
+
+    Cores are then as busy while they wait as while they work, on average.
+    """
     parts = {
         f"{name}_per_sample": getattr(signature, f"{name}_per_sample")
         + getattr(signature, name) / batch_size
         for name in FIXED
     }
-    return replace(signature, **parts, **dict.fromkeys(FIXED, 0.0))
+    waiting = signature.host_wait_share * signature.host_cycles
+    if waiting:
+        busy = 1 - waiting / batch_size / parts["host_cycles_per_sample"]
+        parts["host_activity"] = busy * signature.host_activity
+    return replace(signature, **parts, **dict.fromkeys(FIXED, 0.0), host_wait_share=0.0)
