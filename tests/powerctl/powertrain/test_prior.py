@@ -101,7 +101,8 @@ def test_without_batch_sizes_fixed_parts_go_into_those_per_sample():
     one = minibatch_cost(hardware, signature, *modes, MOBILENET.batch_size)
     other = minibatch_cost(hardware, MOBILENET.signature, *modes, MOBILENET.batch_size)
     np.testing.assert_allclose(one.time_s, other.time_s)
-    np.testing.assert_allclose(one.power_w, other.power_w)
+    # The host's waiting is spread over all that its cores do, launching too.
+    np.testing.assert_allclose(one.power_w, other.power_w, rtol=0.01)
 
 
 def test_with_batch_sizes_fixed_parts_are_those_of_a_reference_that_knows_them():
