@@ -13,7 +13,7 @@ from powerctl.jetson.container import is_container
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.identity import Identity
-from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.journal import WRITABLE, Journal, holder
 from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
 from powerctl.jetson.plausible import PowerCheck, most_power_w
 from powerctl.jetson.rails import RailPower, find_rails
@@ -147,6 +147,8 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     left = 0 if controller else len(journal.found)
     notes = _notes(sysfs, identity)
     presets, masks = _presets(sysfs, found, notes)
+    if journal.is_read_only and access.seen is None:
+        missing.append(Missing(f"{journal.path.parent} is read-only", WRITABLE))
     if journal.damage or journal.lost:
         lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
         missing.append(
