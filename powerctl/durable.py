@@ -25,12 +25,14 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
     Whatever ends the writing before leaves the old file, and nothing else; a kill leaves a
     ``.partial`` beside it. Any number may write the same file at once: the last one stays. What is
-    no file, as ``/dev/stdout``, is written to. A symbolic link is followed if it is one's own or
-    root's; one that somebody else has put there is replaced.
+    no file, as ``/dev/stdout``, is written to; a pipe that nobody reads is refused. A symbolic link
+    is followed if it is one's own or root's; one that somebody else has put there is replaced.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        with open(path, "wb") as file:
+        number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)  # nobody is waited for
+        os.set_blocking(number, True)
+        with open(number, "wb") as file:
             yield file
         return
     if path.is_symlink() and path.lstat().st_uid in (0, os.geteuid()):

@@ -49,6 +49,10 @@ class UnknownName(PowerctlError):
         guess = f"did you mean {close[0]!r}? " if close else ""
         shown = repr(name) if len(name) <= _QUOTED else f"{name[:_QUOTED]!r}..."
         super().__init__(f"unknown {what} {shown}: {guess}known: {', '.join(names)}{hint}")
+        self._asked = (what, name, names, hint)
+
+    def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, list[str], str]]:
+        return type(self), self._asked  # from a worker process, the message alone makes none
 
 
 class InvalidInput(PowerctlError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 from pathlib import Path
 
@@ -40,3 +41,13 @@ def defined():
 
 def test_every_exception_that_a_person_can_mend_is_in_the_one_tree():
     assert written() == defined()
+
+
+def test_an_error_of_a_worker_process_is_told_as_it_was_raised_there():
+    for error in (
+        errors.UnknownName("power", "joint", ["slack", "maxn"], " or a class"),
+        errors.TaskFailed("no data", "Traceback"),
+    ):
+        there = pickle.loads(pickle.dumps(error))
+        assert type(there) is type(error) and str(there) == str(error)
+        assert getattr(there, "traceback", "") == getattr(error, "traceback", "")

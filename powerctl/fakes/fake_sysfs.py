@@ -169,7 +169,9 @@ class FakeSysfs(Sysfs):
                 content = file.read()
             with misread(f"{self._marker}: no fake board"):
                 state = FakeState(**parse_json(content, str(self._marker)))
-            self._kernel, self._stamp = FakeKernel(state), stamp
+                self._kernel = FakeKernel(state)
+                self._kernel.files()  # what cannot be shown is no state of a board
+            self._stamp = stamp
             self._shown, self._linked = {}, {}
             constant = {name: getattr(state, name) for name in _CONSTANT}
             self._constant = json.dumps(constant)

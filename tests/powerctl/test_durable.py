@@ -106,6 +106,8 @@ def test_what_is_no_file_is_written_to_and_stays(tmp_path):
     replace_file(pipe, b"told")
     assert os.read(reader, 100) == b"told"
     os.close(reader)
+    with pytest.raises(OSError, match="No such device"):  # nobody reads: it is not waited for
+        replace_file(pipe, b"told")
     assert only_file_of(tmp_path) == pipe and pipe.is_fifo()
 
 

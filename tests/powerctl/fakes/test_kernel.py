@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 
 import pytest
 
 from powerctl.devices.roots import open_sysfs
 from powerctl.errors import InvalidInput
+from powerctl.fakes.layout import FAKE_MARKER
 from powerctl.fakes.making import make_fake_board
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy0"
@@ -101,3 +103,13 @@ def test_boards_that_never_were_are_refused(folder):
     (folder / "full" / "file").touch()
     with pytest.raises(InvalidInput, match="not empty"):
         make_fake_board("nano", "4", folder / "full")
+
+
+@pytest.mark.parametrize("damage", [("chip", "-"), ("online", []), ("gpu_hz", "fast")])
+def test_a_state_that_cannot_be_shown_is_refused_in_one_line(tmp_path, damage):
+    make_fake_board("orin-nano", "6", tmp_path / "board")
+    marker = tmp_path / "board" / FAKE_MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | dict([damage])))
+    with pytest.raises(InvalidInput, match="no fake board") as caught:
+        open_sysfs(tmp_path / "board")
+    assert "\n" not in str(caught.value)
