@@ -69,7 +69,8 @@ $(VENV)/.installed: pyproject.toml release/powerctl/pyproject.toml constraints.t
 	  { echo "wattfed needs Python 3.11 or newer here; try: make PYTHON=python3.11 ..."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip uninstall -qqy wattfed # when one that held powerctl leaves, so does powerctl
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(OURS)
+	@echo "installing into $(VENV), which takes about a minute"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(OURS)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

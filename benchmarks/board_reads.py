@@ -2,11 +2,12 @@
 
     python -m benchmarks.board_reads --json OUT
 
-On each fake board, each file that powerctl reads is damaged in each way in turn (missing, empty,
+On each fake board, the files that powerctl reads are damaged in each way in turn (missing, empty,
 unreadable, a folder, text, a huge or negative number, EAGAIN, EIO, another at each read), and a
 look, the list of presets, a mode applied and given back, a restore after a kill and a profile are
 tried. Each must work, or end with a message; and with the file whole again, all is put back as it
-was found. Nothing here is a Jetson.
+was found. Of files whose paths differ by numbers only (cores, zones, rails) one is drawn for each
+board; a profile, which takes longest, meets each file in one way. Nothing here is a Jetson.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
+from random import Random
 from unittest.mock import patch
 
 import click
@@ -123,7 +126,10 @@ class Trial:
     def verbs(self) -> dict[str, Callable[[], None]]:
         """What is tried, by name; each raises what a person would see."""
         out = self.root / "run.jsonl"
-        profile = "profile --workload resnet18-train --modes 1 --device"
+        profile = (
+            "profile --workload resnet18-train --modes 1 --min-minibatches 5 --time-error 20% "
+            "--power-error 20% --device"
+        )
         return {
             "doctor": lambda: self._command("doctor --root", self.root),
             "presets": lambda: self._command("nvpmodel --root", self.root),
@@ -220,20 +226,38 @@ def _outcome(do: Callable[[], None], path: str, kind: str) -> tuple[str, str]:
     return "worked", ""
 
 
-def examine(board: str, every: int = 1) -> Result:
-    """All of one board; of all trials, every so many-th."""
-    name, _, jetpack = board.partition(":")
+def one_of_each(files: list[str], count: int, rng: Random) -> list[str]:
+    """Of the files whose paths differ by numbers only, so many, drawn."""
+    alike: dict[str, list[str]] = {}
+    for path in files:
+        alike.setdefault(re.sub(r"\d+", "#", path), []).append(path)
+    return [path for group in alike.values() for path in rng.sample(group, min(count, len(group)))]
+
+
+def _made(folder: Path, result: Result) -> Trial:
+    """Another board of the kind that is tried, in order."""
+    name, _, jetpack = result.board.partition(":")
+    root = folder / f"board-{len(result.not_restored)}"
+    make_fake_board(name, jetpack, root)
+    return Trial(root)
+
+
+def examine(board: str, count: int, seed: int) -> Result:
+    """All of one board, with so many of the files that are alike."""
+    rng, result = Random(f"{seed} {board}"), Result(board)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
-        make_fake_board(name, jetpack, folder / "board")
-        trial, result, number = Trial(folder / "board"), Result(board), 0
+        trial = _made(folder, result)
         for verb in trial.verbs():
             files = trial.files(verb)
             result.reads += len(files)
-            for path, kind in product(files, DAMAGES):
-                number += 1
-                if number % every == 0:
-                    try_file(trial, path, kind, verb, result)
+            chosen = one_of_each(files, count, rng)
+            in_turn = zip(chosen, cycle(rng.sample(list(DAMAGES), len(DAMAGES))))
+            for path, kind in in_turn if verb == "profile" else product(chosen, DAMAGES):
+                lost = len(result.not_restored)
+                try_file(trial, path, kind, verb, result)
+                if len(result.not_restored) > lost:  # the next trial is to have a board in order
+                    trial = _made(folder, result)
         return result
     finally:
         shutil.rmtree(folder)
@@ -241,14 +265,16 @@ def examine(board: str, every: int = 1) -> Result:
 
 @click.command()
 @click.option("--boards", default=BOARDS, show_default=True, help="BOARD:JETPACK, with spaces.")
-@click.option("--every", default=1, show_default=True, help="Try only every so many-th.")
+@click.option("--count", default=1, show_default=True, help="Of files that are alike.")
+@click.option("--seed", default=0, show_default=True, help="Of which of them.")
 @click.option("--json", "out", default="", metavar="OUT", help="Also write the result as JSON.")
-def main(boards: str, every: int, out: str) -> None:
-    """Damage every file of every fake board in every way, and count what is not borne."""
+def main(boards: str, count: int, seed: int, out: str) -> None:
+    """Damage the files of every fake board in every way, and count what is not borne."""
     logging.getLogger("powerctl").setLevel(logging.CRITICAL)  # it tells of every fault
     results = []
     for board in boards.split():
-        results.append(examine(board, every))
+        click.echo(board, err=True)
+        results.append(examine(board, count, seed))
         for case in (*results[-1].crashed, *results[-1].not_restored):
             click.echo(f"{board}: {case}", err=True)
     rows: list[list[object]] = [

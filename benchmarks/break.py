@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import logging
 import random
 import sys
@@ -71,14 +72,14 @@ class Search:
     def run(self, seconds: float) -> Iterator[tuple[Door, list[Edit], Found]]:
         """Search for so long; each failure of a new kind, with its smallest case.
 
-        The first case of a door is its example as it is.
+        The first case of a door is its example as it is; each door is tried once at least.
         """
         gc.freeze()  # what is here now is every child's, whom a collection would have copy it
         end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
+        for passes in itertools.count():
             for door in self._rng.sample(self._doors, len(self._doors)):
-                if time.monotonic() >= end_s:
-                    break
+                if passes and time.monotonic() >= end_s:
+                    return
                 begun = bool(self.ends[door.name])
                 edits = some_edits(door.example, self._rng) if begun else []
                 found = tried(door, changed(door.example, edits))

@@ -37,7 +37,7 @@ from powerctl.modes import PowerMode
 
 BOARDS = (
     "orin-agx:5.0 orin-agx:5.1 orin-agx:6 orin-nx:5.1 orin-nx:6 orin-nano:5.1 orin-nano:6 "
-    "xavier-agx:4 xavier-agx:5.1 xavier-nx:4 xavier-nx:5.1 nano:4"
+    "orin-nano:7 xavier-agx:4 xavier-agx:5.1 xavier-nx:4 xavier-nx:5.1 nano:4"
 )
 
 

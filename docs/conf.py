@@ -24,6 +24,7 @@ release = metadata.version("wattfed")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 html_theme = "furo"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_title = f"wattfed {release}"
 html_show_sphinx = False
 html_show_sourcelink = html_copy_source = False

@@ -12,23 +12,24 @@ from powerctl.boards import Board, load_board
 _HEAD = """\
 # Boards
 
-Made from the catalogue by `powerctl boards --markdown > docs/boards.md`; change
-`powerctl/boards/*.toml` or `powerctl/known_modules.toml` instead, and make it again.
+The boards that powerctl knows, with the sources of every fact. Simulations, predictions and fake
+boards use these clocks and presets. On a real board powerctl uses what its kernel lists instead.
 
-**None of this has been seen on real hardware by this project.** A release that is marked as seen
-ran on the board in published logs or listings; the clocks and presets that they show agree with
-the entry. On a board its kernel's own lists count, and not these: they are what simulations,
-predictions and fake boards use. Of a release without an entry of its own the one before it holds.
-A board that is not here works too, by what it says of itself; [jetson.md](jetson.md) says how to
-add it.
+**This project has not checked any of it on real hardware.** The last column names the releases of
+which published logs or listings were found; the clocks and presets in them agree with the entry.
+A release that is not in a table has the values of the one before it. A board that is not on this
+page works too, with what it says of itself; [jetson.md](jetson.md) shows how to add it.
+
+The command `powerctl boards --markdown > docs/boards.md` makes this page. To change it, edit
+`powerctl/boards/*.toml` or `powerctl/known_modules.toml`.
 """
 
 _KNOWN = """\
-## Known by name, without lists of clocks
+## Modules that cannot be simulated
 
-They run on their kernel's clocks and their nvpmodel.conf, and cannot be simulated. Only of those
-with a rail here is the module's power known to be that rail's; of the others it follows the
-labels, unverified.
+For these modules no full list of clocks is published. On the board itself powerctl uses the clocks
+of its kernel and the presets of its nvpmodel.conf. Where a power rail is given, it measures the
+power of the whole module; where it says *unverified*, powerctl chooses the rails by their labels.
 """
 
 
@@ -49,19 +50,19 @@ def _board(name: str) -> str:
     lines = [
         f"## {name}: {board.title}",
         "",
-        f"- modules {', '.join(board.modules)}; {board.cuda_cores} CUDA cores",
-        f"- rails {', '.join(rails)}",
-        *(f"- {source}" for source in data.get("sources", ())),
+        f"- part numbers {', '.join(board.modules)}; {board.cuda_cores} CUDA cores",
+        f"- power rails {', '.join(rails)}",
+        *_sources(data),
         "",
         *_table(
-            ("L4T from", "cores", "CPU MHz", "GPU MHz", "memory MHz", "seen in published logs of"),
+            ("from L4T", "cores", "CPU MHz", "GPU MHz", "memory MHz", "published logs found"),
             [_release(entry, made) for entry, made in releases],
         ),
         "",
         *_table(
             (
-                "L4T from",
-                "presets as nvpmodel has them: cores/CPU/GPU/memory MHz; the default in bold",
+                "from L4T",
+                "presets: cores/CPU/GPU/memory MHz (-: no limit); the default in bold",
             ),
             [(entry["l4t"], ", ".join(map(_preset, entry["preset"]))) for entry in data["release"]],
         ),
@@ -83,7 +84,11 @@ def _release(entry: Mapping[str, Any], board: Board) -> tuple[str, ...]:
 
 
 def _span(values: Sequence[int], per_mhz: int) -> str:
-    return f"{len(values)}: {values[0] / per_mhz:g} to {values[-1] / per_mhz:g}"
+    return f"{len(values)} from {values[0] / per_mhz:g} to {values[-1] / per_mhz:g}"
+
+
+def _sources(data: Mapping[str, Any]) -> list[str]:
+    return [f"- source of {source}" for source in data.get("sources", ())]
 
 
 def _preset(entry: Mapping[str, Any]) -> str:
@@ -103,10 +108,10 @@ def _modules() -> str:
         lines += [
             f"### {module['name']}: {module['title']}",
             "",
-            f"- modules {', '.join(module['parts'])}; power: {rail}",
-            f"- seen in published logs of: {', '.join(module['seen']) or 'none'}",
-            *(f"- {source}" for source in module["sources"]),
-            f"- left out, as it could not be found: {module['left_out']}",
+            f"- part numbers {', '.join(module['parts'])}; power rail: {rail}",
+            f"- published logs found: {', '.join(module['seen']) or 'none'}",
+            *_sources(module),
+            f"- not found: {module['left_out']}",
             "",
         ]
     return "\n".join(lines)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from logging import ERROR, INFO, WARNING
+from logging import ERROR, INFO, WARNING, LogRecord
 from pathlib import Path
 from typing import cast
 
 from flwr.app import Context
-from flwr.common.logger import log
+from flwr.common.logger import FLOWER_LOGGER, log, update_console_handler
 from flwr.serverapp import Grid, ServerApp
 
 from powerctl.errors import InvalidInput, PowerctlError
@@ -26,6 +26,8 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say where its results are."""
+    update_console_handler(colored=False)  # who reads the stream may be a file
+    FLOWER_LOGGER.addFilter(is_told_here)
     try:
         import_from_app_first()
         config = placed(RunConfig.from_flower(context.run_config))
@@ -45,8 +47,17 @@ def main(grid: Grid, context: Context) -> None:
     log(INFO, "results: %s", result.folder.resolve())
 
 
+def is_told_here(record: LogRecord) -> bool:
+    """Whether a line is to be logged: but for Flower's own on rounds, of which ours tell more.
+
+    Where updates are summed as they come, its strategies also count the sums as replies.
+    """
+    return record.levelno > INFO or "/flwr/serverapp/strategy/" not in record.pathname
+
+
 def _tell_plan(config: RunConfig, participants: Participants) -> None:
     log(INFO, headline(config, participants.clients, participants.charged_words(config)))
+    log(INFO, participants.everyone)
     for warning in participants.warnings:
         log(WARNING, warning)
 

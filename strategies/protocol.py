@@ -38,6 +38,7 @@ from powerctl.modes import PowerMode
 MOST_CLIENTS = 10_000_000  # policies keep some hundred bytes for each number up to the highest
 
 ClientNumber = Annotated[int, Range(0, MOST_CLIENTS - 1)]
+NodeNumber = Annotated[int, Range(0, 2**64)]  # as Flower draws them
 ClientCount = Annotated[int, Range(1, MOST_CLIENTS)]
 Seconds = Annotated[float, Range(0, 1e9)]
 Joules = Annotated[float, Range(0, 1e12)]
@@ -58,10 +59,11 @@ Loss = Annotated[float, Range(-1e39, 1e39, unknown=True)]  # below 0 as the task
 Percent = Annotated[float, Range(-1e15, 1e15, unbounded=True, unknown=True)]  # of errors
 RootMeanSquare = Annotated[float, Range(0, 1e39)]
 Text = Annotated[str, Range(0, 1000, printable=True)]
+Name = Annotated[str, Range(0, 64, printable=True)]
 Texts = Annotated[tuple[Annotated[str, Range(0, 100, printable=True)], ...], Range(0, 1000)]
 LabelCounts = Annotated[tuple[Annotated[float, Range(-1e9, 1e9)], ...], Range(0, 10_000)]
 
-VERSION = 5  # of all that is in this module: raised when a change is not understood
+VERSION = 6  # of all that is in this module: raised when a change is not understood
 CONFIG = "config"  # the name of the one ConfigRecord
 ARRAYS, METRICS = "arrays", "metrics"  # of the model, and of its training, in messages that have it
 ROUND = "server-round"
@@ -117,6 +119,8 @@ class RoundOffer:
     carrier_w, supply_efficiency : float
         What the carrier board takes beside the module, and the share of its input that the supply
         gives to both.
+    name : str
+        What its operator calls it (`name` of the node configuration), else its board.
     """
 
     client: ClientNumber
@@ -141,6 +145,7 @@ class RoundOffer:
     radio_j: Joules = 0.0
     carrier_w: Watts = 0.0
     supply_efficiency: Efficiency = 1.0
+    name: Name = ""
 
 
 @dataclass(frozen=True)

@@ -59,130 +59,135 @@ class RunConfig:
     )
     workload: str = _option(
         "",
-        "What a minibatch is charged as, by a workload's name or file; empty: the task's own, "
-        "counted, for a task of yours, and mobilenetv3-train for those that come with wattfed.",
+        "Workload whose time and energy each minibatch is charged: a name or a file. Default: "
+        "mobilenetv3-train for wattfed's tasks; your own task is counted.",
     )
     fleet: str = _option(
         "twenty-jetsons", "Fleet to simulate: a name, a .toml file or pkg.mod:Name."
     )
     strategy: str = _option(
         "pace",
-        "Client selection, such as pace or oort(clip=0.9), or yours: pkg.mod:Name; all: wattfed "
-        "strategies.",
+        "Client selection, such as pace or oort(clip=0.9), or your own: pkg.mod:Name. wattfed "
+        "strategies lists all.",
     )
     power: str = _option(
         "slack",
-        "Power policy of the selected: maxn (blind to limits), preset (nvpmodel's for the power "
-        "limit), fastest within the limits, or slack (least energy that meets the deadline; pace "
-        "always does this).",
+        "Power policy of the selected clients: maxn (ignores limits), preset (of nvpmodel, by the "
+        "power limit), fastest within the limits, or slack (least energy that meets the deadline; "
+        "pace always does this).",
     )
     aggregation: str = _option("fedavg", "Flower's aggregation: fedavg, fedprox, multikrum, ...")
-    proximal_mu: float = _option(0.1, "Pull of fedprox to the global model.")
+    proximal_mu: float = _option(
+        0.1, "Strength of fedprox: how much it keeps clients near the global model."
+    )
     hostile: int = _option(
-        1, "Clients in a round that fedtrimmedavg, krum, multikrum or bulyan withstands."
+        1, "Hostile clients in a round that fedtrimmedavg, krum, multikrum or bulyan tolerates."
     )
     clip_norm: float = _option(
-        0.0, "Shorten updates longer than so many medians of the round's; 0 leaves them."
+        0.0, "Clip updates that are longer than this many medians of the round; 0 clips none."
     )
     weight_cap: float = _option(
         WEIGHT_CAP,
-        "Nobody's examples count for more than so many medians of the round's; 0 leaves them.",
+        "Most examples that a client counts for, in medians of the round; 0 sets no limit.",
     )
-    min_reports: int = _option(1, "With fewer updates in a round the model stays as it is.")
+    min_reports: int = _option(1, "With fewer updates in a round, the model does not change.")
     start_from: str = _option(
-        "", "Checkpoint (.pt) whose weights the model starts with; empty: random ones."
+        "", "File (.pt) with the weights to start from; empty: random weights."
     )
-    rounds: int = _option(15, "Federated rounds.")
+    rounds: int = _option(15, "Number of rounds.")
     target_accuracy: float = _option(
         0.0,
-        "Stop once it is held: the mean of the last three evaluations reaches it; 0 runs all "
+        "Stop when the mean of the last three evaluations reaches this accuracy; 0 runs all "
         "rounds.",
     )
     target: str = _option(
         "",
-        "Judge the run by a metric, and stop once a value of it is held: METRIC or METRIC=VALUE, "
-        "such as mAP=0.5 or loss=0.3; empty is the task's own.",
+        "Metric by which the run is judged, and the value at which it stops: METRIC or "
+        "METRIC=VALUE, such as mAP=0.5 or loss=0.3. Default: the task's own metric.",
     )
     accounting: str = _option(
         CHARGED,
-        "Energy that counts, in the budget and in pace's choice: training (with transfers), "
-        "charged (the round's participants, waiting and supplies included), or always-on (the "
-        "whole fleet, also who is not in the round).",
+        "Energy that counts for the budget and for pace: training (with transfers), charged "
+        "(everything that the round's participants take), or always-on (also the rest of the "
+        "fleet).",
     )
     budget_j: float = _option(
-        0.0, "Stop after the round in which the fleet has spent so many joules; 0 sets no limit."
+        0.0, "Energy budget of the fleet in joules: the run stops when it is spent; 0: no limit."
     )
     budget_s: float = _option(
-        0.0, "Stop after the round in which its clock has passed so many seconds; 0 sets no limit."
+        0.0, "Time budget of the fleet in seconds, on its own clock; 0: no limit."
     )
     unsupervised: bool = _option(
         False,
-        "Leave a run alone that diverges or stands still: do not go back to its best model, lower "
-        "the step, or end it.",
+        "Do not go back to the best model when the run diverges, and do not end it when it no "
+        "longer improves.",
     )
-    per_round: int = _option(6, "Clients wanted in a round (pace may take fewer).")
+    per_round: int = _option(6, "Clients in a round (pace may take fewer).")
     over_commit: float = _option(
-        1.0, "Clients asked for each one wanted; the round closes with the first to finish."
+        1.0,
+        "Ask this many times per-round clients; the round ends with the first per-round of them.",
     )
     buffer: int = _option(
-        0, "Aggregate whenever so many updates have come (asynchronous); 0 trains in rounds."
+        0, "Asynchronous: aggregate whenever this many updates have come; 0 trains in rounds."
     )
     late: str = _option(
-        "drop", "Updates that come after their round: drop, or count by refl, fedbuff, equal, ..."
+        "drop", "Updates that come after their round: drop, or weigh by refl, fedbuff, equal, ..."
     )
-    max_staleness: int = _option(5, "Updates that are more rounds late are dropped.")
-    deadline_s: float = _option(0.0, "Round deadline of fedcs; 0 derives it from the offers.")
+    max_staleness: int = _option(5, "Drop updates that are more rounds late than this.")
+    deadline_s: float = _option(
+        0.0, "Round deadline of fedcs in seconds; 0 derives it from the offers."
+    )
     evaluate: str = _option(
         "auto",
-        "Where models are evaluated: server, clients, both, or auto: the clients where the task "
-        "has no central data.",
+        "Where models are evaluated: server, clients, both, or auto (on the clients if the task "
+        "has no data on the server).",
     )
-    evaluate_every: int = _option(1, "Clients evaluate after each so many rounds.")
+    evaluate_every: int = _option(1, "Clients evaluate after every this many rounds.")
     evaluate_share: float = _option(0.2, "Share of the clients that evaluate.")
-    local_epochs: int = _option(5, "Passes of a client over its data in a round.")
-    learning_rate: float = _option(0.05, "Of the clients' SGD.")
+    local_epochs: int = _option(5, "How often a client goes through its data in a round.")
+    learning_rate: float = _option(0.05, "Learning rate of the clients' SGD.")
     precision: str = _option(
         FLOAT32,
-        "Of the forward pass of training: float32, or bfloat16 where torch's autocast and the "
-        "device know it; weights, losses and what travels stay as they are.",
+        "Number format of the forward pass in training: float32, or bfloat16 (torch's autocast) "
+        "if the device supports it. Weights, losses and messages stay float32.",
     )
     dirichlet_alpha: float = _option(
-        0.3, "Evenness of the split of labels over clients, where no skew is given."
+        0.3, "How evenly labels are split over the clients, if no skew is given."
     )
     skew: str = _option(
         "",
-        "Split of the data: dirichlet:0.3, shards:2, quantity:1.2, iid or natural; empty takes "
-        "alpha.",
+        "How the data are split: dirichlet:0.3, shards:2, quantity:1.2, iid or natural. Default: "
+        "dirichlet with dirichlet-alpha.",
     )
     label_privacy: float = _option(
-        0.0, "Epsilon of the Laplace noise on the label counts that clients tell; 0 adds none."
+        0.0, "Epsilon of the Laplace noise on the label counts that clients send; 0: no noise."
     )
-    no_labels: bool = _option(False, "Clients tell no label counts, by which haccs selects.")
-    seed: int = _option(0, "Of every random draw of the run.")
-    data_dir: str = _option("", "Folder of a data set that is not embedded.")
-    out_dir: str = _option("runs", "Where results go.")
+    no_labels: bool = _option(False, "Clients send no label counts (haccs needs them).")
+    seed: int = _option(0, "Random seed of the run.")
+    data_dir: str = _option("", "Folder of a data set that is not included, such as CIFAR-10.")
+    out_dir: str = _option("runs", "Folder for results.")
     log: str = _option(
         "",
         "Write each round to a tracker too: tensorboard[:DIR], mlflow[:URI] or pkg.mod:Name.",
     )
     name: str = _option(
         "",
-        "Folder in there; by default from task, strategy, power, seed, and what else is not usual.",
+        "Name of the run's folder. Default: task, strategy, power, seed and changed options.",
     )
     min_nodes: int = _option(1, "Nodes to wait for before the first round.")
     workers: int | str = _option(
         0,
-        "Processes that simulate; 0 starts more than one when it pays, with the same result. Or "
-        "ray[:HOST:PORT]: all cores or GPUs of a Ray cluster.",
+        "Number of processes; 0 chooses it. Or ray[:HOST:PORT]: all cores or GPUs of a Ray "
+        "cluster. The result is the same.",
         kind=_workers,
         metavar="N|ray",
     )
     resume: bool = _option(
-        False, "Go on from the last checkpoint in the run's folder; begin where there is none."
+        False, "Continue from the last checkpoint in the run's folder, if there is one."
     )
-    checkpoint_every: int = _option(1, "Rounds from one checkpoint to the next; 0 writes none.")
+    checkpoint_every: int = _option(1, "Write a checkpoint every this many rounds; 0: never.")
     settings: tuple[tuple[str, Any], ...] = _option((), "For the task of your own; repeat.")
-    timeout_s: float = _option(600.0, "Wall-clock seconds to wait for nodes and replies.")
+    timeout_s: float = _option(600.0, "Seconds to wait for nodes and replies.")
 
     def __post_init__(self) -> None:
         for item in fields(self):

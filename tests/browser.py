@@ -20,6 +20,9 @@ _OPTIONS = (
     *("--no-first-run", "--disable-background-networking", "--disable-extensions"),
     *("--disable-component-update", "--remote-debugging-pipe"),
 )
+_OUTSIDE = """[...document.querySelectorAll('td, h1, h2, p, .chart, .bar, .turn')]
+  .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map((e) => e.outerHTML.slice(0, 80))"""
 _ABOVE = 10  # descriptors that are not those which Chromium expects
 
 
@@ -121,6 +124,10 @@ class Browser:
         """All addresses that were asked for since the page was opened."""
         sent = [e for e in self.events if e["method"] == "Network.requestWillBeSent"]
         return {event["params"]["request"]["url"] for event in sent}
+
+    def out_of_sight(self) -> list[str]:
+        """Cells, headings, texts and charts that end to the right of the window."""
+        return self.evaluate(_OUTSIDE)
 
     def screenshot(self, path: Path) -> None:
         """The whole page as PNG."""

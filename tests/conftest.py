@@ -6,6 +6,7 @@ tests start and stop by a signal would inherit that.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -18,13 +19,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models are slower in seve
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
 from powerctl.measurement import MeasurementTable
 from powerctl.workload import load_workload
+from tests import warm
 from tests.fake_accelerator import FakeAccelerator
 
 for number, action in (
@@ -34,9 +37,19 @@ for number, action in (
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, action)
 
-settings.register_profile("wattfed", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile(
+    "wattfed",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],  # which a busy machine is
+)
 settings.register_profile("quick", settings.get_profile("wattfed"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "wattfed"))
+# examples do not draw on constants of the modules that earlier tests happen to have loaded
+providers.is_local_module_file = lambda path: False
+
+warm.take_over_spawning()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(without)
+
+
+def pytest_collection_finish() -> None:
+    """Have no garbage collection look again at what is loaded by now, for half a second each."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

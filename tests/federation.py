@@ -208,7 +208,8 @@ class Federation:
         def all_run() -> bool:
             return all(node.poll() is None for node in self._nodes.values())
 
-        await_state(are_online, all_run if online is None else lambda: True)
+        may_come = all_run if online is None else lambda: True
+        await_state(are_online, may_come, pause_s=1.0)  # each look is a process
 
     def _show_logs(self) -> None:
         names = ["superlink", *(f"node-{i}" for i in range(len(self._node_configs)))]

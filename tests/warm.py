@@ -9,6 +9,8 @@ forks, and the child loads the program, and what it imports of ours, as ever.
 and outputs. Only its command line in /proc is the warm process's. For tests of what a program
 loads, or of how it starts, there is `subprocess`.
 
+What multiprocessing spawns starts here too, once `take_over_spawning` was called.
+
 `programs` is a folder of Flower's commands for processes that start them by name. Flower starts one
 for each message that a SuperNode receives: there, a stand-in hands its arguments, environment and
 outputs on, ends with the command, passes signals on, and takes it along when it is killed.
@@ -26,6 +28,7 @@ import gc
 import importlib
 import io
 import json
+import multiprocessing.util
 import os
 import random
 import runpy
@@ -96,6 +99,23 @@ def run(words: Sequence[object], **options: Any) -> subprocess.CompletedProcess[
     ) as process:
         printed = process.communicate()
     return subprocess.CompletedProcess(command, process.returncode, *printed)
+
+
+def take_over_spawning() -> None:
+    """Have multiprocessing start the processes that this one spawns from the warm one."""
+    usual = multiprocessing.util.spawnv_passfds
+
+    def spawn(path: str, arguments: Sequence[str], passed: Sequence[int]) -> int:
+        if "--multiprocessing-fork" not in arguments:  # its tracker, which loads nothing
+            return usual(path, arguments, passed)
+        return _started(
+            words=[sys.executable, *arguments[arguments.index("-c") :]],
+            env=dict(os.environ),
+            cwd=os.getcwd(),
+            fds={number: number for number in (0, 1, 2, *passed)},
+        )
+
+    multiprocessing.util.spawnv_passfds = spawn
 
 
 def programs() -> Path:

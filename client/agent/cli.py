@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from powerctl import console
+from powerctl.progress import Progress
 from powerctl.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -59,44 +60,44 @@ def cli() -> None:
     multiple=True,
     metavar="NAME=PATH[,...]",
     help="TorchScript (inputs=3x224x224), torch.export (.pt2) or a state dict (task=digits); "
-    "also latency=, batch=, largest=, workload=. May be given several times.",
+    "also latency=, batch=, largest=, workload=. Can be repeated.",
 )
 @click.option(
     "--latency",
     "latency_s",
     type=console.Quantity("time"),
-    help="Budget of a request, for models that say none. [100ms]",
+    help="Latency limit of a request, for models without their own. [100ms]",
 )
 @click.option("--batch", "batch_size", type=click.IntRange(1), help="Planned batch. [1]")
 @click.option(
     "--power",
     "power_w",
     type=console.Quantity("power"),
-    help="Plan mode and batch within so many watts: 30, 30W.",
+    help="Choose mode and batch size within this power limit: 30, 30W.",
 )
-@click.option("--training", help="Plan for most training of this workload beside. [least latency]")
+@click.option("--training", help="Choose them so that this workload trains most. [least latency]")
 @click.option(
     "--learn",
     "task",
     metavar="TASK",
-    help="Measure modes of a task of yours in idle time: as in `task list`. [nothing]",
+    help="Measure modes for a task of `task list` in idle time. [none]",
 )
 @click.option("--metrics-port", "metrics", metavar="[HOST:]PORT", help="Prometheus metrics.")
-@click.option("--state-dir", help="What outlives the agent. [~/.local/state/wattfed-agent]")
+@click.option("--state-dir", help="Folder for what the agent keeps. [~/.local/state/wattfed-agent]")
 @click.option(
     "--lease",
     "lease_s",
     type=console.Quantity("duration"),
-    help="Longest turn of another process that asks for no other. [2s]",
+    help="Longest turn of another process, unless it asks for more. [2s]",
 )
 @click.option(
     "--rate-limit",
     "rate_hz",
     type=console.Quantity("rate"),
-    help="Requests of one client: 30, 30/s, 90/min.",
+    help="Most requests of one client: 30, 30/s, 90/min.",
 )
-@click.option("--accelerator", help="Where models live: auto, cpu or cuda[:N]. [auto]")
-@click.option("--threads", type=click.IntRange(0), help="Of torch. [its own choice]")
+@click.option("--accelerator", help="Where models are kept: auto, cpu or cuda[:N]. [auto]")
+@click.option("--threads", type=click.IntRange(0), help="Threads of torch. [torch's default]")
 @click.option(
     "--allow-unsafe-models",
     is_flag=True,
@@ -104,14 +105,15 @@ def cli() -> None:
     help="Run TorchScript and torch.export without a sandbox, as your user.",
 )
 def serve(config: Path | None, **flags: Any) -> None:
-    """Serve until SIGTERM; then finish the turn, refuse what waits and restore the device."""
+    """Serve until SIGTERM; then finish the turn, refuse waiting requests and restore the device."""
     from wattfed.client.agent.settings import read_settings
 
     if flags["metrics"] and ":" not in flags["metrics"]:
         flags["metrics"] = f"127.0.0.1:{flags['metrics']}"
     settings = read_settings(config, **flags)
     logging.basicConfig(level=logging.INFO, format="wattfed-agent: %(message)s")
-    from wattfed.client.agent.server import serve as run  # torch takes seconds
+    with Progress("starting"):
+        from wattfed.client.agent.server import serve as run  # torch takes seconds
 
     asyncio.run(run(settings, lambda where: click.echo(f"serving at {where}", err=True)))
 

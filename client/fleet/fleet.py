@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from powerctl.boards import load_board
 from powerctl.errors import InvalidInput
+from powerctl.fields import checked
 from powerctl.modes import FloatArray
 from wattfed.client.fleet.columns import FleetColumns, number_column
 from wattfed.client.fleet.environment import QUIET, Environment
 from wattfed.client.fleet.round_costs import IDEAL, RoundCosts
+from wattfed.strategies.protocol import Name
 
 DEFAULT_LINK_MBIT_S = 100.0
 
@@ -63,7 +65,7 @@ class ClientProfile:
     `unit` numbers the piece of silicon that a twin simulates; `row` is the client's in the columns
     of its environment and of what rounds cost it; `rounds` says whether those are real or ideal. A
     client `is_deployed` where it is one by its own configuration, and not by a fleet that the
-    server knows.
+    server knows. `name` is what its operator calls it; empty where nobody has named it.
     """
 
     client: int
@@ -76,6 +78,7 @@ class ClientProfile:
     row: int = 0
     rounds: str = ""
     is_deployed: bool = False
+    name: str = ""
 
     def __post_init__(self) -> None:
         if not self.link_mbit_s > 0:
@@ -85,9 +88,9 @@ class ClientProfile:
 def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
     """The profile of a deployed client from its SuperNode's ``--node-config``.
 
-    Keys: `partition-id`, `device` (as for powerctl: ``twin:orin-agx``), and optionally `unit`,
-    `link-mbit-s`, `accelerator` (where models live) and the limits `power-w`, `energy-budget-j`,
-    `round-energy-j`, `celsius`.
+    Keys: `partition-id`, `device` (as for powerctl: ``twin:orin-agx``), and optionally `name`,
+    `unit`, `link-mbit-s`, `accelerator` (where models live) and the limits `power-w`,
+    `energy-budget-j`, `round-energy-j`, `celsius`.
     """
     limits = {
         k: float(node_config.get(k.replace("_", "-"), math.inf)) for k in vars(TrainingLimits())
@@ -100,6 +103,7 @@ def profile_from_node_config(node_config: dict[str, Any]) -> ClientProfile:
         link_mbit_s=float(node_config.get("link-mbit-s", DEFAULT_LINK_MBIT_S)),
         unit=int(node_config.get("unit", client)),
         is_deployed=True,
+        name=checked("name", node_config.get("name", ""), Name),
     )
 
 

@@ -71,6 +71,8 @@ class Pool:
         What they tell of their labels; by default as a simulation has it.
     rounds : str
         Whether rounds are real or ideal, in words, where a fleet says it.
+    name : str
+        What the clients are called; by default each by its board.
 
     Attributes
     ----------
@@ -95,6 +97,7 @@ class Pool:
         task: FederatedTask,
         labels: FloatArray | None = None,
         rounds: str = "",
+        name: str = "",
     ) -> None:
         n = len(clients)
         if config.no_labels:
@@ -125,6 +128,7 @@ class Pool:
         self._maxn_s, self._maxn_j = np.zeros(n), np.zeros(n)
         self._preset_s, self._preset_j = np.zeros(n), np.zeros(n)
         self._options, self._kind = options, kind
+        self._names = [name or one.board.name for one in options]
         self.charge = charge
         self.charged = [charge.expected_by(one.predictor, rounds) for one in options]
         self._beside = np.empty(n, dtype=object)
@@ -185,6 +189,7 @@ class Pool:
             task=task,
             labels=labels,
             rounds=profile.rounds,
+            name=profile.name,
         )
 
     def offers(self, clock_s: float = 0.0) -> Offers:
@@ -265,6 +270,7 @@ class Pool:
             "decline": map(self._decline, rows, found),
             "label_counts": map(tuple, self._labels[rows].tolist()),
             "charged": [self.charged[kind] for kind in self._kind[rows].tolist()],
+            "name": [self._names[kind] for kind in self._kind[rows].tolist()],
             "n_clients": repeat(self._n_clients),
         }
         return list(map(RoundOffer, *(columns[name] for name in _OFFERED)))

@@ -28,14 +28,14 @@ root_option = click.option(
     type=click.Path(exists=True, path_type=Path),
     default="/",
     show_default=True,
-    help="Of the kernel's files; a fake board's folder; a recording, to look at.",
+    help="Folder of a fake board, or a recorded board, to look at instead.",
 )
 
 named_option = click.option(
     "--board",
     "named",
     metavar="NAME",
-    help="Which board it is, if neither its device tree nor the daemon says it.",
+    help="The board, if it cannot be recognised.",
 )
 
 _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
@@ -48,13 +48,13 @@ _PER_MHZ = {"cpu_khz": 1e3, "gpu_hz": 1e6, "mem_hz": 1e6}
     "--record",
     "recording",
     metavar="FILE",
-    help="Write the files that were looked at, for --device recorded:FILE, and end.",
+    help="Record the board in a file, for --device recorded:FILE, and end.",
 )
 @click.option(
     "--report",
     "report_file",
     metavar="FILE",
-    help="Write what adds this board to the catalogue (powerctl board new), and end.",
+    help="Write a report that adds this board to the catalogue (powerctl board new), and end.",
 )
 @json_option
 def doctor(
@@ -66,8 +66,8 @@ def doctor(
 ) -> None:
     """Look at a Jetson: its board, clocks, presets, power rails, throttling and torch.
 
-    Nothing is changed. Ends with 1 if this user cannot apply modes here, and says what mends it;
-    that needs no torch.
+    Changes nothing, and needs no torch. Exit code 1 if this user cannot set modes here; the output
+    says how to fix that.
     """
     from powerctl.devices.roots import open_sysfs
     from powerctl.doctor.board_report import board_report
@@ -323,10 +323,10 @@ Examples:
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     show_default="ROOT/run/powerctl/daemon.sock",
-    help="Where it listens; clients find another by $POWERCTL_SOCKET.",
+    help="Socket of the daemon; clients find another one by $POWERCTL_SOCKET.",
 )
 @click.option(
-    "--group", show_default="powerctl, if there is one", help="Whose members may set modes."
+    "--group", show_default="powerctl, if there is one", help="Group whose members may set modes."
 )
 @click.option(
     "--hold",
@@ -334,7 +334,7 @@ Examples:
     type=Quantity("seconds", least=0.1, most=3600),
     default=15.0,
     show_default=True,
-    help="Seconds of silence after which a holder is taken for dead.",
+    help="Restore the board when its holder was silent for so many seconds.",
 )
 @click.option("--print-unit", is_flag=True, help="Print the unit file for systemd, and end.")
 def daemon(

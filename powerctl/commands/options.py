@@ -94,10 +94,14 @@ accelerator_option = click.option(
     metavar="auto|cpu|cuda[:N]",
     expose_value=False,
     callback=_set_accelerator,
-    help="Where models live; auto is the GPU where torch can use one.  [default: auto]",
+    help="Where models are kept; auto: the GPU if torch can use one.  [default: auto]",
 )
 settings_option = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="For the task; repeat."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An argument of the task's functions; can be repeated.",
 )
 budget_option = click.option(
     "--budget",
@@ -105,14 +109,18 @@ budget_option = click.option(
     type=Quantity("duration"),
     default=math.inf,
     show_default="none",
-    help="Time of this run on the device's clock: 90s, 20m, 1h30m.",
+    help="Stop after this time on the device's clock: 90s, 20m, 1h30m.",
 )
 per_axis_option = click.option(
-    "--per-axis", type=click.IntRange(2), help="A sub-grid of so many values an axis."
+    "--per-axis",
+    type=click.IntRange(2),
+    help="Only a grid of modes, with this many values on each axis.",
 )
 log_board_option = click.option("--board", show_default="orin-agx, or of the log", help="Board.")
-_l4t_option = click.option("--l4t", help="L4T release, for boards whose clocks changed.")
-input_option = click.option("--input", help="A sample of an own model: 3,224,224 or 128:int64.")
+_l4t_option = click.option("--l4t", help="L4T release, if the clocks differ between releases.")
+input_option = click.option(
+    "--input", help="Shape of an input of your own model: 3,224,224 or 128:int64."
+)
 
 
 def kind_option(**more: Any) -> Option:
@@ -123,7 +131,7 @@ def kind_option(**more: Any) -> Option:
 def power_limit_option(**more: Any) -> Option:
     """The option ``--power-limit`` in watts, which a command receives as `power_w`."""
     names = ("--power-limit", "--power", "power_w")
-    return click.option(*names, type=Quantity("power"), help="At most: 30, 30W.", **more)
+    return click.option(*names, type=Quantity("power"), help="Power limit: 30, 30W.", **more)
 
 
 def seed_option(of: str) -> Option:
@@ -165,7 +173,7 @@ with_table = option_group(
         "--batch",
         type=click.IntRange(1),
         show_default="of the table, or 16",
-        help="Batch size that was measured; of several, the one predicted by default.",
+        help="Batch size that was measured; if there are several, the one to predict.",
     ),
 )
 """Gives a command the argument TABLE, and what it is of; it receives `Measured` as `measured`."""
@@ -180,8 +188,13 @@ def _references(names: tuple[str, ...], no_reference: bool) -> tuple[str, ...] |
 with_references = option_group(
     "references",
     _references,
-    click.option("--reference", "names", multiple=True, help="Know this workload only; repeat."),
-    click.option("--no-reference", is_flag=True, help="Know no other workload."),
+    click.option(
+        "--reference",
+        "names",
+        multiple=True,
+        help="Use only this workload as prior knowledge; can be repeated.",
+    ),
+    click.option("--no-reference", is_flag=True, help="Use no other workload as prior knowledge."),
 )
 """Gives a command what may be known of other workloads, as `references`: names, or None for all."""
 
@@ -193,7 +206,7 @@ def _task(own: str | None, settings: tuple[str, ...]) -> TaskOptions | None:
 
 
 _task_options = (
-    click.option("--task", "own", help="Your own: my_task.py, pkg.mod, or either with :Name."),
+    click.option("--task", "own", help="Your own task: my_task.py, pkg.mod, or either with :Name."),
     settings_option,
     accelerator_option,
 )
@@ -216,10 +229,13 @@ with_costs = option_group(
     click.option("--workload", show_default="resnet18-train", help="What runs: name or .toml."),
     click.option("--batch", type=click.IntRange(1), help="Batch size."),
     click.option("--table", help="Take costs from measurements: a CSV or a profile log."),
-    click.option("--predictor", help="Take costs from what powerctl fit saved; of --table: yours."),
+    click.option(
+        "--predictor",
+        help="Take costs from a file of powerctl fit; with --table: a predictor of your own.",
+    ),
     click.option(
         "--model",
-        help="Estimate costs from the counts of a model: resnet50, torchvision:NAME, "
+        help="Estimate costs from the FLOP and bytes of a model: resnet50, torchvision:NAME, "
         "pkg.module:make.",
     ),
     input_option,
@@ -259,7 +275,8 @@ class Subject:
         """What a minibatch of it needs, and what must be said of that on stderr."""
         if self.task is not None and self.model is None:
             return self.task.workload(self.counted.kind, batch_size)
-        return self.counted.workload(batch_size)
+        with Progress("counting"):
+            return self.counted.workload(batch_size)
 
 
 def _subject(
@@ -293,7 +310,7 @@ with_subject = option_group(
         "--optimiser",
         type=click.Choice(["sgd", "sgd-momentum", "adam"]),
         show_default="sgd",
-        help="Of training MODEL.",
+        help="Optimiser for training MODEL.",
     ),
     *_task_options,
 )

@@ -131,24 +131,24 @@ class Sampling:
 with_sampling = option_group(
     "sampling",
     Sampling,
-    click.option("--modes", "count", type=click.IntRange(1), help="So many modes, sampled."),
+    click.option("--modes", "count", type=click.IntRange(1), help="Number of modes to measure."),
     click.option(
         "--sampling",
         "method",
         type=click.Choice(["random", "designed"]),
         show_default="designed",
-        help="How --modes are chosen; designed: those that say most of all the others.",
+        help="How --modes are chosen; designed: those that tell most about all others.",
     ),
     click.option(
         "--until",
         type=Quantity("share"),
-        help="Designed: fewer, if the error expected of all is so small: 3%.",
+        help="Designed: stop earlier, when the expected error is this small: 3%.",
     ),
-    seed_option("Of the sampling."),
+    seed_option("Random seed of the sampling."),
     per_axis_option,
     click.option("--all", "every", is_flag=True, help="Every mode of the device."),
     click.option(
-        "--mode", "listed", multiple=True, help="This mode, e.g. 12c/2201/1300/3199; repeat."
+        "--mode", "listed", multiple=True, help="This mode: 12c/2201/1300/3199; can be repeated."
     ),
 )
 """Gives a command the options that say which modes; it receives them as `sampling`."""
@@ -159,12 +159,14 @@ with_sampling = option_group(
 @click.option(
     "--board",
     show_default="of a table: orin-agx",
-    help="Board of a table device; of a Jetson, if neither its device tree nor the daemon says it.",
+    help="Board of a table; or of a Jetson that cannot be recognised.",
 )
 @click.option("--workload", show_default="resnet18-train, or --task's own", help="Workload.")
 @click.option("--batch", type=WholeNumbers(), help="Batch sizes measured in each mode: 1,4,16.")
 @with_sampling
-@click.option("--out", type=click.Path(dir_okay=False), required=True, help="The log, JSON lines.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False), required=True, help="Log file (JSON lines)."
+)
 @click.option("--csv", type=click.Path(dir_okay=False), help="Write the table as CSV too.")
 @budget_option
 @click.option(
@@ -172,28 +174,28 @@ with_sampling = option_group(
     type=click.IntRange(2),
     default=40,
     show_default=True,
-    help="A mode at least.",
+    help="Least minibatches in a mode.",
 )
 @click.option(
     "--time-error",
     type=Quantity("share"),
     default="2%",
     show_default=True,
-    help="95 % interval of the time.",
+    help="Measure until the 95 % interval of the time is this small.",
 )
 @click.option(
     "--power-error",
     type=Quantity("share"),
     default="1%",
     show_default=True,
-    help="95 % interval of the power.",
+    help="Measure until the 95 % interval of the power is this small.",
 )
 @click.option(
     "--total",
     type=click.Choice(["module", "jtop", "jtop-service"]),
     default="module",
     show_default=True,
-    help="Power of a Jetson: of the module's rails, of all that jtop adds up, or asked of jtop.",
+    help="Which power of a Jetson: the module's rails, jtop's sum, or the jtop service.",
 )
 @with_task
 @json_option

@@ -156,13 +156,13 @@ def _asked(tasks: tuple[str, ...], settings: tuple[str, ...], **given: Any) -> A
 with_problem = option_group(
     "asked",
     _asked,
-    click.option("--train", help="What trains: a workload, or its table (.csv, .jsonl)."),
-    click.option("--infer", help="What serves requests: a workload, or its table."),
-    click.option("--background", help="An inference that can wait, beside --infer."),
+    click.option("--train", help="The workload that trains, or its table (.csv, .jsonl)."),
+    click.option("--infer", help="The workload that serves requests, or its table."),
+    click.option("--background", help="A second, less urgent inference beside --infer."),
     power_limit_option(required=True),
     click.option("--rate", "rate_hz", type=Quantity("rate"), help="Requests a second: 60, 90/min."),
     click.option(
-        "--latency", "latency_s", type=Quantity("time"), help="Of a request at most: 100ms."
+        "--latency", "latency_s", type=Quantity("time"), help="Latency limit of a request: 100ms."
     ),
     click.option(
         "--batch",
@@ -174,13 +174,13 @@ with_problem = option_group(
         "--background-batch",
         type=WholeNumbers(),
         show_default="as --batch",
-        help="Those of --background.",
+        help="Batch sizes of --background.",
     ),
     click.option(
         "--background-latency",
         "background_latency_s",
         type=Quantity("time"),
-        help="Of a batch of --background at most: 500ms.",
+        help="Latency limit of a batch of --background: 500ms.",
     ),
     click.option(
         "--energy-limit",
@@ -189,21 +189,23 @@ with_problem = option_group(
         type=Quantity("energy"),
         default=math.inf,
         show_default="none",
-        help="At most: 3, 3J, 2kJ; of a minibatch or batch alone, of a cycle for two.",
+        help="Energy limit: 3, 3J, 2kJ; for a minibatch or batch, or a cycle of both.",
     ),
     click.option(
         "--objective",
         type=click.Choice(["rate", "count"]),
         show_default="rate",
-        help="Most training a second, or a cycle as published.",
+        help="Maximise training per second, or per cycle as in Fulcrum's paper.",
     ),
     click.option(
         "--guard/--no-guard",
         default=True,
         show_default=True,
-        help="Latency counts a running minibatch of the other.",
+        help="Whether latency includes waiting for a running minibatch of the other.",
     ),
-    click.option("--task", "tasks", multiple=True, help="[ROLE=]my_task.py: your own; repeat."),
+    click.option(
+        "--task", "tasks", multiple=True, help="Your own task: [ROLE=]my_task.py; can be repeated."
+    ),
     settings_option,
 )
 """Gives a command the flags of a problem; it receives an `AskedProblem` as `asked`."""
@@ -211,21 +213,33 @@ with_problem = option_group(
 
 @click.command("solve", epilog=_EXAMPLES)
 @with_problem
-@click.option("--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; none for tables.")
+@click.option(
+    "--device", "spec", help="twin:BOARD, jetson or table:FILE.csv; not needed for tables."
+)
 @log_board_option
 @per_axis_option
 @click.option(
-    "--solver", "solver_name", default="default", show_default=True, help="Or gmd, als, random-50."
+    "--solver",
+    "solver_name",
+    default="default",
+    show_default=True,
+    help="Solver: default, gmd, als, random-50.",
 )
 @click.option(
-    "--cap", type=click.IntRange(0), default=15, show_default=True, help="Modes measured at most."
+    "--cap", type=click.IntRange(0), default=15, show_default=True, help="Most modes to measure."
 )
 @with_references
-@click.option("--counts", multiple=True, help="ROLE=MODEL: know its FLOP and bytes; repeat.")
-@click.option("--known", multiple=True, help="Measured before: a folder of --out, or ROLE=FILE.")
-@click.option("--out", help="Folder for what is measured, a CSV for each role.")
+@click.option(
+    "--counts",
+    multiple=True,
+    help="Use the FLOP and bytes of a model: ROLE=MODEL; can be repeated.",
+)
+@click.option(
+    "--known", multiple=True, help="Earlier measurements: a folder of --out, or ROLE=FILE."
+)
+@click.option("--out", help="Folder for the measurements, a CSV file for each role.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Write a PNG of the search.")
-@seed_option("Of solver and twin.")
+@seed_option("Random seed of solver and twin.")
 @json_option
 def solve_command(
     asked: AskedProblem,

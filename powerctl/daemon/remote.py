@@ -14,6 +14,7 @@ from powerctl.axes import ModeAxes, PowerMode
 from powerctl.daemon.listening import daemon_socket
 from powerctl.daemon.messages import Request, parse_reply
 from powerctl.errors import DeviceUnavailable, ModeNotInForce, PowerctlError
+from powerctl.jetson.container import CONTAINER_OPTIONS, is_container
 from powerctl.jetson.controller import Controller, OwnController
 from powerctl.jetson.identity import Identity, identify, identity_told
 from powerctl.jetson.sysfs import Sysfs
@@ -60,9 +61,9 @@ def find_daemon(sysfs: Sysfs, path: Path | None = None) -> Daemon | None:
             return None
         raise DeviceUnavailable(f"no daemon listens at {asked}: sudo powerctl daemon") from None
     except PermissionError:
-        raise DeviceUnavailable(
-            "this user may not use the daemon: sudo usermod -aG powerctl $USER, then log in again"
-        ) from None
+        join = "sudo usermod -aG powerctl $USER, then log in again"
+        join = CONTAINER_OPTIONS if is_container(sysfs) else join
+        raise DeviceUnavailable(f"this user may not use the daemon: {join}") from None
     except OSError as error:
         raise DeviceUnavailable(f"the daemon does not answer: {error}") from None
     served = daemon.ask(Request("read"))["root"]

@@ -156,6 +156,10 @@ def nvml_power(gpu_uuid: str | None = None) -> Meter:
 def nvml_load(gpu_uuid: str | None = None) -> Callable[[], float]:
     """What reads the load of an NVIDIA GPU, 0 to 1; raises `DeviceUnavailable` without one."""
     nvml, gpu = _nvml(gpu_uuid)
+    try:
+        nvml.nvmlDeviceGetUtilizationRates(gpu)
+    except nvml.NVMLError as error:  # an Orin's GPU is there, and says nothing
+        raise DeviceUnavailable(f"the GPU tells no load: {error}") from None
     return lambda: float(nvml.nvmlDeviceGetUtilizationRates(gpu).gpu) / 100
 
 

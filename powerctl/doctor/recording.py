@@ -28,8 +28,11 @@ from powerctl.jetson.throttling import Thermometer
 
 # Of the kernel and of nvpmodel: elsewhere are names, places and times of the owner.
 _RECORDED = re.compile(
-    r"sys/|proc/device-tree|proc/mounts$|etc/nv_tegra_release$|etc/nvpmodel|var/lib/nvpmodel/|opt/nvidia/"
+    r"sys/|proc/device-tree|proc/mounts$|etc/nv_tegra_release$|etc/nvpmodel|var/lib/nvpmodel/"
+    r"|opt/nvidia/"
 )
+# Of a container's mark, and of the GPU's nodes, it is recorded that they are there.
+_THERE = re.compile(r"\.dockerenv$|run/\.containerenv$|dev/nv")
 
 
 class _Watched(Sysfs):
@@ -96,7 +99,13 @@ def _contents(sysfs: _Watched) -> tuple[dict[str, str | None], dict[str, str], d
     links: dict[str, str] = {}
     errors: dict[str, int] = {}
     for asked in sorted(sysfs.asked):
+        if _THERE.match(asked) and sysfs.exists(asked):
+            files[asked] = ""
+            continue
         path = _followed(sysfs.root, asked, links)
+        if _RECORDED.match(asked) and (path is None or not _RECORDED.match(path)):
+            links.pop(asked, None)  # to where names of the owner are: its content takes its place
+            path = asked
         if path is None or not _RECORDED.match(path) or not os.path.lexists(sysfs.root / path):
             continue
         if (sysfs.root / path).is_dir():
@@ -142,7 +151,8 @@ def _followed(root: Path, path: str, links: dict[str, str]) -> str | None:
 def _without_names(path: str, text: str) -> str:
     """A file's text without what a person may have written in it."""
     if path == "proc/mounts":
-        return "\n".join(line for line in text.splitlines() if " debugfs " in line)
+        kept = (" /sys/kernel/debug debugfs ", " /sys sysfs ")
+        return "\n".join(line for line in text.splitlines() if any(kind in line for kind in kept))
     if path.endswith("nvidia,dtsfilename"):
         return text.rpartition("/")[2]
     if path.startswith("etc/nvpmodel"):

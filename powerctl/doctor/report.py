@@ -13,7 +13,7 @@ from powerctl.jetson.container import is_container
 from powerctl.jetson.cpu import Cpu
 from powerctl.jetson.discovery import Discovery, Missing, discover
 from powerctl.jetson.identity import Identity
-from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.journal import WRITABLE, Journal, holder
 from powerctl.jetson.nvpmodel import PresetReport, describe_presets, read_configuration
 from powerctl.jetson.plausible import PowerCheck, most_power_w
 from powerctl.jetson.rails import RailPower, find_rails
@@ -145,7 +145,10 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     controller = holder(sysfs)
     journal = Journal(sysfs)
     left = 0 if controller else len(journal.found)
-    presets, masks = _presets(sysfs, found, missing)
+    notes = _notes(sysfs, identity)
+    presets, masks = _presets(sysfs, found, notes)
+    if journal.is_read_only and access.seen is None:
+        missing.append(Missing(f"{journal.path.parent} is read-only", WRITABLE))
     if journal.damage or journal.lost:
         lost = journal.damage or f"a journal was damaged, and is kept as {journal.lost}"
         missing.append(
@@ -161,7 +164,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
     return Report(
         model=identity.model,
         told_by=identity.told_by,
-        notes=_notes(sysfs, identity),
+        notes=tuple(notes),
         parts=identity.parts,
         board=identity.name,
         l4t=identity.l4t,
@@ -185,7 +188,7 @@ def examine(sysfs: Sysfs, board: str | None = None) -> Report:
 _GPU_NODES = ("dev/nvgpu", "dev/nvhost-gpu", "dev/nvidia0")  # of JetPack 6, 4 and 5, and 7
 
 
-def _notes(sysfs: Sysfs, identity: Identity) -> tuple[str, ...]:
+def _notes(sysfs: Sysfs, identity: Identity) -> list[str]:
     notes = []
     if is_container(sysfs) and not any(sysfs.exists(node) for node in _GPU_NODES):
         notes.append("no GPU in this container: start it with --runtime nvidia")
@@ -198,7 +201,7 @@ def _notes(sysfs: Sysfs, identity: Identity) -> tuple[str, ...]:
             f"its L4T release is {UNKNOWN_RELEASE}: /etc/nv_tegra_release is not there, and no "
             "daemon tells"
         )
-    return tuple(notes)
+    return notes
 
 
 def through_daemon(found: Discovery, access: Access) -> Discovery:
@@ -220,7 +223,7 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
         limits = [policy.limits for policy in cpu.policies()]
         shown = sorted({_span(sysfs, limit, 1000) for limit in limits})
         files = [path for limit in limits for path in limit.files]
-        axes.append(Axis("cores", found.cores, _online(cpu), may_write(cpu.switches())))
+        axes.append(Axis("cores", found.cores, _online(cpu), may_write(_switches(cpu))))
         axes.append(Axis("cpu_khz", found.cpu_khz, "; ".join(shown), may_write(files)))
     if gpu:
         span = _span(sysfs, gpu.limits, 1_000_000)
@@ -232,6 +235,14 @@ def _axes(sysfs: Sysfs, found: Discovery, *, is_served: bool) -> tuple[Axis, ...
         files = memory.files(sysfs) if memory else []
         axes.append(Axis("mem_hz", found.mem_hz, now, may_write(files)))
     return tuple(axes)
+
+
+def _switches(cpu: Cpu) -> list[str]:
+    """The files that turn cores on and off; none if the list of cores cannot be read."""
+    try:
+        return cpu.switches()
+    except OSError:
+        return []
 
 
 def _online(cpu: Cpu) -> str:
@@ -279,13 +290,16 @@ def _rails(
 
 
 def _presets(
-    sysfs: Sysfs, found: Discovery, missing: list[Missing]
+    sysfs: Sysfs, found: Discovery, notes: list[str]
 ) -> tuple[tuple[PresetReport, ...], dict[str, int | None]]:
-    """What is installed of nvpmodel: its presets, and the masks of power gating in force."""
+    """What is installed of nvpmodel: its presets, and the masks of power gating in force.
+
+    Modes are set without them; what is wrong with its configuration is noted.
+    """
     try:
         configuration = read_configuration(sysfs)
     except InvalidInput as error:
-        missing.append(Missing(f"nvpmodel's configuration is not readable: {error}", "mend it"))
+        notes.append(f"nvpmodel's presets are not shown: {error}")
         return (), {}
     if configuration is None:
         return (), {}

@@ -116,7 +116,8 @@ class FakeSysfs(Sysfs):
         assert configuration is not None
         chosen = configuration.preset(str(preset))
         if chosen.needs_reboot(self.kernel.state.masks):
-            return subprocess.CompletedProcess(command, 1, "", "NVPM ERROR: Reboot required\n")
+            said = f"NVPM WARN: Reboot required for changing to this power mode: {preset}\n"
+            return subprocess.CompletedProcess(command, 1, "", f"{said}NVPM ERROR: bad input!\n")
         with self._changing() as kernel:
             _set_preset(kernel, chosen)
         return subprocess.CompletedProcess(command, 0, "", "")
@@ -202,7 +203,7 @@ class FakeSysfs(Sysfs):
 
     def _overwrite(self, path: str, text: str) -> None:
         """Write a file of the board, of which no part is a link to where it is not a board's."""
-        folder, _, _ = path.rpartition("/")
+        folder = path.rpartition("/")[0] or "/"  # a fake board may be the root of a chroot
         if folder not in self._own:
             own_folder(Path(folder))
             if os.path.realpath(folder) != folder:

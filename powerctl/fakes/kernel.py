@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from powerctl.fakes.layout import BPMP, BWMGR, CLK, CPU, SOCTHERM, Layout
+from powerctl.fakes.layout import BPMP, BWMGR, CLK, CPU, HOT_SURFACE_MILLI, SOCTHERM, Layout
 from powerctl.modes import PowerMode
 
 _POLICY = re.compile(rf"{CPU}/cpufreq/policy(\d+)/scaling_(min|max)_freq")
@@ -342,8 +342,17 @@ class FakeKernel:
             f"{thermal}/cooling_device0/cur_state": "1",
             f"{thermal}/cooling_device1/type": "cpu-throttle-alert",
             f"{thermal}/cooling_device1/cur_state": str(self.state.cooling),
+            **self._hot_surface(milli),
             **zones,
         }
+
+    def _hot_surface(self, milli: int) -> dict[str, str]:
+        """An Orin's warning that it is hot to touch, which slows nothing down."""
+        if not self.layout.warns_of_hot_surface:
+            return {}
+        folder = "sys/class/thermal/cooling_device2"
+        is_hot = str(int(milli >= HOT_SURFACE_MILLI))
+        return {f"{folder}/type": "hot-surface-alert", f"{folder}/cur_state": is_hot}
 
     def rail_files(self) -> dict[str, str]:
         """The power monitors: the module's power in its rails."""

@@ -21,6 +21,7 @@ BPMP = "sys/kernel/debug/bpmp/debug"
 CLK = "sys/kernel/debug/clk"
 BWMGR = "sys/kernel/debug/tegra_bwmgr"
 SOCTHERM = "sys/devices/platform/soctherm-oc-event/hwmon/hwmon2"
+HOT_SURFACE_MILLI = 70_000  # thousandths of a degree: of an Orin NX under L4T 36.3
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Layout:
     def gpu_alias(self) -> str:
         """The name by which nvpmodel finds the GPU."""
         return "sys/devices/platform/gpu.0" if self.is_recent else "sys/devices/gpu.0"
+
+    @property
+    def warns_of_hot_surface(self) -> bool:
+        """Whether a trip point of the CPU's zone turns on nothing but a warning: an Orin's."""
+        return self.chip == "tegra234"
 
     @property
     def emc_cap(self) -> str:
@@ -109,6 +115,10 @@ class Layout:
         links["sys/class/hwmon/hwmon2"] = SOCTHERM
         if self.is_recent:
             links["sys/devices/platform/17000000.gpu"] = self.gpu
+        if self.warns_of_hot_surface:
+            thermal = "sys/class/thermal"
+            links[f"{thermal}/thermal_zone0/cdev0"] = f"{thermal}/cooling_device1"
+            links[f"{thermal}/thermal_zone0/cdev1"] = f"{thermal}/cooling_device2"
         driver = "ina3221x" if self.jetpack == "4" else "ina3221"
         for address in addresses:
             node = f"sys/bus/i2c/devices/{address}"

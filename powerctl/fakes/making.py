@@ -11,7 +11,7 @@ from powerctl.boards import Board, load_board
 from powerctl.errors import InvalidInput
 from powerctl.fakes.fake_sysfs import FakeSysfs
 from powerctl.fakes.kernel import FakeState
-from powerctl.fakes.layout import CPU, FAKE_MARKER, Layout, make_link
+from powerctl.fakes.layout import CPU, FAKE_MARKER, HOT_SURFACE_MILLI, Layout, make_link
 from powerctl.jetson.nvpmodel import CONFIGURATION
 from powerctl.ownership import own_folder
 from powerctl.reading import read_toml
@@ -197,4 +197,9 @@ def _zones(state: FakeState) -> dict[str, str]:
         for number, (kind, milli) in enumerate(points):
             files[f"{folder}/trip_point_{number}_type"] = kind
             files[f"{folder}/trip_point_{number}_temp"] = f"{milli:g}"
+    if Layout(state.chip, state.jetpack).warns_of_hot_surface:
+        folder = "sys/class/thermal/thermal_zone0"
+        files |= {f"{folder}/trip_point_2_type": "passive"}
+        files |= {f"{folder}/trip_point_2_temp": str(HOT_SURFACE_MILLI)}
+        files |= {f"{folder}/cdev0_trip_point": "0", f"{folder}/cdev1_trip_point": "2"}
     return files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from powerctl.axes import ModeAxes, PowerMode
@@ -55,13 +55,13 @@ class Clocks:
         DeviceUnavailable
             If the state found cannot be noted; then nothing is written.
         """
-        self._note(self._files())
+        self._note(self._files)
         with _axis("cores"):
             online = set(self.cpu.online())
             for number in self.cpu.present()[: mode.cores]:
                 if number not in online:
                     self.cpu.switch(number, on=True)
-            self._note(self._cpu_files())  # of policies that came with the cores
+            self._note(self._cpu_files)  # of policies that came with the cores
         with _axis("cpu"):
             for policy in self.cpu.policies():
                 policy.limits.write(self.sysfs, mode.cpu_khz, mode.cpu_khz)
@@ -123,10 +123,10 @@ class Clocks:
     def _cpu_files(self) -> list[str]:
         return [path for policy in self.cpu.policies() for path in policy.limits.files]
 
-    def _note(self, paths: list[str]) -> None:
+    def _note(self, paths: Callable[[], list[str]]) -> None:
         """Note what files hold, read twice: half a number would be restored as another one."""
-        new = [path for path in paths if path not in self._journal.found]
         try:
+            new = [path for path in paths() if path not in self._journal.found]
             lost = self.cpu.without_clock()
             held = {path: self.sysfs.read(path) for path in new}
             floating = () if self.memory.is_held(self.sysfs) else (self.memory.rate,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from powerctl.jetson.sysfs import Sysfs
 
 CONTAINER_OPTIONS = (
@@ -11,8 +13,11 @@ CONTAINER_OPTIONS = (
 """What lets a container set modes, and know which board it is on: the daemon does and says it."""
 
 _MARKS = (".dockerenv", "run/.containerenv")  # of Docker, of Podman
+_READ_ONLY = re.compile(r"^sysfs /sys sysfs ro\b", re.MULTILINE)  # in every other unprivileged one
 
 
 def is_container(sysfs: Sysfs) -> bool:
-    """Whether the root of these files is a container's."""
-    return any(sysfs.exists(mark) for mark in _MARKS)
+    """Whether the root of these files is a container's, or a service's that is shut in like one."""
+    if any(sysfs.exists(mark) for mark in _MARKS):
+        return True
+    return bool(_READ_ONLY.search(sysfs.read_if("proc/mounts") or ""))

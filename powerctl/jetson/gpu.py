@@ -67,8 +67,9 @@ def find_gpu(sysfs: Sysfs) -> Gpu | None:
         name = sysfs.read_if(f"{path}/device/of_node/name") or ""
         compatible = sysfs.read_if(f"{path}/device/of_node/compatible") or ""
         kinds = {line.rpartition(",")[2] for line in compatible.split()}
-        is_graphics = path.rpartition("/")[2].startswith(_DOMAIN)
-        if name in _NAMES or kinds & set(_NAMES) or is_graphics:
+        own = path.rpartition("/")[2]  # 17000000.gpu: a container sees no device tree
+        kinds |= {name, own.rpartition(".")[2]}
+        if kinds & set(_NAMES) or own.startswith(_DOMAIN):
             return Gpu(sysfs.resolve(path), sysfs.resolve(f"{path}/device"))
     return None
 

@@ -21,7 +21,7 @@ from powerctl.board_files import (
 from powerctl.errors import InvalidInput
 from powerctl.fields import Range, build
 from powerctl.jetson.sysfs import Sysfs
-from powerctl.reading import read_toml
+from powerctl.reading import in_line, read_toml
 
 BOARD_VARIABLE = "POWERCTL_BOARD"
 
@@ -145,12 +145,12 @@ def identify(sysfs: Sysfs, board: str | None = None) -> Identity:
     InvalidInput
         If the device tree says that it is another board.
     """
-    compatible = tuple((sysfs.read_if(f"{_TREE}/compatible") or "").split())
+    compatible = tuple(in_line(sysfs.read_if(f"{_TREE}/compatible") or "", 1000).split())
     source = sysfs.read_if(f"{_TREE}/nvidia,dtsfilename") or ""
     found = _PART.findall(" ".join((*compatible, source.rpartition("/")[2])))
     parts = tuple(dict.fromkeys([*found, *(_KITS[p] for p in found if p in _KITS)]))
     seen = Identity(
-        model=sysfs.read_if(f"{_TREE}/model") or "",
+        model=in_line(sysfs.read_if(f"{_TREE}/model") or ""),
         parts=parts,
         compatible=compatible,
         l4t=_release(sysfs.read_if("etc/nv_tegra_release") or ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,11 @@ from powerctl.reading import in_line
 
 _JOURNAL = "var/lib/powerctl/found.jsonl"
 _LOCK = "var/lib/powerctl/lock"
+WRITABLE = (
+    "let the folder be written, for what is found is noted there before it is changed; a tmpfs "
+    "will do: sudo mount -t tmpfs -o mode=755 none /var/lib/powerctl"
+)
+"""What mends a journal's folder on a read-only system; after a restart nothing is changed."""
 _TAKEN = "another powerctl (process {0}) controls this board; wait for it, or stop it: kill {0}"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -79,6 +85,12 @@ class Journal:
             self.damage = f"{self.path}: {error.strerror}"
         except InvalidInput as error:
             self.damage = str(error)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be noted, by root neither: the file system takes no writes."""
+        folder = next(above for above in self.path.parents if os.path.exists(above))
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
     def mend(self) -> None:
         """Keep a damaged journal aside, and note that it is lost; for who holds the lock."""
@@ -268,9 +280,9 @@ class Lock:
         try:
             self._file: int | None = lock_own(path, _TAKEN)
         except OSError as error:
-            raise DeviceUnavailable(
-                f"{path}: {error.strerror}; clocks are set by root: sudo, or the daemon"
-            ) from None
+            as_root = "clocks are set by root: sudo, or the daemon"
+            remedy = WRITABLE if error.errno == errno.EROFS else as_root
+            raise DeviceUnavailable(f"{path}: {error.strerror}; {remedy}") from None
 
     def release(self) -> None:
         """Let go; a second time does nothing."""

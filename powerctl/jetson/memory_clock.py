@@ -94,32 +94,42 @@ class MemoryClock:
 
 
 def find_memory(sysfs: Sysfs) -> MemoryClock | None:
-    """The memory clock's files; None if debugfs is not mounted or may not be read."""
+    """The memory clock's files; None if debugfs is not mounted or may not be read.
+
+    One whose rate could be asked for and not be held, as a file is missing, is none.
+    """
     cap = next((path for path in _CAPS if sysfs.exists(path)), None)
-    emc = f"{_BPMP}/clk/emc"
-    if sysfs.exists(f"{emc}/rate"):
-        return MemoryClock(
-            hold=f"{emc}/mrq_rate_locked",
-            request=f"{emc}/rate",
-            rate=f"{emc}/rate",
-            enable=f"{emc}/state",
-            lowest=f"{emc}/min_rate",
-            highest=f"{emc}/max_rate",
-            listed=f"{_BPMP}/emc/possible_rates",
-            cap=cap,
-            holds_first=True,
-        )
-    override = f"{_T210}/override.emc"
-    if sysfs.exists(f"{override}/clk_update_rate"):
-        return MemoryClock(
-            hold=f"{override}/clk_state",
-            request=f"{override}/clk_update_rate",
-            rate=f"{_T210}/emc/clk_rate",
-            enable=None,
-            lowest="sys/kernel/debug/tegra_bwmgr/emc_min_rate",
-            highest="sys/kernel/debug/tegra_bwmgr/emc_max_rate",
-            listed=f"{_T210}/emc/clk_possible_rates",
-            cap=cap,
-            holds_first=False,
-        )
+    for clock in (_of_bpmp(cap), _of_t210(cap)):
+        if all(sysfs.exists(path) for path in (clock.hold, clock.request, clock.rate)):
+            return clock
     return None
+
+
+def _of_bpmp(cap: str | None) -> MemoryClock:
+    emc = f"{_BPMP}/clk/emc"
+    return MemoryClock(
+        hold=f"{emc}/mrq_rate_locked",
+        request=f"{emc}/rate",
+        rate=f"{emc}/rate",
+        enable=f"{emc}/state",
+        lowest=f"{emc}/min_rate",
+        highest=f"{emc}/max_rate",
+        listed=f"{_BPMP}/emc/possible_rates",
+        cap=cap,
+        holds_first=True,
+    )
+
+
+def _of_t210(cap: str | None) -> MemoryClock:
+    override = f"{_T210}/override.emc"
+    return MemoryClock(
+        hold=f"{override}/clk_state",
+        request=f"{override}/clk_update_rate",
+        rate=f"{_T210}/emc/clk_rate",
+        enable=None,
+        lowest="sys/kernel/debug/tegra_bwmgr/emc_min_rate",
+        highest="sys/kernel/debug/tegra_bwmgr/emc_max_rate",
+        listed=f"{_T210}/emc/clk_possible_rates",
+        cap=cap,
+        holds_first=False,
+    )

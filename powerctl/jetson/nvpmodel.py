@@ -24,6 +24,7 @@ _SECTIONS = {
     "PM_CONFIG": {"DEFAULT"},
     "FAN_CONFIG": {"DEFAULT"},
 }
+_ASKS_FOR_REBOOT = "Reboot required"  # says nvpmodel for any change, once the GPU has been used
 _PER_MHZ = {"cpu": 1e3, "gpu": 1e6, "memory": 1e6}
 
 
@@ -180,7 +181,7 @@ def parse_configuration(text: str, source: str = CONFIGURATION) -> NvpmodelConfi
         Naming file, line and defect.
     """
     parser = _Parser(source)
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         if content := line.partition("#")[0].rstrip():
             parser.take(number, content)
     parser.check_default()
@@ -212,7 +213,7 @@ class _Parser:
             self._take_header(line)
             return
         words = line.split()
-        if self._section == "PARAM" and len(words) == 2:
+        if self._section == "PARAM" and len(words) >= 2:
             self.paths[self._param, words[0]] = words[1]
         elif self._section == "POWER_MODEL" and len(words) == 3:
             self._take_value(words[0], words[1], words[2])
@@ -229,9 +230,7 @@ class _Parser:
         self._section = match[1]
         if match[1] == "PARAM":
             self._param = keys["NAME"]
-            if keys["TYPE"] not in ("FILE", "CLOCK"):
-                raise self._error(f"a PARAM is of TYPE FILE or CLOCK, not {keys['TYPE']}")
-            if keys["TYPE"] == "CLOCK":
+            if keys["TYPE"] == "CLOCK":  # there are FILE, HWMON (a limit of current), and more
                 self._clocks.add(self._param)
         elif match[1] == "POWER_MODEL":
             self._begin_preset(self._integer(keys["ID"]), keys["NAME"])
@@ -309,16 +308,23 @@ def switch(sysfs: Sysfs, configuration: NvpmodelConfiguration, preset: Installed
     """
     why = preset.needs_reboot(configuration.masks_in_force(sysfs))
     if why is not None:
-        raise ModeNotInForce(
-            f"preset {preset.name} needs a reboot: {why}; to have it: sudo nvpmodel -m {preset.id}"
-        )
+        raise _reboot(preset, why)
     done = sysfs.nvpmodel(preset.id)
     now = running_preset(sysfs)
-    if done.returncode != 0 or now != preset.id:
-        cause = _cause([*done.stderr.splitlines(), *done.stdout.splitlines()])
-        raise ModeNotInForce(
-            f"nvpmodel -m {preset.id} ended with {done.returncode}, the mode is {now}: {cause}"
-        )
+    if done.returncode == 0 and now == preset.id:
+        return
+    said = [*done.stderr.splitlines(), *done.stdout.splitlines()]
+    if asked := next((line for line in said if _ASKS_FOR_REBOOT in line), ""):
+        raise _reboot(preset, in_line(asked))
+    raise ModeNotInForce(
+        f"nvpmodel -m {preset.id} ended with {done.returncode}, the mode is {now}: {_cause(said)}"
+    )
+
+
+def _reboot(preset: InstalledPreset, why: str) -> ModeNotInForce:
+    return ModeNotInForce(
+        f"preset {preset.name} needs a reboot: {why}; to have it: sudo nvpmodel -m {preset.id}"
+    )
 
 
 def _cause(said: Sequence[str]) -> str:

@@ -108,8 +108,11 @@ def total_labels(rails: Sequence[RailSensor], rule: str = "module") -> tuple[str
     if labels and rule == "labels":
         inputs = [label for label in labels if _NAMES_AN_INPUT.search(label)]
         return tuple(inputs[:1] or labels)
-    found = f"the rails {', '.join(labels)}" if labels else "no INA3221 power monitor"
-    raise DeviceUnavailable(f"there is {found}: not those of a Jetson of the catalogue")
+    if not labels:
+        raise DeviceUnavailable("there is no INA3221 power monitor")
+    raise DeviceUnavailable(
+        f"the rails {', '.join(labels)} are not those of a Jetson of the catalogue"
+    )
 
 
 def _total_of(board: str) -> tuple[str, ...]:

@@ -208,9 +208,9 @@ class _Pass:
 
     def _put_memory(self) -> None:
         memory = find_memory(self._sysfs)
-        if memory is None or memory.hold not in self._found:
+        if memory is None:
             return
-        was_held = self._found[memory.hold] == "1"
+        was_held = self._found.get(memory.hold) == "1"
         if was_held:
             self._put(memory.hold, "1")
         if memory.request in self._found and (was_held or memory.request != memory.rate):

@@ -10,6 +10,7 @@ import errno
 import glob
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 
 _MOST_BYTES = 4 << 20  # of a file; the largest that is read, of the clocks, has some 100 kB
 _NVPMODEL_S = 60
+_SBIN = "/usr/sbin"  # where nvpmodel is, and cron or su do not look
 _HIGHEST = 2**63  # the kernel's numbers have 64 bits
 _CLOCK_DIGITS = 12  # of kHz or Hz
 MASK_ENDING = "_pg_mask"
@@ -136,7 +138,8 @@ class Sysfs:
         """Run NVIDIA's nvpmodel, without standard input: asked before a reboot, it says no."""
         if self.root != Path("/"):
             raise DeviceUnavailable(f"nvpmodel sets the clocks of this machine, not of {self.root}")
-        command = ["nvpmodel", "-m", str(preset)]
+        places = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
+        command = [shutil.which("nvpmodel", path=places) or "nvpmodel", "-m", str(preset)]
         try:
             return subprocess.run(
                 command,

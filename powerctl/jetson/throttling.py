@@ -81,17 +81,36 @@ def _measuring_zones(sysfs: Sysfs) -> Iterator[tuple[str, str]]:
 
 def _trip_c(sysfs: Sysfs, folder: str) -> float:
     """The lowest point at which the zone slows the board down, or stops it."""
-    points = []
+    points, harmless = [], _harmless_points(sysfs, folder)
     for path in sysfs.find(f"{folder}/trip_point_*_type"):
         milli = sysfs.int_if(f"{path.removesuffix('_type')}_temp")
-        if sysfs.read_if(path) in _SLOWS and milli is not None and milli > 0:
+        kind, number = sysfs.read_if(path), path.rpartition("/")[2].split("_")[2]
+        is_harmless = kind == "passive" and number in harmless
+        if kind in _SLOWS and not is_harmless and milli is not None and milli > 0:
             points.append(milli / 1000)
     return min(points, default=math.inf)
 
 
+def _harmless_points(sysfs: Sysfs, folder: str) -> set[str]:
+    """Numbers of the trip points that turn something on, of which nothing slows a clock.
+
+    An Orin has one at 70 degrees, from which on it warns that its surface is hot.
+    """
+    slows: dict[str, bool] = {}
+    for path in sysfs.find(f"{folder}/cdev*_trip_point"):
+        number, kind = (
+            sysfs.read_if(path),
+            sysfs.read_if(f"{path.removesuffix('_trip_point')}/type"),
+        )
+        if number:
+            slows[number] = slows.get(number, False) or kind is None or _slows_a_clock(kind)
+    return {number for number, does in slows.items() if not does}
+
+
 _BELOW = 0.95  # of the lowest clock allowed: cycle counters over a short while err by less
 _COUNTER = re.compile(r"/oc\d+_(event_cnt|irq_cnt)$")
-_COOLS_BY_SLOWING = re.compile(r"(?i)^(?!.*fan)")
+# Cooling devices that slow no clock of these: fans, the warning of a hot surface, and radios.
+_SLOWS_NO_CLOCK = re.compile(r"(?i)fan|hot-surface|wifi|^ath\d+k")
 
 
 @dataclass(frozen=True)
@@ -164,7 +183,7 @@ def read_throttling(sysfs: Sysfs) -> Throttling:
     cooling: dict[str, int] = {}
     for folder in sysfs.find("sys/class/thermal/cooling_device*"):
         kind, state = sysfs.read_if(f"{folder}/type"), sysfs.int_if(f"{folder}/cur_state")
-        if kind and state is not None and _COOLS_BY_SLOWING.match(kind):
+        if kind and state is not None and _slows_a_clock(kind):
             cooling[kind] = max(state, cooling.get(kind, 0))
     celsius = {
         name: milli / 1000
@@ -172,6 +191,11 @@ def read_throttling(sysfs: Sysfs) -> Throttling:
         if (milli := sysfs.int_if(f"{folder}/temp")) is not None
     }
     return Throttling(events, cooling, celsius, _alarms(sysfs), tuple(_slowed(sysfs)))
+
+
+def _slows_a_clock(kind: str) -> bool:
+    """Whether a cooling device of a type cools by slowing something down that modes set."""
+    return not _SLOWS_NO_CLOCK.search(kind)
 
 
 def _slowed(sysfs: Sysfs) -> Iterator[str]:

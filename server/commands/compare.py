@@ -46,10 +46,10 @@ def compare_command(
 ) -> None:
     """Compare policies x power policies x clients a round x seeds, and write a report.
 
-    A run is kept as soon as it has finished: after a kill, the same command goes on with the rest,
-    and Ctrl-C prints the table so far.
-    More policies, numbers of clients and seeds may be added to a folder. In the folder of a Flower
-    App of wattfed's, what is not given, but for policies, is as its pyproject.toml has it.
+    Finished runs are kept: after a kill, the same command runs only the rest. Ctrl-C prints the
+    table so far. You can add policies, numbers of clients and seeds to a folder later. In the
+    folder of a Flower app, options that you leave out (but for policies) come from its
+    pyproject.toml.
     """
     from wattfed.server.comparison.comparison_progress import (
         ComparisonProgress,

@@ -35,33 +35,33 @@ Examples:
     "--server",
     required=True,
     metavar="HOST[,HOST]...",
-    help="Names and addresses by which the nodes reach the server.",
+    help="Names and addresses under which the nodes reach the server.",
 )
 @click.option(
     "--node",
     "texts",
     multiple=True,
     metavar="NAME[=DEVICE]",
-    help="A node, and its device where that is not the Jetson itself; repeat.",
+    help="A node, and its device if that is not the Jetson itself; can be repeated.",
 )
 @click.option(
     "--port",
     type=click.IntRange(1, 65534),
     default=8000,
     show_default=True,
-    help="Where the server listens; with Flower 1.30 at the next one too.",
+    help="Port of the server; with Flower 1.30 also the next one.",
 )
 @click.option(
     "--agent/--no-agent",
     "has_agents",
     default=True,
     show_default=True,
-    help="Whether nodes have an agent, which serves inference and stays loaded between rounds.",
+    help="Whether nodes have an agent, which serves inference and keeps running between rounds.",
 )
 def init(folder: Path, server: str, texts: tuple[str, ...], port: int, has_agents: bool) -> None:
     """Write the files of a deployment into a new FOLDER: units and configuration, by host.
 
-    The README.md in there has the steps in their order. Keys are not made: `wattfed keys` does.
+    README.md in that folder lists the steps. `wattfed keys` makes the keys.
     """
     nodes = {}
     for text in texts:
@@ -78,13 +78,13 @@ def init(folder: Path, server: str, texts: tuple[str, ...], port: int, has_agent
     "certificates",
     multiple=True,
     metavar="NAME=HOST[,HOST]...",
-    help="A server's certificate, for the host names and addresses it is reached by.",
+    help="A server's certificate, for the names and addresses under which it is reached.",
 )
 @click.option("--node", "nodes", multiple=True, metavar="NAME", help="A SuperNode's key.")
 def keys(folder: Path, certificates: tuple[str, ...], nodes: tuple[str, ...]) -> None:
-    """Make the certificates and node keys of a federation, or add to those that are there.
+    """Make the certificates and node keys of a federation, or add more to a folder of them.
 
-    FOLDER is the server's secret. The table says which files each host needs, as what.
+    Keep FOLDER on the server, and secret. The table shows which files to copy to which host.
     """
     from powerctl import console
     from powerctl.errors import InvalidInput
@@ -110,6 +110,6 @@ def keys(folder: Path, certificates: tuple[str, ...], nodes: tuple[str, ...]) ->
 def units(unit: str) -> None:
     """Print a systemd unit that runs this installation of wattfed.
 
-    Its first lines say where it belongs and which file in /etc/wattfed configures it.
+    Its first lines say where to put it, and which file in /etc/wattfed configures it.
     """
     click.echo(unit_text(unit, str(Path(sys.executable).parent)), nl=False)

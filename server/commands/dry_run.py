@@ -24,7 +24,7 @@ _HEADER = (
 dry_run_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--dry-run",
     is_flag=True,
-    help="Say who would take part, in which modes, charged as what, and stop.",
+    help="Show clients, modes and costs of the first round, and train nothing.",
 )
 
 
@@ -47,7 +47,7 @@ def print_clients(config: RunConfig) -> None:
 
 
 def print_run_plan(config: RunConfig) -> None:
-    """Print a run that is not made: what it is, its clients, and what speaks against it."""
+    """Print a run that is not made: what it is, its clients, and warnings."""
     from wattfed.server.engines.simulation import charged_words, plan_of
     from wattfed.server.run.participants import headline
 

@@ -22,9 +22,8 @@ Examples:
 def flower(dry_run: bool, **options: Any) -> None:
     """Run the same federation on Flower's Simulation Runtime (Ray).
 
-    The engine to use on many hosts; on one host `simulate` is faster. The same seed gives the same
-    selections and the same model in both. Needs the extra `sim`. It runs the Flower App of this
-    folder, as `simulate` does, else wattfed's own, from a checkout.
+    The same seed gives the same selections and the same model as `simulate`, which is faster on
+    one host. Needs the extra `sim`. It runs the Flower app of this folder, else wattfed's own.
     """
     from pathlib import Path
 

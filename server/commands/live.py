@@ -29,21 +29,23 @@ _folder = click.argument("folder", type=click.Path(path_type=Path), default="run
 
 @click.command("top", epilog=_TOP_EXAMPLES)
 @_folder
-@click.option("--once", is_flag=True, help="Print one snapshot, as where this is no terminal.")
+@click.option(
+    "--once", is_flag=True, help="Print one snapshot; the default if the output is not a terminal."
+)
 @click.option(
     "--every",
     type=console.Quantity("seconds", least=0.1),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two looks.",
+    help="Seconds between updates.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one snapshot as JSON.")
 def top_command(folder: Path, once: bool, every: float, as_json: bool) -> None:
     """Show a run in the terminal while it goes on: rounds, clients, limits, what went wrong.
 
-    FOLDER is a run's results, or one above: then it is the run there that began last, by default in
-    runs. It reads only the results, of a simulation as of a deployment, and ends with the run.
+    FOLDER has the results of a run, or several runs: then the latest one is shown. The default is
+    the folder runs. It works for simulations and deployments, and ends when the run does.
     """
     from rich.console import Console
 
@@ -70,13 +72,13 @@ def top_command(folder: Path, once: bool, every: float, as_json: bool) -> None:
     type=click.IntRange(0, 65535),
     default=8477,
     show_default=True,
-    help="0 takes one that is free.",
+    help="Port; 0 takes a free one.",
 )
 def watch(folder: Path, host: str, port: int) -> None:
-    """Serve a page on a run that keeps up with it, for as long as this command runs.
+    """Serve a web page that follows a run, until Ctrl-C.
 
     FOLDER is as for `top`. The page is at /, the same as JSON at /run.json, and metrics for
-    Prometheus at /metrics. Nothing can be changed through it; whoever reaches the port can read.
+    Prometheus at /metrics. The page is read-only and has no password.
     """
     from wattfed.server.live.run import LiveRun
     from wattfed.server.live.web import WatchServer
@@ -85,7 +87,7 @@ def watch(folder: Path, host: str, port: int) -> None:
     run.look()  # raises where there is no run
     with WatchServer(run, host, port) as server:
         if server.is_public:
-            click.echo("no password: whoever reaches this port can read the run", err=True)
+            click.echo("no password: everybody who can reach this port can read the run", err=True)
         click.echo(server.url)
         with suppress(Stopped):
             server.serve_forever()

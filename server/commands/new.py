@@ -11,6 +11,11 @@ from powerctl.errors import InvalidInput
 
 TEMPLATES = ("images", "text", "detection")
 """Apps of ``examples/``; in an installation they are beside ``wattfed.server``."""
+_NEXT = {
+    "wattfed simulate": "simulates its fleet here",
+    "flwr run . --stream": "the same on Flower's runtime (pip install 'flwr[simulation]')",
+    "pytest": "tests it (pip install pytest)",
+}
 _FILES = ("README.md", "fleet.toml", "pyproject.toml", "task.py", "test_task.py")
 
 _EXAMPLES = """\b
@@ -32,9 +37,9 @@ Examples:
 def new_command(name: str, template: str) -> None:
     """Write a Flower App into a new folder NAME: a task, a fleet and a test, to run and change."""
     write_app(name, template)
-    click.echo(f"{name}/ holds a Flower App. To run it, to run it on Flower, and to test it:")
-    for command in ("wattfed simulate", "flwr run . --stream", "pytest"):
-        click.echo(f"  cd {name} && {command}")
+    click.echo(f"{name}/ holds a Flower app. Run it in there:")
+    for command, what in _NEXT.items():
+        click.echo(f"  {command:20} {what}")
 
 
 def write_app(name: str, template: str) -> None:

@@ -48,9 +48,9 @@ _HEADER = (
 )
 @click.pass_context
 def runs_group(context: click.Context, folder: Path) -> None:
-    """List, compare, export or delete the runs and comparisons that a folder holds.
+    """List, compare, export or delete the runs and comparisons in a folder.
 
-    NAME is a folder in there, as `list` prints it.
+    NAME is one of the folders that `list` prints.
     """
     context.obj = folder
 
@@ -79,7 +79,7 @@ _names = click.argument(
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 @click.pass_obj
 def list_command(folder: Path, as_json: bool) -> None:
-    """List runs and comparisons, the latest last: how far they are, what they took, their size."""
+    """List runs and comparisons: progress, time, energy and size; the latest comes last."""
     from wattfed.server.comparison.stored import stored_in
     from wattfed.server.run.history import finite
 
@@ -99,7 +99,7 @@ def list_command(folder: Path, as_json: bool) -> None:
 @_names
 @click.pass_obj
 def compare_runs(folder: Path, names: tuple[str, ...]) -> None:
-    """Print runs side by side, the first beside each other one, as `simulate --against` does."""
+    """Compare the first run with each of the others, as `simulate --against` does."""
     from wattfed.server.comparison.stored import comparable, config_differences, named_in
     from wattfed.server.run.run_progress import print_results
 
@@ -122,11 +122,11 @@ def compare_runs(folder: Path, names: tuple[str, ...]) -> None:
     type=click.Choice(("rounds", "reports")),
     default="rounds",
     show_default=True,
-    help="A row for each round, or for each client's report in each round.",
+    help="One row for each round, or for each client in each round.",
 )
 @click.pass_obj
 def export(folder: Path, names: tuple[str, ...], out: Path, table: str) -> None:
-    """Write the rounds of runs as one table, by pandas; of a comparison, all finished runs.
+    """Write the rounds of runs, or of a comparison's finished runs, as one table (with pandas).
 
     Needs the extra `pandas`, and for Parquet `parquet`. From Python: wattfed.read_run(FOLDER)
     .to_pandas().
@@ -152,9 +152,9 @@ def export(folder: Path, names: tuple[str, ...], out: Path, table: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def delete(folder: Path, names: tuple[str, ...], yes: bool) -> None:
-    """Remove runs and comparisons with all of their files; asks before it does.
+    """Delete runs and comparisons with all their files, after asking.
 
-    What another process writes is not removed, nor what lies outside of the folder.
+    A run that another process is writing, or that is not in the folder, is refused.
     """
     from wattfed.server.comparison.stored import named_in
 

@@ -42,7 +42,7 @@ Examples:
     "--against",
     multiple=True,
     metavar="STRATEGY[:POWER]",
-    help="Also run this baseline and compare, e.g. random:maxn; may be given several times.",
+    help="Also run this baseline and compare, such as random:maxn; can be repeated.",
 )
 @dry_run_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
@@ -51,10 +51,10 @@ def simulate_command(
 ) -> None:
     """Simulate a federation in this process, on the fleet's virtual clock.
 
-    Runs are compared until the target, or until the best that all hold (mean of three rounds).
-    Every simulated Jetson stays within its power limit and energy budget; time and energy are
-    those of the charged workload on the board's twin. Results go to OUT_DIR/NAME. In the folder of
-    a Flower App of wattfed's, what is not given is as its pyproject.toml has it.
+    Every simulated Jetson stays within its power limit and energy budget. Time and energy are those
+    of the charged workload on a simulated board. Results go to OUT_DIR/NAME. Runs are compared up
+    to the target, or to the best value that all of them hold (mean of three rounds). In the folder
+    of a Flower app, options that you leave out come from its pyproject.toml.
     """
     from wattfed.server.engines.simulation import checked_config
     from wattfed.server.engines.trainers import trains

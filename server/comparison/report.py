@@ -94,7 +94,7 @@ def _of_run(folder: Path, baseline: str) -> Path:
     if not asked and common_level(results) is not None:
         views = [replace(v, measures=(v.measures[0].until_held(levels[0]),)) for v in views]
     groups = results[0].participants.groups
-    is_simulated = not any(group.name.startswith("node ") for group in groups)
+    is_simulated = all(group.node is None for group in groups)
     against = [result.config for result in results[1:]]
     command = run_command(config, against, is_simulated=is_simulated)
     return _write(folder, comparison, views, baseline, [command], is_comparison=False)

@@ -96,9 +96,9 @@ def standings(measures: Sequence[RunMeasures]) -> list[Standing]:
     known = [value for value in held if value is not None]
     none = f"no run reached {target.name} {asked[0]:g}"
     if not known:
-        return [Standing(asked[-1], f"{none}, nor holds any that it has learned", runs)]
+        return [Standing(asked[-1], f"{none}, and none has learned anything", runs)]
     level = target.easiest_first(known)[0]
-    words = f"{none}; until {target.printed(level)}, the best that all hold who have learned"
+    words = f"{none}; until {target.printed(level)}, the best that all runs hold which have learned"
     return [Standing(level, words, [run.until_held(level) for run in runs])]
 
 
@@ -132,7 +132,7 @@ def verdict(measures: Sequence[RunMeasures], table: Table) -> Verdict:
     """
     target, lines = measures[0].target, ranked(table)
     if not lines:
-        return Verdict(f"Nothing is claimed: no run has learned and holds any {target.name}.")
+        return Verdict(f"Nothing to compare: no run has learned and holds any {target.name}.")
     first, baseline = lines[0], table.baseline
     best = table.at_best_numbers()
     own = [line for line in best if line.contender.pair == baseline]
@@ -164,8 +164,8 @@ def _beside(
     known = [value for value in held if value is not None]
     if len(known) < len(both):
         return Verdict(
-            f"Nothing is claimed of {names[0]} beside {names[1]}: there is no {target.name} that "
-            f"both have learned and hold in all seeds over three rounds (final: {finals})."
+            f"{names[0]} and {names[1]} cannot be compared: there is no {target.name} that both "
+            f"have learned and hold in all seeds over three rounds (final: {finals})."
         )
     level = target.easiest_first([*known, level])[0]
     energy, time = (
@@ -179,11 +179,11 @@ def _beside(
     )
     if not energy.n:
         return Verdict(
-            f"Nothing is claimed of {names[0]} beside {names[1]}: they have no seed in common."
+            f"{names[0]} and {names[1]} cannot be compared: they have no seed in common."
         )
     sentence = (
-        f"Until {target.name} {target.printed(level)}, which both hold in all seeds (mean of three "
-        f"rounds; final: {finals}), {names[0]} used {times_less(energy.mean, 'energy')} and "
+        f"To hold {target.name} {target.printed(level)} in all seeds (mean of three rounds; final: "
+        f"{finals}), {names[0]} used {times_less(energy.mean, 'energy')} and "
         f"{times_less(time.mean, 'time')} than {names[1]}: {_how_sure(energy)}."
     )
     return Verdict(sentence, names[0], names[1], energy, time)
@@ -196,7 +196,7 @@ def _mean_final(runs: Sequence[RunMeasures]) -> str:
 
 def _how_sure(ratio: Estimate) -> str:
     if ratio.n == 1:
-        return "one seed, not known how sure"
+        return "one seed, which cannot say how sure this is"
     text = (
         f"the 95 % interval of the energy is {ratio.low:.3g} to {ratio.high:.3g} over {ratio.n} "
         "seeds, paired"

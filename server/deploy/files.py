@@ -119,7 +119,7 @@ class Deployment:
         found["server/etc/wattfed/superlink.env"] = f"OPTIONS={listens}\n"
         found |= _unit_files("server", ("superlink", "watch"))
         for number, (name, device) in enumerate(self.nodes.items()):
-            settings = self._node_config(number, device)
+            settings = self._node_config(number, name, device)
             etc = f"nodes/{name}/etc/wattfed"
             found[f"{etc}/supernode.env"] = (
                 f"SUPERLINK={self.hosts[0]}:{self.port}\nNODE_CONFIG={settings}\n"
@@ -130,11 +130,11 @@ class Deployment:
             found |= _unit_files(f"nodes/{name}", units)
         return found
 
-    def _node_config(self, number: int, device: str) -> str:
+    def _node_config(self, number: int, name: str, device: str) -> str:
         where = f'agent="{_SOCKET}"'
         if not self.has_agents:
             where = f'device="{device}" state-dir="/var/lib/wattfed-supernode/clients"'
-        return f"partition-id={number} num-partitions={len(self.nodes)} {where}"
+        return f'name="{name}" partition-id={number} num-partitions={len(self.nodes)} {where}'
 
     def _flower_config(self, is_old: bool) -> str:
         address = f"{self.hosts[0]}:{self.port + is_old}"

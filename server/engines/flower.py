@@ -111,11 +111,12 @@ class FlowerEngine:
         )
 
     def participants(self, strategy: SelectingStrategy, offers: Offers) -> Participants:
-        """Clients are called by their nodes, and have said themselves why they decline."""
-        nodes = strategy.node_of_client
-        names = [f"node {nodes[client]}" for client in offers.client.tolist()]
-        charged = [strategy.charged[client] for client in offers.client.tolist()]
-        return Participants.of(offers, names, strategy.declined, charged)
+        """Clients are called as their nodes are, and have said themselves why they decline."""
+        clients = offers.client.tolist()
+        nodes = [strategy.node_of_client[client] for client in clients]
+        names = list(map(strategy.called, clients))
+        charged = [strategy.charged[client] for client in clients]
+        return Participants.of(offers, names, strategy.declined, charged, nodes)
 
     def state(self) -> State:
         """The Flower run in which it began."""
@@ -171,6 +172,8 @@ class SteadyGrid:
         replies: list[Message] = []
         began_s = time.monotonic()
         self.answered_s.clear()
+        if messages:
+            self._on_part(kind, 0, len(messages))
         while True:
             came = list(self._grid.pull_messages(missing))
             replies += came

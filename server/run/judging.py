@@ -138,8 +138,8 @@ def _outcome(
         return "Nothing was evaluated."
     name, show = target.name, target.printed
     last_held = next((value for value in reversed(held_values(rows)) if value is not None), None)
-    holds = "" if last_held is None else f", and {show(last_held)} as the mean of the last three"
-    values = f"the final value is {show(final)}{holds}, the best was {show(best_value(rows))}"
+    holds = "" if last_held is None else f"mean of the last three rounds {show(last_held)}, "
+    values = f"final {name} {show(final)} ({holds}best {show(best_value(rows))})"
     budgets = spent_budgets(config, rows).items()
     ends = "".join(f" The budget of {spoken(budget, unit)} is spent." for unit, budget in budgets)
     if back := [row.round for row in rows if row.entry is not None and row.entry.went_back]:
@@ -148,17 +148,17 @@ def _outcome(
         )
     if not learned and rows[-1].round:
         chance = (
-            f"; chance gives {participants.chance:.3f}"
+            f"; guessing gives {participants.chance:.3f}"
             if participants.chance and name == "accuracy"
             else ""
         )
-        return f"Nothing was learned: {name} is {show(final)}{holds}{chance}.{ends}"
+        return f"Nothing was learned: {values}{chance}.{ends}"
     level = next(reversed(goal_levels(config, target)), None)
     if level is None:
-        return f"No target was asked for: {values}.{ends}"
+        return f"No target was set: {values}.{ends}"
     first = next((row.round for row in rows if target.reached(row.value, level)), None)
     if last_held is not None and target.reached(last_held, level):
-        return f"Reached {name} {level:g} in round {first}, and holds it: {values}."
+        return f"Reached {name} {level:g} in round {first} and holds it: {values}."
     if first is not None:
         return f"Reached {name} {level:g} in round {first} but does not hold it: {values}."
     return f"Did not reach {name} {level:g}: {values}.{ends}"
@@ -175,10 +175,10 @@ def _course(rows: Sequence[RoundRow]) -> str:
     gained = sign * (best - held[0][1])
     gain = sign * (held[-1][1] - held[-1 - _WINDOW][1])
     if gain > _GAIN * gained:
-        return "It was still getting better."
+        return "It was still improving."
     if sign * (best - held[-1][1]) > _LEARNED * gained:
         return f"It got worse after round {best_round}, when it held {target.printed(best)}."
-    return f"It has not got better in the last {_WINDOW} rounds: a plateau."
+    return f"It has not improved in the last {_WINDOW} rounds (a plateau)."
 
 
 def _participation(
@@ -195,7 +195,7 @@ def _participation(
     who = {client for client, times in trained.items() if times}
     n = max([participants.clients, config.min_nodes, *(client + 1 for client in asked | who)])
     text = (
-        f"Asked for {config.per_round} clients a round, took {took:.1f} on average; "
+        f"{took:.1f} clients a round on average (at most {config.per_round}); "
         f"{len(who):,} of {n:,} have trained"
     )
     never = [client for client in range(n) if client not in who]
@@ -206,9 +206,9 @@ def _participation(
     silent = [client for client in never if client in asked - told]
     unasked = [client for client in never if client not in asked | told]
     why = [participants.told(reasons)] if reasons else []
-    why += [f"{participants.named(silent)} (asked, but gave nothing)"] if silent else []
+    why += [f"{participants.named(silent)} (asked, but sent nothing)"] if silent else []
     why += [f"{participants.named(unasked)} (never selected)"] if unasked else []
-    return f"{text}, {100 * len(never) / n:.0f} % never: {'; '.join(why)}."
+    return f"{text}, {len(never):,} never: {'; '.join(why)}."
 
 
 def _advice(
@@ -238,15 +238,17 @@ def _advice(
     if config.strategy == "pace" and falls_short and took < min(config.per_round, able) / 2:
         tries.append('"pace(price=10)", which takes more clients a round')
     if participants.reasons().keys() & {"power limit", "latency"}:
-        tries.append("higher power limits for those who cannot keep theirs")
+        tries.append("higher power limits for clients that cannot keep theirs")
     return f"Try {'; or '.join(tries)}." if tries else ""
 
 
 def _longer(config: RunConfig, rows: Sequence[RoundRow]) -> str:
     """How a run goes on that was still getting better when it ended."""
     for unit, budget in spent_budgets(config, rows).items():
-        return f"a larger budget (--budget-{unit.lower()} {2 * budget:g} --resume goes on)"
-    return f"more rounds (--rounds {2 * rows[-1].round} --resume goes on)"
+        return (
+            f"a larger budget (--budget-{unit.lower()} {2 * budget:g} --resume continues the run)"
+        )
+    return f"more rounds (--rounds {2 * rows[-1].round} --resume continues the run)"
 
 
 def common_level(results: Sequence[FederationResult]) -> float | None:
@@ -292,28 +294,28 @@ def comparison(
     )
     if level is None:
         return [
-            f"Nothing is claimed of {names[0]} beside {names[1]}: there is no {target.name} that "
-            f"both have learned and hold over three rounds (final: {finals})."
+            f"{names[0]} and {names[1]} cannot be compared: there is no {target.name} that both "
+            f"have learned and hold over three rounds (final: {finals})."
         ]
     mine, theirs = (spending_to(r.rows, r.minibatches, level) for r in runs)
     ratio = theirs.energy_j / mine.energy_j
     lines = [
-        f"Until {target.name} {target.printed(level)}, which both hold (mean of three rounds; "
-        f"final: {finals}), {names[0]} used {times_less(ratio, 'energy')} than {names[1]}: "
+        f"To hold {target.name} {target.printed(level)} (mean of three rounds; final: {finals}), "
+        f"{names[0]} used {times_less(ratio, 'energy')} than {names[1]}: "
         f"{spoken(mine.energy_j, 'J')} against {spoken(theirs.energy_j, 'J')}, in "
-        f"{spoken(mine.time_s, 's')} against {spoken(theirs.time_s, 's')}. One seed: not known how "
-        "sure."
+        f"{spoken(mine.time_s, 's')} against {spoken(theirs.time_s, 's')}. One seed cannot say how "
+        "sure this is."
     ]
     factors = energy_factors(mine, theirs)
     work, joules, waiting = factors.values()
     boards = _boards_factor(mine, theirs, ours, other)
-    parts = [(work, "fewer minibatches")]
+    parts = [(work, "number of minibatches")]
     if boards is None:
-        parts.append((joules, "fewer joules per minibatch: boards and modes"))
+        parts.append((joules, "energy of a minibatch: boards and modes"))
     else:
-        parts.append((boards, "boards that take less for a minibatch"))
-        parts.append((joules / boards, "modes in which they take less, and cold starts"))
-    parts.append((waiting, "less beside training: waiting, transfers, overhead"))
+        parts.append((boards, "boards that need less energy"))
+        parts.append((joules / boards, "modes that need less energy, cold starts"))
+    parts.append((waiting, "waiting, transfers, overhead"))
     product = " x ".join(f"{factor:.2f} ({what})" for factor, what in parts)
     lines.append(f"  {ratio:.2f} = {product}")
     modes = ours.participants.modes
@@ -321,8 +323,8 @@ def comparison(
         least, most = (f"{ratio:.2f}" for ratio in modes)
         share = least if least == most else f"{least} to {most}"
         lines.append(
-            f"  By client, the least energy of a minibatch of {ours.charged} within its "
-            f"limits is {share} times that at MAXN, which is blind to limits."
+            f"  Within its limits, a client needs at least {share} times the energy of MAXN, which "
+            f"ignores limits, for a minibatch of {ours.charged}."
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Who the clients of a run are, why some cannot take part, and what speaks against its plan."""
+"""Who the clients of a run are, why some cannot take part, and warnings about its plan."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from powerctl.fields import Count, Measured, build, checked
 from powerctl.reading import NoFile, misread, read_json
 from wattfed.server.run.contender import Contender
 from wattfed.strategies.offers import Offers
+from wattfed.strategies.protocol import NodeNumber
 from wattfed.strategies.run_config import RunConfig
 
 MOST_TOLD = 1000  # clients whose reasons are told one by one
@@ -23,15 +24,17 @@ _NAMED = 8  # clients in a sentence
 
 @dataclass(frozen=True)
 class Group:
-    """Clients in a row that are called the same: a board's name, or one node.
+    """Clients in a row that are called the same: the name of a board, or of one node.
 
-    `maxn_j` is what a minibatch is expected to take them at MAXN.
+    `maxn_j` is what a minibatch is expected to take them at MAXN. `node` is the number that Flower
+    gave to the node; None in a simulation.
     """
 
     name: str
     first: Count
     last: Count
     maxn_j: Measured
+    node: NodeNumber | None = None
 
     @property
     def who(self) -> tuple[str, int, int]:
@@ -85,8 +88,9 @@ class Participants:
         names: ArrayLike,
         unable: Mapping[int, str],
         charged: Iterable[str] = (),
+        nodes: Sequence[int] = (),
     ) -> Participants:
-        """Those of some offers, by the name of each client and why it cannot take part."""
+        """Those of some offers: what each is called, why it cannot take part, its node if any."""
         n = len(offers)
         maxn_j = offers.maxn_energy_j / np.maximum(offers.minibatches, 1)
         labels = np.maximum(offers.label_counts, 0).sum(axis=0)  # noise may make them negative
@@ -99,7 +103,7 @@ class Participants:
             clients=n,
             examples=int(np.median(offers.examples)) if n else 0,
             minibatches=int(np.median(offers.minibatches)) if n else 0,
-            groups=_groups(offers, names, maxn_j),
+            groups=_groups(offers, names, maxn_j, nodes),
             chance=float(labels.max() / labels.sum()) if len(labels) > 1 and labels.any() else None,
             modes=(float(ratios.min()), float(ratios.max())) if len(ratios) else None,
             unable=unable,
@@ -115,7 +119,7 @@ class Participants:
         return replace(self, unable=unable, n_unable=n_unable, charged=charged)
 
     def warned(self, config: RunConfig) -> Participants:
-        """The same with what speaks against a plan, a sentence each; nothing where all is well."""
+        """The same with warnings about a plan, a sentence each; none where all is well."""
         found = []
         is_blind = Contender.of(config).power == "maxn"  # takes whoever is there
         able = self.clients - self.n_unable
@@ -125,15 +129,15 @@ class Participants:
             found.append(f"per-round is {config.per_round}, but only {able} can take part")
         if 0 < self.minibatches <= config.local_epochs:
             found.append(
-                "a client has at most one minibatch of data (the median: examples "
-                f"{self.examples}) and takes {self.minibatches} steps a round, which may teach it "
-                "nothing: take fewer clients, or more --local-epochs or --per-round"
+                f"half of the clients have {self.examples} examples or fewer: one minibatch, and "
+                f"{self.minibatches} steps a round, which may be too little to learn; use fewer "
+                "clients, more --local-epochs or a larger --per-round"
             )
         goal = config.goal
         if self.chance and goal and goal.metric == "accuracy":
             found += [
-                f"target accuracy {level:g} is below chance: always the most frequent label gives "
-                f"{self.chance:.3f}"
+                f"target accuracy {level:g} is not above chance: guessing the most frequent label "
+                f"gives {self.chance:.3f}"
                 for level in goal.levels
                 if level <= self.chance
             ]
@@ -180,6 +184,11 @@ class Participants:
         return f"{noun} {', '.join(by_name)}{more}"
 
     @property
+    def everyone(self) -> str:
+        """The first clients by their numbers and names."""
+        return self.named([c for group in self.groups for c in range(group.first, group.last + 1)])
+
+    @property
     def unable_words(self) -> str:
         """Who cannot take part now, and why."""
         more = self.n_unable - len(self.unable)
@@ -216,14 +225,19 @@ class Participants:
         return replace(read, unable=dict(sorted(unable.items())))
 
 
-def _groups(offers: Offers, names: ArrayLike, maxn_j: np.ndarray) -> tuple[Group, ...]:
+def _groups(
+    offers: Offers, names: ArrayLike, maxn_j: np.ndarray, nodes: Sequence[int]
+) -> tuple[Group, ...]:
     if not len(offers):
         return ()
     client, called = offers.client, np.asarray(names)
     starts = np.flatnonzero((np.diff(client) != 1) | (called[1:] != called[:-1])) + 1
     bounds = [0, *starts.tolist(), len(client)]
     return tuple(
-        Group(str(called[a]), int(client[a]), int(client[b - 1]), float(maxn_j[a:b].mean()))
+        Group(
+            *(str(called[a]), int(client[a]), int(client[b - 1]), float(maxn_j[a:b].mean())),
+            node=nodes[a] if nodes else None,
+        )
         for a, b in pairwise(bounds)
     )
 

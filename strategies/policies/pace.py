@@ -75,7 +75,7 @@ class Pace(Memory):
 
     Nobody races to wait: whoever is not the slowest gets the time to run in a mode that costs less.
     The second term is by how much the loss falls in a round, as its second-order expansion has it
-    (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.5): a step D along the gradient G gains
+    (McCandlish et al. 2018, arXiv 1812.06162, section 2.2): a step D along the gradient G gains
     |G|^2 - c |D|^2, and |D|^2 is |G|^2 (1 + N / rho) on average. For equal, independent clients
     N / rho is B / k, with their gradient noise scale B = (1 - rho) / rho. There the step is then
     made as long as pays; here it is the clients' own, and how long that is shows in the next

@@ -16,6 +16,7 @@ from wattfed.strategies.protocol import (
     EvaluationReport,
     Loss,
     MostSeconds,
+    NodeNumber,
     Percent,
     RoundAssignment,
     RoundReport,
@@ -95,18 +96,25 @@ class RoundEntry:
 class RefusedReply:
     """A reply that does not count: in which round, from which node and client, and why.
 
-    There is no node in a simulation, and no client where a reply does not tell one.
+    There is no node in a simulation, and no client where a reply does not tell one. `name` is what
+    the node is called, as far as that is known.
     """
 
     round: int
-    node: int | None
+    node: NodeNumber | None
     client: int | None
     reason: str
+    name: str = ""
 
     def __str__(self) -> str:
-        who = {"node": self.node, "client": self.client}
-        told = ", ".join(f"{what} {number}" for what, number in who.items() if number is not None)
-        return f"{told}: {self.reason}"
+        who = [] if self.node is None else [node_words(self.node, self.name)]
+        who += [] if self.client is None else [f"client {self.client}"]
+        return f"{', '.join(who)}: {self.reason}"
+
+
+def node_words(node: int, name: str = "") -> str:
+    """A node as messages call it: by its name, if it has one, and its number."""
+    return f"{name} (node {node})" if name else f"node {node}"
 
 
 @dataclass

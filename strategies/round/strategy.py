@@ -144,8 +144,8 @@ class SelectingStrategy(Strategy):
         self.on_assigned = on_assigned
         self.on_round = on_round
         self.ledger = Ledger()
-        self._queried = QueriedOffers(timeout_s)
         self._roster = Roster()
+        self._queried = QueriedOffers(self._roster, timeout_s)
         self._in_flight = InFlightUpdates(self.round_policy)
         self._assignments: list[RoundAssignment] = []
         self._sent: list[tuple[Message, int]] = []
@@ -159,6 +159,11 @@ class SelectingStrategy(Strategy):
         self.node_of_client: dict[int, int] = {}
         self._rounds_before = 0
         self._answered_s: Mapping[str, float] = {}
+
+    def called(self, client: int) -> str:
+        """What a client is called on Flower's runtimes: by its node's name, or its number."""
+        node = self.node_of_client[client]
+        return self._roster.name_of(node) or f"node {node}"
 
     @property
     def takes_sums(self) -> bool:
@@ -389,7 +394,7 @@ class SelectingStrategy(Strategy):
         ]
         for client, lost in ((one.report.client, one.report.lost) for one in answers):
             if lost:
-                log(WARNING, "client %s lost its round: %s", client, lost)
+                log(WARNING, "%s lost its round: %s", self._roster.client(client), lost)
         return self.close(server_round, answers)
 
     def _timed(self, report: RoundReport, reply: Message) -> RoundReport:
@@ -442,7 +447,8 @@ class SelectingStrategy(Strategy):
             examples = int(min(report.examples, self._most_examples))
             counted[report.client] = (replace(report, examples=examples), metrics)
             if report.decline:
-                log(INFO, "client %s does not evaluate: %s", report.client, report.decline)
+                who = self._roster.client(report.client)
+                log(INFO, "%s does not evaluate: %s", who, report.decline)
         told = [counted[client] for client in sorted(counted)]
         self.ledger.evaluated([report for report, _ in told])
         self.client_metrics = weighted(
@@ -451,8 +457,8 @@ class SelectingStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the policy and the aggregation in force."""
-        log(INFO, "\t├──> Selection: %s, %s clients a round", self.policy, self.per_round)
-        log(INFO, "\t└──> Aggregation: %s", self.aggregation)
+        log(INFO, "selection: %s, %s clients a round", self.policy, self.per_round)
+        log(INFO, "aggregation: %s", self.aggregation)
 
     def _reports(
         self, kind: type[Report], message_type: str, server_round: int, replies: Iterable[Message]
@@ -463,8 +469,8 @@ class SelectingStrategy(Strategy):
             node, answered = reply.metadata.src_node_id, reply.metadata.reply_to_message_id
             whom = asked.get(answered)
             if reply.has_error():  # for a dead node it is the SuperLink that answers
-                who = f"of node {node}" if whom is None else whom[1]
-                log(WARNING, "client %s failed: %s", who, in_line(reply.error.reason, 1000))
+                who = self._roster.node(node) if whom is None else self._roster.client(whom[1])
+                log(WARNING, "%s failed: %s", who, in_line(reply.error.reason, 1000))
                 continue
             refuse = partial(self._refuse, message_type, server_round, node)
             if whom is None or whom[0] != node:
@@ -495,7 +501,8 @@ class SelectingStrategy(Strategy):
         self, message_type: str, server_round: int, node: int | None, client: int | None, why: str
     ) -> None:
         """Enter that a reply does not count; that costs its sender, and nobody else."""
-        refusal = RefusedReply(server_round, node, client, why)
+        name = "" if node is None else self._roster.name_of(node)
+        refusal = RefusedReply(server_round, node, client, why, name)
         log(WARNING, "%s", refusal)
         self.ledger.refusals.append(refusal)
         if node is not None:

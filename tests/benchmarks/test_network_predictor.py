@@ -47,7 +47,7 @@ def mobilenet() -> MeasurementTable:
 @pytest.fixture(scope="module")
 def reference() -> NetworkPredictor:
     """Pre-trained on ResNet-18, for a fraction of the paper's steps."""
-    return NetworkPredictor(epochs=20, entries_per_mode=8).fit(table_of("resnet18-train"))
+    return NetworkPredictor(epochs=20, entries_per_mode=4).fit(table_of("resnet18-train"))
 
 
 def quick(pretrained: Networks | None = None, **parameters) -> NetworkPredictor:
@@ -56,8 +56,8 @@ def quick(pretrained: Networks | None = None, **parameters) -> NetworkPredictor:
 
 def test_transfer_beats_training_from_scratch(reference, mobilenet):
     few = mobilenet.take(SOME)
-    transferred = NetworkPredictor(reference.networks_, epochs=30).fit(few).predict(MODES)
-    scratch = NetworkPredictor(epochs=30).fit(few).predict(MODES)
+    transferred = NetworkPredictor(reference.networks_, epochs=15).fit(few).predict(MODES)
+    scratch = NetworkPredictor(epochs=15).fit(few).predict(MODES)
     for better, worse in zip(mape(transferred, mobilenet), mape(scratch, mobilenet), strict=True):
         assert better < 0.8 * worse
 
@@ -112,7 +112,7 @@ def test_fitting_leaves_the_pretrained_networks_as_they_were(reference, mobilene
 def test_batch_sizes_are_a_fifth_input_that_transfer_can_add(reference):
     table = table_of("resnet50-infer", (1, 16, 64))
     few = table.take(np.random.default_rng(1).choice(len(table), 60, replace=False))
-    predictor = NetworkPredictor(reference.networks_, epochs=30).fit(few)
+    predictor = NetworkPredictor(reference.networks_, epochs=15).fit(few)
     assert predictor.networks_.input_mean.shape == (5,)
     small, large = (predictor.predict(MODES, size).time_s for size in (1, 64))
     assert np.mean(large) > 2 * np.mean(small)

@@ -105,9 +105,10 @@ def test_a_cell_for_each_task_skew_and_fleet():
     )
 
 
+@pytest.mark.studies
 def test_all_have_the_same_joules_and_go_on_past_their_target(fleet):
     asked = ["--strategies", "random,pace", "--power", "maxn", "--per-round", 3, "--seeds", 1]
-    asked += ["--local-epochs", 2, "--target", "accuracy=0.2,0.4", "--first-seed", 3, "--jobs", 1]
+    asked += ["--local-epochs", 1, "--target", "accuracy=0.2,0.4", "--first-seed", 3, "--jobs", 1]
     asked += ["--fleet", "fleet.toml", "--accounting", "always-on", "--no-labels"]
     said = called(select.main, *asked, "--budget-j", "auto", "--json", "s.json", "--out", "o")
     assert "digits-dirichlet-0.3-fleet.toml" in said
@@ -129,6 +130,7 @@ def test_all_have_the_same_joules_and_go_on_past_their_target(fleet):
         assert one["time_fixed_s"] == pytest.approx(one["virtual_time_s"] + 2 * 2.6)
 
 
+@pytest.mark.studies
 def test_settings_are_chosen_on_other_seeds_and_the_rest_is_run_with_them(fleet, tmp_path):
     (tmp_path / "grid.toml").write_text(GRID)
     asked = ["--file", "grid.toml", "--out", "g", "--seeds", 1, "--jobs", 1]

@@ -95,7 +95,7 @@ def torches(folder: Path) -> set[str]:
     return {name.removeprefix("torch-").removesuffix(".dist-info") for name in found}
 
 
-@pytest.mark.parametrize("version", ["2.4.0a0+07cecf4168.nv24.5", "2.9.1+jp6", "2.99.0"])
+@pytest.mark.parametrize("version", ["2.4.0a0+07cecf4168.nv24.5", "2.99.0"])
 def test_pip_keeps_the_torch_that_is_there(version, venv, index, tmp_path):
     assert not installing(venv, index, str(stub(tmp_path, f"torch=={version}"))).returncode
     done = installing(venv, index, "wattfed")
@@ -124,9 +124,13 @@ def base(folder: Path, index: Path, **more: str) -> dict[str, str]:
 
 
 def run(commands: str, folder: Path, env: dict[str, str], cwd: Path) -> str:
-    """Run commands as they stand, but for where the environment is made and who makes it."""
-    here = commands.replace("/opt/wattfed", str(folder / "venv")).replace("sudo ", "")
-    here = here.replace("python3 -m venv", f"{sys.executable} -m venv")
+    """Run commands as they stand, but for where the environment is made and whose pip it has."""
+    venv = folder / "venv"
+    (pip := folder / "pip").write_text(f'#!/bin/sh\nexec {" ".join(PIP)} --python {venv} "$@"\n')
+    pip.chmod(0o755)
+    here = commands.replace("/opt/wattfed/bin/pip", str(pip)).replace("/opt/wattfed", str(venv))
+    here = here.replace("sudo ", "").replace("python3", sys.executable)
+    here = here.replace("-m venv", "-m venv --without-pip")  # which takes seconds to be unpacked
     done = subprocess.run(["sh", "-ec", here], capture_output=True, text=True, cwd=cwd, env=env)
     return done.stdout + done.stderr
 

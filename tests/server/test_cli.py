@@ -39,7 +39,7 @@ def test_where_nothing_was_learned_there_is_nothing_to_compare(call, monkeypatch
     monkeypatch.chdir(tmp_path)
     done = call(main, "simulate", "--task", "noop", "--rounds", 1, "--against", "random:maxn")
     assert done.returncode == 0
-    assert "Nothing is claimed of pace beside random at maxn" in done.stdout
+    assert "pace and random at maxn cannot be compared" in done.stdout
 
 
 FEW = """
@@ -226,12 +226,14 @@ def test_a_task_of_ones_own_is_simulated(own_task, name):
     assert done.returncode == 0 and "round   1  loss " in done.stderr, done.stderr
 
 
-def test_a_task_of_ones_own_is_compared_in_processes(own_task):
+def test_a_task_of_ones_own_is_compared_in_processes(own_task, call, monkeypatch):
+    monkeypatch.chdir(own_task)
+    monkeypatch.syspath_prepend(str(own_task))
     asked = ("compare", "--task", "tasks.mine", "--fleet", "twenty-jetsons", *SMALL)
     asked += ("--strategies", "random", "--power", "slack", "--seeds", 2, "--jobs", 2)
-    done = wattfed(*asked, "--set", "width=2", "--target", "loss=0.1", cwd=own_task)
+    done = call(main, *asked, "--set", "width=2", "--target", "loss=0.1")
     assert done.returncode == 0 and "reached loss 0.1" in done.stdout, done.stderr
     report = (own_task / "runs" / "comparison" / "report.html").read_text()
     assert "--set width=2" in report
-    done = wattfed(*asked, cwd=own_task)
+    done = call(main, *asked)
     assert done.returncode == 2 and done.stderr.strip().endswith("the configuration nothing")

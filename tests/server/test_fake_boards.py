@@ -115,5 +115,6 @@ def test_a_sensor_that_is_lost_in_training_takes_its_client_alone_and_is_named(
     first, second = result.ledger.entries
     assert (first.clients, first.reported, first.failed) == ((0, 1), 1, 1)
     assert (second.clients, second.reported) == ((0, 1), 2)  # it answers when opened again
-    assert "client 0 failed" in caplog.text and "power sensor does not answer" in caplog.text
+    assert f"client 0 ({FLEET[0][0]}) failed" in caplog.text
+    assert "power sensor does not answer" in caplog.text
     assert settings(open_sysfs(board.root)) == before

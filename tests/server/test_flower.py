@@ -96,6 +96,11 @@ def test_two_supernodes_train_over_tls_and_go_on_when_their_superlink_has_died(t
         federation.await_nodes()
         result = federation.run(ROOT, replace(config, resume=True).to_flower())
     assert result.status == COMPLETED, result.log
+    told = result.log.partition("goes on after round 1")[2]
+    assert "clients 0 orin-agx, 1 orin-nano\n" in told and "round   2  accuracy" in told
+    assert "\x1b" not in told and "[ROUND" not in told  # neither colours nor Flower's own rounds
+    names = json.loads((folder / "participants.json").read_text())["groups"]
+    assert [group["name"] for group in names] == ["orin-agx", "orin-nano"]
     assert [row["clients"] for row in rounds(folder)[1:]] == ["0 1", "0 1"]
     told = reports(folder)
     assert [(r["round"], r["client"]) for r in told] == [(1, 0), (1, 1), (2, 0), (2, 1)]

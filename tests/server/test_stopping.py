@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, whole, number, termina
     again = named(run.text)
     assert again[-1] == "--resume"
     (tmp_path / "go").touch()
-    rest = Command(*again, cwd=tmp_path)
+    rest = Command(*again, "--workers", 1, cwd=tmp_path)
     assert rest.end() == 0, rest.text
     assert "goes on after round " in rest.text
     assert results(folder) == whole
@@ -112,20 +112,20 @@ def test_a_run_that_is_stopped_before_its_first_round_says_so(tmp_path):
 def test_a_stopped_comparison_says_how_many_runs_are_done_and_goes_on(tmp_path, jobs):
     prepare(tmp_path, 14)
     run = Command(
-        *("wattfed", "compare", *ASKED, "--rounds", 2, "--seeds", 6, "--strategies", "random"),
+        *("wattfed", "compare", *ASKED, "--rounds", 2, "--seeds", 4, "--strategies", "random"),
         *("--power", "maxn", "--out", "c", "--jobs", jobs, "--all-rounds"),
         cwd=tmp_path,
         terminal=jobs == 2,
     )
     run.until(" after 2 rounds, ")  # of a run that is finished
     assert run.interrupt(signal.SIGINT) == 130, run.text
-    assert f"of 6 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
+    assert f"of 4 runs are finished in {tmp_path / 'c'}" in run.text and "Traceback" not in run.text
     assert "as many clients a round:" in run.text  # the table so far
     finished = {path.parent.name for path in tmp_path.glob("c/runs/*/summary.json")}
     (tmp_path / "go").touch()
-    rest = Command(*named(run.text), cwd=tmp_path)
+    rest = Command(*named(run.text), "--jobs", 1, cwd=tmp_path)
     assert rest.end() == 0, rest.text
-    assert f"6 runs, {len(finished)} of them finished earlier" in rest.text
+    assert f"4 runs, {len(finished)} of them finished earlier" in rest.text
 
 
 def test_a_command_with_nothing_to_save_ends_in_a_line(tmp_path):

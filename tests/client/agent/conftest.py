@@ -9,6 +9,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -17,6 +18,7 @@ import torch
 from tests import warm
 from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
+from wattfed.client.agent import model_host
 from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
@@ -96,6 +98,13 @@ def settings(tmp_path, constant) -> Settings:
         limits=PATIENT,
         model=(model,),
     )
+
+
+@pytest.fixture
+def warm_models(monkeypatch):
+    """Processes of models start with torch loaded; only their command line is another."""
+    started = SimpleNamespace(**{**vars(subprocess), "Popen": warm.Popen})
+    monkeypatch.setattr(model_host, "subprocess", started)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.gate import Gate
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("warm_models")]
 
 
 def value(reply) -> float:
@@ -48,13 +48,14 @@ def test_the_client_of_the_examples_prints_the_models_output(agent, monkeypatch,
     assert "1." in capsys.readouterr().out
 
 
-def test_requests_that_wait_at_the_same_time_are_one_batch(agent, stub):
+def test_requests_that_wait_at_the_same_time_are_batched(agent, stub):
     with Gate(socket=agent.socket) as gate:
         with gate.minibatch("train"):  # nothing else runs until they all wait
             futures = [stub.Predict.future(request(), timeout=TIMEOUT_S) for _ in range(8)]
             wait_until_queued(agent, 8)
         replies = gathered(futures)
-    assert [reply.batch_size for reply in replies] == [8] * 8
+    # of the size that was measured to take the least for a request, when the model was loaded
+    assert all(1 < reply.batch_size <= 8 for reply in replies)
 
 
 def test_a_full_queue_refuses_and_the_rest_is_answered(start, settings):
@@ -158,6 +159,7 @@ def test_a_model_is_swapped_under_load_without_a_request_lost(form, start, setti
         while not done:
             reply = stub.Predict(request(), timeout=TIMEOUT_S)
             replies.append((reply.model_version, value(reply)))
+            time.sleep(0.01)  # so that the new model's process has its share of the machine
         return replies
 
     with agent.channel() as channel, ThreadPoolExecutor(8) as pool:

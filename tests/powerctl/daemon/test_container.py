@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.board_reads import DAMAGES, damaged
 from powerctl.commands.jetson_board import doctor
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.devices.jetson import Jetson
@@ -32,8 +33,10 @@ def test_a_container_with_the_daemons_socket_sets_modes_of_its_board(board, serv
     serve(board.root)
     in_a_container(board)
     (board.root / ".dockerenv").touch()
-    said = diagnosis(board.root)
+    with damaged(f"{board.kernel.layout.gpu}/of_node/name", DAMAGES["missing"]):
+        said = diagnosis(board.root)
     assert (said["board"], said["l4t"], said["told_by"]) == ("orin-nano", "36.4.0", "the daemon")
+    assert [axis["name"] for axis in said["axes"]] == ["cores", "cpu_khz", "gpu_hz", "mem_hz"]
     assert said["ok"] and said["notes"] == [
         "no GPU in this container: start it with --runtime nvidia"
     ]
@@ -43,10 +46,15 @@ def test_a_container_with_the_daemons_socket_sets_modes_of_its_board(board, serv
         assert board.mode() == device.space.minimum
 
 
-def test_a_container_without_it_is_told_the_options_that_are_missing(board):
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [(".dockerenv", ""), ("proc/mounts", "sysfs /sys sysfs ro,nosuid,nodev,noexec 0 0\n")],
+)
+def test_a_container_without_it_is_told_the_options_that_are_missing(board, mark, text):
+    """Docker marks its containers; of all that are not privileged /sys is read-only."""
     (board.root / FAKE_MARKER).unlink()
     in_a_container(board)
-    (board.root / ".dockerenv").touch()
+    (board.root / mark).write_text(text)
     (board.root / "dev").mkdir()
     (board.root / "dev/nvgpu").touch()
     (board.root / "sys/kernel/debug").rename(board.root / "no-debugfs")
@@ -57,3 +65,17 @@ def test_a_container_without_it_is_told_the_options_that_are_missing(board):
     assert not said["ok"] and not [note for note in said["notes"] if "GPU" in note]
     with pytest.raises(DeviceUnavailable, match="--board"):
         Jetson(board.root)
+
+
+def test_a_container_without_the_daemons_group_is_told_the_option(board, serve, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    serve(board.root)
+    monkeypatch.setattr("powerctl.daemon.remote.Daemon", refuse)
+    with pytest.raises(DeviceUnavailable, match="usermod"):
+        FakeJetson(board.root)
+    (board.root / ".dockerenv").touch()
+    with pytest.raises(DeviceUnavailable, match=r"may not use the daemon: .*--group-add") as error:
+        FakeJetson(board.root)
+    assert "usermod" not in str(error.value)

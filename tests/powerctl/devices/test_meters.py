@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from powerctl.characterization.observing import gpu_load
 from powerctl.devices.meters import NoMeter, PowerIntegral, Rapl, jetson, open_meter
 from powerctl.errors import DeviceUnavailable
 from tests.metering import counts
@@ -136,6 +137,9 @@ class FakeNvml(SimpleNamespace):
     def nvmlDeviceGetPowerUsage(self, gpu):
         return 70_000
 
+    def nvmlDeviceGetUtilizationRates(self, gpu):
+        raise self.NVMLError("Not Supported")  # as of an Orin under JetPack 7
+
 
 @pytest.mark.parametrize("uuid", [None, "1234", "GPU-1234"])
 def test_a_gpus_counter_counts_from_opening(tmp_path, monkeypatch, uuid):
@@ -148,6 +152,11 @@ def test_a_gpu_without_a_counter_has_its_power_integrated(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(has_counter=False))
     with open_meter("cuda", root=tmp_path) as meter:
         assert counts(meter.energy_j, 70)
+
+
+def test_a_gpu_that_tells_no_load_has_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(has_counter=False))
+    assert gpu_load(tmp_path) is None
 
 
 def test_a_jetsons_rails_come_before_other_meters(tmp_path, monkeypatch):

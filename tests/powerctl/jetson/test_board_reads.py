@@ -50,7 +50,7 @@ def check(trial_of, board, verb, kind, at):
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     derandomize=True,
     deadline=None,
     database=None,
@@ -77,3 +77,17 @@ def test_what_is_noted_before_it_is_changed_is_what_the_board_holds(trial_of, fi
     _, files = trial_of(("orin-nano", "5.1"), verb)
     number = next(i for i, path in enumerate(files) if path.endswith(file))
     check(trial_of, ("orin-nano", "5.1"), verb, kind, (number + 0.5) / len(files))
+
+
+@pytest.mark.parametrize("verb", ["doctor", "apply"])
+def test_a_list_of_cores_that_is_torn_ends_in_a_message(trial_of, verb):
+    _, files = trial_of(("orin-agx", "5.0"), verb)
+    number = files.index("sys/devices/system/cpu/present")
+    check(trial_of, ("orin-agx", "5.0"), verb, "changing", (number + 0.5) / len(files))
+
+
+def test_a_memory_clock_that_cannot_be_held_is_not_asked_for(trial_of):
+    """Of a Tegra X1 the rate is written first, and would stay asked for."""
+    hold = "sys/kernel/debug/clk/override.emc/clk_state"
+    _, files = trial_of(("nano", "4"), "apply")
+    check(trial_of, ("nano", "4"), "apply", "missing", (files.index(hold) + 0.5) / len(files))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -108,6 +111,22 @@ def test_what_this_user_may_not_set_is_said(fake, run, monkeypatch):
     monkeypatch.setattr(FakeSysfs, "may_write", lambda self, path: "devfreq" not in path)
     said = run(doctor, "--root", board.root, exit_code=1)
     assert "this user may not set gpu_hz" in said and "start the daemon" in said
+
+
+def test_a_read_only_system_is_told_and_what_mends_it(fake, run, monkeypatch):
+    """As images for products have it: their root takes no writes, by root neither."""
+    board = fake()
+    run(doctor, "--root", board.root)
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    said = run(doctor, "--root", board.root, exit_code=1)
+    assert "var/lib/powerctl is read-only" in said and "mount -t tmpfs" in said
+
+    def refuse(path, taken):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("powerctl.jetson.journal.lock_own", refuse)
+    with FakeJetson(board.root) as device, pytest.raises(DeviceUnavailable, match="mount -t tmpfs"):
+        device.apply(device.space.minimum)
 
 
 def test_a_gpu_that_sleeps_is_no_defect_that_stays_unsaid(fake, run):

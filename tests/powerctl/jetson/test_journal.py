@@ -8,6 +8,7 @@ from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import DeviceUnavailable
 from powerctl.jetson.controller import Control
 from powerctl.jetson.journal import Journal, holder
+from powerctl.jetson.restoring import restore_left
 from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import as_if_killed, settings
 
@@ -87,3 +88,12 @@ def test_the_next_controller_restores_what_a_killed_one_left(fake):
     control.take()
     assert settings(board) == before
     control.give_back()
+
+
+def test_the_memorys_cap_comes_back_though_the_note_of_its_hold_is_lost(fake):
+    board = fake("orin-nano", "6")
+    before, cap = settings(board), board.kernel.layout.emc_cap
+    Journal(board).note({cap: board.read(cap)})
+    board.write(cap, board.kernel.state.mem_hz[0])
+    restore_left(board)
+    assert settings(board) == before and not Journal(board).found

@@ -93,7 +93,6 @@ def test_a_configuration_is_read():
         ("DEFAULT=3", "DEFAULT=7", "line 30: the default is POWER_MODEL 7, which is not there"),
         ("GPU MAX_FREQ 408000000", "GPU MAX_FREQ max", "line 28: 'max' is not a number"),
         ("TPC_PG_MASK 248", "TPC_PG_MASK all", "line 26: 'all' is not a number"),
-        ("TYPE=CLOCK NAME=GPU", "TYPE=CLOCKS NAME=GPU", "FILE or CLOCK"),
     ],
 )
 def test_a_defect_is_refused_with_its_line(line, wrong, said):
@@ -110,6 +109,7 @@ def test_a_defect_is_refused_with_its_line(line, wrong, said):
         ("TPC_POWER_GATING TPC_PG_MASK 248", "TPC_POWER_GATING TPC_PG_MASK 0248 # two TPCs"),
         ("TPC_POWER_GATING TPC_PG_MASK 248", "TPC_POWER_GATING TPC_PG_MASK 0xf8"),
         ("GPU MAX_FREQ 408000000", "GPU  MAX_FREQ   408000000"),
+        ("# a comment", "\ufeff# of an editor that marks its files"),
     ],
 )
 def test_what_is_found_in_the_field_is_read_as_the_kernel_reads_it(line, found):
@@ -251,6 +251,34 @@ def test_the_first_error_of_nvpmodel_is_the_cause_and_its_last_line_what_came_of
         switch(board, found, preset)
     with pytest.raises(DeviceUnavailable, match="of this machine"):
         switch(Sysfs(board.root), found, preset)
+
+
+def test_a_reboot_that_nvpmodel_asks_for_is_told_as_one(fake, monkeypatch):
+    """Public logs of JetPack 6: once the GPU has been used, any change asks for one."""
+    board = fake("orin-nano", "6")
+    found = read_configuration(board)
+    said = (
+        "NVPM WARN: Golden image context is already created\n"
+        "NVPM WARN: Reboot required for changing to this power mode: 0\n"
+        "NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:\n"
+        "NVPM ERROR: optMask is 1, no request for power mode\n"
+    )
+    done = subprocess.CompletedProcess((), 234, said, "")
+    monkeypatch.setattr(board, "nvpmodel", lambda id: done)
+    with pytest.raises(
+        ModeNotInForce,
+        match=r"^preset 15W needs a reboot: .*changing to this power mode: 0; .*nvpmodel -m 0$",
+    ):
+        switch(board, found, found.preset("15W"))
+
+
+def test_nvpmodel_is_found_where_cron_does_not_look(tmp_path, monkeypatch):
+    program = tmp_path / "nvpmodel"
+    program.write_text("#!/bin/sh\necho $2")
+    program.chmod(0o755)
+    monkeypatch.setattr("powerctl.jetson.sysfs._SBIN", str(tmp_path))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert Sysfs(Path("/")).nvpmodel(7).stdout == "7\n"
 
 
 def test_which_switches_need_a_reboot_follows_the_masks(fake):

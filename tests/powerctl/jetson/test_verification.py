@@ -6,6 +6,7 @@ import pytest
 
 from powerctl.devices.fake_jetson import FakeJetson
 from powerctl.errors import ModeNotInForce
+from powerctl.jetson.throttling import MARGIN_C
 from powerctl.workload import load_workload
 
 JOB = load_workload("resnet18-train")
@@ -94,3 +95,14 @@ def test_jetson_clocks_moving_the_clocks_is_detected(device):
 def test_the_fan_is_no_throttling(device):
     assert device.sysfs.read_int("sys/class/thermal/cooling_device0/cur_state") == 1
     device.verify()
+
+
+def test_a_surface_that_is_hot_slows_nothing_down(fake):
+    """An Orin warns from 70 degrees on, by a passive trip point and a cooling device."""
+    board = fake("orin-nx", "6")
+    with FakeJetson(board.root) as device:
+        device.apply(device.space.maximum)
+        board.heat(74)
+        assert board.read_int("sys/class/thermal/cooling_device2/cur_state") == 1
+        run_for(device, 3)
+        assert device.excess_c() == 74 - (99 - MARGIN_C)

@@ -41,8 +41,7 @@ def test_modes_are_set_and_work_is_done_with_estimated_energy(unmetered, caplog)
     with FakeJetson(unmetered.root) as device:
         assert not device.measures_power
         assert device.energy_source == (
-            "estimate: cost model of orin-nano, as there is no INA3221 power monitor: not those of "
-            "a Jetson of the catalogue"
+            "estimate: cost model of orin-nano, as there is no INA3221 power monitor"
         )
         (warning,) = caplog.records
         assert "energies are no measurements" in warning.message

@@ -531,7 +531,7 @@ def test_the_command_stops_cleanly_and_goes_on(tmp_path, number):
     )
     code = "from powerctl import console; from powerctl.commands import profile as p; "
     code += "import sys; sys.argv[0] = 'profile'; console.run(p.profile_command)"
-    command = [sys.executable, "-c", code, "--device", SPEC, "--modes", "30"]
+    command = [sys.executable, "-c", code, "--device", SPEC, "--modes", "12"]
     command += ["--out", "log.jsonl", "--task", "mine.py"]
     place = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": os.getcwd()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -543,5 +543,5 @@ def test_the_command_stops_cleanly_and_goes_on(tmp_path, number):
     assert "the device is restored" in err
     named = shlex.split(err.rpartition("to go on: profile ")[2])
     done = warm.run([*command[:3], *named], **place)
-    assert done.returncode == 0 and done.stdout.splitlines()[1].split()[0] == "30"
-    assert len(ProfileLog.read(tmp_path / "log.jsonl").entries) == 30
+    assert done.returncode == 0 and done.stdout.splitlines()[1].split()[0] == "12"
+    assert len(ProfileLog.read(tmp_path / "log.jsonl").entries) == 12

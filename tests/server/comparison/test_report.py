@@ -118,7 +118,7 @@ def test_the_headline_promises_no_more_than_the_interval(less, headline, figure)
     assert told.headline.startswith(headline)
     ((_, shown), _) = told.figures
     assert shown.mean == figure and (less.n == 1 or shown.low < shown.mean < shown.high)
-    assert Verdict("Nothing is claimed: no run has learned.").headline == "Nothing is claimed"
+    assert Verdict("Nothing to compare: no run has learned.").headline == "Nothing to compare"
 
 
 def test_every_chart_is_a_drawing_and_a_table_of_its_own(built, whole, comparison):
@@ -151,8 +151,8 @@ def test_every_chart_is_a_drawing_and_a_table_of_its_own(built, whole, compariso
 
 def test_the_page_says_what_was_charged_and_how_to_repeat_it(built, comparison):
     text = built.read_text()
-    assert "charged for mobilenetv3-train" in text
-    assert "Nothing that a twin says is a measurement of a Jetson" in text
+    assert "charged as mobilenetv3-train" in text
+    assert "not measurements of a Jetson" in text
     assert comparison.commands(str(built.parent))[0] in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.S).lower().split()
 

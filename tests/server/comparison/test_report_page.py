@@ -13,9 +13,6 @@ pytestmark = [
     pytest.mark.processes,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
 ]
-OUTSIDE = """[...document.querySelectorAll('td, h1, h2, p, .chart, .bar, .turn')]
-  .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
-  .map((e) => e.outerHTML.slice(0, 80))"""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,7 @@ def page(whole, tmp_path_factory):
 def test_no_column_is_lost_at_any_width(browser, page, width, dark):
     browser.open(page.as_uri(), width, dark=dark)
     browser.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
-    assert browser.evaluate(OUTSIDE) == []
+    assert browser.out_of_sight() == []
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     first = "document.querySelector('main').innerText.split('\\n')[0]"
     assert browser.evaluate(first) == browser.evaluate("document.querySelector('h1').innerText")
@@ -68,7 +65,7 @@ def test_it_prints_in_light_with_all_columns_and_nothing_folded(browser, page):
     )
     browser.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert browser.evaluate("document.querySelectorAll('details:not([open])').length") == 0
-    assert browser.evaluate(OUTSIDE) == []
+    assert browser.out_of_sight() == []
     text = "getComputedStyle(document.body).color.match(/[0-9]+/)[0]"
     assert int(browser.evaluate(text)) < 60
     browser.call("Emulation.setEmulatedMedia", media="")

@@ -57,12 +57,6 @@ def test_every_run_is_kept_and_measured(whole, comparison):
     assert all((m.power_violations > 0) == (m.power == "maxn") for m in measures)
 
 
-def test_worker_processes_give_the_same_runs(whole, comparison, tmp_path):
-    run(tmp_path, comparison, jobs=2)
-    assert files(tmp_path) == files(whole.path)
-    assert not multiprocessing.active_children()
-
-
 def test_processes_of_a_run_stay_for_the_next_one(whole, comparison, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(
@@ -73,20 +67,30 @@ def test_processes_of_a_run_stay_for_the_next_one(whole, comparison, tmp_path, m
     assert files(tmp_path / "runs") == files(whole.path / "runs") and len(started) == 2
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_each_round_of_each_run_is_told_while_it_goes_on(comparison, tmp_path, jobs):
-    asked, told = replace(comparison, seeds=(0,)), []
+def rounds_told(folder, asked, jobs):
+    """By run, the rounds that were told while it went on, and its end."""
+    told = {config.run_name: [] for config in asked.runs()}
     run_comparison(
-        ComparisonFolder(tmp_path),
+        ComparisonFolder(folder),
         asked,
         jobs,
         lambda *_: None,
-        lambda done: told.append((done.config.run_name, "ended")),
-        lambda config, rounds: told.append((config.run_name, rounds)),
+        lambda done: told[done.config.run_name].append("ended"),
+        lambda config, rounds: told[config.run_name].append(rounds),
     )
-    for config in asked.runs():
-        of_one = [what for name, what in told if name == config.run_name]
-        assert of_one == [*range(config.rounds + 1), "ended"]
+    return [*told.values()]
+
+
+def test_worker_processes_give_the_same_runs_and_tell_of_each_round(whole, comparison, tmp_path):
+    told = rounds_told(tmp_path, comparison, jobs=2)
+    assert told == 4 * [[*range(comparison.base.rounds + 1), "ended"]]
+    assert files(tmp_path) == files(whole.path)
+    assert not multiprocessing.active_children()
+
+
+def test_each_round_of_a_run_in_this_process_is_told_while_it_goes_on(comparison, tmp_path):
+    asked = replace(comparison, seeds=(0,), strategies=("random",))
+    assert rounds_told(tmp_path, asked, jobs=1) == [[*range(comparison.base.rounds + 1), "ended"]]
 
 
 def test_where_the_runs_under_way_stand_is_shown(comparison, tmp_path, monkeypatch, capsys):

@@ -57,10 +57,11 @@ def test_clients_show_predictions_budgets_and_troubles(browser, served, running,
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_the_width_of_a_phone_and_of_a_desk(browser, served, running, width, dark):
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_no_column_is_lost_at_any_width(browser, served, running, width, dark):
     running.go_on(3)
     browser.open(served.url, width, dark=dark)
+    assert browser.out_of_sight() == []
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     background, text = browser.evaluate(
         "((style) => [style.backgroundColor, style.color]"
@@ -69,14 +70,26 @@ def test_it_fits_the_width_of_a_phone_and_of_a_desk(browser, served, running, wi
     assert (background < 60 and text > 200) if dark else (background > 200 and text < 60)
 
 
+def test_cells_say_what_they_are_on_a_phone(browser, served, running):
+    running.go_on(3)
+    browser.open(served.url, width=390)
+    unnamed = (
+        "[...document.querySelectorAll('tbody td')].filter((cell) => cell.offsetParent "
+        "&& !getComputedStyle(cell, '::before').content.replaceAll('\"', '').trim())"
+    )
+    assert browser.evaluate(f"{unnamed}.map((cell) => cell.outerHTML)") == []
+    labels = browser.evaluate(f"[...{ROUNDS}[0].cells].map((cell) => cell.dataset.label)")
+    assert len(set(labels)) == len(labels) == browser.evaluate(f"{ROUNDS}[0].cells.length")
+
+
 def test_a_table_stays_where_it_was_scrolled_to(browser, served, running):
     running.go_on()
-    browser.open(served.url, width=390)
+    browser.open(served.url, width=390, height=300)
     table = "document.querySelector('[aria-label=Clients]')"
-    browser.evaluate(f"{table}.scrollLeft = 90")
+    browser.evaluate(f"{table}.scrollTop = 90")
     running.go_on()
     browser.wait_for(f"{ROUNDS}.length === 3")
-    assert browser.evaluate(f"{table}.scrollLeft") == 90
+    assert browser.evaluate(f"{table}.scrollTop") == 90
 
 
 def test_what_a_client_says_is_not_run(browser, served, running, folder):

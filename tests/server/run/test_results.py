@@ -9,9 +9,13 @@ from dataclasses import replace
 import pytest
 
 from powerctl.errors import InvalidInput
+from tests.strategies.offers_of import offer
 from wattfed.server.app import warn_of_place
 from wattfed.server.cli import main
-from wattfed.server.run.results import ResultsFolder, placed
+from wattfed.server.run.participants import Participants
+from wattfed.server.run.results import ResultsFolder, placed, refusal_of
+from wattfed.strategies.offers import Offers
+from wattfed.strategies.round.ledger import RefusedReply
 from wattfed.strategies.run_config import RunConfig
 
 
@@ -104,3 +108,16 @@ def test_results_in_the_folder_of_another_app_are_warned_of(
     monkeypatch.setattr(sys, "path", [*sys.path, str(sent)])
     warn_of_place(tmp_path / "here" / "runs")
     assert ("into the folder of another app, theirs" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("node", [0, 2**63, 2**64 - 1])
+def test_names_and_numbers_of_nodes_are_read_back_whatever_flower_draws(node, tmp_path):
+    refused = RefusedReply(1, node, 0, "it made no sense", "garage")
+    assert refusal_of("a line", json.dumps(vars(refused))) == refused
+    assert str(refused) == f"garage (node {node}), client 0: it made no sense"
+    offers = Offers.of([offer(client) for client in range(2)])
+    told = Participants.of(offers, ["garage", "attic"], {}, nodes=[node, 5])
+    ResultsFolder(tmp_path).write_participants(told)
+    read = Participants.of_run(tmp_path)
+    assert read == told and [group.node for group in read.groups] == [node, 5]
+    assert read.everyone == "clients 0 garage, 1 attic"

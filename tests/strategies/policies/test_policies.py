@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerctl.boards import load_board
@@ -18,6 +18,7 @@ from wattfed.strategies.round.aggregation import AGGREGATIONS, make_aggregation
 from wattfed.strategies.run_config import RunConfig
 
 POLICIES = POLICIES.names()
+FEWER = settings(max_examples=settings.default.max_examples // 2)  # of each policy
 
 
 def policy_of(name, power="slack"):
@@ -49,6 +50,7 @@ def any_offers(draw):
 
 
 @pytest.mark.parametrize("name", POLICIES)
+@FEWER
 @given(any_offers(), st.sampled_from(POWER_POLICIES), st.integers(1, 8), st.integers(0, 2**16))
 def test_at_most_k_able_clients_each_once_and_with_full_work(name, offers, power, k, seed):
     policy, generator = policy_of(name, power), rng(seed)
@@ -62,6 +64,7 @@ def test_at_most_k_able_clients_each_once_and_with_full_work(name, offers, power
         policy.observe([report(c, loss=generator.gamma(1)) for c in chosen[1:]])
 
 
+@FEWER
 @given(offers=any_offers(), seed=st.integers(0, 2**16))
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_same_seed_selects_the_same(name, offers, seed):

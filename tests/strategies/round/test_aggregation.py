@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.in_process_grid import InProcessGrid
@@ -152,6 +152,7 @@ def test_the_order_in_which_clients_send_their_arrays_does_not_matter(aggregatio
 
 
 @every_aggregation
+@settings(max_examples=settings.default.max_examples // 2)  # of each aggregation
 @given(order=st.permutations(range(N)))
 def test_the_order_of_clients_changes_rounding_at_most(aggregation, order):
     updates, examples = [trained(client) for client in range(N)], [1, 2, 3, 4, 5, 6, 7]
