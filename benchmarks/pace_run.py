@@ -38,7 +38,9 @@ class Seen:
     Attributes
     ----------
     noise : float
-        (1 - rho) / rho: with so many clients half of the most that a round can teach is taught.
+        (1 - rho) / rho: of so many clients' mean update half of the square is noise.
+    reach : float
+        How far a round's step reaches: c.
     possible_j, saved_j : float
         What the chosen clients' modes can save beside MAXN, and do.
     possible_in_time_j, saved_in_time_j : float
@@ -48,6 +50,7 @@ class Seen:
     clients: int
     deadline_s: float
     noise: float
+    reach: float
     possible_j: float = 0.0
     saved_j: float = 0.0
     possible_in_time_j: float = 0.0
@@ -67,7 +70,7 @@ class WatchedPace(Pace):
         rho = self._learned.rho
         chosen = super().select(offers, k, server_round, rng)
         deadline_s = max((one.deadline_s for one in chosen), default=0.0)
-        seen = Seen(len(chosen), deadline_s, (1 - rho) / rho)
+        seen = Seen(len(chosen), deadline_s, (1 - rho) / rho, self._learned.reach)
         rows = np.searchsorted(offers.client, [one.client for one in chosen])
         self._add_savings(seen, offers, rows, deadline_s * (1 - TIME_RESERVE))
         self.seen.append(seen)
@@ -101,7 +104,7 @@ def picture(result: FederationResult, seen: Sequence[Seen]) -> bytes:
     held = [np.nan if value is None else value for value in held_values(result.rows)][1:]
     shares = [_percent(one.saved_j, one.possible_j) for one in seen]
     panels = (
-        (f"{result.target.name}, held", held),
+        (f"{result.target.name}, held; and the reach c (dashed)", held),
         ("clients, and the noise B (dashed, right)", [one.clients for one in seen]),
         ("deadline (s)", [one.deadline_s for one in seen]),
         ("saved of what modes can save (%)", shares),
@@ -113,6 +116,7 @@ def picture(result: FederationResult, seen: Sequence[Seen]) -> bytes:
         axis.set_xlabel("round")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
+    figure.axes[0].plot(rounds, [one.reach for one in seen], color=ORANGE, linestyle="--")
     noise = figure.axes[1].twinx()
     noise.set_ylim(0, 30)
     noise.plot(rounds, [one.noise for one in seen], color=ORANGE, linestyle="--")
@@ -139,7 +143,8 @@ def main(png: str | None, **options: Any) -> None:
         result = simulate(watched)
         if png:
             write_output(png, picture(result, seen))
-    header = ("round", "clients", "deadline (s)", "noise B", "saved of what modes can save (%)")
+    saved = "saved of what modes can save (%)"
+    header = ("round", "clients", "deadline (s)", "noise B", "reach c", saved)
     console.print_table(
         header,
         [
@@ -148,6 +153,7 @@ def main(png: str | None, **options: Any) -> None:
                 one.clients,
                 one.deadline_s,
                 one.noise,
+                one.reach,
                 _percent(one.saved_j, one.possible_j),
             )
             for n, one in enumerate(seen, start=1)

@@ -167,7 +167,7 @@ class Grid:
         rows = self._rows(
             [
                 Part(self._out / "tuning" / cell, self.cells[cell], numbers, contenders, seeds)
-                for cell in self._tuning["cells"]
+                for cell in (self._tuning["cells"] if contenders else ())
             ]
         )
 
@@ -187,7 +187,7 @@ class Grid:
         """What the runs of some cells took, so many cells at a time."""
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         jobs = min(self._jobs, len(parts))
-        if jobs == 1:
+        if jobs <= 1:
             return [row for part in parts for row in part.run()]
         with ProcessPoolExecutor(jobs, context, initializer=end_with_parent) as pool:
             try:

@@ -6,6 +6,7 @@ tests start and stop by a signal would inherit that.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -62,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(without)
+
+
+def pytest_collection_finish() -> None:
+    """Have no garbage collection look again at what is loaded by now, for half a second each."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -26,9 +27,15 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 MODULES = dict(modules())
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 
+@cache
+def trees() -> dict[str, ast.Module]:
+    """What is written in each module."""
+    return {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@cache
 def imported(name: str) -> set[str]:
     """Modules of ours that a module imports, within functions too, but not for types alone."""
     found: set[str] = set()
@@ -68,7 +75,7 @@ def test_libraries_import_no_command():
 
 def test_a_public_name_is_defined_once():
     places: dict[str, list[str]] = defaultdict(list)
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in tree.body:
             if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
                 places[node.name].append(name)
@@ -81,7 +88,7 @@ def test_a_public_name_is_defined_once():
 def test_a_docstring_begins_with_more_than_four_words():
     short = [
         f"{name}: {first}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
         and (first := (ast.get_docstring(node) or "").partition("\n")[0])

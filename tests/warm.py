@@ -30,6 +30,7 @@ import io
 import json
 import multiprocessing.util
 import os
+import queue
 import random
 import runpy
 import shutil
@@ -137,14 +138,22 @@ def _address() -> str:
             stand_in.chmod(0o755)
         else:
             stand_in.symlink_to(program)
-    warm = subprocess.Popen(
-        [sys.executable, __file__, address],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},  # read while Flower is loaded
-    )
-    assert warm.stdout is not None
-    assert warm.stdout.readline() == b"ready\n"
+    ready: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def start() -> None:
+        """In a thread that stays: to Linux, the end of who starts it is that of its parent."""
+        warm = subprocess.Popen(
+            [sys.executable, __file__, address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},  # read while Flower is loaded
+        )
+        assert warm.stdout is not None
+        ready.put(warm.stdout.readline())
+        warm.wait()
+
+    threading.Thread(target=start, daemon=True).start()
+    assert ready.get() == b"ready\n"
     return address
 
 

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +113,11 @@ def characterize(
     def to_go_on() -> str:
         return f"{path} holds the runs that were done; to go on: {this_command()}"
 
-    with (
-        stopping_cleanly(to_go_on) as check,
-        closing(options.open(folder, varying.seed)) as bench,
-    ):
-        plan = varying.plan(bench)
-        expected_s = expected(bench, plan)
+    with stopping_cleanly(to_go_on) as check, ExitStack() as held:
+        with Progress("preparing"):
+            bench = held.enter_context(closing(options.open(folder, varying.seed)))
+            plan = varying.plan(bench)
+            expected_s = expected(bench, plan)
         if only_plan:
             left = StudyLog.read(path).missing(plan.runs()) if path.exists() else plan.runs()
             content = plan_content(plan, left, expected_s, bench.is_virtual)

@@ -236,7 +236,7 @@ def _advice(
     took = sum(entry.reported for entry in entries) / max(len(entries), 1)
     able = participants.clients - participants.n_unable
     if config.strategy == "pace" and falls_short and took < min(config.per_round, able) / 2:
-        tries.append('"pace(price=2)", which takes more clients a round')
+        tries.append('"pace(price=10)", which takes more clients a round')
     if participants.reasons().keys() & {"power limit", "latency"}:
         tries.append("higher power limits for clients that cannot keep theirs")
     return f"Try {'; or '.join(tries)}." if tries else ""

@@ -22,6 +22,9 @@
 | m(S)       | sum_S p_i kappa r_i: where the set pulls; unknown clients: 0   | `pull`           |
 | a          | m(all known candidates) - debt / 2: where it should            | `aim`            |
 | N(S)       | variance of what the set teaches, over that of what it should  | `noise`          |
+| c          | half of what a round's step takes off the next round's updates | `Learned.reach`  |
+|            | along itself, over the step: 1/2 ends where the loss is least, |                  |
+|            | 1 where it is as high as before                                |                  |
 """
 
 from __future__ import annotations
@@ -50,12 +53,13 @@ from wattfed.strategies.state import Memory
 from wattfed.strategies.summaries import PLACES, UpdateSummary
 
 _TIERS = 10  # of speed, in the short list
-_FLEETS = 5  # times the clients wanted: the fleet that a second's price is of
 _REMEMBERED = 20_000  # clients whose pull is kept, those heard last: 20 MB
 # weights of the past, of moving means over rounds, and over clients heard again
 _OLD, _OLD_PULL, _OLD_KEPT = 0.9, 0.8, 0.97
 _FEW = 2000  # clients in a search, whose products take 32 MB
 _LEAST_RHO = 0.02  # of 50 clients and more every set is noise
+_LEAST_REACH = 0.02  # as short steps as make no difference
+_LEAST_GAIN = 0.05  # where noise takes away what is gained, the less of it the better
 
 
 @dataclass
@@ -66,14 +70,18 @@ class Pace(Memory):
     by T, plus waiting at idle power until T. The policy maximises, over T and sets S of at most k
     clients,
 
-        log(mean_S q_i) - log(1 + N(S) / rho) - log(sum_S e_i(T) + P T)
+        log(mean_S q_i) + log(1 - c (1 + N(S) / rho)) - log(sum_S e_i(T) + P T)
         N(S) = |m(S) - a|^2 + (1 - rho) sum_S p_i^2 (1 - kappa^2 [r_i known]).
 
     Nobody races to wait: whoever is not the slowest gets the time to run in a mode that costs less.
-    For equal, independent clients N is (1 - rho) / k, and what k clients teach is 1 / (1 + B / k),
-    B = (1 - rho) / rho: the law of the gradient noise scale (McCandlish et al. 2018, arXiv
-    1812.06162), which is learned from how alike the round's updates are. So the number of clients
-    is chosen too, and k is only a bound. Sets are preferred that pull the model where all clients
+    The second term is by how much the loss falls in a round, as its second-order expansion has it
+    (McCandlish et al. 2018, arXiv 1812.06162, section 2.2): a step D along the gradient G gains
+    |G|^2 - c |D|^2, and |D|^2 is |G|^2 (1 + N / rho) on average. For equal, independent clients
+    N / rho is B / k, with their gradient noise scale B = (1 - rho) / rho. There the step is then
+    made as long as pays; here it is the clients' own, and how long that is shows in the next
+    round's updates. While steps are short, few clients learn as much in a round as many do; near
+    the end the noise has to be averaged away. So the number of clients is chosen too, and k is only
+    a bound. Sets are preferred that pull the model where all clients
     together would (as in DivFL, Balakrishnan et al., ICLR 2022), and what one lacks the next ones
     make up for (a debt, as in herding). No label is asked for.
 
@@ -98,8 +106,8 @@ class Pace(Memory):
     accounting : str
         Which joules count.
     price : float
-        Of a second, as a share of the idle power of five times the clients wanted, where
-        participants alone are charged; higher takes faster clients, and more of them.
+        Of a second, where participants alone are charged: as a share of the idle power of k
+        boards; higher takes faster clients, and more of them.
     at_least : int
         Fewest clients to select; the model follows one alone too far. k leaves no choice of number.
     racing : bool
@@ -209,7 +217,7 @@ class Pace(Memory):
         idle_w = offers.idle_supply_w
         if self.accounting == ALWAYS_ON:
             return float(idle_w[offers.available_s > 0].sum())
-        return self.price * _FLEETS * k * float(idle_w.mean())
+        return self.price * k * float(idle_w.mean())
 
     def _shortlist(self, offers: Offers, k: int, rng: Generator) -> tuple[IntArray, FloatArray]:
         """Rows worth searching over, in order, and what they have to teach."""
@@ -257,6 +265,8 @@ class Pull(NamedTuple):
         Pull of all known candidates, and what a set should have.
     rho : float
         Mean cosine of two clients' updates.
+    reach : float
+        c, of the steps so far.
     """
 
     size: FloatArray
@@ -265,6 +275,7 @@ class Pull(NamedTuple):
     mean: FloatArray
     aim: FloatArray
     rho: float
+    reach: float
 
 
 @dataclass
@@ -285,6 +296,10 @@ class Learned(Memory):
         Weight of the clients heard again, and of the cosines of their r with the last one.
     rounds : int
         With updates.
+    last_clients, last_share, last_parts : array, shapes (m,), (m,) and (m, places)
+        Of the last round: who was heard, by what weight, and the weighted sketches.
+    moved, taken : float
+        Weight of the steps so far, and of what they took off the updates along them.
     met, first_losses : float
         Weight of the clients heard for the first time, and of their losses.
     """
@@ -292,6 +307,7 @@ class Learned(Memory):
     remembers = (
         *("clients", "residuals", "common", "debt"),
         *("pairs", "cosines", "heard", "kept_sum", "rounds", "first_losses", "met"),
+        *("last_clients", "last_share", "last_parts", "moved", "taken"),
     )
     clients: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     residuals: NDArray[np.float32] = field(
@@ -306,12 +322,23 @@ class Learned(Memory):
     rounds: int = 0
     first_losses: float = 0.0
     met: float = 0.0
+    last_clients: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    last_share: FloatArray = field(default_factory=lambda: np.zeros(0))
+    last_parts: FloatArray = field(default_factory=lambda: np.zeros((0, PLACES)))
+    moved: float = 0.0
+    taken: float = 0.0
 
     @property
     def rho(self) -> float:
         """Mean cosine of two clients' updates; 0.2 at first."""
         guess = 10 * _OLD**self.rounds
         return max((self.cosines + 0.2 * guess) / (self.pairs + guess), _LEAST_RHO)
+
+    @property
+    def reach(self) -> float:
+        """How far a round's step goes: c; a quarter at first."""
+        guess = _OLD**self.rounds
+        return max((self.taken + 0.5 * guess) / (self.moved + guess) / 2, _LEAST_REACH)
 
     @property
     def kept(self) -> float:
@@ -328,7 +355,8 @@ class Learned(Memory):
         residual[known] = self.kept * self.residuals[at]
         mean: FloatArray = (size @ residual) / max(float(size[known].sum()), 1e-12)
         unsure = (1 - self.rho) * (1 - self.kept**2 * known.astype(np.float64))
-        return Pull(size, residual, unsure, mean, mean - 0.5 * self.debt, self.rho)
+        aim = mean - 0.5 * self.debt
+        return Pull(size, residual, unsure, mean, aim, self.rho, self.reach)
 
     def owe(self, pull: Pull, picks: IntArray) -> None:
         """Remember how far a set that is chosen pulls beside the mean."""
@@ -353,7 +381,9 @@ class Learned(Memory):
         shorter = np.minimum(1.0, WEIGHT_CAP * lower_median(norms) / norms)
         norms, sketches = shorter * norms, shorter[:, None] * sketches
         share = examples / examples.sum()
-        self._compare(share, norms, sketches)
+        parts = share[:, None] * sketches
+        self._compare(share, norms, parts)
+        self._look_back(clients, share, parts)
         scaled = sketches / math.sqrt(float(share @ norms**2))
         mean = share @ scaled
         self.common = mean if not self.rounds else _OLD_PULL * self.common + (1 - _OLD_PULL) * mean
@@ -375,18 +405,33 @@ class Learned(Memory):
             self.first_losses = _OLD * self.first_losses + loss
             self.met = _OLD * self.met + 1
 
-    def _compare(self, share: FloatArray, norms: FloatArray, sketches: FloatArray) -> None:
+    def _compare(self, share: FloatArray, norms: FloatArray, parts: FloatArray) -> None:
         """Enter the mean cosine of the pairs of a round, weighted by what each moves the model."""
         self.cosines, self.pairs = _OLD * self.cosines, _OLD * self.pairs
         moved = share * norms
         possible = float(moved.sum() ** 2 - (moved**2).sum())
         if len(share) < 2 or possible <= 0:
             return
-        parts = share[:, None] * sketches
-        common = float((parts.sum(axis=0) ** 2).sum() - (parts**2).sum())
         pairs = len(share) * (len(share) - 1) / 2
-        self.cosines += pairs * min(1.0, max(-1.0, common / possible))
+        self.cosines += pairs * min(1.0, max(-1.0, _in_common(parts) / possible))
         self.pairs += pairs
+
+    def _look_back(self, clients: IntArray, share: FloatArray, parts: FloatArray) -> None:
+        """Enter what the last round's step has taken off this round's updates along it.
+
+        Nobody's update is compared with its own, which has more in common than the gradient.
+        """
+        self.moved, self.taken = _OLD * self.moved, _OLD * self.taken
+        last, step = self.last_parts, self.last_parts.sum(axis=0)
+        _, now, then = np.intersect1d(clients, self.last_clients, return_indices=True)
+        along = float(step @ parts.sum(axis=0) - (last[then] * parts[now]).sum())
+        others = 1 - float(self.last_share[then] @ share[now])  # weight of the pairs in it
+        pairs = 1 - float(self.last_share @ self.last_share)
+        square = float(((last**2).sum(axis=1) / self.last_share).sum())
+        if len(last) > 1 and square > 0:
+            self.taken += (others * _in_common(last) - pairs * along) / square
+            self.moved += others * pairs * float(step @ step) / square
+        self.last_clients, self.last_share, self.last_parts = clients, share, parts
 
     def _find_again(self, clients: IntArray, new: NDArray[np.float32]) -> None:
         """Enter how much the known clients' pulls are like their last ones."""
@@ -399,6 +444,11 @@ class Learned(Memory):
             cosine = float(last @ now) / length if length > 0 else 0.0
             self.kept_sum = _OLD_KEPT * self.kept_sum + max(cosine, 0.0)
             self.heard = _OLD_KEPT * self.heard + 1
+
+
+def _in_common(parts: FloatArray) -> float:
+    """The sum of the products of all pairs of vectors."""
+    return float((parts.sum(axis=0) ** 2).sum() - (parts**2).sum())
 
 
 class SetSearch:
@@ -450,8 +500,9 @@ class SetSearch:
             square = (size + self._pull.size) ** 2
             noise = length + 2 * along + self._length + unsure + self._unsure
             noise = np.maximum(noise, 0.0) / square
-            larger = (teaching + self._teaching) / (1 + count[:, None])
-            larger = (larger / (1 + noise / self._pull.rho)) ** self._power
+            longer = 1 + noise / self._pull.rho
+            gain = np.maximum(1 - self._pull.reach * longer, _LEAST_GAIN / longer)
+            larger = (gain * (teaching + self._teaching) / (1 + count[:, None])) ** self._power
             larger = np.where(free, larger / (cost_j + self._cost_j), -1.0)
             pick = larger.argmax(axis=1)
             value = larger[every, pick]

@@ -61,19 +61,18 @@ class AgentProcess:
         self._process.stderr.close()
         return code
 
-    def rounds(self) -> dict[str, int]:
-        """Turns by round under way."""
-        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
-            status = rpc.PowerStub(channel).GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S)
-        training = [job for job in status.jobs if job.kind == pb.TRAIN and not job.left]
-        return {job.name: job.turns for job in training}
-
     def await_rounds(self, condition) -> dict[str, int]:
+        """Turns by round under way, once they are as wanted."""
+
         def look():
-            found = self.rounds()
+            status = power.GetStatus(pb.StatusRequest(), timeout=TIMEOUT_S)
+            training = [job for job in status.jobs if job.kind == pb.TRAIN and not job.left]
+            found = {job.name: job.turns for job in training}
             return [found] if condition(found) else []
 
-        (found,) = await_state(look)
+        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
+            power = rpc.PowerStub(channel)
+            (found,) = await_state(look)
         return found
 
     def now_set(self):

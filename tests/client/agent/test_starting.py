@@ -166,6 +166,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, state, agent_socket
         *("--state-dir", str(tmp_path / state)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    (line,) = done.stderr.splitlines()
+    *progress, line = done.stderr.splitlines()
+    assert all(text.endswith(" so far") for text in progress)  # on a busy machine
     assert done.returncode == 2 and told.format(tmp_path) in line
     assert line.rpartition("; ")[2].startswith("give another --s")

@@ -50,7 +50,7 @@ def check(trial_of, board, verb, kind, at):
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     derandomize=True,
     deadline=None,
     database=None,

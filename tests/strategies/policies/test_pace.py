@@ -30,16 +30,46 @@ def told(policy, sketches, **changes):
     return policy
 
 
-def test_the_more_alike_updates_are_the_fewer_clients_are_asked():
-    offers, numbers = Offers.of([offer(i) for i in range(30)]), []
-    for along in (0.95, 0.6, 0.1):
-        policy = Pace(price=5)
-        for server_round in range(1, 15):
-            policy.select(offers, 20, server_round, rng(server_round))
-            told(policy, {i: direction(i, along) for i in range(30)})
-        assert policy._learned.rho == pytest.approx(along**2, abs=0.03)
-        numbers.append(len(policy.select(offers, 20, 15, rng())))
-    assert numbers[0] < numbers[1] < numbers[2]
+class Bowl:
+    """A loss of curvature 1 in each of 256 parameters, of which every client has a minimum apart.
+
+    An update goes `step` of the way to the client's own minimum, and elsewhere by chance.
+    """
+
+    def __init__(self, step, apart, n=30):
+        self._rng = np.random.default_rng(1)
+        self._step, self._apart = step, apart
+        self._model = np.ones(PLACES) * 4 / np.sqrt(PLACES)
+        self._own = self._draws(n) * apart
+
+    def _draws(self, n):
+        return self._rng.standard_normal((n, PLACES)) / np.sqrt(PLACES)
+
+    def train(self, learned, asked):
+        noise = self._draws(len(asked)) * self._apart
+        updates = self._step * (self._own[asked] + noise - self._model)
+        self._model = self._model + updates.mean(axis=0)
+        norms = np.linalg.norm(updates, axis=1)
+        learned.hear(np.array(asked), np.ones(len(asked)), norms, updates)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.5, 1.0, 1.6])
+@pytest.mark.parametrize("apart", [0.5, 3.0])
+def test_how_far_a_step_reaches_is_learned_though_clients_pull_their_own_way(step, apart):
+    bowl, learned, draws = Bowl(step, apart), Learned(), rng()
+    for _ in range(30):
+        bowl.train(learned, draws.choice(30, 6, replace=False))
+    assert learned.reach == pytest.approx(step / 2, abs=0.08)
+
+
+def test_the_longer_steps_reach_and_the_more_updates_differ_the_more_clients_are_asked():
+    offers, numbers = Offers.of([offer(i) for i in range(30)]), {}
+    for step, apart in ((0.05, 0.5), (0.3, 0.5), (0.3, 8.0)):
+        policy, bowl = Pace(price=50), Bowl(step, apart)
+        for _ in range(6):
+            bowl.train(policy._learned, range(30))
+        numbers[step, apart] = len(policy.select(offers, 20, 7, rng()))
+    assert numbers[0.05, 0.5] < numbers[0.3, 0.5] < numbers[0.3, 8.0]
 
 
 def test_the_mean_cosine_is_that_of_the_updates_whatever_their_length_and_share():
@@ -216,8 +246,8 @@ def test_pace_finds_the_same_in_a_short_list_as_in_the_whole_pool():
 
 def test_pace_chooses_the_number_of_clients_by_what_a_second_costs():
     offers = Offers.of([offer(i) for i in range(20)])
-    numbers = [len(Pace(price=price).select(offers, 20, 1, rng())) for price in (0, 0.3, 50)]
-    assert numbers[0] == 2 < numbers[1] < numbers[2] == 20
+    numbers = [len(Pace(price=price).select(offers, 20, 1, rng())) for price in (0, 2, 200)]
+    assert numbers[0] < numbers[1] < numbers[2] == 20
 
 
 def test_who_races_waits_and_who_paces_does_not():
