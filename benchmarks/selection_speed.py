@@ -50,6 +50,8 @@ def random_offers(n: int, choices: int = 12, seed: int = 0) -> Offers:
         available_s=rng.exponential(300.0, n),
         overhead_s=np.zeros(n),
         radio_j=np.zeros(n),
+        carrier_w=np.zeros(n),
+        supply_efficiency=np.ones(n),
     )
 
 

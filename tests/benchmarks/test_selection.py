@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import select, selection_grid
+from benchmarks import select, selection_grid, selection_speed
 from benchmarks.cells import cells_of
 from benchmarks.selection_table import Compared, read_csv, verdict, write_csv
 from wattfed.server.comparison.grid import Comparison
@@ -144,3 +144,8 @@ def test_settings_are_chosen_on_other_seeds_and_the_rest_is_run_with_them(fleet,
     assert len({one["per_round"] for one in rows if one["strategy"] == "random"}) == 1
     assert "Beside the best other, random" in said
     assert called(selection_grid.main, "--read", "g.csv") == said
+
+
+def test_how_long_a_choice_takes_is_told_for_every_policy():
+    printed = called(selection_speed.main, "--clients", 50, "--per-round", 5, "--rounds", 2)
+    assert {"random", "pace", "oort", "energy-budget"} <= {line.split(maxsplit=1)[0] for line in printed.splitlines() if line}
