@@ -148,4 +148,5 @@ def test_settings_are_chosen_on_other_seeds_and_the_rest_is_run_with_them(fleet,
 
 def test_how_long_a_choice_takes_is_told_for_every_policy():
     printed = called(selection_speed.main, "--clients", 50, "--per-round", 5, "--rounds", 2)
-    assert {"random", "pace", "oort", "energy-budget"} <= {line.split(maxsplit=1)[0] for line in printed.splitlines() if line}
+    told = {line.split(maxsplit=1)[0] for line in printed.splitlines() if line}
+    assert {"random", "pace", "oort", "energy-budget"} <= told
