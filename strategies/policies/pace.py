@@ -98,16 +98,16 @@ class Pace(Memory):
 
     What a round costs follows from what is to be paid (`wattfed.strategies.accounting`). Charged is
     the above. Of a fleet that is always on, P is its whole idle power, and e_i is what comes on top
-    of that. Where training alone counts, seconds are free, but not endless: e_i has no waiting, and
-    the cost is sqrt(T sum_S e_i).
+    of that. Where training alone counts, e_i has no waiting, and P is the idle power of the set's
+    boards alone: it is not paid for, but a run shall end.
 
     Parameters
     ----------
     accounting : str
         Which joules count.
     price : float
-        Of a second, where participants alone are charged: as a share of the idle power of k
-        boards; higher takes faster clients, and more of them.
+        Of a second, where the fleet's idle power is not charged: as a share of the idle power of
+        k boards, or of the set's; higher takes faster clients, and more of them.
     at_least : int
         Fewest clients to select; the model follows one alone too far. k leaves no choice of number.
     racing : bool
@@ -148,8 +148,7 @@ class Pace(Memory):
         deadlines_s = candidate_deadlines(round_s, self.n_deadlines)
         cost = self._costs(offers, rows, round_s, energy_j, deadlines_s)
         pull = self._learned.pull(offers.client[rows], offers.examples[rows])
-        power = 2 if self.accounting == TRAINING else 1
-        search = SetSearch(teaching, pull, cost, self._price_w(offers, k) * deadlines_s, power)
+        search = SetSearch(teaching, pull, cost, self._price_w(offers, k) * deadlines_s)
         at, picks = search.best(max(1, min(self.at_least, k)), k)
         self._learned.owe(pull, picks)
         deadline_s = with_reserve(float(deadlines_s[at]))
@@ -201,7 +200,7 @@ class Pace(Memory):
         for cost, deadline_s in zip(costs, map(float, deadlines_s), strict=True):
             module_j = least_cost_by(deadline_s, round_s, energy_j, waiting_w, transfer_s)
             if is_training:
-                cost[:] = deadline_s * (module_j + beside_j)
+                cost[:] = module_j + beside_j + self.price * idle_w * deadline_s
             else:
                 cost[:] = (module_j + carrier_w * deadline_s) / efficiency
             if self.accounting == ALWAYS_ON:
@@ -464,19 +463,11 @@ class SetSearch:
         Of each client by each deadline; infinite for who cannot meet it.
     fixed_j : FloatArray, shape (deadlines,)
         What a round costs until each deadline, whoever is in it.
-    power : int
-        Of what is learned, beside the cost.
     """
 
     def __init__(
-        self,
-        teaching: FloatArray,
-        pull: Pull,
-        cost_j: FloatArray,
-        fixed_j: FloatArray,
-        power: int = 1,
+        self, teaching: FloatArray, pull: Pull, cost_j: FloatArray, fixed_j: FloatArray
     ) -> None:
-        self._power = power
         self._teaching, self._pull = teaching, pull
         self._cost_j, self._fixed_j = cost_j, fixed_j
         self._beside = pull.size[:, None] * (pull.residual - pull.aim)
@@ -502,7 +493,7 @@ class SetSearch:
             noise = np.maximum(noise, 0.0) / square
             longer = 1 + noise / self._pull.rho
             gain = np.maximum(1 - self._pull.reach * longer, _LEAST_GAIN / longer)
-            larger = (gain * (teaching + self._teaching) / (1 + count[:, None])) ** self._power
+            larger = gain * (teaching + self._teaching) / (1 + count[:, None])
             larger = np.where(free, larger / (cost_j + self._cost_j), -1.0)
             pick = larger.argmax(axis=1)
             value = larger[every, pick]
