@@ -42,7 +42,8 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     max_examples=50,
-    suppress_health_check=[HealthCheck.too_slow],  # which a busy machine is
+    # a busy machine is slow; and what a fixture gives here, an example leaves as it was
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("quick", settings.get_profile("wattfed"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "wattfed"))
