@@ -22,6 +22,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from powerctl import boards
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
@@ -77,6 +78,13 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POWERCTL_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def found_boards():
+    """No test knows a board that another has found."""
+    yield
+    boards._FOUND.clear()
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
