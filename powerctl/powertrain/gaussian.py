@@ -118,11 +118,8 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         columns = ReferenceColumns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
-        # Where batch sizes vary, work of the process that launches is not told from launches.
-        may_load_itself = self.kind == "train" and not self.batched_
-        alternative = prior.in_one_process(self.batch_size) if may_load_itself else None
         with one_blas_thread():
-            self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns, alternative)
+            self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns)
         return self
 
     def _begin(self, table: MeasurementTable) -> None:

@@ -72,7 +72,6 @@ _HALVINGS = 6  # of a step that makes things worse, before it is given up
 _AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
 
-_ALTERNATIVE_ODDS = 1 / 3  # of an alternative prior against the usual one, before measuring
 # Of the scale of intervals: how many modes the expectation counts as, and the deviations at which
 # an error counts no more: those beyond are glitches. On seven tables, from references of the same
 # and of other boards and kinds, with 10, 20 and 50 designed and random modes, 90 % intervals held
@@ -267,7 +266,6 @@ def fit_posterior(
     table: MeasurementTable,
     batch_size: ArrayLike,
     columns: ReferenceColumns,
-    alternative: Prior | None = None,
 ) -> Posterior:
     """Condition the model on a table.
 
@@ -283,34 +281,13 @@ def fit_posterior(
         Of the rows.
     columns : ReferenceColumns
         Deviations of references in the rows.
-    alternative : Prior, optional
-        Another way in which the workload may run, over the same parameters: it is taken where it
-        makes the table so much more probable that it is more likely than `prior`. Tables of more
-        rows than parameters tell by themselves, and are not fitted twice.
     """
-    search = _search(prior, deviations, table, batch_size, columns)
-    fitted = search.run()
-    if alternative is None or not 0 < len(table) < len(prior.mean):
-        return fitted
-    other = _search(alternative, deviations, table, batch_size, columns)
-    fitted_otherwise = other.run()
-    is_likelier = other.log_evidence() - search.log_evidence() > -np.log(_ALTERNATIVE_ODDS)
-    return fitted_otherwise if is_likelier else fitted
-
-
-def _search(
-    prior: Prior,
-    deviations: Deviations,
-    table: MeasurementTable,
-    batch_size: ArrayLike,
-    columns: ReferenceColumns,
-) -> _Search:
     measured = np.log(np.concatenate([table.time_s, table.power_w]))
     mean = np.concatenate([prior.mean, columns.mean])
     width = np.zeros((len(mean), len(mean)))
     width[: len(prior.mean), : len(prior.mean)] = prior.covariance
     width[len(prior.mean) :, len(prior.mean) :] = np.diag(columns.std**2)
-    return _Search(prior, deviations, table, batch_size, columns, measured, mean, width)
+    return _Search(prior, deviations, table, batch_size, columns, measured, mean, width).run()
 
 
 class _Search:
@@ -350,16 +327,6 @@ class _Search:
                 self._adapt(linear)
         self._find_parameters()
         return self._posterior()
-
-    def log_evidence(self) -> float:
-        """Logarithm of the density of the table given the prior, up to a constant.
-
-        Of the model as it is linearised where the search ended.
-        """
-        linear = self._linear(self.values)
-        lower = np.linalg.cholesky(self._total_covariance(linear))
-        apart = solve_triangular(lower, self._innovation(linear), lower=True)
-        return float(-0.5 * apart @ apart - np.log(np.diag(lower)).sum())
 
     def _linear(self, values: FloatArray) -> _Linear:
         return _linear(
