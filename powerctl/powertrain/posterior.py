@@ -32,8 +32,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
-from scipy.stats import norm
-from scipy.stats import t as student
 from threadpoolctl import ThreadpoolController
 
 from powerctl.cost_model import minibatch_cost
@@ -71,13 +69,6 @@ _LONGEST_STEP = 1.5  # of a logarithm: beyond a factor of 4.5 the linear model s
 _HALVINGS = 6  # of a step that makes things worse, before it is given up
 _AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
-
-# Of the scale of intervals: how many modes the expectation counts as, and the deviations at which
-# an error counts no more: those beyond are glitches. On seven tables, from references of the same
-# and of other boards and kinds, with 10, 20 and 50 designed and random modes, 90 % intervals held
-# 85 to 95 % in 49 % of the cases without, and less in 20 %; so in 80 %, and less in 9 %.
-_EXPECTED_MODES = 3
-_FARTHEST = 3.0
 
 Single = NDArray[np.float32]
 
@@ -429,8 +420,7 @@ class _Search:
         unsure = _whitening(self.precision + slopes.T @ slopes)  # of the parameters, measured
         solved = np.hstack([whitening.T, whitening.T @ slopes, weights[:, None]])
         n = len(self.prior.mean)
-        of_mode = self._of_mode()
-        loo_error, loo_std = _left_out(inverse, weights, self.extra, of_mode)
+        loo_error, loo_std = _left_out(inverse, weights, self.extra, self._of_mode())
         return Posterior(
             prior=self.prior,
             deviations=self.deviations,
@@ -440,7 +430,7 @@ class _Search:
             outliers=self.extra,
             loo_error=loo_error,
             loo_std=loo_std,
-            scales=_as_shown(loo_error / loo_std, len(np.unique(of_mode))),
+            scales=np.ones(2),
             _measured=linear,
             _weights=weights,
             _solved=_per_direction(linear.rows, solved),
@@ -485,21 +475,6 @@ def _left_out(
         error[both] = own @ weights[both]
         variance[both] = np.diag(own) - extra[both]
     return error.reshape(2, -1), np.sqrt(np.maximum(variance, 1e-8)).reshape(2, -1)
-
-
-def _as_shown(apart: FloatArray, n_modes: int) -> FloatArray:
-    """What intervals are to be widened by, in time and in power, as the measured modes show.
-
-    Each mode, predicted from all others, shows how far off predictions are, in their deviations.
-    The scale's square is the mean of their squares and of `_EXPECTED_MODES` more that are 1; and as
-    it is not known better than from so many, the interval of 90 % is that of Student's t.
-    """
-    freedom = _EXPECTED_MODES + n_modes
-    shown = np.minimum(apart**2, _FARTHEST**2).sum(axis=1) / max(apart.shape[1], 1)
-    squared = (_EXPECTED_MODES + n_modes * shown) / freedom
-    if not n_modes:
-        return np.ones(2)
-    return np.asarray(np.sqrt(squared) * student.ppf(0.95, freedom) / norm.ppf(0.95))
 
 
 def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:

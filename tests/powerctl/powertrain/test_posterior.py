@@ -216,19 +216,6 @@ def test_a_glitch_in_a_mode_is_left_out_with_all_batch_sizes_of_it(model_table):
     assert np.median(apart) < 1.5
 
 
-def test_intervals_are_as_wide_as_the_measured_modes_show(prior, model_table):
-    """Of a workload that is as expected they shrink, of one that is not they widen."""
-    quiet, loud = (
-        conditioned(prior, some(model_table("mobilenetv3-train", noise=noise), 12)).scales
-        for noise in ((0.001, 0.001), (0.2, 0.1))
-    )
-    assert np.all(quiet < 1) and np.all(loud > quiet)
-    assert conditioned(prior, model_table("lstm-train").take(np.arange(0))).scales.tolist() == [
-        1,
-        1,
-    ]
-
-
 def test_noise_adapts_to_the_measurements(prior, model_table):
     quiet, loud = (
         conditioned(prior, some(model_table("resnet18-train", noise=(x, x)), 80))
