@@ -67,7 +67,7 @@ _PASSES = (
 _STEPS = 25  # of Gauss-Newton at most; one to four are usual
 _LONGEST_STEP = 1.5  # of a logarithm: beyond a factor of 4.5 the linear model says little
 _HALVINGS = 6  # of a step that makes things worse, before it is given up
-_AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
+_AT_ONCE = 2048  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
 
 Single = NDArray[np.float32]
