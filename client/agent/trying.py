@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.client.agent import tensors
+from wattfed.client.agent import rpc, tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
 _TIMEOUT_S = 30.0
