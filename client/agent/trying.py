@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -31,7 +31,7 @@ class Trial(NamedTuple):
     batch_size: float
 
 
-def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Trial:
+def try_model(stub: Any, name: str, count: int, seed: int) -> Trial:
     """Send a model random inputs; raises `InvalidInput` if none is served, or all is refused."""
     model = _find(stub, name)
     request = pb.PredictRequest(model=model.name, inputs=_random_inputs(model, seed))
@@ -57,7 +57,7 @@ def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Tria
     )
 
 
-def _find(stub: rpc.InferenceStub, name: str) -> pb.Model:
+def _find(stub: Any, name: str) -> pb.Model:
     served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=10)
     models: dict[str, pb.Model] = {model.name: model for model in served.models}
     if not models:
