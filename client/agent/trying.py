@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from powerctl.errors import InvalidInput, UnknownName
-from wattfed.client.agent import rpc, tensors
+from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
