@@ -71,7 +71,7 @@ class Load:
         """End it; gives the answers a second that it had."""
         self._stop.set()
         self._process.join()
-        return self._answers.value / (time.monotonic() - self._started_s)
+        return float(self._answers.value / (time.monotonic() - self._started_s))
 
     def _ask_all(self, socket: Path, rate: float) -> None:
         with ThreadPoolExecutor(_CONNECTIONS) as pool:

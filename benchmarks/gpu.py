@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ from wattfed.strategies.run_config import RunConfig
 
 Serving = tuple[str, Callable[[], int]]  # the socket, and minibatches trained so far
 SERVED, TRAINED = gpu_task.NETWORKS
-_START_S, _END_S, _LOOK_S = 120.0, 2.0, 0.1
+_START_S, _END_S, _LOOK_S = 600.0, 2.0, 0.1  # a machine that does much else starts slowly
 _SHORTEST = 1 / 20  # of all seconds, for a measurement whose start has taken too long
 _SWITCH_S = 0.0005  # as the agent has it, so that threads do not wait for the interpreter
 _FIRST_TURNS = 5  # of a round, which do not count
@@ -255,10 +255,10 @@ def native(
 ) -> Iterator[Serving]:
     """A process that serves the one network, beside which the other trains at will."""
     socket, apart = str(folder / "n.sock"), mode == "native-processes"
-    limits = {"own_process": True, "limit_s": _START_S}
-    beside = Worker(sharing.train, trained, **limits) if apart else nullcontext()
+    start = partial(Worker, own_process=True, limit_s=_START_S)
+    beside = start(sharing.train, trained) if apart else nullcontext()
     arguments = (served, None if apart else trained, load, socket, mode == "native-streams")
-    with Worker(serve_natively, *arguments, **limits) as server, beside as trainer:
+    with start(serve_natively, *arguments) as server, beside as trainer:
         yield socket, lambda: (trainer or server).done
 
 
@@ -284,7 +284,7 @@ def serve_natively(
             for request, output in zip(batch, outputs, strict=True):
                 request.answer(output)
 
-    beside = nullcontext()
+    beside: AbstractContextManager[object] = nullcontext()
     if trained is not None:
         within = Control(done=control.done)
         beside = Worker(sharing.train, trained, own_streams, own_process=False, control=within)
@@ -319,8 +319,12 @@ class _Queued:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Tensor] = loop.create_future()
 
+        def told(output: Tensor) -> None:
+            if not answered.done():
+                answered.set_result(output)
+
         def answer(output: Tensor) -> None:
-            loop.call_soon_threadsafe(lambda: answered.done() or answered.set_result(output))
+            loop.call_soon_threadsafe(told, output)
 
         inputs = [decode_tensor(tensor) for tensor in request.inputs]
         self._waiting.put(Request(time.perf_counter(), inputs, answer))

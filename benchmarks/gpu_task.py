@@ -54,7 +54,8 @@ class Photos(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """Scores of the classes."""
-        return self.network(photos.float() / 255)
+        scores: Tensor = self.network(photos.float() / 255)
+        return scores
 
 
 class Text(nn.Module):
@@ -63,7 +64,7 @@ class Text(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         if BertForMaskedLM is None:
-            self.network: nn.Module = Bert(size.bert, size.vocabulary, size.tokens)
+            self.network: Any = Bert(size.bert, size.vocabulary, size.tokens)
             return
         layers, width, heads = size.bert
         config = BertConfig(
@@ -78,10 +79,13 @@ class Text(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Scores of the words at every place."""
+        scores: Tensor
         if BertForMaskedLM is not None:
-            return self.network(tokens).logits
-        states, _ = self.network(tokens)
-        return states @ self.network.words.weight.T
+            scores = self.network(tokens).logits
+        else:
+            states, _ = self.network(tokens)
+            scores = states @ self.network.words.weight.T
+        return scores
 
 
 def origin(kind: str) -> str:
@@ -129,7 +133,7 @@ def train_step(
     """One minibatch."""
     optimizer.zero_grad()
     loss = loss_of(model, batch, device)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss
 

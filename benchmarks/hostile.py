@@ -52,12 +52,18 @@ def app_that(change: Change) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        before = {name: array.numpy().copy() for name, array in message.content["arrays"].items()}
+        before = {
+            name: array.numpy().copy()
+            for name, array in message.content.array_records["arrays"].items()
+        }
         reply = honest(message, context)
         client = int(context.node_config["partition-id"])
         if client < HOSTILE:
-            rng = np.random.default_rng((client, int(message.content["config"]["server-round"])))
-            arrays = {name: array.numpy() for name, array in reply.content["arrays"].items()}
+            round_number = int(str(message.content.config_records["config"]["server-round"]))
+            rng = np.random.default_rng((client, round_number))
+            arrays = {
+                name: array.numpy() for name, array in reply.content.array_records["arrays"].items()
+            }
             changed = {
                 n: change(before[n], one, rng).astype(one.dtype) for n, one in arrays.items()
             }

@@ -41,7 +41,7 @@ from powerctl.errors import InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import ServiceSpec, TrainingJob
 from powerctl.workload import Workload
-from wattfed.client.agent.engine_jobs import Ticket, TicketAnswer, TicketRefusal
+from wattfed.client.agent.engine_jobs import EngineJob, Ticket, TicketAnswer, TicketRefusal
 from wattfed.client.agent.turn_engine import TurnEngine
 
 _TRAIN_BATCH = 16
@@ -86,7 +86,8 @@ class Networks:
         def train() -> None:
             with on_stream(place, stream):
                 optimiser.zero_grad()
-                nn.functional.cross_entropy(model(x), y).backward()
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
 
         return train
@@ -155,7 +156,7 @@ def send(load: Load, request: Callable[[float], None]) -> int:
     return n
 
 
-class _Batches:
+class _Batches(EngineJob):
     """The engine's job of inference."""
 
     name = "infer"
@@ -166,18 +167,12 @@ class _Batches:
     def workload(self, size: int) -> Workload:
         return Workload(self.name, "infer", size)
 
-    def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Nothing: `run` follows."""
-
     def run(self, tickets: Sequence[Ticket]) -> list[None]:
         self._infer(len(tickets))
         return [None] * len(tickets)
 
-    def ended(self) -> None:
-        """Nothing is left to do."""
 
-
-class _Minibatches:
+class _Minibatches(EngineJob):
     """The engine's job of training."""
 
     name = "train"
@@ -189,16 +184,10 @@ class _Minibatches:
     def workload(self, size: int) -> Workload:
         return Workload(self.name, "train", _TRAIN_BATCH)
 
-    def begin(self, tickets: Sequence[Ticket]) -> None:
-        """Nothing: `run` follows."""
-
     def run(self, tickets: Sequence[Ticket]) -> list[None]:
         self._train()
         self.done += 1
         return []
-
-    def ended(self) -> None:
-        """Nothing is left to do."""
 
 
 def managed(load: Load) -> Run:

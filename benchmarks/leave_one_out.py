@@ -221,7 +221,7 @@ def solved(
 ) -> Iterator[dict[str, Any]]:
     """A row with the priors, and one without any."""
     kind, cap = ("train", 10) if infer is None else ("concurrent", 15)
-    paths = {"train": str(train.path), "infer": infer and str(infer.path)}
+    paths = {"train": str(train.path), "infer": None if infer is None else str(infer.path)}
     board = fold.board(train)
     replay, clean = (
         load_replay(kind, paths, board, "published", read)

@@ -132,7 +132,9 @@ def controlled(
     return began_s[: training.minibatches]
 
 
-def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> dict[str, Any]:
+def compared(
+    text: str, settings: Mapping[str, Any], minibatches: int = 0, repeated: int = _REPEATED
+) -> dict[str, Any]:
     """The row of one task.
 
     Parameters
@@ -143,6 +145,8 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
         The user's own keys.
     minibatches : int
         Planned; by default two epochs and a half.
+    repeated : int
+        How often it is done, for the medians of the times.
     """
     task = load_task(text, settings)
     given = usual_given()
@@ -152,7 +156,7 @@ def compared(text: str, settings: Mapping[str, Any], minibatches: int = 0) -> di
     planned = minibatches or (round(_EPOCHS * length) if length else _OF_A_STREAM)
     took_s: dict[str, list[float]] = {"alone": [], "controlled": []}
     trained: dict[str, nn.Module] = {}
-    for _ in range(_REPEATED):
+    for _ in range(repeated):
         for name, run in (("alone", alone), ("controlled", controlled)):
             trained[name] = copy.deepcopy(model)
             stamps_s = run(task, trained[name], given, planned)

@@ -52,7 +52,7 @@ class NoDebt(Learned):
 class NoReach(Learned):
     """Steps are taken to reach as far as they are taken to at first, a quarter."""
 
-    reach = property(lambda self: 0.25)  # type: ignore[assignment]
+    reach = property(lambda self: 0.25)
 
 
 @dataclass

@@ -139,8 +139,10 @@ def main(
         for table in asked:
             rows.append(compared(table, board, most_w, measured, seed))
             shown.update(len(rows))
-    columns = ("maxn_j", "fastest_j", "chosen_j", "least_j", "saved_of_maxn_pct", "time_of_maxn")
-    columns += ("saved_of_fastest_pct", "time_of_fastest", "above_least_pct")
+    columns = (
+        *("maxn_j", "fastest_j", "chosen_j", "least_j", "saved_of_maxn_pct", "time_of_maxn"),
+        *("saved_of_fastest_pct", "time_of_fastest", "above_least_pct"),
+    )
     console.print_table(
         ("workload", *columns), [[r["workload"], *(r[c] for c in columns)] for r in rows]
     )

@@ -43,6 +43,7 @@ MINIBATCHES = 40  # measured in each mode: PowerTrain's protocol
 
 References = Sequence[tuple[MeasurementTable, Board]]
 Make = Callable[[int], Predictor]  # from a random state
+Ours = Callable[[int], GaussianPredictor]
 
 
 def _network(target: MeasurementTable, board: Board, references: References, seed: int) -> Make:
@@ -68,7 +69,7 @@ def _gaussian(
     references: References,
     seed: int,
     expected: Signature | None = None,
-) -> Make:
+) -> Ours:
     built = _built(references)
     return lambda random_state: GaussianPredictor(
         board.name, kind=_kind(target), references=built, expected=expected
@@ -129,7 +130,7 @@ def _kind(table: MeasurementTable) -> str:
 
 
 def sample_rows(
-    target: MeasurementTable, n_modes: int, random_state: int, designer: Make | None
+    target: MeasurementTable, n_modes: int, random_state: int, designer: Ours | None
 ) -> IntArray:
     """Rows of the modes to measure: random ones, or those that the designer's predictor wants."""
     of_row = [target.modes.mode(row) for row in range(len(target))]

@@ -47,7 +47,7 @@ from wattfed.strategies.run_config import RunConfig
 _ROOT = Path(__file__).resolve().parents[1]
 _DEVICE = "host:orin-agx"
 _RUN_ID = 7
-_PATIENCE_S = 300
+_PATIENCE_S = 600
 
 _ONE_MESSAGE = """
 import time
@@ -179,16 +179,17 @@ def one_round(
     server_round: int, node: dict[str, Any], config: RunConfig, arrays: Path, seen: Minibatches
 ) -> list[dict[str, Any]]:
     """A row for the query and one for the training of a round."""
+    told = {ROUND: server_round, PROTOCOL: VERSION, CODE: code_version()}
     message = {
         "run_id": _RUN_ID,
         "node_config": node,
         "run_config": config.to_flower(),
-        "config": {ROUND: server_round, PROTOCOL: VERSION, CODE: code_version()},
+        "config": told,
         "arrays": str(arrays),
     }
     query = handle(message | {"kind": "query"})
     assignment = RoundAssignment(node["partition-id"], query["minibatches"], power="fastest")
-    asked = message["config"] | encode_record(assignment)
+    asked = told | encode_record(assignment)
     train = handle(message | {"kind": "train", "config": asked})
     if train["minibatches"] != query["minibatches"]:
         raise PowerctlError(f"only {train['minibatches']} of {query['minibatches']} minibatches")
@@ -231,7 +232,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         first = row["trains"] == "agent" and row["round"] == 1
         groups[row["trains"] + ", first round" * first, row["message"]].append(row)
-    told = []
+    told: list[dict[str, Any]] = []
     for (who, kind), group in groups.items():
         told.append({"trains": who, "message": kind, "rounds": len(group)})
         told[-1] |= {part: median(row[part] for row in group) for part in _PARTS}
@@ -266,9 +267,9 @@ def main(
         state = federated(RunConfig(task=task, data_dir=data_dir), 1).model().state_dict()
         np.savez(arrays, **{name: tensor.numpy() for name, tensor in state.items()})
         with agent(folder, seen) as socket:
-            both = ({"device": _DEVICE}, {"agent": socket})
-            with Progress("rounds", len(both) * rounds) as shown:
-                for server_round, where in product(range(1, rounds + 1), both):
+            trainers = ({"device": _DEVICE}, {"agent": socket})
+            with Progress("rounds", len(trainers) * rounds) as shown:
+                for server_round, where in product(range(1, rounds + 1), trainers):
                     shown.update(note=f"round {server_round}, {next(iter(where))}")
                     rows += one_round(server_round, node | where, config, arrays, seen)
                     shown.update(len(rows) / 2)  # a query and a training each

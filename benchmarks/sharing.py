@@ -70,7 +70,7 @@ def on_stream(accelerator: Accelerator, stream: Any) -> Iterator[None]:
 
 def new_stream(accelerator: Accelerator, own: bool) -> Any:
     """A CUDA stream, if one is wanted."""
-    return torch.cuda.Stream(accelerator.device) if own else None
+    return torch.cuda.Stream(accelerator.device) if own else None  # type: ignore[no-untyped-call]
 
 
 class Training(Protocol):
@@ -108,7 +108,7 @@ class Worker(AbstractContextManager["Worker"]):
         Whether it is a process, spawned, as one that has used CUDA cannot be forked; it is killed
         if it does not end.
     limit_s : float
-        Within which it must be ready.
+        Within which it must be ready, on a machine that does much else.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Worker(AbstractContextManager["Worker"]):
         *arguments: Any,
         own_process: bool,
         control: Control | None = None,
-        limit_s: float = 60.0,
+        limit_s: float = 600.0,
     ) -> None:
         self._control = control or (Control.between_processes() if own_process else Control())
         make: Any = (
@@ -175,7 +175,7 @@ class Request:
 
     arrived_s: float
     inputs: Sequence[torch.Tensor] = ()
-    answer: Callable[[Any], None] | None = None
+    answer: Callable[[Any], None] = lambda _: None
 
 
 def batches(

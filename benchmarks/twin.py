@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -69,7 +70,7 @@ def main(
 ) -> None:
     """Run the benchmark."""
     found = load_board(board)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with Progress("tables", len(tables)) as shown:
         for argument in tables:
             path, _, workload = argument.partition("=")

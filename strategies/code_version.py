@@ -4,18 +4,22 @@ Ray's workers import the ClientApp from the folder in which a SuperLink was star
 to the app that was sent; a stale SuperLink of another checkout would silently train other code.
 
 A version has two halves: a hash of the files, which is quick, and one of what they say without
-comments and docstrings, which decides where the first differ.
+comments and docstrings, which decides where the first differ. The second takes a second of
+processor time, and is kept beside the first for the next process.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import powerctl
+from powerctl.durable import home_folder, replace_file
 from powerctl.errors import InvalidInput
 
 CODE = "code"  # the key under which a server tells its own
@@ -37,22 +41,28 @@ def code_version() -> str:
 @lru_cache(maxsize=1)
 def files_hash() -> str:
     """A short hash of the files of those modules; a word in a comment changes it."""
-    digest = hashlib.sha256()
-    for name, path in _modules():
-        digest.update(name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return _hash_of(part for module in _modules() for part in module)
 
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
     """A short hash of those modules; comments, docstrings and layout do not change it."""
-    digest = hashlib.sha256()
-    for name, path in _modules():
-        digest.update(name.encode())
-        for part in _meaning(ast.parse(path.read_bytes())):
-            digest.update(part.encode())
-    return digest.hexdigest()[:12]
+    modules = list(_modules())
+    files = _hash_of(part for module in modules for part in module)  # of what is read here
+    kept = home_folder() / "code-version"
+    with suppress(OSError):
+        known = re.fullmatch(rb"(\w+)-([0-9a-f]{12})", kept.read_bytes() if kept.is_file() else b"")
+        if known and known[1] == files.encode():
+            return known[2].decode()
+    code = _hash_of(
+        part.encode()
+        for name, text in modules
+        for part in (name.decode(), *_meaning(ast.parse(text)))
+    )
+    with suppress(OSError):  # it is found again, then
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, f"{files}-{code}".encode())
+    return code
 
 
 def runs(version: str) -> bool:
@@ -70,10 +80,18 @@ def check_code_version(version: str) -> None:
         )
 
 
-def _modules() -> Iterator[tuple[str, Path]]:
+def _modules() -> Iterator[tuple[bytes, bytes]]:
+    """Name and text of each module."""
     for folder in _SHARED:
         for path in sorted(folder.rglob("*.py")):
-            yield path.relative_to(folder.parent).as_posix(), path
+            yield path.relative_to(folder.parent).as_posix().encode(), path.read_bytes()
+
+
+def _hash_of(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:12]
 
 
 def _meaning(node: ast.AST) -> Iterator[str]:

@@ -22,6 +22,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from powerctl import boards
 from powerctl.accelerator import Accelerator
 from powerctl.boards import load_board
 from powerctl.cost_model import minibatch_cost
@@ -42,7 +43,8 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     max_examples=50,
-    suppress_health_check=[HealthCheck.too_slow],  # which a busy machine is
+    # a busy machine is slow; and what a fixture gives here, an example leaves as it was
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("quick", settings.get_profile("wattfed"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "wattfed"))
@@ -76,6 +78,13 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POWERCTL_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def found_boards():
+    """No test knows a board that another has found."""
+    yield
+    boards._FOUND.clear()
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -21,7 +21,10 @@ TIME_OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "
 
 
 def tells_the_time_of_day(path: Path) -> bool:
-    tree = ast.parse(path.read_text())
+    text = path.read_text()
+    if not any(name.rpartition(".")[2] in text for name in TIME_OF_DAY):
+        return False
+    tree = ast.parse(text)
     calls = (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
     imported = (
         f"{node.module}.{alias.name}"

@@ -179,12 +179,14 @@ def _serve(address: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; it ends with who started it
     signal.signal(signal.SIGTERM, lambda *_: _end(address))
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    gc.disable()  # what is loaded stays
     for library in _LIBRARIES:
         with contextlib.suppress(ImportError):  # which this Flower does not have
             importlib.import_module(library)
     own = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [entry for entry in sys.path[1:] if entry not in own]
     gc.freeze()  # a child's collections leave these pages shared
+    gc.enable()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(address)
         listening.listen(64)

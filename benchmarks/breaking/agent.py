@@ -24,10 +24,10 @@ from wattfed.client.agent.framing import GATE_SUFFIX, framed
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, parts_of
 from wattfed.client.tasks.federated import federated
-from wattfed.client.worker.messages import CONFIG
 from wattfed.strategies.code_version import code_version
 from wattfed.strategies.protocol import (
     ARRAYS,
+    CONFIG,
     PROTOCOL,
     ROUND,
     VERSION,
@@ -119,7 +119,7 @@ def doors(stack: ExitStack) -> Iterator[Door]:
     tensor = {"dtype": 1, "shape": [1, 8, 8], "data": pixels.tobytes()}
     predict = {"id": 1, "model": "digits", "inputs": [tensor], "deadline_s": 1.0}
     join = {"join": {"name": "me", "kind": 2, "expected_s": 0.01, "lease_s": 0.1}}
-    turns = [join, {"acquire": {"turn": 1}}, {"release": {"turn": 1}}]
+    turns: list[dict[str, Any]] = [join, {"acquire": {"turn": 1}}, {"release": {"turn": 1}}]
     load = {"name": "more", "path": "state.pt", "task": "digits", "latency_s": 0.5}
     calls: dict[str, list[Any]] = {
         "Inference/Predict": [predict],

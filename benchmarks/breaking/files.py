@@ -46,7 +46,7 @@ def doors(stack: ExitStack) -> Iterator[Door]:
     folder = studio.make(stack)
     for line in studio.READS:
         files = studio.read_by(line, folder)
-        example = {
+        example: dict[str, Any] = {
             name: {"is": Thing.FILE, "content": tokens(data)}
             for name, path in files.items()
             if not (path.is_symlink() or name.startswith(_KERNELS))

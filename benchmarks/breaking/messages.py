@@ -50,7 +50,7 @@ from wattfed.strategies.run_config import RunConfig
 
 CLIENTS, ROUNDS, EXAMPLES = 8, 3, 160  # bulyan needs seven
 LIAR = CLIENTS - 1  # the last to be heard, as who comes first has a number
-_START = {
+_START: Mapping[str, Any] = {
     "weight": np.zeros(4, np.float32),
     "half": np.zeros(2, np.float16),
     "counter": np.array(0, np.int64),
@@ -72,7 +72,9 @@ _SETTINGS: Mapping[str, dict[str, Any]] = {
 def doors(_: ExitStack) -> Iterator[Door]:
     """Each kind of record, and a run with each policy and aggregation."""
     code_version()  # takes seconds, once in a process
-    for record in (_offer(0), _report(0), RoundAssignment(0, 10), EvaluationReport(0, EXAMPLES)):
+    ours = (_offer(0), _report(0), RoundAssignment(0, 10), EvaluationReport(0, EXAMPLES))
+    record: Any
+    for record in ours:
         kind = type(record)
         yield Door(f"decode {kind.__name__}", encode_record(record), partial(_decoded, kind))
     example = {
@@ -174,7 +176,7 @@ class _Grid(InProcessGrid):
     def _reply_to(self, message: Message) -> Message:
         reply = super()._reply_to(message)
         told = reply.content.config_records.get("error") if reply.has_content() else None
-        return Message(Error(2, told["reason"]), reply_to=message) if told else reply
+        return Message(Error(2, str(told["reason"])), reply_to=message) if told else reply
 
 
 def _run(settings: dict[str, Any], case: dict[str, Any]) -> str:
@@ -241,9 +243,9 @@ def _check_run(
             raise Wrong(f"the model is not the honest ones'\n{was} then {after}")
 
 
-def _app(case: dict[str, Any]) -> tuple[ClientApp | None, dict[int, Any]]:
+def _app(case: dict[str, Any]) -> tuple[ClientApp | None, dict[Any, Any]]:
     """The clients, and the models that they are asked to train; none if the case can't be sent."""
-    models: dict[int, Any] = {}
+    models: dict[Any, Any] = {}
     try:
         lies = {}
         for kind in ("offer", "train", "evaluate"):
@@ -266,8 +268,9 @@ def _app(case: dict[str, Any]) -> tuple[ClientApp | None, dict[int, Any]]:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         client = int(context.node_config["partition-id"])
-        arrays = {name: one.numpy() for name, one in message.content[ARRAYS].items()}
-        models.setdefault(message.content[CONFIG]["server-round"], arrays["weight"])
+        arrays = {name: one.numpy() for name, one in message.content.array_records[ARRAYS].items()}
+        number = message.content.config_records[CONFIG]["server-round"]
+        models.setdefault(number, arrays["weight"])
         arrays["weight"] = arrays["weight"] + np.float32(1)
         records = _records(_report(client))
         records[ARRAYS] = ArrayRecord({name: Array(one) for name, one in arrays.items()})

@@ -103,6 +103,7 @@ def _in_child(door: Door, case: Any, inside: Path) -> Found:
         return Found("failed", f"longer than {door.longest_s:g} s")
     if not data:
         return Found("failed", f"the process died: {os.waitstatus_to_exitcode(status)}")
+    found: Found
     found, imported = pickle.loads(data)  # of our own child
     for name in imported:  # so that the next case has it at once
         with suppress(Exception):

@@ -37,6 +37,7 @@ Examples:
   wattfed-agent task add my_task.py
 """
 _MEASURED_S = 0.3  # of power, for a status
+_ANSWER_S = 60.0  # a board that does much else answers late
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -148,8 +149,8 @@ def status(as_json: bool, **where: str) -> None:
 
     with _connect(**where) as channel:
         request = pb.TelemetryRequest(period_s=_MEASURED_S)
-        *_, now = islice(rpc.PowerStub(channel).Telemetry(request, timeout=10), 2)
-        models = rpc.InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=10)
+        *_, now = islice(rpc.PowerStub(channel).Telemetry(request, timeout=_ANSWER_S), 2)
+        models = rpc.InferenceStub(channel).ListModels(pb.ListModelsRequest(), timeout=_ANSWER_S)
     if as_json:
         from google.protobuf.json_format import MessageToDict
 

@@ -15,7 +15,7 @@ from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0  # a board that does much else answers late
 _BUSY = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -58,7 +58,7 @@ def try_model(stub: Any, name: str, count: int, seed: int) -> Trial:
 
 
 def _find(stub: Any, name: str) -> pb.Model:
-    served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=10)
+    served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=_TIMEOUT_S)
     models: dict[str, pb.Model] = {model.name: model for model in served.models}
     if not models:
         raise InvalidInput("the agent serves no model; start it with --model")

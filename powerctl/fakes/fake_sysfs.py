@@ -202,7 +202,11 @@ class FakeSysfs(Sysfs):
         self._shown[path] = content
 
     def _overwrite(self, path: str, text: str) -> None:
-        """Write a file of the board, of which no part is a link to where it is not a board's."""
+        """Write a file of the board, of which no part is a link to where it is not a board's.
+
+        It is cut afterwards and never emptied before: a reader finds something, and ext4 writes
+        what was emptied to disc at once.
+        """
         folder = path.rpartition("/")[0] or "/"  # a fake board may be the root of a chroot
         if folder not in self._own:
             own_folder(Path(folder))
@@ -210,12 +214,14 @@ class FakeSysfs(Sysfs):
                 raise InvalidInput(f"{folder}: a symbolic link is where a fake board has a folder")
             self._own.add(folder)
         try:
-            file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            file = open_own(path, os.O_WRONLY | os.O_CREAT, 0o644)
         except FileNotFoundError:  # the folder has gone meanwhile
             self._own.remove(folder)
             return self._overwrite(path, text)
         try:
-            os.write(file, text.encode())
+            length = os.write(file, text.encode())
+            if os.fstat(file).st_size > length:
+                os.ftruncate(file, length)
         finally:
             os.close(file)
 

@@ -194,7 +194,7 @@ def _jetpack(l4t: str) -> str | None:
 
 def catalogue_name(parts: Collection[str]) -> str | None:
     """The entry of the catalogue that has one of some part numbers; None if none has."""
-    for name in every_board():
+    for name in every_board() if parts else ():
         if set(parts) & set(read_board(name)["modules"]):
             return name
     return None

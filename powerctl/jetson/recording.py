@@ -93,17 +93,24 @@ def _errors(note: Path, file: str) -> Mapping[str, int]:
 def _unpack(file: Path, folder: Path) -> None:
     """Write the files of a tar below a folder: the links last, so that none is written through."""
     links: dict[str, str] = {}
+    made = {folder}
+
+    def make(above: Path) -> None:
+        if above not in made:
+            above.mkdir(parents=True, exist_ok=True)
+            made.add(above)
+
     with misread(f"{file}: not a recording of powerctl doctor --record"):
         for name, content in _members(read_bytes(file, _MOST_BYTES)):
             if isinstance(content, str):
                 links[name] = content
                 continue
             path = folder / name
-            (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+            make(path if content is None else path.parent)
             if content is not None:
                 path.write_bytes(content)
         for name, target in links.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            make((folder / name).parent)
             (folder / name).symlink_to(target)
 
 

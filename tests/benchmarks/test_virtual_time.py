@@ -16,7 +16,7 @@ from powerctl.fulcrum.interleave import Interleaver
 from powerctl.fulcrum.turns import RunBatch, RunTraining, ServiceSpec, TrainingJob, Wait
 
 SIZES = (1, 2, 4, 8, 16)
-SOME = settings(max_examples=30)
+SOME = settings(max_examples=settings.default.max_examples // 2)
 
 
 class Watched(Interleaver):

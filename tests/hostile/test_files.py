@@ -16,7 +16,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, PowerctlError
@@ -142,7 +142,6 @@ def test_a_whole_file_is_taken_in(kind, whole, place):
 
 
 @of_every_kind
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damaged=damages())
 def test_a_damaged_file_costs_one_line(kind, whole, place, damaged):
     path = place(kind.name)
@@ -197,7 +196,7 @@ def test_what_is_no_file_is_one_line_and_exit_code_2(kind, what, place):
 
 
 @on_command_lines
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 6)
 @given(value=st.sampled_from(VALUES), at=st.integers(0, 2**31))
 def test_a_command_line_says_in_one_line_what_is_wrong(kind, whole, place, value, at):
     path, content = place(kind.name), whole[kind.name]

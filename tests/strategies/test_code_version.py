@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from powerctl.errors import InvalidInput
-from wattfed.strategies.code_version import check_code_version, code_version
+from wattfed.strategies.code_version import check_code_version, code_hash, code_version
 
 pytestmark = pytest.mark.processes
 
@@ -56,3 +56,20 @@ def test_an_edited_number_is_other_code(checkout):
     module.write_text(text.replace("SWITCH_S = 0.2", "SWITCH_S = 0.3"))
     done = check_there(checkout, code_version())
     assert done.returncode != 0 and f"from {checkout}" in done.stderr
+
+
+def test_what_is_kept_of_other_files_or_damaged_is_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setenv("POWERCTL_HOME", str(tmp_path / "home"))
+    find = code_hash.__wrapped__  # what every process does once
+    code, kept = find(), tmp_path / "home" / "code-version"
+    assert kept.read_text() == code_version()
+    for damaged in ("", "0123-0123456789ab", f"{code_version()[:-1]}", "\xff"):
+        kept.write_text(damaged, encoding="latin-1")
+        assert find() == code
+        assert kept.read_text() == code_version()
+
+
+def test_without_a_home_it_is_found_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("POWERCTL_HOME", str(tmp_path / "home"))
+    assert code_hash.__wrapped__() == code_hash()

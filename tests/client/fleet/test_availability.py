@@ -17,7 +17,6 @@ def times(on_s=3000.0, off_s=1000.0, n=N):
 
 
 @given(clocks, st.integers(0, 3), st.permutations(range(N)), st.integers(1, N))
-@settings(max_examples=60, deadline=None)
 def test_the_answer_is_the_same_for_one_or_all_and_in_any_order(asked_s, seed, order, some):
     """Whatever was asked before, of whomever, also after the clock went back."""
     whole, few = Renewal(times(), seed), Renewal(times(), seed)
@@ -31,7 +30,7 @@ def test_the_answer_is_the_same_for_one_or_all_and_in_any_order(asked_s, seed, o
 
 
 @given(st.floats(100, 10_000), st.floats(100, 10_000), st.floats(0, 1e5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 def test_clients_are_there_for_the_share_of_the_mean_times(on_s, off_s, clock_s):
     n = 20_000
     here, until_s = Renewal(times(on_s, off_s, n), 0).at(np.arange(n), clock_s)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wattfed.client.fleet.battery import Batteries, Levels
@@ -25,7 +25,6 @@ hours = st.integers(0, 24)
     hours,
     st.lists(st.tuples(st.floats(0, 40_000), st.floats(0, 600)), max_size=8),
 )
-@settings(max_examples=80, deadline=None)
 def test_a_battery_is_never_below_empty_nor_above_full(start, draw_w, charge_w, first, last, use):
     table = {"start": start, "draw_w": draw_w, "charge_w": charge_w, "charge_hours": [first, last]}
     levels = Levels(batteries(**table), ALL, 0.0)
@@ -39,7 +38,6 @@ def test_a_battery_is_never_below_empty_nor_above_full(start, draw_w, charge_w, 
 
 
 @given(st.lists(st.floats(0, 200_000), max_size=10), st.floats(0, 200_000))
-@settings(max_examples=60, deadline=None)
 def test_how_often_one_asks_changes_nothing(asked_s, clock_s):
     columns = batteries(start=0.3, charge_w=2.0, charge_hours=[22, 6], draw_w=[0.01, 0.5, 1.9])
     often, once = Levels(columns, ALL, 0.0), Levels(columns, ALL, 0.0)

@@ -60,7 +60,7 @@ def test_at_maxn_a_battery_runs_out_and_the_work_is_lost_but_charged(client):
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 30), st.lists(st.floats(0, 900), max_size=4))
 @example(0.0, 0.0, 0.0, [0.0, 3.0])  # enough for a few minibatches, not for the first one's wait
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 def test_whatever_is_planned_a_battery_keeps_its_reserve(
     tmp_path_factory, start, reserve, draw_w, gaps
 ):

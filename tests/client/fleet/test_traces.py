@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput
@@ -74,7 +74,6 @@ intervals = st.lists(st.integers(1, 50), max_size=8).map(
 
 
 @given(st.lists(intervals, min_size=1, max_size=5), st.floats(0, 5000))
-@settings(max_examples=80, deadline=None)
 def test_presence_is_that_of_a_search_by_hand(many, clock_s):
     period_s = 500.0
     traces = Traces.of(many, [period_s] * len(many))

@@ -57,7 +57,8 @@ def test_limits_that_admit_equally_many_modes_have_one_front():
 
 def test_they_are_found_once_for_what_is_expected_of_all_units(small_table):
     board, workload = load_board("orin-agx"), load_workload("resnet18-train")
-    fitted = [GaussianPredictor("orin-agx", kind="train").fit(small_table) for _ in range(2)]
+    few = small_table.take(np.arange(0, len(small_table), 40))
+    fitted = [GaussianPredictor("orin-agx", kind="train").fit(few) for _ in range(2)]
 
     def found(index):
         def predicting(board, workload):

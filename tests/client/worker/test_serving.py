@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.devices.opening import open_device
@@ -31,7 +31,6 @@ def choices_beside(device, rate_hz, latency_s, power_w=np.inf):
     st.integers(0, 50),
     st.floats(0, 1),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_mode_that_is_offered_answers_too_late_or_draws_too_much(
     board, rate_hz, latency_s, power_w, unit, which
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def powerctl():
     """Run a command line that must succeed; gives its standard output."""
 
@@ -52,18 +53,23 @@ def failing():
     return run
 
 
-@pytest.fixture
-def few_csv(small_table, tmp_path):
+@pytest.fixture(scope="session")
+def few_csv(small_table, tmp_path_factory):
     """Twenty modes of the small table."""
     rows = np.random.default_rng(0).permutation(len(small_table))[:20]
-    path = tmp_path / "few.csv"
+    path = tmp_path_factory.mktemp("few") / "few.csv"
     small_table.take(rows).write(path)
     return path
 
 
-@pytest.fixture
-def my_net(powerctl, few_csv, tmp_path):
-    """A predictor fitted to them."""
-    path = tmp_path / "my-net.json"
+@pytest.fixture(scope="session")
+def fitted(powerctl, few_csv):
+    path = few_csv.with_name("my-net.json")
     powerctl("fit", few_csv, "--no-reference", "--out", path)
     return path
+
+
+@pytest.fixture
+def my_net(fitted, tmp_path):
+    """A predictor fitted to them, in a file of the test's own."""
+    return shutil.copy(fitted, tmp_path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture
-def run_log(powerctl, tmp_path):
+@pytest.fixture(scope="module")
+def run_log(powerctl, tmp_path_factory):
     """A log of ten modes of the simulated Orin Nano."""
-    path = tmp_path / "run.jsonl"
+    path = tmp_path_factory.mktemp("run") / "run.jsonl"
     asked = ("--workload", "resnet50-infer", "--batch", "4", "--modes", 10)
     powerctl("profile", "--device", "twin:orin-nano", *asked, "--out", path)
     return path

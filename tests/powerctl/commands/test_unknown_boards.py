@@ -11,9 +11,9 @@ from powerctl.fakes.making import make_fake_board
 
 
 @pytest.fixture
-def elsewhere(monkeypatch):
+def elsewhere():
     """What another process knows: nothing of the boards that were found in this one."""
-    return lambda: monkeypatch.setattr(boards, "_FOUND", {})
+    return boards._FOUND.clear
 
 
 def profile(powerctl, root, log):

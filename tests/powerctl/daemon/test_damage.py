@@ -12,8 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as drawn
+from hypothesis import given
 from hypothesis import strategies as st
 
 from powerctl.axes import PowerMode
@@ -187,12 +186,6 @@ def test_of_a_damaged_journal_the_whole_lines_are_restored(board, left_changed, 
 
 
 @given(at=st.floats(0, 1), junk=st.binary(min_size=1, max_size=40), cut=st.integers(0, 200))
-@drawn(
-    max_examples=60,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 def test_whatever_befalls_the_journal_all_is_restored_or_it_is_said(board, at, junk, cut, powerctl):
     before = settings(board)
     device = FakeJetson(board.root)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.board_reads import DAMAGES, Result, Trial, try_file
@@ -49,13 +49,7 @@ def check(trial_of, board, verb, kind, at):
     assert result.worked + result.refused == 1
 
 
-@settings(
-    max_examples=30,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     board=st.sampled_from(BOARDS),
     verb=st.sampled_from(VERBS),

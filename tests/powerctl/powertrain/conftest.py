@@ -49,6 +49,6 @@ def model_table() -> MakeTable:
 @pytest.fixture(scope="session")
 def own_reference(model_table) -> Reference:
     """ResNet-18 training as a user builds it: with its residual, mode by mode."""
-    table = model_table("resnet18-train", per_axis=4, noise=(0.02, 0.01))
+    table = model_table("resnet18-train", per_axis=3, noise=(0.02, 0.01))
     board = load_board("orin-agx")
     return build_reference(table, board, name="own", kind="train", source="a test")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -62,6 +63,11 @@ def test_what_was_only_counted_is_less_sure_than_what_was_measured():
         assert list(values) == sorted(values)
 
 
+@cache
+def counted(model, kind):
+    return CountedModel.of(model, None, kind).workload(16)
+
+
 @pytest.mark.parametrize(
     ("file", "board", "model", "kind"),
     [
@@ -74,7 +80,7 @@ def test_intervals_of_what_was_counted_hold_what_was_measured(
     shared_table, file, board, model, kind
 ):
     table = shared_table(file)
-    job = CountedModel.of(model, None, kind).workload(16)
+    job = counted(model, kind)
     predicted = SignaturePredictor(load_board(board), job).predict(table.modes)
     for truth, expected, std in (
         (table.time_s, predicted.time_s, predicted.time_std),

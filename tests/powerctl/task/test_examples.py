@@ -112,7 +112,7 @@ def test_an_example_in_lightning_runs_with_a_second_file(example, tmp_path):
 def _check(text, settings, target):
     """It trains as it does alone, to the last bit, and its test gives its metrics."""
     torch.set_num_threads(1)
-    row = compared(text, settings, 3)
+    row = compared(text, settings, 3, repeated=1)
     assert (row["minibatches"], row["max_abs_dw"], row["moved"]) == (3, 0, True)
     task = load_task(text, settings)
     loader = load_data(task, GIVEN).test
