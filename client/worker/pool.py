@@ -417,5 +417,6 @@ def _state_of(
     """A client's state by its row of the columns that a `Pool` has of all."""
     a, b, c = learned
     state = ClientState(spent_j, loss, (a, b, c), battery_j, battery_s, is_warm=is_warm)
-    state.celsius, state.celsius_s = heat
+    if not math.isnan(heat[0]):
+        state.celsius, state.celsius_s = heat
     return state
