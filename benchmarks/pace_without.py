@@ -34,12 +34,16 @@ class NoSketches(Learned):
 
     def pull(self, clients: IntArray, examples: IntArray) -> Pull:
         """As of clients that were never heard of."""
-        known = super().pull(clients, examples)
-        nothing = np.zeros_like(known.residual)
-        unsure = np.full(len(clients), 1 - self.rho)
-        return known._replace(
-            residual=nothing, unsure=unsure, mean=0 * known.mean, aim=0 * known.aim
-        )
+        self.clients, self.residuals = self.clients[:0], self.residuals[:0]
+        return super().pull(clients, examples)
+
+
+class NothingShared(Learned):
+    """The mean of those who have been heard is taken for that of all."""
+
+    def pull(self, clients: IntArray, examples: IntArray) -> Pull:
+        """Without what they are all off by."""
+        return super().pull(clients, examples)._replace(shared=0.0)
 
 
 class NoDebt(Learned):
@@ -60,6 +64,13 @@ class WithoutSketches(Pace):
     """Pace without sketches and debt."""
 
     _learned: Learned = field(default_factory=NoSketches, init=False, repr=False)
+
+
+@dataclass
+class WithoutUnheard(Pace):
+    """Pace that thinks no worse of a set for those whom nobody has heard."""
+
+    _learned: Learned = field(default_factory=NothingShared, init=False, repr=False)
 
 
 @dataclass
@@ -95,6 +106,7 @@ class WithoutNovelty(Pace):
 PARTS = {
     "pace": Contender("pace", "maxn", 10),
     "sketches": Contender("benchmarks.pace_without:WithoutSketches", "maxn", 10),
+    "the unheard": Contender("benchmarks.pace_without:WithoutUnheard", "maxn", 10),
     "debt": Contender("benchmarks.pace_without:WithoutDebt", "maxn", 10),
     "reach of steps": Contender("benchmarks.pace_without:WithoutReach", "maxn", 10),
     "the loss of new clients": Contender("benchmarks.pace_without:WithoutNovelty", "maxn", 10),

@@ -5,6 +5,7 @@
 A predictor learns a few modes of the target, with all their batch sizes, and is judged on the
 rows of the others: medians over runs of the mean absolute percentage error. With --power-limits it
 also chooses the fastest mode under each limit, from what it measured and what it predicts.
+Seconds of fits and predictions are those of a core: what else runs does not count.
 """
 
 from __future__ import annotations
@@ -233,16 +234,16 @@ def evaluate(
     runs, outcomes = [], []
     for run, rows in enumerate(samples):
         predictor = make(seed + run)
-        started = time.perf_counter()
+        started = time.process_time()
         predictor.fit(target.take(rows))
-        fitted = time.perf_counter()
+        fitted = time.process_time()
         prediction = predictor.predict(target.modes, target.batch_size)
-        predicted = time.perf_counter()
+        predicted = time.process_time()
         predictor.predict(board.space.arrays, size)
         seconds = {
             "fit_s": fitted - started,
             "predict_s": predicted - fitted,
-            "predict_space_s": time.perf_counter() - predicted,
+            "predict_space_s": time.process_time() - predicted,
         }
         runs.append(judge(target, rows, prediction, unsupported) | seconds)
         outcomes += choose(target, rows, prediction, limits_w, deviations)

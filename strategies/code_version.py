@@ -23,6 +23,7 @@ from powerctl.durable import home_folder, replace_file
 from powerctl.errors import InvalidInput
 
 CODE = "code"  # the key under which a server tells its own
+_KEPT = "code-version"  # the file in a person's own folder
 _STRATEGIES = Path(__file__).resolve().parent
 _SHARED = (
     _STRATEGIES,
@@ -49,19 +50,16 @@ def code_hash() -> str:
     """A short hash of those modules; comments, docstrings and layout do not change it."""
     modules = list(_modules())
     files = _hash_of(part for module in modules for part in module)  # of what is read here
-    kept = home_folder() / "code-version"
-    with suppress(OSError):
-        known = re.fullmatch(rb"(\w+)-([0-9a-f]{12})", kept.read_bytes() if kept.is_file() else b"")
-        if known and known[1] == files.encode():
-            return known[2].decode()
+    if known := re.fullmatch(rf"{files}-([0-9a-f]{{12}})", _kept()):
+        return known[1]
     code = _hash_of(
         part.encode()
         for name, text in modules
         for part in (name.decode(), *_meaning(ast.parse(text)))
     )
-    with suppress(OSError):  # it is found again, then
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(kept, f"{files}-{code}".encode())
+    with suppress(OSError, RuntimeError):  # there is no home, or it is of others: it is found again
+        home_folder().mkdir(parents=True, exist_ok=True)
+        replace_file(home_folder() / _KEPT, f"{files}-{code}".encode())
     return code
 
 
@@ -78,6 +76,14 @@ def check_code_version(version: str) -> None:
             f"this node runs wattfed {code_version()} from {_STRATEGIES.parent}, the server runs "
             f"{version}: stop the SuperLink and start it in the folder of the app"
         )
+
+
+def _kept() -> str:
+    """The version that a process has found last, if there is one."""
+    with suppress(OSError, RuntimeError):
+        path = home_folder() / _KEPT
+        return path.read_text(errors="replace") if path.is_file() else ""
+    return ""
 
 
 def _modules() -> Iterator[tuple[bytes, bytes]]:

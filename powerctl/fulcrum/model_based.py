@@ -121,8 +121,10 @@ class ModelBased:
         """Whether what was measured here in a mode lies far off what all others say of it."""
         if mode not in search.profiled:
             return False
-        beliefs = Beliefs.of(search, self.references, self.expected)
-        return bool(beliefs.doubted[mode].any())
+        return bool(self._beliefs(search).doubted[mode].any())
+
+    def _beliefs(self, search: Search) -> Beliefs:
+        return Beliefs.of(search, self.references, self.expected)
 
     def _next(self, search: Search) -> int | None:
         """The mode to measure next; None if that is not worth it."""
@@ -130,7 +132,7 @@ class ModelBased:
         if not len(fresh):
             return None
         problem, best_loss = search.problem, _best_loss(search)
-        beliefs = Beliefs.of(search, self.references, self.expected)
+        beliefs = self._beliefs(search)
         modes = shortlist(problem, beliefs, fresh)
         # Without anything feasible, a gain in less than one draw is one that no draw has shown.
         enough = 1 / DRAWS if best_loss is None else _ENOUGH

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from powerctl.cost_model import Signature
 from powerctl.errors import InvalidInput
 from powerctl.measurement import MeasurementTable
 from powerctl.modes import FloatArray, IntArray, ModeArrays
+from powerctl.powertrain.intervals import shown_scales
 from powerctl.powertrain.kernels import COMPONENTS, NOISES, Deviations
 from powerctl.powertrain.posterior import (
     ReferenceColumns,
@@ -118,11 +120,11 @@ class GaussianPredictor(BaseEstimator):  # type: ignore[misc]
         columns = ReferenceColumns(self._columns(table.modes, sizes), mean, std)
         known = any(self._is_alike(reference) for reference in self.references_)
         deviations = _expected(self.references_, known, self.batched_)
-        # Where batch sizes vary, work of the process that launches is not told from launches.
-        may_load_itself = self.kind == "train" and not self.batched_
-        alternative = prior.in_one_process(self.batch_size) if may_load_itself else None
         with one_blas_thread():
-            self.posterior_ = fit_posterior(prior, deviations, table, sizes, columns, alternative)
+            fitted = fit_posterior(prior, deviations, table, sizes, columns)
+            apart = fitted.loo_error / fitted.loo_std
+            scales = shown_scales(apart, table.modes, self.board_.space.arrays)
+        self.posterior_ = replace(fitted, scales=scales)
         return self
 
     def _begin(self, table: MeasurementTable) -> None:

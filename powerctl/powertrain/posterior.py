@@ -32,8 +32,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
-from scipy.stats import norm
-from scipy.stats import t as student
 from threadpoolctl import ThreadpoolController
 
 from powerctl.cost_model import minibatch_cost
@@ -69,16 +67,8 @@ _PASSES = (
 _STEPS = 25  # of Gauss-Newton at most; one to four are usual
 _LONGEST_STEP = 1.5  # of a logarithm: beyond a factor of 4.5 the linear model says little
 _HALVINGS = 6  # of a step that makes things worse, before it is given up
-_AT_ONCE = 1024  # modes predicted, so that their covariances stay in the cache
+_AT_ONCE = 2048  # modes predicted, so that their covariances stay in the cache
 _ENOUGH = 0.02  # gain of twice the log posterior density below which a step is the last
-
-_ALTERNATIVE_ODDS = 1 / 3  # of an alternative prior against the usual one, before measuring
-# Of the scale of intervals: how many modes the expectation counts as, and the deviations at which
-# an error counts no more: those beyond are glitches. On seven tables, from references of the same
-# and of other boards and kinds, with 10, 20 and 50 designed and random modes, 90 % intervals held
-# 85 to 95 % in 49 % of the cases without, and less in 20 %; so in 80 %, and less in 9 %.
-_EXPECTED_MODES = 3
-_FARTHEST = 3.0
 
 Single = NDArray[np.float32]
 
@@ -267,7 +257,6 @@ def fit_posterior(
     table: MeasurementTable,
     batch_size: ArrayLike,
     columns: ReferenceColumns,
-    alternative: Prior | None = None,
 ) -> Posterior:
     """Condition the model on a table.
 
@@ -283,34 +272,13 @@ def fit_posterior(
         Of the rows.
     columns : ReferenceColumns
         Deviations of references in the rows.
-    alternative : Prior, optional
-        Another way in which the workload may run, over the same parameters: it is taken where it
-        makes the table so much more probable that it is more likely than `prior`. Tables of more
-        rows than parameters tell by themselves, and are not fitted twice.
     """
-    search = _search(prior, deviations, table, batch_size, columns)
-    fitted = search.run()
-    if alternative is None or not 0 < len(table) < len(prior.mean):
-        return fitted
-    other = _search(alternative, deviations, table, batch_size, columns)
-    fitted_otherwise = other.run()
-    is_likelier = other.log_evidence() - search.log_evidence() > -np.log(_ALTERNATIVE_ODDS)
-    return fitted_otherwise if is_likelier else fitted
-
-
-def _search(
-    prior: Prior,
-    deviations: Deviations,
-    table: MeasurementTable,
-    batch_size: ArrayLike,
-    columns: ReferenceColumns,
-) -> _Search:
     measured = np.log(np.concatenate([table.time_s, table.power_w]))
     mean = np.concatenate([prior.mean, columns.mean])
     width = np.zeros((len(mean), len(mean)))
     width[: len(prior.mean), : len(prior.mean)] = prior.covariance
     width[len(prior.mean) :, len(prior.mean) :] = np.diag(columns.std**2)
-    return _Search(prior, deviations, table, batch_size, columns, measured, mean, width)
+    return _Search(prior, deviations, table, batch_size, columns, measured, mean, width).run()
 
 
 class _Search:
@@ -350,16 +318,6 @@ class _Search:
                 self._adapt(linear)
         self._find_parameters()
         return self._posterior()
-
-    def log_evidence(self) -> float:
-        """Logarithm of the density of the table given the prior, up to a constant.
-
-        Of the model as it is linearised where the search ended.
-        """
-        linear = self._linear(self.values)
-        lower = np.linalg.cholesky(self._total_covariance(linear))
-        apart = solve_triangular(lower, self._innovation(linear), lower=True)
-        return float(-0.5 * apart @ apart - np.log(np.diag(lower)).sum())
 
     def _linear(self, values: FloatArray) -> _Linear:
         return _linear(
@@ -462,8 +420,7 @@ class _Search:
         unsure = _whitening(self.precision + slopes.T @ slopes)  # of the parameters, measured
         solved = np.hstack([whitening.T, whitening.T @ slopes, weights[:, None]])
         n = len(self.prior.mean)
-        of_mode = self._of_mode()
-        loo_error, loo_std = _left_out(inverse, weights, self.extra, of_mode)
+        loo_error, loo_std = _left_out(inverse, weights, self.extra, self._of_mode())
         return Posterior(
             prior=self.prior,
             deviations=self.deviations,
@@ -473,7 +430,7 @@ class _Search:
             outliers=self.extra,
             loo_error=loo_error,
             loo_std=loo_std,
-            scales=_as_shown(loo_error / loo_std, len(np.unique(of_mode))),
+            scales=np.ones(2),
             _measured=linear,
             _weights=weights,
             _solved=_per_direction(linear.rows, solved),
@@ -518,21 +475,6 @@ def _left_out(
         error[both] = own @ weights[both]
         variance[both] = np.diag(own) - extra[both]
     return error.reshape(2, -1), np.sqrt(np.maximum(variance, 1e-8)).reshape(2, -1)
-
-
-def _as_shown(apart: FloatArray, n_modes: int) -> FloatArray:
-    """What intervals are to be widened by, in time and in power, as the measured modes show.
-
-    Each mode, predicted from all others, shows how far off predictions are, in their deviations.
-    The scale's square is the mean of their squares and of `_EXPECTED_MODES` more that are 1; and as
-    it is not known better than from so many, the interval of 90 % is that of Student's t.
-    """
-    freedom = _EXPECTED_MODES + n_modes
-    shown = np.minimum(apart**2, _FARTHEST**2).sum(axis=1) / max(apart.shape[1], 1)
-    squared = (_EXPECTED_MODES + n_modes * shown) / freedom
-    if not n_modes:
-        return np.ones(2)
-    return np.asarray(np.sqrt(squared) * student.ppf(0.95, freedom) / norm.ppf(0.95))
 
 
 def _per_direction(rows: Rows, values: FloatArray) -> list[Single]:

@@ -125,19 +125,6 @@ class Prior:
             covariance=covariance - gain @ covariance[at],
         )
 
-    def in_one_process(self, batch_size: int) -> Prior:
-        """The same, of a loader without worker processes: PyTorch's default.
-
-        The process that launches kernels prepares the samples as well, so what the host does comes
-        on top of the GPU's time, as launching does, and not beside it.
-        """
-        host, launch = (
-            self.names.index(name) for name in ("host_cycles_per_sample", "launch_cycles")
-        )
-        mean = self.mean.copy()
-        mean[launch] = np.logaddexp(mean[launch], mean[host] + np.log(batch_size))
-        return replace(self, mean=mean)
-
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """The logarithms between which the cost model is made for values of its parameters."""
         lowest, highest = np.log([_BOUNDS.get(name, (1e-30, 1e30)) for name in self.names]).T

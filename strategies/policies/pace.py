@@ -16,11 +16,14 @@
 |            | clients had when they were heard for the first time            | `.first_loss`    |
 | rho        | mean cosine of two clients' updates: what they have in common  | `Learned.rho`    |
 | s_i, g     | sketch of D_i over the round's root mean square norm, and the  | `Learned.common` |
-|            | moving mean of sketches                                        |                  |
+|            | moving mean of sketches, less what their clients are known for |                  |
 | r_i        | s_i - g: where client i pulls the model                        | `residual`       |
 | kappa      | how much of r_i is found again in its next update              | `Learned.kept`   |
-| m(S)       | sum_S p_i kappa r_i: where the set pulls; unknown clients: 0   | `pull`           |
-| a          | m(all known candidates) - debt / 2: where it should            | `aim`            |
+| m(S)       | sum_S p_i kappa (r_i - their mean): where the set pulls beside | `pull`           |
+|            | all who have been heard; who has not is taken to be as those   |                  |
+| a          | - debt / 2: where it should                                    | `aim`            |
+| H(S), A    | share of a set's examples with clients that have been heard;   | `heard`,         |
+|            | sum of the squares of these clients' shares                    | `shared`         |
 | N(S)       | variance of what the set teaches, over that of what it should  | `noise`          |
 | c          | half of what a round's step takes off the next round's updates | `Learned.reach`  |
 |            | along itself, over the step: 1/2 ends where the loss is least, |                  |
@@ -71,7 +74,8 @@ class Pace(Memory):
     clients,
 
         log(mean_S q_i) + log(1 - c (1 + N(S) / rho)) - log(sum_S e_i(T) + P T)
-        N(S) = |m(S) - a|^2 + (1 - rho) sum_S p_i^2 (1 - kappa^2 [r_i known]).
+        N(S) = |m(S) - a|^2
+               + (1 - rho) (sum_S p_i^2 (1 - kappa^2 [i heard]) + A kappa^2 (H(S) - H(all))^2).
 
     Nobody races to wait: whoever is not the slowest gets the time to run in a mode that costs less.
     The second term is by how much the loss falls in a round, as its second-order expansion has it
@@ -83,7 +87,10 @@ class Pace(Memory):
     the end the noise has to be averaged away. So the number of clients is chosen too, and k is only
     a bound. Sets are preferred that pull the model where all clients
     together would (as in DivFL, Balakrishnan et al., ICLR 2022), and what one lacks the next ones
-    make up for (a debt, as in herding). No label is asked for.
+    make up for (a debt, as in herding). The last term is of the clients nobody has heard: the mean
+    of 1 / A others may be off theirs, and a set of these others is off by as much. Without it the
+    same few are asked for as long as they are warm or near, and the model follows them. No label is
+    asked for.
 
     Utility is Oort's (Lai et al., OSDI 2021) in idea: examples times the last loss. A client never
     heard of has what others had when they were heard for the first time: where the model follows a
@@ -258,10 +265,14 @@ class Pull(NamedTuple):
         Examples of each client, over their mean.
     residual : FloatArray, shape (n, places)
         kappa r_i; zeros of a client never heard of.
+    heard : FloatArray, shape (n,)
+        The size of a client that has been heard, 0 of others.
     unsure : FloatArray, shape (n,)
-        Variance that is left of a client's update: (1 - rho) (1 - kappa^2 [known]).
-    mean, aim : FloatArray, shape (places,)
-        Pull of all known candidates, and what a set should have.
+        Variance that is left of a client's update: (1 - rho) (1 - kappa^2 [heard]).
+    shared : float
+        Variance of what all those heard are off by: (1 - rho) kappa^2 A.
+    aim : FloatArray, shape (places,)
+        What a set should have.
     rho : float
         Mean cosine of two clients' updates.
     reach : float
@@ -270,8 +281,9 @@ class Pull(NamedTuple):
 
     size: FloatArray
     residual: FloatArray
+    heard: FloatArray
     unsure: FloatArray
-    mean: FloatArray
+    shared: float
     aim: FloatArray
     rho: float
     reach: float
@@ -347,22 +359,24 @@ class Learned(Memory):
     def pull(self, clients: IntArray, examples: IntArray) -> Pull:
         """Where some candidates pull, and should."""
         size = relative(examples)
-        residual = np.zeros((len(clients), PLACES))
         order = np.argsort(self.clients, kind="stable")
         known = np.isin(clients, self.clients)
         at = order[np.searchsorted(self.clients, clients[known], sorter=order)]
-        residual[known] = self.kept * self.residuals[at]
-        mean: FloatArray = (size @ residual) / max(float(size[known].sum()), 1e-12)
+        heard = size * known
+        share = heard / max(float(heard.sum()), 1e-12)
+        residual = np.zeros((len(clients), PLACES))
+        residual[known] = self.residuals[at]
+        residual[known] = self.kept * (residual[known] - share @ residual)
         unsure = (1 - self.rho) * (1 - self.kept**2 * known.astype(np.float64))
-        aim = mean - 0.5 * self.debt
-        return Pull(size, residual, unsure, mean, aim, self.rho, self.reach)
+        shared = (1 - self.rho) * self.kept**2 * float(share @ share)
+        return Pull(size, residual, heard, unsure, shared, -0.5 * self.debt, self.rho, self.reach)
 
     def owe(self, pull: Pull, picks: IntArray) -> None:
         """Remember how far a set that is chosen pulls beside the mean."""
         if len(picks):
             size = pull.size[picks]
             drawn = size @ pull.residual[picks] / size.sum()
-            self.debt = 0.5 * self.debt + drawn - pull.mean
+            self.debt = 0.5 * self.debt + drawn
 
     def hear(
         self, clients: IntArray, examples: FloatArray, norms: FloatArray, sketches: FloatArray
@@ -384,8 +398,11 @@ class Learned(Memory):
         self._compare(share, norms, parts)
         self._look_back(clients, share, parts)
         scaled = sketches / math.sqrt(float(share @ norms**2))
-        mean = share @ scaled
-        self.common = mean if not self.rounds else _OLD_PULL * self.common + (1 - _OLD_PULL) * mean
+        _, now, then = np.intersect1d(clients, self.clients, return_indices=True)
+        foretold = np.zeros_like(scaled)
+        foretold[now] = self.kept * self.residuals[then]
+        old = _OLD_PULL if self.rounds else 0.0
+        self.common = old * self.common + (1 - old) * (share @ (scaled - foretold))
         self.rounds += 1
         new = (scaled - self.common).astype(np.float32)
         self._find_again(clients, new)
@@ -475,6 +492,7 @@ class SetSearch:
         self._products = self._beside @ self._beside.T if few else None
         self._length = np.einsum("ij,ij->i", self._beside, self._beside)
         self._unsure = pull.size**2 * pull.unsure
+        self._of_all = float(pull.heard.sum() / pull.size.sum())
 
     def best(self, at_least: int, at_most: int) -> tuple[int, IntArray]:
         """The deadline's index, and the indices of the clients."""
@@ -482,15 +500,16 @@ class SetSearch:
         every = np.arange(n_deadlines)
         free = np.isfinite(self._cost_j)
         worth, count = np.zeros(n_deadlines), np.zeros(n_deadlines, dtype=np.int64)
-        size, teaching, unsure = np.zeros((3, n_deadlines, 1))
+        size, heard, teaching, unsure = np.zeros((4, n_deadlines, 1))
         cost_j = self._fixed_j[:, None].copy()
         length, along = np.zeros((n_deadlines, 1)), np.zeros((n_deadlines, n))
         chosen: list[list[int]] = [[] for _ in every]
         going = free.any(axis=1)
         while going.any():
-            square = (size + self._pull.size) ** 2
+            sizes = size + self._pull.size
             noise = length + 2 * along + self._length + unsure + self._unsure
-            noise = np.maximum(noise, 0.0) / square
+            beside = (heard + self._pull.heard) / sizes - self._of_all
+            noise = np.maximum(noise, 0.0) / sizes**2 + self._pull.shared * beside**2
             longer = 1 + noise / self._pull.rho
             gain = np.maximum(1 - self._pull.reach * longer, _LEAST_GAIN / longer)
             larger = gain * (teaching + self._teaching) / (1 + count[:, None])
@@ -504,6 +523,7 @@ class SetSearch:
             worth[now], free[now, its] = value[going], False
             count[now] += 1
             size[now, 0] += self._pull.size[its]
+            heard[now, 0] += self._pull.heard[its]
             teaching[now, 0] += self._teaching[its]
             unsure[now, 0] += self._unsure[its]
             cost_j[now, 0] += self._cost_j[now, its]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,12 @@ def test_what_is_kept_of_other_files_or_damaged_is_not_believed(tmp_path, monkey
         assert kept.read_text() == code_version()
 
 
-def test_without_a_home_it_is_found_all_the_same(tmp_path, monkeypatch):
-    (tmp_path / "home").touch()
-    monkeypatch.setenv("POWERCTL_HOME", str(tmp_path / "home"))
+@pytest.mark.parametrize("missing", ["taken", "nobody's"])
+def test_without_a_home_it_is_found_all_the_same(tmp_path, monkeypatch, missing):
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("POWERCTL_HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 10_001)  # as in a container
+    if missing == "taken":
+        (tmp_path / "home").touch()
+        monkeypatch.setenv("POWERCTL_HOME", str(tmp_path / "home"))
     assert code_hash.__wrapped__() == code_hash()

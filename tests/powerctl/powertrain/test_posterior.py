@@ -216,38 +216,6 @@ def test_a_glitch_in_a_mode_is_left_out_with_all_batch_sizes_of_it(model_table):
     assert np.median(apart) < 1.5
 
 
-def test_intervals_are_as_wide_as_the_measured_modes_show(prior, model_table):
-    """Of a workload that is as expected they shrink, of one that is not they widen."""
-    quiet, loud = (
-        conditioned(prior, some(model_table("mobilenetv3-train", noise=noise), 12)).scales
-        for noise in ((0.001, 0.001), (0.2, 0.1))
-    )
-    assert np.all(quiet < 1) and np.all(loud > quiet)
-    assert conditioned(prior, model_table("lstm-train").take(np.arange(0))).scales.tolist() == [
-        1,
-        1,
-    ]
-
-
-def test_a_loader_in_the_process_that_launches_is_told_from_workers(prior):
-    """Of a network that prepares its samples itself, ten modes show it."""
-    itself = prior.in_one_process(16)
-    hardware, signature = prior.model(itself.mean)
-    alone = replace(signature, host_cycles_per_sample=0.1 * signature.host_cycles_per_sample)
-    cost = minibatch_cost(hardware, alone, *MODES, 16)
-    table = some(MeasurementTable(MODES, None, cost.time_s, cost.power_w), 10)
-    none = ReferenceColumns(np.empty((0, 2, 10)), np.empty(0), np.empty(0))
-    either = fit_posterior(prior, Deviations(), table, 16, none, itself)
-    np.testing.assert_array_equal(either.log_values, conditioned(itself, table).log_values)
-
-
-def test_a_workload_as_usual_is_fitted_as_if_there_were_no_alternative(prior, model_table):
-    table = some(model_table("mobilenetv3-train", noise=(0.02, 0.01)), 10)
-    none = ReferenceColumns(np.empty((0, 2, 10)), np.empty(0), np.empty(0))
-    either = fit_posterior(prior, Deviations(), table, 16, none, prior.in_one_process(16))
-    np.testing.assert_array_equal(either.log_values, conditioned(prior, table).log_values)
-
-
 def test_noise_adapts_to_the_measurements(prior, model_table):
     quiet, loud = (
         conditioned(prior, some(model_table("resnet18-train", noise=(x, x)), 80))

@@ -10,7 +10,7 @@ from tests.strategies.offers_of import clients, mixed_offers, offer, report, rng
 from wattfed.strategies.offers import Offers
 from wattfed.strategies.policies import pace
 from wattfed.strategies.policies.experience import Delivery
-from wattfed.strategies.policies.pace import Learned, Pace
+from wattfed.strategies.policies.pace import Learned, Pace, SetSearch
 from wattfed.strategies.summaries import PLACES, UpdateSummary
 
 
@@ -107,6 +107,40 @@ def test_a_set_is_chosen_that_pulls_as_all_would():
     assert 0.15 < np.mean(shares) < 0.45  # as their share of a quarter, though they are dearer
 
 
+def test_what_clients_have_in_common_does_not_follow_those_who_are_asked_again_and_again():
+    learned, first, then = Learned(), np.arange(4), np.arange(4, 8)
+    for of_round, place in ((first, 0), (then, 1)):
+        for _ in range(20):
+            sketches = np.array([direction(place, 0.5)] * 4)
+            learned.hear(of_round, np.ones(4), np.ones(4), sketches)
+    residual = learned.pull(np.arange(8), np.ones(8, dtype=int)).residual
+    assert (residual[first, 0] > 0.05).all() and (residual[first, 1] < -0.05).all()
+    assert (residual[then, 0] < -0.05).all() and (residual[then, 1] > 0.05).all()
+
+
+def heard(n):
+    """What is learned of n clients that pull their own ways."""
+    learned = Learned()
+    for _ in range(10):
+        learned.hear(
+            np.arange(n), np.ones(n), np.ones(n), np.array([direction(i, 0.5) for i in range(n)])
+        )
+    return learned
+
+
+def test_the_fewer_have_been_heard_the_more_their_mean_may_be_off():
+    few, many = (heard(n).pull(np.arange(40), np.ones(40, dtype=int)) for n in (4, 16))
+    assert few.shared == pytest.approx(4 * many.shared, rel=0.2)
+
+
+@pytest.mark.parametrize("n_heard", [4, 10, 16])
+def test_a_set_has_the_share_of_clients_not_heard_that_all_have(n_heard):
+    pull = heard(n_heard).pull(np.arange(20), np.ones(20, dtype=int))
+    search = SetSearch(np.ones(20), pull._replace(shared=100.0), np.ones((1, 20)), np.zeros(1))
+    _, picks = search.best(10, 10)
+    assert (picks < n_heard).sum() == n_heard / 2
+
+
 def test_what_one_round_lacked_the_next_makes_up_for():
     learned = Learned()
     for _ in range(20):
@@ -166,8 +200,8 @@ def test_of_many_clients_those_heard_last_are_remembered(monkeypatch):
         sketches = np.array([direction(i % 200) for i in of_round])
         learned.hear(of_round, np.ones(20), np.ones(20), sketches)
     assert learned.clients.tolist() == list(range(150, 200))
-    known = learned.pull(np.array([10, 199]), np.array([1, 1]))
-    assert not known.residual[0].any() and known.residual[1].any()
+    known = learned.pull(np.array([10, 198, 199]), np.array([1, 1, 1]))
+    assert known.residual.any(axis=1).tolist() == [False, True, True]
 
 
 def test_pace_never_asks_for_more_than_an_allowance_pays():

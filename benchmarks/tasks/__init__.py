@@ -1,0 +1,1 @@
+"""Tasks of one's own on which policies are compared, of other kinds than in the reported cells."""
