@@ -134,7 +134,7 @@ class Ceilings:
         return tuple(run for run in self.runs if run.kind == "product" and run is not self.fastest)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON."""
+        """Write what was measured as JSON."""
         text = json.dumps({"format": "powerctl-ceilings", "version": 1, **asdict(self)}, indent=1)
         write_output(path, text + "\n")
 
