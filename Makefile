@@ -48,11 +48,11 @@ docs: $(VENV)/.installed-dev ## the documentation site, in build/docs
 	@echo build/docs/index.html
 
 # The generated code is committed, so that installing needs no compiler. It must not be newer than
-# the protobuf and grpcio that the oldest supported Flower allows (1.30: protobuf 5.28, grpcio 1.70),
-# and older is accepted for one major version: so the last grpcio-tools makes it that writes 5.27.
-proto: ## the agent's gRPC code, anew from its agent.proto (needs Python 3.11)
+# the protobuf that the oldest supported Flower allows (1.30: 5.28), and older is accepted for one
+# major version: so the last grpcio-tools makes it that writes 5.27.
+proto: ## the agent's messages, anew from its agent.proto (needs Python 3.11)
 	@python3.11 -m venv build/proto && build/proto/bin/pip install -q grpcio-tools==1.67.1 setuptools
-	@build/proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
+	@build/proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
 	  wattfed/client/agent/proto/agent.proto
 
 check-release: $(VENV)/.installed ## build the wheels, and install them in a fresh environment for each extra

@@ -30,8 +30,8 @@ import torch
 
 from powerctl import console
 from powerctl.errors import PowerctlError
+from wattfed.client.agent import rpc
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.tensors import encode_tensor
 from wattfed.client.tasks.federated import federated
 from wattfed.strategies.run_config import RunConfig

@@ -48,10 +48,10 @@ from powerctl import console
 from powerctl.accelerator import Accelerator, choose_accelerator
 from powerctl.devices.meters import Meter, open_meter
 from powerctl.errors import DeviceUnavailable, InvalidInput, PowerctlError
+from wattfed.client.agent import rpc
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
@@ -299,7 +299,7 @@ def serve_natively(
 async def _listen(control: Control, socket: str, waiting: queue.Queue[Request | None]) -> None:
     """Answer the agent's protocol until told to stop."""
     server = grpc.aio.server()
-    rpc.add_InferenceServicer_to_server(_Queued(waiting), server)
+    rpc.add_service(server, "Inference", _Queued(waiting))
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     control.ready.set()
@@ -308,7 +308,7 @@ async def _listen(control: Control, socket: str, waiting: queue.Queue[Request | 
     await server.stop(None)
 
 
-class _Queued(rpc.InferenceServicer):
+class _Queued:
     """Puts requests into a queue, and sends the answers on."""
 
     def __init__(self, waiting: queue.Queue[Request | None]) -> None:

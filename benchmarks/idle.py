@@ -46,10 +46,10 @@ from powerctl.powertrain.correction import CorrectedPredictor
 from powerctl.profiler import measure_mode
 from powerctl.progress import Progress
 from powerctl.workload import Workload
+from wattfed.client.agent import rpc
 from wattfed.client.agent.idle_modes import PROCEDURE, modes_to_measure
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.tensors import encode_tensor
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.cost_models import CostModels

@@ -11,8 +11,8 @@ import grpc
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from powerctl.errors import DeviceUnavailable
+from wattfed.client.agent import rpc
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of
 from wattfed.client.worker.messages import RoundContext
 from wattfed.strategies.code_version import CODE

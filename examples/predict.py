@@ -7,9 +7,9 @@ import sys
 
 import torch
 
+from wattfed.client.agent import rpc
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
 socket, model, *shape = sys.argv[1:]

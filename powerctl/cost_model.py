@@ -174,20 +174,10 @@ class Signature:
 
 
 class Cost(NamedTuple):
-    """Cost of a minibatch per mode: arrays of one shape.
-
-    `host_s`, `gpu_s` and `launch_s` are the stages' own times, which say what bounds a mode;
-    utilisations are shares of the minibatch's time (`busy_cores` in cores).
-    """
+    """Cost of a minibatch per mode: arrays of one shape."""
 
     time_s: FloatArray
     power_w: FloatArray
-    host_s: FloatArray
-    gpu_s: FloatArray
-    launch_s: FloatArray
-    gpu_utilisation: FloatArray
-    busy_cores: FloatArray
-    memory_bytes_per_s: FloatArray
 
 
 class Stages(NamedTuple):
@@ -280,20 +270,12 @@ def minibatch_cost(
     Returns
     -------
     Cost
-        Seconds, watts and what they are made of.
+        Seconds and watts.
     """
     stages = minibatch_stages(hardware, signature, cores, cpu_khz, gpu_hz, mem_hz, batch_size)
     active_w = sum(active_power_w(hardware, signature, stages, cpu_khz, gpu_hz))
-    return Cost(
-        time_s=stages.time_s,
-        power_w=idle_power_w(hardware, cores, cpu_khz, gpu_hz, mem_hz) + active_w,
-        host_s=stages.host_s,
-        gpu_s=stages.gpu_s,
-        launch_s=stages.launch_s,
-        gpu_utilisation=stages.gpu_s / stages.time_s,
-        busy_cores=(stages.host_busy_s + stages.launch_s) / stages.time_s,
-        memory_bytes_per_s=stages.traffic_bytes / stages.time_s,
-    )
+    idle_w = idle_power_w(hardware, cores, cpu_khz, gpu_hz, mem_hz)
+    return Cost(stages.time_s, idle_w + active_w)
 
 
 def active_power_w(

@@ -75,12 +75,6 @@ class ModeSpace(ModeAxes):
         at = np.unravel_index(index, self.shape)
         return PowerMode(*(axis[int(i)] for axis, i in zip(self.axes, at, strict=True)))
 
-    def index(self, mode: PowerMode) -> int:
-        """The number of a mode; raises `ModeNotInSpace` naming the axis and the nearest values."""
-        self.check(mode)
-        at = [axis.index(v) for v, axis in zip(mode.values, self.axes, strict=True)]
-        return int(np.ravel_multi_index(at, self.shape))
-
     def indices(self, modes: ModeArrays) -> IntArray:
         """The numbers of many modes; -1 where a mode is not in the space."""
         number = np.zeros(modes.cores.shape, dtype=np.int64)

@@ -9,7 +9,7 @@ from typing import Any
 _WIDTH = 100
 
 
-def toml_text(values: Mapping[str, Any], within: str = "") -> str:
+def toml_text(values: Mapping[str, Any], within: str = "", digits: int = 17) -> str:
     """A table as TOML: its values first, then its tables and its lists of tables.
 
     Parameters
@@ -18,15 +18,18 @@ def toml_text(values: Mapping[str, Any], within: str = "") -> str:
         Texts, numbers, truth values, lists of them, tables, and lists of tables; None is left out.
     within : str
         The name of the table, where it is one of another.
+    digits : int
+        Significant digits of numbers with a fraction; by default all that they have.
     """
     simple = {k: v for k, v in values.items() if not _is_table(v) and v is not None}
-    parts = ["".join(f"{key} = {_value(value, key)}\n" for key, value in simple.items())]
+    lines = (f"{key} = {_value(value, key, digits)}\n" for key, value in simple.items())
+    parts = ["".join(lines)]
     for key, value in values.items():
         name = f"{within}.{key}" if within else key
         if isinstance(value, Mapping):
-            parts.append(f"[{name}]\n{toml_text(value, name)}")
+            parts.append(f"[{name}]\n{toml_text(value, name, digits)}")
         elif _is_table(value):
-            parts.extend(f"[[{name}]]\n{toml_text(entry, name)}" for entry in value)
+            parts.extend(f"[[{name}]]\n{toml_text(entry, name, digits)}" for entry in value)
     return "\n".join(part for part in parts if part)
 
 
@@ -36,14 +39,14 @@ def _is_table(value: object) -> bool:
     return isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping)
 
 
-def _value(value: object, key: str) -> str:
+def _value(value: object, key: str, digits: int) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence):
-        return _list([_value(entry, "") for entry in value], len(key) + len(" = "))
-    return repr(value)
+        return _list([_value(entry, "", digits) for entry in value], len(key) + len(" = "))
+    return repr(float(f"{value:.{digits}g}") if isinstance(value, float) else value)
 
 
 def _list(words: list[str], indent: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
@@ -15,6 +14,7 @@ from powerctl.errors import InvalidInput
 from powerctl.fields import Count, Range, Size, build
 from powerctl.plugins import OR_A_FILE, Kind, toml_files
 from powerctl.reading import read_toml
+from powerctl.toml_writing import toml_text
 
 _STAND_IN = {"infer": "mobilenetv3-infer", "train": "mobilenetv3-train"}
 
@@ -118,25 +118,6 @@ def write_workload(workload: Workload, path: Path) -> None:
     """Write a workload as the ``.toml`` file that `load_workload` reads, to four digits."""
     if workload.signature is None:
         raise InvalidInput(f"{workload.name} has no signature to write")
-    lines = [
-        f"name = {_quoted(workload.name)}",
-        f"title = {_quoted(workload.title)}",
-        f"kind = {_quoted(workload.kind)}",
-        f"batch_size = {workload.batch_size}",
-        f"parameters = {workload.parameters}",
-        f"source = {_quoted(workload.source)}",
-        *(
-            []
-            if workload.counted_share is None
-            else [f"counted_share = {workload.counted_share:.4g}"]
-        ),
-        "",
-        "[signature]",
-        *(f"{name} = {value:.4g}" for name, value in asdict(workload.signature).items()),
-    ]
-    write_output(path, "\n".join(lines) + "\n")
-
-
-def _quoted(text: str) -> str:
-    """A text as TOML has it."""
-    return json.dumps(text, ensure_ascii=False)
+    parts = ("name", "title", "kind", "batch_size", "parameters", "source", "counted_share")
+    told = {name: getattr(workload, name) for name in parts}
+    write_output(path, toml_text({**told, "signature": asdict(workload.signature)}, digits=4))

@@ -143,8 +143,8 @@ def _connect(socket: str, **others: str) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def status(as_json: bool, **where: str) -> None:
     """What an agent serves, and how it does."""
+    from wattfed.client.agent import rpc
     from wattfed.client.agent.proto import agent_pb2 as pb
-    from wattfed.client.agent.proto import agent_pb2_grpc as rpc
     from wattfed.client.agent.top import status_lines
 
     with _connect(**where) as channel:
@@ -223,8 +223,8 @@ def show_top(every: float, frames: int, **where: str) -> None:
     """A live view of an agent."""
     from rich.console import Console
 
+    from wattfed.client.agent import rpc
     from wattfed.client.agent.proto import agent_pb2 as pb
-    from wattfed.client.agent.proto import agent_pb2_grpc as rpc
     from wattfed.client.agent.top import show_live
 
     with _connect(**where) as channel:
@@ -240,7 +240,7 @@ def show_top(every: float, frames: int, **where: str) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 def predict(model: str, count: int, seed: int, **where: str) -> None:
     """Send a model random inputs, and say what came back and how long it took."""
-    from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+    from wattfed.client.agent import rpc
     from wattfed.client.agent.trying import try_model
 
     with _connect(**where) as channel:

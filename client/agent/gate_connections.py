@@ -21,12 +21,11 @@ from wattfed.client.agent.calls import CallRefused
 from wattfed.client.agent.framing import FrameBuffer, framed
 from wattfed.client.agent.gate_holders import Holder, Holders
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
-class GateService(rpc.GateServicer):
+class GateService:
     """Makes the workload of each gRPC stream a holder, for processes in any language."""
 
     def __init__(self, holders: Holders) -> None:

@@ -17,7 +17,6 @@ from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import ByteLimit, CallRefused, RateLimit, check_budget
 from wattfed.client.agent.engine_jobs import TicketRefusal
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.served_models import Model
 from wattfed.client.agent.settings import AgentLimits, ModelFile
@@ -26,7 +25,7 @@ from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 CLIENT_KEY = "wattfed-client"  # metadata by which processes on the Unix socket differ
 
 
-class ModelService(rpc.InferenceServicer):
+class ModelService:
     """Serves the models of a registry.
 
     Parameters

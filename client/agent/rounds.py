@@ -16,7 +16,6 @@ from powerctl.errors import InvalidInput, PowerctlError
 from powerctl.modes import PowerMode
 from wattfed.client.agent.members import Member, Members
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.round_device import RoundDevice
 from wattfed.client.agent.served_models import task_model
@@ -104,7 +103,7 @@ class _Round:
         )
 
 
-class RoundsService(rpc.RoundsServicer):
+class RoundsService:
     """Offers, trains and evaluates for the ClientApps of this machine.
 
     Parameters

@@ -25,6 +25,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from powerctl.accelerator import Accelerator, choose_accelerator
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from powerctl.fulcrum.interleave import Interleaver
+from wattfed.client.agent import rpc
 from wattfed.client.agent.async_bridge import AsyncBridge
 from wattfed.client.agent.calls import Hearing
 from wattfed.client.agent.framing import GATE_SUFFIX
@@ -40,7 +41,6 @@ from wattfed.client.agent.opening import CLIENTS, KeptDevice, claim_socket, clai
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.planning import PlanState, ServicePlanner, model_to_plan
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.round_device import PlannedDevice
 from wattfed.client.agent.rounds import RoundsService
@@ -249,12 +249,12 @@ class Agent:
             self._bridge, self._registry, limits, settings.defaults, may_load=local
         )
         power = PowerService(self.engine, settings.device, self._plan_state, self._tasks)
-        rpc.add_InferenceServicer_to_server(inference, server)
-        rpc.add_PowerServicer_to_server(power, server)
+        rpc.add_service(server, "Inference", inference)
+        rpc.add_service(server, "Power", power)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if local:
-            rpc.add_GateServicer_to_server(self._gate, server)
-            rpc.add_RoundsServicer_to_server(self._rounds, server)
+            rpc.add_service(server, "Gate", self._gate)
+            rpc.add_service(server, "Rounds", self._rounds)
         return server
 
 

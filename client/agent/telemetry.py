@@ -20,7 +20,6 @@ from wattfed.client.agent.engine_state import EngineState, JobState, TurnObserve
 from wattfed.client.agent.known_tasks import KnownTasks
 from wattfed.client.agent.planning import PlanState
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.turn_engine import TurnEngine
 
 Budgets = Callable[[], Iterable[tuple[str, int, float]]]  # run, client, joules left
@@ -61,7 +60,7 @@ def read_now(engine: TurnEngine) -> Reading:
     return Reading(device.now(), device.energy_j(), str(device.mode()), engine.state())
 
 
-class PowerService(rpc.PowerServicer):
+class PowerService:
     """Tells device, plan and jobs to whoever asks.
 
     Parameters

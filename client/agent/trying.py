@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from powerctl.errors import InvalidInput, UnknownName
 from wattfed.client.agent import tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 
 _TIMEOUT_S = 60.0  # a board that does much else answers late
@@ -32,7 +31,7 @@ class Trial(NamedTuple):
     batch_size: float
 
 
-def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Trial:
+def try_model(stub: Any, name: str, count: int, seed: int) -> Trial:
     """Send a model random inputs; raises `InvalidInput` if none is served, or all is refused."""
     model = _find(stub, name)
     request = pb.PredictRequest(model=model.name, inputs=_random_inputs(model, seed))
@@ -58,7 +57,7 @@ def try_model(stub: rpc.InferenceStub, name: str, count: int, seed: int) -> Tria
     )
 
 
-def _find(stub: rpc.InferenceStub, name: str) -> pb.Model:
+def _find(stub: Any, name: str) -> pb.Model:
     served: pb.ListModelsReply = stub.ListModels(pb.ListModelsRequest(), timeout=_TIMEOUT_S)
     models: dict[str, pb.Model] = {model.name: model for model in served.models}
     if not models:

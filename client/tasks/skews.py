@@ -67,14 +67,7 @@ def dirichlet_split(labels: IntArray, n_clients: int, alpha: float, seed: int) -
         Concentration; 0.1 is very uneven, 100 nearly even.
     seed : int
         Of the draw.
-
-    Raises
-    ------
-    InvalidInput
-        If there are fewer samples than clients.
     """
-    if n_clients < 1 or n_clients > len(labels):
-        raise InvalidInput(f"cannot split {len(labels)} samples over {n_clients} clients")
     if not alpha > 0:
         raise InvalidInput(f"the Dirichlet concentration must be positive, got {alpha:g}")
     rng = np.random.default_rng((seed, n_clients))
@@ -86,11 +79,9 @@ def dirichlet_split(labels: IntArray, n_clients: int, alpha: float, seed: int) -
         sizes = np.diff(cuts, prepend=0, append=len(members))
         drawn.append(members)
         owners.append(np.repeat(np.arange(n_clients), sizes))
-    sample, owner = np.concatenate(drawn), np.concatenate(owners)
+    owner = np.concatenate(owners)
     _give_everyone_one(owner, n_clients)
-    of_sample = np.empty(len(labels), dtype=np.int64)
-    of_sample[sample] = owner
-    return Split.of(of_sample, n_clients)
+    return _split(np.concatenate(drawn), owner, n_clients)
 
 
 def _give_everyone_one(owner: IntArray, n_clients: int) -> None:

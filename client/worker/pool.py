@@ -34,7 +34,6 @@ from wattfed.strategies.run_config import RunConfig
 from wattfed.strategies.state import State
 
 _OFFERED = tuple(column.name for column in fields(RoundOffer))
-_KEPT = ("spent_j", "loss", "predictor", "battery_j", "battery_s")
 
 
 class Pool:
@@ -306,22 +305,7 @@ class Pool:
 
     def states_of(self, clients: Sequence[int]) -> list[ClientState]:
         """What some clients have kept from their rounds."""
-        columns = (
-            self._spent_j[clients],
-            self._loss[clients],
-            self._learned[clients],
-            *self._levels.states(np.array(clients, dtype=np.int64)),
-            self._is_warm[clients],
-            self._celsius[clients],
-        )
-        states = []
-        for spent_j, loss, learned, battery_j, battery_s, is_warm, heat in _by_row(columns):
-            state = ClientState(spent_j, loss, tuple(learned), battery_j, battery_s)
-            state.is_warm = is_warm
-            if not math.isnan(heat[0]):
-                state.celsius, state.celsius_s = heat
-            states.append(state)
-        return states
+        return [_state_of(*numbers) for numbers in _by_row(self._states(clients).values())]
 
     def keep(self, client: int, state: ClientState) -> None:
         """Keep what a client that has trained has spent and learned."""
@@ -337,9 +321,12 @@ class Pool:
     def kept(self) -> State:
         """What all clients that have trained keep: from it and the clock follows all else."""
         clients = np.flatnonzero(self._has_trained)
-        battery_j, battery_s = self._levels.states(clients)
+        return {"client": clients, **self._states(clients)}
+
+    def _states(self, clients: Sequence[int] | IntArray) -> dict[str, NDArray[Any]]:
+        """A column for each number that `_state_of` takes, in its order."""
+        battery_j, battery_s = self._levels.states(np.asarray(clients, dtype=np.int64))
         return {
-            "client": clients,
             "spent_j": self._spent_j[clients],
             "loss": self._loss[clients],
             "predictor": self._learned[clients],
@@ -351,15 +338,8 @@ class Pool:
 
     def restore(self, kept: State) -> None:
         """Take what clients kept, in place of what they had at first."""
-        clients = kept["client"].tolist()
-        spent_j, loss, learned, *battery = (kept[name].tolist() for name in _KEPT)
-        for row, client in enumerate(clients):
-            of_client = spent_j[row], loss[row], tuple(learned[row]), *(b[row] for b in battery)
-            state = ClientState(*of_client)
-            if "is_warm" in kept:  # older checkpoints, of ideal rounds, do not have it
-                state.is_warm = bool(kept["is_warm"][row])
-                state.celsius, state.celsius_s = kept["celsius"][row].tolist()
-            self.keep(client, state)
+        for client, *numbers in _by_row(kept.values()):
+            self.keep(client, _state_of(*numbers))
 
     def _conditions(self, clock_s: float) -> Conditions:
         n = len(self._rows)
@@ -420,6 +400,23 @@ class Pool:
             column_j[rows] = minibatches * np.array([held.energy_j for held in of_mode])[kind]
 
 
-def _by_row(columns: Sequence[NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+def _by_row(columns: Iterable[NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
     """The rows of some columns, as numbers of Python."""
     return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _state_of(
+    spent_j: float,
+    loss: float,
+    learned: Sequence[float],
+    battery_j: float,
+    battery_s: float,
+    is_warm: bool,
+    heat: Sequence[float],
+) -> ClientState:
+    """A client's state by its row of the columns that a `Pool` has of all."""
+    a, b, c = learned
+    state = ClientState(spent_j, loss, (a, b, c), battery_j, battery_s, is_warm=is_warm)
+    if not math.isnan(heat[0]):
+        state.celsius, state.celsius_s = heat
+    return state

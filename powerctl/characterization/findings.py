@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log2
 
 from powerctl.characterization.results import FIRST, LATER, METRICS
@@ -19,9 +20,8 @@ _LEAST_STALL = 0.01  # of a minibatch: a stall that changes by less changes noth
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, of a factor; `decided` is False for what the data leaves open."""
+    """A sentence; `decided` is False for what the data leaves open."""
 
-    factor: str
     text: str
     decided: bool = True
 
@@ -32,11 +32,9 @@ def findings(study: Study) -> list[Finding]:
     for each in study.slices:
         said = _OF[each.factor.name](study, each)
         prefix = f"with {each.context}: " if each.context else ""
-        found += [
-            Finding(each.factor.name, _sentence(prefix + text), decided) for text, decided in said
-        ]
+        found += [Finding(_sentence(prefix + text), decided) for text, decided in said]
     found += [
-        Finding("storage", _sentence(_cold(study, effect)))
+        Finding(_sentence(_cold(study, effect)))
         for effect in study.effects
         if effect.factor == CACHE and _matters(study, effect) and effect.ratio.value > 1
     ]
@@ -50,10 +48,6 @@ def _workers(study: Study, each: Slice) -> Said:
     said = _pipelining(study, each, "workers")
     enough = _enough(study, each)
     return said + ([(enough, True)] if enough else [])
-
-
-def _prefetch(study: Study, each: Slice) -> Said:
-    return _pipelining(study, each, "prefetch")
 
 
 def _storage(study: Study, each: Slice) -> Said:
@@ -82,20 +76,12 @@ def _storage(study: Study, each: Slice) -> Said:
     return said
 
 
-def _batch(study: Study, each: Slice) -> Said:
-    return _saturation(study, each, "batch")
-
-
-def _infer_batch(study: Study, each: Slice) -> Said:
-    return _saturation(study, each, "inference batch")
-
-
 def _mode(study: Study, each: Slice) -> Said:
     said: Said = []
     for cell in each.cells:
         names = study.named(cell)
         if "MAXN" in names:
-            said += _against(study, each, cell, "MAXN")
+            said += _against_maxn(study, each, cell)
         if "default" in names:
             said += _front(study, each, cell)
     return said
@@ -110,17 +96,6 @@ def _observer(study: Study, each: Slice) -> Said:
     if effect.ratio.within(MARGIN):
         return [(f"observing changes epochs by less than {_MARGIN} ({effect.ratio})", True)]
     return [_open("the observer", effect, "epoch")]
-
-
-_OF: dict[str, Callable[[Study, Slice], Said]] = {
-    "workers": _workers,
-    "prefetch": _prefetch,
-    "storage": _storage,
-    "batch": _batch,
-    "mode": _mode,
-    "infer-batch": _infer_batch,
-    "observer": _observer,
-}
 
 
 def _pipelining(study: Study, each: Slice, what: str) -> Said:
@@ -180,7 +155,18 @@ def _saturation(study: Study, each: Slice, what: str) -> Said:
     return [_open(f"whether {what} {_level(each, effect.before)} saturates", effect, "rate")]
 
 
-def _against(study: Study, each: Slice, cell: object, name: str) -> Said:
+_OF: dict[str, Callable[[Study, Slice], Said]] = {
+    "workers": _workers,
+    "prefetch": partial(_pipelining, what="prefetch"),
+    "storage": _storage,
+    "batch": partial(_saturation, what="batch"),
+    "mode": _mode,
+    "infer-batch": partial(_saturation, what="inference batch"),
+    "observer": _observer,
+}
+
+
+def _against_maxn(study: Study, each: Slice, cell: object) -> Said:
     """Whether MAXN is the fastest, and the leanest."""
     said: Said = []
     for metric, best, verb in (
@@ -196,7 +182,7 @@ def _against(study: Study, each: Slice, cell: object, name: str) -> Said:
             continue
         least = min(effects, key=lambda e: e.ratio.value)
         if _sure(least) and least.ratio.value < 1:
-            text = f"{name} is not the {best}: {_level(each, least.after)} takes "
+            text = f"MAXN is not the {best}: {_level(each, least.after)} takes "
             text += _change(least, verb)
             other = study.effect(least.before, least.after, "epoch", LATER)
             if metric == "energy" and other is not None and _sure(other):
@@ -204,9 +190,9 @@ def _against(study: Study, each: Slice, cell: object, name: str) -> Said:
                 text += f", for {_percent(other.ratio.value)} {more} time"
             said.append((text, True))
         elif all(_sure(e) and e.ratio.value > 1 for e in effects):
-            said.append((f"{name} is the {best} of the {len(effects) + 1} modes", True))
+            said.append((f"MAXN is the {best} of the {len(effects) + 1} modes", True))
         else:
-            said.append(_open(f"whether {name} is the {best}", least, metric))
+            said.append(_open(f"whether MAXN is the {best}", least, metric))
     return said
 
 

@@ -46,6 +46,24 @@ class Place(Protocol):
         """Bring back the mode found."""
 
 
+class AtPlace:
+    """A bench that runs at a place, whose modes are the bench's."""
+
+    _place: Place
+
+    def named_modes(self) -> Mapping[str, PowerMode]:
+        """The modes of the place that have names."""
+        return self._place.presets()
+
+    def mode_levels(self, text: str) -> tuple[str, ...]:
+        """The modes of a text, as the place names them."""
+        return self._place.mode_levels(text)
+
+    def close(self) -> None:
+        """Bring back the mode found."""
+        self._place.close()
+
+
 class ThisMachine:
     """The machine as it is: its modes stay, and energy is counted if something counts it."""
 

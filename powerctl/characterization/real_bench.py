@@ -26,12 +26,11 @@ from powerctl.characterization.observing import (
     timed_epoch,
 )
 from powerctl.characterization.page_cache import cache_method, empty_cache
-from powerctl.characterization.places import Place, open_place
+from powerctl.characterization.places import AtPlace, open_place
 from powerctl.characterization.plan import Cell, Level
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.characterization.steps import Step
 from powerctl.errors import InvalidInput
-from powerctl.modes import PowerMode
 from powerctl.task.arguments import parameters_of
 from powerctl.task.data import load_data
 from powerctl.task.loading import Task
@@ -42,7 +41,7 @@ _PROBED_SAMPLES = 32
 _WORKER_START_S = 0.15  # of an epoch with workers; only the expectation uses it
 
 
-class RealBench:
+class RealBench(AtPlace):
     """Runs a task's minibatches and times them.
 
     Parameters
@@ -80,7 +79,7 @@ class RealBench:
         if self._there.is_gpu:
             self._gpu_load = gpu_load()
             gpu_uuid = str(torch.cuda.get_device_properties(self.device).uuid)
-        self._place: Place = open_place(device, self.device.type, gpu_uuid)
+        self._place = open_place(device, self.device.type, gpu_uuid)
         self._given_loader = cache(self._loader_of)
         self._dataset = cache(self._load)
         storages = tuple(getattr(task.own, "storages", ("",)))
@@ -157,18 +156,6 @@ class RealBench:
     def now(self) -> float:
         """Seconds of the monotonic clock."""
         return time.monotonic()
-
-    def named_modes(self) -> Mapping[str, PowerMode]:
-        """The modes of the place that have names."""
-        return self._place.presets()
-
-    def mode_levels(self, text: str) -> tuple[str, ...]:
-        """The modes of a text, as the place names them."""
-        return self._place.mode_levels(text)
-
-    def close(self) -> None:
-        """Bring back the mode found."""
-        self._place.close()
 
     def _epoch(self, loader: DataLoader[Any], step: Step, sampling: bool) -> Epoch:
         observer = ResourceObserver(self._gpu_load, sampling=sampling)

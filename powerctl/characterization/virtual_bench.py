@@ -16,7 +16,7 @@ from powerctl.characterization.loading import (
     modelled,
     storage_names,
 )
-from powerctl.characterization.places import OnDevice
+from powerctl.characterization.places import AtPlace, OnDevice
 from powerctl.characterization.plan import PREFETCH, Cell, Level
 from powerctl.characterization.results import UNKNOWN, Epoch
 from powerctl.cost_model import Signature, minibatch_cost
@@ -30,7 +30,7 @@ from powerctl.workload import Workload, load_workload, workload_names
 _STORAGE = "ssd"
 
 
-class TwinBench:
+class TwinBench(AtPlace):
     """Runs epochs by the model of loading, in a moment.
 
     Parameters
@@ -123,18 +123,6 @@ class TwinBench:
     def now(self) -> float:
         """Virtual seconds that runs have taken so far."""
         return self._now_s
-
-    def named_modes(self) -> Mapping[str, PowerMode]:
-        """The presets of the board, by their names."""
-        return self._place.presets()
-
-    def mode_levels(self, text: str) -> tuple[str, ...]:
-        """The modes of a text, as the board names them."""
-        return self._place.mode_levels(text)
-
-    def close(self) -> None:
-        """Bring back the mode found."""
-        self._place.close()
 
     def _epoch(self, how: Cell, uncached: float, rng: np.random.Generator) -> Epoch:
         data, minibatch = self._data(how.kind), self._minibatch(how, uncached)

@@ -153,9 +153,9 @@ def nvml_power(gpu_uuid: str | None = None) -> Meter:
     return PowerIntegral("GPU board (NVML power)", power_w)
 
 
-def nvml_load(gpu_uuid: str | None = None) -> Callable[[], float]:
-    """What reads the load of an NVIDIA GPU, 0 to 1; raises `DeviceUnavailable` without one."""
-    nvml, gpu = _nvml(gpu_uuid)
+def nvml_load() -> Callable[[], float]:
+    """What reads the load of the first NVIDIA GPU, 0 to 1; `DeviceUnavailable` without one."""
+    nvml, gpu = _nvml(None)
     try:
         nvml.nvmlDeviceGetUtilizationRates(gpu)
     except nvml.NVMLError as error:  # an Orin's GPU is there, and says nothing

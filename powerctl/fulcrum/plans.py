@@ -111,9 +111,7 @@ class RoundPlan:
         return self.enter_j + switches_j + sum(s.minibatches * s.energy_j for s in self.segments)
 
 
-def front_within(
-    modes: ModeArrays, prediction: Prediction, power_limit_w: float, n: int = FRONT_POINTS
-) -> Front:
+def front_within(modes: ModeArrays, prediction: Prediction, power_limit_w: float) -> Front:
     """The time-energy front of the modes that surely stay within a power limit.
 
     Parameters
@@ -125,17 +123,15 @@ def front_within(
     power_limit_w : float
         A mode counts as within it if `SAFETY_DEVIATIONS` standard deviations above its predicted
         power still are.
-    n : int
-        Points to thin the front to.
 
     Returns
     -------
     Front
-        Empty if no mode stays within the limit.
+        Thinned to `FRONT_POINTS`; empty if no mode stays within the limit.
     """
     within = np.flatnonzero(prediction.power_bound_w(SAFETY_DEVIATIONS) <= power_limit_w)
     time_s, energy_j = prediction.time_s[within], prediction.energy_j[within]
-    picks = thinned(pareto_front(time_s, energy_j), time_s, n) if len(within) else within
+    picks = thinned(pareto_front(time_s, energy_j), time_s, FRONT_POINTS) if len(within) else within
     return Front(
         modes=tuple(modes.take(within[picks]).objects()),
         time_s=time_s[picks],

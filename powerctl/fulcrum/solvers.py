@@ -14,7 +14,7 @@ from powerctl.fulcrum.baselines import Maxn, NeuralNetwork, Optimal, RandomModes
 from powerctl.fulcrum.gmd import GMD
 from powerctl.fulcrum.problems import Problem
 from powerctl.fulcrum.search import Search, Solution
-from powerctl.plugins import OF_OTHERS, Kind
+from powerctl.plugins import OF_OTHERS, Kind, load_object
 from powerctl.powertrain.reference import Reference
 
 _ALS_MODES = (50, 145)  # Fulcrum (arXiv 2509.20205): for one workload, and for a pair
@@ -116,24 +116,18 @@ def find_solver(name: str) -> SolverEntry:
     return SolverEntry(name, make)
 
 
-def _default(
-    seed: int,
-    references: Sequence[Reference] | None,
-    expected: Mapping[str, Signature] | None = None,
-) -> Solver:
-    from powerctl.fulcrum.model_based import ModelBased
+def _model_based(where: str) -> MakeSolver:
+    """Makes a solver that draws nothing, of a class that is loaded when it is used."""
 
-    return ModelBased(references, expected=expected or {})
+    def make(
+        seed: int,
+        references: Sequence[Reference] | None,
+        expected: Mapping[str, Signature] | None = None,
+    ) -> Solver:
+        solver: Solver = load_object(where)(references, expected=expected or {})
+        return solver
 
-
-def _campaign(
-    seed: int,
-    references: Sequence[Reference] | None,
-    expected: Mapping[str, Signature] | None = None,
-) -> Solver:
-    from powerctl.fulcrum.campaign import ModelBasedCampaign
-
-    return ModelBasedCampaign(references, expected=expected or {})
+    return make
 
 
 def _seeded(make: Callable[[int], Solver]) -> MakeSolver:
@@ -146,10 +140,11 @@ _OF_N_MODES: dict[str, Callable[[int, int], Solver]] = {  # from N and a seed
     "nn": NeuralNetwork,
     "als": lambda n, seed: ALS(seed, name=f"als-{n}"),
 }
+_campaign = _model_based("powerctl.fulcrum.campaign:ModelBasedCampaign")
 _ENTRIES = {
     entry.name: entry
     for entry in (
-        SolverEntry("default", _default),
+        SolverEntry("default", _model_based("powerctl.fulcrum.model_based:ModelBased")),
         SolverEntry("campaign", _campaign, _CAMPAIGN_MODES, True, probes=2),
         SolverEntry("campaign-0", _campaign, _CAMPAIGN_MODES, True),
         SolverEntry("gmd", _seeded(lambda seed: GMD())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -120,7 +120,6 @@ def tune_mode(
     *,
     profile: int = 10,
     attempts: int = 10,
-    known: Iterable[Measurement] = (),
 ) -> Tuning:
     """Profile a few modes, then measure those from which most is expected.
 
@@ -140,23 +139,20 @@ def tune_mode(
         Modes measured to learn from, the baseline included.
     attempts : int
         Candidates measured after that; fewer if nothing is expected of more.
-    known : iterable of Measurement
-        What was measured before.
     """
-    measured = list(known)
-    done = {fact.mode for fact in measured}
+    measured: list[Measurement] = []
+    done: set[PowerMode] = set()
 
     def take(mode: PowerMode) -> None:
         measured.append(measure(mode))
         done.add(mode)
 
-    if baseline not in done:
-        take(baseline)
+    take(baseline)
     design = DesignedModes(predictor, modes, profile)
     while found := design.choose(_table(measured), done):
         for mode in found:
             take(mode)
-    at_baseline = next(fact for fact in measured if fact.mode == baseline)
+    at_baseline = measured[0]
     for left in range(attempts, -1, -1):
         costs = predictor.fit(_table(measured)).predict(modes)
         best = _best(measured, goal, at_baseline)

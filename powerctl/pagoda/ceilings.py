@@ -9,23 +9,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from powerctl.durable import write_output
-from powerctl.errors import InvalidInput
-from powerctl.fields import Amount, Positive, Range, build
 from powerctl.modes import FloatArray
-from powerctl.pagoda.rooflines import Rooflines, fit_energy
+from powerctl.pagoda.rooflines import fit_energy
 from powerctl.pagoda.vendor import UNKNOWN, VendorPeaks
-from powerctl.reading import parse_json, quoted, read_bytes
-
-FORMAT = "powerctl-ceilings"
-VERSION = 1
 
 Kind: TypeAlias = Literal["stream", "product"]
-_Work = Annotated[int, Range(0, 1e18)]  # no FLOP in a copy
 
 
 @dataclass(frozen=True)
@@ -48,10 +41,10 @@ class KernelRun:
 
     name: str
     kind: Kind
-    flop: _Work
-    dram_bytes: _Work
-    time_s: Positive
-    energy_j: Amount | None = None
+    flop: int
+    dram_bytes: int
+    time_s: float
+    energy_j: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -130,13 +123,6 @@ class Ceilings:
             return None
         return EnergyFit(*fit_energy(*self._columns(self.runs), np.array(energies)))
 
-    @property
-    def rooflines(self) -> Rooflines:
-        """The rooflines, of this one mode; those of energy are NaN where it is not known."""
-        energy = self.energy or EnergyFit(np.nan, np.nan, np.nan)
-        values = (self.peak_flops, self.peak_bandwidth, *energy)
-        return Rooflines(*(np.array([value]) for value in values))
-
     def attained(self, runs: Sequence[KernelRun]) -> FloatArray:
         """The roofline's time of kernels as a fraction of what they took."""
         flop, dram_bytes, time_s = self._columns(runs)
@@ -148,8 +134,8 @@ class Ceilings:
         return tuple(run for run in self.runs if run.kind == "product" and run is not self.fastest)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, for `load_ceilings`."""
-        text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1)
+        """Write what was measured as JSON."""
+        text = json.dumps({"format": "powerctl-ceilings", "version": 1, **asdict(self)}, indent=1)
         write_output(path, text + "\n")
 
     @staticmethod
@@ -157,24 +143,3 @@ class Ceilings:
         values = np.array([(run.flop, run.dram_bytes, run.time_s) for run in runs], dtype=float)
         flop, dram_bytes, time_s = values.reshape(-1, 3).T
         return flop, dram_bytes, time_s
-
-
-def load_ceilings(path: str | Path) -> Ceilings:
-    """Read ceilings from the file that `Ceilings.save` wrote.
-
-    Raises
-    ------
-    InvalidInput
-        If the file cannot be read, or holds something else, or is of a newer version.
-    """
-    where = f"{path}: holds no ceilings (write some: powerctl roofline measure --out {path})"
-    content = parse_json(read_bytes(path), where)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InvalidInput(where)
-    version = content.pop("version", None)
-    if version != VERSION:
-        raise InvalidInput(f"{path}: of version {quoted(version)}; this powerctl reads {VERSION}")
-    ceilings = build(Ceilings, content, where)
-    if not {("stream", True), ("product", True)} <= {(r.kind, r.flop > 0) for r in ceilings.runs}:
-        raise InvalidInput(f"{where}: a kernel of each kind is needed, a stream and a product")
-    return ceilings

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.boards import Board
-from powerctl.fields import Positive
 
 # CUDA cores of a multiprocessor, by compute capability; others have 128
 _CORES_PER_SM = {(6, 0): 64, (7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}
@@ -27,8 +26,8 @@ class VendorPeaks:
         Where they are from.
     """
 
-    flops: Positive | None = None
-    bandwidth: Positive | None = None
+    flops: float | None = None
+    bandwidth: float | None = None
     source: str = ""
 
 

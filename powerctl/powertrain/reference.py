@@ -26,6 +26,7 @@ from powerctl.modes import FloatArray, IntArray, ModeArrays
 from powerctl.plugins import toml_files
 from powerctl.powertrain.kernels import Deviations
 from powerctl.reading import DATA, misread, parse_arrays, read_bytes, read_toml
+from powerctl.toml_writing import toml_text
 
 _SHIPPED = resources.files("powerctl") / "references"
 VERSION = 1
@@ -150,19 +151,15 @@ def _read(path: Any) -> Reference:
 def write_reference(reference: Reference, path: Path) -> None:
     """Write the ``.toml`` that `load_reference` reads, and its residual as ``.npz`` beside it."""
     data, packed = contents_of(reference)
-    plain = {name: value for name, value in data.items() if not isinstance(value, dict)}
-    lines = [f"version = {VERSION}", *(f"{name} = {_toml(v)}" for name, v in plain.items())]
     if packed is not None:
-        lines.append(f'residual = "{path.stem}.npz"')
-    for name in _PARTS:
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(v)}" for key, v in data[name].items())]
+        data["residual"] = f"{path.stem}.npz"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
     if packed is not None:
         write_output(path.with_suffix(".npz"), packed)
-    write_output(path, "\n".join(lines) + "\n")
+    write_output(path, toml_text({"version": VERSION, **data}, digits=5))
 
 
 def contents_of(
@@ -218,17 +215,6 @@ def _residual_of(packed: bytes, board: str) -> Residual:
         if values.shape != wanted or not np.isfinite(values).all():
             raise InvalidInput(f"of shape {values.shape}, not {wanted} of finite numbers")
     return residual
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.5g}" if value else "0.0"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-        return f'"{escaped}"'
-    return str(value)
 
 
 def known_references(names: Sequence[str] | None = None) -> list[Reference]:

@@ -12,8 +12,8 @@ from powerctl.task.loading import Task
 _USUAL = (("accuracy", "max"), ("acc", "max"), ("loss", "min"))
 
 
-def metrics_of(task: Task, returned: Any, role: str = "test") -> dict[str, float]:
-    """The metrics that a user's function returned, checked, as numbers by name.
+def metrics_of(task: Task, returned: Any) -> dict[str, float]:
+    """The metrics that a user's `test` returned, checked, as numbers by name.
 
     Parameters
     ----------
@@ -22,15 +22,13 @@ def metrics_of(task: Task, returned: Any, role: str = "test") -> dict[str, float
     returned : object
         A mapping of names to numbers, also NumPy's and torch's; a pair of loss and accuracy, as in
         Flower's examples; one number, which is the target, or the loss.
-    role : str
-        Of the function.
 
     Raises
     ------
     TaskFailed
         If it is something else, or the target is not among it.
     """
-    name = task.called(role)
+    name = task.called("test")
     if isinstance(returned, list) and len(returned) == 1:  # of Lightning's `Trainer.test`
         returned = returned[0]
     if isinstance(returned, tuple) and len(returned) == 2:

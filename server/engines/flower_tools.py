@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from powerctl.errors import InvalidInput, PowerctlError
+from powerctl.toml_writing import toml_text
 
 COMPLETED = "finished:completed"
 _LINK = "own"
@@ -289,9 +290,10 @@ class SubmittedRun:
         self._relay = relay
         self._lines: list[str] = []
         overrides = tools.folder / f"run-config-{uuid.uuid4().hex[:8]}.toml"
-        overrides.write_text(
-            "".join(f"{key} = {_toml(key, value)}\n" for key, value in run_config.items())
-        )
+        for key, value in run_config.items():
+            if not isinstance(value, str | bool | int | float):
+                raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
+        overrides.write_text(toml_text(run_config))
         command = ["flwr", "run", str(app_dir), _LINK, "--stream", "--run-config", str(overrides)]
         self._process = subprocess.Popen(
             tools.resolved([*command, *arguments]),
@@ -367,14 +369,6 @@ def tail(log: Path, n_lines: int = _TAIL_LINES) -> str:
     """The last lines of a log, under its path."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     return "\n".join([f"{log}:", *lines[-n_lines:]])
-
-
-def _toml(key: str, value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, (bool, int, float)):
-        return str(value).lower()
-    raise InvalidInput(f"{key}: Flower takes str, bool, int or float, not {value!r}")
 
 
 def _have_ended(processes: Sequence[subprocess.Popen[bytes]]) -> bool:

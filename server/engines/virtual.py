@@ -40,7 +40,6 @@ from wattfed.strategies.state import State
 SUPERLINK_NODE_ID = 1
 _ANY_NODE = SUPERLINK_NODE_ID + 1
 _RUN_ID = 1
-_NAMES = {"environment": "surroundings"}  # in checkpoints
 
 
 class VirtualEngine:
@@ -125,10 +124,7 @@ class VirtualEngine:
 
     @cached_property
     def _fleet_digest(self) -> str:
-        columns = _columns(self._fleet)
-        if self._fleet.is_ideal:  # as all fleets were, and checkpoints of older versions have it
-            columns = {k: v for k, v in columns.items() if k not in ("costs", "is_ideal")}
-        return digest_of(columns)
+        return digest_of(_columns(self._fleet))
 
     def _train(
         self, strategy: SelectingStrategy, server_round: int, arrays: ArrayRecord
@@ -188,12 +184,8 @@ class VirtualEngine:
 
 
 def _columns(thing: Any) -> State:
-    """All that a fleet file tells, without what is computed from it.
-
-    Checkpoints hold its digest: names and order are those of the first of them, numbers first.
-    """
-    told = sorted((item for item in fields(thing) if item.init), key=lambda item: not item.metadata)
-    values = {_NAMES.get(item.name, item.name): getattr(thing, item.name) for item in told}
+    """All that a fleet file tells, without what is computed from it."""
+    values = {item.name: getattr(thing, item.name) for item in fields(thing) if item.init}
     return {k: _columns(v) if is_dataclass(v) else v for k, v in values.items()}
 
 

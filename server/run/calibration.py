@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from powerctl.errors import InvalidInput
 from powerctl.power_log import PowerLog
 from powerctl.statistics import Estimate, estimate
 from powerctl.thermal_fit import fit_thermal, idle_power
+from powerctl.toml_writing import toml_text
 from wattfed.client.fleet.fleet import Fleet
 from wattfed.client.fleet.fleet_file import fleet_groups, load_fleet
 from wattfed.client.fleet.round_costs import real_rounds
@@ -110,13 +110,10 @@ def corrected(fleet_name: str, corrections: Iterable[Correction], runs: Sequence
             group = groups[one.group - 1]
             value = one.found.mean >= 0.5 if one.key == "agent" else float(f"{one.found.mean:.4g}")
             group["round"] = {**group.get("round", {}), one.key: value}
-    lines = [f"# {path}, corrected by wattfed calibrate from {', '.join(runs)}."]
-    lines += [f"{key} = {_toml(value)}" for key, value in content.items() if key != "group"]
     folder = Path(str(path)).parent
-    for group in groups:
-        whole = _with_whole_paths(group, folder)
-        lines += ["", "[[group]]", *(f"{key} = {_toml(value)}" for key, value in whole.items())]
-    return "\n".join(lines) + "\n"
+    whole = [_with_whole_paths(group, folder) for group in groups]
+    head = f"# {path}, corrected by wattfed calibrate from {', '.join(runs)}.\n"
+    return head + toml_text({**content, "group": whole})
 
 
 def _groups(fleet_name: str, n_clients: int, runs: Sequence[FederationResult]) -> Iterator[_Group]:
@@ -184,17 +181,6 @@ def _source(fleet: Fleet, key: str) -> str:
         return "ideal rounds"
     name = {"idle_w": "floating_share", "agent": "fixed_s"}.get(key, key)
     return str(real_rounds()[name]["source"])
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items())
-        return f"{{ {inside} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _with_whole_paths(group: Mapping[str, Any], folder: Path) -> dict[str, Any]:

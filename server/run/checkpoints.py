@@ -156,7 +156,7 @@ def _round_of(path: Path) -> int:
 def _length_then(file: Path, state: State) -> int:
     """The length of a growing file with a state, had its head been as it is now."""
     head = _head_length(file)
-    return int(state[_LENGTHS][file.name] + head - state.get(_HEADS, {}).get(file.name, head))
+    return int(state[_LENGTHS][file.name] + head - state[_HEADS].get(file.name, head))
 
 
 def _head_length(file: Path) -> int:

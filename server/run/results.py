@@ -327,9 +327,6 @@ def report_of(where: str, line: str) -> tuple[int, RoundReport]:
     filled = {key: math.inf if value is None else value for key, value in values.items()}
     if filled.get("loss") == math.inf:
         filled["loss"] = math.nan
-    for key, value in filled.items():
-        if isinstance(value, str):  # older versions kept what a client said as it was
-            filled[key] = "".join(c if c.isprintable() else " " for c in value)
     return number, build(RoundReport, filled, where)
 
 

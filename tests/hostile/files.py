@@ -25,7 +25,6 @@ from powerctl.doctor.recording import record
 from powerctl.fakes.making import make_fake_board
 from powerctl.jetson.recording import RecordedSysfs
 from powerctl.measurement import MeasurementTable
-from powerctl.pagoda.ceilings import Ceilings, KernelRun, load_ceilings
 from powerctl.powertrain.gaussian import GaussianPredictor, load_predictor
 from powerctl.powertrain.reference import load_reference, write_reference
 from powerctl.powertrain.saved import _digest
@@ -123,15 +122,6 @@ def _report(path: Path) -> None:
 
 def _recording(path: Path) -> None:
     record(_board(path), str(path))
-
-
-def _ceilings(path: Path) -> None:
-    runs = (
-        KernelRun("add", "stream", 10**6, 10**7, 0.1, 1.0),
-        KernelRun("small", "product", 10**8, 10**6, 0.1, 0.5),
-        KernelRun("product", "product", 10**9, 10**6, 0.2, 2.0),
-    )
-    Ceilings("cpu", "a machine", "float32", 1, "rapl", runs).save(path)
 
 
 def _study(path: Path) -> None:
@@ -253,7 +243,6 @@ KINDS = (
         (powerctl, ("pareto", "--predictor", FILE)),
         _sealed,
     ),
-    Kind("ceilings.json", _ceilings, lambda path: load_ceilings(path).rooflines),
     Kind("study.jsonl", _study, lambda path: StudyLog.read(path).study().effects),
     Kind(
         "fleet.toml",

@@ -34,12 +34,11 @@ from tests.client.agent.conftest import (
     start,
     warm_models,
 )
-from wattfed.client.agent import model_host, sandbox
+from wattfed.client.agent import model_host, rpc, sandbox
 from wattfed.client.agent.engine_jobs import Ticket
 from wattfed.client.agent.model_host import ModelFailed
 from wattfed.client.agent.model_process import load_siblings
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import ModelJob
 from wattfed.client.agent.served_models import AgentHost, Model, read_model
 from wattfed.client.agent.settings import ModelFile

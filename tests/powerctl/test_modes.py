@@ -18,7 +18,7 @@ def test_index_and_mode_are_inverse(space, data):
     index = data.draw(st.integers(0, len(space) - 1))
     mode = space.mode(index)
     assert mode in space
-    assert space.index(mode) == index
+    assert space.indices(ModeArrays.of([mode])).tolist() == [index]
     assert space.arrays.mode(index) == mode
 
 

@@ -23,8 +23,8 @@ from tests.powerctl.jetson.conftest import settings
 from tests.server.test_flower import ROOT, reports
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
+from wattfed.client.agent import rpc
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.tensors import encode_tensor
 from wattfed.strategies.run_config import RunConfig
 

@@ -9,14 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from powerctl.fulcrum.problems.problem import (
-    Job,
-    Problem,
-    batches,
-    check_positive,
-    check_sizes,
-    energy_text,
-)
+from powerctl.fulcrum.problems.problem import Job, Problem, Served, check_positive, energy_text
 from powerctl.modes import FloatArray
 
 
@@ -74,7 +67,7 @@ class TrainAlone(Problem):
 
 
 @dataclass(frozen=True)
-class InferAlone(Problem):
+class InferAlone(Served):
     """Least latency of inference: of the oldest request of a batch, b/a + t_i.
 
     Parameters
@@ -91,30 +84,8 @@ class InferAlone(Problem):
         Bound of the energy of a batch.
     """
 
-    power_limit_w: float
-    rate_hz: float
-    latency_s: float
-    batch_sizes: tuple[int, ...]
-    energy_limit_j: float = math.inf
-
     maximised: ClassVar[bool] = False
     roles: ClassVar[tuple[str, ...]] = ("infer",)
-
-    def __post_init__(self) -> None:
-        check_positive(
-            power_limit_w=self.power_limit_w,
-            rate_hz=self.rate_hz,
-            latency_s=self.latency_s,
-            energy_limit_j=self.energy_limit_j,
-        )
-        check_sizes("batch_sizes", self.batch_sizes)
-
-    def _limits(self) -> dict[str, float]:
-        return {
-            "power_w": self.power_limit_w,
-            "latency_s": self.latency_s,
-            "energy_j": self.energy_limit_j,
-        }
 
     @property
     def goal(self) -> str:
@@ -124,7 +95,7 @@ class InferAlone(Problem):
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
         """Inference with each batch size that fills in time."""
-        return batches("infer", self.batch_sizes, self.rate_hz, self.latency_s)
+        return self._batches
 
     @cached_property
     def choices(self) -> tuple[tuple[int, ...], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
@@ -168,11 +169,37 @@ class Problem(ABC):
         return np.array(sizes, dtype=np.float64)
 
 
-def batches(
-    role: str, batch_sizes: tuple[int, ...], rate_hz: float, latency_s: float
-) -> tuple[Job, ...]:
-    """Those that fill before the oldest request is too late."""
-    return tuple(Job(role, size) for size in batch_sizes if size / rate_hz < latency_s)
+@dataclass(frozen=True)
+class Served(Problem):
+    """A problem with an inference, whose requests arrive at a rate and are answered in batches."""
+
+    power_limit_w: float
+    rate_hz: float
+    latency_s: float
+    batch_sizes: tuple[int, ...]
+    energy_limit_j: float = field(default=math.inf, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_positive(
+            power_limit_w=self.power_limit_w,
+            rate_hz=self.rate_hz,
+            latency_s=self.latency_s,
+            energy_limit_j=self.energy_limit_j,
+        )
+        check_sizes("batch_sizes", self.batch_sizes)
+
+    def _limits(self) -> dict[str, float]:
+        return {
+            "power_w": self.power_limit_w,
+            "latency_s": self.latency_s,
+            "energy_j": self.energy_limit_j,
+        }
+
+    @property
+    def _batches(self) -> tuple[Job, ...]:
+        """Those that fill before the oldest request is too late."""
+        sizes = (size for size in self.batch_sizes if size / self.rate_hz < self.latency_s)
+        return tuple(Job("infer", size) for size in sizes)
 
 
 def check_positive(**limits: float) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 from powerctl.errors import InvalidInput
 from powerctl.fulcrum.problems.problem import (
     Job,
-    Problem,
-    batches,
+    Served,
     check_positive,
     check_sizes,
     energy_text,
@@ -84,34 +83,13 @@ class Cycle(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Sharing(Problem):
+class _Sharing(Served):
     """An urgent inference, and between its batches as much other work as fits the cycle."""
 
-    power_limit_w: float
-    rate_hz: float
-    latency_s: float
-    batch_sizes: tuple[int, ...]
     guard: bool = field(default=True, kw_only=True)
-    energy_limit_j: float = field(default=math.inf, kw_only=True)
 
     maximised: ClassVar[bool] = True
     _jobs_of_a_choice: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        check_positive(
-            power_limit_w=self.power_limit_w,
-            rate_hz=self.rate_hz,
-            latency_s=self.latency_s,
-            energy_limit_j=self.energy_limit_j,
-        )
-        check_sizes("batch_sizes", self.batch_sizes)
-
-    def _limits(self) -> dict[str, float]:
-        return {
-            "power_w": self.power_limit_w,
-            "latency_s": self.latency_s,
-            "energy_j": self.energy_limit_j,
-        }
 
     @cached_property
     def _cycle_s(self) -> FloatArray:
@@ -165,10 +143,7 @@ class Concurrent(_Sharing):
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
         """Training, then inference with each batch size that fills in time."""
-        return (
-            Job("train"),
-            *batches("infer", self.batch_sizes, self.rate_hz, self.latency_s),
-        )
+        return (Job("train"), *self._batches)
 
     @cached_property
     def choices(self) -> tuple[tuple[int, ...], ...]:
@@ -244,7 +219,7 @@ class TwoInferences(_Sharing):
         """The one that can wait with each batch size, then the urgent one."""
         return (
             *(Job("background", size) for size in self.background_batch_sizes),
-            *batches("infer", self.batch_sizes, self.rate_hz, self.latency_s),
+            *self._batches,
         )
 
     @cached_property

@@ -18,11 +18,10 @@ import torch
 from tests import warm
 from tests.client.agent.constant_task import Constant
 from tests.waiting import TIMEOUT_S
-from wattfed.client.agent import model_host
+from wattfed.client.agent import model_host, rpc
 from wattfed.client.agent.gate_holders import LONGEST_LEASE_S
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.registry import Registry
 from wattfed.client.agent.server import Agent
 from wattfed.client.agent.settings import AgentLimits, ModelFile, Settings

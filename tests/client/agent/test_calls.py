@@ -11,9 +11,9 @@ import pytest
 
 from tests.client.agent.conftest import TIMEOUT_S, request, status_of
 from tests.client.agent.test_rounds import NODE, message
+from wattfed.client.agent import rpc
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NO_TIMES = [math.nan, math.inf, -math.inf, -1.0, 1e308]

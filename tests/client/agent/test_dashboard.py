@@ -11,7 +11,7 @@ import pytest
 from tests.client.agent.conftest import ROOT, request, status_of
 from tests.client.agent.test_rounds import NODE, answer, message
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
+from wattfed.client.agent import rpc
 from wattfed.client.agent.telemetry import Metrics
 from wattfed.client.gate import Gate
 

@@ -11,9 +11,9 @@ import torch
 from powerctl.errors import DeviceUnavailable, InvalidInput
 from tests.client.agent.conftest import process
 from tests.waiting import TIMEOUT_S
+from wattfed.client.agent import rpc
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.gate import Gate, LeaseExceeded, NoGate, TurnRefused, find_gate
 
 pytestmark = pytest.mark.processes

@@ -11,9 +11,8 @@ import torch
 from tests.client.agent.conftest import PATIENT, request, status_of
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
-from wattfed.client.agent import tensors
+from wattfed.client.agent import rpc, tensors
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor
 from wattfed.client.gate import Gate

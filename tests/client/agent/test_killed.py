@@ -17,8 +17,8 @@ from tests.client.agent.conftest import ROOT
 from tests.tasks import load_task
 from tests.waiting import TIMEOUT_S, await_state
 from wattfed.client import forwarding
+from wattfed.client.agent import rpc
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.app import app
 from wattfed.client.worker import memory_fit as rooms
 from wattfed.client.worker.client_state import ClientState, StateFile

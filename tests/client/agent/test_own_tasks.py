@@ -22,10 +22,10 @@ from tests import warm
 from tests.client.agent.conftest import ROOT, request
 from tests.client.agent.test_rounds import NODE, answer, content_of, message, rounds
 from tests.waiting import TIMEOUT_S
+from wattfed.client.agent import rpc
 from wattfed.client.agent.cli import cli
 from wattfed.client.agent.own_tasks import OwnTasks
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.fleet import profile_from_node_config
 from wattfed.client.tasks.federated import federated
 from wattfed.client.worker.client_state import ClientState

@@ -11,9 +11,9 @@ from powerctl.accelerator import Accelerator
 from tests.client.agent.conftest import TIMEOUT_S
 from tests.client.agent.test_rounds import rounds, trained
 from tests.tasks import load_task
+from wattfed.client.agent import rpc
 from wattfed.client.agent.model_files import EXPORT, TORCHSCRIPT, read_program, run_module
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.served_models import read_model
 from wattfed.client.agent.settings import ModelFile
 from wattfed.client.agent.tensors import decode_tensor, encode_tensor

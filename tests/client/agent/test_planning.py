@@ -18,8 +18,8 @@ from powerctl.workload import load_workload
 from tests.client.agent.conftest import request
 from tests.client.agent.test_rounds import answer, result_of, train_request
 from tests.waiting import TIMEOUT_S
+from wattfed.client.agent import rpc
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import PlanSettings, read_settings
 from wattfed.client.agent.top import describe_plan
 

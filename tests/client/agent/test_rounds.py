@@ -24,8 +24,8 @@ from tests.full_disc import largest_file
 from tests.powerctl.jetson.conftest import settings as board_settings
 from tests.tasks import label_counts, load_task
 from tests.waiting import TIMEOUT_S, await_state
+from wattfed.client.agent import rpc
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.telemetry import Metrics
 from wattfed.client.agent.tensors import encode_tensor
 from wattfed.client.agent.wire import NODE_CONFIG, RUN_CONFIG, Assembly, parts_of

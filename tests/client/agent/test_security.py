@@ -13,10 +13,10 @@ from powerctl.errors import PowerctlError
 from tests.client.agent.conftest import status_of
 from tests.client.agent.test_rounds import NODE, trained
 from tests.waiting import TIMEOUT_S
+from wattfed.client.agent import rpc
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.framing import GATE_SUFFIX
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.server.deploy.keys import Keys
 
 pytestmark = pytest.mark.processes

@@ -19,10 +19,10 @@ from powerctl.errors import DeviceUnavailable, InvalidInput
 from tests import warm
 from tests.client.agent.conftest import CONSTANT, ROOT, request, status_of
 from tests.waiting import TIMEOUT_S, await_state
+from wattfed.client.agent import rpc
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.opening import claim_state
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import read_settings
 from wattfed.client.gate import Gate
 

@@ -16,10 +16,10 @@ import torch
 from powerctl.errors import PowerctlError
 from tests.client.agent.conftest import TIMEOUT_S, Constant
 from tests.proxy import Proxy
+from wattfed.client.agent import rpc
 from wattfed.client.agent.connecting import connect
 from wattfed.client.agent.opening import open_kept
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.settings import ModelFile
 from wattfed.server.deploy.keys import Keys
 

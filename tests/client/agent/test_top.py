@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.client.agent.conftest import TIMEOUT_S
+from wattfed.client.agent import rpc
 from wattfed.client.agent.cli import main
 from wattfed.client.agent.proto import agent_pb2 as pb
-from wattfed.client.agent.proto import agent_pb2_grpc as rpc
 from wattfed.client.agent.top import live_lines
 from wattfed.client.gate import Gate
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from powerctl.errors import InvalidInput, UnknownName
 from tests.tasks import evaluate, load_task
-from wattfed.client.tasks.skews import dirichlet_split
+from wattfed.client.tasks.skews import split_samples
 
 
 @given(
@@ -23,12 +23,12 @@ def test_a_split_gives_every_sample_to_one_client_and_every_client_one(labels, n
     labels = np.array(labels)
     if n > len(labels):
         with pytest.raises(InvalidInput, match="cannot split"):
-            dirichlet_split(labels, n, alpha, seed)
+            split_samples(labels, n, f"dirichlet:{alpha}", seed)
         return
-    parts = dirichlet_split(labels, n, alpha, seed)
+    parts = split_samples(labels, n, f"dirichlet:{alpha}", seed)
     assert len(parts) == n and all(len(part) for part in parts)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
-    again = dirichlet_split(labels, n, alpha, seed)
+    again = split_samples(labels, n, f"dirichlet:{alpha}", seed)
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
@@ -36,7 +36,7 @@ def test_a_small_alpha_makes_clients_unlike():
     labels = np.repeat(np.arange(10), 100)
 
     def share_of_top_label(alpha):
-        parts = dirichlet_split(labels, 10, alpha, 0)
+        parts = split_samples(labels, 10, f"dirichlet:{alpha}", 0)
         return np.mean([np.bincount(labels[part]).max() / len(part) for part in parts])
 
     assert share_of_top_label(0.1) > 0.4 > 0.2 > share_of_top_label(100.0)

@@ -31,8 +31,8 @@ def study(tmp_path):
     return run
 
 
-def said(study, factor):
-    return [f.text for f in findings(study) if f.factor == factor and f.decided]
+def said(study):
+    return [f.text for f in findings(study) if f.decided]
 
 
 def test_with_four_workers_and_a_cached_data_set_it_is_the_twin():
@@ -48,7 +48,7 @@ def test_with_four_workers_and_a_cached_data_set_it_is_the_twin():
     ("board", "workload"), [("xavier-agx", "mobilenetv3-train"), ("orin-agx", "resnet18-train")]
 )
 def test_pipelining_cuts_stalls_epochs_and_energy(study, board, workload):
-    text = said(study(TwinBench(f"twin:{board}", workload), workers=(0, 4)), "workers")[0]
+    text = said(study(TwinBench(f"twin:{board}", workload), workers=(0, 4)))[0]
     assert text.startswith("Workers 0 → 4 cut fetch stalls by 9")
     assert "cut epochs by" in text
     assert "cut energy by" in text
@@ -56,14 +56,12 @@ def test_pipelining_cuts_stalls_epochs_and_energy(study, board, workload):
 
 def test_storage_matters_in_the_first_epoch_only_where_the_data_set_fits_into_memory(study):
     large = study(TwinBench("twin:xavier-agx", "mobilenetv3-train"), storage=("ssd", "hdd"))
-    assert said(large, "storage")[0].startswith(
-        "Storage matters in the first epoch only: ssd → hdd"
-    )
+    assert said(large)[0].startswith("Storage matters in the first epoch only: ssd → hdd")
 
 
 def test_storage_matters_in_all_epochs_where_the_data_set_does_not_fit(study):
     small = study(TwinBench("twin:orin-nano", "mobilenetv3-train"), storage=("ssd", "hdd"))
-    assert "in later epochs" in said(small, "storage")[0]
+    assert "in later epochs" in said(small)[0]
 
 
 def test_stalls_of_a_first_epoch_without_workers_are_in_the_published_order():
@@ -81,7 +79,7 @@ def test_stalls_of_a_first_epoch_without_workers_are_in_the_published_order():
 
 def test_maxn_is_not_the_leanest_and_the_default_is_not_on_the_front(study):
     modes = ("MAXN", "MODE_30W", "6c/1651/1032/3199")
-    texts = said(study(TwinBench("twin:orin-agx", "resnet18-train"), mode=modes), "mode")
+    texts = said(study(TwinBench("twin:orin-agx", "resnet18-train"), mode=modes))
     assert [t for t in texts if t.startswith("MAXN is not the leanest: 6c/1651/1032/3199")]
     assert [t for t in texts if t.startswith("The default mode MODE_30W is not on the front")]
 
@@ -90,7 +88,7 @@ def test_on_the_measured_table_maxn_is_neither_fastest_nor_leanest(study, shared
     table = shared_table("orin_agx_train_resnet18.csv")
     bench = TwinBench(f"table:{table.source}", "resnet18-train")
     modes = ("MAXN", "12c/1804/1300/3199", "10c/1190/1236/3199")
-    texts = said(study(bench, repetitions=10, mode=modes), "mode")
+    texts = said(study(bench, repetitions=10, mode=modes))
     assert [t for t in texts if t.startswith("MAXN is not the fastest: 12c/1804/1300/3199")]
     assert [t for t in texts if t.startswith("MAXN is not the leanest: 10c/1190/1236/3199")]
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from powerctl import progress
 from powerctl.commands.roofline import roofline
 from powerctl.errors import DeviceUnavailable, InvalidInput, UnknownName
-from powerctl.pagoda.ceilings import load_ceilings
 
 QUICK = ("--device", "cpu", "--threads", "1", "--array-mib", "1", "--seconds", "0.001")
 
@@ -36,12 +35,13 @@ def test_people_see_kernels_ceilings_and_what_they_are_of_the_vendors(monkeypatc
     assert re.search(r"^kernels \d+ of 12, \S", done.stderr, re.M) and "of 12" not in done.stdout
 
 
-def test_scripts_get_json_and_a_file_that_comes_back(tmp_path):
+def test_scripts_get_json_and_a_file(tmp_path):
     path = tmp_path / "c.json"
     said = json.loads(run(*QUICK, "--json", "--out", str(path)).stdout)
     assert said["peak_flops"] > 0 and said["peak_bandwidth"] > 0 and said["threads"] == 1
     assert {"name", "flop", "dram_bytes", "time_s", "energy_j"} <= set(said["kernels"][0])
-    assert load_ceilings(path).peak_flops == said["peak_flops"]
+    runs = json.loads(path.read_text())["runs"]
+    assert max(one["flop"] / one["time_s"] for one in runs) == said["peak_flops"]
 
 
 def test_a_boards_memory_is_compared_with_but_not_its_gpu_with_a_cpu():
@@ -76,7 +76,7 @@ def test_each_number_format_is_measured_and_has_a_file(tmp_path):
     for name in ("float32", "bfloat16", "int8"):
         assert sum(line.startswith(name) for line in done.stdout.splitlines()) == 1
         path = tmp_path / f"c-{name}.json"
-        assert load_ceilings(path).dtype == name and str(path) in done.stdout
+        assert json.loads(path.read_text())["dtype"] == name and str(path) in done.stdout
     said = json.loads(run(*QUICK, "--each", "--json").stdout)
     assert [one["dtype"] for one in said] == ["float32", "bfloat16", "int8"]
     assert all(one["peak_flops"] > 0 for one in said)

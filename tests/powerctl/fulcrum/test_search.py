@@ -56,7 +56,7 @@ def test_the_best_is_measured_and_feasible_and_ties_go_to_less_power():
     search, _ = searching(TrainAlone(18.0), Candidates(space), cap=9)
     assert search.best() is None
     powers = {0: 17.0, 1: 16.0, 2: 19.0}
-    search.measure = lambda mode, job: (0.5, powers[space.index(mode)])
+    search.measure = lambda mode, job: (0.5, powers[[*space].index(mode)])
     for mode in powers:
         search.profile(mode)
     assert search.best() == (1, 0)

@@ -74,22 +74,6 @@ def test_with_nothing_better_the_baseline_stays():
     assert found.energy_saved >= 0
 
 
-def test_what_is_known_is_not_measured_again():
-    facts, measure = device()
-    known = [facts[NANO.space.maximum], *list(facts.values())[:5]]
-    again = []
-    predictor = GaussianPredictor("orin-nano", references=(), expected=TRUTH)
-
-    def once(mode):
-        again.append(mode)
-        return measure(mode)
-
-    tune_mode(
-        predictor, MODES, NANO.space.maximum, once, TuningGoal(), profile=8, attempts=2, known=known
-    )
-    assert not {fact.mode for fact in known} & set(again)
-
-
 def test_no_improvement_is_expected_of_what_surely_breaks_a_bound():
     surely = Prediction(
         *(np.array(v) for v in ([1.0, 2.0, 1.0], [9.0, 1.0, 30.0])), *2 * [np.full(3, 0.01)]

@@ -24,7 +24,7 @@ from powerctl.devices.table import TableDevice
 from powerctl.devices.twin import NO_VARIATION, Twin, Variation
 from powerctl.errors import InvalidInput, ModeNotInSpace
 from powerctl.measurement import Measurement, MeasurementTable
-from powerctl.modes import PowerMode
+from powerctl.modes import ModeArrays, PowerMode
 from powerctl.profiler import (
     FixedModes,
     Procedure,
@@ -300,7 +300,7 @@ def test_an_adaptive_sampler_sees_what_was_measured():
             return [] if len(measured) > 3 else near
 
     def index(entry):
-        return BOARD.space.index(entry.mode)
+        return int(BOARD.space.indices(ModeArrays.of([entry.mode]))[0])
 
     log = MemoryLog()
     profile(Twin(BOARD), WORK, Fastest(), log)

@@ -21,11 +21,10 @@ from tests.fleets import WILD
 from tests.full_disc import largest_file
 from tests.waiting import await_state
 from wattfed.client.app import app as client_app
-from wattfed.client.fleet import load_fleet
 from wattfed.server.cli import cli
 from wattfed.server.engines.flower import run_federation
 from wattfed.server.engines.simulation import simulate
-from wattfed.server.engines.virtual import VirtualEngine, join_run
+from wattfed.server.engines.virtual import join_run
 from wattfed.server.run.checkpoints import Checkpoints, from_bytes, to_bytes
 from wattfed.server.run.results import read_config
 from wattfed.strategies.policies.catalogue import POLICIES
@@ -206,14 +205,6 @@ def test_another_configuration_is_refused_and_nothing_is_lost(config, whole, tmp
         go_on(config)
     fleet.write_text(fleet.read_text().replace("40", "30"))
     assert results(go_on(replace(config, timeout_s=5.0)).folder) == whole(fleet=str(fleet))
-
-
-def test_a_checkpoint_of_an_older_version_is_of_the_same_fleet(config, tmp_path):
-    path = tmp_path / "wild.toml"
-    path.write_text(WILD)
-    fleet = f"{path}(ideal=true)"
-    engine = VirtualEngine(replace(config, task="noop", fleet=fleet), load_fleet(fleet))
-    assert engine.state()["fleet"].startswith("083907f9a1396813a27714c6b0c3d7b2")  # of fb3d6b3
 
 
 def test_a_run_may_be_made_longer_but_not_shorter_than_it_is(config, whole):
