@@ -7,6 +7,7 @@ import signal
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -104,6 +105,8 @@ def cluster():
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", cluster.folder)  # where it notes its address
+        Path(cluster.folder, "ray").mkdir()
         patch.setenv("RAY_worker_niceness", "0")  # else they starve beside other tests
         patch.setattr(services, "get_node", await_node)
         add_node(cluster, include_dashboard=False, include_log_monitor=False, no_monitor=True)
