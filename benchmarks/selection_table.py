@@ -177,7 +177,7 @@ def _rungs(compared: Compared, policy: str, cell: str) -> float:
 
 
 def verdict(compared: Compared) -> str:
-    """Ours beside the best other: of the least energy times time, a miss counting with its whole."""
+    """Ours beside the best other: of the least energy times time, a miss counting in full."""
     others = [name for name in compared.policies if name != OURS]
     if OURS not in compared.policies or not others:
         return ""
