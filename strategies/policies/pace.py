@@ -405,10 +405,10 @@ class Learned(Memory):
         self.common = old * self.common + (1 - old) * (share @ (scaled - foretold))
         self.rounds += 1
         new = (scaled - self.common).astype(np.float32)
-        self._find_again(clients, new)
-        rest = ~np.isin(self.clients, clients)
-        self.clients = np.concatenate([self.clients[rest], clients])[-_REMEMBERED:]
-        self.residuals = np.concatenate([self.residuals[rest], new])[-_REMEMBERED:]
+        self._find_again(self.residuals[then], new[now])
+        others = np.delete(self.clients, then), np.delete(self.residuals, then, axis=0)
+        self.clients = np.concatenate([others[0], clients])[-_REMEMBERED:]
+        self.residuals = np.concatenate([others[1], new])[-_REMEMBERED:]
 
     @property
     def first_loss(self) -> float:
@@ -449,13 +449,9 @@ class Learned(Memory):
             self.moved += others * pairs * float(step @ step) / square
         self.last_clients, self.last_share, self.last_parts = clients, share, parts
 
-    def _find_again(self, clients: IntArray, new: NDArray[np.float32]) -> None:
-        """Enter how much the known clients' pulls are like their last ones."""
-        place = {client: at for at, client in enumerate(self.clients.tolist())}
-        for client, now in zip(clients.tolist(), new, strict=True):
-            if client not in place:
-                continue
-            last = self.residuals[place[client]]
+    def _find_again(self, before: NDArray[np.float32], new: NDArray[np.float32]) -> None:
+        """Enter how much the pulls of clients heard again are like their last ones."""
+        for last, now in zip(before, new, strict=True):
             length = float(np.linalg.norm(last) * np.linalg.norm(now))
             cosine = float(last @ now) / length if length > 0 else 0.0
             self.kept_sum = _OLD_KEPT * self.kept_sum + max(cosine, 0.0)
