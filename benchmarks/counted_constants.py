@@ -38,7 +38,7 @@ from powerctl.modes import FloatArray
 from powerctl.pagoda.counted import CountedModel
 from powerctl.pagoda.estimate import Efficiency, estimate_signature
 
-Case: TypeAlias = tuple[CountedModel, str, Hardware, MeasurementTable]  # and what a sample is
+Case: TypeAlias = tuple[CountedModel, Hardware, MeasurementTable]
 
 _ROWS = 250  # of a table: a dozen constants are determined by fewer
 _SIZE = 16  # samples of a minibatch where a table does not say
@@ -56,8 +56,10 @@ _GPU = {
     "thin_share": 0.4,
     "dram_efficiency": 0.6,
     "launch_cycles_per_kernel": 1e5,
+    "flop_per_kernel": 3e7,
+    "flop_energy_bytes": 0.03,
 }
-_HOST = {"host_cycles": 3e7, "image": 1e7, "tokens": 1e6}
+_HOST = {"fixed_host_samples": 4.0, "image": 1e7, "token": 3e4}
 _GUESSES = {**_GPU, **_HOST}
 _SHAPE = (
     *("host_stall_clocks", "serial_cores", "background_hz", "loader_cores", "traffic_exponent"),
@@ -67,16 +69,18 @@ _NAMES = (*_GUESSES, *_SHAPE)
 # A size of a table's own has a fixed part and a part per sample.
 _SIZES = (
     ("host_cycles", "host_cycles_per_sample"),
-    ("flop", "flop_per_sample"),
+    ("flop",),
+    ("flop_per_sample",),
     ("traffic_bytes", "traffic_bytes_per_sample"),
     ("launch_cycles",),
 )
 # How far the GPU's constants, the host's and shapes are from the guess, and kinds from each other:
-# samples are prepared in other ways for training, and kernels of a backward pass are others.
+# samples are prepared in other ways for training, kernels of a backward pass are others, and what
+# a minibatch of inference begins with is launched for few of them.
 _SHARED = np.array([0.25] * len(_GPU) + [0.7] * len(_HOST) + [0.4] * len(_SHAPE))
-_KIND = np.array([0.5] * len(_GPU) + [0.7] * len(_HOST) + [0.5] * len(_SHAPE))
-# As far as estimates are taken to be off by `powertrain.prior`: files differ, and kernels.
-_OWN = np.array([0.4, 0.3, 0.3, 0.4] + [0.3] * len(_SHAPE))
+_KIND = np.array([0.5, 0.5, 0.5, 1.0, 0.5, 0.5] + [0.7] * len(_HOST) + [0.5] * len(_SHAPE))
+# Files differ, and kernels: what is left out is predicted worse with half of it, and with twice.
+_OWN = np.array([0.6, 0.75, 0.45, 0.45, 0.6] + [0.45] * len(_SHAPE))
 _SHARES = dict.fromkeys(("thin_share", "dram_efficiency"), (1e-3, 1.0))
 _ANY = (1e-6, 1e12)
 
@@ -122,10 +126,10 @@ class _Fit:
 
     def of_table(self, x: FloatArray, case: int) -> FloatArray:
         """Misfits of log times and log powers of a table."""
-        model, sample, hardware, _ = self.cases[case]
+        model, hardware, _ = self.cases[case]
         table = self.rows[case]
         efficiency = self.efficiency(x, model.kind)
-        signature = estimate_signature(model.counts, model.kind, sample, efficiency)
+        signature = estimate_signature(model.counts, model.kind, model.tokens, efficiency)
         sizes = _SIZE if table.batch_size is None else table.batch_size
         cost = minibatch_cost(hardware, _changed(signature, x[self.own(case)]), *table.modes, sizes)
         # Each network counts alike, however many rows there are of it.
@@ -172,9 +176,8 @@ def _efficiency(kind: str, values: dict[str, float]) -> Efficiency:
     return Efficiency(
         **_SET,
         **{name: values[name] for name in _GPU},
-        fixed_samples=1.0 if infers else 0.0,
-        host_cycles=values["host_cycles"] if infers else 0.0,
-        host_cycles_per_sample={name: values[name] for name in ("image", "tokens")},
+        fixed_host_samples=values["fixed_host_samples"] if infers else 0.0,
+        host_cycles={name: values[name] for name in ("image", "token")},
         shape=shape | {"host_wait_share": float(infers)},
     )
 

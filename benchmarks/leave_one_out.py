@@ -250,14 +250,10 @@ def counted(target: Measured, fold: Fold) -> Iterator[dict[str, Any]]:
     models = {
         (m.workload, m.kind): CountedModel.of(m.workload, None, m.kind) for m in (target, *known)
     }
-    sample = {name: "tokens" if name == "lstm" else "image" for name, _ in models}
-    cases = [
-        (models[m.workload, m.kind], sample[m.workload], fold.board(m).hardware, m.table)
-        for m in known
-    ]
+    cases = [(models[m.workload, m.kind], fold.board(m).hardware, m.table) for m in known]
     efficiency = fitted_efficiency(target.kind, cases)
     model = models[target.workload, target.kind]
-    signature = estimate_signature(model.counts, target.kind, sample[target.workload], efficiency)
+    signature = estimate_signature(model.counts, target.kind, model.tokens, efficiency)
     time, power = errors_pct(fold.board(target).hardware, signature, target.table, _SIZE)
     yield {"what": "counts", "modes": 0, "prior": True, "time_mape": time, "power_mape": power}
 

@@ -41,7 +41,7 @@ Exponent = Annotated[float, Range(0, 10)]
 Norm = Annotated[float, Range(0.1, 1000)]
 Share = Annotated[float, Range(0, 1)]
 
-_REFERENCE_FLOP_PER_CYCLE = 4096.0  # of the AGX Orin, whose tables most signatures come from
+REFERENCE_FLOP_PER_CYCLE = 4096.0  # of the AGX Orin, whose tables most signatures come from
 # Shapes that are the same for all boards and workloads.
 CORE_NORM = 4.0  # sharpness of the smooth minimum of cores at hand and cores that can be used
 TAKEN_NORM = 8.0  # the same of cores that other things take and those that they can get
@@ -315,7 +315,7 @@ def idle_power_w(
 
 def _core_share(hardware: Hardware, signature: Signature) -> float:
     """How much of its compute a workload really needs on a board with fewer CUDA cores."""
-    relative = hardware.flop_per_gpu_cycle / _REFERENCE_FLOP_PER_CYCLE
+    relative = hardware.flop_per_gpu_cycle / REFERENCE_FLOP_PER_CYCLE
     return 1 - signature.unscaled_share + signature.unscaled_share * relative
 
 

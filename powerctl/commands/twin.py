@@ -104,9 +104,7 @@ def fit_workload(
 @click.option("--flop-per-sample", type=float, required=True, help="Of inference.")
 @click.option("--bytes-per-sample", type=float, required=True, help="Of DRAM, of inference.")
 @click.option("--weight-bytes", type=float, default=0.0, help="Of a minibatch of any size.")
-@click.option(
-    "--sample", type=click.Choice(["image", "tokens"]), default="image", show_default=True
-)
+@click.option("--tokens", type=click.IntRange(1), help="Of a text; without, samples are images.")
 @kind_option(default="train", show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Batch size.")
 @click.option("--parameters", type=click.IntRange(0), default=0, help="Of the model.")
@@ -116,7 +114,7 @@ def estimate_workload(
     flop_per_sample: float,
     bytes_per_sample: float,
     weight_bytes: float,
-    sample: str,
+    tokens: int | None,
     kind: str,
     batch: int,
     parameters: int,
@@ -127,7 +125,7 @@ def estimate_workload(
     from powerctl.workload import Workload, write_workload
 
     totals = (flop_per_sample, weight_bytes, bytes_per_sample)
-    signature = estimate_from_totals(kind, *totals, sample=sample)
+    signature = estimate_from_totals(kind, *totals, tokens=tokens)
     source = f"estimated from {flop_per_sample:.4g} FLOP and {bytes_per_sample:.4g} bytes a sample"
     write_workload(Workload(name, kind, batch, signature, name, source, parameters), Path(out))
     click.echo(f"{out}: {source}; measure a few modes and refine it with: powerctl twin fit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -80,11 +81,17 @@ class CountedModel:
         return self.model.name
 
     @property
+    def tokens(self) -> int | None:
+        """Tokens of a sample; None if it is an image."""
+        sample = self.model.samples[0]
+        return None if sample.dtype.is_floating_point else math.prod(sample.shape)
+
+    @property
     def efficiency(self) -> Efficiency:
         """What its kernels are expected to reach."""
         return efficiency_of(self.kind)
 
-    @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
+    @lru_cache(maxsize=64)  # noqa: B019  counting takes a second; fits to many tables go round
     def counts(self, batch_size: int) -> Counts:
         """What a minibatch needs; of a model that needs data, what it does on zeros."""
         training = self.kind == "train"
@@ -99,8 +106,7 @@ class CountedModel:
     @cached_property
     def signature(self) -> Signature:
         """What a minibatch needs, estimated from the counts."""
-        floats = self.model.samples[0].dtype.is_floating_point
-        return estimate_signature(self.counts, self.kind, "image" if floats else "tokens")
+        return estimate_signature(self.counts, self.kind, self.tokens)
 
     def workload(self, batch_size: int) -> Workload:
         """The workload that devices, simulations and solvers take."""
@@ -175,7 +181,7 @@ class CountedTask:
         """What its kernels are expected to reach."""
         return efficiency_of(self.kind)
 
-    @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
+    @lru_cache(maxsize=64)  # noqa: B019  counting takes a second; fits to many tables go round
     def step(self, batch_size: int | None = None) -> StepCounts:
         """What a minibatch needs, counted now; raises `TaskFailed` if the user's code fails."""
         given = {**alone_given(self.task), **self.given}

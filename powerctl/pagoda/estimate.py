@@ -1,9 +1,12 @@
 """The signature of a workload that was never measured, from its FLOP, bytes and kernels.
 
 A GPU reaches the peaks of its board in few kernels. Beside arithmetic and DRAM there is the traffic
-through its caches, which runs at the GPU's clock and bounds most layers. So a layer takes
+through its caches, which runs at the GPU's clock and bounds most layers; and each kernel begins and
+ends with a GPU that it does not fill. So a layer takes
 
-    max(F / e, q B / s)  of the board's peak FLOP, its effective FLOP, and  B / d  bytes of DRAM.
+    max(F / e, q B / s) + k n    of the board's peak FLOP, its effective FLOP,
+    B / d                        bytes of DRAM, and the energy of
+    a B / d + j F                such bytes.
 
 ======  =======================================================  ========  =========================
 symbol  meaning                                                  unit      here
@@ -16,6 +19,10 @@ q       operations at peak while the caches pass a byte          FLOP / B  `flop
 s       of the caches' bandwidth, what the layer reaches: 1,     1         `thin_share`
         less if it is a convolution with F < 8 B
 d       counted bytes over effective ones                        1         `dram_efficiency`
+k       operations at peak while a kernel begins and ends        FLOP      `flop_per_kernel`
+n       kernels of the layer; of a recurrent layer, a share      1         `LayerCount.kernels`
+a       energy of an effective byte, relative to the board's     1         `traffic_activity`
+j       bytes whose energy an operation takes                    B / FLOP  `flop_energy_bytes`
 ======  =======================================================  ========  =========================
 
 Kernels are launched, and samples prepared, by the host. The constants are few, the same for all
@@ -34,13 +41,14 @@ from functools import cache
 from importlib import resources
 
 from powerctl.boards import Board
-from powerctl.cost_model import Signature
+from powerctl.cost_model import REFERENCE_FLOP_PER_CYCLE, Signature
 from powerctl.errors import InvalidInput
 from powerctl.pagoda.counts import Counts, LayerCount
 from powerctl.reading import read_toml
 
-CONVOLUTIONS, OTHERS = "tf32", "fp32"
-"""The number formats of PyTorch's defaults: cuDNN's convolutions take TF32, products do not."""
+BY_CUDNN, OTHERS = "tf32", "fp32"
+"""The number formats of PyTorch's defaults: cuDNN, of convolutions and recurrent layers, takes TF32
+(`torch.backends.cudnn.conv` and `.rnn`); matrix products do not."""
 
 _ESTIMATES = resources.files("powerctl.pagoda") / "estimates.toml"
 _THIN_FLOP_PER_BYTE = 8.0  # depthwise convolutions are below, all others above
@@ -79,12 +87,15 @@ class Efficiency:
     recurrent_launch_share, recurrent_bytes_share : float
         Of launch cycles and bytes, what a recurrent layer takes: its library launches all steps at
         once, and keeps the state on the chip.
-    fixed_samples : float
-        Samples that take as long as what a minibatch computes whatever its size.
-    host_cycles : float
-        Core cycles to prepare a minibatch.
-    host_cycles_per_sample : mapping of str to float
-        Core cycles to prepare a sample, by what it is: ``image`` or ``tokens``.
+    flop_per_kernel : float
+        FLOP at peak in the time in which a kernel begins and ends: small minibatches do not fill
+        the GPU, and do not shorten this.
+    flop_energy_bytes : float
+        DRAM bytes whose energy a FLOP takes.
+    fixed_host_samples : float
+        Samples whose preparing takes as long as what a minibatch of any size waits for.
+    host_cycles : mapping of str to float
+        Core cycles to prepare an ``image``, or a ``token`` of a text.
     shape : mapping of str to float
         All else of a `Signature`.
     """
@@ -97,25 +108,39 @@ class Efficiency:
     launch_cycles_per_kernel: float
     recurrent_launch_share: float
     recurrent_bytes_share: float
-    fixed_samples: float
-    host_cycles: float
-    host_cycles_per_sample: Mapping[str, float]
+    flop_per_kernel: float
+    flop_energy_bytes: float
+    fixed_host_samples: float
+    host_cycles: Mapping[str, float]
     shape: Mapping[str, float]
 
     def on(self, board: Board) -> Efficiency:
-        """The same where a board's tensor cores give TF32 more or less than an Orin's: or none."""
-        ratio = board.operations(CONVOLUTIONS) / board.operations(OTHERS) / _TF32_OF_FP32
-        return replace(self, convolution_efficiency=ratio * self.convolution_efficiency)
+        """The same on a board: its tensor cores may give TF32 less than an Orin's, or be missing.
+
+        Kernels begin and end in as many cycles, in which fewer cores do less.
+        """
+        ratio = board.operations(BY_CUDNN) / board.operations(OTHERS) / _TF32_OF_FP32
+        cores = board.hardware.flop_per_gpu_cycle / REFERENCE_FLOP_PER_CYCLE
+        return replace(
+            self,
+            convolution_efficiency=ratio * self.convolution_efficiency,
+            flop_per_kernel=cores * self.flop_per_kernel,
+        )
 
     def effective_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that the GPU computes a layer."""
-        return max(self.arithmetic_flop(layer), self.caches_flop(layer))
+        return max(self.arithmetic_flop(layer), self.caches_flop(layer)) + self.filling_flop(layer)
+
+    def filling_flop(self, layer: LayerCount) -> float:
+        """FLOP at the board's peak in the time in which a layer's kernels begin and end."""
+        share = self.recurrent_launch_share if _is_recurrent(layer) else 1.0
+        return share * layer.kernels * self.flop_per_kernel
 
     def arithmetic_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that a layer's arithmetic takes."""
-        is_convolution = number_format(layer) == CONVOLUTIONS
+        by_cudnn = number_format(layer) == BY_CUDNN
         return layer.flop / (
-            self.convolution_efficiency if is_convolution else self.product_efficiency
+            self.convolution_efficiency if by_cudnn else self.product_efficiency
         )
 
     def caches_flop(self, layer: LayerCount) -> float:
@@ -130,6 +155,24 @@ class Efficiency:
         """Bytes that a layer moves."""
         return layer.dram_bytes * (self.recurrent_bytes_share if _is_recurrent(layer) else 1.0)
 
+    def energy_bytes(self, layer: LayerCount) -> float:
+        """DRAM bytes whose energy a layer's bytes and arithmetic take."""
+        moved = self.traffic_bytes(layer) / self.dram_efficiency
+        return self.shape["traffic_activity"] * moved + self.flop_energy_bytes * layer.flop
+
+    def of_work(self, layers: Sequence[LayerCount]) -> dict[str, float]:
+        """What of a signature depends on how much of the work is arithmetic, or many kernels.
+
+        Kernels take as long to begin and end on a GPU of fewer cores.
+        """
+        moved = sum(map(self.traffic_bytes, layers)) / self.dram_efficiency
+        energy = sum(map(self.energy_bytes, layers))
+        flop = sum(map(self.effective_flop, layers))
+        return {
+            "traffic_activity": energy / max(moved, 1.0),
+            "unscaled_share": sum(map(self.filling_flop, layers)) / max(flop, 1.0),
+        }
+
     def launch_cycles(self, layer: LayerCount) -> float:
         """Core cycles to launch a layer's kernels."""
         share = self.recurrent_launch_share if _is_recurrent(layer) else 1.0
@@ -138,7 +181,8 @@ class Efficiency:
 
 def number_format(layer: LayerCount) -> str:
     """What a layer in single precision is computed in by PyTorch's defaults."""
-    return CONVOLUTIONS if layer.kind.startswith("Conv") else OTHERS
+    by_cudnn = layer.kind.startswith("Conv") or _is_recurrent(layer)
+    return BY_CUDNN if by_cudnn else OTHERS
 
 
 def _is_recurrent(layer: LayerCount) -> bool:
@@ -157,7 +201,7 @@ def efficiency_of(kind: str) -> Efficiency:
 def estimate_signature(
     count: Callable[[int], Counts],
     kind: str,
-    sample: str = "image",
+    tokens: int | None = None,
     efficiency: Efficiency | None = None,
 ) -> Signature:
     """The signature of a model.
@@ -169,14 +213,14 @@ def estimate_signature(
         and the optimiser's step too.
     kind : str
         ``"train"`` or ``"infer"``.
-    sample : str
-        What a sample is, ``"image"`` or ``"tokens"``: what the host does for it.
+    tokens : int, optional
+        Of a sample that is a text, which the host prepares; without, it is an image.
     efficiency : Efficiency, optional
         Other constants than those of the kind.
     """
     small, large = _SIZES
     return _signature(
-        count(small).layers, count(large).layers, efficiency or efficiency_of(kind), sample
+        count(small).layers, count(large).layers, efficiency or efficiency_of(kind), tokens
     )
 
 
@@ -198,14 +242,14 @@ def estimate_minibatch(counts: Counts, kind: str, host_cycles_per_sample: float)
     flop = sum(map(known.effective_flop, counts.layers)) / counts.batch_size
     traffic = sum(map(known.traffic_bytes, counts.layers)) / counts.batch_size
     return Signature(
-        host_cycles=known.host_cycles,
+        host_cycles=known.fixed_host_samples * host_cycles_per_sample,
         host_cycles_per_sample=host_cycles_per_sample,
-        flop=known.fixed_samples * flop,
+        flop=0.0,
         flop_per_sample=flop,
         traffic_bytes=0.0,
         traffic_bytes_per_sample=traffic / known.dram_efficiency,
         launch_cycles=sum(map(known.launch_cycles, counts.layers)),
-        **known.shape,
+        **known.shape | known.of_work(counts.layers),
     )
 
 
@@ -214,7 +258,7 @@ def estimate_from_totals(
     flop_per_sample: float,
     weight_bytes: float,
     bytes_per_sample: float,
-    sample: str = "image",
+    tokens: int | None = None,
     efficiency: Efficiency | None = None,
 ) -> Signature:
     """The signature of a model of which only the published totals of inference are known.
@@ -228,7 +272,7 @@ def estimate_from_totals(
         ``"train"`` or ``"infer"``; training is estimated from the totals of inference.
     flop_per_sample, weight_bytes, bytes_per_sample : float
         A minibatch of b samples does F b FLOP and moves A + S b bytes.
-    sample, efficiency
+    tokens, efficiency
         As of `estimate_signature`.
     """
     if not (flop_per_sample > 0 and weight_bytes >= 0 and bytes_per_sample > 0):
@@ -241,28 +285,25 @@ def estimate_from_totals(
         return [LayerCount("(model)", _TOTAL, round(flop), round(moved), _KERNELS[kind])]
 
     small, large = (layers(size) for size in _SIZES)
-    return _signature(small, large, efficiency or efficiency_of(kind), sample)
+    return _signature(small, large, efficiency or efficiency_of(kind), tokens)
 
 
 def _signature(
-    small: Sequence[LayerCount], large: Sequence[LayerCount], known: Efficiency, sample: str
+    small: Sequence[LayerCount], large: Sequence[LayerCount], known: Efficiency, tokens: int | None
 ) -> Signature:
     """The lines through what the layers of two minibatches take."""
-    if sample not in known.host_cycles_per_sample:
-        raise InvalidInput(
-            f"a sample is one of {', '.join(known.host_cycles_per_sample)}, not {sample!r}"
-        )
     flop = _line(*(sum(map(known.effective_flop, layers)) for layers in (small, large)))
     dram = _line(*(sum(map(known.traffic_bytes, layers)) for layers in (small, large)))
+    host = known.host_cycles["image"] if tokens is None else tokens * known.host_cycles["token"]
     return Signature(
-        host_cycles=known.host_cycles,
-        host_cycles_per_sample=known.host_cycles_per_sample[sample],
-        flop=flop[0] + known.fixed_samples * flop[1],
+        host_cycles=known.fixed_host_samples * host,
+        host_cycles_per_sample=host,
+        flop=flop[0],
         flop_per_sample=flop[1],
         traffic_bytes=dram[0] / known.dram_efficiency,
         traffic_bytes_per_sample=dram[1] / known.dram_efficiency,
         launch_cycles=sum(map(known.launch_cycles, large)),
-        **known.shape,
+        **known.shape | known.of_work(large),
     )
 
 

@@ -18,7 +18,7 @@ from powerctl.cost_model import (
 )
 from powerctl.modes import AXES, FloatArray, ModeArrays, PowerMode
 from powerctl.pagoda.counts import Counts, LayerCount
-from powerctl.pagoda.estimate import CONVOLUTIONS, OTHERS, Efficiency, number_format
+from powerctl.pagoda.estimate import BY_CUDNN, OTHERS, Efficiency, number_format
 from powerctl.pagoda.rooflines import Rooflines, board_rooflines
 
 
@@ -177,7 +177,7 @@ def explain_minibatch(
         steps=tuple(_steps(board, signature, size, mode)),
         rooflines={
             each: board_rooflines(board, ModeArrays.of([mode]), each)
-            for each in (OTHERS, CONVOLUTIONS)
+            for each in (OTHERS, BY_CUDNN)
         },
         flop=counts.flop,
         dram_bytes=counts.dram_bytes,
@@ -210,7 +210,7 @@ def _layers(
         energy_j["idle module"] * time
         + energy_j["GPU"] * _shares(gpu_s)
         + energy_j["CPU cores"] * launching * _shares(launch_s)
-        + energy_j["moving data"] * _shares(dram_bytes)
+        + energy_j["moving data"] * _shares(_of(efficiency.energy_bytes, layers))
     ) / sum(energy_j.values())
     longest = np.argmax([compute_s, memory_s, launch_s], axis=0)
     at_gpu_clock = [
