@@ -139,9 +139,7 @@ class Efficiency:
     def arithmetic_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that a layer's arithmetic takes."""
         by_cudnn = number_format(layer) == BY_CUDNN
-        return layer.flop / (
-            self.convolution_efficiency if by_cudnn else self.product_efficiency
-        )
+        return layer.flop / (self.convolution_efficiency if by_cudnn else self.product_efficiency)
 
     def caches_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that the GPU's caches pass a layer's bytes."""
@@ -249,7 +247,7 @@ def estimate_minibatch(counts: Counts, kind: str, host_cycles_per_sample: float)
         traffic_bytes=0.0,
         traffic_bytes_per_sample=traffic / known.dram_efficiency,
         launch_cycles=sum(map(known.launch_cycles, counts.layers)),
-        **known.shape | known.of_work(counts.layers),
+        **{**known.shape, **known.of_work(counts.layers)},
     )
 
 
@@ -303,7 +301,7 @@ def _signature(
         traffic_bytes=dram[0] / known.dram_efficiency,
         traffic_bytes_per_sample=dram[1] / known.dram_efficiency,
         launch_cycles=sum(map(known.launch_cycles, large)),
-        **known.shape | known.of_work(large),
+        **{**known.shape, **known.of_work(large)},
     )
 
 

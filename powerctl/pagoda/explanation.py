@@ -176,8 +176,7 @@ def explain_minibatch(
         ),
         steps=tuple(_steps(board, signature, size, mode)),
         rooflines={
-            each: board_rooflines(board, ModeArrays.of([mode]), each)
-            for each in (OTHERS, BY_CUDNN)
+            each: board_rooflines(board, ModeArrays.of([mode]), each) for each in (OTHERS, BY_CUDNN)
         },
         flop=counts.flop,
         dram_bytes=counts.dram_bytes,

@@ -32,10 +32,10 @@ from powerctl.workload import Workload
 DEVICE_STD = (0.05, 0.04)
 MODE_STD = (0.04, 0.025)
 # Of a signature from counts: the errors on six measured tables of Jetson Orins (PowerTrain's and
-# Fulcrum's), each with estimates.toml fitted to other networks. A table's mean error has a root mean
-# square of 0.087 in time and, on a board that was measured, 0.052 in power, to which a device's own
-# comes; within a table errors spread by 0.21 and 0.083. Intervals of 90 % then hold 93 and 86 % of
-# the modes left out.
+# Fulcrum's), each with estimates.toml fitted to other networks. A table's mean error has a root
+# mean square of 0.087 in time and, on a board that was measured, 0.052 in power, to which a
+# device's own comes; within a table errors spread by 0.21 and 0.083. Intervals of 90 % then hold
+# 93 and 86 % of the modes left out.
 _COUNTED_DEVICE_STD = (0.1, 0.07)
 _COUNTED_MODE_STD = (0.2, 0.085)
 # Of a workload of which nothing is known: how far those that ship differ on an AGX Orin at MAXN.
