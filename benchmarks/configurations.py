@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
 from benchmarks.ranges import parse_range
 from powerctl.boards import Board
 from powerctl.errors import InvalidInput
@@ -77,12 +79,15 @@ class Bounds:
         )
         return cls(kind, power, rate, latency, objective, guard)
 
-    def problems(self, batch_sizes: tuple[int, ...]) -> list[Problem]:
-        """Every combination; power changes fastest."""
-        return [
-            self._problem(power, rate, latency, batch_sizes)
-            for rate, latency, power in product(self.rate_hz, self.latency_s, self.power_w)
-        ]
+    def problems(
+        self, batch_sizes: tuple[int, ...], n: int | None = None, seed: int = 0
+    ) -> list[Problem]:
+        """Every combination, or so many drawn of them; power changes fastest."""
+        every = list(product(self.rate_hz, self.latency_s, self.power_w))
+        if n is not None and n < len(every):
+            drawn = np.random.default_rng(seed).choice(len(every), n, replace=False)
+            every = [every[i] for i in sorted(drawn.tolist())]
+        return [self._problem(power, rate, latency, batch_sizes) for rate, latency, power in every]
 
     def without_limits(self, batch_sizes: tuple[int, ...]) -> Problem:
         """What a campaign profiles for: no bound holds it."""

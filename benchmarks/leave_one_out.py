@@ -228,10 +228,7 @@ def solved(
         for read in (MeasurementTable.read, read_screened)
     )
     bounds = Bounds.parse(kind, {}, "rate", False)
-    problems = bounds.problems(replay.batch_sizes("infer"))
-    if len(problems) > effort.configurations:
-        drawn = np.random.default_rng(seed).choice(len(problems), effort.configurations, False)
-        problems = [problems[i] for i in sorted(drawn.tolist())]
+    problems = bounds.problems(replay.batch_sizes("infer"), effort.configurations, seed)
     for references in (fold.references, ()):
         judge = Judge("default", replay, references, cap, seed)
         yield {

@@ -326,10 +326,7 @@ def main(
     )
     ranges = {"power": power, "rate": rate, "latency": latency}
     bounds = Bounds.parse(kind, ranges, objective, guard)
-    problems = bounds.problems(replay.batch_sizes("infer"))
-    if subsample is not None and subsample < len(problems):
-        drawn = np.random.default_rng(seed).choice(len(problems), subsample, replace=False)
-        problems = [problems[i] for i in sorted(drawn.tolist())]
+    problems = bounds.problems(replay.batch_sizes("infer"), subsample, seed)
     n_solvable, n_clean = (len(solvable(each, problems)) for each in (replay, clean))
     click.echo(
         f"{len(problems)} configurations, {n_solvable} solvable ({n_clean} screened), "
