@@ -103,7 +103,7 @@ def _print_total(job: Workload, board: Board, counts: Counts, found: Explanation
     balance, of_tensor_cores = (float(each.time_balance[0]) for each in found.rooflines.values())
     balances = f"{balance:.3g}"
     if of_tensor_cores > balance:
-        balances += f" in FP32, {of_tensor_cores:.3g} in TF32 (convolutions)"
+        balances += f" in FP32, {of_tensor_cores:.3g} in TF32 (cuDNN)"
     click.echo(
         f"{job.name}, batch {counts.batch_size}, on {board.label}, at {found.mode}: "
         f"{spoken(found.time_s, 's')}, {spoken(found.power_w, 'W')}, "
