@@ -40,7 +40,7 @@ _LOG = logging.getLogger("powerctl")
 _USUAL_SIZE = 16
 _PATH = alike("path")
 _SHOWN = 8  # characters of a hash that are enough to tell two versions of a task apart
-_VERSION = 1  # of counting and estimating: what another one counted is not read
+_VERSION = 2  # of counting and estimating: what another one counted is not read
 
 
 @dataclass(frozen=True, eq=False)
