@@ -78,8 +78,12 @@ _SIZES = (
 # samples are prepared in other ways for training, kernels of a backward pass are others, and what
 # a minibatch of inference begins with is launched for few of them.
 _SHARED = np.array([0.25] * len(_GPU) + [0.7] * len(_HOST) + [0.4] * len(_SHAPE))
-_KIND = np.array([0.5, 0.5, 0.5, 1.0, 0.5, 0.5] + [0.7] * len(_HOST) + [0.5] * len(_SHAPE))
-# Files differ, and kernels: what is left out is predicted worse with half of it, and with twice.
+_KIND = np.array(
+    [1.0 if name == "launch_cycles_per_kernel" else 0.5 for name in _GPU]
+    + [0.7] * len(_HOST)
+    + [0.5] * len(_SHAPE)
+)
+# Files differ, and kernels: two thirds of it, and twice, predict what is left out worse.
 _OWN = np.array([0.6, 0.75, 0.45, 0.45, 0.6] + [0.45] * len(_SHAPE))
 _SHARES = dict.fromkeys(("thin_share", "dram_efficiency"), (1e-3, 1.0))
 _ANY = (1e-6, 1e12)

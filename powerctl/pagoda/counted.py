@@ -181,7 +181,7 @@ class CountedTask:
         """What its kernels are expected to reach."""
         return efficiency_of(self.kind)
 
-    @lru_cache(maxsize=64)  # noqa: B019  counting takes a second; fits to many tables go round
+    @lru_cache(maxsize=8)  # noqa: B019  counting takes a second, and such objects are few
     def step(self, batch_size: int | None = None) -> StepCounts:
         """What a minibatch needs, counted now; raises `TaskFailed` if the user's code fails."""
         given = {**alone_given(self.task), **self.given}

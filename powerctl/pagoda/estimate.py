@@ -74,8 +74,8 @@ class Efficiency:
     Attributes
     ----------
     convolution_efficiency, product_efficiency : float
-        FLOP/s of convolutions and of matrix products, relative to the board's FP32 peak; above 1
-        on tensor cores.
+        FLOP/s of convolutions and recurrent layers, and of matrix products, relative to the
+        board's FP32 peak; above 1 on tensor cores.
     flop_per_onchip_byte : float
         FLOP at peak in the time in which the GPU's caches pass a byte.
     thin_share : float
@@ -133,8 +133,7 @@ class Efficiency:
 
     def filling_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time in which a layer's kernels begin and end."""
-        share = self.recurrent_launch_share if _is_recurrent(layer) else 1.0
-        return share * layer.kernels * self.flop_per_kernel
+        return self._launched(layer) * self.flop_per_kernel
 
     def arithmetic_flop(self, layer: LayerCount) -> float:
         """FLOP at the board's peak in the time that a layer's arithmetic takes."""
@@ -173,8 +172,11 @@ class Efficiency:
 
     def launch_cycles(self, layer: LayerCount) -> float:
         """Core cycles to launch a layer's kernels."""
-        share = self.recurrent_launch_share if _is_recurrent(layer) else 1.0
-        return share * layer.kernels * self.launch_cycles_per_kernel
+        return self._launched(layer) * self.launch_cycles_per_kernel
+
+    def _launched(self, layer: LayerCount) -> float:
+        """Kernels of a layer that are launched one by one."""
+        return layer.kernels * (self.recurrent_launch_share if _is_recurrent(layer) else 1.0)
 
 
 def number_format(layer: LayerCount) -> str:
@@ -239,16 +241,7 @@ def estimate_minibatch(counts: Counts, kind: str, host_cycles_per_sample: float)
     known = efficiency_of(kind)
     flop = sum(map(known.effective_flop, counts.layers)) / counts.batch_size
     traffic = sum(map(known.traffic_bytes, counts.layers)) / counts.batch_size
-    return Signature(
-        host_cycles=known.fixed_host_samples * host_cycles_per_sample,
-        host_cycles_per_sample=host_cycles_per_sample,
-        flop=0.0,
-        flop_per_sample=flop,
-        traffic_bytes=0.0,
-        traffic_bytes_per_sample=traffic / known.dram_efficiency,
-        launch_cycles=sum(map(known.launch_cycles, counts.layers)),
-        **{**known.shape, **known.of_work(counts.layers)},
-    )
+    return _of_parts(known, counts.layers, host_cycles_per_sample, (0.0, flop), (0.0, traffic))
 
 
 def estimate_from_totals(
@@ -293,15 +286,26 @@ def _signature(
     flop = _line(*(sum(map(known.effective_flop, layers)) for layers in (small, large)))
     dram = _line(*(sum(map(known.traffic_bytes, layers)) for layers in (small, large)))
     host = known.host_cycles["image"] if tokens is None else tokens * known.host_cycles["token"]
+    return _of_parts(known, large, host, flop, dram)
+
+
+def _of_parts(
+    known: Efficiency,
+    layers: Sequence[LayerCount],
+    host_cycles_per_sample: float,
+    flop: tuple[float, float],
+    counted_bytes: tuple[float, float],
+) -> Signature:
+    """The signature of layers; FLOP and bytes are fixed ones and those of a sample."""
     return Signature(
-        host_cycles=known.fixed_host_samples * host,
-        host_cycles_per_sample=host,
+        host_cycles=known.fixed_host_samples * host_cycles_per_sample,
+        host_cycles_per_sample=host_cycles_per_sample,
         flop=flop[0],
         flop_per_sample=flop[1],
-        traffic_bytes=dram[0] / known.dram_efficiency,
-        traffic_bytes_per_sample=dram[1] / known.dram_efficiency,
-        launch_cycles=sum(map(known.launch_cycles, large)),
-        **{**known.shape, **known.of_work(large)},
+        traffic_bytes=counted_bytes[0] / known.dram_efficiency,
+        traffic_bytes_per_sample=counted_bytes[1] / known.dram_efficiency,
+        launch_cycles=sum(map(known.launch_cycles, layers)),
+        **{**known.shape, **known.of_work(layers)},
     )
 
 
